@@ -1,0 +1,1 @@
+//! The actor that dials, admits and tracks peers.

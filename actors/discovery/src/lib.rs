@@ -1,0 +1,1 @@
+//! The actor that finds peers by gossip of signed node infos.

@@ -1,0 +1,1 @@
+//! The actor that translates gRPC calls into actor messages.

@@ -1,0 +1,1 @@
+//! The actor that knows who has what and picks peers.

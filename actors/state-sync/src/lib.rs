@@ -1,0 +1,1 @@
+//! The actor that plans ranges, runs sync workers, applies commits in order.

@@ -1,0 +1,1 @@
+//! The actor that the only writer of the store.

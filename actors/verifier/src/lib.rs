@@ -1,0 +1,1 @@
+//! The actor that checks signatures on a CPU pool behind permits.

@@ -1,0 +1,1 @@
+//! How actors talk: envelopes, mailboxes that report delivery, and clocks.

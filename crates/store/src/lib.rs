@@ -1,0 +1,1 @@
+//! The durable chain store: one trait, an embedded implementation on disk and one in memory.

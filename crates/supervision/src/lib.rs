@@ -1,0 +1,1 @@
+//! Supervision of actors: child specs, restart policies, intensity, backoff and exit reasons.

@@ -1,0 +1,1 @@
+//! For tests, localnet and benchmarks: a deterministic builder of valid chains, and peers that misbehave.

@@ -1,0 +1,186 @@
+//! Blocks: what authorities sign each round.
+
+use crate::{
+    AuthorityIndex, BlockBodyDigest, BlockDigest, ChainId, CodecError, CommitRef, Committee, Epoch, QuorumSignatures,
+    Round, Scope, Signable, Signature, Signed, SigningKey, TimestampMs, limits,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{fmt, ops::Deref, sync::Arc};
+
+/// Names one block: its place in the DAG and the digest of its bytes, signature included.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BlockRef {
+    /// Epoch in which it was made.
+    pub epoch: Epoch,
+    /// Round within the epoch.
+    pub round: Round,
+    /// Its author's position in the epoch's committee.
+    pub author: AuthorityIndex,
+    /// Digest of body and signature.
+    pub digest: BlockDigest,
+}
+
+impl BlockRef {
+    /// Encoded length in bytes.
+    pub const BYTES: usize = 48;
+}
+
+impl fmt::Display for BlockRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "e{}r{}a{}:{:?}", self.epoch, self.round, self.author, self.digest)
+    }
+}
+
+impl fmt::Debug for BlockRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// One transaction as the block carries it: opaque here, read by the node's transaction verifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionBytes(pub Bytes);
+
+impl Serialize for TransactionBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TransactionBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A visitor that borrows: what a length prefix claims is never allocated before it is there.
+        struct Slice;
+        impl de::Visitor<'_> for Slice {
+            type Value = TransactionBytes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("transaction bytes")
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<TransactionBytes, E> {
+                Ok(TransactionBytes(Bytes::copy_from_slice(bytes)))
+            }
+        }
+        deserializer.deserialize_bytes(Slice)
+    }
+}
+
+/// The handover to the next epoch: its committee, certified by a quorum of this one's stake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndOfEpoch {
+    /// Committee of the next epoch.
+    pub next_committee: Committee,
+    /// This epoch's signatures on its digest.
+    pub certificate: QuorumSignatures,
+}
+
+/// The body of a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Epoch in which it is made.
+    pub epoch: Epoch,
+    /// Round within the epoch, from 1.
+    pub round: Round,
+    /// Its author's position in the epoch's committee.
+    pub author: AuthorityIndex,
+    /// When its author made it; never before any of its ancestors.
+    pub timestamp_ms: TimestampMs,
+    /// Blocks it builds on: first its author's own last one, then one for each other author that it saw.
+    pub ancestors: Vec<BlockRef>,
+    /// What users asked for.
+    pub transactions: Vec<TransactionBytes>,
+    /// Commits that its author has made since its last block.
+    pub commit_votes: Vec<CommitRef>,
+    /// Present in a block of the last commit of an epoch.
+    pub end_of_epoch: Option<EndOfEpoch>,
+}
+
+impl Signable for Block {
+    const SCOPE: Scope = Scope::Block;
+    const WHAT: &'static str = "block";
+    const MAX_BYTES: usize = limits::MAX_BLOCK_BYTES;
+
+    fn body_digest(body: &[u8]) -> [u8; 32] {
+        BlockBodyDigest::of(&[body]).0
+    }
+}
+
+/// A block with its signature and its name; a claim until it is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedBlock {
+    signed: Signed<Block>,
+    reference: BlockRef,
+}
+
+impl SignedBlock {
+    /// Signs `block` for `chain` with its author's protocol key.
+    pub fn sign(block: Block, chain: ChainId, key: &SigningKey) -> Self {
+        Self::from(Signed::sign(block, chain, key))
+    }
+
+    /// Decodes received bytes and names the block by their digest.
+    pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        Signed::decode(bytes).map(Self::from)
+    }
+
+    /// The block's name: computed from the bytes, never taken from a peer.
+    pub fn reference(&self) -> BlockRef {
+        self.reference
+    }
+}
+
+impl From<Signed<Block>> for SignedBlock {
+    fn from(signed: Signed<Block>) -> Self {
+        let digest = BlockDigest::of(&[signed.body_digest(), &signed.signature().0]);
+        let reference = BlockRef { epoch: signed.epoch, round: signed.round, author: signed.author, digest };
+        Self { signed, reference }
+    }
+}
+
+impl Deref for SignedBlock {
+    type Target = Signed<Block>;
+
+    fn deref(&self) -> &Signed<Block> {
+        &self.signed
+    }
+}
+
+/// A block that was proved right, cheap to share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedBlock(Arc<SignedBlock>);
+
+impl VerifiedBlock {
+    /// Takes `block` as proved. Only for whoever proved it: the verifier, the consensus that made it, and the
+    /// store, into which nothing else goes.
+    pub fn assume_verified(block: SignedBlock) -> Self {
+        Self(Arc::new(block))
+    }
+}
+
+impl Deref for VerifiedBlock {
+    type Target = SignedBlock;
+
+    fn deref(&self) -> &SignedBlock {
+        &self.0
+    }
+}
+
+/// The blocks of round 0 of an epoch, one for each authority in order: known to all, signed by none, and never
+/// part of a commit. Round 1 builds on all of them that its author needs for a quorum.
+pub fn epoch_genesis_refs(epoch: Epoch, committee_size: usize) -> Vec<BlockRef> {
+    (0..committee_size as AuthorityIndex)
+        .map(|author| {
+            let block = Block {
+                epoch,
+                round: 0,
+                author,
+                timestamp_ms: 0,
+                ancestors: Vec::new(),
+                transactions: Vec::new(),
+                commit_votes: Vec::new(),
+                end_of_epoch: None,
+            };
+            SignedBlock::from(Signed::with_signature(block, Signature::ZERO)).reference()
+        })
+        .collect()
+}

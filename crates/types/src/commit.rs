@@ -1,0 +1,199 @@
+//! Commits: the chain that orders blocks.
+
+use crate::{
+    BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, EndOfEpoch, Epoch, TimestampMs, VerifiedBlock, codec,
+    epoch_genesis_refs, limits,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::{fmt, ops::Deref};
+
+/// Names one commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CommitRef {
+    /// Its index on the chain.
+    pub index: CommitIndex,
+    /// Digest of its bytes.
+    pub digest: CommitDigest,
+}
+
+impl fmt::Display for CommitRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{:?}", self.index, self.digest)
+    }
+}
+
+/// One step of the chain: a leader block and the part of its history that no commit before has taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// One more than the previous commit's.
+    pub index: CommitIndex,
+    /// Digest of the previous commit; for commit 0 the chain id.
+    pub previous_digest: CommitDigest,
+    /// The later of the leader's timestamp and the previous commit's.
+    pub timestamp_ms: TimestampMs,
+    /// The block that this commit commits.
+    pub leader: BlockRef,
+    /// All blocks in the order of (round, author); the leader is the last.
+    pub blocks: Vec<BlockRef>,
+    /// Epoch of the leader and of every block.
+    pub epoch: Epoch,
+}
+
+impl Commit {
+    /// Commit 0 of a chain: its `previous_digest` is the chain id, so its digest tells the chain.
+    pub fn genesis(chain: ChainId, timestamp_ms: TimestampMs, committee_size: usize) -> TrustedCommit {
+        let blocks = epoch_genesis_refs(0, committee_size);
+        let leader = blocks.last().copied().unwrap_or(BlockRef { epoch: 0, round: 0, author: 0, digest: Default::default() });
+        TrustedCommit::assume_trusted(Self {
+            index: 0,
+            previous_digest: CommitDigest(chain.0),
+            timestamp_ms,
+            leader,
+            blocks,
+            epoch: 0,
+        })
+    }
+}
+
+/// A commit with the bytes and the digest that name it.
+///
+/// Made by [`decode`](Self::decode) it proves form only; it is trusted once it chains to a trusted commit and a
+/// quorum has voted for it or for a later one (`soma-verify`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedCommit {
+    commit: Commit,
+    digest: CommitDigest,
+    bytes: Bytes,
+}
+
+impl TrustedCommit {
+    /// Encodes and names a commit of our own making.
+    pub fn assume_trusted(commit: Commit) -> Self {
+        let bytes = Bytes::from(codec::encode(&commit));
+        Self { commit, digest: CommitDigest::of(&[&bytes]), bytes }
+    }
+
+    /// Decodes received bytes and names the commit by their digest.
+    pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        let commit: Commit = codec::decode(&bytes, "commit", limits::MAX_COMMIT_BYTES)?;
+        Ok(Self { commit, digest: CommitDigest::of(&[&bytes]), bytes })
+    }
+
+    /// Index and digest.
+    pub fn reference(&self) -> CommitRef {
+        CommitRef { index: self.commit.index, digest: self.digest }
+    }
+
+    /// The bytes as received.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl Deref for TrustedCommit {
+    type Target = Commit;
+
+    fn deref(&self) -> &Commit {
+        &self.commit
+    }
+}
+
+/// What the executor takes: one commit with its blocks, in the order in which they are to be executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedSubDag {
+    /// The block that the commit commits.
+    pub leader: BlockRef,
+    /// All blocks, in the commit's order.
+    pub blocks: Vec<VerifiedBlock>,
+    /// The commit's timestamp.
+    pub timestamp_ms: TimestampMs,
+    /// The commit's index and digest.
+    pub commit_ref: CommitRef,
+    /// Digest of the commit before.
+    pub previous_digest: CommitDigest,
+}
+
+impl CommittedSubDag {
+    /// Joins a commit with its blocks, which must be those it names, in its order.
+    pub fn new(commit: &TrustedCommit, blocks: Vec<VerifiedBlock>) -> Self {
+        Self {
+            leader: commit.leader,
+            blocks,
+            timestamp_ms: commit.timestamp_ms,
+            commit_ref: commit.reference(),
+            previous_digest: commit.previous_digest,
+        }
+    }
+}
+
+/// A commit ready to be stored and served: with its blocks and the blocks whose votes make it certain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertifiedCommit {
+    /// The commit.
+    pub commit: TrustedCommit,
+    /// Its blocks, in its order.
+    pub blocks: Vec<VerifiedBlock>,
+    /// Blocks of the same epoch that vote for this very commit. From a sync they are there for the last commit of
+    /// each range; consensus hands them over with every commit.
+    pub certifiers: Vec<VerifiedBlock>,
+}
+
+impl CertifiedCommit {
+    /// Bytes of the commit, its blocks and its certifier blocks.
+    pub fn size(&self) -> usize {
+        let blocks = self.blocks.iter().chain(&self.certifiers);
+        self.commit.bytes().len() + blocks.map(|block| block.bytes().len()).sum::<usize>()
+    }
+
+    /// The handover to the next epoch, if this is its epoch's last commit.
+    pub fn end_of_epoch(&self) -> Option<&EndOfEpoch> {
+        self.blocks.iter().find_map(|block| block.end_of_epoch.as_ref())
+    }
+
+    /// What the executor takes.
+    pub fn sub_dag(&self) -> CommittedSubDag {
+        CommittedSubDag::new(&self.commit, self.blocks.clone())
+    }
+}
+
+/// A running digest over applied sub-dags, to compare what two executors were given: every commit and every byte
+/// of every block, in order.
+#[derive(Clone, Debug)]
+pub struct SubDagDigest {
+    hasher: blake3::Hasher,
+    commits: u64,
+}
+
+impl Default for SubDagDigest {
+    fn default() -> Self {
+        Self { hasher: blake3::Hasher::new_derive_key("soma-p2p 2026 v1 applied sub-dags"), commits: 0 }
+    }
+}
+
+impl SubDagDigest {
+    /// Adds the next sub-dag.
+    pub fn push(&mut self, sub_dag: &CommittedSubDag) {
+        self.hasher.update(&codec::encode(&(
+            sub_dag.commit_ref,
+            sub_dag.previous_digest,
+            sub_dag.timestamp_ms,
+            sub_dag.leader,
+            sub_dag.blocks.len() as u64,
+        )));
+        for block in &sub_dag.blocks {
+            self.hasher.update(block.bytes());
+        }
+        self.commits += 1;
+    }
+
+    /// Sub-dags added so far.
+    pub fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// Hex digest of all added so far.
+    pub fn to_hex(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
+    }
+}

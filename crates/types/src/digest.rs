@@ -1,0 +1,113 @@
+//! 32-byte BLAKE3 digests, one type and one derive-key context for each kind, so that a digest of one kind never
+//! equals a digest of another, whatever the bytes.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! digest {
+    ($(#[$doc:meta])* $name:ident, $context:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// BLAKE3 derive-key context of this kind.
+            pub const CONTEXT: &'static str = $context;
+
+            /// Digest of the concatenation of `parts`.
+            pub fn of(parts: &[&[u8]]) -> Self {
+                let mut hasher = blake3::Hasher::new_derive_key(Self::CONTEXT);
+                for part in parts {
+                    hasher.update(part);
+                }
+                Self(*hasher.finalize().as_bytes())
+            }
+
+            /// The 32 bytes.
+            pub fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+        }
+
+        crate::digest::hex_text!($name, "digest");
+    };
+}
+
+/// Hex text for a 32-byte newtype: `Display` in full, `Debug` the first four bytes, `FromStr` in full.
+macro_rules! hex_text {
+    ($name:ident, $what:literal) => {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}", crate::digest::Short(&self.0))
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let mut bytes = [0; 32];
+                hex::decode_to_slice(text, &mut bytes)
+                    .map_err(|error| format!("{text:?} is not a {} of 64 hex digits: {error}", $what))?;
+                Ok(Self(bytes))
+            }
+        }
+    };
+}
+pub(crate) use hex_text;
+
+/// The first four bytes in hex, for logs.
+pub(crate) struct Short<'a>(pub(crate) &'a [u8; 32]);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0[..4]))
+    }
+}
+
+digest!(
+    /// What an author signs: the encoded block without its signature.
+    BlockBodyDigest,
+    "soma-p2p 2026 v1 block body"
+);
+digest!(
+    /// Names a signed block: its body digest and its signature.
+    BlockDigest,
+    "soma-p2p 2026 v1 block"
+);
+digest!(
+    /// Names a commit: its encoding.
+    CommitDigest,
+    "soma-p2p 2026 v1 commit"
+);
+digest!(
+    /// Names a committee: its encoding, epoch included.
+    CommitteeDigest,
+    "soma-p2p 2026 v1 committee"
+);
+digest!(
+    /// What a node signs of its own info.
+    NodeInfoDigest,
+    "soma-p2p 2026 v1 node info"
+);
+digest!(
+    /// What a sender signs: the encoded transaction.
+    TransactionDigest,
+    "soma-p2p 2026 v1 transaction"
+);
+digest!(
+    /// What authorities sign to certify a transaction: epoch, transaction and sender's signature.
+    CertificateDigest,
+    "soma-p2p 2026 v1 certificate"
+);
+digest!(
+    /// Names a chain: the digest of its genesis. Part of every signature's intent.
+    ChainId,
+    "soma-p2p 2026 v1 genesis"
+);

@@ -1,0 +1,166 @@
+//! Ed25519 keys and signatures as bytes, and the intent that every signature covers.
+
+use crate::{ChainId, digest::hex_text};
+use ed25519_dalek::{Signer, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
+
+pub use ed25519_dalek::SigningKey;
+
+/// An ed25519 public key as it travels: 32 bytes, not yet known to be a point of the curve.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PublicKey(pub [u8; 32]);
+hex_text!(PublicKey, "public key");
+
+/// Who a node is on the network: its ed25519 public key, which its TLS certificate proves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PeerId(pub [u8; 32]);
+hex_text!(PeerId, "peer id");
+
+/// Why bytes are no public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is no ed25519 public key: not a canonical point of the curve, or of small order")]
+pub struct KeyError {
+    /// The bytes.
+    pub key: PublicKey,
+}
+
+impl PublicKey {
+    /// The key as a curve point. Fails for bytes that are none, that are a second spelling of one, and for points
+    /// of small order, under which a signature proves nothing.
+    pub fn verifying_key(&self) -> Result<VerifyingKey, KeyError> {
+        match VerifyingKey::from_bytes(&self.0) {
+            Ok(key) if !key.is_weak() && key.to_edwards().compress().0 == self.0 => Ok(key),
+            _ => Err(KeyError { key: *self }),
+        }
+    }
+}
+
+impl From<&SigningKey> for PublicKey {
+    fn from(key: &SigningKey) -> Self {
+        Self(key.verifying_key().to_bytes())
+    }
+}
+
+impl From<PeerId> for PublicKey {
+    fn from(peer: PeerId) -> Self {
+        Self(peer.0)
+    }
+}
+
+impl From<PublicKey> for PeerId {
+    fn from(key: PublicKey) -> Self {
+        Self(key.0)
+    }
+}
+
+impl From<&SigningKey> for PeerId {
+    fn from(key: &SigningKey) -> Self {
+        Self(key.verifying_key().to_bytes())
+    }
+}
+
+impl PeerId {
+    /// First four bytes in hex: what logs and tables show.
+    pub fn short(&self) -> String {
+        crate::digest::Short(&self.0).to_string()
+    }
+}
+
+/// An ed25519 signature as it travels: 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signature(pub [u8; 64]);
+
+impl Signature {
+    /// Bytes of a signature; a signed value is its body followed by this many.
+    pub const BYTES: usize = 64;
+    /// What stands in the place of a signature where nobody signs (genesis blocks).
+    pub const ZERO: Self = Self([0; 64]);
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0[..4]))
+    }
+}
+
+// Serde has no arrays of 64; as a tuple of two halves the encoding is the bare 64 bytes.
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (low, high) = self.0.split_at(32);
+        let halves: (&[u8; 32], &[u8; 32]) = (
+            low.try_into().map_err(serde::ser::Error::custom)?,
+            high.try_into().map_err(serde::ser::Error::custom)?,
+        );
+        halves.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (low, high) = <([u8; 32], [u8; 32])>::deserialize(deserializer)?;
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(&low);
+        bytes[32..].copy_from_slice(&high);
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<&[u8]> for Signature {
+    type Error = de::value::Error;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        let bytes = bytes
+            .try_into()
+            .map_err(|_| de::Error::invalid_length(bytes.len(), &"64 bytes of signature"))?;
+        Ok(Self(bytes))
+    }
+}
+
+/// What a signature is for. A signature for one purpose is never valid for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Scope {
+    /// An author's signature on a block.
+    Block = 0,
+    /// A node's signature on its own info.
+    NodeInfo = 1,
+    /// A sender's signature on a transaction.
+    Transaction = 2,
+    /// An authority's signature on a sender-signed transaction.
+    Certificate = 3,
+    /// An authority's signature on the next epoch's committee.
+    NextCommittee = 4,
+}
+
+/// Version of the intent's layout, its second byte.
+const INTENT_VERSION: u8 = 1;
+
+/// Bytes that an ed25519 signature covers here: scope, version, chain id, digest.
+pub const INTENT_MESSAGE_BYTES: usize = 66;
+
+/// The context in which something is signed: its purpose and its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// What the signature is for.
+    pub scope: Scope,
+    /// The chain on which it counts.
+    pub chain: ChainId,
+}
+
+impl Intent {
+    /// The message that is signed for `digest`: scope (1 byte), version (1), chain id (32), digest (32).
+    pub fn message(&self, digest: &[u8; 32]) -> [u8; INTENT_MESSAGE_BYTES] {
+        let mut message = [0; INTENT_MESSAGE_BYTES];
+        message[0] = self.scope as u8;
+        message[1] = INTENT_VERSION;
+        message[2..34].copy_from_slice(&self.chain.0);
+        message[34..].copy_from_slice(digest);
+        message
+    }
+
+    /// Signs `digest` in this context.
+    pub fn sign(&self, key: &SigningKey, digest: &[u8; 32]) -> Signature {
+        Signature(key.sign(&self.message(digest)).to_bytes())
+    }
+}

@@ -1,0 +1,63 @@
+//! The Soma chain's types, exactly as they are signed, hashed, stored and sent.
+//!
+//! ```text
+//!  Genesis --digest--> ChainId            (in every signature's intent)
+//!     |
+//!  Committee(epoch 0) --end_of_epoch certificate--> Committee(1) --> ...
+//!     |
+//!  Block --body digest--> signature --digest--> BlockRef
+//!                                                 ^ named by
+//!  Commit(i) --previous_digest--> Commit(i-1) ... Commit(0) = genesis
+//! ```
+//!
+//! What always holds here:
+//! - **One encoding.** A value has exactly one byte string ([`codec`]); whatever does not re-encode to the very
+//!   bytes it came from is refused, so a digest of received bytes is the digest of the value.
+//! - **Hashed once.** Decoding a signed value hashes the bytes received; nothing is encoded again to be checked.
+//! - **Nothing is believed.** Decoding proves form only. Signatures, quorums and chain rules are `soma-verify`'s,
+//!   and the types say so: [`SignedBlock`] is a claim, [`VerifiedBlock`] is not.
+
+#![deny(missing_docs)]
+
+mod address;
+mod block;
+mod certificate;
+pub mod codec;
+mod commit;
+mod committee;
+mod digest;
+mod fault;
+mod genesis;
+mod keys;
+pub mod limits;
+mod node_info;
+mod signed;
+
+pub use address::{Address, AddressError};
+pub use block::{Block, BlockRef, EndOfEpoch, SignedBlock, TransactionBytes, VerifiedBlock, epoch_genesis_refs};
+pub use certificate::{AuthoritySignature, Certificate, QuorumSignatures, SignedTransaction, Transaction};
+pub use codec::CodecError;
+pub use commit::{CertifiedCommit, Commit, CommitRef, CommittedSubDag, SubDagDigest, TrustedCommit};
+pub use committee::{Authority, Committee, CommitteeError};
+pub use digest::{
+    BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, NodeInfoDigest,
+    TransactionDigest,
+};
+pub use fault::Fault;
+pub use genesis::Genesis;
+pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};
+pub use node_info::{Access, Capabilities, NodeInfo, NodeRole, ProtocolVersions, SignedNodeInfo};
+pub use signed::{Signable, Signed};
+
+/// Number of an epoch; the genesis committee's is 0.
+pub type Epoch = u64;
+/// Round of a block within its epoch; 0 is the epoch's genesis round, which nobody signs.
+pub type Round = u32;
+/// Index of a commit on the chain; 0 is genesis.
+pub type CommitIndex = u32;
+/// Voting power of an authority.
+pub type Stake = u64;
+/// Milliseconds since the UNIX epoch.
+pub type TimestampMs = u64;
+/// Position of an authority in its committee's list.
+pub type AuthorityIndex = u32;

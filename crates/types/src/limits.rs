@@ -1,0 +1,35 @@
+//! Bounds that every node of the chain keeps to, each with its reason. Bounds of one node's own making
+//! (queues, budgets, timeouts) are in its configuration instead.
+
+/// Serialized bytes of one signed block. A response chunk (4 MiB) holds at least four of the largest.
+pub const MAX_BLOCK_BYTES: usize = 1 << 20;
+
+/// Authorities in a committee: bounds ancestors, votes and quorum signatures, which name each at most once.
+pub const MAX_COMMITTEE_SIZE: usize = 1_000;
+
+/// Blocks in one commit: ten rounds of the largest committee; a serialized commit stays under 512 KiB.
+pub const MAX_BLOCKS_PER_COMMIT: usize = 10_000;
+
+/// Serialized bytes of one commit: [`MAX_BLOCKS_PER_COMMIT`] references of 48 bytes and the fixed fields.
+pub const MAX_COMMIT_BYTES: usize = 512 << 10;
+
+/// Bytes of all blocks of one commit. A node fetches whole commits, so this bounds what one costs in memory.
+pub const MAX_COMMIT_BLOCKS_BYTES: usize = 32 << 20;
+
+/// Transactions in one block.
+pub const MAX_TRANSACTIONS_PER_BLOCK: usize = 10_000;
+
+/// Commit votes in one block: a block votes for the commits since its author's last one, which are few.
+pub const MAX_COMMIT_VOTES_PER_BLOCK: usize = 100;
+
+/// Serialized bytes of a committee: [`MAX_COMMITTEE_SIZE`] members with keys, stake and a short address.
+pub const MAX_COMMITTEE_BYTES: usize = 512 << 10;
+
+/// Bytes of the text of one address.
+pub const MAX_ADDRESS_BYTES: usize = 1_024;
+
+/// Addresses in one NodeInfo: a host has a few interfaces and protocols, not hundreds.
+pub const MAX_ADDRESSES_PER_NODE: usize = 8;
+
+/// Serialized bytes of one signed NodeInfo: eight addresses of full length and the fixed fields.
+pub const MAX_NODE_INFO_BYTES: usize = 10 << 10;

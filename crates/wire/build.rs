@@ -1,0 +1,14 @@
+//! Compiles `proto/` with protox, in Rust: no installed protoc.
+
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    println!("cargo:rerun-if-changed={}", proto.display());
+    let descriptors = protox::compile(["soma/p2p/v1/p2p.proto"], [&proto])?;
+    tonic_prost_build::configure()
+        // Commits and blocks as `Bytes`: slices of the received frame, not copies.
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Between typed and generated messages. Everything that arrives passes here and is checked against the limits.
+
+use crate::{Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Status, limits::*, proto};
+use bytes::Bytes;
+use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef, limits::MAX_BLOCK_BYTES, limits::MAX_NODE_INFO_BYTES};
+
+fn malformed(message: String) -> CallError {
+    CallError::new(Status::MalformedAnswer, message)
+}
+
+fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
+    bytes.try_into().ok()
+}
+
+impl From<BlockRef> for proto::BlockRef {
+    fn from(reference: BlockRef) -> Self {
+        Self {
+            epoch: reference.epoch,
+            round: reference.round,
+            author: reference.author,
+            digest: Bytes::copy_from_slice(reference.digest.as_bytes()),
+        }
+    }
+}
+
+impl From<&BlockRefs> for proto::FetchBlocksRequest {
+    fn from(refs: &BlockRefs) -> Self {
+        Self { refs: refs.as_slice().iter().copied().map(Into::into).collect() }
+    }
+}
+
+impl TryFrom<proto::FetchBlocksRequest> for BlockRefs {
+    type Error = CallError;
+
+    fn try_from(request: proto::FetchBlocksRequest) -> Result<Self, CallError> {
+        // Counted before anything is made of them.
+        if request.refs.len() > MAX_BLOCKS_PER_FETCH {
+            let message = format!("{} block references: 1 to {MAX_BLOCKS_PER_FETCH} are allowed", request.refs.len());
+            return Err(CallError::new(Status::InvalidArgument, message));
+        }
+        let refs = request.refs.into_iter().map(|reference| {
+            let digest = digest(&reference.digest).ok_or_else(|| {
+                let message = format!("a block digest has 32 bytes, not {}", reference.digest.len());
+                CallError::new(Status::InvalidArgument, message)
+            })?;
+            Ok(BlockRef {
+                epoch: reference.epoch,
+                round: reference.round,
+                author: reference.author,
+                digest: BlockDigest(digest),
+            })
+        });
+        BlockRefs::new(refs.collect::<Result<_, CallError>>()?)
+    }
+}
+
+impl TryFrom<proto::FetchCommitsRequest> for CommitRange {
+    type Error = CallError;
+
+    fn try_from(request: proto::FetchCommitsRequest) -> Result<Self, CallError> {
+        CommitRange::new(request.start, request.end)
+    }
+}
+
+impl From<CommitRange> for proto::FetchCommitsRequest {
+    fn from(range: CommitRange) -> Self {
+        Self { start: range.start(), end: range.end() }
+    }
+}
+
+impl From<KnownPeers> for proto::GetKnownPeersResponse {
+    fn from(answer: KnownPeers) -> Self {
+        Self { own_info: answer.own_info, known_peers: answer.known_peers }
+    }
+}
+
+impl TryFrom<proto::GetKnownPeersResponse> for KnownPeers {
+    type Error = CallError;
+
+    fn try_from(answer: proto::GetKnownPeersResponse) -> Result<Self, CallError> {
+        Self { own_info: answer.own_info, known_peers: answer.known_peers }.checked()
+    }
+}
+
+impl KnownPeers {
+    /// Checks the answer's limits.
+    pub fn checked(self) -> Result<Self, CallError> {
+        if self.known_peers.len() > MAX_KNOWN_PEERS {
+            let message = format!("{} known peers: at most {MAX_KNOWN_PEERS} are allowed", self.known_peers.len());
+            return Err(malformed(message));
+        }
+        match self.known_peers.iter().chain([&self.own_info]).find(|info| info.len() > MAX_NODE_INFO_BYTES) {
+            Some(info) => Err(malformed(format!("a node info of {} bytes is over the limit", info.len()))),
+            None => Ok(self),
+        }
+    }
+}
+
+impl From<Availability> for proto::GetCommitAvailabilityResponse {
+    fn from(answer: Availability) -> Self {
+        Self { highest_synced_commit: answer.highest_synced, lowest_available_commit: answer.lowest_available }
+    }
+}
+
+impl From<proto::GetCommitAvailabilityResponse> for Availability {
+    fn from(answer: proto::GetCommitAvailabilityResponse) -> Self {
+        Self { highest_synced: answer.highest_synced_commit, lowest_available: answer.lowest_available_commit }
+    }
+}
+
+impl From<CommitRef> for proto::GetCommitInfoResponse {
+    fn from(answer: CommitRef) -> Self {
+        Self { index: answer.index, digest: Bytes::copy_from_slice(answer.digest.as_bytes()) }
+    }
+}
+
+impl TryFrom<proto::GetCommitInfoResponse> for CommitRef {
+    type Error = CallError;
+
+    fn try_from(answer: proto::GetCommitInfoResponse) -> Result<Self, CallError> {
+        let digest = digest(&answer.digest)
+            .ok_or_else(|| malformed(format!("a commit digest has 32 bytes, not {}", answer.digest.len())))?;
+        Ok(Self { index: answer.index, digest: CommitDigest(digest) })
+    }
+}
+
+impl From<FetchedCommits> for proto::FetchCommitsResponse {
+    fn from(answer: FetchedCommits) -> Self {
+        Self { commits: answer.commits, certifier_blocks: answer.certifier_blocks }
+    }
+}
+
+impl TryFrom<proto::FetchCommitsResponse> for FetchedCommits {
+    type Error = CallError;
+
+    fn try_from(answer: proto::FetchCommitsResponse) -> Result<Self, CallError> {
+        Self { commits: answer.commits, certifier_blocks: answer.certifier_blocks }.checked()
+    }
+}
+
+impl FetchedCommits {
+    /// Checks the answer's limits.
+    pub fn checked(self) -> Result<Self, CallError> {
+        if self.commits.is_empty() || self.commits.len() > MAX_COMMITS_PER_FETCH {
+            let message = format!("{} commits: 1 to {MAX_COMMITS_PER_FETCH} are allowed", self.commits.len());
+            return Err(malformed(message));
+        }
+        let bytes = self.size();
+        if bytes > MAX_COMMITS_RESPONSE_BYTES {
+            return Err(malformed(format!("{bytes} bytes of commits and votes are over the limit")));
+        }
+        Ok(self)
+    }
+
+    /// Bytes of all commits and certifier blocks.
+    pub fn size(&self) -> usize {
+        self.commits.iter().chain(&self.certifier_blocks).map(Bytes::len).sum()
+    }
+}
+
+/// Checks one chunk of blocks: not empty, and within the limits for a chunk and for each block.
+pub fn checked_chunk(blocks: Vec<Bytes>) -> Result<Vec<Bytes>, CallError> {
+    if blocks.is_empty() {
+        return Err(malformed("a chunk without blocks".into()));
+    }
+    if let Some(block) = blocks.iter().find(|block| block.len() > MAX_BLOCK_BYTES) {
+        return Err(malformed(format!("a block of {} bytes is over the limit", block.len())));
+    }
+    let bytes: usize = blocks.iter().map(Bytes::len).sum();
+    if bytes > MAX_CHUNK_BYTES {
+        return Err(malformed(format!("a chunk of {bytes} bytes is over the limit")));
+    }
+    Ok(blocks)
+}

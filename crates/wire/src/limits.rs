@@ -1,0 +1,37 @@
+//! Bounds of the protocol. A caller that asks for more is refused; an answer with more is malformed.
+
+use soma_types::limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_NODE_INFO_BYTES};
+
+/// Commits in one answer.
+pub const MAX_COMMITS_PER_FETCH: usize = 100;
+
+/// Blocks in one request.
+pub const MAX_BLOCKS_PER_FETCH: usize = 1_000;
+
+/// Bytes of blocks in one chunk of an answer.
+pub const MAX_CHUNK_BYTES: usize = 4 << 20;
+
+/// Bytes of commits and certifier blocks in one answer. Room for the votes of a hundred authorities with large
+/// blocks; the responder picks the smallest blocks that make a quorum, and fewer commits where these do not fit.
+pub const MAX_COMMITS_RESPONSE_BYTES: usize = 16 << 20;
+
+/// Peers in one answer, the responder not counted.
+pub const MAX_KNOWN_PEERS: usize = 200;
+
+/// What framing may add to the payload of one message: at most 8 bytes (tag and length) for each of the entries in
+/// the longest list, and a gRPC header. Encoders bound payloads, decoders messages: this keeps the two in step.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
+
+/// Greatest request message: the longest list of block references.
+pub const MAX_REQUEST_BYTES: usize = MAX_BLOCKS_PER_FETCH * 64 + MESSAGE_OVERHEAD_BYTES;
+
+/// Greatest answer message.
+pub const MAX_RESPONSE_BYTES: usize = MAX_COMMITS_RESPONSE_BYTES + MESSAGE_OVERHEAD_BYTES;
+
+const _: () = {
+    assert!(MAX_BLOCK_BYTES <= MAX_CHUNK_BYTES, "a chunk holds at least one block");
+    assert!(MAX_COMMIT_BYTES <= MAX_COMMITS_RESPONSE_BYTES / 2, "an answer holds at least one commit and its votes");
+    assert!((MAX_KNOWN_PEERS + 1) * MAX_NODE_INFO_BYTES <= MAX_RESPONSE_BYTES);
+    assert!(MAX_NODE_INFO_BYTES <= MAX_REQUEST_BYTES);
+    assert!(MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES);
+};
