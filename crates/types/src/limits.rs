@@ -14,7 +14,7 @@ pub const MAX_BLOCKS_PER_COMMIT: usize = 10_000;
 pub const MAX_COMMIT_BYTES: usize = 512 << 10;
 
 /// Bytes of all blocks of one commit. A node fetches whole commits, so this bounds what one costs in memory.
-pub const MAX_COMMIT_BLOCKS_BYTES: usize = 32 << 20;
+pub const MAX_COMMIT_BLOCKS_BYTES: usize = 16 << 20;
 
 /// Transactions in one block.
 pub const MAX_TRANSACTIONS_PER_BLOCK: usize = 10_000;

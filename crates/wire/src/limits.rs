@@ -13,7 +13,7 @@ pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 
 /// Bytes of commits and certifier blocks in one answer. Room for the votes of a hundred authorities with large
 /// blocks; the responder picks the smallest blocks that make a quorum, and fewer commits where these do not fit.
-pub const MAX_COMMITS_RESPONSE_BYTES: usize = 16 << 20;
+pub const MAX_COMMITS_RESPONSE_BYTES: usize = 12 << 20;
 
 /// Peers in one answer, the responder not counted.
 pub const MAX_KNOWN_PEERS: usize = 200;

@@ -1,0 +1,466 @@
+//! PeerHeights: how far each peer says it has got, how well it has served, and who is to be asked next.
+//!
+//! Always:
+//! - A claim is a hint. It makes a peer a candidate and raises the target; it falls as soon as its owner cannot
+//!   serve it, and stays down for a while that doubles with each repetition.
+//! - Any connected peer that has a range's *start* may serve the range.
+//! - The kind of a fault decides what follows (`soma_types::Fault`): only provable lies and malformed answers ban,
+//!   slowness and overload mean a pause, and what is our own fault costs the peer nothing.
+
+use crate::{
+    core::{Core, Now, PeerEvent},
+    state_sync::Outcome,
+};
+use rand::{RngExt, SeedableRng, seq::IndexedRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use soma_types::{CommitIndex, Fault, PeerId};
+use std::{collections::BTreeMap, time::Duration};
+
+/// How many of the best candidates the choice is among: spreads load without giving up quality
+/// (checkpoint_processing.md, "PeerBalancer").
+const SELECTION_WINDOW: usize = 2;
+
+/// First pause after a fault that does not ban, and first time that a disproved claim stays down.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Of a hundred picks, how many go to any candidate instead of the best, so that a peer that was slow once is
+/// measured again.
+const EXPLORATION_PERCENT: u32 = 5;
+
+/// How PeerHeights works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// How often each peer is asked for its heights, beside what it pushes.
+    pub query_interval: Duration,
+    /// First ban of a peer that lied or sent malformed data; doubles with each further one.
+    pub ban_min: Duration,
+    /// Longest ban.
+    pub ban_max: Duration,
+    /// Seed of all choices.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            query_interval: Duration::from_secs(5),
+            ban_min: Duration::from_secs(600),
+            ban_max: Duration::from_secs(12 * 3600),
+            seed: 0,
+        }
+    }
+}
+
+/// What can happen to PeerHeights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// From the shell: the time asked for has come.
+    Wake,
+    /// From Connections.
+    Peer(PeerEvent),
+    /// From the shell's call, answering [`Effect::Query`]: highest synced and lowest available commit.
+    Queried {
+        /// Who was asked.
+        peer: PeerId,
+        /// What it said, or why it did not.
+        answer: Result<(CommitIndex, CommitIndex), Fault>,
+    },
+    /// From the gRPC adapter: a peer told us of a commit.
+    Pushed {
+        /// Who.
+        peer: PeerId,
+        /// Up to where it has commits.
+        index: CommitIndex,
+    },
+    /// From the shell's call, answering [`Effect::Push`].
+    PushDone {
+        /// Who was told.
+        peer: PeerId,
+        /// Whether it heard.
+        heard: bool,
+    },
+    /// From StateSync: who is to serve a range?
+    Pick {
+        /// Under which the shell keeps the answer's address.
+        key: u64,
+        /// The range's first commit.
+        start: CommitIndex,
+        /// Who just failed to.
+        avoid: Option<PeerId>,
+    },
+    /// From StateSync: how a picked peer did.
+    Report {
+        /// Who.
+        peer: PeerId,
+        /// The range's first commit.
+        start: CommitIndex,
+        /// How.
+        outcome: Outcome,
+    },
+    /// From StateSync: this node has every commit up to here, durably.
+    OwnHeight(CommitIndex),
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Ask the peer which commits it can serve.
+    Query(PeerId),
+    /// Answer a [`Input::Pick`].
+    Picked {
+        /// Which.
+        key: u64,
+        /// Who, or why nobody.
+        peer: Result<PeerId, NoPeer>,
+    },
+    /// Tell StateSync the highest claim; also when it is unchanged but peers became able to serve.
+    Target(CommitIndex),
+    /// Tell the peer that this node has the commit.
+    Push {
+        /// Whom.
+        peer: PeerId,
+        /// Which.
+        index: CommitIndex,
+    },
+    /// Have the peer disconnected and kept out.
+    Ban {
+        /// Whom.
+        peer: PeerId,
+        /// For how long.
+        duration: Duration,
+        /// Why, for logs.
+        reason: String,
+    },
+}
+
+/// Why no peer can serve a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+pub enum NoPeer {
+    /// Not connected to anyone.
+    #[error("not connected to any peer")]
+    NotConnected,
+    /// Those that have got that far no longer keep it.
+    #[error("all {peers} peers that got that far have pruned it; the lowest commit that any still has is {lowest}")]
+    AllPruned {
+        /// How many have pruned it.
+        peers: usize,
+        /// The lowest commit that any of them still has.
+        lowest: CommitIndex,
+    },
+    /// Nobody claims it, or nobody whose claim still stands.
+    #[error("none of {peers} connected peers has it")]
+    NobodyHasIt {
+        /// Connected peers.
+        peers: usize,
+    },
+    /// Those that have it failed lately and are given a pause.
+    #[error("all {peers} peers that have it failed lately and are given a pause")]
+    AllPaused {
+        /// How many.
+        peers: usize,
+    },
+}
+
+/// One peer as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerSnapshot {
+    /// Who.
+    pub peer: PeerId,
+    /// Highest commit that it claims and may be asked for.
+    pub highest: Option<CommitIndex>,
+    /// Lowest commit that it says it has.
+    pub lowest: Option<CommitIndex>,
+    /// Ranges that it is serving us now.
+    pub in_flight: usize,
+    /// Ranges that it has served since it connected.
+    pub served: u64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Standing: 100 for a peer without fault, less with each failure in a row, 0 at ten.
+    pub score: u32,
+}
+
+/// PeerHeights' state as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Connected peers.
+    pub peers: Vec<PeerSnapshot>,
+    /// Peers banned since start.
+    pub bans: u64,
+}
+
+#[derive(Default)]
+struct Peer {
+    /// Highest commit claimed, by answer or push.
+    claim: Option<CommitIndex>,
+    lowest: CommitIndex,
+    /// The claim above this is disproved until the time given.
+    disproved: Option<(CommitIndex, Duration)>,
+    disproofs: u32,
+    querying: bool,
+    next_query: Duration,
+    /// Highest index that we told it of, or that it has.
+    told: CommitIndex,
+    pushing: bool,
+    in_flight: usize,
+    served: u64,
+    failures: u32,
+    paused_until: Duration,
+}
+
+impl Peer {
+    /// What it may be asked for, at most.
+    fn highest(&self, now: Duration) -> Option<CommitIndex> {
+        let cap = self.disproved.filter(|(_, until)| *until > now).map_or(CommitIndex::MAX, |(above, _)| above);
+        self.claim.map(|claim| claim.min(cap))
+    }
+
+    fn score(&self) -> u32 {
+        100 - 10 * self.failures.min(10)
+    }
+}
+
+/// The core of PeerHeights.
+pub struct PeerHeights {
+    config: Config,
+    rng: ChaCha8Rng,
+    peers: BTreeMap<PeerId, Peer>,
+    /// Bans of a peer so far: outlives its connection, bounded by [`MAX_OFFENDERS`].
+    offences: BTreeMap<PeerId, u32>,
+    own_height: CommitIndex,
+    target: CommitIndex,
+    bans: u64,
+    last_now: Duration,
+}
+
+/// Offenders remembered, so that bans double. Beyond, the one with the lowest id is forgotten: which one does not
+/// matter, and an attacker with that many identities gains a first-time ban.
+const MAX_OFFENDERS: usize = 1_024;
+
+fn pause(repetition: u32) -> Duration {
+    PAUSE_MIN.saturating_mul(1 << repetition.min(16)).min(PAUSE_MAX)
+}
+
+impl PeerHeights {
+    /// Starts without peers; `own_height` is the store's watermark.
+    pub fn new(config: Config, own_height: CommitIndex) -> Self {
+        let rng = ChaCha8Rng::seed_from_u64(config.seed);
+        let (peers, offences) = (BTreeMap::new(), BTreeMap::new());
+        Self { config, rng, peers, offences, own_height, target: 0, bans: 0, last_now: Duration::ZERO }
+    }
+
+    fn update_target(&mut self, now: Now, peers_became_able: bool, effects: &mut Vec<Effect>) {
+        let target = self.peers.values().filter_map(|peer| peer.highest(now.monotonic)).max().unwrap_or(0);
+        if target != self.target || peers_became_able {
+            self.target = target;
+            effects.push(Effect::Target(target));
+        }
+    }
+
+    fn on_claim(&mut self, now: Now, peer: PeerId, highest: CommitIndex, lowest: Option<CommitIndex>) -> bool {
+        let Some(state) = self.peers.get_mut(&peer) else { return false };
+        let had = state.highest(now.monotonic);
+        // Heights go down, too: what a peer says last counts, and a push only says "at least".
+        state.claim = Some(if lowest.is_some() { highest } else { highest.max(state.claim.unwrap_or(0)) });
+        state.told = state.told.max(highest);
+        if let Some(lowest) = lowest {
+            state.lowest = lowest;
+        }
+        had != state.highest(now.monotonic)
+    }
+
+    fn pick(&mut self, now: Now, start: CommitIndex, avoid: Option<PeerId>) -> Result<PeerId, NoPeer> {
+        let now = now.monotonic;
+        if self.peers.is_empty() {
+            return Err(NoPeer::NotConnected);
+        }
+        let reached: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.highest(now).is_some_and(|highest| highest >= start)).collect();
+        if reached.is_empty() {
+            return Err(NoPeer::NobodyHasIt { peers: self.peers.len() });
+        }
+        let having: Vec<_> = reached.iter().filter(|(_, peer)| peer.lowest <= start).collect();
+        if having.is_empty() {
+            let lowest = reached.iter().map(|(_, peer)| peer.lowest).min().unwrap_or(0);
+            return Err(NoPeer::AllPruned { peers: reached.len(), lowest });
+        }
+        let mut ready: Vec<_> = having.iter().filter(|(_, peer)| peer.paused_until <= now).collect();
+        // A peer that just failed is asked again only when nobody else can be.
+        if ready.len() > 1 {
+            ready.retain(|(id, _)| Some(**id) != avoid);
+        }
+        if ready.is_empty() {
+            return Err(NoPeer::AllPaused { peers: having.len() });
+        }
+        ready.sort_by_key(|(id, peer)| (peer.in_flight, peer.failures, **id));
+        let explore = self.rng.random_ratio(EXPLORATION_PERCENT, 100);
+        // Only equals in load compete: a free peer always goes before a busy one.
+        let least = ready[0].1.in_flight;
+        let equals = ready.iter().filter(|(_, peer)| peer.in_flight == least).count();
+        let window = if explore { ready.len() } else { equals.min(SELECTION_WINDOW) };
+        let chosen = ready[..window].choose(&mut self.rng).map_or(*ready[0].0, |(id, _)| **id);
+        if let Some(peer) = self.peers.get_mut(&chosen) {
+            peer.in_flight += 1;
+        }
+        Ok(chosen)
+    }
+
+    fn on_report(
+        &mut self,
+        now: Now,
+        id: PeerId,
+        start: CommitIndex,
+        outcome: Outcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.in_flight = peer.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::Served { last } => {
+                peer.served += 1;
+                peer.failures = 0;
+                if peer.disproved.is_some_and(|(above, _)| last > above) {
+                    (peer.disproved, peer.disproofs) = (None, 0);
+                }
+            }
+            Outcome::Unused | Outcome::Failed { fault: Fault::Ours, .. } => {}
+            Outcome::Failed { fault, reason } => {
+                peer.failures += 1;
+                match fault {
+                    Fault::ProvableLie | Fault::Malformed => self.ban(id, reason, effects),
+                    Fault::DoesNotHave | Fault::Unproven => {
+                        let until = now.monotonic + pause(peer.disproofs);
+                        peer.disproofs += 1;
+                        peer.disproved = Some((start.saturating_sub(1), until));
+                    }
+                    Fault::Slow | Fault::Overloaded | Fault::Ours => {
+                        peer.paused_until = now.monotonic + pause(peer.failures - 1);
+                    }
+                }
+            }
+        }
+        self.update_target(now, false, effects);
+    }
+
+    fn ban(&mut self, peer: PeerId, reason: String, effects: &mut Vec<Effect>) {
+        if !self.offences.contains_key(&peer) && self.offences.len() >= MAX_OFFENDERS {
+            self.offences.pop_first();
+        }
+        let offences = self.offences.entry(peer).or_default();
+        let duration = self.config.ban_min.saturating_mul(1 << (*offences).min(16)).min(self.config.ban_max);
+        *offences += 1;
+        self.bans += 1;
+        self.peers.remove(&peer);
+        effects.push(Effect::Ban { peer, duration, reason });
+    }
+
+    /// Tells peers that are behind what this node has; one push to a peer at a time, always the latest.
+    fn push(&mut self, effects: &mut Vec<Effect>) {
+        let index = self.own_height;
+        for (id, peer) in &mut self.peers {
+            if peer.told < index && !peer.pushing {
+                (peer.pushing, peer.told) = (true, index);
+                effects.push(Effect::Push { peer: *id, index });
+            }
+        }
+    }
+
+    fn query_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for (id, peer) in &mut self.peers {
+            if !peer.querying && peer.next_query <= now.monotonic {
+                peer.querying = true;
+                effects.push(Effect::Query(*id));
+            }
+        }
+    }
+}
+
+impl Core for PeerHeights {
+    type Input = Input;
+    type Effect = Effect;
+    type Snapshot = Snapshot;
+
+    const NAME: &'static str = "peer-heights";
+
+    fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.last_now = now.monotonic;
+        let mut effects = Vec::new();
+        match input {
+            // Pauses and disproofs may have run out.
+            Input::Wake => self.update_target(now, true, &mut effects),
+            Input::Peer(PeerEvent::Connected(peer)) => {
+                self.peers.entry(peer).or_default().next_query = now.monotonic;
+            }
+            Input::Peer(PeerEvent::Lost(peer)) => {
+                self.peers.remove(&peer);
+                self.update_target(now, false, &mut effects);
+            }
+            Input::Queried { peer, answer } => {
+                let became_able = match answer {
+                    Ok((highest, lowest)) => self.on_claim(now, peer, highest, Some(lowest)),
+                    Err(_) => false,
+                };
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.querying = false;
+                    state.next_query = now.monotonic + self.config.query_interval;
+                }
+                self.update_target(now, became_able, &mut effects);
+                self.push(&mut effects);
+            }
+            Input::Pushed { peer, index } => {
+                let became_able = self.on_claim(now, peer, index, None);
+                self.update_target(now, became_able, &mut effects);
+            }
+            Input::PushDone { peer, heard } => {
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.pushing = false;
+                    if heard {
+                        self.push(&mut effects);
+                    }
+                }
+            }
+            Input::Pick { key, start, avoid } => {
+                let peer = self.pick(now, start, avoid);
+                effects.push(Effect::Picked { key, peer });
+            }
+            Input::Report { peer, start, outcome } => self.on_report(now, peer, start, outcome, &mut effects),
+            Input::OwnHeight(height) => {
+                self.own_height = self.own_height.max(height);
+                self.push(&mut effects);
+            }
+        }
+        self.query_due(now, &mut effects);
+        effects
+    }
+
+    fn wake() -> Option<Input> {
+        Some(Input::Wake)
+    }
+
+    fn next_wake(&self) -> Option<Duration> {
+        let times = self.peers.values().flat_map(|peer| {
+            let query = (!peer.querying).then_some(peer.next_query);
+            let disproved = peer.disproved.map(|(_, until)| until);
+            [query, disproved, Some(peer.paused_until)]
+        });
+        times.flatten().filter(|at| *at > self.last_now).min()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let peers = self.peers.iter().map(|(id, peer)| PeerSnapshot {
+            peer: *id,
+            highest: peer.highest(self.last_now),
+            lowest: peer.claim.map(|_| peer.lowest),
+            in_flight: peer.in_flight,
+            served: peer.served,
+            failures: peer.failures,
+            score: peer.score(),
+        });
+        Snapshot { peers: peers.collect(), bans: self.bans }
+    }
+}

@@ -1,0 +1,202 @@
+//! Linking verified ranges in order, and getting them written.
+
+use super::{Effect, LocalCommitError, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, StateSync, Tip, Verified};
+use crate::{core::Now, state_sync::plan::RangeState};
+use soma_types::{CommitDigest, CommitRef, Fault};
+use std::{collections::VecDeque, time::Duration};
+
+/// Bytes in one write batch. The disk is flushed once for each, so larger is better until memory says no.
+const MAX_WRITE_BYTES: u64 = 16 << 20;
+
+/// Linked commits on their way to the disk: at most one batch is being written.
+#[derive(Default)]
+pub(super) struct WriteQueue {
+    ready: VecDeque<Linked>,
+    writing: Vec<Linked>,
+    failure: Option<WriteFailure>,
+}
+
+#[derive(Clone, Copy)]
+struct Linked {
+    key: RangeKey,
+    bytes: u64,
+}
+
+struct WriteFailure {
+    reason: String,
+    attempts: u32,
+    retry_at: Duration,
+}
+
+impl WriteQueue {
+    pub(super) fn bytes(&self) -> u64 {
+        self.ready.iter().chain(&self.writing).map(|linked| linked.bytes).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.writing.is_empty()
+    }
+
+    pub(super) fn error(&self) -> Option<&str> {
+        self.failure.as_ref().map(|failure| failure.reason.as_str())
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Duration> {
+        self.failure.as_ref().filter(|_| self.writing.is_empty()).map(|failure| failure.retry_at)
+    }
+
+    /// The next batch, if none is being written: all that is ready, up to the bound, at least one.
+    fn next_batch(&mut self, now: Now) -> Option<Vec<RangeKey>> {
+        let waits = self.failure.as_ref().is_some_and(|failure| failure.retry_at > now.monotonic);
+        if waits || !self.writing.is_empty() {
+            return None;
+        }
+        let mut bytes = 0;
+        while let Some(linked) = self.ready.front().copied() {
+            bytes += linked.bytes;
+            if bytes > MAX_WRITE_BYTES && !self.writing.is_empty() {
+                break;
+            }
+            self.ready.pop_front();
+            self.writing.push(linked);
+        }
+        (!self.writing.is_empty()).then(|| self.writing.iter().map(|linked| linked.key).collect())
+    }
+
+    fn failed(&mut self, now: Now, reason: String) {
+        for linked in self.writing.drain(..).rev() {
+            self.ready.push_front(linked);
+        }
+        let attempts = self.failure.take().map_or(0, |failure| failure.attempts);
+        let delay = RETRY_MIN.saturating_mul(1 << attempts.min(16)).min(RETRY_MAX);
+        self.failure = Some(WriteFailure { reason, attempts: attempts + 1, retry_at: now.monotonic + delay });
+    }
+}
+
+/// Why verified commits do not follow the tip.
+enum Misfit {
+    Fork,
+    Epoch,
+    Time,
+}
+
+impl Tip {
+    fn accepts(&self, commits: &Verified) -> Result<(), Misfit> {
+        if commits.previous != self.commit.digest {
+            Err(Misfit::Fork)
+        } else if commits.epoch != self.next_epoch {
+            Err(Misfit::Epoch)
+        } else if commits.first_timestamp_ms < self.timestamp_ms {
+            Err(Misfit::Time)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl StateSync {
+    /// Moves the tip over every verified range that follows it, and writes what is ready.
+    pub(super) fn link(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        loop {
+            self.trim_linked(effects);
+            let next = self.tip.commit.index + 1;
+            let Some(range) = self.ranges.get_mut(&next) else { break };
+            let RangeState::Done { peer, verified } = range.state else { break };
+            let key = range.key;
+            match self.tip.accepts(&verified) {
+                Ok(()) => {
+                    self.ranges.remove(&next);
+                    self.advance(key, &verified);
+                    self.release_held(now);
+                }
+                Err(misfit) => {
+                    let digest: CommitDigest = self.tip.commit.digest;
+                    let reason = match misfit {
+                        Misfit::Fork => format!("commit {next} does not follow {digest:?}, which a quorum certified"),
+                        Misfit::Epoch => format!("commit {next} is of epoch {}, not the one due", verified.epoch),
+                        Misfit::Time => format!("commit {next} is older than the commit before it"),
+                    };
+                    range.fail(now, Some(peer), reason.clone());
+                    effects.push(Effect::Discard(key));
+                    let outcome = Outcome::Failed { fault: Fault::Unproven, reason };
+                    effects.push(Effect::Report { peer, start: next, outcome });
+                    break;
+                }
+            }
+        }
+        if let Some(keys) = self.write.next_batch(now) {
+            effects.push(Effect::Write(keys));
+        }
+    }
+
+    fn advance(&mut self, key: RangeKey, commits: &Verified) {
+        if commits.ends_epoch {
+            self.handovers.insert(commits.last.index, commits.epoch + 1);
+        }
+        let next_epoch = commits.epoch + u64::from(commits.ends_epoch);
+        self.tip = Tip { commit: commits.last, timestamp_ms: commits.last_timestamp_ms, next_epoch };
+        self.handovers = self.handovers.split_off(&(commits.last.index + 1));
+        self.write.ready.push_back(Linked { key, bytes: commits.bytes });
+    }
+
+    pub(super) fn on_written(&mut self, now: Now, result: Result<CommitRef, String>, effects: &mut Vec<Effect>) {
+        match result {
+            Ok(highest) => {
+                self.write.failure = None;
+                let keys: Vec<_> = self.write.writing.drain(..).map(|linked| linked.key).collect();
+                self.applied = highest;
+                for key in keys.iter().copied().filter(|key| key.is_local()) {
+                    effects.push(Effect::LocalAnswer { key, result: Ok(()) });
+                }
+                effects.push(Effect::Publish { keys, highest });
+                effects.push(Effect::Announce(highest.index));
+            }
+            Err(reason) => self.write.failed(now, reason),
+        }
+    }
+
+    pub(super) fn on_local_commit(&mut self, now: Now, key: RangeKey, commit: Verified, effects: &mut Vec<Effect>) {
+        let result = self.check_local(&commit);
+        match result {
+            Ok(true) => {
+                self.last_local = Some(now.monotonic);
+                self.advance(key, &commit);
+                self.release_held(now);
+            }
+            Ok(false) => {
+                effects.push(Effect::Discard(key));
+                effects.push(Effect::LocalAnswer { key, result: Ok(()) });
+            }
+            Err(error) => {
+                effects.push(Effect::Discard(key));
+                effects.push(Effect::LocalAnswer { key, result: Err(error) });
+            }
+        }
+    }
+
+    /// Whether a commit of our own consensus is the next one (`true`) or had already (`false`).
+    fn check_local(&self, commit: &Verified) -> Result<bool, LocalCommitError> {
+        let index = commit.first;
+        let tip = self.tip.commit;
+        let fork = LocalCommitError::Fork { index, previous: tip };
+        if index <= tip.index {
+            let same = index < tip.index || commit.last.digest == tip.digest;
+            return if same { Ok(false) } else { Err(fork) };
+        }
+        if index > tip.index + 1 {
+            return Err(LocalCommitError::Gap { index, expected: tip.index + 1 });
+        }
+        let bytes = self.bytes_in_flight();
+        if bytes + commit.bytes > self.config.bytes_in_flight + self.config.bytes_per_range {
+            return Err(LocalCommitError::Busy { bytes });
+        }
+        match self.tip.accepts(commit) {
+            Ok(()) => Ok(true),
+            Err(Misfit::Fork | Misfit::Time) => Err(fork),
+            Err(Misfit::Epoch) => {
+                let expected = self.tip.next_epoch;
+                Err(LocalCommitError::OtherEpoch { index, expected, found: commit.epoch })
+            }
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! StateSync: which commits to fetch, in which ranges, and in which order they are written and handed on.
+//!
+//! ```text
+//!   target (a hint) --> plan ranges upward --> pick a peer --> worker --> Done (bytes wait in the shell)
+//!                          ^   returned on any failure |                       |
+//!                          +---------------------------+        link in order by previous digest
+//!                                                                              v
+//!   executor, peers <-- applied (durable) <-- Written <-- one write batch at a time
+//! ```
+//!
+//! Always:
+//! - A range leaves the plan only as written commits or as somebody else's (local) commits; whatever happens to a
+//!   worker, what it did not deliver goes back.
+//! - Commits are linked, written and announced in index order, each once. `applied` moves only after a durable write.
+//! - A peer's claim raises the target, nothing else: ranges are planned upward from what is linked, at most
+//!   [`Config::ranges_ahead`] of them, and within [`Config::bytes_in_flight`].
+//! - A range is checked with the committee of its own epoch or not at all: where the boundary is not known yet, the
+//!   range is held until it is.
+
+mod link;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    core::{Core, Now},
+    peer_heights::NoPeer,
+};
+use plan::{Range, RangeState};
+use serde::{Deserialize, Serialize};
+use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, TimestampMs};
+use std::{collections::BTreeMap, time::Duration};
+
+/// First wait before a range is tried again after a failure; doubles with each further one.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// Longest wait before a range is tried again: no failure takes a range out of play for longer.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How long after a commit of the node's own consensus the next one is left to it before peers are asked.
+const LOCAL_GRACE: Duration = Duration::from_secs(2);
+
+/// How StateSync works. Defaults are the seed documents' (state_sync.md, "Configuration Parameters").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Commits in one range, at most 100.
+    pub commits_per_fetch: u32,
+    /// Workers at once.
+    pub max_workers: usize,
+    /// Ranges planned beyond the last linked commit: bounds the reorder buffer in number.
+    pub ranges_ahead: usize,
+    /// Bytes reserved by workers and waiting to be written, in all.
+    pub bytes_in_flight: u64,
+    /// Bytes that one worker may hold; its range is cut where it would exceed them.
+    pub bytes_per_range: u64,
+    /// How long a range waits when no peer can serve it.
+    pub no_peer_wait: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            commits_per_fetch: 100,
+            max_workers: 4,
+            ranges_ahead: 32,
+            bytes_in_flight: 128 << 20,
+            bytes_per_range: 32 << 20,
+            no_peer_wait: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The end of what is known to be right: the last commit linked in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tip {
+    /// Index and digest.
+    pub commit: CommitRef,
+    /// Its timestamp.
+    pub timestamp_ms: TimestampMs,
+    /// Epoch of the commit that follows it.
+    pub next_epoch: Epoch,
+}
+
+/// Names one range for as long as it is planned, and the bytes that the shell keeps for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RangeKey(pub u64);
+
+impl RangeKey {
+    /// Keys from here up name commits of the node's own consensus; the shell counts them.
+    const LOCAL: u64 = 1 << 63;
+
+    /// The key of the `n`th commit of the node's own consensus.
+    pub fn local(n: u64) -> Self {
+        Self(Self::LOCAL | n)
+    }
+
+    fn is_local(self) -> bool {
+        self.0 & Self::LOCAL != 0
+    }
+}
+
+/// What the core sees of verified commits whose bytes the shell holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Index of the first.
+    pub first: CommitIndex,
+    /// The last.
+    pub last: CommitRef,
+    /// What the first says of the commit before it.
+    pub previous: CommitDigest,
+    /// Timestamp of the first.
+    pub first_timestamp_ms: TimestampMs,
+    /// Timestamp of the last.
+    pub last_timestamp_ms: TimestampMs,
+    /// Epoch of them all.
+    pub epoch: Epoch,
+    /// Whether the last is the last of its epoch; the next committee is then known.
+    pub ends_epoch: bool,
+    /// Bytes of commits, blocks and votes.
+    pub bytes: u64,
+    /// Number of blocks.
+    pub blocks: u64,
+}
+
+/// Why a worker stopped before the end of its range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shortfall {
+    /// The peer answered with fewer commits than asked, as it may, or the range's byte budget was reached.
+    Cut,
+    /// The commit at this index is of another epoch than its context was for.
+    OtherEpoch {
+        /// Which commit.
+        index: CommitIndex,
+        /// The epoch it says.
+        found: Epoch,
+    },
+    /// Something went wrong.
+    Fault {
+        /// Whose fault, of which kind.
+        fault: Fault,
+        /// For logs and status.
+        reason: String,
+    },
+}
+
+/// What can happen to StateSync.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// From the shell: the time asked for has come.
+    Wake,
+    /// From PeerHeights: the highest commit that some peer claims, or that peers became able to serve.
+    Target(CommitIndex),
+    /// From PeerHeights, answering [`Effect::Pick`].
+    Picked {
+        /// The range.
+        key: RangeKey,
+        /// Who is to serve it, or why nobody can.
+        peer: Result<PeerId, NoPeer>,
+    },
+    /// From a worker: what it verified (the shell holds the bytes) and why it ended before its range did.
+    WorkerDone {
+        /// The range.
+        key: RangeKey,
+        /// Commits verified from the start of the range on.
+        verified: Option<Verified>,
+        /// Why not all.
+        shortfall: Option<Shortfall>,
+    },
+    /// From the supervisor: a worker ended without a result.
+    WorkerFailed {
+        /// The range.
+        key: RangeKey,
+        /// Its exit reason.
+        reason: String,
+    },
+    /// From the StoreWriter, answering [`Effect::Write`].
+    Written(Result<CommitRef, String>),
+    /// From the node's own consensus.
+    LocalCommit {
+        /// Under which the shell holds the bytes.
+        key: RangeKey,
+        /// The commit.
+        commit: Verified,
+    },
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Ask PeerHeights for a peer that has the range's start.
+    Pick {
+        /// The range.
+        key: RangeKey,
+        /// Its first commit.
+        start: CommitIndex,
+        /// A peer that just failed to serve it.
+        avoid: Option<PeerId>,
+    },
+    /// Start a worker.
+    Fetch {
+        /// The range.
+        key: RangeKey,
+        /// From whom.
+        peer: PeerId,
+        /// First commit.
+        start: CommitIndex,
+        /// Last commit.
+        end: CommitIndex,
+        /// Whose committee certifies them.
+        epoch: Epoch,
+        /// Bytes that the worker may hold.
+        max_bytes: u64,
+    },
+    /// Tell PeerHeights how a peer did.
+    Report {
+        /// Who.
+        peer: PeerId,
+        /// The range's first commit.
+        start: CommitIndex,
+        /// Whose fault it was that not all came, if anyone's.
+        outcome: Outcome,
+    },
+    /// Drop the bytes held under a key.
+    Discard(RangeKey),
+    /// Write the commits held under these keys, in this order, in one batch.
+    Write(Vec<RangeKey>),
+    /// Hand the commits held under these keys to the executor and drop them: they are durable.
+    Publish {
+        /// In order.
+        keys: Vec<RangeKey>,
+        /// The highest of them.
+        highest: CommitRef,
+    },
+    /// Tell PeerHeights (and through it the peers) what this node has.
+    Announce(CommitIndex),
+    /// Answer the node's consensus.
+    LocalAnswer {
+        /// Its commit.
+        key: RangeKey,
+        /// Taken, or why not.
+        result: Result<(), LocalCommitError>,
+    },
+}
+
+/// How a peer served one range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It delivered verified commits up to this index.
+    Served {
+        /// The last verified commit.
+        last: CommitIndex,
+    },
+    /// Nobody's doing: the range was not needed any more, or failed on our side.
+    Unused,
+    /// It did not.
+    Failed {
+        /// Kind of fault.
+        fault: Fault,
+        /// For logs and status.
+        reason: String,
+    },
+}
+
+/// Why a commit of the node's own consensus was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum LocalCommitError {
+    /// Commits before it are missing; they are being fetched.
+    #[error("commit {index} cannot be taken yet: {expected} is the next one, and being fetched from peers")]
+    Gap {
+        /// Offered.
+        index: CommitIndex,
+        /// Wanted.
+        expected: CommitIndex,
+    },
+    /// It does not follow the chain that this node has.
+    #[error("commit {index} does not follow commit {previous}, which this node has verified: two chains")]
+    Fork {
+        /// Offered.
+        index: CommitIndex,
+        /// What it should follow.
+        previous: CommitRef,
+    },
+    /// Not of the epoch that is due.
+    #[error("commit {index} is of epoch {found}, but epoch {expected} is due")]
+    OtherEpoch {
+        /// Offered.
+        index: CommitIndex,
+        /// Due.
+        expected: Epoch,
+        /// Offered.
+        found: Epoch,
+    },
+    /// Too much waits to be written already.
+    #[error("{bytes} bytes wait to be written: the disk is behind, try again")]
+    Busy {
+        /// Bytes in flight.
+        bytes: u64,
+    },
+}
+
+/// What StateSync is doing, and if nothing, why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Progress {
+    /// Has every commit that a peer claims.
+    Synced,
+    /// Fetching or writing.
+    Syncing,
+    /// No peer can serve the next commit.
+    NoPeer {
+        /// The next commit.
+        needed: CommitIndex,
+        /// Why none can.
+        reason: NoPeer,
+    },
+    /// The next commit is said to be of an epoch whose committee is not known.
+    NoCommittee {
+        /// That epoch.
+        epoch: Epoch,
+    },
+    /// Commits cannot be written.
+    Disk {
+        /// The store's error.
+        reason: String,
+    },
+    /// The next range failed and is tried again.
+    Retrying {
+        /// The next commit.
+        needed: CommitIndex,
+        /// Attempts so far.
+        attempts: u32,
+        /// The last failure.
+        reason: String,
+    },
+}
+
+/// StateSync's state as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Highest durable commit.
+    pub applied: CommitIndex,
+    /// Highest commit verified and linked, written or not.
+    pub linked: CommitIndex,
+    /// Highest commit that a peer claims.
+    pub target: CommitIndex,
+    /// Epoch of the next commit.
+    pub epoch: Epoch,
+    /// Workers at work.
+    pub workers: usize,
+    /// Ranges planned and not yet linked.
+    pub ranges: usize,
+    /// Bytes reserved and waiting to be written.
+    pub bytes_in_flight: u64,
+    /// Commits verified by workers since start, kept or not.
+    pub commits_fetched: u64,
+    /// Blocks verified by workers since start, kept or not.
+    pub blocks_fetched: u64,
+    /// Bytes of them.
+    pub bytes_fetched: u64,
+    /// Commits verified but not needed any more when they came.
+    pub commits_discarded: u64,
+    /// Workers that ended without a result since start.
+    pub worker_failures: u64,
+    /// What it is doing.
+    pub progress: Progress,
+}
+
+/// The core of StateSync.
+pub struct StateSync {
+    config: Config,
+    /// Last durable commit.
+    applied: CommitRef,
+    /// Last commit linked in order.
+    tip: Tip,
+    /// Highest commit that a peer claims: a hint, which may fall.
+    claimed: CommitIndex,
+    /// Highest commit that a worker verified.
+    proven: CommitIndex,
+    /// Planned ranges by first commit: contiguous from `tip + 1`, never overlapping.
+    ranges: BTreeMap<CommitIndex, Range>,
+    /// Known ends of epochs beyond the tip: last commit of an epoch, and the epoch after it.
+    handovers: BTreeMap<CommitIndex, Epoch>,
+    next_key: u64,
+    write: link::WriteQueue,
+    /// When the node's own consensus last made a commit.
+    last_local: Option<Duration>,
+    /// Time of the last input: waits that are over are limited by something else than time.
+    last_now: Duration,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    commits_fetched: u64,
+    blocks_fetched: u64,
+    bytes_fetched: u64,
+    commits_discarded: u64,
+    worker_failures: u64,
+}
+
+impl StateSync {
+    /// Starts from what the store holds.
+    pub fn new(config: Config, tip: Tip) -> Self {
+        Self {
+            config,
+            applied: tip.commit,
+            tip,
+            claimed: tip.commit.index,
+            proven: tip.commit.index,
+            ranges: BTreeMap::new(),
+            handovers: BTreeMap::new(),
+            next_key: 0,
+            write: link::WriteQueue::default(),
+            last_local: None,
+            last_now: Duration::ZERO,
+            counters: Counters::default(),
+        }
+    }
+
+    /// How far to plan.
+    fn target(&self) -> CommitIndex {
+        self.claimed.max(self.proven).max(self.tip.commit.index)
+    }
+
+    fn bytes_in_flight(&self) -> u64 {
+        let ranges: u64 = self.ranges.values().map(|range| range.bytes(self.config.bytes_per_range)).sum();
+        ranges + self.write.bytes()
+    }
+
+    fn progress(&self) -> Progress {
+        if let Some(reason) = self.write.error() {
+            return Progress::Disk { reason: reason.to_owned() };
+        }
+        let needed = self.tip.commit.index + 1;
+        let Some((_, range)) = self.ranges.range(..=needed).next_back() else {
+            let busy = !self.write.is_empty() || self.target() > self.tip.commit.index;
+            return if busy { Progress::Syncing } else { Progress::Synced };
+        };
+        match (&range.state, &range.no_peer, &range.last_failure) {
+            (RangeState::Held { epoch }, ..) => Progress::NoCommittee { epoch: *epoch },
+            (RangeState::Waiting { .. } | RangeState::Picking, Some(reason), _) => {
+                Progress::NoPeer { needed, reason: *reason }
+            }
+            (RangeState::Waiting { .. }, None, Some(reason)) => {
+                Progress::Retrying { needed, attempts: range.attempts, reason: reason.clone() }
+            }
+            _ => Progress::Syncing,
+        }
+    }
+}
+
+impl Core for StateSync {
+    type Input = Input;
+    type Effect = Effect;
+    type Snapshot = Snapshot;
+
+    const NAME: &'static str = "state-sync";
+
+    fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            // Nothing to do but what follows every input: start and write what may be started and written now.
+            Input::Wake => {}
+            Input::Target(target) => self.on_target(now, target),
+            Input::Picked { key, peer } => self.on_picked(now, key, peer, &mut effects),
+            Input::WorkerDone { key, verified, shortfall } => {
+                self.on_worker_done(now, key, verified, shortfall, &mut effects);
+            }
+            Input::WorkerFailed { key, reason } => self.on_worker_failed(now, key, reason, &mut effects),
+            Input::Written(result) => self.on_written(now, result, &mut effects),
+            Input::LocalCommit { key, commit } => self.on_local_commit(now, key, commit, &mut effects),
+        }
+        self.link(now, &mut effects);
+        self.start_ranges(now, &mut effects);
+        effects
+    }
+
+    fn wake() -> Option<Input> {
+        Some(Input::Wake)
+    }
+
+    fn next_wake(&self) -> Option<Duration> {
+        let retries = self.ranges.values().filter_map(|range| match range.state {
+            RangeState::Waiting { not_before } => Some(not_before),
+            _ => None,
+        });
+        retries.chain(self.write.retry_at()).filter(|at| *at > self.last_now).min()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let counters = &self.counters;
+        Snapshot {
+            applied: self.applied.index,
+            linked: self.tip.commit.index,
+            target: self.target(),
+            epoch: self.tip.next_epoch,
+            workers: self.ranges.values().filter(|range| range.peer().is_some()).count(),
+            ranges: self.ranges.len(),
+            bytes_in_flight: self.bytes_in_flight(),
+            commits_fetched: counters.commits_fetched,
+            blocks_fetched: counters.blocks_fetched,
+            bytes_fetched: counters.bytes_fetched,
+            commits_discarded: counters.commits_discarded,
+            worker_failures: counters.worker_failures,
+            progress: self.progress(),
+        }
+    }
+}

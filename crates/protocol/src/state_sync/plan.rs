@@ -1,0 +1,328 @@
+//! The plan: ranges from the last linked commit upward, and what happens to each.
+
+use super::{
+    Effect, LOCAL_GRACE, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified,
+};
+use crate::{core::Now, peer_heights::NoPeer};
+use soma_types::{CommitIndex, Epoch, Fault, PeerId};
+use std::time::Duration;
+
+/// One planned range; its first commit is its key in the plan.
+pub(super) struct Range {
+    pub(super) key: RangeKey,
+    pub(super) end: CommitIndex,
+    pub(super) state: RangeState,
+    /// Failures in a row.
+    pub(super) attempts: u32,
+    /// Who failed last.
+    avoid: Option<PeerId>,
+    /// Why nobody could serve it when last asked.
+    pub(super) no_peer: Option<NoPeer>,
+    /// Why it failed last.
+    pub(super) last_failure: Option<String>,
+}
+
+pub(super) enum RangeState {
+    /// To be started, not before this time.
+    Waiting { not_before: Duration },
+    /// PeerHeights is choosing a peer.
+    Picking,
+    /// A worker fetches it.
+    Running { peer: PeerId },
+    /// Verified; the bytes wait in the shell to be linked.
+    Done { peer: PeerId, verified: Verified },
+    /// Said to be of this epoch, whose committee is not known yet.
+    Held { epoch: Epoch },
+}
+
+impl Range {
+    fn waiting(key: RangeKey, end: CommitIndex, not_before: Duration) -> Self {
+        let state = RangeState::Waiting { not_before };
+        Self { key, end, state, attempts: 0, avoid: None, no_peer: None, last_failure: None }
+    }
+
+    pub(super) fn peer(&self) -> Option<PeerId> {
+        match self.state {
+            RangeState::Running { peer } => Some(peer),
+            _ => None,
+        }
+    }
+
+    /// Whether it has a worker or is about to.
+    fn is_active(&self) -> bool {
+        matches!(self.state, RangeState::Picking | RangeState::Running { .. })
+    }
+
+    /// Bytes that it may hold now.
+    pub(super) fn bytes(&self, reserve: u64) -> u64 {
+        match &self.state {
+            RangeState::Picking | RangeState::Running { .. } => reserve,
+            RangeState::Done { verified, .. } => verified.bytes,
+            RangeState::Waiting { .. } | RangeState::Held { .. } => 0,
+        }
+    }
+
+    pub(super) fn fail(&mut self, now: Now, peer: Option<PeerId>, reason: String) {
+        let delay = RETRY_MIN.saturating_mul(1 << self.attempts.min(16)).min(RETRY_MAX);
+        self.attempts += 1;
+        self.avoid = peer;
+        self.no_peer = None;
+        self.last_failure = Some(reason);
+        self.state = RangeState::Waiting { not_before: now.monotonic + delay };
+    }
+}
+
+impl StateSync {
+    /// The first commit of the range with this key. There are at most `ranges_ahead` of them.
+    fn start_of(&self, key: RangeKey) -> Option<CommitIndex> {
+        self.ranges.iter().find(|(_, range)| range.key == key).map(|(start, _)| *start)
+    }
+
+    /// The epoch of a commit beyond the tip, as far as the known handovers tell.
+    fn epoch_of(&self, index: CommitIndex) -> Epoch {
+        self.handovers.range(..index).next_back().map_or(self.tip.next_epoch, |(_, epoch)| *epoch)
+    }
+
+    pub(super) fn add_waiting(&mut self, start: CommitIndex, end: CommitIndex, not_before: Duration) -> &mut Range {
+        self.next_key += 1;
+        let range = Range::waiting(RangeKey(self.next_key), end, not_before);
+        // `insert_entry` keeps this to one look-up; an equal start cannot be there, ranges never overlap.
+        self.ranges.entry(start).insert_entry(range).into_mut()
+    }
+
+    pub(super) fn on_target(&mut self, now: Now, target: CommitIndex) {
+        self.claimed = target;
+        for range in self.ranges.values_mut() {
+            if let (RangeState::Waiting { not_before }, Some(_)) = (&mut range.state, &range.no_peer) {
+                *not_before = now.monotonic;
+            }
+        }
+    }
+
+    pub(super) fn on_picked(
+        &mut self,
+        now: Now,
+        key: RangeKey,
+        picked: Result<PeerId, NoPeer>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let start = self.start_of(key).filter(|start| matches!(self.ranges[start].state, RangeState::Picking));
+        // What the node's own consensus has made meanwhile is not fetched.
+        let wanted = start.filter(|start| self.ranges[start].end > self.tip.commit.index);
+        let Some(start) = wanted else {
+            if let Some(start) = start {
+                self.ranges.remove(&start);
+            }
+            if let Ok(peer) = picked {
+                effects.push(Effect::Report { peer, start: 0, outcome: Outcome::Unused });
+            }
+            return;
+        };
+        let Some(mut range) = self.ranges.remove(&start) else { return };
+        let start = start.max(self.tip.commit.index + 1);
+        match picked {
+            Ok(peer) => {
+                range.state = RangeState::Running { peer };
+                range.no_peer = None;
+                effects.push(Effect::Fetch {
+                    key,
+                    peer,
+                    start,
+                    end: range.end,
+                    epoch: self.epoch_of(start),
+                    max_bytes: self.config.bytes_per_range,
+                });
+            }
+            Err(reason) => {
+                range.no_peer = Some(reason);
+                range.state = RangeState::Waiting { not_before: now.monotonic + self.config.no_peer_wait };
+            }
+        }
+        self.ranges.insert(start, range);
+    }
+
+    pub(super) fn on_worker_done(
+        &mut self,
+        now: Now,
+        key: RangeKey,
+        verified: Option<Verified>,
+        shortfall: Option<Shortfall>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let running = self.start_of(key).and_then(|start| Some((start, self.ranges[&start].peer()?)));
+        let Some((start, peer)) = running else {
+            effects.push(Effect::Discard(key));
+            return;
+        };
+        if let Some(verified) = &verified {
+            self.counters.commits_fetched += u64::from(verified.last.index - verified.first) + 1;
+            self.counters.blocks_fetched += verified.blocks;
+            self.counters.bytes_fetched += verified.bytes;
+            self.proven = self.proven.max(verified.last.index);
+            if verified.ends_epoch {
+                self.handovers.insert(verified.last.index, verified.epoch + 1);
+            }
+        }
+        let Some(mut range) = self.ranges.remove(&start) else { return };
+        let end = range.end;
+        let attempts = if verified.is_some() { 0 } else { range.attempts };
+        // What came is kept; what did not goes back as a range of its own.
+        let missing_from = verified.as_ref().map_or(start, |verified| verified.last.index + 1);
+        let mut outcome = match (&shortfall, &verified) {
+            (Some(Shortfall::Fault { fault, reason }), _) => {
+                Outcome::Failed { fault: *fault, reason: reason.clone() }
+            }
+            (_, Some(verified)) => Outcome::Served { last: verified.last.index },
+            (_, None) => Outcome::Unused,
+        };
+        if let Some(verified) = verified {
+            range.end = verified.last.index;
+            range.state = RangeState::Done { peer, verified };
+            self.ranges.insert(start, range);
+        } else {
+            effects.push(Effect::Discard(key));
+        }
+        if missing_from <= end {
+            let next_is_due = missing_from == self.tip.commit.index + 1;
+            let due = self.tip.next_epoch;
+            let rest = self.add_waiting(missing_from, end, now.monotonic);
+            rest.attempts = attempts;
+            match shortfall {
+                Some(Shortfall::Fault { fault, reason }) => {
+                    let blamed = (fault != Fault::Ours).then_some(peer);
+                    rest.fail(now, blamed, reason);
+                }
+                // The epoch of the next commit is known for certain: this is no commit of the chain.
+                Some(Shortfall::OtherEpoch { index, found }) if next_is_due => {
+                    let reason = format!("commit {index} is said to be of epoch {found}, but epoch {due} is due");
+                    rest.fail(now, Some(peer), reason.clone());
+                    outcome = Outcome::Failed { fault: Fault::Unproven, reason };
+                }
+                Some(Shortfall::OtherEpoch { found, .. }) => rest.state = RangeState::Held { epoch: found },
+                Some(Shortfall::Cut) | None => {}
+            }
+        }
+        effects.push(Effect::Report { peer, start, outcome });
+        self.release_held(now);
+    }
+
+    pub(super) fn on_worker_failed(&mut self, now: Now, key: RangeKey, reason: String, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Discard(key));
+        let Some(range) = self.start_of(key).and_then(|start| self.ranges.get_mut(&start)) else { return };
+        let Some(peer) = range.peer() else { return };
+        self.counters.worker_failures += 1;
+        range.fail(now, None, reason);
+        effects.push(Effect::Report { peer, start: 0, outcome: Outcome::Unused });
+    }
+
+    /// Lets held ranges go whose epoch's committee is known by now, or whose claim is about to be tested.
+    pub(super) fn release_held(&mut self, now: Now) {
+        let next = self.tip.commit.index + 1;
+        let held = self.ranges.iter().filter_map(|(start, range)| match range.state {
+            RangeState::Held { epoch } if *start <= next || self.epoch_of(*start) == epoch => Some(*start),
+            _ => None,
+        });
+        for start in held.collect::<Vec<_>>() {
+            if let Some(range) = self.ranges.get_mut(&start) {
+                range.state = RangeState::Waiting { not_before: now.monotonic };
+            }
+        }
+    }
+
+    /// Takes out of the plan what is linked already: ranges that wait shrink, ranges at work end in [`Self::link`].
+    pub(super) fn trim_linked(&mut self, effects: &mut Vec<Effect>) {
+        let linked = self.tip.commit.index;
+        while let Some(entry) = self.ranges.first_entry() {
+            if *entry.key() > linked || entry.get().is_active() {
+                break;
+            }
+            let range = entry.remove();
+            if let RangeState::Done { verified, .. } = &range.state {
+                self.counters.commits_discarded += u64::from(verified.last.index - verified.first) + 1;
+                effects.push(Effect::Discard(range.key));
+            }
+            if range.end > linked {
+                let not_before = match range.state {
+                    RangeState::Waiting { not_before } => not_before,
+                    _ => Duration::ZERO,
+                };
+                self.add_waiting(linked + 1, range.end, not_before);
+            }
+        }
+    }
+
+    /// Plans as far as bounds allow and asks for peers for what can start now.
+    pub(super) fn start_ranges(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.last_now = now.monotonic;
+        self.plan_ranges(now);
+
+        let reserve = self.config.bytes_per_range;
+        let next = self.tip.commit.index + 1;
+        let mut active = self.ranges.values().filter(|range| range.is_active()).count();
+        // One reserve is kept for the next range in order, so that the budget can never lock out the very range
+        // that would free it; the rest is shared by all others.
+        let others = self.ranges.iter().filter(|(start, _)| **start > next);
+        let mut in_flight = self.write.bytes() + others.map(|(_, range)| range.bytes(reserve)).sum::<u64>();
+        let for_others = self.config.bytes_in_flight.saturating_sub(reserve);
+        for (start, range) in &mut self.ranges {
+            if active >= self.config.max_workers {
+                break;
+            }
+            let RangeState::Waiting { not_before } = range.state else { continue };
+            if not_before > now.monotonic {
+                continue;
+            }
+            if *start > next {
+                if in_flight + reserve > for_others {
+                    break;
+                }
+                in_flight += reserve;
+            }
+            active += 1;
+            range.state = RangeState::Picking;
+            effects.push(Effect::Pick { key: range.key, start: *start, avoid: range.avoid });
+        }
+    }
+
+    /// Covers everything from the tip to the target with ranges, as far up as their number may go. Gaps are filled
+    /// wherever they are: claims that fall and rise again leave some.
+    fn plan_ranges(&mut self, now: Now) {
+        let target = self.target();
+        self.ranges.retain(|start, range| {
+            *start <= target || range.is_active() || matches!(range.state, RangeState::Done { .. })
+        });
+        let mut gaps = Vec::new();
+        let mut next = self.tip.commit.index + 1;
+        for (start, range) in &self.ranges {
+            // Behind a held range even the epoch is unknown.
+            if matches!(range.state, RangeState::Held { .. }) {
+                next = CommitIndex::MAX;
+                break;
+            }
+            if *start > next {
+                gaps.push((next, start - 1));
+            }
+            next = next.max(range.end.saturating_add(1));
+        }
+        if next <= target && next < CommitIndex::MAX {
+            gaps.push((next, target));
+        }
+        let not_before = self.not_before(now);
+        for (mut start, last) in gaps {
+            while start <= last && self.ranges.len() < self.config.ranges_ahead {
+                let end = last.min(start.saturating_add(self.config.commits_per_fetch - 1));
+                self.add_waiting(start, end, not_before);
+                start = end.saturating_add(1);
+            }
+        }
+    }
+
+    /// A node whose own consensus keeps up leaves the next commits to it for a while.
+    fn not_before(&self, now: Now) -> Duration {
+        let near = self.target() - self.tip.commit.index <= self.config.commits_per_fetch;
+        match self.last_local {
+            Some(at) if near && now.monotonic < at + LOCAL_GRACE => at + LOCAL_GRACE,
+            _ => now.monotonic,
+        }
+    }
+}
