@@ -1,1 +1,193 @@
 //! Authenticated connections between peers: gRPC over mutual TLS 1.3, and the same interface in memory.
+//!
+//! ```text
+//!   dial(peer, address) --> TCP --> TLS 1.3 (key pinned) --> HTTP/2 --> Link: PeerApi, calls
+//!   listen(address)     --> TCP --> TLS 1.3 (key read)   --> InboundHandler::connected? --> HTTP/2 --> PeerApi, answers
+//! ```
+//!
+//! What always holds:
+//! - Both ends of a connection have proved that they hold the key of their peer id before a byte of HTTP/2 is read.
+//! - A link is one connection. It never reconnects by itself; its end is noticed once, by [`Link::closed`].
+//! - An unauthenticated caller costs one of a bounded number of handshakes, for a bounded time.
+
+#![deny(missing_docs)]
+
+mod certificate;
+mod grpc_client;
+mod grpc_server;
+mod link;
+mod memory;
+mod tls;
+mod watched_io;
+
+pub use certificate::TransportError;
+pub use link::Link;
+pub use memory::{MemoryNetwork, MemoryTransport};
+pub use tls::TlsTransport;
+
+use async_trait::async_trait;
+use soma_types::{Address, PeerId};
+use soma_wire::PeerApi;
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// Makes and takes connections.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Connects to `peer` at `address`, all handshakes included, within `timeout`. The key that answers is pinned.
+    async fn dial(&self, peer: PeerId, address: &Address, timeout: Duration) -> Result<Link, DialError>;
+
+    /// Takes connections at `address` until the listener is shut down.
+    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError>;
+}
+
+/// Decides about connections of others and answers their calls.
+#[async_trait]
+pub trait InboundHandler: Send + Sync + 'static {
+    /// Whether an authenticated peer may stay. Until this answers, nothing that it sends is read.
+    async fn connected(&self, inbound: Inbound) -> bool;
+
+    /// An admitted connection has ended.
+    fn closed(&self, connection: ConnectionId, peer: PeerId);
+
+    /// Answers calls; [`Call::peer`](soma_wire::Call::peer) is the authenticated caller.
+    fn api(&self) -> Arc<dyn PeerApi>;
+}
+
+/// Names one connection of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A connection that a peer made to this node.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    id: ConnectionId,
+    peer: PeerId,
+    remote: IpAddr,
+    hang_up: CancellationToken,
+}
+
+impl Inbound {
+    /// Its name.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Who made it.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// From where.
+    pub fn remote(&self) -> IpAddr {
+        self.remote
+    }
+
+    /// Ends it; calls under way fail.
+    pub fn hang_up(&self) {
+        self.hang_up.cancel();
+    }
+}
+
+/// A listening node.
+pub struct Listener {
+    address: Address,
+    accepting: CancellationToken,
+    connections: CancellationToken,
+    /// Resolves when the last connection has been drained.
+    drained: Option<tokio::sync::oneshot::Receiver<()>>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listener({})", self.address)
+    }
+}
+
+impl Listener {
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Takes no more connections; those there are may finish what they have begun.
+    pub fn stop_accepting(&self) {
+        self.accepting.cancel();
+    }
+
+    /// Takes no more connections, lets calls under way finish until `deadline`, and ends what is left.
+    pub async fn shutdown(mut self, deadline: Duration) {
+        self.accepting.cancel();
+        if let Some(drained) = self.drained.take()
+            && tokio::time::timeout(deadline, drained).await.is_err()
+        {
+            tracing::debug!(address = %self.address, "connections that were not drained in time are ended");
+        }
+        self.connections.cancel();
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.accepting.cancel();
+        self.connections.cancel();
+    }
+}
+
+/// Why a dial failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// No connection to the address.
+    #[error("{address} cannot be reached: {reason}")]
+    Unreachable {
+        /// Where.
+        address: Address,
+        /// The system's reason.
+        reason: String,
+    },
+    /// Not connected in time.
+    #[error("{address} did not answer within {timeout:?}")]
+    Timeout {
+        /// Where.
+        address: Address,
+        /// How long it had.
+        timeout: Duration,
+    },
+    /// Somebody else answered.
+    #[error("{address} answered as {found}, not as {expected}: check the peer id, or who has the address now")]
+    WrongKey {
+        /// Where.
+        address: Address,
+        /// Who was dialled.
+        expected: PeerId,
+        /// Who answered.
+        found: PeerId,
+    },
+    /// The handshake failed, or the connection was refused after it.
+    #[error("the handshake with {address} failed: {reason}")]
+    Handshake {
+        /// Where.
+        address: Address,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// Why a node cannot listen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListenError {
+    /// Another process, or another system in this one, listens there.
+    #[error("cannot listen on {address}: the address is in use; stop whoever uses it, or choose another port")]
+    AddressInUse {
+        /// Where.
+        address: Address,
+    },
+    /// Not an address to listen on, or not allowed.
+    #[error("cannot listen on {address}: {reason}")]
+    Unusable {
+        /// Where.
+        address: Address,
+        /// The system's reason.
+        reason: String,
+    },
+}

@@ -89,10 +89,11 @@ impl KnownPeers {
             let message = format!("{} known peers: at most {MAX_KNOWN_PEERS} are allowed", self.known_peers.len());
             return Err(malformed(message));
         }
-        match self.known_peers.iter().chain([&self.own_info]).find(|info| info.len() > MAX_NODE_INFO_BYTES) {
-            Some(info) => Err(malformed(format!("a node info of {} bytes is over the limit", info.len()))),
-            None => Ok(self),
+        let largest = self.known_peers.iter().chain([&self.own_info]).map(Bytes::len).max().unwrap_or(0);
+        if largest > MAX_NODE_INFO_BYTES {
+            return Err(malformed(format!("a node info of {largest} bytes is over the limit")));
         }
+        Ok(self)
     }
 }
 

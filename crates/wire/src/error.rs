@@ -65,7 +65,11 @@ impl CallError {
 impl From<tonic::Status> for CallError {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code;
+        // tonic reports what it cannot decode on this side with codes that a responder may use for other things. One
+        // that sends these very texts only incriminates itself.
+        let undecodable = ["message length too large", "failed to decode Protobuf message"];
         let kind = match status.code() {
+            _ if undecodable.iter().any(|text| status.message().contains(text)) => Status::MalformedAnswer,
             Code::InvalidArgument => Status::InvalidArgument,
             Code::NotFound => Status::NotFound,
             Code::OutOfRange => Status::OutOfRange,

@@ -1,0 +1,58 @@
+//! A connection that this node made.
+
+use soma_types::PeerId;
+use soma_wire::PeerApi;
+use std::{fmt, sync::Arc};
+use tokio_util::sync::CancellationToken;
+
+/// A live connection to a peer, over which it can be asked. Cheap to clone; ends once, for all clones.
+#[derive(Clone)]
+pub struct Link {
+    peer: PeerId,
+    api: Arc<dyn PeerApi>,
+    hang_up: CancellationToken,
+    closed: CancellationToken,
+}
+
+impl Link {
+    /// A link to `peer`. Cancelling `hang_up` ends the connection; its end cancels `closed`.
+    pub(crate) fn new(
+        peer: PeerId,
+        api: Arc<dyn PeerApi>,
+        hang_up: CancellationToken,
+        closed: CancellationToken,
+    ) -> Self {
+        Self { peer, api, hang_up, closed }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// What it can be asked.
+    pub fn api(&self) -> &dyn PeerApi {
+        &*self.api
+    }
+
+    /// Resolves when the connection is gone, for whatever reason.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Ends the connection; calls under way fail.
+    pub fn hang_up(&self) {
+        self.hang_up.cancel();
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({})", self.peer.short())
+    }
+}

@@ -1,0 +1,208 @@
+//! Peers in one process, without sockets and bytes: typed calls go straight to the handler of the other side.
+//!
+//! The same interface, limits, deadlines and events as over the network, in an order that depends on nothing but the
+//! runtime: on a paused current-thread runtime a run is the same each time.
+
+use crate::{
+    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use soma_types::{Address, CommitIndex, CommitRef, PeerId};
+use soma_wire::{
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+    convert::checked_chunk,
+};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// First port that is given to whoever asks for port 0.
+const FIRST_PORT: u16 = 10_000;
+
+/// A network in memory. Clones are the same network.
+#[derive(Clone, Default)]
+pub struct MemoryNetwork {
+    // Stands for the cables: no actor's state is in here.
+    nodes: Arc<Mutex<Nodes>>,
+}
+
+#[derive(Default)]
+struct Nodes {
+    listening: BTreeMap<Address, Node>,
+    ports_given: u16,
+    connections: u64,
+}
+
+#[derive(Clone)]
+struct Node {
+    peer: PeerId,
+    handler: Arc<dyn InboundHandler>,
+    accepting: CancellationToken,
+    connections: CancellationToken,
+}
+
+impl MemoryNetwork {
+    /// A network without nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The transport of one node.
+    pub fn transport(&self, peer: PeerId) -> MemoryTransport {
+        MemoryTransport { network: self.clone(), peer }
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        // A panic while the map was held cannot leave it half-changed: each use is one insertion or look-up.
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One node's way into a [`MemoryNetwork`].
+pub struct MemoryTransport {
+    network: MemoryNetwork,
+    peer: PeerId,
+}
+
+#[async_trait]
+impl Transport for MemoryTransport {
+    async fn dial(&self, peer: PeerId, address: &Address, limit: Duration) -> Result<Link, DialError> {
+        let (node, id) = {
+            let mut nodes = self.network.nodes();
+            nodes.connections += 1;
+            let id = ConnectionId(nodes.connections);
+            (nodes.listening.get(address).filter(|node| !node.accepting.is_cancelled()).cloned(), id)
+        };
+        let address = address.clone();
+        let Some(node) = node else {
+            return Err(DialError::Unreachable { address, reason: "nobody listens there".into() });
+        };
+        if node.peer != peer {
+            return Err(DialError::WrongKey { address, expected: peer, found: node.peer });
+        }
+        let connection = node.connections.child_token();
+        let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let inbound = Inbound { id, peer: self.peer, remote, hang_up: connection.clone() };
+        match timeout(limit, node.handler.connected(inbound)).await {
+            Ok(true) => {}
+            Ok(false) => return Err(DialError::Handshake { address, reason: "not admitted".into() }),
+            Err(_) => {
+                node.handler.closed(id, self.peer);
+                return Err(DialError::Timeout { address, timeout: limit });
+            }
+        }
+        let api = MemoryPeer { api: node.handler.api(), caller: self.peer, connection: connection.clone() };
+        let (caller, ended, handler) = (self.peer, connection.clone(), node.handler);
+        tokio::spawn(async move {
+            ended.cancelled().await;
+            handler.closed(id, caller);
+        });
+        Ok(Link::new(peer, Arc::new(api), connection.clone(), connection))
+    }
+
+    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+        let mut nodes = self.network.nodes();
+        let (host, port) = address.host_and_port();
+        let bound = match (host.parse::<IpAddr>(), port) {
+            (Ok(ip), 0) => {
+                nodes.ports_given += 1;
+                Address::from(SocketAddr::new(ip, FIRST_PORT + nodes.ports_given))
+            }
+            _ => address.clone(),
+        };
+        if nodes.listening.get(&bound).is_some_and(|node| !node.accepting.is_cancelled()) {
+            return Err(ListenError::AddressInUse { address: bound });
+        }
+        let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
+        let node =
+            Node { peer: self.peer, handler, accepting: accepting.clone(), connections: connections.clone() };
+        nodes.listening.insert(bound.clone(), node);
+        Ok(Listener { address: bound, accepting, connections, drained: None })
+    }
+}
+
+/// The other side, called directly.
+struct MemoryPeer {
+    api: Arc<dyn PeerApi>,
+    caller: PeerId,
+    connection: CancellationToken,
+}
+
+impl MemoryPeer {
+    /// The call as the responder sees it.
+    fn seen(&self, call: Call) -> Call {
+        Call { peer: self.caller, ..call }
+    }
+
+    async fn within<T>(
+        &self,
+        call: Call,
+        answer: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            biased;
+            () = self.connection.cancelled() => Err(cancelled()),
+            answer = timeout(call.timeout, answer) => answer.unwrap_or_else(|_| Err(too_late(call))),
+        }
+    }
+}
+
+fn cancelled() -> CallError {
+    CallError::new(Status::Cancelled, "the connection is gone")
+}
+
+fn too_late(call: Call) -> CallError {
+    CallError::new(Status::DeadlineExceeded, format!("no answer within {:?}", call.timeout))
+}
+
+#[async_trait]
+impl PeerApi for MemoryPeer {
+    async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
+        self.within(call, self.api.get_known_peers(self.seen(call), own_info)).await?.checked()
+    }
+
+    async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {
+        self.within(call, self.api.get_commit_availability(self.seen(call))).await
+    }
+
+    async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError> {
+        self.within(call, self.api.get_commit_info(self.seen(call), index)).await
+    }
+
+    async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
+        self.within(call, self.api.fetch_commits(self.seen(call), range)).await?.checked()
+    }
+
+    async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
+        let deadline = Instant::now() + call.timeout;
+        let stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
+        let connection = self.connection.clone();
+        let chunks = futures::stream::unfold(Some(stream), move |stream| {
+            let connection = connection.clone();
+            async move {
+                let mut stream = stream?;
+                let chunk = tokio::select! {
+                    biased;
+                    () = connection.cancelled() => Err(cancelled()),
+                    () = sleep_until(deadline) => Err(too_late(call)),
+                    chunk = stream.next() => chunk?.and_then(checked_chunk),
+                };
+                // After an error nothing follows.
+                let rest = chunk.is_ok().then_some(stream);
+                Some((chunk, rest))
+            }
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
+        self.within(call, self.api.push_commit(self.seen(call), index)).await
+    }
+}

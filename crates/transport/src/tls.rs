@@ -1,0 +1,306 @@
+//! TCP, TLS 1.3 and HTTP/2: dialling and listening.
+
+use crate::{
+    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, TransportError,
+    certificate::{Identity, NAME, peer_of},
+    grpc_client::GrpcPeer,
+    grpc_server::{Caller, GrpcService},
+    watched_io::WatchedIo,
+};
+use async_trait::async_trait;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use soma_types::{Address, PeerId, SigningKey};
+use soma_wire::{
+    limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
+    proto::p2p_server::P2pServer,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream, lookup_host},
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Endpoint, Server};
+use tower::service_fn;
+
+/// Bytes that a peer may send on one stream before we have read them: a bulk transfer is not to wait for us.
+const STREAM_WINDOW: u32 = 4 << 20;
+
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// Bytes in one HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
+const MAX_FRAME: u32 = 256 << 10;
+
+/// How long a connection is silent before it is asked whether it lives.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long it then has to answer.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls that one connection may have open at once.
+const MAX_CONCURRENT_STREAMS: u32 = 64;
+
+/// Bytes of all headers of one call; ours have about 300.
+const MAX_HEADER_LIST: u32 = 16 << 10;
+
+/// Streams that a peer may reset before we have looked at them; more ends the connection (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 32;
+
+/// Handshakes at once. A socket beyond that is dropped: whoever opens sockets and says nothing holds these places
+/// for [`HANDSHAKE_TIMEOUT`], and admitted connections not at all.
+const MAX_HANDSHAKES: usize = 64;
+
+/// How long a handshake with admission may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Admitted connections on their way to HTTP/2.
+const INCOMING_CAPACITY: usize = 16;
+
+/// Pause after a failed accept (out of file handles), so that it is not tried in a tight loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// gRPC over mutual TLS 1.3 over TCP.
+pub struct TlsTransport {
+    identity: Identity,
+    handshake_timeout: Duration,
+}
+
+impl TlsTransport {
+    /// A transport for the node with this key.
+    pub fn new(key: &SigningKey) -> Result<Self, TransportError> {
+        Ok(Self { identity: Identity::new(key)?, handshake_timeout: HANDSHAKE_TIMEOUT })
+    }
+
+    /// The same with another time for handshakes of others.
+    pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    async fn connect(&self, peer: PeerId, address: &Address) -> Result<Link, DialError> {
+        let handshake = |reason: String| DialError::Handshake { address: address.clone(), reason };
+        let (config, found) = self.identity.client_config(peer).map_err(|error| handshake(error.to_string()))?;
+        let tcp = connect_tcp(address).await.map_err(|error| DialError::Unreachable {
+            address: address.clone(),
+            reason: error.to_string(),
+        })?;
+        let name = ServerName::try_from(NAME).map_err(|error| handshake(error.to_string()))?;
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
+            match found.get().copied() {
+                Some(found) if found != peer => {
+                    DialError::WrongKey { address: address.clone(), expected: peer, found }
+                }
+                _ => handshake(error.to_string()),
+            }
+        })?;
+        let (hang_up, closed) = (CancellationToken::new(), CancellationToken::new());
+        let io = WatchedIo::new(tls, hang_up.clone(), closed.clone(), ());
+        let channel = http2_client(io).await.map_err(|error| handshake(error.to_string()))?;
+        Ok(Link::new(peer, Arc::new(GrpcPeer::new(channel)), hang_up, closed))
+    }
+}
+
+async fn connect_tcp(address: &Address) -> io::Result<TcpStream> {
+    let (host, port) = address.host_and_port();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host.as_str(), port)).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// HTTP/2 over one connection. When it ends the channel fails for good: reconnecting is for Connections to decide.
+async fn http2_client(
+    io: WatchedIo<client::TlsStream<TcpStream>, ()>,
+) -> Result<tonic::transport::Channel, tonic::transport::Error> {
+    let mut once = Some(TokioIo::new(io));
+    let connector = service_fn(move |_: http::Uri| {
+        let io = once.take().ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection has ended"));
+        async move { io }
+    });
+    // The authority is never looked at: the peer was authenticated before.
+    Endpoint::from_static("http://soma-p2p")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .http2_max_header_list_size(MAX_HEADER_LIST)
+        .connect_with_connector(connector)
+        .await
+}
+
+#[async_trait]
+impl Transport for TlsTransport {
+    async fn dial(&self, peer: PeerId, address: &Address, limit: Duration) -> Result<Link, DialError> {
+        match timeout(limit, self.connect(peer, address)).await {
+            Ok(result) => result,
+            Err(_) => Err(DialError::Timeout { address: address.clone(), timeout: limit }),
+        }
+    }
+
+    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+        let unusable = |error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse => ListenError::AddressInUse { address: address.clone() },
+            _ => ListenError::Unusable { address: address.clone(), reason: error.to_string() },
+        };
+        let config = self.identity.server_config().map_err(|error| unusable(io::Error::other(error)))?;
+        let (host, port) = address.host_and_port();
+        let socket = TcpListener::bind((host.as_str(), port)).await.map_err(unusable)?;
+        let bound = Address::from(socket.local_addr().map_err(unusable)?);
+
+        let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
+        let (incoming, admitted) = mpsc::channel(INCOMING_CAPACITY);
+        let acceptor = Acceptor {
+            tls: TlsAcceptor::from(Arc::new(config)),
+            handler: handler.clone(),
+            handshake_timeout: self.handshake_timeout,
+            connections: connections.clone(),
+            incoming,
+            next_id: AtomicU64::new(0),
+        };
+        tokio::spawn(Arc::new(acceptor).run(socket, accepting.clone()));
+        let (done, drained) = oneshot::channel();
+        tokio::spawn(serve(handler, admitted, accepting.clone(), done));
+        tracing::info!(address = %bound, "listening");
+        Ok(Listener { address: bound, accepting, connections, drained: Some(drained) })
+    }
+}
+
+type ServerIo = WatchedIo<server::TlsStream<TcpStream>, Caller>;
+
+/// HTTP/2 and gRPC for all admitted connections of a listener.
+async fn serve(
+    handler: Arc<dyn InboundHandler>,
+    admitted: mpsc::Receiver<io::Result<ServerIo>>,
+    accepting: CancellationToken,
+    done: oneshot::Sender<()>,
+) {
+    let service = P2pServer::new(GrpcService::new(handler.api()))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let served = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .max_frame_size(MAX_FRAME)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(MAX_HEADER_LIST)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(admitted), accepting.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the gRPC server ended");
+    }
+    let _ = done.send(());
+}
+
+/// Takes sockets, authenticates them and has them admitted.
+struct Acceptor {
+    tls: TlsAcceptor,
+    handler: Arc<dyn InboundHandler>,
+    handshake_timeout: Duration,
+    connections: CancellationToken,
+    incoming: mpsc::Sender<io::Result<ServerIo>>,
+    next_id: AtomicU64,
+}
+
+impl Acceptor {
+    async fn run(self: Arc<Self>, socket: TcpListener, accepting: CancellationToken) {
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        loop {
+            let accepted = tokio::select! {
+                () = accepting.cancelled() => return,
+                accepted = socket.accept() => accepted,
+            };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+                tracing::debug!(%remote, "connection dropped: too many handshakes");
+                continue;
+            };
+            let acceptor = self.clone();
+            tokio::spawn(async move {
+                let taking = acceptor.take(stream, remote);
+                match timeout(acceptor.handshake_timeout, taking).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%remote, %error, "connection refused"),
+                    Err(_) => tracing::debug!(%remote, "connection refused: the handshake took too long"),
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    async fn take(&self, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let tls = self.tls.accept(stream).await?;
+        let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let certificate = certificates.first().ok_or_else(|| io::Error::other("no certificate"))?;
+        let peer = peer_of(certificate).map_err(|error| io::Error::other(error.to_string()))?;
+        let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let (hang_up, closed) = (self.connections.child_token(), CancellationToken::new());
+        let inbound = Inbound { id, peer, remote: remote.ip().to_canonical(), hang_up: hang_up.clone() };
+        let admission = Admission { handler: &self.handler, id, peer, answered: false };
+        if !admission.ask(inbound).await {
+            return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
+        }
+        let io = WatchedIo::new(tls, hang_up, closed.clone(), Caller(peer));
+        let handler = self.handler.clone();
+        tokio::spawn(async move {
+            closed.cancelled().await;
+            handler.closed(id, peer);
+        });
+        // Dropping the stream, should the server be gone, tells the handler of the end.
+        self.incoming.send(Ok(io)).await.map_err(|_| io::Error::other("this node is stopping"))
+    }
+}
+
+/// One question to the handler. A handshake that runs out of time while the question is open is told as closed, in
+/// case the handler has admitted it or still will.
+struct Admission<'a> {
+    handler: &'a Arc<dyn InboundHandler>,
+    id: ConnectionId,
+    peer: PeerId,
+    answered: bool,
+}
+
+impl Admission<'_> {
+    async fn ask(mut self, inbound: Inbound) -> bool {
+        let admitted = self.handler.connected(inbound).await;
+        self.answered = true;
+        admitted
+    }
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.handler.closed(self.id, self.peer);
+        }
+    }
+}
