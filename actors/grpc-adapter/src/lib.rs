@@ -1,1 +1,19 @@
-//! The actor that translates gRPC calls into actor messages.
+//! GrpcAdapter: translates calls of peers into actor messages, and answers from the store.
+//!
+//! ```text
+//!   transport --call--> Service --CallArrived--> actor (admission) --> permit
+//!                          |                                             |
+//!                          +--> Discovery, PeerHeights, or the store ----+--> answer; the permit's end is noticed
+//! ```
+//!
+//! The actor decides which calls are answered; the service answers them, each in its own task, so that a slow reader
+//! holds up nobody. Reads of the store run on blocking threads and never wait for the writer.
+
+#![deny(missing_docs)]
+
+mod actor;
+mod metrics;
+mod service;
+
+pub use actor::GrpcAdapter;
+pub use service::{InboundGate, Service, ServiceWiring};

@@ -1,1 +1,20 @@
-//! The actor that plans ranges, runs sync workers, applies commits in order.
+//! StateSync: plans ranges, runs a worker for each, has verified commits written in order, and hands them on.
+//!
+//! ```text
+//!   Target --> core --Pick--> PeerHeights
+//!               |  --Fetch-> SyncWorker (one range, one peer) --verified bytes--> held here under the range's key
+//!               |  --Write-> StoreWriter --durable--> executor's stream, PeerHeights (and so the peers)
+//! ```
+//!
+//! A worker is a child of this actor: however it ends, its range returns to the core's plan, and a new worker is
+//! started for it after a backoff.
+
+#![deny(missing_docs)]
+
+mod actor;
+mod local;
+mod metrics;
+mod worker;
+
+pub use actor::{Published, Settings, StartState, StateSync, Wiring};
+pub use worker::WorkerMailboxes;

@@ -1,1 +1,61 @@
-fn main(){}
+//! The `soma-p2p` command. `soma-p2p help` lists what it does.
+
+mod admin;
+mod error;
+mod executor;
+mod files;
+mod genesis;
+mod inspect;
+mod keygen;
+mod localnet;
+mod node;
+mod node_config;
+mod status;
+
+use clap::{Parser, Subcommand};
+use error::CliError;
+use std::process::ExitCode;
+
+/// Peer-to-peer sync for a Soma node.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong input (nothing was written).
+#[derive(Parser)]
+#[command(name = "soma-p2p", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a network key.
+    Keygen(keygen::Args),
+    /// Make a committee with its keys, and the genesis of a new chain.
+    Genesis(genesis::Args),
+    /// Run a node.
+    Node(node::Args),
+    /// Show how a running node is doing.
+    Status(status::Args),
+    /// Run a whole network on this machine and watch new nodes catch up.
+    Localnet(localnet::Args),
+    /// Look into a store.
+    Inspect(inspect::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Genesis(args) => genesis::run(&args),
+        Command::Node(args) => node::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Localnet(args) => localnet::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
+        }
+    }
+}

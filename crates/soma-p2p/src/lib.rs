@@ -1,1 +1,70 @@
-//! Peer-to-peer sync for a Soma node: discovery, verified state sync and serving, as supervised actors behind one handle.
+//! Peer-to-peer sync for a Soma node: finds peers, fetches and proves the commits that the node lacks, stores them
+//! durably, hands them in order to its executor, and serves others.
+//!
+//! ```text
+//!            node (executor, consensus)
+//!               ^ synced_commits    | send_commit
+//!   +-----------+------- Handle ----v-------------------------+
+//!   | actor thread:  supervisor                                |
+//!   |   Verifier  StoreWriter  PeerHeights  Connections        |
+//!   |   Discovery  StateSync(-> SyncWorker x n)  GrpcAdapter   |
+//!   | io runtime: TLS, HTTP/2     CPU pool: signatures         |
+//!   +----------------------------------------------------------+
+//! ```
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use soma_p2p::{ActorSystem, Config, FjallStore, Genesis, SigningKey};
+//! use std::sync::Arc;
+//!
+//! let genesis = Genesis::decode(&std::fs::read("genesis.bin")?)?;
+//! let key = SigningKey::from_bytes(&[7; 32]); // the node's own, kept secret
+//! let store = Arc::new(FjallStore::open("data".as_ref(), &genesis)?);
+//! let mut config = Config::default();
+//! config.seed_peers = vec!["<peer id>@/ip4/192.0.2.1/tcp/9000".parse()?];
+//!
+//! let system = ActorSystem::builder().config(config).genesis(genesis).identity(key).store(store).start()?;
+//! let mut commits = system.synced_commits(1);
+//! while let Some(commit) = commits.blocking_next() {
+//!     println!("execute {}", commit?.commit_ref);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! The system runs on threads of its own, so the handle works from any async runtime and from none. Several systems
+//! may run in one process.
+
+#![deny(missing_docs)]
+
+mod builder;
+mod config;
+mod handle;
+mod node;
+mod status;
+mod synced_commits;
+mod system;
+
+pub use builder::{Builder, StartError};
+pub use config::{
+    Config, ConfigError, ConnectionsConfig, DiscoveryConfig, SeedPeer, SeedPeerError, ServingConfig, StateSyncConfig,
+    VerifierConfig,
+};
+pub use handle::Handle;
+pub use status::{PeerStatus, Status};
+pub use synced_commits::SyncedCommits;
+pub use system::{ActorSystem, Fatal, ShutdownReport};
+
+pub use soma_protocol::{
+    connections::DialFailure,
+    peer_heights::NoPeer,
+    state_sync::{LocalCommitError, Progress},
+    peer_heights::PeerSnapshot,
+};
+pub use soma_store::{FjallStore, MemStore, Store, StoreError, Watermarks};
+pub use soma_supervision::{ChildState, ChildStatus, ExitReason};
+pub use soma_types::{
+    Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
+    CommittedSubDag, Committee, Genesis, NodeRole, PeerId, PublicKey, SignedBlock, SigningKey, SubDagDigest,
+    TransactionBytes, TrustedCommit, VerifiedBlock,
+};
+pub use soma_verify::{CertificateVerifier, EpochContext, SignatureBatch, TransactionError, TransactionVerifier};

@@ -123,6 +123,12 @@ impl SignedBlock {
         Signed::decode(bytes).map(Self::from)
     }
 
+    /// The digest that names `bytes`, whether or not they decode; nothing names less than a signature's length.
+    pub fn digest_of(bytes: &[u8]) -> Option<BlockDigest> {
+        let (body, signature) = bytes.split_at(bytes.len().checked_sub(Signature::BYTES)?);
+        Some(BlockDigest::of(&[&Block::body_digest(body), signature]))
+    }
+
     /// The block's name: computed from the bytes, never taken from a peer.
     pub fn reference(&self) -> BlockRef {
         self.reference

@@ -15,10 +15,7 @@ fn config() -> bincode::config::Configuration<
     bincode::config::Fixint,
     bincode::config::Limit<DECODE_LIMIT>,
 > {
-    bincode::config::standard()
-        .with_little_endian()
-        .with_fixed_int_encoding()
-        .with_limit::<DECODE_LIMIT>()
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<DECODE_LIMIT>()
 }
 
 /// Why bytes are not the encoding of a value.

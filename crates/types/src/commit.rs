@@ -44,7 +44,8 @@ impl Commit {
     /// Commit 0 of a chain: its `previous_digest` is the chain id, so its digest tells the chain.
     pub fn genesis(chain: ChainId, timestamp_ms: TimestampMs, committee_size: usize) -> TrustedCommit {
         let blocks = epoch_genesis_refs(0, committee_size);
-        let leader = blocks.last().copied().unwrap_or(BlockRef { epoch: 0, round: 0, author: 0, digest: Default::default() });
+        let leader =
+            blocks.last().copied().unwrap_or(BlockRef { epoch: 0, round: 0, author: 0, digest: Default::default() });
         TrustedCommit::assume_trusted(Self {
             index: 0,
             previous_digest: CommitDigest(chain.0),
@@ -158,23 +159,16 @@ impl CertifiedCommit {
 }
 
 /// A running digest over applied sub-dags, to compare what two executors were given: every commit and every byte
-/// of every block, in order.
-#[derive(Clone, Debug)]
-pub struct SubDagDigest {
-    hasher: blake3::Hasher,
-    commits: u64,
-}
-
-impl Default for SubDagDigest {
-    fn default() -> Self {
-        Self { hasher: blake3::Hasher::new_derive_key("soma-p2p 2026 v1 applied sub-dags"), commits: 0 }
-    }
-}
+/// of every block, in order. Its state is the digest itself, so an executor can save it and go on later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubDagDigest([u8; 32]);
 
 impl SubDagDigest {
     /// Adds the next sub-dag.
     pub fn push(&mut self, sub_dag: &CommittedSubDag) {
-        self.hasher.update(&codec::encode(&(
+        let mut hasher = blake3::Hasher::new_derive_key("soma-p2p 2026 v1 applied sub-dags");
+        hasher.update(&self.0);
+        hasher.update(&codec::encode(&(
             sub_dag.commit_ref,
             sub_dag.previous_digest,
             sub_dag.timestamp_ms,
@@ -182,18 +176,24 @@ impl SubDagDigest {
             sub_dag.blocks.len() as u64,
         )));
         for block in &sub_dag.blocks {
-            self.hasher.update(block.bytes());
+            hasher.update(block.bytes());
         }
-        self.commits += 1;
+        self.0 = *hasher.finalize().as_bytes();
     }
+}
 
-    /// Sub-dags added so far.
-    pub fn commits(&self) -> u64 {
-        self.commits
+impl fmt::Display for SubDagDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
     }
+}
 
-    /// Hex digest of all added so far.
-    pub fn to_hex(&self) -> String {
-        self.hasher.finalize().to_hex().to_string()
+impl std::str::FromStr for SubDagDigest {
+    type Err = hex::FromHexError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
     }
 }

@@ -25,6 +25,19 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The name, as metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ProvableLie => "provable-lie",
+            Self::Malformed => "malformed",
+            Self::Unproven => "unproven",
+            Self::DoesNotHave => "does-not-have",
+            Self::Slow => "slow",
+            Self::Overloaded => "overloaded",
+            Self::Ours => "ours",
+        }
+    }
+
     /// Whether the peer alone is to blame, beyond doubt.
     pub fn bans(self) -> bool {
         matches!(self, Self::ProvableLie | Self::Malformed)

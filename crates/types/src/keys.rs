@@ -88,10 +88,8 @@ impl fmt::Debug for Signature {
 impl Serialize for Signature {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (low, high) = self.0.split_at(32);
-        let halves: (&[u8; 32], &[u8; 32]) = (
-            low.try_into().map_err(serde::ser::Error::custom)?,
-            high.try_into().map_err(serde::ser::Error::custom)?,
-        );
+        let halves: (&[u8; 32], &[u8; 32]) =
+            (low.try_into().map_err(serde::ser::Error::custom)?, high.try_into().map_err(serde::ser::Error::custom)?);
         halves.serialize(serializer)
     }
 }
@@ -110,9 +108,7 @@ impl TryFrom<&[u8]> for Signature {
     type Error = de::value::Error;
 
     fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
-        let bytes = bytes
-            .try_into()
-            .map_err(|_| de::Error::invalid_length(bytes.len(), &"64 bytes of signature"))?;
+        let bytes = bytes.try_into().map_err(|_| de::Error::invalid_length(bytes.len(), &"64 bytes of signature"))?;
         Ok(Self(bytes))
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 use plan::{Range, RangeState};
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, TimestampMs};
+use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, Stake, TimestampMs};
 use std::{collections::BTreeMap, time::Duration};
 
 /// First wait before a range is tried again after a failure; doubles with each further one.
@@ -262,7 +262,7 @@ pub enum Outcome {
 }
 
 /// Why a commit of the node's own consensus was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum LocalCommitError {
     /// Commits before it are missing; they are being fetched.
     #[error("commit {index} cannot be taken yet: {expected} is the next one, and being fetched from peers")]
@@ -290,6 +290,27 @@ pub enum LocalCommitError {
         /// Offered.
         found: Epoch,
     },
+    /// Its blocks are not those that it names, or too large.
+    #[error("commit {index} does not fit its blocks: {reason}")]
+    Malformed {
+        /// Offered.
+        index: CommitIndex,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Peers could not prove it.
+    #[error("commit {index} has votes of {stake} stake, but a quorum is {quorum}: hand it over with its certifier blocks")]
+    NotCertified {
+        /// Offered.
+        index: CommitIndex,
+        /// Of its certifier blocks' authors.
+        stake: Stake,
+        /// Needed.
+        quorum: Stake,
+    },
+    /// StateSync was restarted before the commit was durable; it may be offered again.
+    #[error("the commit was not stored: state sync is not there, it is being restarted or was stopped")]
+    Unavailable,
     /// Too much waits to be written already.
     #[error("{bytes} bytes wait to be written: the disk is behind, try again")]
     Busy {

@@ -1,0 +1,264 @@
+//! The shell: runs dials, keeps handles of connections, tells subscribers.
+
+use crate::{dial::dial, metrics};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use soma_messages::{
+    Delivery, Envelope, LinkRegistry, Mailbox, Observe, Outbox, Reply, Stop,
+    connections::{Ban, Dial, InboundArrived, InboundClosed, PeerChanged, TellConnected},
+    discovery::DialFailed,
+};
+use soma_protocol::{
+    Core, PeerEvent,
+    connections::{Config, Connections as ConnectionsCore, DialFailure, Effect, Input, LinkId, Snapshot},
+};
+use soma_supervision::{Clock, CoreHost, IoTasks, Shell};
+use soma_transport::{Inbound, Link, Transport};
+use soma_types::{ChainId, CommitRef};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// What a dial needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's chain.
+    pub chain: ChainId,
+    /// Its commit 0, which every peer of the chain answers.
+    pub genesis_commit: CommitRef,
+    /// How long one dial to one address may take.
+    pub connect_timeout: Duration,
+}
+
+/// What Connections is connected to.
+pub struct Wiring {
+    /// Makes connections.
+    pub transport: Arc<dyn Transport>,
+    /// Live links, for all who call peers.
+    pub registry: LinkRegistry,
+    /// Where dials run.
+    pub io: IoTasks,
+    /// Who is told of peers that come and go.
+    pub subscribers: Vec<Mailbox<PeerChanged>>,
+    /// Who is told of failed dials.
+    pub dial_failed: Mailbox<DialFailed>,
+}
+
+/// The actor.
+pub struct Connections {
+    // Configuration
+    settings: Settings,
+    // Mailboxes
+    transport: Arc<dyn Transport>,
+    registry: LinkRegistry,
+    io: IoTasks,
+    subscribers: BTreeMap<&'static str, Outbox<PeerChanged>>,
+    dial_failed: Outbox<DialFailed>,
+    // State
+    host: CoreHost<ConnectionsCore>,
+    links: BTreeMap<LinkId, Link>,
+    inbound: BTreeMap<u64, Inbound>,
+    admissions: BTreeMap<u64, Reply<bool>>,
+}
+
+impl Connections {
+    /// Starts without connections: links that a former incarnation left behind are ended.
+    pub fn new(config: Config, settings: Settings, wiring: Wiring, clock: Clock) -> Self {
+        let Wiring { transport, registry, io, subscribers, dial_failed } = wiring;
+        let subscribers: BTreeMap<_, _> =
+            subscribers.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox))).collect();
+        for link in registry.clear() {
+            link.hang_up();
+            tell_all(&subscribers, PeerEvent::Lost(link.peer()));
+        }
+        Self {
+            settings,
+            transport,
+            registry,
+            io,
+            subscribers,
+            dial_failed: Outbox::new(dial_failed),
+            host: CoreHost::new(ConnectionsCore::new(config), clock),
+            links: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            admissions: BTreeMap::new(),
+        }
+    }
+
+    fn start_dial(&mut self, link: LinkId, effect: Dial, context: &mut Context<Self>) {
+        let Dial { peer, addresses } = effect;
+        let dialling = self.io.spawn(dial(self.transport.clone(), self.settings.clone(), peer, addresses));
+        context.spawn(dialling.into_actor(self).map(move |result, connections, context| {
+            let result = result.unwrap_or_else(|exit| {
+                Err(DialFailure::Unreachable { reason: format!("the dial {exit}") })
+            });
+            let result = result.map(|dialled| connections.links.insert(link, dialled)).map(drop);
+            connections.feed(Input::Dialled { link, peer, result }, context);
+            connections.watch(link, context);
+        }));
+    }
+
+    /// Waits for the end of a link that the core kept.
+    fn watch(&mut self, id: LinkId, context: &mut Context<Self>) {
+        let Some(link) = self.links.get(&id).cloned() else { return };
+        let peer = link.peer();
+        let closed = async move { link.closed().await };
+        context.spawn(closed.into_actor(self).map(move |(), connections, context| {
+            connections.links.remove(&id);
+            connections.feed(Input::LinkClosed { link: id, peer }, context);
+        }));
+    }
+}
+
+fn tell_all(subscribers: &BTreeMap<&'static str, Outbox<PeerChanged>>, event: PeerEvent) {
+    for (name, outbox) in subscribers {
+        if outbox.post(PeerChanged(event)) != Delivery::Accepted {
+            tracing::error!(subscriber = name, ?event, "subscriber was not told");
+        }
+    }
+}
+
+impl Actor for Connections {
+    type Context = Context<Self>;
+}
+
+impl Shell for Connections {
+    type Core = ConnectionsCore;
+
+    fn host(&mut self) -> &mut CoreHost<ConnectionsCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Dial { link, peer, addresses } => self.start_dial(link, Dial { peer, addresses }, context),
+            Effect::HangUp { link, .. } => {
+                if let Some(link) = self.links.remove(&link) {
+                    link.hang_up();
+                }
+            }
+            Effect::Admit { connection, admitted } => {
+                if !admitted {
+                    metrics::refused();
+                    self.inbound.remove(&connection);
+                }
+                if let Some(reply) = self.admissions.remove(&connection) {
+                    reply.send(admitted);
+                }
+            }
+            Effect::HangUpInbound { connection } => {
+                if let Some(inbound) = self.inbound.remove(&connection) {
+                    inbound.hang_up();
+                }
+            }
+            Effect::Event(event) => {
+                match event {
+                    PeerEvent::Connected(peer) => {
+                        if let Some(link) = self.links.values().rev().find(|link| link.peer() == peer) {
+                            self.registry.insert(link.clone());
+                        }
+                        tracing::info!(peer = %peer.short(), "connected");
+                    }
+                    PeerEvent::Lost(peer) => {
+                        self.registry.remove(peer);
+                        tracing::info!(peer = %peer.short(), "connection lost");
+                    }
+                }
+                tell_all(&self.subscribers, event);
+                metrics::connected(&self.host.snapshot());
+            }
+            Effect::DialFailed { peer, failure } => {
+                let (cause, serious) = match &failure {
+                    DialFailure::Unreachable { .. } => ("unreachable", false),
+                    DialFailure::WrongKey { .. } => ("wrong-key", true),
+                    DialFailure::OtherChain { .. } => ("other-chain", true),
+                    DialFailure::Banned => ("banned", false),
+                    DialFailure::Full => ("full", false),
+                };
+                metrics::dial_failed(cause);
+                if serious {
+                    tracing::warn!(peer = %peer.short(), %failure, "dial failed");
+                } else {
+                    tracing::debug!(peer = %peer.short(), %failure, "dial failed");
+                }
+                // Discovery dials again each interval, told or not.
+                let _ = self.dial_failed.post(DialFailed { peer, failure });
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<Dial>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Dial>, context: &mut Context<Self>) {
+        let Dial { peer, addresses } = envelope.message;
+        self.feed(Input::Dial { peer, addresses }, context);
+    }
+}
+
+impl Handler<Envelope<Ban>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Ban>, context: &mut Context<Self>) {
+        let Ban { peer, duration, reason } = envelope.message;
+        tracing::warn!(peer = %peer.short(), ?duration, reason, "peer banned");
+        metrics::banned();
+        self.feed(Input::Ban { peer, duration }, context);
+    }
+}
+
+impl Handler<Envelope<InboundArrived>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<InboundArrived>, context: &mut Context<Self>) {
+        let InboundArrived { inbound, reply } = envelope.message;
+        let (connection, peer, source) = (inbound.id().0, inbound.peer(), inbound.remote());
+        self.admissions.insert(connection, reply);
+        self.inbound.insert(connection, inbound);
+        self.feed(Input::Inbound { connection, peer, source }, context);
+    }
+}
+
+impl Handler<Envelope<InboundClosed>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<InboundClosed>, context: &mut Context<Self>) {
+        let connection = envelope.message.0.0;
+        self.inbound.remove(&connection);
+        self.feed(Input::InboundClosed { connection }, context);
+    }
+}
+
+impl Handler<Envelope<TellConnected>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<TellConnected>, _: &mut Context<Self>) {
+        let Some(outbox) = self.subscribers.get(envelope.message.subscriber) else { return };
+        for peer in self.host.snapshot().outbound {
+            // A full outbox is logged where it happens; the subscriber asks again when it starts again.
+            let _ = outbox.post(PeerChanged(PeerEvent::Connected(peer)));
+        }
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        for link in self.registry.clear() {
+            link.hang_up();
+        }
+        for inbound in std::mem::take(&mut self.inbound).into_values() {
+            inbound.hang_up();
+        }
+        context.stop();
+        envelope.message.0.send(());
+        tracing::debug!(actor = ConnectionsCore::NAME, "all connections ended");
+    }
+}

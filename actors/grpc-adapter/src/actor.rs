@@ -1,0 +1,95 @@
+//! The shell: admits calls and notices their end.
+
+use crate::metrics;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use soma_messages::{
+    Envelope, Observe, Reply, Stop,
+    grpc_adapter::{CallArrived, CallPermit},
+};
+use soma_protocol::{
+    Core,
+    serving::{Config, Effect, Input, Refusal, Serving, Snapshot},
+};
+use soma_supervision::{Clock, CoreHost, Shell};
+use std::collections::BTreeMap;
+
+/// The actor.
+pub struct GrpcAdapter {
+    // State
+    host: CoreHost<Serving>,
+    waiting: BTreeMap<u64, Reply<Result<CallPermit, Refusal>>>,
+    next_call: u64,
+}
+
+impl GrpcAdapter {
+    /// Starts without calls.
+    pub fn new(config: Config, clock: Clock) -> Self {
+        Self { host: CoreHost::new(Serving::new(config), clock), waiting: BTreeMap::new(), next_call: 0 }
+    }
+}
+
+impl Actor for GrpcAdapter {
+    type Context = Context<Self>;
+}
+
+impl Shell for GrpcAdapter {
+    type Core = Serving;
+
+    fn host(&mut self) -> &mut CoreHost<Serving> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Admit(call) => {
+                let Some(reply) = self.waiting.remove(&call) else { return };
+                let (permit, ended) = CallPermit::new();
+                reply.send(Ok(permit));
+                context.spawn(ended.into_actor(self).map(move |sent, adapter, context| {
+                    let sent = sent.unwrap_or_default();
+                    metrics::answered(sent);
+                    adapter.feed(Input::Finished { call, bytes: sent.bytes, blocks: sent.blocks }, context);
+                }));
+            }
+            Effect::Refuse { call, refusal } => {
+                metrics::refused(match refusal {
+                    Refusal::OtherChain { .. } => "other-chain",
+                    Refusal::TooMany { .. } => "too-many",
+                });
+                if let Some(reply) = self.waiting.remove(&call) {
+                    reply.send(Err(refusal));
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<CallArrived>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CallArrived>, context: &mut Context<Self>) {
+        let CallArrived { peer, chain, rpc, reply } = envelope.message;
+        self.next_call += 1;
+        let call = self.next_call;
+        self.waiting.insert(call, reply);
+        self.feed(Input::Arrived { call, peer, chain, rpc }, context);
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        context.stop();
+        envelope.message.0.send(());
+        tracing::debug!(actor = Serving::NAME, "takes no more calls");
+    }
+}

@@ -1,0 +1,288 @@
+//! Answering the calls of peers.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use soma_messages::{
+    Delivery, Mailbox,
+    connections::{InboundArrived, InboundClosed},
+    discovery::KnownPeersAsked,
+    grpc_adapter::{CallArrived, CallPermit},
+    peer_heights::Pushed,
+};
+use soma_protocol::serving::{Refusal, Rpc};
+use soma_store::{Store, StoreError, serve_commits};
+use soma_supervision::{IoTasks, Offload};
+use soma_transport::{ConnectionId, Inbound, InboundHandler};
+use soma_types::{BlockRef, CommitIndex, CommitRef, PeerId};
+use soma_wire::{
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+    limits::MAX_COMMITS_RESPONSE_BYTES,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Bytes of blocks after which a chunk is sent. A chunk ends with the block that reaches them, so it is far below
+/// the protocol's limit even with the largest block.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Longest time for one answer, slow readers included, whatever the caller allows itself.
+const MAX_SERVING_TIME: Duration = Duration::from_secs(60);
+
+/// What a caller who is one too many is told to wait.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// What the service is connected to.
+#[derive(Clone)]
+pub struct ServiceWiring {
+    /// For reading.
+    pub store: Arc<dyn Store>,
+    /// Where reads run.
+    pub offload: Offload,
+    /// Where answers are streamed.
+    pub io: IoTasks,
+    /// The actor.
+    pub calls: Mailbox<CallArrived>,
+    /// Discovery.
+    pub known_peers: Mailbox<KnownPeersAsked>,
+    /// PeerHeights.
+    pub pushed: Mailbox<Pushed>,
+}
+
+/// Answers calls.
+pub struct Service {
+    wiring: ServiceWiring,
+}
+
+impl Service {
+    /// A service that answers from what it is connected to.
+    pub fn new(wiring: ServiceWiring) -> Self {
+        Self { wiring }
+    }
+
+    async fn admit(&self, call: &Call, rpc: Rpc) -> Result<CallPermit, CallError> {
+        let (peer, chain) = (call.peer, call.chain);
+        let mut calls = self.wiring.calls.clone();
+        let answer = calls.ask(|reply| CallArrived { peer, chain, rpc, reply }).await;
+        match answer.map_err(|error| CallError::new(Status::Unavailable, error.to_string()))? {
+            Ok(permit) => Ok(permit),
+            Err(refusal) => {
+                let status = match refusal {
+                    Refusal::OtherChain { .. } => Status::FailedPrecondition,
+                    Refusal::TooMany { .. } => Status::ResourceExhausted,
+                };
+                tracing::debug!(peer = %peer.short(), ?rpc, %refusal, "call refused");
+                let retry_after = matches!(refusal, Refusal::TooMany { .. }).then_some(RETRY_AFTER);
+                Err(CallError { status, message: refusal.to_string(), retry_after })
+            }
+        }
+    }
+
+    /// Reads the store on a blocking thread.
+    async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, CallError> {
+        read_store(&self.wiring, read).await
+    }
+}
+
+async fn read_store<R: Send + 'static>(
+    wiring: &ServiceWiring,
+    read: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+) -> Result<R, CallError> {
+    let store = wiring.store.clone();
+    let failed = |error: String| {
+        tracing::error!(error, "the store cannot be read");
+        // What is wrong with our disk is no business of a peer's.
+        CallError::new(Status::Unavailable, "the store cannot be read now")
+    };
+    match wiring.offload.run(move || read(&*store)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(exit) => Err(failed(exit.to_string())),
+    }
+}
+
+/// Reads blocks from the front of `refs` until a chunk is full.
+fn read_chunk(store: &dyn Store, refs: &[BlockRef]) -> Result<Result<Vec<Bytes>, BlockRef>, StoreError> {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    for reference in refs {
+        match store.blocks(std::slice::from_ref(reference))?.pop().flatten() {
+            Some(block) => {
+                bytes += block.len();
+                chunk.push(block);
+            }
+            None => return Ok(Err(*reference)),
+        }
+        if bytes >= CHUNK_BYTES {
+            break;
+        }
+    }
+    Ok(Ok(chunk))
+}
+
+/// Sends chunk after chunk until all are sent, something is missing, or the reader goes away.
+async fn stream_blocks(
+    wiring: &ServiceWiring,
+    mut refs: Vec<BlockRef>,
+    mut permit: CallPermit,
+    sender: &mpsc::Sender<Result<Vec<Bytes>, CallError>>,
+) {
+    while !refs.is_empty() {
+        let wanted = refs.clone();
+        let chunk = match read_store(wiring, move |store| read_chunk(store, &wanted)).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(missing)) => Err(CallError::new(Status::NotFound, format!("block {missing} is not here"))),
+            Err(error) => Err(error),
+        };
+        let sent = chunk.as_ref().ok().map(|chunk| (chunk.len(), chunk.iter().map(Bytes::len).sum::<usize>()));
+        let read = sender.send(chunk).await.is_ok();
+        let Some((blocks, bytes)) = sent.filter(|_| read) else { return };
+        permit.count(bytes as u64, blocks as u64);
+        refs.drain(..blocks);
+    }
+}
+
+#[async_trait]
+impl PeerApi for Service {
+    async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
+        let _permit = self.admit(&call, Rpc::GetKnownPeers).await?;
+        let mut discovery = self.wiring.known_peers.clone();
+        let peer = call.peer;
+        let answer = discovery.ask(|reply| KnownPeersAsked { peer, own_info, reply }).await;
+        answer.map_err(|error| CallError::new(Status::Unavailable, error.to_string()))
+    }
+
+    async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {
+        let _permit = self.admit(&call, Rpc::GetCommitAvailability).await?;
+        let watermarks = self.read(|store| store.watermarks()).await?;
+        Ok(Availability {
+            highest_synced: watermarks.highest_synced.index,
+            lowest_available: watermarks.lowest_available,
+        })
+    }
+
+    async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError> {
+        let _permit = self.admit(&call, Rpc::GetCommitInfo).await?;
+        let (highest, found) = self
+            .read(move |store| {
+                let highest = store.watermarks()?.highest_synced;
+                match index {
+                    Some(index) => Ok((highest, store.commit(index)?.map(|commit| commit.reference()))),
+                    None => Ok((highest, Some(highest))),
+                }
+            })
+            .await?;
+        found.ok_or_else(|| {
+            let index = index.unwrap_or_default();
+            if index > highest.index {
+                CallError::new(Status::OutOfRange, format!("commit {index} is beyond {}", highest.index))
+            } else {
+                CallError::new(Status::NotFound, format!("commit {index} is not kept here any more"))
+            }
+        })
+    }
+
+    async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
+        let mut permit = self.admit(&call, Rpc::FetchCommits).await?;
+        let served = self
+            .read(move |store| {
+                let served = serve_commits(store, range.start(), range.end(), MAX_COMMITS_RESPONSE_BYTES)?;
+                Ok((store.watermarks()?, served))
+            })
+            .await?;
+        match served {
+            (_, Some((commits, certifier_blocks))) => {
+                let commits: Vec<_> = commits.iter().map(|commit| commit.bytes().clone()).collect();
+                let answer = FetchedCommits { commits, certifier_blocks };
+                permit.count(answer.size() as u64, 0);
+                Ok(answer)
+            }
+            (watermarks, None) => {
+                let start = range.start();
+                let (low, high) = (watermarks.lowest_available, watermarks.highest_synced.index);
+                let status = if start > high { Status::OutOfRange } else { Status::NotFound };
+                let message = format!("commit {start} cannot be served: commits {low} to {high} are here");
+                Err(CallError::new(status, message))
+            }
+        }
+    }
+
+    async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
+        let permit = self.admit(&call, Rpc::FetchBlocks).await?;
+        let time = call.timeout.min(MAX_SERVING_TIME);
+        // One chunk on its way, one being read.
+        let (sender, receiver) = mpsc::channel(1);
+        let wiring = self.wiring.clone();
+        // A task of its own: the transport does not poll a stream that nobody reads, but its time runs out all the same.
+        self.wiring.io.detach(async move {
+            let streaming = stream_blocks(&wiring, refs.into_vec(), permit, &sender);
+            if timeout(time, streaming).await.is_err() {
+                let error = CallError::new(Status::DeadlineExceeded, "the answer was not read in time");
+                // Only if there is room: whoever does not read is not waited for.
+                let _ = sender.try_send(Err(error));
+            }
+        });
+        Ok(ReceiverStream::new(receiver).boxed())
+    }
+
+    async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
+        let _permit = self.admit(&call, Rpc::PushCommit).await?;
+        let mut heights = self.wiring.pushed.clone();
+        match heights.tell(Pushed { peer: call.peer, index }) {
+            Delivery::Accepted => Ok(()),
+            Delivery::Busy => Err(CallError::new(Status::ResourceExhausted, "too many pushes")),
+            Delivery::Closed => Err(CallError::new(Status::Unavailable, "this node does not take pushes now")),
+        }
+    }
+}
+
+/// What the transport asks about connections and calls of others: Connections admits, the service answers.
+pub struct InboundGate {
+    arrived: Mailbox<InboundArrived>,
+    closed: mpsc::Sender<ConnectionId>,
+    service: Arc<dyn PeerApi>,
+}
+
+/// Ends of connections on their way to Connections: there are no more than inbound connections.
+const CLOSED_CAPACITY: usize = 4_096;
+
+impl InboundGate {
+    /// A gate before `service`. The ends of connections are forwarded by a task on `io`.
+    pub fn new(
+        arrived: Mailbox<InboundArrived>,
+        mut closed: Mailbox<InboundClosed>,
+        service: Arc<dyn PeerApi>,
+        io: &IoTasks,
+    ) -> Self {
+        let (sender, mut ended) = mpsc::channel(CLOSED_CAPACITY);
+        io.detach(async move {
+            while let Some(connection) = ended.recv().await {
+                // Connections that is being restarted has forgotten them all.
+                let _ = closed.deliver(InboundClosed(connection)).await;
+            }
+        });
+        Self { arrived, closed: sender, service }
+    }
+}
+
+#[async_trait]
+impl InboundHandler for InboundGate {
+    async fn connected(&self, inbound: Inbound) -> bool {
+        let mut arrived = self.arrived.clone();
+        arrived.ask(|reply| InboundArrived { inbound, reply }).await.unwrap_or(false)
+    }
+
+    fn closed(&self, connection: ConnectionId, peer: PeerId) {
+        if self.closed.try_send(connection).is_err() {
+            tracing::error!(peer = %peer.short(), "the end of a connection could not be told");
+        }
+    }
+
+    fn api(&self) -> Arc<dyn PeerApi> {
+        self.service.clone()
+    }
+}

@@ -1,0 +1,219 @@
+//! The shell: asks peers for their heights, tells them ours, keeps the addresses of answers.
+
+use crate::metrics;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use soma_messages::{
+    Envelope, Links, Mailbox, Observe, Outbox, Reply, Stop,
+    connections::{Ban, PeerChanged, TellConnected},
+    peer_heights::{OwnHeight, Pick, Pushed, Report},
+    state_sync::Target,
+};
+use soma_protocol::{
+    Core,
+    peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot},
+    state_sync::Outcome,
+};
+use soma_supervision::{Clock, CoreHost, IoTasks, Shell};
+use soma_types::{ChainId, CommitIndex, Fault, PeerId};
+use soma_wire::{Call, CallError, Status};
+use std::{collections::BTreeMap, time::Duration};
+
+/// How peers are called.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's chain.
+    pub chain: ChainId,
+    /// How long a query or a push may take.
+    pub timeout: Duration,
+}
+
+/// What PeerHeights is connected to.
+pub struct Wiring {
+    /// Live links.
+    pub links: Links,
+    /// Where calls run.
+    pub io: IoTasks,
+    /// StateSync.
+    pub target: Mailbox<Target>,
+    /// Connections.
+    pub ban: Mailbox<Ban>,
+    /// Connections.
+    pub tell_connected: Mailbox<TellConnected>,
+}
+
+/// The actor.
+pub struct PeerHeights {
+    // Configuration
+    settings: Settings,
+    // Mailboxes
+    links: Links,
+    io: IoTasks,
+    target: Outbox<Target>,
+    ban: Outbox<Ban>,
+    tell_connected: Outbox<TellConnected>,
+    // State
+    host: CoreHost<PeerHeightsCore>,
+    picks: BTreeMap<u64, Reply<Result<PeerId, NoPeer>>>,
+    next_pick: u64,
+}
+
+impl PeerHeights {
+    /// Starts without peers and asks Connections for them. `own_height` is the store's watermark.
+    pub fn new(config: Config, own_height: CommitIndex, settings: Settings, wiring: Wiring, clock: Clock) -> Self {
+        Self {
+            settings,
+            links: wiring.links,
+            io: wiring.io,
+            target: Outbox::new(wiring.target),
+            ban: Outbox::new(wiring.ban),
+            tell_connected: Outbox::new(wiring.tell_connected),
+            host: CoreHost::new(PeerHeightsCore::new(config, own_height), clock),
+            picks: BTreeMap::new(),
+            next_pick: 0,
+        }
+    }
+
+    fn call(&self, peer: PeerId) -> Call {
+        Call { peer, chain: Some(self.settings.chain), timeout: self.settings.timeout }
+    }
+
+    fn query(&mut self, peer: PeerId, context: &mut Context<Self>) {
+        let (link, call) = (self.links.get(peer), self.call(peer));
+        let asking = self.io.spawn(async move {
+            let link = link.ok_or_else(not_connected)?;
+            link.api().get_commit_availability(call).await
+        });
+        context.spawn(asking.into_actor(self).map(move |result, heights, context| {
+            let answer = match result {
+                Ok(Ok(availability)) => Ok((availability.highest_synced, availability.lowest_available)),
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = %peer.short(), %error, "height query failed");
+                    Err(error.fault())
+                }
+                Err(_) => Err(Fault::Ours),
+            };
+            heights.feed(Input::Queried { peer, answer }, context);
+        }));
+    }
+
+    fn push(&mut self, peer: PeerId, index: CommitIndex, context: &mut Context<Self>) {
+        let (link, call) = (self.links.get(peer), self.call(peer));
+        let telling = self.io.spawn(async move {
+            let link = link.ok_or_else(not_connected)?;
+            link.api().push_commit(call, index).await
+        });
+        context.spawn(telling.into_actor(self).map(move |result, heights, context| {
+            let heard = matches!(result, Ok(Ok(())));
+            metrics::pushed(heard);
+            heights.feed(Input::PushDone { peer, heard }, context);
+        }));
+    }
+}
+
+fn not_connected() -> CallError {
+    CallError::new(Status::Cancelled, "the connection is gone")
+}
+
+impl Actor for PeerHeights {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        // Without an answer Connections is being restarted, and tells of every link it makes.
+        let _ = self.tell_connected.post(TellConnected { subscriber: PeerHeightsCore::NAME });
+    }
+}
+
+impl Shell for PeerHeights {
+    type Core = PeerHeightsCore;
+
+    fn host(&mut self) -> &mut CoreHost<PeerHeightsCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Query(peer) => self.query(peer, context),
+            Effect::Push { peer, index } => self.push(peer, index, context),
+            Effect::Picked { key, peer } => {
+                if let Some(reply) = self.picks.remove(&key) {
+                    reply.send(peer);
+                }
+            }
+            Effect::Target(index) => {
+                metrics::target(index);
+                // A target that StateSync missed is told again with the next claim or query.
+                let _ = self.target.post(Target(index));
+            }
+            Effect::Ban { peer, duration, reason } => {
+                // The core has dropped the peer already; a lost ban leaves it connected and unused.
+                let _ = self.ban.post(Ban { peer, duration, reason });
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<PeerChanged>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
+        self.feed(Input::Peer(envelope.message.0), context);
+    }
+}
+
+impl Handler<Envelope<Pick>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Pick>, context: &mut Context<Self>) {
+        let Pick { start, avoid, reply } = envelope.message;
+        self.next_pick += 1;
+        self.picks.insert(self.next_pick, reply);
+        self.feed(Input::Pick { key: self.next_pick, start, avoid }, context);
+    }
+}
+
+impl Handler<Envelope<Report>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Report>, context: &mut Context<Self>) {
+        let Report { peer, start, outcome } = envelope.message;
+        if let Outcome::Failed { fault, reason } = &outcome {
+            metrics::fault(fault.name());
+            tracing::debug!(peer = %peer.short(), start, ?fault, reason, "range failed");
+        }
+        self.feed(Input::Report { peer, start, outcome }, context);
+    }
+}
+
+impl Handler<Envelope<OwnHeight>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<OwnHeight>, context: &mut Context<Self>) {
+        self.feed(Input::OwnHeight(envelope.message.0), context);
+    }
+}
+
+impl Handler<Envelope<Pushed>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Pushed>, context: &mut Context<Self>) {
+        let Pushed { peer, index } = envelope.message;
+        self.feed(Input::Pushed { peer, index }, context);
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        context.stop();
+        envelope.message.0.send(());
+    }
+}

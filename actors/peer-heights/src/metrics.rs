@@ -1,0 +1,18 @@
+//! What PeerHeights counts.
+
+use metrics::{counter, gauge};
+
+/// The highest claim changed.
+pub(crate) fn target(index: u32) {
+    gauge!("soma_target_commit").set(f64::from(index));
+}
+
+/// A peer failed to serve.
+pub(crate) fn fault(kind: &'static str) {
+    counter!("soma_peer_faults_total", "kind" => kind).increment(1);
+}
+
+/// A peer was told of a commit.
+pub(crate) fn pushed(heard: bool) {
+    counter!("soma_pushes_total", "heard" => if heard { "yes" } else { "no" }).increment(1);
+}

@@ -1,0 +1,309 @@
+//! The shell: holds the bytes of verified ranges, starts workers, has ranges written, and publishes them.
+
+use crate::{
+    local, metrics,
+    worker::{SyncWorker, Task, WorkerMailboxes, WorkerResult},
+};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, WrapFuture, fut::ActorFutureExt};
+use soma_messages::{
+    Envelope, Mailbox, Observe, Outbox, Reply, Stop,
+    peer_heights::{OwnHeight, Pick, Report},
+    state_sync::{LocalCommit, Target},
+    store_writer::Apply,
+};
+use soma_protocol::{
+    Core,
+    peer_heights::NoPeer,
+    state_sync::{Config, Effect, Input, LocalCommitError, RangeKey, Snapshot, StateSync as StateSyncCore, Tip},
+};
+use soma_supervision::{Clock, CoreHost, Shell, run_actor};
+use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, Committee, CommittedSubDag, Epoch};
+use soma_verify::EpochContext;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::{broadcast, oneshot, watch};
+
+/// Mailbox of a worker: it gets no messages but its own futures' results.
+const WORKER_MAILBOX: usize = 1;
+
+/// How peers are called.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's chain.
+    pub chain: ChainId,
+    /// How long one request of a worker may take.
+    pub request_timeout: Duration,
+    /// Blocks in one request.
+    pub blocks_per_request: u32,
+}
+
+/// What the store holds when StateSync starts.
+#[derive(Clone, Debug)]
+pub struct StartState {
+    /// Last durable commit.
+    pub tip: Tip,
+    /// Committee of the epoch of the next commit.
+    pub committee: Arc<EpochContext>,
+}
+
+/// What becomes durable, for executors.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Highest durable commit.
+    pub highest: watch::Sender<CommitIndex>,
+    /// The latest sub-dags, for readers that keep up; others read the store.
+    pub sub_dags: broadcast::Sender<Arc<CommittedSubDag>>,
+}
+
+/// What StateSync is connected to.
+pub struct Wiring {
+    /// For workers.
+    pub workers: WorkerMailboxes,
+    /// PeerHeights.
+    pub pick: Mailbox<Pick>,
+    /// PeerHeights.
+    pub report: Mailbox<Report>,
+    /// PeerHeights.
+    pub own_height: Mailbox<OwnHeight>,
+    /// The StoreWriter.
+    pub apply: Mailbox<Apply>,
+    /// Executors.
+    pub published: Published,
+}
+
+/// The actor.
+pub struct StateSync {
+    // Configuration
+    settings: Settings,
+    // Mailboxes
+    workers: WorkerMailboxes,
+    pick: Mailbox<Pick>,
+    report: Outbox<Report>,
+    own_height: Outbox<OwnHeight>,
+    apply: Mailbox<Apply>,
+    published: Published,
+    // State
+    host: CoreHost<StateSyncCore>,
+    /// Verified commits that are not durable yet.
+    held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
+    /// Committees of the epochs at work: the current one and, near its end, the next.
+    committees: BTreeMap<Epoch, Arc<EpochContext>>,
+    local_replies: BTreeMap<RangeKey, Reply<Result<(), LocalCommitError>>>,
+    next_local: u64,
+    running: BTreeMap<RangeKey, SpawnHandle>,
+}
+
+impl StateSync {
+    /// Starts from what the store holds.
+    pub fn new(config: Config, settings: Settings, start: StartState, wiring: Wiring, clock: Clock) -> Self {
+        let committees = BTreeMap::from([(start.tip.next_epoch, start.committee)]);
+        wiring.published.highest.send_replace(start.tip.commit.index);
+        Self {
+            settings,
+            workers: wiring.workers,
+            pick: wiring.pick,
+            report: Outbox::new(wiring.report),
+            own_height: Outbox::new(wiring.own_height),
+            apply: wiring.apply,
+            published: wiring.published,
+            host: CoreHost::new(StateSyncCore::new(config, start.tip), clock),
+            held: BTreeMap::new(),
+            committees,
+            local_replies: BTreeMap::new(),
+            next_local: 0,
+            running: BTreeMap::new(),
+        }
+    }
+
+    fn ask_for_peer(&mut self, key: RangeKey, message: impl FnOnce(Reply<Result<soma_types::PeerId, NoPeer>>) -> Pick + 'static, context: &mut Context<Self>) {
+        let mut pick = self.pick.clone();
+        let asking = async move { pick.ask(message).await };
+        context.spawn(asking.into_actor(self).map(move |answer, sync, context| {
+            // While PeerHeights is being restarted nobody is known to be connected.
+            let peer = answer.unwrap_or(Err(NoPeer::NotConnected));
+            sync.feed(Input::Picked { key, peer }, context);
+        }));
+    }
+
+    fn start_worker(&mut self, key: RangeKey, task: Task, epoch: Epoch, context: &mut Context<Self>) {
+        let Some(committee) = self.committees.get(&epoch).cloned() else {
+            let reason = format!("the committee of epoch {epoch} is not at hand");
+            let failed = async move { Input::WorkerFailed { key, reason } };
+            context.spawn(failed.into_actor(self).map(|input, sync, context| sync.feed(input, context)));
+            return;
+        };
+        let (deliver, delivered) = oneshot::channel();
+        let worker = SyncWorker::new(task, committee, self.workers.clone(), deliver, self.host.clock());
+        let (_, ended) = run_actor(worker, WORKER_MAILBOX);
+        let outcome = async move {
+            let exit = ended.await;
+            delivered.await.map_err(|_| exit.to_string())
+        };
+        let handle = context.spawn(outcome.into_actor(self).map(move |result, sync, context| {
+            sync.running.remove(&key);
+            sync.on_worker_ended(key, result, context);
+        }));
+        self.running.insert(key, handle);
+    }
+
+    fn on_worker_ended(&mut self, key: RangeKey, result: Result<WorkerResult, String>, context: &mut Context<Self>) {
+        let input = match result {
+            Ok(WorkerResult { verified, shortfall }) => {
+                if let Some(shortfall) = &shortfall {
+                    metrics::shortfall(shortfall);
+                }
+                let summary = verified.map(|range| {
+                    metrics::verified(&range.summary);
+                    if let Some(next) = range.next_committee {
+                        self.learn_committee(next);
+                    }
+                    self.held.insert(key, Arc::new(range.commits));
+                    range.summary
+                });
+                Input::WorkerDone { key, verified: summary, shortfall }
+            }
+            Err(reason) => {
+                metrics::worker_failed();
+                tracing::error!(range = key.0, reason, "sync worker ended without a result; its range is fetched again");
+                Input::WorkerFailed { key, reason }
+            }
+        };
+        self.feed(input, context);
+        metrics::in_flight(self.host.snapshot().bytes_in_flight);
+    }
+
+    /// Keeps the committee that a verified end of epoch has handed over to.
+    fn learn_committee(&mut self, committee: Committee) {
+        let epoch = committee.epoch;
+        match EpochContext::new(self.settings.chain, committee) {
+            Ok(context) => drop(self.committees.insert(epoch, Arc::new(context))),
+            // Verified before; a committee that fails here stops the sync at its epoch, and the status says so.
+            Err(error) => tracing::error!(epoch, %error, "the next committee is unusable"),
+        }
+    }
+
+    fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {
+        let commits: Vec<_> = keys.iter().filter_map(|key| self.held.get(key).cloned()).collect();
+        let mut apply = self.apply.clone();
+        let writing = async move {
+            match apply.ask(|reply| Apply { commits, reply }).await {
+                Ok(Ok(watermarks)) => Ok(watermarks.highest_synced),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        context.spawn(writing.into_actor(self).map(|result, sync, context| sync.feed(Input::Written(result), context)));
+    }
+
+    fn publish(&mut self, keys: &[RangeKey], highest: CommitRef) {
+        for commits in keys.iter().filter_map(|key| self.held.remove(key)) {
+            if let Some(last) = commits.last() {
+                let epoch = last.commit.epoch;
+                self.committees.retain(|known, _| *known >= epoch);
+            }
+            for commit in commits.iter() {
+                // Nobody listening is no error: an executor that comes later reads the store.
+                let _ = self.published.sub_dags.send(Arc::new(commit.sub_dag()));
+            }
+        }
+        self.published.highest.send_replace(highest.index);
+        tracing::debug!(index = highest.index, "commits applied");
+    }
+}
+
+impl Actor for StateSync {
+    type Context = Context<Self>;
+}
+
+impl Shell for StateSync {
+    type Core = StateSyncCore;
+
+    fn host(&mut self) -> &mut CoreHost<StateSyncCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Pick { key, start, avoid } => {
+                self.ask_for_peer(key, move |reply| Pick { start, avoid, reply }, context);
+            }
+            Effect::Fetch { key, peer, start, end, epoch, max_bytes } => {
+                let settings = self.settings.clone();
+                self.start_worker(key, Task { peer, start, end, max_bytes, settings }, epoch, context);
+            }
+            // A lost report leaves a peer's load or score off by one until it reconnects.
+            Effect::Report { peer, start, outcome } => drop(self.report.post(Report { peer, start, outcome })),
+            Effect::Discard(key) => drop(self.held.remove(&key)),
+            Effect::Write(keys) => self.write(&keys, context),
+            Effect::Publish { keys, highest } => self.publish(&keys, highest),
+            Effect::Announce(index) => drop(self.own_height.post(OwnHeight(index))),
+            Effect::LocalAnswer { key, result } => {
+                if let Some(reply) = self.local_replies.remove(&key) {
+                    reply.send(result);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<Target>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Target>, context: &mut Context<Self>) {
+        self.feed(Input::Target(envelope.message.0), context);
+    }
+}
+
+impl Handler<Envelope<LocalCommit>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<LocalCommit>, context: &mut Context<Self>) {
+        let LocalCommit { commit, reply } = envelope.message;
+        let index = commit.commit.index;
+        let due = self.host.snapshot();
+        let Some(committee) = self.committees.get(&commit.commit.epoch) else {
+            // Without its committee the commit cannot be the next one: it is old, or too far ahead.
+            reply.send(if index <= due.linked {
+                Ok(())
+            } else {
+                Err(LocalCommitError::OtherEpoch { index, expected: due.epoch, found: commit.commit.epoch })
+            });
+            return;
+        };
+        match local::summarize(committee, &commit) {
+            Ok(summary) => {
+                if let Some(handover) = commit.end_of_epoch().filter(|_| index == due.linked + 1) {
+                    self.learn_committee(handover.next_committee.clone());
+                }
+                self.next_local += 1;
+                let key = RangeKey::local(self.next_local);
+                self.held.insert(key, Arc::new(vec![commit]));
+                self.local_replies.insert(key, reply);
+                self.feed(Input::LocalCommit { key, commit: summary }, context);
+            }
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        // Ending the futures ends the workers: what they hold is fetched again by whoever comes after. A batch that
+        // is being written is finished by the StoreWriter, which stops later.
+        for (_, worker) in std::mem::take(&mut self.running) {
+            context.cancel_future(worker);
+        }
+        context.stop();
+        envelope.message.0.send(());
+        tracing::debug!(actor = StateSyncCore::NAME, "workers ended");
+    }
+}

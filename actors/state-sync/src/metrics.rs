@@ -1,0 +1,31 @@
+//! What StateSync counts.
+
+use metrics::{counter, gauge};
+use soma_protocol::state_sync::{Shortfall, Verified};
+
+/// A worker delivered.
+pub(crate) fn verified(range: &Verified) {
+    counter!("soma_sync_commits_total").increment(u64::from(range.last.index - range.first) + 1);
+    counter!("soma_sync_blocks_total").increment(range.blocks);
+    counter!("soma_sync_bytes_total").increment(range.bytes);
+}
+
+/// A worker delivered less than its range.
+pub(crate) fn shortfall(shortfall: &Shortfall) {
+    let kind = match shortfall {
+        Shortfall::Cut => "cut",
+        Shortfall::OtherEpoch { .. } => "other-epoch",
+        Shortfall::Fault { fault, .. } => fault.name(),
+    };
+    counter!("soma_sync_shortfalls_total", "kind" => kind).increment(1);
+}
+
+/// A worker ended without a result.
+pub(crate) fn worker_failed() {
+    counter!("soma_sync_worker_failures_total").increment(1);
+}
+
+/// Bytes held.
+pub(crate) fn in_flight(bytes: u64) {
+    gauge!("soma_sync_bytes_in_flight").set(bytes as f64);
+}

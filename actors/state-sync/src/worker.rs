@@ -1,0 +1,359 @@
+//! A SyncWorker: fetches one range from one peer and delivers what verified. An actor for one range, then it ends.
+
+use crate::actor::Settings;
+use actix::{Actor, ActorContext, AsyncContext, Context, WrapFuture, fut::ActorFutureExt};
+use bytes::Bytes;
+use futures::StreamExt;
+use soma_messages::{
+    AskError, Links, Mailbox,
+    verifier::{Rejection, VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags},
+};
+use soma_protocol::{
+    Core,
+    state_sync::Shortfall,
+    sync_worker::{Config, Effect, Failure, Input, SyncWorker as SyncWorkerCore},
+};
+use soma_supervision::{Clock, CoreHost, ExitReason, IoTasks, Shell};
+use soma_transport::Link;
+use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Fault, PeerId, VerifiedBlock};
+use soma_verify::{CheckedCommits, EpochContext};
+use soma_wire::{BlockRefs, Call, CallError, CommitRange, FetchedCommits};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::oneshot;
+
+/// Requests for blocks that one worker has open at once: one is downloaded while the one before is checked.
+const MAX_REQUESTS: usize = 2;
+
+/// What workers are connected to.
+#[derive(Clone)]
+pub struct WorkerMailboxes {
+    /// Live links.
+    pub links: Links,
+    /// Where calls run.
+    pub io: IoTasks,
+    /// The Verifier.
+    pub verify_commits: Mailbox<VerifyCommits>,
+    /// The Verifier.
+    pub verify_blocks: Mailbox<VerifyBlocks>,
+    /// The Verifier.
+    pub verify_sub_dags: Mailbox<VerifySubDags>,
+}
+
+/// What one worker is for.
+pub(crate) struct Task {
+    pub(crate) peer: PeerId,
+    pub(crate) start: CommitIndex,
+    pub(crate) end: CommitIndex,
+    pub(crate) max_bytes: u64,
+    pub(crate) settings: Settings,
+}
+
+/// What a worker delivers.
+pub(crate) struct WorkerResult {
+    pub(crate) verified: Option<VerifiedRange>,
+    pub(crate) shortfall: Option<Shortfall>,
+}
+
+/// The actor.
+pub(crate) struct SyncWorker {
+    // Configuration
+    task: Task,
+    committee: Arc<EpochContext>,
+    // Mailboxes
+    mailboxes: WorkerMailboxes,
+    deliver: Option<oneshot::Sender<WorkerResult>>,
+    // State
+    host: CoreHost<SyncWorkerCore>,
+    link: Option<Link>,
+    fetched: FetchedCommits,
+    checked: CheckedCommits,
+    /// References of all blocks of all commits, in order; the core counts blocks by position in it.
+    refs: Arc<[BlockRef]>,
+    received: BTreeMap<u32, Vec<Bytes>>,
+    blocks: BTreeMap<u32, Vec<VerifiedBlock>>,
+    range: Option<VerifiedRange>,
+}
+
+impl SyncWorker {
+    pub(crate) fn new(
+        task: Task,
+        committee: Arc<EpochContext>,
+        mailboxes: WorkerMailboxes,
+        deliver: oneshot::Sender<WorkerResult>,
+        clock: Clock,
+    ) -> Self {
+        let config = Config {
+            start: task.start,
+            end: task.end,
+            max_bytes: task.max_bytes,
+            blocks_per_request: task.settings.blocks_per_request,
+            max_requests: MAX_REQUESTS,
+        };
+        Self {
+            link: mailboxes.links.get(task.peer),
+            task,
+            committee,
+            mailboxes,
+            deliver: Some(deliver),
+            host: CoreHost::new(SyncWorkerCore::new(config), clock),
+            fetched: FetchedCommits::default(),
+            checked: CheckedCommits { commits: Vec::new(), certifiers: Vec::new() },
+            refs: Arc::new([]),
+            received: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            range: None,
+        }
+    }
+
+    fn call(&self) -> Call {
+        let settings = &self.task.settings;
+        Call { peer: self.task.peer, chain: Some(settings.chain), timeout: settings.request_timeout }
+    }
+
+    /// Runs a call on the I/O runtime and feeds what `finish` makes of its result.
+    fn run<R: Send + 'static>(
+        &mut self,
+        call: impl Future<Output = R> + Send + 'static,
+        finish: impl FnOnce(&mut Self, Result<R, ExitReason>) -> Input + 'static,
+        context: &mut Context<Self>,
+    ) {
+        let running = self.mailboxes.io.spawn(call).into_actor(self);
+        context.spawn(running.map(move |result, worker, context| {
+            let input = finish(worker, result);
+            worker.feed(input, context);
+        }));
+    }
+
+    /// Waits for an answer of the Verifier and feeds what `finish` makes of it.
+    fn verify<R: 'static>(
+        &mut self,
+        asking: impl Future<Output = Result<Result<R, Rejection>, AskError>> + 'static,
+        finish: impl FnOnce(&mut Self, Result<R, Rejection>) -> Input + 'static,
+        context: &mut Context<Self>,
+    ) {
+        context.spawn(asking.into_actor(self).map(move |answer, worker, context| {
+            // No answer: the check panicked, was refused, or the Verifier is being restarted. Ours to try again.
+            let no_answer = |error: AskError| {
+                Err(Rejection::Fault { fault: Fault::Ours, reason: format!("no verdict: {error}") })
+            };
+            let input = finish(worker, answer.unwrap_or_else(no_answer));
+            worker.feed(input, context);
+        }));
+    }
+
+    fn fetch_commits(&mut self, context: &mut Context<Self>) {
+        let (link, call, start, end) = (self.link.clone(), self.call(), self.task.start, self.task.end);
+        let fetching = async move {
+            let link = link.ok_or_else(gone)?;
+            let range = CommitRange::new(start, end)?;
+            link.api().fetch_commits(call, range).await
+        };
+        let finish = |worker: &mut Self, result: Result<Result<FetchedCommits, CallError>, ExitReason>| {
+            Input::CommitsFetched(flatten(result).map(|fetched| {
+                let bytes = fetched.size() as u64;
+                worker.fetched = fetched;
+                bytes
+            }))
+        };
+        self.run(fetching, finish, context);
+    }
+
+    fn check_commits(&mut self, context: &mut Context<Self>) {
+        let mut verifier = self.mailboxes.verify_commits.clone();
+        let fetched = std::mem::take(&mut self.fetched);
+        let (committee, start, end) = (self.committee.clone(), self.task.start, self.task.end);
+        let asking = async move {
+            let ask = |reply| VerifyCommits { context: committee, start, end, fetched, reply };
+            verifier.ask(ask).await
+        };
+        let finish = |worker: &mut Self, result: Result<CheckedCommits, Rejection>| {
+            let counts = result.map_err(shortfall).map(|checked| {
+                worker.refs = checked.commits.iter().flat_map(|commit| commit.blocks.iter().copied()).collect();
+                worker.checked = checked;
+                worker.checked.commits.iter().map(|commit| commit.blocks.len() as u32).collect()
+            });
+            Input::CommitsChecked(counts)
+        };
+        self.verify(asking, finish, context);
+    }
+
+    fn fetch_blocks(&mut self, from: u32, to: u32, max_bytes: u64, context: &mut Context<Self>) {
+        let (link, call) = (self.link.clone(), self.call());
+        let refs = self.refs[from as usize..to as usize].to_vec();
+        let fetching = async move {
+            match link {
+                Some(link) => read_blocks(&link, call, refs, max_bytes).await,
+                None => (Vec::new(), Some(gone())),
+            }
+        };
+        let finish = move |worker: &mut Self, result: Result<(Vec<Bytes>, Option<CallError>), ExitReason>| {
+            let (blocks, failure) = match result {
+                Ok((blocks, error)) => (blocks, error.map(|error| failure(&error))),
+                Err(exit) => (Vec::new(), Some(ours(exit.to_string()))),
+            };
+            let received = blocks.len() as u32;
+            let bytes = blocks.iter().map(|block| block.len() as u64).sum();
+            worker.received.insert(from, blocks);
+            Input::BlocksFetched { from, received, bytes, failure }
+        };
+        self.run(fetching, finish, context);
+    }
+
+    fn check_blocks(&mut self, from: u32, context: &mut Context<Self>) {
+        let blocks = self.received.remove(&from).unwrap_or_default();
+        let refs = self.refs[from as usize..from as usize + blocks.len()].to_vec();
+        let (mut verifier, committee) = (self.mailboxes.verify_blocks.clone(), self.committee.clone());
+        let asking = async move {
+            let ask = |reply| VerifyBlocks { context: committee, refs, blocks, reply };
+            verifier.ask(ask).await
+        };
+        let finish = move |worker: &mut Self, result: Result<Vec<VerifiedBlock>, Rejection>| {
+            let result = result.map(|blocks| drop(worker.blocks.insert(from, blocks))).map_err(verdict);
+            Input::BlocksChecked { from, result }
+        };
+        self.verify(asking, finish, context);
+    }
+
+    /// Joins the first commits with their blocks and has them checked together.
+    fn check_sub_dags(&mut self, count: u32, context: &mut Context<Self>) {
+        let whole = count as usize == self.checked.commits.len();
+        let mut blocks = std::mem::take(&mut self.blocks).into_values().flatten();
+        let mut commits: Vec<_> = std::mem::take(&mut self.checked.commits)
+            .into_iter()
+            .take(count as usize)
+            .map(|commit| {
+                let blocks = blocks.by_ref().take(commit.blocks.len()).collect();
+                CertifiedCommit { commit, blocks, certifiers: Vec::new() }
+            })
+            .collect();
+        // The votes are for the range's last commit; a part of a range is proved by the range it is a part of.
+        if let Some(last) = commits.last_mut().filter(|_| whole) {
+            last.certifiers = std::mem::take(&mut self.checked.certifiers);
+        }
+        let (mut verifier, committee) = (self.mailboxes.verify_sub_dags.clone(), self.committee.clone());
+        let asking = async move {
+            let ask = |reply| VerifySubDags { context: committee, commits, reply };
+            verifier.ask(ask).await
+        };
+        let finish = |worker: &mut Self, result: Result<VerifiedRange, Rejection>| {
+            let summary = result.map_err(verdict).map(|range| {
+                let summary = range.summary;
+                worker.range = Some(range);
+                summary
+            });
+            Input::SubDagsChecked(summary)
+        };
+        self.verify(asking, finish, context);
+    }
+}
+
+/// Reads a block stream to its end, or to where more than `max_bytes` would come. What came before a failure counts.
+async fn read_blocks(
+    link: &Link,
+    call: Call,
+    refs: Vec<BlockRef>,
+    max_bytes: u64,
+) -> (Vec<Bytes>, Option<CallError>) {
+    let wanted = refs.len();
+    let mut blocks = Vec::with_capacity(wanted);
+    let mut left = max_bytes;
+    let opened = match BlockRefs::new(refs) {
+        Ok(refs) => link.api().fetch_blocks(call, refs).await,
+        Err(error) => Err(error),
+    };
+    let mut stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => return (blocks, Some(error)),
+    };
+    while blocks.len() < wanted {
+        match stream.next().await {
+            Some(Ok(chunk)) => {
+                if blocks.len() + chunk.len() > wanted {
+                    let error = CallError::new(soma_wire::Status::MalformedAnswer, "more blocks than were asked for");
+                    return (blocks, Some(error));
+                }
+                for block in chunk {
+                    match left.checked_sub(block.len() as u64) {
+                        Some(rest) => left = rest,
+                        None => return (blocks, None),
+                    }
+                    blocks.push(block);
+                }
+            }
+            Some(Err(error)) => return (blocks, Some(error)),
+            None => {
+                let error = CallError::new(soma_wire::Status::NotFound, "the answer ended before the last block");
+                return (blocks, Some(error));
+            }
+        }
+    }
+    (blocks, None)
+}
+
+fn gone() -> CallError {
+    CallError::new(soma_wire::Status::Cancelled, "the connection is gone")
+}
+
+fn failure(error: &CallError) -> Failure {
+    Failure { fault: error.fault(), reason: error.to_string() }
+}
+
+fn ours(reason: String) -> Failure {
+    Failure { fault: Fault::Ours, reason }
+}
+
+fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Result<R, Failure> {
+    match result {
+        Ok(answer) => answer.map_err(|error| failure(&error)),
+        Err(exit) => Err(ours(format!("the call {exit}"))),
+    }
+}
+
+fn shortfall(rejection: Rejection) -> Shortfall {
+    match rejection {
+        Rejection::Fault { fault, reason } => Shortfall::Fault { fault, reason },
+        Rejection::OtherEpoch { index, found } => Shortfall::OtherEpoch { index, found },
+    }
+}
+
+fn verdict(rejection: Rejection) -> Failure {
+    match rejection {
+        Rejection::Fault { fault, reason } => Failure { fault, reason },
+        other @ Rejection::OtherEpoch { .. } => ours(other.to_string()),
+    }
+}
+
+impl Actor for SyncWorker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.feed(Input::Start, context);
+    }
+}
+
+impl Shell for SyncWorker {
+    type Core = SyncWorkerCore;
+
+    fn host(&mut self) -> &mut CoreHost<SyncWorkerCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::FetchCommits => self.fetch_commits(context),
+            Effect::CheckCommits => self.check_commits(context),
+            Effect::FetchBlocks { from, to, max_bytes } => self.fetch_blocks(from, to, max_bytes, context),
+            Effect::CheckBlocks { from } => self.check_blocks(from, context),
+            Effect::CheckSubDags { commits } => self.check_sub_dags(commits, context),
+            Effect::Finish { verified, shortfall } => {
+                let verified = verified.and_then(|_| self.range.take());
+                if let Some(deliver) = self.deliver.take() {
+                    // StateSync is gone only when it is being stopped.
+                    let _ = deliver.send(WorkerResult { verified, shortfall });
+                }
+                tracing::trace!(worker = SyncWorkerCore::NAME, start = self.task.start, "done");
+                context.stop();
+            }
+        }
+    }
+}

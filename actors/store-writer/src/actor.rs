@@ -1,0 +1,157 @@
+//! The shell: runs writes off the actor thread, one by one, and answers.
+
+use crate::metrics;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use soma_messages::{
+    Envelope, Observe, Reply, Stop,
+    store_writer::{Apply, UpdatePeers, WriteError},
+};
+use soma_protocol::{
+    Core,
+    store_writer::{Effect, Input, Snapshot, StoreWriter as StoreWriterCore},
+};
+use soma_store::{Store, StoreError};
+use soma_supervision::{Clock, CoreHost, Offload, Shell};
+use soma_types::CertifiedCommit;
+use std::{collections::BTreeMap, sync::Arc};
+
+enum Job {
+    Apply(Apply),
+    UpdatePeers(UpdatePeers),
+}
+
+/// The actor.
+pub struct StoreWriter {
+    // Configuration
+    store: Arc<dyn Store>,
+    offload: Offload,
+    // State
+    host: CoreHost<StoreWriterCore>,
+    jobs: BTreeMap<u64, Job>,
+    next_job: u64,
+    stopping: Option<Reply<()>>,
+}
+
+impl StoreWriter {
+    /// A writer of `store`.
+    pub fn new(store: Arc<dyn Store>, offload: Offload, clock: Clock) -> Self {
+        let host = CoreHost::new(StoreWriterCore::default(), clock);
+        Self { store, offload, host, jobs: BTreeMap::new(), next_job: 0, stopping: None }
+    }
+
+    fn submit(&mut self, job: Job, context: &mut Context<Self>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.next_job += 1;
+        self.jobs.insert(self.next_job, job);
+        self.feed(Input::Submit { job: self.next_job }, context);
+    }
+
+    /// Runs a write off the thread; answers first, then frees the place.
+    fn run<R: Send + 'static>(
+        &mut self,
+        job: u64,
+        write: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+        answer: impl FnOnce(Result<R, WriteError>) + 'static,
+        context: &mut Context<Self>,
+    ) {
+        let (store, offload) = (self.store.clone(), self.offload.clone());
+        let running = async move {
+            match offload.run(move || write(&*store)).await {
+                Ok(result) => result.map_err(WriteError::from),
+                Err(exit) => Err(WriteError::Aborted(exit.to_string())),
+            }
+        };
+        context.spawn(running.into_actor(self).map(move |result, writer, context| {
+            let error = result.as_ref().err().map(ToString::to_string);
+            if let Some(error) = &error {
+                metrics::failed();
+                tracing::error!(%error, "write failed; nothing of it counts as stored");
+            }
+            answer(result);
+            writer.feed(Input::Done { job, error }, context);
+            writer.stop_when_idle(context);
+        }));
+    }
+
+    fn stop_when_idle(&mut self, context: &mut Context<Self>) {
+        if self.host.snapshot().queued == 0
+            && let Some(reply) = self.stopping.take()
+        {
+            context.stop();
+            reply.send(());
+        }
+    }
+}
+
+impl Actor for StoreWriter {
+    type Context = Context<Self>;
+}
+
+impl Shell for StoreWriter {
+    type Core = StoreWriterCore;
+
+    fn host(&mut self) -> &mut CoreHost<StoreWriterCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Run(job) => match self.jobs.remove(&job) {
+                Some(Job::Apply(Apply { commits, reply })) => {
+                    let write = move |store: &dyn Store| {
+                        let batch: Vec<CertifiedCommit> = commits.iter().flat_map(|range| range.iter().cloned()).collect();
+                        let watermarks = store.apply(&batch)?;
+                        metrics::applied(batch.len(), watermarks.highest_synced.index);
+                        Ok(watermarks)
+                    };
+                    self.run(job, write, |result| reply.send(result), context);
+                }
+                Some(Job::UpdatePeers(UpdatePeers { put, remove })) => {
+                    self.run(job, move |store| store.update_peers(&put, &remove), drop, context);
+                }
+                None => {}
+            },
+            Effect::Refuse(job) => {
+                if let Some(Job::Apply(Apply { reply, .. })) = self.jobs.remove(&job) {
+                    reply.send(Err(WriteError::Busy));
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<Apply>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Apply>, context: &mut Context<Self>) {
+        self.submit(Job::Apply(envelope.message), context);
+    }
+}
+
+impl Handler<Envelope<UpdatePeers>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<UpdatePeers>, context: &mut Context<Self>) {
+        self.submit(Job::UpdatePeers(envelope.message), context);
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        tracing::debug!(actor = StoreWriterCore::NAME, "finishing what is queued");
+        self.stopping = Some(envelope.message.0);
+        self.stop_when_idle(context);
+    }
+}

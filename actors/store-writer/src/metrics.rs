@@ -1,0 +1,15 @@
+//! What the StoreWriter counts.
+
+use metrics::{counter, gauge};
+
+/// A batch is durable.
+pub(crate) fn applied(commits: usize, highest: u32) {
+    counter!("soma_store_batches_total").increment(1);
+    counter!("soma_store_commits_total").increment(commits as u64);
+    gauge!("soma_highest_synced_commit").set(f64::from(highest));
+}
+
+/// A write failed.
+pub(crate) fn failed() {
+    counter!("soma_store_write_errors_total").increment(1);
+}

@@ -1,0 +1,54 @@
+//! The admin endpoint: HTTP and JSON on loopback.
+//!
+//! - `GET /healthz`: 200 when the node is well, 503 with the reason when not.
+//! - `GET /status`: everything that `soma-p2p status` shows.
+//! - `GET /metrics`: counters and gauges for Prometheus.
+
+use crate::executor::{Executed, ExecutedText};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::{Deserialize, Serialize};
+use soma_p2p::{Handle, Status};
+use tokio::sync::watch;
+
+/// What the endpoint answers from.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) system: Handle,
+    pub(crate) executed: watch::Receiver<Executed>,
+    pub(crate) metrics: PrometheusHandle,
+}
+
+/// Answer of `/status`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
+    /// The networking subsystem.
+    #[serde(flatten)]
+    pub(crate) p2p: Status,
+    /// The executor.
+    pub(crate) executor: ExecutedText,
+}
+
+/// Routes of the endpoint.
+pub(crate) fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .with_state(admin)
+}
+
+async fn healthz(State(admin): State<Admin>) -> (StatusCode, String) {
+    let status = admin.system.status().await;
+    let code = if status.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, format!("{}\n", status.explanation))
+}
+
+async fn status(State(admin): State<Admin>) -> Json<NodeStatus> {
+    let executor = ExecutedText::from(*admin.executed.borrow());
+    Json(NodeStatus { p2p: admin.system.status().await, executor })
+}
+
+async fn metrics(State(admin): State<Admin>) -> String {
+    admin.metrics.render()
+}

@@ -1,0 +1,64 @@
+//! Keys, genesis and small state files: read with errors that name the file, written whole or not at all.
+
+use crate::error::CliError;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, spki::der::pem::LineEnding};
+use soma_p2p::{Genesis, SigningKey};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// A new key, from the operating system's randomness.
+pub(crate) fn new_key() -> Result<SigningKey, CliError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(CliError::failed)?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Writes a key as PKCS#8 PEM that only its owner may read. Never overwrites one.
+pub(crate) fn write_key(path: &Path, key: &SigningKey) -> Result<(), CliError> {
+    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(CliError::failed)?;
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| {
+        file.write_all(pem.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| CliError::input(format!("key file {} cannot be written: {error}", path.display())))
+}
+
+/// Reads a key.
+pub(crate) fn read_key(path: &Path) -> Result<SigningKey, CliError> {
+    let pem = read_text(path, "key file", "make one with `soma-p2p keygen`")?;
+    SigningKey::from_pkcs8_pem(&pem).map_err(|error| {
+        CliError::input(format!("key file {} is no ed25519 key in PKCS#8 PEM: {error}", path.display()))
+    })
+}
+
+/// Reads a text file; `hint` says where such files come from.
+pub(crate) fn read_text(path: &Path, what: &str, hint: &str) -> Result<String, CliError> {
+    fs::read_to_string(path)
+        .map_err(|error| CliError::input(format!("{what} {} cannot be read: {error}; {hint}", path.display())))
+}
+
+/// Reads and checks a genesis file.
+pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, CliError> {
+    let bytes = fs::read(path).map_err(|error| {
+        let path = path.display();
+        CliError::input(format!("genesis file {path} cannot be read: {error}; the chain's operators publish it"))
+    })?;
+    Genesis::decode(&bytes)
+        .map_err(|error| CliError::input(format!("genesis file {} is not valid: {error}", path.display())))
+}
+
+/// Replaces a file in one step: a crash leaves the old one or the new one.
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

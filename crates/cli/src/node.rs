@@ -1,0 +1,130 @@
+//! `soma-p2p node`
+
+use crate::{
+    admin::{Admin, router},
+    error::CliError,
+    executor::{self, Executed},
+    files,
+    localnet::feed,
+    node_config::{NodeConfig, RunFile},
+};
+use clap::ValueEnum;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use soma_p2p::{ActorSystem, FjallStore};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+/// How long each actor may take to stop.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// What comes on standard input; the node stops at its end. For localnet.
+    #[arg(long, value_enum, hide = true)]
+    stdin: Option<Stdin>,
+}
+
+/// What a parent process sends on standard input.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stdin {
+    /// Nothing: its end says that the parent is gone.
+    Watch,
+    /// Commits of the consensus that the parent plays.
+    Commits,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env()
+        .map_err(|error| CliError::input(format!("RUST_LOG: {error}")))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(CliError::failed)?;
+    let result = runtime.block_on(run_node(args));
+    // Reads of standard input cannot be cancelled; they are not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
+    let config = NodeConfig::read(&args.config)?;
+    // Everything is read and checked before anything is written.
+    let key = files::read_key(&config.key)?;
+    let genesis = files::read_genesis(&config.genesis)?;
+    let admin_listener = TcpListener::bind(config.admin).await.map_err(|error| {
+        CliError::input(format!("admin = {}: cannot listen there: {error}", config.admin))
+    })?;
+    let admin_address = admin_listener.local_addr().map_err(CliError::failed)?;
+    let executed = Executed::load(&config.executor_file())?;
+    let store = FjallStore::open(&config.store_dir(), &genesis).map_err(CliError::input)?;
+    let metrics = PrometheusBuilder::new().install_recorder().map_err(CliError::failed)?;
+    let mut system = ActorSystem::builder()
+        .config(config.p2p.clone())
+        .genesis(genesis)
+        .identity(key)
+        .store(Arc::new(store))
+        .start()
+        .map_err(CliError::input)?;
+
+    let run = RunFile {
+        pid: std::process::id(),
+        admin: admin_address,
+        listen: system.address().clone(),
+        peer_id: system.peer_id(),
+    };
+    files::replace(&config.run_file(), &serde_json::to_vec_pretty(&run).map_err(CliError::failed)?)
+        .map_err(CliError::failed)?;
+    let (progress, executing) = watch::channel(executed);
+    let executor = tokio::spawn(executor::run(system.handle(), executed, progress, config.executor_file()));
+    let routes = router(Admin { system: system.handle(), executed: executing, metrics });
+    let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
+    println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
+    let parent = async {
+        match args.stdin {
+            Some(Stdin::Watch) => feed::until_end().await,
+            Some(Stdin::Commits) => feed::take_commits(&system.handle()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = parent => ended.err(),
+        report = system.failed() => report.fatal.map(|fatal| fatal.to_string()),
+    };
+    // A second signal does not wait.
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(130);
+    });
+    tracing::info!("stopping");
+    let report = system.shutdown(SHUTDOWN_DEADLINE).await;
+    let _ = executor.await;
+    admin.abort();
+    // What is left of a node that did not stop in order is overwritten by the next.
+    let _ = fs::remove_file(config.run_file());
+    for overdue in &report.overdue {
+        tracing::warn!(overdue, "not stopped in order");
+    }
+    match failed {
+        None => {
+            tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(reason) => Err(CliError::failed(format!("the node gave up: {reason}"))),
+    }
+}

@@ -1,0 +1,82 @@
+//! The configuration file of a node.
+
+use crate::{error::CliError, files};
+use serde::{Deserialize, Serialize};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// What a node needs. Paths are relative to the file's directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeConfig {
+    /// Where the node keeps its store and its small state files.
+    pub(crate) data_dir: PathBuf,
+    /// The chain's genesis file.
+    pub(crate) genesis: PathBuf,
+    /// The node's network key.
+    pub(crate) key: PathBuf,
+    /// Where the admin endpoint listens: loopback only; port 0 lets the system choose.
+    #[serde(default = "default_admin")]
+    pub(crate) admin: SocketAddr,
+    /// The networking subsystem.
+    #[serde(default)]
+    pub(crate) p2p: soma_p2p::Config,
+}
+
+fn default_admin() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9184))
+}
+
+impl NodeConfig {
+    /// Reads and checks a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, CliError> {
+        let text = files::read_text(path, "config file", "docs/operating.md shows one")?;
+        let wrong = |reason: String| CliError::input(format!("config file {}: {reason}", path.display()));
+        let mut config: Self = toml::from_str(&text).map_err(|error| wrong(one_line(&text, &error)))?;
+        config.p2p.validate().map_err(|error| wrong(format!("p2p.{error}")))?;
+        if !config.admin.ip().is_loopback() {
+            return Err(wrong(format!("admin = {}: must be a loopback address, it has no authentication", config.admin)));
+        }
+        let base = path.parent().unwrap_or(Path::new("."));
+        for entry in [&mut config.data_dir, &mut config.genesis, &mut config.key] {
+            *entry = base.join(&*entry);
+        }
+        Ok(config)
+    }
+
+    /// The store's directory.
+    pub(crate) fn store_dir(&self) -> PathBuf {
+        self.data_dir.join("store")
+    }
+
+    /// Says where a running node answers; gone when it has stopped in order.
+    pub(crate) fn run_file(&self) -> PathBuf {
+        self.data_dir.join("run.json")
+    }
+
+    /// How far the executor has got.
+    pub(crate) fn executor_file(&self) -> PathBuf {
+        self.data_dir.join("executor.json")
+    }
+}
+
+/// What is wrong and in which line, without the quoted excerpt.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| text[..span.start].lines().count().max(1));
+    let message = error.message().replace('\n', " ");
+    match line {
+        Some(line) => format!("line {line}: {message}"),
+        None => message,
+    }
+}
+
+/// Where a running node answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunFile {
+    pub(crate) pid: u32,
+    pub(crate) admin: SocketAddr,
+    pub(crate) listen: soma_p2p::Address,
+    pub(crate) peer_id: soma_p2p::PeerId,
+}

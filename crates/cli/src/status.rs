@@ -1,0 +1,129 @@
+//! `soma-p2p status`
+
+use crate::{
+    admin::NodeStatus,
+    error::CliError,
+    node_config::{NodeConfig, RunFile},
+};
+use comfy_table::{Table, presets};
+use soma_p2p::{ChildState, Status};
+use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
+
+/// How long the admin endpoint may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often `--watch` asks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The node's configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Ask again every second until interrupted.
+    #[arg(long)]
+    watch: bool,
+    /// Print JSON, one line for each answer.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
+    let config = NodeConfig::read(&args.config)?;
+    let run_file = config.run_file();
+    loop {
+        let text = fs::read_to_string(&run_file).map_err(|error| {
+            CliError::failed(format!("no node runs with this configuration: {}: {error}", run_file.display()))
+        })?;
+        let running: RunFile = serde_json::from_str(&text)
+            .map_err(|error| CliError::failed(format!("{} is not valid: {error}", run_file.display())))?;
+        let status = fetch(running.admin).map_err(|error| {
+            CliError::failed(format!(
+                "the node of process {} does not answer on http://{}: {error}; it may have been killed",
+                running.pid, running.admin
+            ))
+        })?;
+        if args.json {
+            println!("{}", serde_json::to_string(&status).map_err(CliError::failed)?);
+        } else {
+            if args.watch {
+                // Clear the screen and go to its first line.
+                print!("\x1b[2J\x1b[H");
+            }
+            print!("{}", text_of(&status));
+        }
+        if !args.watch {
+            let healthy = status.p2p.is_healthy();
+            return Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+/// Asks a node's admin endpoint.
+pub(crate) fn fetch(admin: SocketAddr) -> Result<NodeStatus, ureq::Error> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
+    agent.get(format!("http://{admin}/status")).call()?.body_mut().read_json()
+}
+
+fn text_of(node: &NodeStatus) -> String {
+    let status: &Status = &node.p2p;
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| out.push_str(&format!("{name:<10} {value}\n"));
+    line("node", format!("{} on {}", status.peer_id, status.address));
+    line("chain", status.chain_id.to_string());
+    line("state", status.explanation.clone());
+    line("height", format!("{} of {} ({} %)", status.height, status.target, status.percent));
+    if let Some(epoch) = status.epoch {
+        line("epoch", epoch.to_string());
+    }
+    line("executor", format!("{} digest {}", node.executor.index, &node.executor.digest[..16]));
+    if let Some(sync) = &status.state_sync {
+        let mib = sync.bytes_in_flight as f64 / f64::from(1 << 20);
+        line("fetching", format!("{} workers, {} ranges, {mib:.1} MiB in flight", sync.workers, sync.ranges));
+    }
+    if let Some(discovery) = &status.discovery {
+        line("known", format!("{} peers, {} of them seen live", discovery.known, discovery.seen_live));
+    }
+    let mut peers = table(["peer", "we ask it", "it asks us", "commits", "serving us", "served", "score"]);
+    for peer in &status.peers {
+        let serving = peer.serving.as_ref();
+        let range = |serving: &soma_p2p::PeerSnapshot| match (serving.lowest, serving.highest) {
+            (Some(lowest), Some(highest)) => format!("{lowest} to {highest}"),
+            _ => "not said yet".into(),
+        };
+        peers.add_row([
+            peer.peer_id.short(),
+            yes(peer.outbound),
+            yes(peer.inbound),
+            serving.map(range).unwrap_or_default(),
+            serving.map(|serving| serving.in_flight.to_string()).unwrap_or_default(),
+            serving.map(|serving| serving.served.to_string()).unwrap_or_default(),
+            serving.map(|serving| serving.score.to_string()).unwrap_or_default(),
+        ]);
+    }
+    let mut actors = table(["actor", "state", "restarts", "last exit"]);
+    for actor in &status.actors {
+        let state = match actor.state {
+            ChildState::Starting => "starting",
+            ChildState::Running => "running",
+            ChildState::BackingOff => "restarting soon",
+            ChildState::Stopped => "stopped",
+            ChildState::GivenUp => "given up",
+        };
+        let exit = actor.last_exit.as_ref().map(ToString::to_string).unwrap_or_default();
+        actors.add_row([actor.name.clone(), state.into(), actor.restarts.to_string(), exit]);
+    }
+    format!("{out}\n{peers}\n\n{actors}\n")
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes".into() } else { "no".into() }
+}
+
+/// An empty table in the style of all of this command's tables.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table
+}

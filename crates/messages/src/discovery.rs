@@ -1,0 +1,27 @@
+//! Messages that Discovery takes, beside [`PeerChanged`](crate::connections::PeerChanged).
+
+use crate::Reply;
+use bytes::Bytes;
+use soma_protocol::connections::DialFailure;
+use soma_types::PeerId;
+use soma_wire::KnownPeers;
+
+/// From Connections: a dial that Discovery asked for failed.
+#[derive(Debug)]
+pub struct DialFailed {
+    /// Whom.
+    pub peer: PeerId,
+    /// Why.
+    pub failure: DialFailure,
+}
+
+/// From the gRPC adapter: a peer asks whom this node knows.
+#[derive(Debug)]
+pub struct KnownPeersAsked {
+    /// Who asks.
+    pub peer: PeerId,
+    /// What it says of itself, not yet verified.
+    pub own_info: Bytes,
+    /// The answer.
+    pub reply: Reply<KnownPeers>,
+}

@@ -1,0 +1,133 @@
+//! Putting a system together.
+
+use crate::{
+    config::{Config, ConfigError},
+    node::NodeParts,
+    system::ActorSystem,
+};
+use soma_store::{Store, StoreError};
+use soma_transport::{ListenError, TlsTransport, Transport, TransportError};
+use soma_types::{ChainId, Genesis, SigningKey};
+use soma_verify::{CertificateVerifier, TransactionVerifier};
+use std::sync::Arc;
+
+/// Why a system did not start. Nothing is left running, and nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something that every system needs was not given.
+    #[error("the builder was not given {what}")]
+    Missing {
+        /// What.
+        what: &'static str,
+    },
+    /// A setting that cannot be.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The store is of another chain than the genesis.
+    #[error("the store holds chain {store}, but the genesis is that of chain {genesis}")]
+    OtherChain {
+        /// The store's chain.
+        store: ChainId,
+        /// The genesis' chain.
+        genesis: ChainId,
+    },
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The identity cannot be used for TLS.
+    #[error("identity: {0}")]
+    Identity(#[from] TransportError),
+    /// The node cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Threads or runtimes cannot be made.
+    #[error("the {what} cannot be started: {reason}")]
+    Runtime {
+        /// Which.
+        what: &'static str,
+        /// The system's reason.
+        reason: String,
+    },
+}
+
+/// Makes an [`ActorSystem`]. Genesis, identity and store must be given; the rest has defaults.
+#[derive(Default)]
+pub struct Builder {
+    config: Config,
+    genesis: Option<Genesis>,
+    identity: Option<SigningKey>,
+    store: Option<Arc<dyn Store>>,
+    transactions: Option<Arc<dyn TransactionVerifier>>,
+    transport: Option<Arc<dyn Transport>>,
+    seed: Option<u64>,
+}
+
+impl Builder {
+    /// Settings; defaults otherwise.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The chain's genesis: the root of all trust.
+    pub fn genesis(mut self, genesis: Genesis) -> Self {
+        self.genesis = Some(genesis);
+        self
+    }
+
+    /// The node's network key. Its public half is the node's peer id.
+    pub fn identity(mut self, key: SigningKey) -> Self {
+        self.identity = Some(key);
+        self
+    }
+
+    /// Where commits are kept. The system is the only one to write to it.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// How transactions in blocks are checked; [`CertificateVerifier`] otherwise.
+    pub fn transaction_verifier(mut self, verifier: Arc<dyn TransactionVerifier>) -> Self {
+        self.transactions = Some(verifier);
+        self
+    }
+
+    /// How peers are reached; TCP with mutual TLS otherwise.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Seed of every random choice, for reproducible runs; from the operating system otherwise.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the system and returns when it listens. Blocks for as long as that takes, a few milliseconds.
+    pub fn start(self) -> Result<ActorSystem, StartError> {
+        let missing = |what| StartError::Missing { what };
+        self.config.validate()?;
+        let genesis = self.genesis.ok_or(missing("a genesis"))?;
+        let key = Arc::new(self.identity.ok_or(missing("an identity"))?);
+        let store = self.store.ok_or(missing("a store"))?;
+        let chain = genesis.chain_id();
+        if store.chain_id() != chain {
+            return Err(StartError::OtherChain { store: store.chain_id(), genesis: chain });
+        }
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => Arc::new(TlsTransport::new(&key, chain)?),
+        };
+        let seed = match self.seed {
+            Some(seed) => seed,
+            None => getrandom::u64().map_err(|error| StartError::Runtime {
+                what: "random generator",
+                reason: error.to_string(),
+            })?,
+        };
+        let transactions = self.transactions.unwrap_or_else(|| Arc::new(CertificateVerifier));
+        ActorSystem::start(NodeParts { config: self.config, genesis, key, store, transactions, transport, seed })
+    }
+}

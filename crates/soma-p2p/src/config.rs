@@ -1,0 +1,334 @@
+//! What an operator can set. Every default is the seed documents', or says why it is what it is.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use soma_types::{Access, Address, AddressError, NodeRole, PeerId, limits};
+use soma_wire::limits::{
+    MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS,
+};
+use std::{fmt, str::FromStr, time::Duration};
+
+/// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: Address,
+    /// Addresses to tell peers, best first; empty: the one listened on, if it is a particular one.
+    pub external_addresses: Vec<Address>,
+    /// Peers to begin with, as `PEER_ID@ADDRESS`.
+    pub seed_peers: Vec<SeedPeer>,
+    /// The node's part in the network, told to peers.
+    pub role: NodeRole,
+    /// Whom the node's address may be told.
+    pub access: Access,
+    /// Finding peers.
+    pub discovery: DiscoveryConfig,
+    /// Connections with peers.
+    pub connections: ConnectionsConfig,
+    /// Fetching commits.
+    pub state_sync: StateSyncConfig,
+    /// Answering peers.
+    pub serving: ServingConfig,
+    /// Checking signatures.
+    pub verifier: VerifierConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Address::from(std::net::SocketAddr::from(([0, 0, 0, 0], 9000))),
+            external_addresses: Vec::new(),
+            seed_peers: Vec::new(),
+            role: NodeRole::FullNode,
+            access: Access::Public,
+            discovery: DiscoveryConfig::default(),
+            connections: ConnectionsConfig::default(),
+            state_sync: StateSyncConfig::default(),
+            serving: ServingConfig::default(),
+            verifier: VerifierConfig::default(),
+        }
+    }
+}
+
+/// Finding peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiscoveryConfig {
+    /// How often peers are asked for others.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// How many of them at a time.
+    pub peers_to_query: usize,
+    /// How long one may take to answer.
+    #[serde(with = "humantime_serde")]
+    pub query_timeout: Duration,
+    /// How many peers to be connected to.
+    pub target_connections: usize,
+    /// Peers told in one answer, at most 200.
+    pub max_peers_in_answer: usize,
+}
+
+impl Default for DiscoveryConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            peers_to_query: 5,
+            query_timeout: Duration::from_secs(10),
+            target_connections: 20,
+            max_peers_in_answer: MAX_KNOWN_PEERS,
+        }
+    }
+}
+
+/// Connections with peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionsConfig {
+    /// Connections that this node makes.
+    pub max_outbound: usize,
+    /// Connections that others make to this node.
+    pub max_inbound: usize,
+    /// Those of them from one IP address; loopback is exempt.
+    pub max_inbound_per_source: usize,
+    /// Dials at once.
+    pub max_dials: usize,
+    /// How long one dial to one address may take, handshakes included.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+}
+
+impl Default for ConnectionsConfig {
+    fn default() -> Self {
+        let core = soma_protocol::connections::Config::default();
+        Self {
+            max_outbound: core.max_outbound,
+            max_inbound: core.max_inbound,
+            max_inbound_per_source: core.max_inbound_per_source,
+            max_dials: core.max_dials,
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Fetching commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StateSyncConfig {
+    /// Messages in each actor's mailbox.
+    pub mailbox_capacity: usize,
+    /// Sub-dags kept for executors that keep up; slower ones are served from the store.
+    pub synced_commit_channel_capacity: usize,
+    /// How long a range waits when no peer can serve it.
+    #[serde(with = "humantime_serde")]
+    pub wait_when_no_peer: Duration,
+    /// How long one request may take.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// Commits in one range, at most 100.
+    pub commits_per_fetch: u32,
+    /// Blocks in one request, at most 1,000.
+    pub blocks_per_fetch: u32,
+    /// Ranges fetched at once.
+    pub max_workers: usize,
+    /// Bytes fetched and not yet stored, in all. Each range at work reserves [`bytes_per_range`](Self::bytes_per_range).
+    pub bytes_in_flight: u64,
+    /// Bytes that one range may hold; where it would exceed them it is cut.
+    pub bytes_per_range: u64,
+    /// How often each peer is asked how far it has got, beside what it pushes.
+    #[serde(with = "humantime_serde")]
+    pub height_query_interval: Duration,
+}
+
+impl Default for StateSyncConfig {
+    fn default() -> Self {
+        let core = soma_protocol::state_sync::Config::default();
+        Self {
+            mailbox_capacity: 50,
+            synced_commit_channel_capacity: 50,
+            wait_when_no_peer: core.no_peer_wait,
+            request_timeout: Duration::from_secs(30),
+            commits_per_fetch: core.commits_per_fetch,
+            blocks_per_fetch: MAX_BLOCKS_PER_FETCH as u32,
+            max_workers: core.max_workers,
+            bytes_in_flight: core.bytes_in_flight,
+            bytes_per_range: core.bytes_per_range,
+            height_query_interval: soma_protocol::peer_heights::Config::default().query_interval,
+        }
+    }
+}
+
+/// Answering peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServingConfig {
+    /// Calls of one peer answered at once: its workers' requests, and some for heights and pushes.
+    pub max_calls_per_peer: usize,
+    /// Calls of all peers answered at once. Each holds about 1 MiB at most.
+    pub max_calls: usize,
+}
+
+impl Default for ServingConfig {
+    fn default() -> Self {
+        Self { max_calls_per_peer: 16, max_calls: 128 }
+    }
+}
+
+/// Checking signatures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifierConfig {
+    /// Threads of the CPU pool; 0: one for each core.
+    pub threads: usize,
+}
+
+/// A value that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value}: {rule}")]
+pub struct ConfigError {
+    /// Which.
+    pub key: &'static str,
+    /// What was given.
+    pub value: String,
+    /// What it must be.
+    pub rule: String,
+}
+
+impl Config {
+    /// Checks every value, and values against one another.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |key, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                return Ok(());
+            }
+            let rule = if max == u64::MAX { format!("must be at least {min}") } else { format!("must be {min} to {max}") };
+            Err(ConfigError { key, value: value.to_string(), rule })
+        };
+        let positive = |key, value: Duration| {
+            if value >= Duration::from_millis(1) {
+                return Ok(());
+            }
+            Err(ConfigError { key, value: format!("{value:?}"), rule: "must be at least 1ms".into() })
+        };
+        let (discovery, connections) = (&self.discovery, &self.connections);
+        let (sync, serving) = (&self.state_sync, &self.serving);
+        positive("discovery.interval", discovery.interval)?;
+        positive("discovery.query_timeout", discovery.query_timeout)?;
+        check("discovery.peers_to_query", discovery.peers_to_query as u64, 1, 1_000)?;
+        check("discovery.target_connections", discovery.target_connections as u64, 1, connections.max_outbound as u64)?;
+        check("discovery.max_peers_in_answer", discovery.max_peers_in_answer as u64, 1, MAX_KNOWN_PEERS as u64)?;
+        check("connections.max_outbound", connections.max_outbound as u64, 1, 10_000)?;
+        check("connections.max_inbound", connections.max_inbound as u64, 0, 10_000)?;
+        check("connections.max_inbound_per_source", connections.max_inbound_per_source as u64, 1, 10_000)?;
+        check("connections.max_dials", connections.max_dials as u64, 1, 1_000)?;
+        positive("connections.connect_timeout", connections.connect_timeout)?;
+        // 0 would mean an unbounded mailbox to actix.
+        check("state_sync.mailbox_capacity", sync.mailbox_capacity as u64, 1, 100_000)?;
+        let channel = sync.synced_commit_channel_capacity as u64;
+        check("state_sync.synced_commit_channel_capacity", channel, 1, 100_000)?;
+        positive("state_sync.wait_when_no_peer", sync.wait_when_no_peer)?;
+        positive("state_sync.request_timeout", sync.request_timeout)?;
+        positive("state_sync.height_query_interval", sync.height_query_interval)?;
+        check("state_sync.commits_per_fetch", sync.commits_per_fetch.into(), 1, MAX_COMMITS_PER_FETCH as u64)?;
+        check("state_sync.blocks_per_fetch", sync.blocks_per_fetch.into(), 1, MAX_BLOCKS_PER_FETCH as u64)?;
+        check("state_sync.max_workers", sync.max_workers as u64, 1, 64)?;
+        // A range must be able to hold the largest commit with its votes, or it could never be fetched.
+        let largest = (limits::MAX_COMMIT_BLOCKS_BYTES + MAX_COMMITS_RESPONSE_BYTES) as u64;
+        check("state_sync.bytes_per_range", sync.bytes_per_range, largest, u64::MAX)?;
+        check("state_sync.bytes_in_flight", sync.bytes_in_flight, sync.bytes_per_range, u64::MAX)?;
+        check("serving.max_calls_per_peer", serving.max_calls_per_peer as u64, 1, 10_000)?;
+        check("serving.max_calls", serving.max_calls as u64, 1, 100_000)?;
+        check("verifier.threads", self.verifier.threads as u64, 0, 1_024)?;
+        let addresses = self.external_addresses.len() as u64;
+        check("external_addresses (count)", addresses, 0, limits::MAX_ADDRESSES_PER_NODE as u64)
+    }
+}
+
+/// A peer to begin with: `PEER_ID@ADDRESS`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedPeer {
+    /// Whose key must answer.
+    pub peer_id: PeerId,
+    /// Where.
+    pub address: Address,
+}
+
+/// Why a text names no peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SeedPeerError {
+    /// Not of the form.
+    #[error("{0:?} is not of the form PEER_ID@ADDRESS, such as 3b6a…29@/ip4/192.0.2.1/tcp/9000")]
+    Form(String),
+    /// No peer id before the @.
+    #[error("{0}")]
+    PeerId(String),
+    /// No address behind the @.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+}
+
+impl FromStr for SeedPeer {
+    type Err = SeedPeerError;
+
+    fn from_str(text: &str) -> Result<Self, SeedPeerError> {
+        let (peer_id, address) = text.split_once('@').ok_or_else(|| SeedPeerError::Form(text.into()))?;
+        Ok(Self { peer_id: peer_id.parse().map_err(SeedPeerError::PeerId)?, address: address.parse()? })
+    }
+}
+
+impl fmt::Display for SeedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.peer_id, self.address)
+    }
+}
+
+impl Serialize for SeedPeer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SeedPeer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_survive_a_round_trip_through_toml() {
+        let config = Config::default();
+        config.validate().unwrap();
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = toml::from_str::<Config>("[state_sync]\nmax_worker = 3\n").unwrap_err().to_string();
+        assert!(error.contains("max_worker"), "{error}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_an_error_that_names_key_value_and_rule() {
+        let mut config = Config::default();
+        config.state_sync.commits_per_fetch = 101;
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(error, "state_sync.commits_per_fetch = 101: must be 1 to 100");
+        config.state_sync.commits_per_fetch = 100;
+        config.state_sync.bytes_in_flight = 1;
+        assert_eq!(config.validate().unwrap_err().key, "state_sync.bytes_in_flight");
+    }
+
+    #[test]
+    fn a_seed_peer_without_id_or_with_a_bad_address_is_refused_with_the_reason() {
+        let form = "/ip4/1.2.3.4/tcp/1".parse::<SeedPeer>().unwrap_err();
+        assert!(form.to_string().contains("PEER_ID@ADDRESS"), "{form}");
+        let id = "zz@/ip4/1.2.3.4/tcp/1".parse::<SeedPeer>().unwrap_err();
+        assert!(id.to_string().contains("64 hex digits"), "{id}");
+        let address = format!("{}@1.2.3.4:1", PeerId([1; 32])).parse::<SeedPeer>().unwrap_err();
+        assert!(address.to_string().contains("multiaddr"), "{address}");
+    }
+}

@@ -1,0 +1,122 @@
+//! What the node holds to talk to its system.
+
+use crate::{
+    status::{PeerStatus, Status},
+    synced_commits::SyncedCommits,
+};
+use soma_actor_state_sync::Published;
+use soma_messages::{Mailbox, Observe, state_sync::LocalCommit};
+use soma_protocol::{
+    connections, discovery, peer_heights, serving,
+    state_sync::{self, LocalCommitError},
+    store_writer, verifier,
+};
+use soma_store::Store;
+use soma_supervision::{ChildStatus, Escalation, IoTasks, Offload};
+use soma_types::{Address, CertifiedCommit, ChainId, CommitIndex, PeerId};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How long an actor may take to show itself before the status goes without.
+const OBSERVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The way to a running system, cheap to clone. Its futures need no particular runtime.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// What all clones share; read only.
+pub(crate) struct Shared {
+    pub(crate) peer_id: PeerId,
+    pub(crate) chain_id: ChainId,
+    pub(crate) address: Address,
+    pub(crate) io: IoTasks,
+    pub(crate) offload: Offload,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) local_commit: Mailbox<LocalCommit>,
+    pub(crate) observers: Observers,
+    pub(crate) children: Vec<watch::Receiver<ChildStatus>>,
+    pub(crate) escalation: watch::Receiver<Option<Escalation>>,
+    pub(crate) published: Published,
+    pub(crate) channel_capacity: usize,
+    pub(crate) closing: CancellationToken,
+}
+
+/// The capability to look at each actor.
+#[derive(Clone)]
+pub(crate) struct Observers {
+    pub(crate) state_sync: Mailbox<Observe<state_sync::Snapshot>>,
+    pub(crate) peer_heights: Mailbox<Observe<peer_heights::Snapshot>>,
+    pub(crate) connections: Mailbox<Observe<connections::Snapshot>>,
+    pub(crate) discovery: Mailbox<Observe<discovery::Snapshot>>,
+    pub(crate) verifier: Mailbox<Observe<verifier::Snapshot>>,
+    pub(crate) store_writer: Mailbox<Observe<store_writer::Snapshot>>,
+    pub(crate) serving: Mailbox<Observe<serving::Snapshot>>,
+}
+
+impl Observers {
+    /// Asks one actor to show itself.
+    pub(crate) async fn look<S: Send + 'static>(mut mailbox: Mailbox<Observe<S>>) -> Option<S> {
+        timeout(OBSERVE_TIMEOUT, mailbox.ask(Observe)).await.ok()?.ok()
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Who this node is to its peers.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.peer_id
+    }
+
+    /// The chain it is on.
+    pub fn chain_id(&self) -> ChainId {
+        self.shared.chain_id
+    }
+
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> &Address {
+        &self.shared.address
+    }
+
+    /// Index of the highest durable commit.
+    pub fn height(&self) -> CommitIndex {
+        *self.shared.published.highest.borrow()
+    }
+
+    /// Hands over the next commit of the node's own consensus, with its blocks and the blocks whose votes certify it.
+    ///
+    /// Returns when the commit is durable; it is then served to others, told to peers, and in every
+    /// [`synced_commits`](Self::synced_commits) stream. A commit that this node has already is no error.
+    pub async fn send_commit(&self, commit: CertifiedCommit) -> Result<(), LocalCommitError> {
+        let mut mailbox = self.shared.local_commit.clone();
+        let answer = mailbox.ask(|reply| LocalCommit { commit, reply }).await;
+        answer.unwrap_or(Err(LocalCommitError::Unavailable))
+    }
+
+    /// Every commit from `from` on (at least 1), with its blocks, in order, each once, without gaps, as soon as it is
+    /// durable. A reader that is slow or comes late is served from the store and misses nothing.
+    pub fn synced_commits(&self, from: CommitIndex) -> SyncedCommits {
+        SyncedCommits::start(&self.shared, from)
+    }
+
+    /// How the node is doing, and if it makes no progress, why.
+    pub async fn status(&self) -> Status {
+        let shared = self.shared.clone();
+        let looking = self.shared.io.spawn({
+            let shared = shared.clone();
+            async move { Status::collect(&shared).await }
+        });
+        // The runtime is gone after shutdown: nothing answers, and the status says so.
+        looking.await.unwrap_or_else(|_| Status::without_actors(&shared))
+    }
+
+    /// Peers connected in either direction.
+    pub async fn peers(&self) -> Vec<PeerStatus> {
+        self.status().await.peers
+    }
+}

@@ -1,0 +1,426 @@
+//! The wiring: which actor is given the capability to write to which, and who supervises them.
+//!
+//! ```text
+//!   started in this order, stopped in the reverse one:
+//!   Verifier, StoreWriter, PeerHeights, Connections, Discovery, StateSync, GrpcAdapter
+//! ```
+//!
+//! References are made before any actor lives, so that actors which write to each other need no later introduction;
+//! they follow restarts. The listener belongs to the node, not to an actor: its port survives every restart.
+
+use crate::{
+    builder::StartError,
+    config::Config,
+    handle::{Handle, Observers, Shared},
+};
+use soma_actor_connections::Connections;
+use soma_actor_discovery::Discovery;
+use soma_actor_grpc_adapter::{GrpcAdapter, InboundGate, Service, ServiceWiring};
+use soma_actor_peer_heights::PeerHeights;
+use soma_actor_state_sync::{Published, StartState, StateSync, WorkerMailboxes};
+use soma_actor_store_writer::StoreWriter;
+use soma_actor_verifier::{CpuPool, Verifier};
+use soma_messages::{ActorRef, LinkRegistry, actor_ref};
+use soma_protocol::{
+    connections as connections_core, discovery as discovery_core, peer_heights as heights_core, serving,
+    state_sync as sync_core,
+};
+use soma_store::{Store, StoreError};
+use soma_supervision::{ChildSpec, Clock, Escalation, IoTasks, Offload, Supervisor};
+use soma_transport::{Listener, Transport};
+use soma_types::{
+    Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey,
+};
+use soma_verify::{EpochContext, TransactionVerifier};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What a node is made of.
+pub(crate) struct NodeParts {
+    pub(crate) config: Config,
+    pub(crate) genesis: Genesis,
+    pub(crate) key: Arc<SigningKey>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) transactions: Arc<dyn TransactionVerifier>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) seed: u64,
+}
+
+/// What a node runs on.
+pub(crate) struct Machinery {
+    pub(crate) io: IoTasks,
+    pub(crate) offload: Offload,
+    pub(crate) pool: CpuPool,
+    pub(crate) clock: Clock,
+}
+
+/// A running node, on the current actor thread.
+pub(crate) struct Node {
+    supervisor: Supervisor,
+    listener: Listener,
+    store: Arc<dyn Store>,
+    offload: Offload,
+    closing: CancellationToken,
+    handle: Handle,
+}
+
+/// A reference to an actor that does not live yet, with the end at which its incarnations are published.
+struct Slot<A: actix::Actor> {
+    publish: watch::Sender<Option<actix::Addr<A>>>,
+    reference: ActorRef<A>,
+}
+
+impl<A: actix::Actor> Slot<A> {
+    fn new(name: &'static str) -> Self {
+        let (publish, reference) = actor_ref(name);
+        Self { publish, reference }
+    }
+}
+
+/// Names of the actors, as messages and status have them.
+mod name {
+    use soma_protocol::{Core, connections, discovery, peer_heights, serving, state_sync, store_writer, verifier};
+
+    pub(super) const VERIFIER: &str = verifier::Verifier::NAME;
+    pub(super) const STORE_WRITER: &str = store_writer::StoreWriter::NAME;
+    pub(super) const PEER_HEIGHTS: &str = peer_heights::PeerHeights::NAME;
+    pub(super) const CONNECTIONS: &str = connections::Connections::NAME;
+    pub(super) const DISCOVERY: &str = discovery::Discovery::NAME;
+    pub(super) const STATE_SYNC: &str = state_sync::StateSync::NAME;
+    pub(super) const GRPC_ADAPTER: &str = serving::Serving::NAME;
+    pub(super) const HANDLE: &str = "handle";
+}
+
+impl Node {
+    /// Listens, then starts the actors.
+    pub(crate) async fn start(parts: NodeParts, machinery: Machinery) -> Result<Self, StartError> {
+        let NodeParts { config, genesis, key, store, transactions, transport, seed } = parts;
+        let Machinery { io, offload, pool, clock } = machinery;
+        let chain = genesis.chain_id();
+        let capacity = config.state_sync.mailbox_capacity;
+
+        let verifier = Slot::<Verifier>::new(name::VERIFIER);
+        let store_writer = Slot::<StoreWriter>::new(name::STORE_WRITER);
+        let peer_heights = Slot::<PeerHeights>::new(name::PEER_HEIGHTS);
+        let connections = Slot::<Connections>::new(name::CONNECTIONS);
+        let discovery = Slot::<Discovery>::new(name::DISCOVERY);
+        let state_sync = Slot::<StateSync>::new(name::STATE_SYNC);
+        let grpc_adapter = Slot::<GrpcAdapter>::new(name::GRPC_ADAPTER);
+        let registry = LinkRegistry::default();
+
+        let service = Arc::new(Service::new(ServiceWiring {
+            store: store.clone(),
+            offload: offload.clone(),
+            io: io.clone(),
+            calls: grpc_adapter.reference.mailbox("service"),
+            known_peers: discovery.reference.mailbox("service"),
+            pushed: peer_heights.reference.mailbox("service"),
+        }));
+        let gate = Arc::new(InboundGate::new(
+            connections.reference.mailbox("transport"),
+            connections.reference.mailbox("transport"),
+            service,
+            &io,
+        ));
+        let (listen_on, listening) = (config.listen.clone(), transport.clone());
+        let listener = io.spawn(async move { listening.listen(&listen_on, gate).await }).await;
+        let listener = listener
+            .map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })??;
+        let own_info = own_info(&config, &key, chain, listener.address());
+
+        let (highest, _) = watch::channel(store.watermarks()?.highest_synced.index);
+        let (sub_dags, _) = broadcast::channel(config.state_sync.synced_commit_channel_capacity);
+        let published = Published { highest, sub_dags };
+
+        let mut supervisor = Supervisor::new(clock, seed);
+        let spec = {
+            let (transactions, pool) = (transactions.clone(), pool.clone());
+            ChildSpec::new(name::VERIFIER, capacity, move || {
+                let verifier = Verifier::new(chain, transactions.clone(), pool.clone(), clock);
+                async move { Ok(verifier) }
+            })
+        };
+        supervisor.start(spec, verifier.publish, &verifier.reference);
+
+        let spec = {
+            let (store, offload) = (store.clone(), offload.clone());
+            ChildSpec::new(name::STORE_WRITER, capacity, move || {
+                let writer = StoreWriter::new(store.clone(), offload.clone(), clock);
+                async move { Ok(writer) }
+            })
+        };
+        supervisor.start(spec, store_writer.publish, &store_writer.reference);
+
+        let spec = {
+            let core = heights_core::Config {
+                query_interval: config.state_sync.height_query_interval,
+                seed,
+                ..Default::default()
+            };
+            let settings = soma_actor_peer_heights::Settings { chain, timeout: config.discovery.query_timeout };
+            let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
+            let (state_sync, connections) = (state_sync.reference.clone(), connections.reference.clone());
+            ChildSpec::new(name::PEER_HEIGHTS, capacity, move || {
+                let (core, settings) = (core.clone(), settings.clone());
+                let wiring = soma_actor_peer_heights::Wiring {
+                    links: links.clone(),
+                    io: io.clone(),
+                    target: state_sync.mailbox(name::PEER_HEIGHTS),
+                    ban: connections.mailbox(name::PEER_HEIGHTS),
+                    tell_connected: connections.mailbox(name::PEER_HEIGHTS),
+                };
+                let watermarks = read(&offload, &store, |store| store.watermarks());
+                async move {
+                    let own_height = watermarks.await?.highest_synced.index;
+                    Ok(PeerHeights::new(core, own_height, settings, wiring, clock))
+                }
+            })
+        };
+        supervisor.start(spec, peer_heights.publish, &peer_heights.reference);
+
+        let spec = {
+            let core = connections_core::Config {
+                max_outbound: config.connections.max_outbound,
+                max_inbound: config.connections.max_inbound,
+                max_inbound_per_source: config.connections.max_inbound_per_source,
+                max_dials: config.connections.max_dials,
+                seed,
+                ..Default::default()
+            };
+            let settings = soma_actor_connections::Settings {
+                chain,
+                genesis_commit: genesis.commit().reference(),
+                connect_timeout: config.connections.connect_timeout,
+            };
+            let (transport, registry, io) = (transport.clone(), registry.clone(), io.clone());
+            let (heights, discovery) = (peer_heights.reference.clone(), discovery.reference.clone());
+            ChildSpec::new(name::CONNECTIONS, capacity, move || {
+                let wiring = soma_actor_connections::Wiring {
+                    transport: transport.clone(),
+                    registry: registry.clone(),
+                    io: io.clone(),
+                    subscribers: vec![heights.mailbox(name::CONNECTIONS), discovery.mailbox(name::CONNECTIONS)],
+                    dial_failed: discovery.mailbox(name::CONNECTIONS),
+                };
+                let connections = Connections::new(core.clone(), settings.clone(), wiring, clock);
+                async move { Ok(connections) }
+            })
+        };
+        supervisor.start(spec, connections.publish, &connections.reference);
+
+        let spec = {
+            let core = discovery_config(&config, PeerId::from(&*key), seed);
+            let (key, query_timeout) = (key.clone(), config.discovery.query_timeout);
+            let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
+            let (connections, verifier, writer) =
+                (connections.reference.clone(), verifier.reference.clone(), store_writer.reference.clone());
+            ChildSpec::new(name::DISCOVERY, capacity, move || {
+                let core = core.clone();
+                let wiring = soma_actor_discovery::Wiring {
+                    links: links.clone(),
+                    io: io.clone(),
+                    dial: connections.mailbox(name::DISCOVERY),
+                    tell_connected: connections.mailbox(name::DISCOVERY),
+                    verify: verifier.mailbox(name::DISCOVERY),
+                    update_peers: writer.mailbox(name::DISCOVERY),
+                };
+                let (key, own_info) = (key.clone(), own_info.clone());
+                let book = read(&offload, &store, |store| store.peers());
+                async move {
+                    let book = book.await?.into_iter().map(|(_, info)| info).collect();
+                    let settings = soma_actor_discovery::Settings { key, own_info, timeout: query_timeout, book };
+                    Ok(Discovery::new(core, settings, wiring, clock))
+                }
+            })
+        };
+        supervisor.start(spec, discovery.publish, &discovery.reference);
+
+        let spec = {
+            let core = state_sync_config(&config);
+            let settings = soma_actor_state_sync::Settings {
+                chain,
+                request_timeout: config.state_sync.request_timeout,
+                blocks_per_request: config.state_sync.blocks_per_fetch,
+            };
+            let (store, offload, published) = (store.clone(), offload.clone(), published.clone());
+            let (links, io, verifier) = (registry.links(), io.clone(), verifier.reference.clone());
+            let (heights, writer) = (peer_heights.reference.clone(), store_writer.reference.clone());
+            ChildSpec::new(name::STATE_SYNC, capacity, move || {
+                let (core, settings) = (core.clone(), settings.clone());
+                let wiring = soma_actor_state_sync::Wiring {
+                    workers: WorkerMailboxes {
+                        links: links.clone(),
+                        io: io.clone(),
+                        verify_commits: verifier.mailbox("sync-worker"),
+                        verify_blocks: verifier.mailbox("sync-worker"),
+                        verify_sub_dags: verifier.mailbox("sync-worker"),
+                    },
+                    pick: heights.mailbox(name::STATE_SYNC),
+                    report: heights.mailbox(name::STATE_SYNC),
+                    own_height: heights.mailbox(name::STATE_SYNC),
+                    apply: writer.mailbox(name::STATE_SYNC),
+                    published: published.clone(),
+                };
+                let start = read(&offload, &store, start_state);
+                async move { Ok(StateSync::new(core, settings, start.await?, wiring, clock)) }
+            })
+        };
+        supervisor.start(spec, state_sync.publish, &state_sync.reference);
+
+        let spec = {
+            let (per_peer, in_all) = (config.serving.max_calls_per_peer, config.serving.max_calls);
+            let core = serving::Config { chain, max_calls_per_peer: per_peer, max_calls: in_all };
+            ChildSpec::new(name::GRPC_ADAPTER, capacity, move || {
+                let adapter = GrpcAdapter::new(core.clone(), clock);
+                async move { Ok(adapter) }
+            })
+        };
+        supervisor.start(spec, grpc_adapter.publish, &grpc_adapter.reference);
+
+        let closing = CancellationToken::new();
+        let handle = Handle::new(Shared {
+            peer_id: PeerId::from(&*key),
+            chain_id: chain,
+            address: listener.address().clone(),
+            io,
+            offload: offload.clone(),
+            store: store.clone(),
+            local_commit: state_sync.reference.mailbox(name::HANDLE),
+            observers: Observers {
+                state_sync: state_sync.reference.mailbox(name::HANDLE),
+                peer_heights: peer_heights.reference.mailbox(name::HANDLE),
+                connections: connections.reference.mailbox(name::HANDLE),
+                discovery: discovery.reference.mailbox(name::HANDLE),
+                verifier: verifier.reference.mailbox(name::HANDLE),
+                store_writer: store_writer.reference.mailbox(name::HANDLE),
+                serving: grpc_adapter.reference.mailbox(name::HANDLE),
+            },
+            children: supervisor.status(),
+            escalation: supervisor.escalation(),
+            published,
+            channel_capacity: config.state_sync.synced_commit_channel_capacity,
+            closing: closing.clone(),
+        });
+        Ok(Self { supervisor, listener, store, offload, closing, handle })
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Resolves when a child does not stay up.
+    pub(crate) fn escalated(&self) -> impl Future<Output = Escalation> + use<> {
+        let mut escalation = self.supervisor.escalation();
+        async move {
+            loop {
+                if let Some(escalation) = escalation.borrow_and_update().clone() {
+                    return escalation;
+                }
+                if escalation.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Stops accepting, drains, stops the actors in order, flushes the store. Names what did not stop in time.
+    pub(crate) async fn shutdown(self, deadline: Duration) -> Vec<String> {
+        let started = Instant::now();
+        self.listener.stop_accepting();
+        let overdue = self.supervisor.shutdown(deadline).await;
+        let mut overdue: Vec<String> = overdue.into_iter().map(Into::into).collect();
+        self.closing.cancel();
+        let left = deadline.saturating_sub(started.elapsed());
+        self.listener.shutdown(left).await;
+        let store = self.store;
+        match self.offload.run(move || store.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => overdue.push(format!("store: {error}")),
+            Err(exit) => overdue.push(format!("store: flush {exit}")),
+        }
+        overdue
+    }
+}
+
+/// Reads the store off the actor thread, for an actor that is being started.
+fn read<R: Send + 'static>(
+    offload: &Offload,
+    store: &Arc<dyn Store>,
+    read: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+) -> impl Future<Output = Result<R, String>> + use<R> + 'static {
+    let (offload, store) = (offload.clone(), store.clone());
+    let reading = async move { offload.run(move || read(&*store)).await };
+    async move {
+        match reading.await {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(exit) => Err(exit.to_string()),
+        }
+    }
+}
+
+/// Where the chain stands in the store.
+fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
+    let commit = store.watermarks()?.highest_synced;
+    let next_epoch = store.latest_epoch()?;
+    let missing = |what: &'static str| StoreError::missing(what, commit.index);
+    let timestamp_ms = store.commit(commit.index)?.ok_or_else(|| missing("commit"))?.timestamp_ms;
+    let committee = store.committee(next_epoch)?.ok_or_else(|| missing("committee after commit"))?;
+    let committee = EpochContext::new(store.chain_id(), committee).map_err(|_| missing("usable committee after commit"))?;
+    Ok(StartState { tip: sync_core::Tip { commit, timestamp_ms, next_epoch }, committee: Arc::new(committee) })
+}
+
+fn own_info(config: &Config, key: &SigningKey, chain_id: soma_types::ChainId, listening: &Address) -> NodeInfo {
+    let (host, _) = listening.host_and_port();
+    let unspecified = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    let addresses = match &config.external_addresses {
+        external if !external.is_empty() => external.clone(),
+        _ if unspecified => {
+            tracing::warn!(%listening, "no external address is set: peers cannot dial this node");
+            Vec::new()
+        }
+        _ => vec![listening.clone()],
+    };
+    NodeInfo {
+        peer_id: PeerId::from(key),
+        addresses,
+        chain_id,
+        timestamp_ms: 0,
+        protocol_versions: ProtocolVersions::SUPPORTED,
+        capabilities: Capabilities { role: config.role, archive: true },
+        access: config.access,
+    }
+}
+
+fn discovery_config(config: &Config, own_id: PeerId, seed: u64) -> discovery_core::Config {
+    let mut seeds: BTreeMap<PeerId, Vec<Address>> = BTreeMap::new();
+    for seed in config.seed_peers.iter().filter(|seed| seed.peer_id != own_id) {
+        seeds.entry(seed.peer_id).or_default().push(seed.address.clone());
+    }
+    discovery_core::Config {
+        own_id,
+        seeds: seeds.into_iter().collect(),
+        interval: config.discovery.interval,
+        peers_to_query: config.discovery.peers_to_query,
+        target_connections: config.discovery.target_connections,
+        max_answer: config.discovery.max_peers_in_answer,
+        seed,
+    }
+}
+
+fn state_sync_config(config: &Config) -> sync_core::Config {
+    let sync = &config.state_sync;
+    sync_core::Config {
+        commits_per_fetch: sync.commits_per_fetch,
+        max_workers: sync.max_workers,
+        bytes_in_flight: sync.bytes_in_flight,
+        bytes_per_range: sync.bytes_per_range,
+        no_peer_wait: sync.wait_when_no_peer,
+        ..Default::default()
+    }
+}

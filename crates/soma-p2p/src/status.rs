@@ -1,0 +1,176 @@
+//! How a node is doing, in one answer.
+
+use crate::handle::{Observers, Shared};
+use serde::{Deserialize, Serialize};
+use soma_protocol::{discovery, peer_heights::PeerSnapshot, serving, state_sync, state_sync::Progress, store_writer, verifier};
+use soma_supervision::ChildStatus;
+use soma_types::{Address, ChainId, CommitIndex, Epoch, PeerId};
+use std::collections::BTreeMap;
+
+/// A node at one moment. Parts are missing while the actor that knows them is being restarted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Who it is.
+    pub peer_id: PeerId,
+    /// Its chain.
+    pub chain_id: ChainId,
+    /// Where it listens.
+    pub address: Address,
+    /// Highest durable commit.
+    pub height: CommitIndex,
+    /// Highest commit that a peer claims; a hint.
+    pub target: CommitIndex,
+    /// Height as percent of the target, rounded down; 100 when synced.
+    pub percent: u8,
+    /// Epoch of the next commit.
+    pub epoch: Option<Epoch>,
+    /// What state sync is doing.
+    pub progress: Option<Progress>,
+    /// The same in words.
+    pub explanation: String,
+    /// Peers connected in either direction.
+    pub peers: Vec<PeerStatus>,
+    /// State sync in figures.
+    pub state_sync: Option<state_sync::Snapshot>,
+    /// Discovery in figures.
+    pub discovery: Option<discovery::Snapshot>,
+    /// The CPU pool in figures.
+    pub verifier: Option<verifier::Snapshot>,
+    /// The store's writer in figures.
+    pub store_writer: Option<store_writer::Snapshot>,
+    /// Calls of peers in figures.
+    pub serving: Option<serving::Snapshot>,
+    /// The actors, in the order in which they were started.
+    pub actors: Vec<ChildStatus>,
+    /// Why the system gave up, if it did.
+    pub fatal: Option<String>,
+}
+
+/// A connected peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Who.
+    pub peer_id: PeerId,
+    /// Whether this node can ask it.
+    pub outbound: bool,
+    /// Whether it can ask this node.
+    pub inbound: bool,
+    /// How far it has got and how it serves, for a peer that this node can ask.
+    pub serving: Option<PeerSnapshot>,
+}
+
+impl Status {
+    pub(crate) async fn collect(shared: &Shared) -> Self {
+        let observers = shared.observers.clone();
+        let (sync, heights, connections, discovery, verifier, store_writer, serving) = tokio::join!(
+            Observers::look(observers.state_sync),
+            Observers::look(observers.peer_heights),
+            Observers::look(observers.connections),
+            Observers::look(observers.discovery),
+            Observers::look(observers.verifier),
+            Observers::look(observers.store_writer),
+            Observers::look(observers.serving),
+        );
+        let mut peers: BTreeMap<PeerId, PeerStatus> = BTreeMap::new();
+        let mut peer = |peer_id| {
+            peers.entry(peer_id).or_insert(PeerStatus { peer_id, outbound: false, inbound: false, serving: None });
+            peers.get_mut(&peer_id)
+        };
+        for connections in connections {
+            for id in connections.outbound {
+                peer(id).map(|peer| peer.outbound = true);
+            }
+            for id in connections.inbound {
+                peer(id).map(|peer| peer.inbound = true);
+            }
+        }
+        for snapshot in heights.into_iter().flat_map(|heights| heights.peers) {
+            peer(snapshot.peer).map(|peer| peer.serving = Some(snapshot));
+        }
+        let mut status = Self::without_actors(shared);
+        status.peers = peers.into_values().collect();
+        if let Some(sync) = &sync {
+            status.target = sync.target.max(status.height);
+            status.percent = percent(status.height, status.target);
+            status.epoch = Some(sync.epoch);
+            status.progress = Some(sync.progress.clone());
+            if status.fatal.is_none() {
+                status.explanation = explain(&sync.progress, status.height, status.target, discovery.as_ref());
+            }
+        }
+        Self { state_sync: sync, discovery, verifier, store_writer, serving, ..status }
+    }
+
+    /// What is known without asking any actor.
+    pub(crate) fn without_actors(shared: &Shared) -> Self {
+        let fatal = shared.escalation.borrow().as_ref().map(ToString::to_string);
+        let height = *shared.published.highest.borrow();
+        Self {
+            peer_id: shared.peer_id,
+            chain_id: shared.chain_id,
+            address: shared.address.clone(),
+            height,
+            target: height,
+            percent: 0,
+            epoch: None,
+            progress: None,
+            explanation: match &fatal {
+                Some(reason) => format!("the system gave up: {reason}"),
+                None if shared.closing.is_cancelled() => "stopped".into(),
+                None => "state sync is being restarted".into(),
+            },
+            peers: Vec::new(),
+            state_sync: None,
+            discovery: None,
+            verifier: None,
+            store_writer: None,
+            serving: None,
+            actors: shared.children.iter().map(|child| child.borrow().clone()).collect(),
+            fatal,
+        }
+    }
+
+    /// Whether the node is up and does what it should: no actor down, no error that keeps it from going on.
+    pub fn is_healthy(&self) -> bool {
+        use soma_supervision::ChildState;
+        let up = self.actors.iter().all(|actor| actor.state == ChildState::Running);
+        self.fatal.is_none() && up && !matches!(self.progress, None | Some(Progress::Disk { .. }))
+    }
+}
+
+fn percent(height: CommitIndex, target: CommitIndex) -> u8 {
+    let percent = u64::from(height) * 100 / u64::from(target.max(1));
+    if height >= target { 100 } else { u8::try_from(percent).unwrap_or(99).min(99) }
+}
+
+/// Progress in words, with what an operator needs to act.
+fn explain(
+    progress: &Progress,
+    height: CommitIndex,
+    target: CommitIndex,
+    discovery: Option<&discovery::Snapshot>,
+) -> String {
+    match progress {
+        Progress::Synced if target == 0 => {
+            let seeds = discovery.map(|discovery| discovery.seed_failures.as_slice()).unwrap_or_default();
+            match seeds {
+                [] => "waiting for peers to tell how far they have got".into(),
+                failures => {
+                    let failures: Vec<_> =
+                        failures.iter().map(|(peer, failure)| format!("{}: {failure}", peer.short())).collect();
+                    format!("no peer yet; seed peers that cannot be used: {}", failures.join("; "))
+                }
+            }
+        }
+        Progress::Synced => format!("synced at commit {height}"),
+        Progress::Syncing => format!("fetching commits {} to {target}", height + 1),
+        Progress::NoPeer { needed, reason } => format!("commit {needed} is needed, but {reason}"),
+        Progress::NoCommittee { epoch } => {
+            format!("the next commit is said to be of epoch {epoch}, whose committee is not known yet")
+        }
+        Progress::Disk { reason } => format!("commits cannot be stored: {reason}"),
+        Progress::Retrying { needed, attempts, reason } => {
+            format!("commit {needed} is tried again after {attempts} failed attempts; the last one: {reason}")
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The threads of a system: one for the actors, a runtime for network I/O, a pool for signatures.
+
+use crate::{
+    builder::{Builder, StartError},
+    handle::Handle,
+    node::{Machinery, Node, NodeParts},
+};
+use soma_actor_verifier::CpuPool;
+use soma_supervision::{Clock, Escalation, IoTasks, Offload};
+use std::{
+    ops::Deref,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::oneshot,
+};
+
+/// Threads that encrypt and frame. More than two help only when many fast peers are served at once.
+const IO_THREADS: usize = 2;
+
+/// How long a system that is dropped, or gives up, has to stop.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a system stopped by itself: an actor did not stay up.
+pub type Fatal = Escalation;
+
+/// How a system stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Actors that did not stop in time and were ended, and what failed on the way; empty when all went well.
+    pub overdue: Vec<String>,
+    /// Why it had stopped by itself before, if it had.
+    pub fatal: Option<Fatal>,
+}
+
+/// A running system. Keep it for as long as the node runs; its [`Handle`] may be cloned and passed around.
+///
+/// Dropping it stops the system in the background; [`shutdown`](Self::shutdown) waits for it.
+pub struct ActorSystem {
+    handle: Handle,
+    stop: Option<oneshot::Sender<Duration>>,
+    stopped: Option<oneshot::Receiver<ShutdownReport>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Deref for ActorSystem {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl ActorSystem {
+    /// Begins to put a system together.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn start(parts: NodeParts) -> Result<Self, StartError> {
+        let (ready, started) = mpsc::sync_channel(1);
+        let (stop, stopping) = oneshot::channel();
+        let (report, stopped) = oneshot::channel();
+        let run = move || run(parts, ready, stopping, report);
+        let thread = thread::Builder::new().name("soma-actors".into()).spawn(run).map_err(|error| {
+            StartError::Runtime { what: "actor thread", reason: error.to_string() }
+        })?;
+        match started.recv() {
+            Ok(Ok(handle)) => {
+                Ok(Self { handle, stop: Some(stop), stopped: Some(stopped), thread: Some(thread) })
+            }
+            Ok(Err(error)) => {
+                let _ = thread.join();
+                Err(error)
+            }
+            Err(_) => {
+                let panic = thread.join().err();
+                let reason = panic.and_then(|panic| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                let reason = reason.unwrap_or_else(|| "it ended while starting".into());
+                Err(StartError::Runtime { what: "actor thread", reason })
+            }
+        }
+    }
+
+    /// A handle to pass around.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Resolves when the system has stopped by itself because an actor did not stay up; never otherwise.
+    pub async fn failed(&mut self) -> ShutdownReport {
+        match &mut self.stopped {
+            Some(stopped) => {
+                let report = stopped.await.unwrap_or_default();
+                self.stopped = None;
+                report
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops in order: no more connections, calls and workers ended, what is being written finished, store flushed.
+    /// What does not stop within `deadline` each is ended, and named in the report.
+    pub async fn shutdown(mut self, deadline: Duration) -> ShutdownReport {
+        if let Some(stop) = self.stop.take() {
+            // It fails when the system has stopped by itself; the report is there then, too.
+            let _ = stop.send(deadline);
+        }
+        let report = match self.stopped.take() {
+            Some(stopped) => stopped.await.unwrap_or_else(|_| ShutdownReport {
+                overdue: vec!["the actor thread ended without a report".into()],
+                fatal: None,
+            }),
+            None => ShutdownReport::default(),
+        };
+        if let Some(thread) = self.thread.take() {
+            // The report is the last thing that the thread does.
+            let _ = thread.join();
+        }
+        report
+    }
+}
+
+impl Drop for ActorSystem {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(DEFAULT_DEADLINE);
+        }
+    }
+}
+
+fn machinery(threads: usize) -> Result<(Runtime, CpuPool), StartError> {
+    let failed = |what| move |reason: String| StartError::Runtime { what, reason };
+    let io = runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .thread_name("soma-io")
+        .enable_all()
+        .build()
+        .map_err(|error| failed("I/O runtime")(error.to_string()))?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let pool = CpuPool::threads(if threads == 0 { cores } else { threads })
+        .map_err(|error| failed("CPU pool")(error.to_string()))?;
+    Ok((io, pool))
+}
+
+/// The actor thread, from start to end.
+fn run(
+    parts: NodeParts,
+    ready: mpsc::SyncSender<Result<Handle, StartError>>,
+    stopping: oneshot::Receiver<Duration>,
+    report: oneshot::Sender<ShutdownReport>,
+) {
+    let (io, pool) = match machinery(parts.config.verifier.threads) {
+        Ok(machinery) => machinery,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let system = actix_rt::System::with_tokio_rt(|| {
+        // A current-thread runtime needs no threads and, with its drivers enabled, only fails when the process is out
+        // of file handles; the panic ends this thread, and `start` reports it.
+        #[allow(clippy::expect_used)]
+        runtime::Builder::new_current_thread().enable_all().build().expect("out of file handles")
+    });
+    let machinery = Machinery {
+        io: IoTasks::new(io.handle().clone()),
+        offload: Offload::Threads(io.handle().clone()),
+        pool,
+        clock: system.block_on(async { Clock::system() }),
+    };
+    let outcome = system.block_on(async move {
+        let node = match Node::start(parts, machinery).await {
+            Ok(node) => node,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return None;
+            }
+        };
+        let _ = ready.send(Ok(node.handle()));
+        let (deadline, fatal) = tokio::select! {
+            deadline = stopping => (deadline.unwrap_or(DEFAULT_DEADLINE), None),
+            fatal = node.escalated() => (DEFAULT_DEADLINE, Some(fatal)),
+        };
+        let overdue = node.shutdown(deadline).await;
+        Some(ShutdownReport { overdue, fatal })
+    });
+    io.shutdown_timeout(DEFAULT_DEADLINE);
+    if let Some(outcome) = outcome {
+        let _ = report.send(outcome);
+    }
+}
