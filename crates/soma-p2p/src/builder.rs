@@ -118,7 +118,7 @@ impl Builder {
         }
         let transport = match self.transport {
             Some(transport) => transport,
-            None => Arc::new(TlsTransport::new(&key, chain)?),
+            None => Arc::new(TlsTransport::new(&key)?),
         };
         let seed = match self.seed {
             Some(seed) => seed,

@@ -25,7 +25,7 @@ use soma_protocol::{
     connections as connections_core, discovery as discovery_core, peer_heights as heights_core, serving,
     state_sync as sync_core,
 };
-use soma_store::{Store, StoreError};
+use soma_store::{CorruptReason, Record, Store, StoreError};
 use soma_supervision::{ChildSpec, Clock, Escalation, IoTasks, Offload, Supervisor};
 use soma_transport::{Listener, Transport};
 use soma_types::{
@@ -349,15 +349,14 @@ impl Node {
 }
 
 /// Reads the store off the actor thread, for an actor that is being started.
-fn read<R: Send + 'static>(
-    offload: &Offload,
-    store: &Arc<dyn Store>,
-    read: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
-) -> impl Future<Output = Result<R, String>> + use<R> + 'static {
+fn read<R, F>(offload: &Offload, store: &Arc<dyn Store>, read: F) -> impl Future<Output = Result<R, String>> + use<R, F>
+where
+    R: Send + 'static,
+    F: FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+{
     let (offload, store) = (offload.clone(), store.clone());
-    let reading = async move { offload.run(move || read(&*store)).await };
     async move {
-        match reading.await {
+        match offload.run(move || read(&*store)).await {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(exit) => Err(exit.to_string()),
         }
@@ -366,12 +365,16 @@ fn read<R: Send + 'static>(
 
 /// Where the chain stands in the store.
 fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
+    let missing = |record| {
+        move || StoreError::Corrupt { place: store.place(), record, reason: CorruptReason::Missing }
+    };
     let commit = store.watermarks()?.highest_synced;
+    let timestamp_ms = store.commit(commit.index)?.ok_or_else(missing(Record::Commit(commit.index)))?.timestamp_ms;
     let next_epoch = store.latest_epoch()?;
-    let missing = |what: &'static str| StoreError::missing(what, commit.index);
-    let timestamp_ms = store.commit(commit.index)?.ok_or_else(|| missing("commit"))?.timestamp_ms;
-    let committee = store.committee(next_epoch)?.ok_or_else(|| missing("committee after commit"))?;
-    let committee = EpochContext::new(store.chain_id(), committee).map_err(|_| missing("usable committee after commit"))?;
+    let committee = store.committee(next_epoch)?.ok_or_else(missing(Record::Committee(next_epoch)))?;
+    // Checked before it was stored: what fails now was changed on disk.
+    let committee = EpochContext::new(store.chain_id(), committee)
+        .map_err(|_| missing(Record::Committee(next_epoch))())?;
     Ok(StartState { tip: sync_core::Tip { commit, timestamp_ms, next_epoch }, committee: Arc::new(committee) })
 }
 

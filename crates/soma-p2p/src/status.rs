@@ -59,6 +59,12 @@ pub struct PeerStatus {
     pub serving: Option<PeerSnapshot>,
 }
 
+impl PeerStatus {
+    fn new(peer_id: PeerId) -> Self {
+        Self { peer_id, outbound: false, inbound: false, serving: None }
+    }
+}
+
 impl Status {
     pub(crate) async fn collect(shared: &Shared) -> Self {
         let observers = shared.observers.clone();
@@ -72,20 +78,17 @@ impl Status {
             Observers::look(observers.serving),
         );
         let mut peers: BTreeMap<PeerId, PeerStatus> = BTreeMap::new();
-        let mut peer = |peer_id| {
-            peers.entry(peer_id).or_insert(PeerStatus { peer_id, outbound: false, inbound: false, serving: None });
-            peers.get_mut(&peer_id)
-        };
-        for connections in connections {
-            for id in connections.outbound {
-                peer(id).map(|peer| peer.outbound = true);
+        if let Some(connections) = connections {
+            for peer in connections.outbound {
+                peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).outbound = true;
             }
-            for id in connections.inbound {
-                peer(id).map(|peer| peer.inbound = true);
+            for peer in connections.inbound {
+                peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).inbound = true;
             }
         }
         for snapshot in heights.into_iter().flat_map(|heights| heights.peers) {
-            peer(snapshot.peer).map(|peer| peer.serving = Some(snapshot));
+            let peer = snapshot.peer;
+            peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).serving = Some(snapshot);
         }
         let mut status = Self::without_actors(shared);
         status.peers = peers.into_values().collect();

@@ -3,7 +3,7 @@
 use crate::handle::Shared;
 use futures::Stream;
 use soma_actor_state_sync::Published;
-use soma_store::{Store, StoreError};
+use soma_store::{CorruptReason, Record, Store, StoreError};
 use soma_supervision::Offload;
 use soma_types::{CommitIndex, CommittedSubDag};
 use std::{
@@ -126,7 +126,7 @@ impl Reader {
             let mut commits = Vec::new();
             let mut bytes = 0;
             for index in first..=highest {
-                let commit = store.sub_dag(index)?.ok_or_else(|| StoreError::missing("commit", index))?;
+                let commit = store.sub_dag(index)?.ok_or_else(|| missing(&*store, index))?;
                 bytes += commit.blocks.iter().map(|block| block.bytes().len()).sum::<usize>();
                 commits.push(Arc::new(commit));
                 if bytes >= READ_AHEAD_BYTES {
@@ -137,7 +137,13 @@ impl Reader {
         };
         match self.offload.run(reading).await {
             Ok(result) => result,
-            Err(_) => Err(StoreError::missing("commit", self.next)),
+            // Only a panic while decoding, or the end of the runtime.
+            Err(_) => Err(missing(&*self.store, self.next)),
         }
     }
+}
+
+/// A commit that must be there is not.
+fn missing(store: &dyn Store, index: CommitIndex) -> StoreError {
+    StoreError::Corrupt { place: store.place(), record: Record::Commit(index), reason: CorruptReason::Missing }
 }
