@@ -1,1 +1,26 @@
-//! For tests, localnet and benchmarks: a deterministic builder of valid chains, and peers that misbehave.
+//! For tests, localnet and benchmarks: a deterministic builder of valid chains, and ways to break what it makes.
+//!
+//! The builder plays all authorities of a consensus: it makes a block DAG as they would, commits it, and hands over
+//! from epoch to epoch. Equal specs make equal bytes.
+
+#![deny(missing_docs)]
+
+mod chain;
+mod keys;
+mod live;
+
+pub use chain::{ChainBuilder, ChainSpec, SpecError};
+pub use live::LiveSource;
+
+use bytes::Bytes;
+
+/// The same bytes with one bit flipped; `bit` counts over all bytes and wraps around.
+pub fn flip_bit(bytes: &[u8], bit: usize) -> Bytes {
+    let mut flipped = bytes.to_vec();
+    let bits = flipped.len() * 8;
+    if bits > 0 {
+        let bit = bit % bits;
+        flipped[bit / 8] ^= 1 << (bit % 8);
+    }
+    flipped.into()
+}

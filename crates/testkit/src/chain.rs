@@ -1,0 +1,391 @@
+//! The chain builder.
+//!
+//! ```text
+//!   round r:   every live authority signs a block on its own last one and the latest of each other
+//!   leader(r): rotates by stake; if it made a block, the next commit takes it with its history not yet taken
+//!   round r+1: every block votes for that commit: these are its certifier blocks
+//!   last commit of an epoch: its leader block hands over to the next committee; a new DAG begins
+//! ```
+
+use crate::keys::{Purpose, key};
+use bytes::Bytes;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use soma_types::{
+    Address, Authority, AuthorityIndex, AuthoritySignature, Block, BlockRef, Certificate, CertifiedCommit, ChainId,
+    Commit, CommitRef, Committee, CommitteeError, EndOfEpoch, Epoch, Genesis, Intent, PublicKey, QuorumSignatures,
+    Round, Scope, SignedBlock, SignedTransaction, SigningKey, Stake, TimestampMs, Transaction, TransactionBytes,
+    TrustedCommit, VerifiedBlock, codec, epoch_genesis_refs,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Rounds that are kept behind the leader: what is older has been committed, or will not be referred to any more.
+const ROUNDS_KEPT: Round = 20;
+
+/// Of a hundred rounds, how many a faulty authority sits out, as far as a quorum remains.
+const FAULTY_SKIPS_PERCENT: u32 = 30;
+
+/// Users who send transactions in turn.
+const SENDERS: u64 = 16;
+
+/// What chain to build.
+#[derive(Clone, Debug)]
+pub struct ChainSpec {
+    /// Seed of keys, payloads and faults.
+    pub seed: u64,
+    /// Name in the genesis.
+    pub name: String,
+    /// Stake of each authority.
+    pub stakes: Vec<Stake>,
+    /// Addresses of the authorities; /ip4/127.0.0.1/tcp/9000 and up where none is given.
+    pub addresses: Vec<Address>,
+    /// Certified transactions in each block.
+    pub transactions_per_block: usize,
+    /// Bytes of each transaction's payload.
+    pub payload_bytes: usize,
+    /// Commits in each epoch.
+    pub commits_per_epoch: u32,
+    /// When the chain began.
+    pub start_timestamp_ms: TimestampMs,
+    /// Time between rounds.
+    pub round_interval_ms: u64,
+    /// Authorities that never make a block.
+    pub silent: BTreeSet<AuthorityIndex>,
+    /// Authorities that sit out rounds at random; what they make is valid.
+    pub faulty: BTreeSet<AuthorityIndex>,
+}
+
+impl Default for ChainSpec {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            name: "testkit".into(),
+            stakes: vec![1; 4],
+            addresses: Vec::new(),
+            transactions_per_block: 1,
+            payload_bytes: 128,
+            commits_per_epoch: 500,
+            start_timestamp_ms: 1_700_000_000_000,
+            round_interval_ms: 100,
+            silent: BTreeSet::new(),
+            faulty: BTreeSet::new(),
+        }
+    }
+}
+
+/// Why a spec describes no chain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Nobody could commit anything.
+    #[error("authorities that are not silent hold {live} of {total} stake, which is less than the quorum of {quorum}")]
+    NoQuorum {
+        /// Stake of those who make blocks.
+        live: Stake,
+        /// Stake of all.
+        total: Stake,
+        /// Needed.
+        quorum: Stake,
+    },
+    /// An epoch has to have a commit that is not its last.
+    #[error("an epoch has at least 2 commits, not {0}")]
+    EpochTooShort(u32),
+    /// The stakes make no committee.
+    #[error(transparent)]
+    Committee(#[from] CommitteeError),
+}
+
+/// Makes commit after commit, without end, in memory that does not grow.
+pub struct ChainBuilder {
+    spec: ChainSpec,
+    genesis: Genesis,
+    chain: ChainId,
+    rng: ChaCha8Rng,
+    committee: Committee,
+    protocol_keys: Vec<SigningKey>,
+    tip: TrustedCommit,
+    commits_in_epoch: u32,
+    now_ms: TimestampMs,
+    /// Last round made in this epoch.
+    round: Round,
+    /// Blocks by round, the recent ones.
+    dag: BTreeMap<Round, BTreeMap<AuthorityIndex, VerifiedBlock>>,
+    /// Latest block of each authority; its genesis block at first.
+    latest: Vec<BlockRef>,
+    committed: BTreeSet<BlockRef>,
+    /// Commits that each authority has not voted for yet.
+    unvoted: Vec<Vec<CommitRef>>,
+    nonce: u64,
+}
+
+impl ChainBuilder {
+    /// A builder at genesis.
+    pub fn new(spec: ChainSpec) -> Result<Self, SpecError> {
+        if spec.commits_per_epoch < 2 {
+            return Err(SpecError::EpochTooShort(spec.commits_per_epoch));
+        }
+        let (committee, protocol_keys) = committee_of(&spec, 0);
+        committee.validate()?;
+        let live = live_stake(&spec, &committee);
+        if live < committee.quorum() {
+            return Err(SpecError::NoQuorum { live, total: committee.total_stake(), quorum: committee.quorum() });
+        }
+        let genesis =
+            Genesis { name: spec.name.clone(), timestamp_ms: spec.start_timestamp_ms, committee: committee.clone() };
+        let size = committee.authorities.len();
+        Ok(Self {
+            rng: ChaCha8Rng::seed_from_u64(spec.seed),
+            now_ms: spec.start_timestamp_ms,
+            chain: genesis.chain_id(),
+            tip: genesis.commit(),
+            genesis,
+            committee,
+            protocol_keys,
+            commits_in_epoch: 0,
+            round: 0,
+            dag: BTreeMap::new(),
+            latest: epoch_genesis_refs(0, size),
+            committed: BTreeSet::new(),
+            unvoted: vec![Vec::new(); size],
+            nonce: 0,
+            spec,
+        })
+    }
+
+    /// The chain's genesis.
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// The chain.
+    pub fn chain_id(&self) -> ChainId {
+        self.chain
+    }
+
+    /// Committee of an epoch.
+    pub fn committee(&self, epoch: Epoch) -> Committee {
+        committee_of(&self.spec, epoch).0
+    }
+
+    /// The key with which an authority signs blocks and certificates in an epoch.
+    pub fn protocol_key(&self, epoch: Epoch, authority: AuthorityIndex) -> SigningKey {
+        protocol_key(&self.spec, epoch, authority)
+    }
+
+    /// The key with which an authority's node authenticates its connections.
+    pub fn network_key(&self, authority: AuthorityIndex) -> SigningKey {
+        key(self.spec.seed, Purpose::Network, authority, 0)
+    }
+
+    /// The next `count` commits.
+    pub fn build(&mut self, count: usize) -> Vec<CertifiedCommit> {
+        (0..count).map(|_| self.next_commit()).collect()
+    }
+
+    /// The next commit, with its blocks and the blocks that certify it.
+    pub fn next_commit(&mut self) -> CertifiedCommit {
+        let leader = loop {
+            // Every round but the first has been made already, to vote for the commit before.
+            if self.dag.is_empty() {
+                self.make_round();
+            }
+            let leader = self.leader(self.round);
+            match self.dag.get(&self.round).and_then(|blocks| blocks.get(&leader)) {
+                Some(block) => break block.clone(),
+                None => self.make_round(),
+            }
+        };
+        let blocks = self.take_history(&leader);
+        let commit = TrustedCommit::assume_trusted(Commit {
+            index: self.tip.index + 1,
+            previous_digest: self.tip.reference().digest,
+            timestamp_ms: leader.timestamp_ms.max(self.tip.timestamp_ms),
+            leader: leader.reference(),
+            blocks: blocks.iter().map(|block| block.reference()).collect(),
+            epoch: leader.epoch,
+        });
+        self.tip = commit.clone();
+        self.commits_in_epoch += 1;
+        for unvoted in &mut self.unvoted {
+            unvoted.push(commit.reference());
+        }
+        self.make_round();
+        let certifiers = self.dag[&self.round].values().cloned().collect();
+        if leader.end_of_epoch.is_some() {
+            self.start_epoch(leader.epoch + 1);
+        }
+        CertifiedCommit { commit, blocks, certifiers }
+    }
+
+    /// The leader of a round: over any run of rounds as many as the total stake, each authority as often as it has
+    /// stake.
+    fn leader(&self, round: Round) -> AuthorityIndex {
+        let mut turn = Stake::from(round) % self.committee.total_stake();
+        for (index, authority) in (0..).zip(&self.committee.authorities) {
+            match turn.checked_sub(authority.stake) {
+                Some(rest) => turn = rest,
+                None => return index,
+            }
+        }
+        0
+    }
+
+    /// The leader and its history that no commit has taken, in the order of (round, author).
+    fn take_history(&mut self, leader: &VerifiedBlock) -> Vec<VerifiedBlock> {
+        let mut taken = BTreeMap::new();
+        let mut open = vec![leader.clone()];
+        while let Some(block) = open.pop() {
+            let reference = block.reference();
+            if !self.committed.insert(reference) {
+                continue;
+            }
+            for ancestor in &block.ancestors {
+                if let Some(found) = self.dag.get(&ancestor.round).and_then(|blocks| blocks.get(&ancestor.author)) {
+                    open.push(found.clone());
+                }
+            }
+            taken.insert((reference.round, reference.author), block);
+        }
+        let oldest = self.round.saturating_sub(ROUNDS_KEPT);
+        self.dag = self.dag.split_off(&oldest);
+        self.committed.retain(|reference| reference.round >= oldest);
+        taken.into_values().collect()
+    }
+
+    fn makers(&mut self) -> Vec<AuthorityIndex> {
+        let size = self.committee.authorities.len() as AuthorityIndex;
+        let mut makers: Vec<_> = (0..size).filter(|index| !self.spec.silent.contains(index)).collect();
+        for faulty in self.spec.faulty.clone() {
+            let without: Vec<_> = makers.iter().copied().filter(|index| *index != faulty).collect();
+            if self.rng.random_ratio(FAULTY_SKIPS_PERCENT, 100) && self.committee.is_quorum(without.iter().copied()) {
+                makers = without;
+            }
+        }
+        makers
+    }
+
+    fn make_round(&mut self) {
+        self.round += 1;
+        self.now_ms += self.spec.round_interval_ms;
+        let leader = self.leader(self.round);
+        let last_of_epoch = self.commits_in_epoch + 1 == self.spec.commits_per_epoch;
+        let parents = self.latest.clone();
+        let mut blocks = BTreeMap::new();
+        for author in self.makers() {
+            let own = parents[author as usize];
+            let others = (0..).zip(&parents).filter(|(index, _)| *index != author).map(|(_, parent)| *parent);
+            // Who has made nothing in this epoch has only its genesis block, on which none but round 1 builds.
+            let others = others.filter(|parent| self.round == 1 || parent.round > 0);
+            let ends = author == leader && last_of_epoch;
+            let block = Block {
+                epoch: self.committee.epoch,
+                round: self.round,
+                author,
+                timestamp_ms: self.now_ms + u64::from(author) % self.spec.round_interval_ms.max(1),
+                ancestors: [own].into_iter().chain(others).collect(),
+                transactions: (0..self.spec.transactions_per_block).map(|_| self.transaction()).collect(),
+                commit_votes: std::mem::take(&mut self.unvoted[author as usize]),
+                end_of_epoch: ends.then(|| self.end_of_epoch()),
+            };
+            let block = SignedBlock::sign(block, self.chain, &self.protocol_keys[author as usize]);
+            self.latest[author as usize] = block.reference();
+            blocks.insert(author, VerifiedBlock::assume_verified(block));
+        }
+        self.dag.insert(self.round, blocks);
+    }
+
+    /// Signatures of the first authorities that make a quorum.
+    fn quorum(&self, scope: Scope, digest: &[u8; 32]) -> QuorumSignatures {
+        let intent = Intent { scope, chain: self.chain };
+        let mut stake = 0;
+        let mut signatures = Vec::new();
+        for (authority, member) in (0..).zip(&self.committee.authorities) {
+            if stake >= self.committee.quorum() {
+                break;
+            }
+            stake += member.stake;
+            let signature = intent.sign(&self.protocol_keys[authority as usize], digest);
+            signatures.push(AuthoritySignature { authority, signature });
+        }
+        QuorumSignatures { signatures }
+    }
+
+    fn transaction(&mut self) -> TransactionBytes {
+        self.nonce += 1;
+        let sender = key(self.spec.seed, Purpose::Sender, (self.nonce % SENDERS) as AuthorityIndex, 0);
+        let mut payload = vec![0; self.spec.payload_bytes];
+        self.rng.fill_bytes(&mut payload);
+        let transaction = Transaction { sender: PublicKey::from(&sender), nonce: self.nonce, payload };
+        let intent = Intent { scope: Scope::Transaction, chain: self.chain };
+        let signature = intent.sign(&sender, transaction.digest().as_bytes());
+        let signed_transaction = SignedTransaction { transaction, signature };
+        let epoch = self.committee.epoch;
+        let digest = Certificate::signed_digest(epoch, &signed_transaction);
+        let quorum = self.quorum(Scope::Certificate, digest.as_bytes());
+        TransactionBytes(Bytes::from(codec::encode(&Certificate { epoch, signed_transaction, quorum })))
+    }
+
+    fn end_of_epoch(&self) -> EndOfEpoch {
+        let next_committee = self.committee(self.committee.epoch + 1);
+        let certificate = self.quorum(Scope::NextCommittee, next_committee.digest().as_bytes());
+        EndOfEpoch { next_committee, certificate }
+    }
+
+    fn start_epoch(&mut self, epoch: Epoch) {
+        (self.committee, self.protocol_keys) = committee_of(&self.spec, epoch);
+        let size = self.committee.authorities.len();
+        self.commits_in_epoch = 0;
+        self.round = 0;
+        self.dag.clear();
+        self.latest = epoch_genesis_refs(epoch, size);
+        self.committed.clear();
+        self.unvoted = vec![Vec::new(); size];
+    }
+}
+
+impl Iterator for ChainBuilder {
+    type Item = CertifiedCommit;
+
+    fn next(&mut self) -> Option<CertifiedCommit> {
+        Some(self.next_commit())
+    }
+}
+
+fn live_stake(spec: &ChainSpec, committee: &Committee) -> Stake {
+    let size = committee.authorities.len() as AuthorityIndex;
+    committee.stake_of((0..size).filter(|index| !spec.silent.contains(index)))
+}
+
+/// In each epoch one authority, in turn, has a new protocol key.
+fn protocol_key(spec: &ChainSpec, epoch: Epoch, authority: AuthorityIndex) -> SigningKey {
+    let size = spec.stakes.len().max(1) as u64;
+    // How often its turn has come: in epochs `authority`, `authority + size`, ..., but not at genesis.
+    let version = match u64::from(authority) {
+        0 => epoch / size,
+        authority => (epoch + size - authority) / size,
+    };
+    key(spec.seed, Purpose::Protocol, authority, version)
+}
+
+fn committee_of(spec: &ChainSpec, epoch: Epoch) -> (Committee, Vec<SigningKey>) {
+    let keys: Vec<_> = (0..spec.stakes.len() as AuthorityIndex).map(|index| protocol_key(spec, epoch, index)).collect();
+    let authorities = (0..).zip(&spec.stakes).zip(&keys).map(|((index, stake), protocol): ((AuthorityIndex, _), _)| {
+        let port = 9_000 + index as u16;
+        let address = spec.addresses.get(index as usize).cloned();
+        Authority {
+            stake: *stake,
+            protocol_key: PublicKey::from(protocol),
+            network_key: PublicKey::from(&key(spec.seed, Purpose::Network, index, 0)),
+            address: address.unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()),
+        }
+    });
+    let mut committee = Committee { epoch, authorities: authorities.collect() };
+    // One authority, in turn, has more say than at genesis, as long as those who make blocks remain a quorum.
+    if epoch > 0 && !spec.stakes.is_empty() {
+        let favoured = (epoch % spec.stakes.len() as u64) as usize;
+        committee.authorities[favoured].stake += 1;
+        if live_stake(spec, &committee) < committee.quorum() {
+            committee.authorities[favoured].stake -= 1;
+        }
+    }
+    (committee, keys)
+}
