@@ -1,1 +1,40 @@
-//! Every check on what peers send: blocks, commits, certificates and node infos, as pure functions.
+//! Every check on what peers send: blocks, commits, certificates and node infos.
+//!
+//! ```text
+//!  FetchCommits answer --check_commits-----> TrustedCommit x n, certifier blocks
+//!                                                  | names, with digests
+//!  FetchBlocks answer  --verify_blocks-----> VerifiedBlock x m
+//!                                                  | joined by commit
+//!                        verify_sub_dag----> ready to apply; the next committee, if the epoch ends
+//!  GetKnownPeers answer -verify_node_info--> SignedNodeInfo
+//! ```
+//!
+//! What always holds here:
+//! - **Pure.** No I/O, no clock, no randomness: the same input has the same verdict on every node, at any time.
+//! - **Cheap first.** Form, limits, chain order and epoch rules are checked before any signature.
+//! - **No input panics.** Lengths, indices and positions come from peers, and nothing is indexed by them.
+//! - **A fault has an owner.** Every error tells with `fault()` whether the peer that served the bytes is to blame.
+//!   What a quorum's votes pin by digest cannot be the serving peer's doing.
+//!
+//! Signatures that alone decide whether something is trusted (certifier blocks, end-of-epoch certificates, node infos)
+//! are checked with `verify_strict`. Those below a digest that a quorum certified go through [`SignatureBatch`].
+
+#![deny(missing_docs)]
+
+mod block_rules;
+mod blocks;
+mod commits;
+mod context;
+mod node_info;
+mod signature_batch;
+mod sub_dag;
+mod transaction;
+
+pub use block_rules::BlockError;
+pub use blocks::{BlocksError, verify_blocks};
+pub use commits::{CheckedCommits, CommitsError, check_commits};
+pub use context::{EpochContext, QuorumError};
+pub use node_info::{MAX_CLOCK_SKEW_MS, MAX_NODE_INFO_AGE_MS, NodeInfoError, verify_node_info};
+pub use signature_batch::{BATCH_GROUP, SignatureBatch};
+pub use sub_dag::{SubDagError, verify_sub_dag};
+pub use transaction::{CertificateVerifier, TransactionError, TransactionVerifier};

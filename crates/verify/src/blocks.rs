@@ -1,0 +1,129 @@
+//! Checks of the blocks that trusted commits name.
+//!
+//! A reference from a trusted commit pins a block's bytes. So a peer that sends other bytes lies, provably; and
+//! whatever is wrong with the right bytes was certified by a quorum, and is not the serving peer's fault.
+
+use crate::{BlockError, EpochContext, SignatureBatch, TransactionVerifier, block_rules::check_block};
+use bytes::Bytes;
+use soma_types::{BlockRef, CodecError, Fault, Scope, SignedBlock, VerifiedBlock};
+
+/// Why the blocks of an answer are refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlocksError {
+    /// Not as many as asked for.
+    #[error("{received} blocks came for {asked} references")]
+    Count {
+        /// References asked for.
+        asked: usize,
+        /// Blocks received.
+        received: usize,
+    },
+    /// Other bytes than the reference names.
+    #[error("the bytes sent for {reference} do not have its digest")]
+    WrongBlock {
+        /// What was asked for.
+        reference: BlockRef,
+    },
+    /// A certified reference names bytes that are no block.
+    #[error("the certified block {reference} is none: {source}")]
+    Undecodable {
+        /// The reference.
+        reference: BlockRef,
+        /// Why they are none.
+        source: CodecError,
+    },
+    /// A certified reference has the right digest, but another epoch, round or author than the block.
+    #[error("the certified reference {reference} names the block {found}")]
+    Misnamed {
+        /// The reference.
+        reference: BlockRef,
+        /// The block's own.
+        found: BlockRef,
+    },
+    /// A certified block breaks a rule.
+    #[error("the certified block {reference} is invalid: {source}")]
+    Invalid {
+        /// The block.
+        reference: BlockRef,
+        /// The rule.
+        source: BlockError,
+    },
+}
+
+impl BlocksError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Count { .. } => Fault::Malformed,
+            Self::WrongBlock { .. } => Fault::ProvableLie,
+            Self::Undecodable { .. } | Self::Misnamed { .. } | Self::Invalid { .. } => Fault::Ours,
+        }
+    }
+}
+
+/// Checks that `blocks` are those which `refs`, taken from trusted commits of the context's epoch, name, in that
+/// order, and that each is valid by itself. Rules between blocks are [`verify_sub_dag`](crate::verify_sub_dag)'s.
+///
+/// All signatures are checked as one [`SignatureBatch`]: the more blocks, the cheaper each.
+pub fn verify_blocks(
+    context: &EpochContext,
+    transactions: &dyn TransactionVerifier,
+    refs: &[BlockRef],
+    blocks: Vec<Bytes>,
+) -> Result<Vec<VerifiedBlock>, BlocksError> {
+    if refs.len() != blocks.len() {
+        return Err(BlocksError::Count { asked: refs.len(), received: blocks.len() });
+    }
+    // All digests before any rule: a lie anywhere is found before anything expensive.
+    let blocks = refs
+        .iter()
+        .zip(blocks)
+        .map(|(&reference, bytes)| decode_named(reference, bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let mut batch = SignatureBatch::new();
+    for (position, block) in blocks.iter().enumerate() {
+        check_committed(context, transactions, block, position, &mut batch)
+            .map_err(|source| BlocksError::Invalid { reference: block.reference(), source })?;
+    }
+    let bad = batch.verify().err().and_then(|owners| owners.first().copied());
+    if let Some(block) = bad.and_then(|owner| blocks.get(owner)) {
+        return Err(BlocksError::Invalid { reference: block.reference(), source: BlockError::BadSignature });
+    }
+    Ok(blocks.into_iter().map(VerifiedBlock::assume_verified).collect())
+}
+
+/// Decodes the bytes that `reference` names. Decoding hashes them; only undecodable ones are hashed here, to tell
+/// whether the peer sent other bytes or the chain named these.
+fn decode_named(reference: BlockRef, bytes: Bytes) -> Result<SignedBlock, BlocksError> {
+    match SignedBlock::decode(bytes.clone()) {
+        Ok(block) if block.reference() == reference => Ok(block),
+        Ok(block) if block.reference().digest == reference.digest => {
+            Err(BlocksError::Misnamed { reference, found: block.reference() })
+        }
+        Err(source) if SignedBlock::digest_of(&bytes) == Some(reference.digest) => {
+            Err(BlocksError::Undecodable { reference, source })
+        }
+        _ => Err(BlocksError::WrongBlock { reference }),
+    }
+}
+
+/// Checks one block but for its signatures, which go into `batch`.
+fn check_committed(
+    context: &EpochContext,
+    transactions: &dyn TransactionVerifier,
+    block: &SignedBlock,
+    owner: usize,
+    batch: &mut SignatureBatch,
+) -> Result<(), BlockError> {
+    check_block(context, block)?;
+    for (position, transaction) in block.transactions.iter().enumerate() {
+        transactions
+            .verify(context, &transaction.0, owner, batch)
+            .map_err(|source| BlockError::Transaction { position, source })?;
+    }
+    let key =
+        context.key(block.author).ok_or(BlockError::UnknownAuthor { author: block.author, size: context.size() })?;
+    batch.push(owner, *key, context.intent(Scope::Block).message(block.body_digest()), block.signature());
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! Checks of a range of commits: that it is one, and that a quorum voted for its last commit, and by the chain of
+//! digests for all before it.
+
+use crate::{BlockError, EpochContext, QuorumError, block_rules::check_block};
+use bytes::Bytes;
+use soma_types::{
+    AuthorityIndex, BlockRef, CodecError, Commit, CommitIndex, CommitRef, Epoch, Fault, Scope, SignedBlock,
+    TimestampMs, TrustedCommit, VerifiedBlock, limits,
+};
+use std::collections::BTreeSet;
+
+/// A range of commits that a quorum certified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedCommits {
+    /// The commits, ascending, at least one. Trusted once the first one's `previous_digest` is also that of the
+    /// commit before it, which is for the caller to compare: ranges may come in any order.
+    pub commits: Vec<TrustedCommit>,
+    /// Blocks of a quorum that vote for the last commit. Proved are their form and their authors' signatures; their
+    /// transactions are not, as a vote needs none of them.
+    pub certifiers: Vec<VerifiedBlock>,
+}
+
+/// Why a range of commits is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitsError {
+    /// Nothing in it.
+    #[error("no commits came from {start} on")]
+    Empty {
+        /// First index asked for.
+        start: CommitIndex,
+    },
+    /// More than asked for.
+    #[error("{count} commits came where {start} to {max} were asked for")]
+    TooMany {
+        /// First index asked for.
+        start: CommitIndex,
+        /// Last index asked for.
+        max: CommitIndex,
+        /// Commits received.
+        count: usize,
+    },
+    /// Bytes that are no commit.
+    #[error("commit {index}: {source}")]
+    Undecodable {
+        /// Its place in the range.
+        index: CommitIndex,
+        /// Why they are none.
+        source: CodecError,
+    },
+    /// A commit out of place.
+    #[error("commit {found} came in the place of {expected}")]
+    WrongIndex {
+        /// Its place in the range.
+        expected: CommitIndex,
+        /// Its own index.
+        found: CommitIndex,
+    },
+    /// The range is of another epoch than the context: it has to be checked with that epoch's committee.
+    #[error("commit {index} is of epoch {found}, not {expected}")]
+    OtherEpoch {
+        /// The context's.
+        expected: Epoch,
+        /// The first commit's.
+        found: Epoch,
+        /// The first commit's index.
+        index: CommitIndex,
+    },
+    /// The range goes over the end of an epoch.
+    #[error("commit {index} is of epoch {found}, and those before it of {expected}")]
+    MixedEpochs {
+        /// The first commit's.
+        expected: Epoch,
+        /// This commit's.
+        found: Epoch,
+        /// The first commit of another epoch.
+        index: CommitIndex,
+    },
+    /// A commit that does not follow from the one before it.
+    #[error("commit {index} does not have the digest of the commit before it")]
+    BrokenChain {
+        /// The later one.
+        index: CommitIndex,
+    },
+    /// Time went back.
+    #[error("commit {index} is of {timestamp_ms} ms, before {previous_ms} ms of the commit before it")]
+    TimestampBefore {
+        /// The later commit.
+        index: CommitIndex,
+        /// Its timestamp.
+        timestamp_ms: TimestampMs,
+        /// The earlier one's.
+        previous_ms: TimestampMs,
+    },
+    /// None or more than [`limits::MAX_BLOCKS_PER_COMMIT`].
+    #[error("commit {index} names {count} blocks, not 1 to {max}", max = limits::MAX_BLOCKS_PER_COMMIT)]
+    BlockCount {
+        /// The commit.
+        index: CommitIndex,
+        /// Blocks named.
+        count: usize,
+    },
+    /// Blocks not in the order of (round, author), or one place twice.
+    #[error("commit {index} names {block} out of order")]
+    BlocksOutOfOrder {
+        /// The commit.
+        index: CommitIndex,
+        /// The one out of order.
+        block: BlockRef,
+    },
+    /// A block of another epoch, of round 0, or of an author outside the committee.
+    #[error("commit {index} names {block}, which cannot be a block of its epoch")]
+    ImpossibleBlock {
+        /// The commit.
+        index: CommitIndex,
+        /// What it names.
+        block: BlockRef,
+    },
+    /// The last block is another than the leader.
+    #[error("the leader {leader} of commit {index} is not its last block")]
+    LeaderNotLast {
+        /// The commit.
+        index: CommitIndex,
+        /// Its leader.
+        leader: BlockRef,
+    },
+    /// More certifier blocks than authorities.
+    #[error("{count} certifier blocks of a committee of {size}")]
+    TooManyCertifiers {
+        /// Blocks received.
+        count: usize,
+        /// Members of the committee.
+        size: usize,
+    },
+    /// Bytes that are no block.
+    #[error("certifier block {position}: {source}")]
+    UndecodableCertifier {
+        /// Which, from 0.
+        position: usize,
+        /// Why they are none.
+        source: CodecError,
+    },
+    /// A certifier block that breaks a rule.
+    #[error("certifier block {certifier}: {source}")]
+    InvalidCertifier {
+        /// The block.
+        certifier: BlockRef,
+        /// The rule.
+        source: BlockError,
+    },
+    /// Two certifier blocks of one author.
+    #[error("certifier block {certifier} is the second of authority {author}")]
+    RepeatedCertifier {
+        /// The later block.
+        certifier: BlockRef,
+        /// Its author.
+        author: AuthorityIndex,
+    },
+    /// A certifier block that does not vote for the last commit.
+    #[error("certifier block {certifier} does not vote for commit {commit}")]
+    NoVote {
+        /// The block.
+        certifier: BlockRef,
+        /// The last commit of the range.
+        commit: CommitRef,
+    },
+    /// Too few votes.
+    #[error("commit {commit} is not certified: {source}")]
+    NotCertified {
+        /// The last commit of the range.
+        commit: CommitRef,
+        /// How much is missing.
+        source: QuorumError,
+    },
+}
+
+impl CommitsError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::BrokenChain { .. }
+            | Self::NotCertified { .. }
+            | Self::InvalidCertifier { source: BlockError::BadSignature, .. } => Fault::ProvableLie,
+            // We may lack that epoch's committee: nothing is proved either way.
+            Self::OtherEpoch { .. } => Fault::Unproven,
+            _ => Fault::Malformed,
+        }
+    }
+}
+
+/// Checks an answer to "commits from `start` up to `max`": consecutive commits of the context's epoch, each naming
+/// the digest of the one before, and certifier blocks of a quorum that vote for the last.
+///
+/// Not checked, because it needs what this range does not hold: that the first commit follows from the one before it
+/// ([`CheckedCommits::commits`]), and everything about the blocks.
+pub fn check_commits(
+    context: &EpochContext,
+    start: CommitIndex,
+    max: CommitIndex,
+    commits: Vec<Bytes>,
+    certifiers: Vec<Bytes>,
+) -> Result<CheckedCommits, CommitsError> {
+    let commits = check_range(context, start, max, commits)?;
+    let Some(last) = commits.last().map(TrustedCommit::reference) else { return Err(CommitsError::Empty { start }) };
+    let certifiers = check_certifiers(context, last, certifiers)?;
+    Ok(CheckedCommits { commits, certifiers })
+}
+
+fn check_range(
+    context: &EpochContext,
+    start: CommitIndex,
+    max: CommitIndex,
+    encoded: Vec<Bytes>,
+) -> Result<Vec<TrustedCommit>, CommitsError> {
+    let asked = (u64::from(max) + 1).saturating_sub(u64::from(start));
+    let count = encoded.len();
+    if count as u64 > asked {
+        return Err(CommitsError::TooMany { start, max, count });
+    }
+    let mut commits: Vec<TrustedCommit> = Vec::with_capacity(count);
+    // Not beyond `max`, by the check above: the zip ends with the shorter.
+    for (index, bytes) in (start..=max).zip(encoded) {
+        let commit = TrustedCommit::decode(bytes).map_err(|source| CommitsError::Undecodable { index, source })?;
+        if commit.index != index {
+            return Err(CommitsError::WrongIndex { expected: index, found: commit.index });
+        }
+        let previous = commits.last();
+        if commit.epoch != context.epoch() {
+            let (expected, found) = (context.epoch(), commit.epoch);
+            return Err(match previous {
+                None => CommitsError::OtherEpoch { expected, found, index },
+                Some(_) => CommitsError::MixedEpochs { expected, found, index },
+            });
+        }
+        if let Some(previous) = previous {
+            if commit.previous_digest != previous.reference().digest {
+                return Err(CommitsError::BrokenChain { index });
+            }
+            if commit.timestamp_ms < previous.timestamp_ms {
+                return Err(CommitsError::TimestampBefore {
+                    index,
+                    timestamp_ms: commit.timestamp_ms,
+                    previous_ms: previous.timestamp_ms,
+                });
+            }
+        }
+        check_named_blocks(context, &commit)?;
+        commits.push(commit);
+    }
+    Ok(commits)
+}
+
+fn check_named_blocks(context: &EpochContext, commit: &Commit) -> Result<(), CommitsError> {
+    let index = commit.index;
+    let count = commit.blocks.len();
+    if count == 0 || count > limits::MAX_BLOCKS_PER_COMMIT {
+        return Err(CommitsError::BlockCount { index, count });
+    }
+    let mut previous = None;
+    for &block in &commit.blocks {
+        if block.epoch != commit.epoch || block.round == 0 || context.stake(block.author).is_none() {
+            return Err(CommitsError::ImpossibleBlock { index, block });
+        }
+        let place = Some((block.round, block.author));
+        if previous >= place {
+            return Err(CommitsError::BlocksOutOfOrder { index, block });
+        }
+        previous = place;
+    }
+    if commit.blocks.last() != Some(&commit.leader) {
+        return Err(CommitsError::LeaderNotLast { index, leader: commit.leader });
+    }
+    Ok(())
+}
+
+fn check_certifiers(
+    context: &EpochContext,
+    commit: CommitRef,
+    encoded: Vec<Bytes>,
+) -> Result<Vec<VerifiedBlock>, CommitsError> {
+    if encoded.len() > context.size() {
+        return Err(CommitsError::TooManyCertifiers { count: encoded.len(), size: context.size() });
+    }
+    let mut authors = BTreeSet::new();
+    let mut stake = 0;
+    let mut certifiers = Vec::with_capacity(encoded.len());
+    for (position, bytes) in encoded.into_iter().enumerate() {
+        let block =
+            SignedBlock::decode(bytes).map_err(|source| CommitsError::UndecodableCertifier { position, source })?;
+        let certifier = block.reference();
+        check_block(context, &block).map_err(|source| CommitsError::InvalidCertifier { certifier, source })?;
+        if !authors.insert(block.author) {
+            return Err(CommitsError::RepeatedCertifier { certifier, author: block.author });
+        }
+        if !block.commit_votes.contains(&commit) {
+            return Err(CommitsError::NoVote { certifier, commit });
+        }
+        // Each member counts once: the sum is at most the committee's total, which fits.
+        stake += context.stake(block.author).unwrap_or(0);
+        certifiers.push(block);
+    }
+    context.check_quorum(stake).map_err(|source| CommitsError::NotCertified { commit, source })?;
+    for block in &certifiers {
+        if !context.is_signed_by(block.author, Scope::Block, block.body_digest(), block.signature()) {
+            return Err(CommitsError::InvalidCertifier {
+                certifier: block.reference(),
+                source: BlockError::BadSignature,
+            });
+        }
+    }
+    Ok(certifiers.into_iter().map(VerifiedBlock::assume_verified).collect())
+}

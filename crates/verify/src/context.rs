@@ -1,0 +1,148 @@
+//! What the checks of one epoch need to know, worked out once: its committee's keys as curve points, its quorum
+//! and its genesis blocks.
+
+use ed25519_dalek::VerifyingKey;
+use soma_types::{
+    AuthorityIndex, BlockRef, ChainId, Committee, CommitteeError, Epoch, Intent, QuorumSignatures, Scope, Signature,
+    Stake, epoch_genesis_refs,
+};
+
+/// One epoch of one chain. Holds a valid committee: made once per epoch and shared as `Arc<EpochContext>`.
+#[derive(Clone, Debug)]
+pub struct EpochContext {
+    chain: ChainId,
+    committee: Committee,
+    keys: Vec<VerifyingKey>,
+    quorum: Stake,
+    genesis: Vec<BlockRef>,
+}
+
+/// Why signatures or authors are no quorum of a committee.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuorumError {
+    /// Signers out of order, or one of them twice.
+    #[error("authority {authority} does not come after the signer before it")]
+    NotAscending {
+        /// The one out of order.
+        authority: AuthorityIndex,
+    },
+    /// A signer who is no member.
+    #[error("authority {authority} is not in the committee of {size}")]
+    UnknownAuthority {
+        /// Its index.
+        authority: AuthorityIndex,
+        /// Members of the committee.
+        size: usize,
+    },
+    /// Too little stake.
+    #[error("the signers hold a stake of {stake}, and a quorum is {quorum}")]
+    TooLittleStake {
+        /// What they hold together.
+        stake: Stake,
+        /// What they need.
+        quorum: Stake,
+    },
+}
+
+impl EpochContext {
+    /// Checks the committee and decompresses its keys.
+    pub fn new(chain: ChainId, committee: Committee) -> Result<Self, CommitteeError> {
+        committee.validate()?;
+        let keys = (0..)
+            .zip(&committee.authorities)
+            .map(|(authority, member)| {
+                let key = member.protocol_key;
+                key.verifying_key().map_err(|_| CommitteeError::BadKey { authority, key })
+            })
+            .collect::<Result<_, _>>()?;
+        let quorum = committee.quorum();
+        let genesis = epoch_genesis_refs(committee.epoch, committee.authorities.len());
+        Ok(Self { chain, committee, keys, quorum, genesis })
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.committee.epoch
+    }
+
+    /// The epoch's committee, which is valid.
+    pub fn committee(&self) -> &Committee {
+        &self.committee
+    }
+
+    /// Authorities in the committee.
+    pub fn size(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Stake of a quorum.
+    pub fn quorum(&self) -> Stake {
+        self.quorum
+    }
+
+    /// The protocol key of a member.
+    pub fn key(&self, authority: AuthorityIndex) -> Option<&VerifyingKey> {
+        self.keys.get(authority as usize)
+    }
+
+    /// The stake of a member.
+    pub fn stake(&self, authority: AuthorityIndex) -> Option<Stake> {
+        self.committee.authority(authority).map(|member| member.stake)
+    }
+
+    /// The blocks of round 0, by author.
+    pub fn genesis_refs(&self) -> &[BlockRef] {
+        &self.genesis
+    }
+
+    /// What is signed on this chain for `scope`.
+    pub fn intent(&self, scope: Scope) -> Intent {
+        Intent { scope, chain: self.chain }
+    }
+
+    /// Checks that the signers are members in strictly ascending order and hold a quorum; not their signatures.
+    pub fn check_signers(&self, quorum: &QuorumSignatures) -> Result<(), QuorumError> {
+        let mut stake = 0;
+        let mut last = None;
+        for authority in quorum.signatures.iter().map(|signed| signed.authority) {
+            if last >= Some(authority) {
+                return Err(QuorumError::NotAscending { authority });
+            }
+            last = Some(authority);
+            let size = self.size();
+            // Distinct members of a valid committee: the sum is at most its total, which fits.
+            stake += self.stake(authority).ok_or(QuorumError::UnknownAuthority { authority, size })?;
+        }
+        self.check_quorum(stake)
+    }
+
+    /// Checks that `stake` is at least a quorum.
+    pub(crate) fn check_quorum(&self, stake: Stake) -> Result<(), QuorumError> {
+        if stake < self.quorum {
+            return Err(QuorumError::TooLittleStake { stake, quorum: self.quorum });
+        }
+        Ok(())
+    }
+
+    /// Whether `signature` is that of the member `authority` on `digest`, strictly.
+    pub(crate) fn is_signed_by(
+        &self,
+        authority: AuthorityIndex,
+        scope: Scope,
+        digest: &[u8; 32],
+        signature: &Signature,
+    ) -> bool {
+        self.key(authority).is_some_and(|key| is_signed(key, self.intent(scope), digest, signature))
+    }
+}
+
+/// Whether `signature` is `key`'s on `digest`, strictly: no point of small order, no second spelling.
+pub(crate) fn is_signed(key: &VerifyingKey, intent: Intent, digest: &[u8; 32], signature: &Signature) -> bool {
+    let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+    key.verify_strict(&intent.message(digest), &signature).is_ok()
+}

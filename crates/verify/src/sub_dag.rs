@@ -1,0 +1,228 @@
+//! Checks of a commit together with its blocks: what holds between them, and the handover to the next epoch.
+//!
+//! Commit and blocks are pinned by a quorum's votes when they get here, so no error is a peer's fault.
+
+use crate::{EpochContext, QuorumError};
+use soma_types::{
+    AuthorityIndex, BlockRef, CommitIndex, CommitteeError, EndOfEpoch, Epoch, Fault, Scope, TimestampMs, TrustedCommit,
+    VerifiedBlock, limits,
+};
+
+/// Why a commit and its blocks do not fit together. Each is a rule that a quorum certified the breach of, or the
+/// caller's own mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubDagError {
+    /// The commit is of another epoch than the context.
+    #[error("commit {index} is of epoch {found}, not {expected}")]
+    OtherEpoch {
+        /// The commit.
+        index: CommitIndex,
+        /// The context's.
+        expected: Epoch,
+        /// The commit's.
+        found: Epoch,
+    },
+    /// The blocks are not those that the commit names, or its leader is not the last of them.
+    #[error("the block at position {position} is not the one that commit {index} names")]
+    NotItsBlocks {
+        /// The commit.
+        index: CommitIndex,
+        /// The first position that differs; the length of the shorter list if none does.
+        position: usize,
+    },
+    /// Over [`limits::MAX_COMMIT_BLOCKS_BYTES`].
+    #[error("the blocks of commit {index} have {bytes} bytes, over the limit of {max}", max = limits::MAX_COMMIT_BLOCKS_BYTES)]
+    TooLarge {
+        /// The commit.
+        index: CommitIndex,
+        /// Bytes of all its blocks.
+        bytes: usize,
+    },
+    /// A block that is older than one it builds on.
+    #[error("block {block} of commit {index} is older than its ancestor {ancestor}")]
+    BlockBeforeAncestor {
+        /// The commit.
+        index: CommitIndex,
+        /// The block.
+        block: BlockRef,
+        /// The ancestor.
+        ancestor: BlockRef,
+    },
+    /// A block that is not in the leader's history.
+    #[error("block {block} of commit {index} is not in the history of its leader")]
+    NotInHistory {
+        /// The commit.
+        index: CommitIndex,
+        /// The block.
+        block: BlockRef,
+    },
+    /// The commit's timestamp is not the later of its leader's and the previous commit's.
+    #[error("commit {index} is of {timestamp_ms} ms, and should be of {expected_ms} ms")]
+    WrongTimestamp {
+        /// The commit.
+        index: CommitIndex,
+        /// Its timestamp.
+        timestamp_ms: TimestampMs,
+        /// What it should be; without the previous commit, at least.
+        expected_ms: TimestampMs,
+    },
+    /// Two blocks that hand over to different committees.
+    #[error("block {block} of commit {index} hands over to another committee than a block before it")]
+    CommitteesDiffer {
+        /// The commit.
+        index: CommitIndex,
+        /// The later block.
+        block: BlockRef,
+    },
+    /// The next committee is for another epoch than the next.
+    #[error("commit {index} ends epoch {epoch} with a committee for epoch {found}")]
+    NotNextEpoch {
+        /// The commit.
+        index: CommitIndex,
+        /// The epoch that ends.
+        epoch: Epoch,
+        /// The committee's.
+        found: Epoch,
+    },
+    /// The next committee is none.
+    #[error("the next committee in commit {index}: {source}")]
+    NextCommittee {
+        /// The commit.
+        index: CommitIndex,
+        /// Why it is none.
+        source: CommitteeError,
+    },
+    /// No quorum signed the next committee.
+    #[error("the certificate of the next committee in commit {index}: {source}")]
+    Certificate {
+        /// The commit.
+        index: CommitIndex,
+        /// What is wrong.
+        source: QuorumError,
+    },
+    /// A wrong signature on the next committee.
+    #[error("the signature of authority {authority} on the next committee in commit {index} is wrong")]
+    CertificateSignature {
+        /// The commit.
+        index: CommitIndex,
+        /// Who signed, or did not.
+        authority: AuthorityIndex,
+    },
+}
+
+impl SubDagError {
+    /// Whose fault it is: never a peer's.
+    pub fn fault(&self) -> Fault {
+        Fault::Ours
+    }
+}
+
+/// Checks a commit that came through [`check_commits`](crate::check_commits) with its blocks, which came through
+/// [`verify_blocks`](crate::verify_blocks), in its order. `previous_timestamp_ms` is that of the commit before it, if
+/// known.
+///
+/// Returns the handover to the next epoch if this is its epoch's last commit: of several blocks that carry one, the
+/// first one's, whose certificate is checked; the others must name the same committee.
+pub fn verify_sub_dag(
+    context: &EpochContext,
+    commit: &TrustedCommit,
+    previous_timestamp_ms: Option<TimestampMs>,
+    blocks: &[VerifiedBlock],
+) -> Result<Option<EndOfEpoch>, SubDagError> {
+    let index = commit.index;
+    if commit.epoch != context.epoch() {
+        return Err(SubDagError::OtherEpoch { index, expected: context.epoch(), found: commit.epoch });
+    }
+    check_named(commit, blocks)?;
+    let bytes = blocks.iter().map(|block| block.bytes().len()).sum();
+    if bytes > limits::MAX_COMMIT_BLOCKS_BYTES {
+        return Err(SubDagError::TooLarge { index, bytes });
+    }
+    check_history(commit, blocks)?;
+    check_timestamp(commit, previous_timestamp_ms, blocks)?;
+    check_end_of_epoch(context, index, blocks)
+}
+
+fn check_named(commit: &TrustedCommit, blocks: &[VerifiedBlock]) -> Result<(), SubDagError> {
+    let same = commit.blocks.iter().zip(blocks).take_while(|(named, block)| **named == block.reference()).count();
+    let all = same == commit.blocks.len() && same == blocks.len();
+    if !all || commit.blocks.last() != Some(&commit.leader) {
+        return Err(SubDagError::NotItsBlocks { index: commit.index, position: same });
+    }
+    Ok(())
+}
+
+/// Every block is reached from the leader by way of blocks of this commit, and no block is older than its ancestors
+/// here; so none is younger than the leader either.
+///
+/// The order of (round, author) makes one pass from the leader down enough: whoever builds on a block comes later.
+fn check_history(commit: &TrustedCommit, blocks: &[VerifiedBlock]) -> Result<(), SubDagError> {
+    let index = commit.index;
+    let mut reached = vec![false; blocks.len()];
+    if let Some(leader) = reached.last_mut() {
+        *leader = true;
+    }
+    for (position, block) in blocks.iter().enumerate().rev() {
+        if !reached.get(position).is_some_and(|reached| *reached) {
+            return Err(SubDagError::NotInHistory { index, block: block.reference() });
+        }
+        for ancestor in &block.ancestors {
+            let place = (ancestor.round, ancestor.author);
+            let Ok(found) = commit.blocks.binary_search_by_key(&place, |named| (named.round, named.author)) else {
+                continue;
+            };
+            let (Some(other), Some(reached)) = (blocks.get(found), reached.get_mut(found)) else { continue };
+            if other.reference() != *ancestor {
+                continue;
+            }
+            if block.timestamp_ms < other.timestamp_ms {
+                return Err(SubDagError::BlockBeforeAncestor { index, block: block.reference(), ancestor: *ancestor });
+            }
+            *reached = true;
+        }
+    }
+    Ok(())
+}
+
+fn check_timestamp(
+    commit: &TrustedCommit,
+    previous_ms: Option<TimestampMs>,
+    blocks: &[VerifiedBlock],
+) -> Result<(), SubDagError> {
+    let leader_ms = blocks.last().map_or(0, |leader| leader.timestamp_ms);
+    let timestamp_ms = commit.timestamp_ms;
+    let (right, expected_ms) = match previous_ms {
+        Some(previous_ms) => (timestamp_ms == leader_ms.max(previous_ms), leader_ms.max(previous_ms)),
+        None => (timestamp_ms >= leader_ms, leader_ms),
+    };
+    if !right {
+        return Err(SubDagError::WrongTimestamp { index: commit.index, timestamp_ms, expected_ms });
+    }
+    Ok(())
+}
+
+fn check_end_of_epoch(
+    context: &EpochContext,
+    index: CommitIndex,
+    blocks: &[VerifiedBlock],
+) -> Result<Option<EndOfEpoch>, SubDagError> {
+    let mut handovers =
+        blocks.iter().filter_map(|block| block.end_of_epoch.as_ref().map(|end| (block.reference(), end)));
+    let Some((_, end)) = handovers.next() else { return Ok(None) };
+    if let Some((block, _)) = handovers.find(|(_, other)| other.next_committee != end.next_committee) {
+        return Err(SubDagError::CommitteesDiffer { index, block });
+    }
+    let (epoch, found) = (context.epoch(), end.next_committee.epoch);
+    if epoch.checked_add(1) != Some(found) {
+        return Err(SubDagError::NotNextEpoch { index, epoch, found });
+    }
+    end.next_committee.validate().map_err(|source| SubDagError::NextCommittee { index, source })?;
+    context.check_signers(&end.certificate).map_err(|source| SubDagError::Certificate { index, source })?;
+    let digest = end.next_committee.digest();
+    for vote in &end.certificate.signatures {
+        if !context.is_signed_by(vote.authority, Scope::NextCommittee, &digest.0, &vote.signature) {
+            return Err(SubDagError::CertificateSignature { index, authority: vote.authority });
+        }
+    }
+    Ok(Some(end.clone()))
+}
