@@ -81,6 +81,16 @@ fn silent_authorities_are_never_seen_and_the_chain_goes_on_without_them() {
 }
 
 #[test]
+fn a_silent_authority_of_great_stake_never_holds_the_chain_up_for_long() {
+    let spec = ChainSpec { stakes: vec![1_000; 4], silent: BTreeSet::from([0]), ..ChainSpec::default() };
+    let mut builder = ChainBuilder::new(spec).unwrap();
+    let commits = builder.build(100);
+    verify(&builder, &commits);
+    let largest = commits.iter().map(|commit| commit.blocks.len()).max().unwrap();
+    assert!(largest <= 60, "{largest} blocks in one commit");
+}
+
+#[test]
 fn without_a_live_quorum_there_is_no_chain_and_the_error_says_why() {
     let spec = ChainSpec { silent: BTreeSet::from([0, 1]), ..ChainSpec::default() };
     let error = ChainBuilder::new(spec).err().unwrap();
