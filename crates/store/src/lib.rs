@@ -1,1 +1,150 @@
 //! The durable chain store: one trait, an embedded implementation on disk and one in memory.
+//!
+//! ```text
+//!   StoreWriter --apply(batch)--> plan (the rules) --> one atomic, fsynced batch of writes
+//!                                                        |
+//!      FjallStore: fjall on disk ------------------------+----- MemStore: sorted maps
+//!                                                        |
+//!   executor, serving, inspect <--sub_dag, commits, blocks, votes, watermarks
+//! ```
+//!
+//! What it owns: commits, their blocks, the votes that those blocks hold, committees, each epoch's last commit, the
+//! watermarks and the address book.
+//!
+//! What always holds:
+//! - **Durable before told.** When [`Store::apply`] returns, its batch survives `kill -9` and a power cut; when it
+//!   fails, nothing of it is seen by any reader of this process.
+//! - **A chain without gaps.** Every commit from [`Watermarks::lowest_available`] to
+//!   [`Watermarks::highest_synced`] is there with all its blocks, each chained to the one before by its digest. A
+//!   reader that sees a commit sees its blocks.
+//! - **One set of rules.** Both implementations run the same code above a table of bytes, and the same conformance
+//!   suite (`tests/conformance.rs`).
+//! - **Nothing is guessed.** A stored value that does not decode, or is not what its key names, is
+//!   [`StoreError::Corrupt`] and never a panic or a default.
+
+#![deny(missing_docs)]
+
+mod directory;
+mod engine;
+mod error;
+mod fjall_store;
+mod layout;
+mod mem;
+mod plan;
+mod serving;
+
+pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreError};
+pub use fjall_store::FjallStore;
+pub use mem::MemStore;
+pub use plan::VOTES_AHEAD;
+pub use serving::{Served, serve_commits};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use soma_types::{
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch, PeerId, SignedBlock,
+    TrustedCommit, VerifiedBlock,
+};
+use std::ops::RangeInclusive;
+
+/// What part of the chain a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermarks {
+    /// The last commit stored; commit 0, the genesis, in a new store. Never moves back.
+    pub highest_synced: CommitRef,
+    /// The first commit that is stored with its blocks; 1 until something is pruned. One more than
+    /// `highest_synced.index` while nothing is stored yet.
+    pub lowest_available: CommitIndex,
+}
+
+/// The chain as one node has it, durably.
+///
+/// Calls block on the disk: call them off an actor's thread. All of them may be called at once from many threads.
+pub trait Store: Send + Sync + 'static {
+    /// The chain that this store holds.
+    fn chain_id(&self) -> ChainId;
+
+    /// What part of the chain is there.
+    fn watermarks(&self) -> Result<Watermarks, StoreError>;
+
+    /// The commit at `index`, if stored. Commit 0 is always there.
+    fn commit(&self, index: CommitIndex) -> Result<Option<TrustedCommit>, StoreError>;
+
+    /// The commits of `range` from its start on, up to the first that is not stored.
+    ///
+    /// The caller bounds the range: everything in it is held in memory at once.
+    fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError>;
+
+    /// The stored bytes of `refs` in the order asked, `None` where a block is missing.
+    fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError>;
+
+    /// The lengths in bytes of `refs` in the order asked, `None` where a block is missing. Cheaper than
+    /// [`blocks`](Self::blocks) where the store keeps lengths apart from bytes.
+    fn block_sizes(&self, refs: &[BlockRef]) -> Result<Vec<Option<usize>>, StoreError> {
+        Ok(self.blocks(refs)?.into_iter().map(|bytes| bytes.map(|bytes| bytes.len())).collect())
+    }
+
+    /// Stored blocks that vote for exactly this commit, index and digest, in the order of their refs.
+    ///
+    /// Only blocks of the commit's own epoch count, so for a stored commit no others are named. For a commit that
+    /// is not stored the epoch is not known, and all are.
+    fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError>;
+
+    /// The commit at `index` with its blocks, as the executor takes it; `None` if the commit is not stored.
+    ///
+    /// A commit whose block is missing or damaged is [`StoreError::Corrupt`], which names both.
+    fn sub_dag(&self, index: CommitIndex) -> Result<Option<CommittedSubDag>, StoreError> {
+        let Some(commit) = self.commit(index)? else { return Ok(None) };
+        let mut blocks = Vec::with_capacity(commit.blocks.len());
+        for (reference, bytes) in commit.blocks.iter().zip(self.blocks(&commit.blocks)?) {
+            let corrupt = |reason| StoreError::Corrupt {
+                place: self.place(),
+                record: Record::BlockOfCommit { index, block: *reference },
+                reason,
+            };
+            let bytes = bytes.ok_or_else(|| corrupt(CorruptReason::Missing))?;
+            let block = SignedBlock::decode(bytes).map_err(|error| corrupt(error.into()))?;
+            if block.reference() != *reference {
+                return Err(corrupt(CorruptReason::OtherBlock { found: block.reference() }));
+            }
+            // Only proved blocks are ever applied, and its digest says that it is still the same.
+            blocks.push(VerifiedBlock::assume_verified(block));
+        }
+        Ok(Some(CommittedSubDag::new(&commit, blocks)))
+    }
+
+    /// The committee of `epoch`, if known.
+    fn committee(&self, epoch: Epoch) -> Result<Option<Committee>, StoreError>;
+
+    /// The highest epoch whose committee is known.
+    fn latest_epoch(&self) -> Result<Epoch, StoreError>;
+
+    /// Index of the last commit of `epoch`; `None` while it is not stored.
+    fn last_commit_of_epoch(&self, epoch: Epoch) -> Result<Option<CommitIndex>, StoreError>;
+
+    /// The address book: signed node infos by peer, in the order of peer ids.
+    fn peers(&self) -> Result<Vec<(PeerId, Bytes)>, StoreError>;
+
+    /// Changes the address book: sets every entry of `put` (the last one for a peer counts), then drops every peer
+    /// of `remove`. Atomic and durable.
+    fn update_peers(&self, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError>;
+
+    /// Stores `batch` in one atomic and durable step and returns where the chain now ends.
+    ///
+    /// The batch continues the chain: its first commit is the next to be stored and each has the digest of the one
+    /// before, in index order. The `blocks` of each are exactly those that the commit names, in its order. Otherwise
+    /// the call fails with [`StoreError::OutOfOrder`], [`StoreError::EmptyBatch`] or [`StoreError::Mismatch`] and
+    /// writes nothing. Signatures and quorums are the verifier's: they are not checked again.
+    ///
+    /// With the commits go their blocks, the certifier blocks, the votes that any of these blocks hold, and, where a
+    /// block ends the epoch, the next committee and the epoch's last commit.
+    fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError>;
+
+    /// Makes durable whatever is not yet. [`apply`](Self::apply) needs no flush after it.
+    fn flush(&self) -> Result<(), StoreError>;
+
+    /// Where this store is, for errors and logs.
+    fn place(&self) -> Place {
+        Place::Memory
+    }
+}
