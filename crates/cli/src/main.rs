@@ -13,7 +13,6 @@ mod node_config;
 mod status;
 
 use clap::{Parser, Subcommand};
-use error::CliError;
 use std::process::ExitCode;
 
 /// Peer-to-peer sync for a Soma node.

@@ -93,10 +93,11 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
 
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
+    let handle = system.handle();
     let parent = async {
         match args.stdin {
             Some(Stdin::Watch) => feed::until_end().await,
-            Some(Stdin::Commits) => feed::take_commits(&system.handle()).await,
+            Some(Stdin::Commits) => feed::take_commits(&handle).await,
             None => std::future::pending().await,
         }
     };

@@ -1,135 +1,234 @@
-//! The directory of a store: what makes it one, and what is told of one that is none.
+//! The directory that holds a store on disk: what makes it one, who has it open, and how it comes to be.
 //!
 //! ```text
-//!   DIR/soma-store   says that this is a store: format version, chain id, genesis. Written last, in one step.
-//!   DIR/db/          the database
+//!   PATH/soma-store        magic, format version, chain id, genesis: what this directory is. Written once.
+//!   PATH/soma-store.lock   locked as long as the store is open
+//!   PATH/db/               the fjall database
+//!   PATH/*.new             either of them while it is being made
 //! ```
 //!
-//! A directory without `soma-store` holds no store yet, so a creation that was interrupted is simply done again.
+//! What always holds:
+//! - A directory is looked at before anything in it is written, and what is not ours, of another chain, of a newer
+//!   format or in use stays as it is. (Opening the database itself would write: it repairs its journal.)
+//! - Each part appears whole, by a rename: a creation that is cut off anywhere is finished by the next open.
 
 use crate::{CorruptReason, NotAStoreReason, Place, Record, StoreError};
-use serde::{Deserialize, Serialize};
-use soma_types::{ChainId, Genesis, codec};
+use soma_types::{ChainId, Genesis, limits};
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
 };
 
-/// The file that makes a directory a store.
-const IDENTITY: &str = "soma-store";
+/// Newest format of the store that this program reads, and the one that it writes.
+pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// The same while it is being written.
-const IDENTITY_DRAFT: &str = "soma-store.tmp";
-
-/// The database's directory.
+const IDENTITY_FILE: &str = "soma-store";
+const IDENTITY_DRAFT: &str = "soma-store.new";
+const LOCK_FILE: &str = "soma-store.lock";
 const DATABASE: &str = "db";
+const DATABASE_DRAFT: &str = "db.new";
 
-/// First bytes of the identity file.
-const MAGIC: &[u8] = b"soma-store\n";
+/// What the identity file begins with, in every format.
+const MAGIC: &[u8; 8] = b"SOMASTOR";
+/// Bytes of the identity file before the genesis: magic, format version (u32, little-endian), chain id.
+const IDENTITY_HEADER_BYTES: usize = 8 + 4 + 32;
+/// More bytes than any identity file has: a genesis is a committee, a name and a few numbers.
+const MAX_IDENTITY_BYTES: u64 = (limits::MAX_COMMITTEE_BYTES + 4_096) as u64;
 
-/// Version of the layout of tables and keys.
-const FORMAT_VERSION: u32 = 1;
+/// The directory of a store that this process has open, and nobody else.
+pub(crate) struct Directory {
+    path: PathBuf,
+    genesis: Genesis,
+    /// The operating system drops the lock with the file, also when the process is killed.
+    _lock: File,
+}
 
-/// Longest identity file: a genesis with the largest committee.
-const MAX_IDENTITY_BYTES: usize = 1 << 20;
+impl Directory {
+    /// Opens the store of `genesis` at `path`, or makes one there if there is nothing.
+    pub(crate) fn open_or_create(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
+        match survey(path)? {
+            Found::Store(stored) => expect_chain(path, &stored, genesis)?,
+            Found::Absent => create_directory(path)?,
+            Found::Empty => {}
+        }
+        let lock = lock(path, OpenOptions::new().write(true).create(true).truncate(false))?;
+        // Looked at again under the lock: another process may have made the store in between.
+        match survey(path)? {
+            Found::Store(stored) => expect_chain(path, &stored, genesis)?,
+            Found::Absent | Found::Empty => write_identity(path, genesis)?,
+        }
+        Ok(Self { path: path.to_owned(), genesis: genesis.clone(), _lock: lock })
+    }
 
-#[derive(Serialize, Deserialize)]
-struct Identity {
-    format_version: u32,
-    chain_id: ChainId,
-    #[serde(with = "serde_bytes")]
-    genesis: Vec<u8>,
+    /// Opens the store at `path`; creates nothing.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        let genesis = match survey(path)? {
+            Found::Store(genesis) => genesis,
+            Found::Absent => return Err(not_a_store(path, NotAStoreReason::Absent)),
+            Found::Empty => return Err(not_a_store(path, NotAStoreReason::Empty)),
+        };
+        for entry in [LOCK_FILE, DATABASE] {
+            if !exists(&path.join(entry))? {
+                return Err(not_a_store(path, NotAStoreReason::Incomplete { entry }));
+            }
+        }
+        let lock = lock(path, OpenOptions::new().write(true))?;
+        Ok(Self { path: path.to_owned(), genesis, _lock: lock })
+    }
+
+    /// The store's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The genesis of the store's chain.
+    pub(crate) fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// Where the database is.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+
+    /// Has `make` make the database, unless it is there. `make` is given an absent path, and must have closed the
+    /// database when it returns.
+    pub(crate) fn create_database(&self, make: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let database = self.database();
+        if exists(&database)? {
+            return Ok(());
+        }
+        let draft = self.path.join(DATABASE_DRAFT);
+        if exists(&draft)? {
+            tracing::info!(path = %draft.display(), "removing a database whose creation was interrupted");
+            fs::remove_dir_all(&draft).map_err(io_error(&draft, "remove the unfinished database"))?;
+        }
+        make(&draft)?;
+        fs::rename(&draft, &database).map_err(io_error(&database, "move the new database into place"))?;
+        sync_directory(&self.path)
+    }
 }
 
 /// What is at a path.
-pub(crate) enum Found {
-    /// Nothing, or what an interrupted creation left.
-    Nothing(NotAStoreReason),
-    /// A store of this genesis.
-    Store(Box<Genesis>),
+enum Found {
+    /// Nothing.
+    Absent,
+    /// A directory in which there is nothing, or no more than the beginnings of a store.
+    Empty,
+    /// A store that this program can read, of this genesis.
+    Store(Genesis),
 }
 
-/// The database's directory in a store's.
-pub(crate) fn database(path: &Path) -> PathBuf {
-    path.join(DATABASE)
-}
-
-/// Looks at a path, without changing anything.
-pub(crate) fn look(path: &Path) -> Result<Found, StoreError> {
-    let io = |doing| move |source| StoreError::Io { path: path.to_owned(), doing, source };
-    let not_a_store = |reason| Err(StoreError::NotAStore { path: path.to_owned(), reason });
+/// Looks at `path` and changes nothing.
+fn survey(path: &Path) -> Result<Found, StoreError> {
     match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => return not_a_store(NotAStoreReason::NotADirectory),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing(NotAStoreReason::Absent)),
-        Err(error) => return Err(io("look at it")(error)),
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(not_a_store(path, NotAStoreReason::NotADirectory)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Absent),
+        Err(error) => return Err(io_error(path, "look at it")(error)),
     }
-    match fs::read(path.join(IDENTITY)) {
-        Ok(bytes) => {
-            let genesis = parse(path, &bytes)?;
-            if !database(path).is_dir() {
-                return not_a_store(NotAStoreReason::Incomplete { entry: DATABASE });
-            }
-            return Ok(Found::Store(Box::new(genesis)));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io("read its file soma-store")(error)),
+    let file = path.join(IDENTITY_FILE);
+    match File::open(&file) {
+        Ok(identity) => return read_identity(path, identity).map(Found::Store),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error(&file, "read it")(error)),
     }
-    for entry in fs::read_dir(path).map_err(io("list it"))? {
-        let entry = entry.map_err(io("list it"))?.file_name();
-        if entry != DATABASE && entry != IDENTITY_DRAFT {
-            return not_a_store(NotAStoreReason::Foreign { entry: entry.to_string_lossy().into_owned() });
+    for entry in fs::read_dir(path).map_err(io_error(path, "list it"))? {
+        let entry = entry.map_err(io_error(path, "list it"))?.file_name();
+        if entry != LOCK_FILE && entry != IDENTITY_DRAFT {
+            let entry = entry.to_string_lossy().into_owned();
+            return Err(not_a_store(path, NotAStoreReason::Foreign { entry }));
         }
     }
-    Ok(Found::Nothing(NotAStoreReason::Empty))
+    Ok(Found::Empty)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Genesis, StoreError> {
-    let place = || Place::Disk(path.to_owned());
-    let unknown = || StoreError::NotAStore { path: path.to_owned(), reason: NotAStoreReason::UnknownIdentity };
-    let body = bytes.strip_prefix(MAGIC).ok_or_else(unknown)?;
-    // The version is read first: what comes after it is only known for versions that are.
-    let (version, _) = body.split_first_chunk::<4>().ok_or_else(unknown)?;
+fn read_identity(path: &Path, identity: File) -> Result<Genesis, StoreError> {
+    let mut bytes = Vec::new();
+    let file = path.join(IDENTITY_FILE);
+    identity.take(MAX_IDENTITY_BYTES).read_to_end(&mut bytes).map_err(io_error(&file, "read it"))?;
+
+    let unknown = || not_a_store(path, NotAStoreReason::UnknownIdentity);
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(unknown)?;
+    let (version, rest) = rest.split_first_chunk().ok_or_else(unknown)?;
     let found = u32::from_le_bytes(*version);
     if found > FORMAT_VERSION {
         return Err(StoreError::NewerFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
-    let identity: Identity = codec::decode(body, "file soma-store", MAX_IDENTITY_BYTES)
-        .map_err(|error| Record::Identity.corrupt(place(), error))?;
-    let genesis = Genesis::decode(&identity.genesis).map_err(|error| Record::Identity.corrupt(place(), error))?;
-    let (expected, found) = (identity.chain_id, genesis.chain_id());
-    if expected != found {
-        return Err(Record::Identity.corrupt(place(), CorruptReason::OtherGenesis { expected, found }));
+    let (chain, genesis) = rest.split_first_chunk().ok_or_else(unknown)?;
+    let corrupt = |reason| Record::Identity.corrupt(Place::Disk(path.to_owned()), reason);
+    let (expected, found) = (ChainId(*chain), ChainId::of(&[genesis]));
+    if found != expected {
+        return Err(corrupt(CorruptReason::OtherGenesis { expected, found }));
     }
-    Ok(genesis)
+    Genesis::decode(genesis).map_err(|error| corrupt(error.into()))
 }
 
-/// Makes the directory, and clears what an interrupted creation left.
-pub(crate) fn prepare(path: &Path) -> Result<(), StoreError> {
-    let io = |doing| move |source| StoreError::Io { path: path.to_owned(), doing, source };
-    fs::create_dir_all(path).map_err(io("create it"))?;
-    match fs::remove_dir_all(database(path)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io("clear what an interrupted creation left")(error))
-        }
+fn write_identity(path: &Path, genesis: &Genesis) -> Result<(), StoreError> {
+    let encoded = genesis.encode();
+    let mut bytes = Vec::with_capacity(IDENTITY_HEADER_BYTES + encoded.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(genesis.chain_id().as_bytes());
+    bytes.extend_from_slice(&encoded);
+
+    let draft = path.join(IDENTITY_DRAFT);
+    let write = || {
+        let mut file = File::create(&draft)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path.join(IDENTITY_FILE))
+    };
+    write().map_err(io_error(&draft, "write it"))?;
+    sync_directory(path)
+}
+
+fn expect_chain(path: &Path, stored: &Genesis, given: &Genesis) -> Result<(), StoreError> {
+    let (expected, found) = (given.chain_id(), stored.chain_id());
+    if expected != found {
+        return Err(StoreError::OtherChain { path: path.to_owned(), expected, found });
+    }
+    Ok(())
+}
+
+fn create_directory(path: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(path).map_err(io_error(path, "create the directory"))?;
+    match path.parent() {
+        // The parent of a bare name is the empty path, which no system call takes.
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
         _ => Ok(()),
     }
 }
 
-/// Makes a prepared directory with its database a store.
-pub(crate) fn declare(path: &Path, genesis: &Genesis) -> Result<(), StoreError> {
-    let identity =
-        Identity { format_version: FORMAT_VERSION, chain_id: genesis.chain_id(), genesis: genesis.encode() };
-    let write = || {
-        let draft = path.join(IDENTITY_DRAFT);
-        let mut file = File::create(&draft)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&codec::encode(&identity))?;
-        file.sync_all()?;
-        fs::rename(&draft, path.join(IDENTITY))?;
-        // The new name is durable once the directory is.
-        File::open(path)?.sync_all()
-    };
-    write().map_err(|source| StoreError::Io { path: path.to_owned(), doing: "write its file soma-store", source })
+fn lock(path: &Path, options: &OpenOptions) -> Result<File, StoreError> {
+    let file = path.join(LOCK_FILE);
+    let lock = options.open(&file).map_err(io_error(&file, "open it"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io_error(&file, "lock it")(error)),
+    }
+}
+
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(io_error(path, "look at it"))
+}
+
+/// Makes the names in a directory durable.
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    // Windows has no such call and needs none.
+    if cfg!(unix) {
+        File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path, "make its entries durable"))?;
+    }
+    Ok(())
+}
+
+fn not_a_store(path: &Path, reason: NotAStoreReason) -> StoreError {
+    StoreError::NotAStore { path: path.to_owned(), reason }
+}
+
+fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { path, doing, source }
 }

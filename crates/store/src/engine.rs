@@ -81,11 +81,10 @@ impl<T: Tables> Engine<T> {
     /// The store in `tables`, which hold at least the [`first_writes`](Self::first_writes) of `genesis`.
     pub(crate) fn open(tables: T, genesis: Genesis) -> Result<Self, StoreError> {
         let engine = Self { tables, chain_id: genesis.chain_id(), genesis, writer: Mutex::new(()) };
-        let found: ChainId = engine.decode(
-            Record::ChainId,
-            engine.tables.get(Table::Meta, META_CHAIN_ID)?,
-            |bytes| codec::decode(bytes, "chain id", 32),
-        )?;
+        let found: ChainId =
+            engine.decode(Record::ChainId, engine.tables.get(Table::Meta, META_CHAIN_ID)?, |bytes| {
+                codec::decode(bytes, "chain id", 32)
+            })?;
         if found != engine.chain_id {
             let reason = CorruptReason::OtherChain { expected: engine.chain_id, found };
             return Err(engine.corrupt(Record::ChainId, reason));

@@ -1,163 +1,193 @@
-//! The store on disk: fjall, an embedded log-structured engine in Rust.
-//!
-//! A batch goes to fjall's journal and is synced before `apply` returns; the journal is replayed when a store is
-//! opened after a crash, and what of it was torn is dropped whole.
+//! The store on disk: fjall, an embedded log-structured database, in a directory of its own.
 
 use crate::{
     NotAStoreReason, Place, StoreError,
-    directory::{self, Found},
+    directory::Directory,
     engine::{Engine, Tables, Write, store_by_engine},
     layout::Table,
 };
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 use soma_types::Genesis;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-/// Bytes of blocks and indexes kept in memory for readers.
+/// Memory for blocks of the database that were read lately. A node reads what it wrote a moment ago, from memtables;
+/// the cache serves peers that catch up, and they read mostly in sequence.
 const CACHE_BYTES: u64 = 32 << 20;
 
-/// Bytes of one table's fresh writes kept in memory before they are sorted into files.
-const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Memory for the latest writes of one table before they move to its files. Up to four more wait for their turn when
+/// the disk is slow; only blocks, commits and votes ever fill one.
+const MEMTABLE_BYTES: u64 = 8 << 20;
 
-/// Bytes of journals kept for writes that are only in memory; the least that fjall allows.
-const JOURNAL_BYTES: u64 = 64 << 20;
+/// Disk for journals: bounds what is read again at the next start. fjall keeps whole journals of 64 MB.
+const JOURNAL_BYTES: u64 = 128 << 20;
 
-/// A [`Store`](crate::Store) in a directory. One at a time: a second one on the same directory, in this process or
-/// another, is refused with [`StoreError::InUse`].
+/// A [`Store`](crate::Store) in a directory, durable: what [`apply`](crate::Store::apply) returned survives `kill -9`
+/// and a power cut.
+///
+/// The directory is locked as long as this value lives.
 pub struct FjallStore {
+    // Dropped in this order: the database is closed before the lock goes.
     engine: Engine<FjallTables>,
+    directory: Directory,
 }
 
 impl FjallStore {
-    /// Opens the store at `path`, or creates it if there is none. Nothing is written to a directory that holds
-    /// something else, or the store of another chain.
+    /// Opens the store of `genesis` at `path`, or creates it in an absent or empty directory.
+    ///
+    /// # Errors
+    ///
+    /// [`OtherChain`](StoreError::OtherChain), [`InUse`](StoreError::InUse), [`NotAStore`](StoreError::NotAStore) for
+    /// a directory or file of something else, and [`NewerFormat`](StoreError::NewerFormat): nothing was written then.
+    /// [`Io`](StoreError::Io) when the path is not writable, [`Corrupt`](StoreError::Corrupt) and
+    /// [`Database`](StoreError::Database) when the store is damaged.
     pub fn open(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
-        match directory::look(path)? {
-            Found::Store(found) => {
-                let (expected, stored) = (genesis.chain_id(), found.chain_id());
-                if expected != stored {
-                    return Err(StoreError::OtherChain { path: path.to_owned(), expected, found: stored });
-                }
-                Self::open_found(path, *found)
-            }
-            Found::Nothing(_) => Self::create(path, genesis),
-        }
+        let directory = Directory::open_or_create(path, genesis)?;
+        directory.create_database(|draft| {
+            tracing::info!(path = %path.display(), chain = %genesis.chain_id(), "creating a store");
+            let tables = FjallTables::create(path, draft)?;
+            tables.write(Engine::<FjallTables>::first_writes(genesis))
+        })?;
+        Self::open_in(directory)
     }
 
-    /// Opens the store at `path`, with the genesis that it was created with. Creates nothing.
+    /// Opens the store at `path` whatever its chain; creates nothing where there is none.
+    ///
+    /// Takes the store's lock and repairs what a crash left, as [`open`](Self::open) does; so it needs write access
+    /// and a node that is down.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), but for the chain.
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        match directory::look(path)? {
-            Found::Store(genesis) => Self::open_found(path, *genesis),
-            Found::Nothing(reason) => Err(StoreError::NotAStore { path: path.to_owned(), reason }),
-        }
+        Self::open_in(Directory::open_existing(path)?)
     }
 
-    fn create(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
-        directory::prepare(path)?;
-        let tables = FjallTables::open(path)?;
-        tables.write(Engine::<FjallTables>::first_writes(genesis))?;
-        directory::declare(path, genesis)?;
-        Ok(Self { engine: Engine::open(tables, genesis.clone())? })
+    fn open_in(directory: Directory) -> Result<Self, StoreError> {
+        let tables = FjallTables::open(directory.path(), &directory.database())?;
+        let engine = Engine::open(tables, directory.genesis().clone())?;
+        Ok(Self { engine, directory })
     }
 
-    fn open_found(path: &Path, genesis: Genesis) -> Result<Self, StoreError> {
-        Ok(Self { engine: Engine::open(FjallTables::open(path)?, genesis)? })
-    }
-
-    /// The genesis of the chain.
+    /// The genesis of the store's chain.
     pub fn genesis(&self) -> &Genesis {
         self.engine.genesis()
+    }
+
+    /// The store's directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
     }
 }
 
 store_by_engine!(FjallStore);
 
-/// One keyspace for each table.
+/// One keyspace per table.
 struct FjallTables {
     path: PathBuf,
     database: Database,
-    keyspaces: BTreeMap<Table, Keyspace>,
+    /// In the order of [`Table::ALL`], which is that of the enum.
+    keyspaces: [Keyspace; Table::ALL.len()],
 }
 
 impl FjallTables {
-    fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error| Self::open_error(path, error);
-        let database = Database::builder(directory::database(path))
+    /// Makes a database at `database`, which is absent, for the store at `path`.
+    fn create(path: &Path, database: &Path) -> Result<Self, StoreError> {
+        Self::open_keyspaces(path, database)
+    }
+
+    /// Opens the database at `database` of the store at `path`.
+    fn open(path: &Path, database: &Path) -> Result<Self, StoreError> {
+        // fjall makes a new database wherever it finds no version marker: not in the place of one that lost it.
+        if !matches!(database.join("version").try_exists(), Ok(true)) {
+            let reason = NotAStoreReason::Incomplete { entry: "db/version" };
+            return Err(StoreError::NotAStore { path: path.to_owned(), reason });
+        }
+        Self::open_keyspaces(path, database)
+    }
+
+    fn open_keyspaces(path: &Path, database: &Path) -> Result<Self, StoreError> {
+        let failed = |source| match source {
+            // Our own lock comes first; this is another program on the database itself.
+            fjall::Error::Locked => StoreError::InUse { path: path.to_owned() },
+            source => database_error(path, "open the database")(source),
+        };
+        let database = Database::builder(database)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
             .open()
             .map_err(failed)?;
-        let mut keyspaces = BTreeMap::new();
-        for table in Table::ALL {
+        let open = |table: Table| {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-            keyspaces.insert(table, database.keyspace(table.name(), options).map_err(failed)?);
-        }
+            database.keyspace(table.name(), options).map_err(failed)
+        };
+        let [a, b, c, d, e, f, g] = Table::ALL;
+        let keyspaces = [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?];
         Ok(Self { path: path.to_owned(), database, keyspaces })
     }
 
-    fn open_error(path: &Path, error: fjall::Error) -> StoreError {
-        match error {
-            fjall::Error::Locked => StoreError::InUse { path: path.to_owned() },
-            error => {
-                StoreError::Database { place: Place::Disk(path.to_owned()), doing: "open it", source: Box::new(error) }
-            }
-        }
+    fn keyspace(&self, table: Table) -> &Keyspace {
+        &self.keyspaces[table as usize]
     }
 
-    fn failed(&self, doing: &'static str) -> impl Fn(fjall::Error) -> StoreError + '_ {
-        move |source| StoreError::Database { place: self.place(), doing, source: Box::new(source) }
-    }
-
-    fn keyspace(&self, table: Table) -> Result<&Keyspace, StoreError> {
-        // Every table was opened with the store.
-        let incomplete = NotAStoreReason::Incomplete { entry: table.name() };
-        self.keyspaces.get(&table).ok_or(StoreError::NotAStore { path: self.path.clone(), reason: incomplete })
+    fn read_error(&self, source: fjall::Error) -> StoreError {
+        database_error(&self.path, "read")(source)
     }
 }
 
 impl Tables for FjallTables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.keyspace(table)?.get(key).map_err(self.failed("read"))?;
-        Ok(value.map(Bytes::from))
+        let value = self.keyspace(table).get(key).map_err(|error| self.read_error(error))?;
+        Ok(value.map(shared))
     }
 
     fn size_of(&self, table: Table, key: &[u8]) -> Result<Option<usize>, StoreError> {
-        let size = self.keyspace(table)?.size_of(key).map_err(self.failed("read"))?;
+        let size = self.keyspace(table).size_of(key).map_err(|error| self.read_error(error))?;
         Ok(size.map(|size| size as usize))
     }
 
     fn scan(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        let entries = self.keyspace(table)?.prefix(prefix);
-        let pairs = entries.map(|entry| entry.into_inner().map(|(key, value)| (Bytes::from(key), Bytes::from(value))));
-        pairs.collect::<Result<_, _>>().map_err(self.failed("read"))
+        let keyspace = self.keyspace(table);
+        let entries = if prefix.is_empty() { keyspace.iter() } else { keyspace.prefix(prefix) };
+        entries
+            .map(|entry| entry.into_inner().map(|(key, value)| (shared(key), shared(value))))
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.read_error(error))
     }
 
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError> {
-        let last = self.keyspace(table)?.last_key_value().map(|entry| entry.key());
-        Ok(last.transpose().map_err(self.failed("read"))?.map(Bytes::from))
+        let Some(last) = self.keyspace(table).last_key_value() else { return Ok(None) };
+        last.key().map(|key| Some(shared(key))).map_err(|error| self.read_error(error))
     }
 
     fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        // fjall puts the whole batch into the journal and syncs it before any of it can be read, then shows it in
+        // this order. When the sync fails it shows nothing and takes no more writes.
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for Write { table, key, value } in writes {
-            let keyspace = self.keyspace(table)?;
             match value {
-                Some(value) => batch.insert(keyspace, key, value),
-                None => batch.remove(keyspace, key),
+                Some(value) => batch.insert(self.keyspace(table), key, &value[..]),
+                None => batch.remove(self.keyspace(table), key),
             }
         }
-        batch.commit().map_err(self.failed("write"))
+        batch.commit().map_err(database_error(&self.path, "write a batch"))
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.database.persist(PersistMode::SyncAll).map_err(self.failed("sync"))
+        self.database.persist(PersistMode::SyncAll).map_err(database_error(&self.path, "sync the journal"))
     }
 
     fn place(&self) -> Place {
         Place::Disk(self.path.clone())
     }
+}
+
+/// The database's bytes without a copy.
+fn shared(slice: Slice) -> Bytes {
+    Bytes::from_owner(slice)
+}
+
+fn database_error(path: &Path, doing: &'static str) -> impl FnOnce(fjall::Error) -> StoreError {
+    let place = Place::Disk(path.to_owned());
+    move |source| StoreError::Database { place, doing, source: Box::new(source) }
 }

@@ -33,8 +33,7 @@ pub fn serve_commits(
     let (mut commits, mut total) = commits_within(store, start, end.min(watermarks.highest_synced.index), max_bytes)?;
     let Some(epoch) = commits.first().map(|commit| commit.epoch) else { return Ok(None) };
     let record = Record::Committee(epoch);
-    let committee =
-        store.committee(epoch)?.ok_or_else(|| record.corrupt(store.place(), CorruptReason::Missing))?;
+    let committee = store.committee(epoch)?.ok_or_else(|| record.corrupt(store.place(), CorruptReason::Missing))?;
 
     while let Some(last) = commits.last() {
         if let Some(certifiers) = smallest_quorum(store, last, &committee)?

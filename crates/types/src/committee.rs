@@ -67,7 +67,8 @@ pub enum CommitteeError {
 }
 
 impl Committee {
-    /// Checks what every committee must hold: size, encoded length, stakes, keys that are points of the curve and all different.
+    /// Checks what every committee must hold: size, encoded length, stakes, keys that are points of the curve and all
+    /// different.
     pub fn validate(&self) -> Result<(), CommitteeError> {
         let size = self.authorities.len();
         if size == 0 || size > limits::MAX_COMMITTEE_SIZE {

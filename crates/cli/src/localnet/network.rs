@@ -164,7 +164,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let display = Display::new(args.json);
     prepare(&args.dir)?;
     let dir = args.dir.canonicalize().map_err(CliError::failed)?;
-    match Network { args, dir: &dir, display: &display, interrupted: &interrupted }.run() {
+    let network = Network { args, dir: &dir, display: &display, interrupted: &interrupted };
+    match network.run() {
         Ok(report) => {
             report.print(args.json)?;
             Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -184,14 +185,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
 fn prepare(dir: &Path) -> Result<(), CliError> {
     let refuse = |error: std::io::Error| CliError::input(format!("--dir {}: {error}", dir.display()));
     match fs::read_dir(dir) {
-        Ok(mut entries) if entries.next().is_some() => {
-            if !dir.join(MARKER).exists() {
+        Ok(mut entries) => {
+            let ours = dir.join(MARKER).exists();
+            if entries.next().is_some() && !ours {
                 let reason = "is not empty and was not made by localnet; choose another";
                 return Err(CliError::input(format!("--dir {} {reason}", dir.display())));
             }
             fs::remove_dir_all(dir).map_err(refuse)?;
         }
-        Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(refuse(error)),
     }

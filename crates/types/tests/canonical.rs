@@ -1,0 +1,127 @@
+//! One value, one encoding: whatever decodes, encodes to the very bytes it came from, so that the digest of received
+//! bytes is the digest of the value.
+
+mod arbitrary;
+
+use arbitrary::{block, certificate, commit, committee, damage, damaged, genesis, node_info};
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+use soma_types::{
+    Certificate, Committee, Genesis, Signable, Signed, SignedBlock, SignedNodeInfo, TrustedCommit, codec, limits,
+};
+
+fn certificate_of(bytes: &[u8]) -> Option<Certificate> {
+    codec::decode(bytes, "certificate", limits::MAX_BLOCK_BYTES).ok()
+}
+
+/// Puts a decoded value together again.
+fn again<T: Signable + Clone>(signed: &Signed<T>) -> Bytes {
+    Signed::with_signature(signed.value().clone(), *signed.signature()).bytes().clone()
+}
+
+/// Decodes `bytes` as every type; what comes out must go back to them.
+fn assert_canonical(bytes: Vec<u8>) -> Result<(), TestCaseError> {
+    let bytes = Bytes::from(bytes);
+    if let Ok(block) = SignedBlock::decode(bytes.clone()) {
+        prop_assert_eq!(&again(&block), &bytes);
+        prop_assert_eq!(SignedBlock::digest_of(&bytes), Some(block.reference().digest));
+    }
+    if let Ok(info) = SignedNodeInfo::decode_bounded(bytes.clone()) {
+        prop_assert_eq!(&again(&info), &bytes);
+    }
+    if let Ok(commit) = TrustedCommit::decode(bytes.clone()) {
+        let made = TrustedCommit::assume_trusted((*commit).clone());
+        prop_assert_eq!(made.bytes(), &bytes);
+        prop_assert_eq!(made.reference(), commit.reference());
+    }
+    if let Ok(committee) = Committee::decode(&bytes) {
+        prop_assert_eq!(codec::encode(&committee), &bytes[..]);
+    }
+    if let Ok(genesis) = Genesis::decode(&bytes) {
+        prop_assert_eq!(genesis.encode(), &bytes[..]);
+    }
+    if let Some(certificate) = certificate_of(&bytes) {
+        prop_assert_eq!(codec::encode(&certificate), &bytes[..]);
+    }
+    Ok(())
+}
+
+/// An encoding of any kind.
+fn encoding() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        block().prop_map(|(block, signature)| Signed::with_signature(block, signature).bytes().to_vec()),
+        node_info().prop_map(|(info, signature)| Signed::with_signature(info, signature).bytes().to_vec()),
+        commit().prop_map(|commit| codec::encode(&commit)),
+        committee().prop_map(|committee| codec::encode(&committee)),
+        genesis().prop_map(|genesis| genesis.encode()),
+        certificate().prop_map(|certificate| codec::encode(&certificate)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    #[test]
+    fn a_damaged_encoding_is_refused_or_is_the_one_encoding_of_another_value(
+        bytes in encoding(),
+        damage in damage(),
+    ) {
+        assert_canonical(damaged(bytes, &damage))?;
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_or_are_the_one_encoding_of_a_value(bytes in vec(any::<u8>(), 0..400)) {
+        assert_canonical(bytes)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_block_comes_back_from_its_bytes((block, signature) in block()) {
+        let made = SignedBlock::from(Signed::with_signature(block.clone(), signature));
+        let decoded = SignedBlock::decode(made.bytes().clone()).unwrap();
+        prop_assert_eq!(decoded.value(), &block);
+        prop_assert_eq!(decoded.signature(), &signature);
+        prop_assert_eq!(decoded, made);
+    }
+
+    #[test]
+    fn a_node_info_comes_back_from_its_bytes((info, signature) in node_info()) {
+        let made = Signed::with_signature(info, signature);
+        prop_assert_eq!(SignedNodeInfo::decode_bounded(made.bytes().clone()).unwrap(), made);
+    }
+
+    #[test]
+    fn a_commit_comes_back_from_its_bytes(commit in commit()) {
+        let made = TrustedCommit::assume_trusted(commit);
+        prop_assert_eq!(TrustedCommit::decode(made.bytes().clone()).unwrap(), made);
+    }
+
+    #[test]
+    fn committees_genesis_and_certificates_come_back_from_their_bytes(
+        committee in committee(),
+        genesis in genesis(),
+        certificate in certificate(),
+    ) {
+        prop_assert_eq!(Committee::decode(&codec::encode(&committee)).unwrap(), committee);
+        prop_assert_eq!(Genesis::decode(&genesis.encode()).unwrap(), genesis);
+        prop_assert_eq!(certificate_of(&codec::encode(&certificate)).unwrap(), certificate);
+    }
+
+    #[test]
+    fn a_byte_behind_a_value_is_refused(bytes in encoding(), extra in any::<u8>()) {
+        // Not for signed values: a byte more moves the signature, and what then decodes is another value.
+        let longer: Vec<u8> = bytes.iter().copied().chain([extra]).collect();
+        if Committee::decode(&bytes).is_ok() {
+            prop_assert!(Committee::decode(&longer).is_err());
+        }
+        if TrustedCommit::decode(bytes.clone().into()).is_ok() {
+            prop_assert!(TrustedCommit::decode(longer.clone().into()).is_err());
+        }
+        if certificate_of(&bytes).is_some() {
+            prop_assert!(certificate_of(&longer).is_none());
+        }
+    }
+}

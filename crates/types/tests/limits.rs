@@ -1,0 +1,144 @@
+//! The greatest values that the limits allow do decode, those above do not, and lengths that lie are refused without
+//! the memory that they claim.
+
+use bytes::Bytes;
+use soma_types::{
+    Address, Authority, Block, BlockRef, CodecError, Commit, CommitRef, Committee, CommitteeError, Signature, Signed,
+    SignedBlock, SigningKey, TransactionBytes, TrustedCommit, codec,
+    limits::{
+        MAX_ADDRESS_BYTES, MAX_ADDRESSES_PER_NODE, MAX_BLOCK_BYTES, MAX_BLOCKS_PER_COMMIT, MAX_COMMIT_BYTES,
+        MAX_COMMIT_VOTES_PER_BLOCK, MAX_COMMITTEE_BYTES, MAX_COMMITTEE_SIZE, MAX_TRANSACTIONS_PER_BLOCK,
+    },
+    {Access, Capabilities, ChainId, NodeInfo, NodeRole, PeerId, ProtocolVersions, PublicKey, SignedNodeInfo},
+};
+
+const REF: BlockRef = BlockRef { epoch: 1, round: 2, author: 3, digest: soma_types::BlockDigest([4; 32]) };
+
+fn block() -> Block {
+    Block {
+        epoch: 0,
+        round: 1,
+        author: 0,
+        timestamp_ms: 0,
+        ancestors: Vec::new(),
+        transactions: Vec::new(),
+        commit_votes: Vec::new(),
+        end_of_epoch: None,
+    }
+}
+
+fn signed(block: Block) -> Bytes {
+    Signed::with_signature(block, Signature::ZERO).bytes().clone()
+}
+
+fn commit(blocks: usize) -> TrustedCommit {
+    TrustedCommit::assume_trusted(Commit {
+        index: 1,
+        previous_digest: Default::default(),
+        timestamp_ms: 0,
+        leader: REF,
+        blocks: vec![REF; blocks],
+        epoch: 0,
+    })
+}
+
+/// An address of exactly `bytes` bytes.
+fn long_address(bytes: usize) -> String {
+    let frame = "/dns//tcp/9000".len();
+    format!("/dns/{}/tcp/9000", "a".repeat(bytes - frame))
+}
+
+fn committee(size: usize, address_bytes: usize) -> Committee {
+    let address: Address = long_address(address_bytes).parse().unwrap();
+    let key = |purpose: u8, index: usize| {
+        let mut seed = [purpose; 32];
+        seed[..8].copy_from_slice(&(index as u64).to_le_bytes());
+        PublicKey::from(&SigningKey::from_bytes(&seed))
+    };
+    let authorities = (0..size).map(|index| Authority {
+        stake: 1,
+        protocol_key: key(1, index),
+        network_key: key(2, index),
+        address: address.clone(),
+    });
+    Committee { epoch: 0, authorities: authorities.collect() }
+}
+
+#[test]
+fn the_largest_block_decodes_and_one_byte_more_does_not() {
+    let of = |payload| Block { transactions: vec![TransactionBytes(Bytes::from(vec![7; payload]))], ..block() };
+    let frame = signed(of(0)).len();
+    let largest = signed(of(MAX_BLOCK_BYTES - frame));
+    assert_eq!(largest.len(), MAX_BLOCK_BYTES);
+    assert!(SignedBlock::decode(largest).is_ok());
+    let over = SignedBlock::decode(signed(of(MAX_BLOCK_BYTES - frame + 1)));
+    assert_eq!(over, Err(CodecError::TooLarge { what: "block", size: MAX_BLOCK_BYTES + 1, limit: MAX_BLOCK_BYTES }));
+}
+
+#[test]
+fn a_block_with_every_list_at_its_limit_decodes() {
+    let full = Block {
+        ancestors: vec![REF; MAX_COMMITTEE_SIZE],
+        transactions: vec![TransactionBytes(Bytes::from_static(&[1; 80])); MAX_TRANSACTIONS_PER_BLOCK],
+        commit_votes: vec![CommitRef { index: 1, digest: Default::default() }; MAX_COMMIT_VOTES_PER_BLOCK],
+        ..block()
+    };
+    assert!(SignedBlock::decode(signed(full)).is_ok());
+}
+
+#[test]
+fn the_largest_commit_decodes() {
+    let largest = commit(MAX_BLOCKS_PER_COMMIT);
+    assert!(largest.bytes().len() <= MAX_COMMIT_BYTES);
+    assert_eq!(TrustedCommit::decode(largest.bytes().clone()), Ok(largest));
+}
+
+#[test]
+fn a_committee_is_valid_only_if_its_bytes_can_be_decoded_again() {
+    // A plain address of twenty bytes leaves room for the largest committee.
+    let largest = committee(MAX_COMMITTEE_SIZE, 20);
+    assert_eq!(largest.validate(), Ok(()));
+    assert_eq!(Committee::decode(&codec::encode(&largest)), Ok(largest));
+
+    let too_long = committee(500, MAX_ADDRESS_BYTES);
+    let bytes = codec::encode(&too_long);
+    assert!(bytes.len() > MAX_COMMITTEE_BYTES && Committee::decode(&bytes).is_err());
+    assert_eq!(too_long.validate(), Err(CommitteeError::TooLarge { bytes: bytes.len() }));
+}
+
+#[test]
+fn a_node_info_has_at_most_eight_addresses_of_full_length() {
+    let info = |count| NodeInfo {
+        peer_id: PeerId([1; 32]),
+        addresses: vec![long_address(MAX_ADDRESS_BYTES).parse().unwrap(); count],
+        chain_id: ChainId([2; 32]),
+        timestamp_ms: 3,
+        protocol_versions: ProtocolVersions::SUPPORTED,
+        capabilities: Capabilities { role: NodeRole::FullNode, archive: false },
+        access: Access::Public,
+    };
+    let bytes = |count| Signed::with_signature(info(count), Signature::ZERO).bytes().clone();
+    assert!(SignedNodeInfo::decode_bounded(bytes(MAX_ADDRESSES_PER_NODE)).is_ok());
+    let over = SignedNodeInfo::decode_bounded(bytes(MAX_ADDRESSES_PER_NODE + 1));
+    assert!(matches!(over, Err(CodecError::TooLarge { what: "list of addresses", size: 9, .. })), "{over:?}");
+    assert!(long_address(MAX_ADDRESS_BYTES + 1).parse::<Address>().is_err());
+}
+
+#[test]
+fn a_length_that_claims_more_than_there_is_is_refused() {
+    // The length of `ancestors` follows epoch, round, author and timestamp.
+    let at = 8 + 4 + 4 + 8;
+    for claim in [1, 1 << 20, 1 << 40, u64::MAX] {
+        let mut bytes = signed(block()).to_vec();
+        bytes[at..at + 8].copy_from_slice(&claim.to_le_bytes());
+        assert!(matches!(SignedBlock::decode(bytes.into()), Err(CodecError::Malformed { .. })), "{claim}");
+    }
+}
+
+#[test]
+fn fewer_bytes_than_a_signature_are_refused() {
+    for len in [0, 1, Signature::BYTES - 1, Signature::BYTES] {
+        assert!(SignedBlock::decode(Bytes::from(vec![0; len])).is_err(), "{len} bytes");
+    }
+    assert_eq!(SignedBlock::digest_of(&[0; Signature::BYTES - 1]), None);
+}
