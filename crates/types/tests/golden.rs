@@ -199,7 +199,53 @@ fn signatures_of_every_kind_are_as_they_were() {
     assert_eq!(hex.each_ref().map(|(what, signature)| (*what, signature.as_str())), GOLDEN_SIGNATURES);
 }
 
-const GOLDEN_DIGESTS: [&str; 8] = [""; 8];
-const GOLDEN_ENCODINGS: [(&str, &str); 6] = [("", ""); 6];
-const GOLDEN_NAMES: [(&str, &str); 8] = [("", ""); 8];
-const GOLDEN_SIGNATURES: [(&str, &str); 5] = [("", ""); 5];
+const GOLDEN_DIGESTS: [&str; 8] = [
+    "e9f586fbfa03051b4ad589f5dcb988f92584681f2ae76908638b5f2c1cf7c58d",
+    "5a5689a38fc6488935df3c006c14931c92e3467332086480605f4dec90a74942",
+    "f61370b1b385aff8bc05f000b47750ce4aefc07ef6c3d66e98335579de8628a6",
+    "b3485d7ba39c539008e653101eeecd388a333a8407fe89b7adfe0705884ae8ec",
+    "d072ea170c5217bbf5543218b22839ceb3b8de740fca125d1733ac00002a21c3",
+    "0d7a1c2698924b0588ad2a5d3e380ac18c9412307ad96d804e0e7760802460d8",
+    "140f57aa548668f188464193c7763b61dae6d6c356c6c329f8b4f153341f413a",
+    "5db38403fe1ba7614f3ef8746065308d472b402cb06fa1e378cfa021556fca80",
+];
+const GOLDEN_ENCODINGS: [(&str, &str); 6] = [
+    ("block", "6beba332fa512e28e54c1a750a5b5d6363349867545c1bc0dbe0073317591222"),
+    ("commit", "eed4c165c9902d11ee4ca07513aa12626e1e13925f7aa3e97e33f9752424a55a"),
+    ("committee", "74114340f42a61996ab2914ac3ad1342223b50e7b6ce3a9c7c0ec80a36068ec0"),
+    ("certificate", "0a1185ebec0c9ef61072e8beee795f73953ffb9839e48df951568bb5d43a6933"),
+    ("node info", "591dd51c6de7d286a00bcd9875889b4860d2737c45a00893f91634efaff3d6ac"),
+    ("genesis", "0e1d11cd9fd053dfaef7de5640c38e87f34459419cf87c779d17ad3c68d0fcea"),
+];
+const GOLDEN_NAMES: [(&str, &str); 8] = [
+    ("block", "00296135cf453837e2db850127f0bbc65b826d6689da3ddbcc31e17a913ac4f5"),
+    ("epoch genesis block", "06750e7fa7b82cd64952483b1bb91f387e1cfa622f639753dad10f8f07538831"),
+    ("commit", "93c7cc3f7bca15778f1b4f8fef5ab6fcbe3251b3102a7ed09d086d98f320acfa"),
+    ("genesis commit", "a07b93767792c1b87a7b4e5a5ed1b2033e73e2755a589bc6b81f9079db4ddac5"),
+    ("committee", "9d9e5a57ba29661152184c469ec70236ebbd7fbbccaabf4d6a1c63dbebd9a473"),
+    ("transaction", "ebe3ff31ac94b0c8d2b680198844ab6d14bac683dc1421ad3feba4543490bd23"),
+    ("certificate", "0c4af807078ad3ce6a78ad84a7b5475a5fa416162afc35b2cd38fd5f25c1ff01"),
+    ("chain", "562ac6ecef8d3eacfc0877e2d803ffebf9382658676f9b11dcca10a1a1191b46"),
+];
+const GOLDEN_SIGNATURES: [(&str, &str); 5] = [
+    (
+        "block",
+        "87272f18046df793ba7af14f90afc756a10258c4c65bab97fdd4ecc76efb57b0ad57e3525d31569b27433bfb7a090e0c534ceefe2dd51a7053c36831ee53e10b",
+    ),
+    (
+        "node info",
+        "397869111d1fba3e16650fe68e40cec0f927bb9d92dfd9d1240c8f0a77add372e95b0fab3039c6675b590966778de954e8467cd9310979a5a9d817c2bd492e08",
+    ),
+    (
+        "transaction",
+        "5ecb96fbb91dbc70f773e3086b965b06435ceefc596626e9bc1dc0da6c4c5349b3d04206708c9367d4c082762566795a4870e4c519993c6743648ac923a35d04",
+    ),
+    (
+        "certificate",
+        "c106509bd6d752df21e82c03be28c66294d74d720ef2bad1e9726f8421371b80bb0c5f891bd999a539426f6bf24ff93ffa9daaffa8061e0252f16a141908890a",
+    ),
+    (
+        "next committee",
+        "eae42183d6e1ac11935cbaa963c5a7b739e67b8a26a927ea3e67c90b7cae14f69f7259f0ce309e732a76afdf5a2f09ad55d771986123c430043d313630010305",
+    ),
+];
