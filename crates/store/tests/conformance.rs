@@ -1,0 +1,351 @@
+//! What every store promises, run for the one in memory and the one on disk.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Chain, Factory};
+use soma_store::{Mismatch, Store, StoreError, VOTES_AHEAD, Watermarks};
+use soma_types::{CertifiedCommit, CommitDigest, CommitRef, PeerId, SubDagDigest};
+
+for_both_stores!(
+    a_new_store_holds_the_genesis_and_no_more,
+    applied_commits_read_back_byte_for_byte,
+    commits_end_at_the_first_gap,
+    blocks_come_in_the_order_asked_with_none_for_the_missing,
+    a_sub_dag_is_what_was_applied,
+    a_refused_batch_writes_nothing,
+    a_batch_that_does_not_continue_the_chain_is_refused,
+    a_batch_whose_blocks_are_not_those_of_its_commits_is_refused,
+    a_committee_for_another_than_the_next_epoch_is_refused,
+    votes_name_the_blocks_that_vote_for_exactly_this_commit,
+    votes_of_committed_blocks_count_as_those_of_certifiers_do,
+    votes_before_their_commit_are_kept_up_to_a_bound,
+    a_vote_from_another_epoch_does_not_count,
+    the_end_of_an_epoch_stores_the_next_committee,
+    the_address_book_keeps_the_last_word_for_each_peer,
+    a_certifier_block_that_is_committed_later_is_still_there,
+    readers_beside_a_writer_see_whole_commits,
+);
+
+/// All that a reader can learn of a store, to compare.
+fn contents(store: &dyn Store, voted: &[CommitRef]) -> impl PartialEq + std::fmt::Debug + use<> {
+    let watermarks = store.watermarks().unwrap();
+    let commits = store.commits(0..=u32::MAX).unwrap();
+    let mut digest = SubDagDigest::default();
+    for index in 1..=watermarks.highest_synced.index {
+        digest.push(&store.sub_dag(index).unwrap().unwrap());
+    }
+    let votes: Vec<_> = voted.iter().map(|commit| store.votes(*commit).unwrap()).collect();
+    let latest = store.latest_epoch().unwrap();
+    let epochs: Vec<_> = (0..=latest + 1)
+        .map(|epoch| (store.committee(epoch).unwrap(), store.last_commit_of_epoch(epoch).unwrap()))
+        .collect();
+    (watermarks, commits, digest.to_hex(), votes, latest, epochs, store.peers().unwrap())
+}
+
+fn a_new_store_holds_the_genesis_and_no_more(open: Factory) {
+    let chain = Chain::new();
+    let store = open(&chain.genesis);
+    let genesis = chain.genesis.commit();
+    assert_eq!(store.chain_id(), chain.genesis.chain_id());
+    let expected = Watermarks { highest_synced: genesis.reference(), lowest_available: 1 };
+    assert_eq!(store.watermarks().unwrap(), expected);
+    assert_eq!(store.commits(0..=9).unwrap(), [genesis]);
+    assert_eq!(store.commit(1).unwrap(), None);
+    assert_eq!(store.sub_dag(1).unwrap(), None);
+    assert_eq!(store.committee(0).unwrap(), Some(chain.genesis.committee.clone()));
+    assert_eq!(store.committee(1).unwrap(), None);
+    assert_eq!(store.latest_epoch().unwrap(), 0);
+    assert_eq!(store.last_commit_of_epoch(0).unwrap(), None);
+    assert_eq!(store.peers().unwrap(), []);
+    store.flush().unwrap();
+}
+
+fn applied_commits_read_back_byte_for_byte(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let batch = chain.grow(5);
+    let watermarks = store.apply(&batch).unwrap();
+    assert_eq!(watermarks, Watermarks { highest_synced: chain.last, lowest_available: 1 });
+    assert_eq!(store.watermarks().unwrap(), watermarks);
+    for certified in &batch {
+        let stored = store.commit(certified.commit.index).unwrap().unwrap();
+        assert_eq!(stored, certified.commit);
+        assert_eq!(stored.bytes(), certified.commit.bytes());
+    }
+    assert_eq!(store.apply(&chain.grow(1)).unwrap().highest_synced, chain.last);
+}
+
+fn commits_end_at_the_first_gap(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    store.apply(&chain.grow(5)).unwrap();
+    let indices = |range| store.commits(range).unwrap().iter().map(|commit| commit.index).collect::<Vec<_>>();
+    assert_eq!(indices(2..=4), [2, 3, 4]);
+    assert_eq!(indices(4..=u32::MAX), [4, 5]);
+    assert_eq!(indices(6..=9), []);
+    #[expect(clippy::reversed_empty_ranges)]
+    let reversed = 4..=3;
+    assert_eq!(indices(reversed), []);
+}
+
+fn blocks_come_in_the_order_asked_with_none_for_the_missing(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let batch = chain.grow(2);
+    store.apply(&batch).unwrap();
+    let (first, certifier) = (&batch[0].blocks[1], &batch[1].certifiers[0]);
+    let missing = chain.block(99, 3, &[], 0).reference();
+    let refs = [certifier.reference(), missing, first.reference(), certifier.reference()];
+    let expected =
+        [Some(certifier.bytes().clone()), None, Some(first.bytes().clone()), Some(certifier.bytes().clone())];
+    assert_eq!(store.blocks(&refs).unwrap(), expected);
+    let sizes = expected.map(|bytes| bytes.map(|bytes| bytes.len()));
+    assert_eq!(store.block_sizes(&refs).unwrap(), sizes);
+    assert_eq!(store.blocks(&[]).unwrap(), Vec::<Option<Bytes>>::new());
+}
+
+fn a_sub_dag_is_what_was_applied(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let batch = chain.grow(3);
+    store.apply(&batch).unwrap();
+    for certified in &batch {
+        assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+    }
+}
+
+/// Applies `batch`, which must be refused and leave no trace, and returns the error.
+fn refused(store: &dyn Store, batch: &[CertifiedCommit]) -> StoreError {
+    let voted: Vec<CommitRef> = batch.iter().map(|certified| certified.commit.reference()).collect();
+    let before = contents(store, &voted);
+    let error = store.apply(batch).expect_err("the batch is refused");
+    assert_eq!(before, contents(store, &voted), "{error}");
+    let blocks = batch.iter().flat_map(|certified| certified.blocks.iter().chain(&certified.certifiers));
+    for block in blocks.filter(|block| block.round > 100) {
+        assert_eq!(store.blocks(&[block.reference()]).unwrap(), [None], "{error}");
+    }
+    assert!(!error.is_fatal(), "{error}");
+    error
+}
+
+fn a_refused_batch_writes_nothing(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    store.apply(&chain.grow(3)).unwrap();
+    chain.round = 100;
+    // Good commits before a bad one, with an end of an epoch among them.
+    let mut batch = chain.grow(2);
+    batch.push(chain.end_epoch());
+    batch.extend(chain.grow(2));
+    batch[4].blocks.pop();
+    let error = refused(&*store, &batch);
+    assert!(matches!(
+        error,
+        StoreError::Mismatch { index: 8, what: Mismatch::BlockCount { expected: 2, found: 1 }, .. }
+    ));
+    assert_eq!(store.latest_epoch().unwrap(), 0);
+}
+
+fn a_batch_that_does_not_continue_the_chain_is_refused(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut other = chain.clone();
+    let batch = chain.grow(6);
+    assert!(matches!(refused(&*store, &[]), StoreError::EmptyBatch { expected: 1, .. }));
+    assert!(matches!(refused(&*store, &batch[1..]), StoreError::OutOfOrder { expected: 1, found: 2, .. }));
+    store.apply(&batch[..2]).unwrap();
+    let skipping = [batch[2].clone(), batch[4].clone()];
+    assert!(matches!(refused(&*store, &skipping), StoreError::OutOfOrder { expected: 4, found: 5, .. }));
+    let repeating = [batch[2].clone(), batch[2].clone()];
+    assert!(matches!(refused(&*store, &repeating), StoreError::OutOfOrder { expected: 4, found: 3, .. }));
+    assert!(matches!(refused(&*store, &batch[..2]), StoreError::OutOfOrder { expected: 3, found: 1, .. }));
+
+    other.round = 50;
+    let fork = other.grow(4);
+    let error = refused(&*store, &fork[2..]);
+    let (expected, found) = (batch[1].commit.reference().digest, fork[1].commit.reference().digest);
+    let what = Mismatch::PreviousDigest { expected, found };
+    assert!(matches!(error, StoreError::Mismatch { index: 3, what: actual, .. } if actual == what));
+    let broken = [batch[2].clone(), fork[3].clone()];
+    assert!(matches!(
+        refused(&*store, &broken),
+        StoreError::Mismatch { index: 4, what: Mismatch::PreviousDigest { .. }, .. }
+    ));
+    store.apply(&batch[2..]).unwrap();
+}
+
+fn a_batch_whose_blocks_are_not_those_of_its_commits_is_refused(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let good = chain.grow(1);
+    let spoil = |change: &dyn Fn(&mut CertifiedCommit)| {
+        let mut bad = good.clone();
+        change(&mut bad[0]);
+        match refused(&*store, &bad) {
+            StoreError::Mismatch { index: 1, what, .. } => what,
+            error => panic!("{error}"),
+        }
+    };
+    let named = &good[0].commit.blocks;
+    assert_eq!(spoil(&|bad| bad.blocks.clear()), Mismatch::BlockCount { expected: 2, found: 0 });
+    let extra = chain.block(200, 2, &[], 0);
+    assert_eq!(spoil(&|bad| bad.blocks.push(extra.clone())), Mismatch::BlockCount { expected: 2, found: 3 });
+    let swapped = Mismatch::Block { position: 0, expected: named[0], found: named[1] };
+    assert_eq!(spoil(&|bad| bad.blocks.swap(0, 1)), swapped);
+    let other = Mismatch::Block { position: 1, expected: named[1], found: extra.reference() };
+    assert_eq!(spoil(&|bad| bad.blocks[1] = extra.clone()), other);
+    store.apply(&good).unwrap();
+}
+
+fn a_committee_for_another_than_the_next_epoch_is_refused(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    chain.epoch = 4;
+    let end = chain.end_epoch();
+    chain.epoch = 7;
+    chain.last = chain.genesis.commit().reference();
+    let forged = chain.commit_of(end.blocks);
+    let error = refused(&*store, &[forged]);
+    let what = Mismatch::NextCommittee { epoch: 7, found: 5 };
+    assert!(matches!(error, StoreError::Mismatch { index: 1, what: actual, .. } if actual == what), "{error}");
+}
+
+fn votes_name_the_blocks_that_vote_for_exactly_this_commit(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut certified = chain.commit();
+    let this = certified.commit.reference();
+    let other = CommitRef { digest: CommitDigest([7; 32]), ..this };
+    let right = chain.votes(&[this], &[2, 0]);
+    let wrong = chain.votes(&[other], &[1]);
+    // One block that votes for both counts for both: whom to believe is the verifier's business.
+    let both = chain.votes(&[other, this], &[3]);
+    certified.certifiers = [right.clone(), wrong.clone(), both.clone()].concat();
+    store.apply(&[certified]).unwrap();
+
+    let refs = |blocks: &[&soma_types::VerifiedBlock]| blocks.iter().map(|block| block.reference()).collect::<Vec<_>>();
+    assert_eq!(store.votes(this).unwrap(), refs(&[&right[1], &right[0], &both[0]]));
+    assert_eq!(store.votes(other).unwrap(), refs(&[&wrong[0], &both[0]]));
+    assert_eq!(store.votes(CommitRef { index: 2, ..this }).unwrap(), []);
+}
+
+fn votes_of_committed_blocks_count_as_those_of_certifiers_do(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let first = chain.commit();
+    let voters = chain.votes(&[first.commit.reference()], &[0, 1, 2]);
+    let refs: Vec<_> = voters.iter().map(|block| block.reference()).collect();
+    let second = chain.commit_of(voters);
+    store.apply(&[first.clone(), second]).unwrap();
+    assert_eq!(store.votes(first.commit.reference()).unwrap(), refs);
+}
+
+fn votes_before_their_commit_are_kept_up_to_a_bound(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut batch = vec![chain.commit(), chain.commit()];
+    let ahead = |by| CommitRef { index: 2 + by, digest: CommitDigest([by as u8; 32]) };
+    let votes = [ahead(0), ahead(1), ahead(VOTES_AHEAD), ahead(VOTES_AHEAD + 1)];
+    batch[0].certifiers = chain.votes(&votes, &[0]);
+    let voter = batch[0].certifiers[0].reference();
+    store.apply(&batch).unwrap();
+    let kept = votes.map(|vote| store.votes(vote).unwrap());
+    assert_eq!(kept, [vec![voter], vec![voter], vec![voter], vec![]]);
+}
+
+fn a_vote_from_another_epoch_does_not_count(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut last = chain.end_epoch();
+    let this = last.commit.reference();
+    last.certifiers.truncate(1);
+    let own = last.certifiers[0].reference();
+    let mut next = chain.commit();
+    next.certifiers = chain.votes(&[this], &[1, 2, 3]);
+    store.apply(&[last, next]).unwrap();
+    assert_eq!(store.votes(this).unwrap(), [own]);
+}
+
+fn the_end_of_an_epoch_stores_the_next_committee(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut batch = chain.grow(2);
+    batch.push(chain.end_epoch());
+    batch.extend(chain.grow(1));
+    batch.push(chain.end_epoch());
+    store.apply(&batch).unwrap();
+    assert_eq!(store.latest_epoch().unwrap(), 2);
+    for epoch in 0..=2 {
+        assert_eq!(store.committee(epoch).unwrap(), Some(common::committee(epoch, &[1, 1, 1, 1])));
+    }
+    assert_eq!([0, 1, 2].map(|epoch| store.last_commit_of_epoch(epoch).unwrap()), [Some(3), Some(5), None]);
+}
+
+fn the_address_book_keeps_the_last_word_for_each_peer(open: Factory) {
+    let chain = Chain::new();
+    let store = open(&chain.genesis);
+    let peer = |id| PeerId([id; 32]);
+    let entry = |id, info: &'static str| (peer(id), Bytes::from_static(info.as_bytes()));
+    store.update_peers(&[entry(3, "old"), entry(1, "one"), entry(2, "two"), entry(3, "three")], &[]).unwrap();
+    assert_eq!(store.peers().unwrap(), [entry(1, "one"), entry(2, "two"), entry(3, "three")]);
+    store.update_peers(&[entry(2, "new"), entry(4, "four")], &[peer(4), peer(1), peer(9)]).unwrap();
+    assert_eq!(store.peers().unwrap(), [entry(2, "new"), entry(3, "three")]);
+    store.update_peers(&[], &[]).unwrap();
+    assert_eq!(store.peers().unwrap().len(), 2);
+}
+
+fn a_certifier_block_that_is_committed_later_is_still_there(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let first = chain.grow(1);
+    store.apply(&first).unwrap();
+    let second = chain.commit_of(first[0].certifiers.clone());
+    store.apply(std::slice::from_ref(&second)).unwrap();
+    assert_eq!(store.sub_dag(2).unwrap(), Some(second.sub_dag()));
+}
+
+fn readers_beside_a_writer_see_whole_commits(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let batches: Vec<_> = (0..40).map(|_| chain.grow(3)).collect();
+    let store: &dyn Store = &*store;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut seen = 0;
+                while seen < chain.last.index {
+                    let highest = store.watermarks().unwrap().highest_synced;
+                    assert!(highest.index >= seen, "the watermark moved back");
+                    seen = highest.index;
+                    assert_eq!(store.commit(seen).unwrap().unwrap().reference(), highest);
+                    // The next ones may be there already; if so, with all their blocks.
+                    for index in seen.max(1)..seen + 3 {
+                        store.sub_dag(index).unwrap();
+                    }
+                }
+            });
+        }
+        for batch in &batches {
+            store.apply(batch).unwrap();
+        }
+    });
+}
+
+#[test]
+fn both_stores_hold_the_same_after_the_same_calls() {
+    let mut chain = Chain::with_stakes(&[5, 1, 2, 3]);
+    let stores = [common::in_memory(&chain.genesis), common::on_disk(&chain.genesis)];
+    let mut batches = vec![chain.grow(4), vec![chain.end_epoch()], chain.grow(2)];
+    batches[2].push(chain.end_epoch());
+    batches.push(chain.grow(3));
+    let voted: Vec<_> = batches.iter().flatten().map(|certified| certified.commit.reference()).collect();
+    for batch in &batches {
+        let [memory, disk] = [&stores[0], &stores[1]].map(|store| {
+            store.apply(batch).unwrap();
+            store.update_peers(&[(PeerId([batch.len() as u8; 32]), Bytes::from_static(b"info"))], &[]).unwrap();
+            contents(&**store, &voted)
+        });
+        assert_eq!(memory, disk);
+    }
+}

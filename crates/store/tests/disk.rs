@@ -1,0 +1,443 @@
+//! What only a store on disk can promise: it survives, it has one owner, and it leaves alone what is not its own.
+
+mod common;
+
+use bytes::Bytes;
+use common::Chain;
+use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use soma_store::{CorruptReason, FjallStore, NotAStoreReason, Record, Store, StoreError};
+use soma_types::{CommitIndex, PeerId, SubDagDigest};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Set for a test that another one runs as a second process: the store's path.
+const CHILD_PATH: &str = "SOMA_STORE_TEST_PATH";
+
+/// An absent path in a fresh directory, which is removed with the guard.
+fn fresh() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    (directory, path)
+}
+
+/// Every file under `path` with its bytes and time of change.
+fn snapshot(path: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![path.to_owned()];
+    while let Some(path) = open.pop() {
+        let metadata = fs::metadata(&path).unwrap();
+        let bytes = if metadata.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            Vec::new()
+        } else {
+            fs::read(&path).unwrap()
+        };
+        files.insert(path, (bytes, metadata.modified().unwrap()));
+    }
+    files
+}
+
+/// Opens by `open`, which must fail and change nothing at `path`.
+fn refused(path: &Path, open: impl FnOnce(&Path) -> Result<FjallStore, StoreError>) -> StoreError {
+    let before = path.exists().then(|| snapshot(path));
+    let error = open(path).err().expect("it does not open");
+    assert!(before == path.exists().then(|| snapshot(path)), "something was written: {error}");
+    error
+}
+
+#[test]
+fn everything_is_there_after_reopening() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let mut batch = chain.grow(5);
+    batch.push(chain.end_epoch());
+    batch.extend(chain.grow(2));
+    let peer = (PeerId([4; 32]), Bytes::from_static(b"info"));
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let watermarks = store.apply(&batch).unwrap();
+    store.update_peers(std::slice::from_ref(&peer), &[]).unwrap();
+    let votes = store.votes(chain.last).unwrap();
+    drop(store);
+
+    let check = |store: &FjallStore| {
+        assert_eq!(store.watermarks().unwrap(), watermarks);
+        assert_eq!(store.genesis(), &chain.genesis);
+        assert_eq!(store.chain_id(), chain.genesis.chain_id());
+        assert_eq!(store.path(), path);
+        assert_eq!(store.peers().unwrap(), std::slice::from_ref(&peer));
+        assert_eq!(store.votes(chain.last).unwrap(), votes);
+        assert_eq!((store.latest_epoch().unwrap(), store.last_commit_of_epoch(0).unwrap()), (1, Some(6)));
+        for certified in &batch {
+            assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+        }
+    };
+    check(&FjallStore::open(&path, &chain.genesis).unwrap());
+    let store = FjallStore::open_existing(&path).unwrap();
+    check(&store);
+    store.apply(&chain.grow(1)).unwrap();
+}
+
+#[test]
+fn blocks_that_have_left_memory_for_files_read_back_with_their_sizes() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let mut applied = SubDagDigest::default();
+    let mut refs = Vec::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    // 40 MB: several times what stays in memory.
+    for _ in 0..20 {
+        let batch: Vec<_> = (0..10)
+            .map(|_| {
+                let (round, size) = (chain.round + 1, 50_000);
+                let blocks = (0..4).map(|author| chain.block(round, author, &[], size)).collect();
+                chain.commit_of(blocks)
+            })
+            .collect();
+        store.apply(&batch).unwrap();
+        for certified in &batch {
+            applied.push(&certified.sub_dag());
+            refs.extend(certified.blocks.iter().map(|block| (block.reference(), block.bytes().len())));
+        }
+    }
+    let check = |store: &FjallStore| {
+        let mut stored = SubDagDigest::default();
+        for index in 1..=chain.last.index {
+            stored.push(&store.sub_dag(index).unwrap().unwrap());
+        }
+        assert_eq!(stored.to_hex(), applied.to_hex());
+        let (refs, sizes): (Vec<_>, Vec<_>) = refs.iter().map(|(block, size)| (*block, Some(*size))).unzip();
+        assert_eq!(store.block_sizes(&refs).unwrap(), sizes);
+    };
+    check(&store);
+    drop(store);
+    check(&FjallStore::open(&path, &chain.genesis).unwrap());
+}
+
+#[test]
+fn a_second_open_in_this_process_is_refused_until_the_first_is_dropped() {
+    let (_directory, path) = fresh();
+    let chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    for result in [FjallStore::open(&path, &chain.genesis), FjallStore::open_existing(&path)] {
+        let error = result.err().expect("it is in use");
+        assert!(matches!(&error, StoreError::InUse { path: used } if *used == path), "{error}");
+        assert!(error.to_string().contains(&*path.to_string_lossy()));
+    }
+    drop(store);
+    FjallStore::open(&path, &chain.genesis).unwrap();
+}
+
+/// Runs one test of this file as a second process on the store at `path`.
+fn child(test: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--ignored"]).env(CHILD_PATH, path);
+    command
+}
+
+#[test]
+#[ignore = "run by a_second_process_is_refused as another process"]
+fn child_finds_the_store_in_use() {
+    let Some(path) = std::env::var_os(CHILD_PATH).map(PathBuf::from) else { return };
+    for result in [FjallStore::open(&path, &Chain::new().genesis), FjallStore::open_existing(&path)] {
+        assert!(matches!(result.err(), Some(StoreError::InUse { path: used }) if used == path));
+    }
+    println!("in use");
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let (_directory, path) = fresh();
+    let chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let output = child("child_finds_the_store_in_use", &path).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("in use"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    drop(store);
+}
+
+#[test]
+fn another_program_on_the_database_is_reported_as_in_use() {
+    let (_directory, path) = fresh();
+    let chain = Chain::new();
+    drop(FjallStore::open(&path, &chain.genesis).unwrap());
+    let _other = Database::builder(path.join("db")).open().unwrap();
+    let error = FjallStore::open(&path, &chain.genesis).err().unwrap();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+}
+
+#[test]
+#[ignore = "run by a_killed_process_loses_nothing_that_it_announced as another process"]
+fn child_applies_until_it_is_killed() {
+    let Some(path) = std::env::var_os(CHILD_PATH).map(PathBuf::from) else { return };
+    let mut chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    loop {
+        let watermarks = store.apply(&chain.grow(3)).unwrap();
+        println!("\napplied {}", watermarks.highest_synced.index);
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_it_announced() {
+    for announcements in [1, 7, 40] {
+        let (_directory, path) = fresh();
+        let mut child = child("child_applies_until_it_is_killed", &path).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let announced = lines
+            .filter_map(|line| {
+                line.unwrap().strip_prefix("applied ").map(|index| index.parse::<CommitIndex>().unwrap())
+            })
+            .take(announcements)
+            .last();
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let mut chain = Chain::new();
+        let store = FjallStore::open(&path, &chain.genesis).unwrap();
+        let highest = store.watermarks().unwrap().highest_synced;
+        assert!(Some(highest.index) >= announced && highest.index.is_multiple_of(3), "{announced:?} {highest}");
+        for certified in chain.grow(highest.index as usize) {
+            assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+            assert_eq!(store.votes(certified.commit.reference()).unwrap().len(), 3);
+        }
+        assert_eq!(chain.last, highest);
+        assert_eq!(store.commit(highest.index + 1).unwrap(), None);
+        store.apply(&chain.grow(1)).unwrap();
+    }
+}
+
+#[test]
+fn a_store_of_another_chain_is_left_as_it_is() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    store.apply(&chain.grow(2)).unwrap();
+    drop(store);
+    let other = common::genesis("other", &[1, 1, 1, 1]);
+    let error = refused(&path, |path| FjallStore::open(path, &other));
+    let (given, stored) = (other.chain_id(), chain.genesis.chain_id());
+    assert!(matches!(
+        &error,
+        StoreError::OtherChain { path: at, expected, found } if *at == path && *expected == given && *found == stored
+    ));
+    for part in [path.to_string_lossy().into_owned(), given.to_string(), stored.to_string()] {
+        assert!(error.to_string().contains(&part), "{error}");
+    }
+    assert_eq!(FjallStore::open(&path, &chain.genesis).unwrap().watermarks().unwrap().highest_synced, chain.last);
+}
+
+#[test]
+fn what_is_no_store_is_left_as_it_is_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let genesis = Chain::new().genesis;
+    let make = |name: &str| {
+        let path = directory.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let reason = |path: &Path, open: fn(&Path, &soma_types::Genesis) -> Result<FjallStore, StoreError>| match refused(
+        path,
+        |path| open(path, &genesis),
+    ) {
+        StoreError::NotAStore { path: at, reason } if at == path => reason,
+        error => panic!("{error}"),
+    };
+    let open = FjallStore::open;
+    let open_existing = |path: &Path, _: &_| FjallStore::open_existing(path);
+
+    let foreign = make("foreign");
+    fs::write(foreign.join("thesis.txt"), "years of work").unwrap();
+    let holds = NotAStoreReason::Foreign { entry: "thesis.txt".to_owned() };
+    assert_eq!([reason(&foreign, open), reason(&foreign, open_existing)], [holds.clone(), holds]);
+
+    // A bare fjall database is somebody's, too, and so is a directory with a folder of our database's name.
+    let database = make("database");
+    drop(Database::builder(&database).open().unwrap());
+    assert!(matches!(reason(&database, open), NotAStoreReason::Foreign { .. }));
+    let folder = make("folder");
+    fs::create_dir(folder.join("db")).unwrap();
+    assert!(matches!(reason(&folder, open), NotAStoreReason::Foreign { .. }));
+
+    let file = directory.path().join("file");
+    fs::write(&file, "text").unwrap();
+    assert_eq!([reason(&file, open), reason(&file, open_existing)], [const { NotAStoreReason::NotADirectory }; 2]);
+
+    let named = make("named");
+    fs::write(named.join("soma-store"), "not ours").unwrap();
+    assert_eq!(reason(&named, open), NotAStoreReason::UnknownIdentity);
+
+    let empty = make("empty");
+    assert_eq!(reason(&empty, open_existing), NotAStoreReason::Empty);
+    let absent = directory.path().join("absent");
+    assert_eq!(reason(&absent, open_existing), NotAStoreReason::Absent);
+    assert!(!absent.exists());
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_an_error_that_names_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "text").unwrap();
+    // No directory can be made under a file, whoever the user is.
+    let path = file.join("store");
+    let error = FjallStore::open(&path, &Chain::new().genesis).err().unwrap();
+    assert!(matches!(&error, StoreError::Io { path: at, .. } if *at == path), "{error}");
+    assert!(error.to_string().contains("check that the path is right and that this user may write there"));
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_left_as_it_is() {
+    let (_directory, path) = fresh();
+    let genesis = Chain::new().genesis;
+    drop(FjallStore::open(&path, &genesis).unwrap());
+    let identity = path.join("soma-store");
+    let mut bytes = fs::read(&identity).unwrap();
+    bytes[8] = 2;
+    // What follows the version may be anything in a newer format.
+    bytes.truncate(20);
+    fs::write(&identity, bytes).unwrap();
+    for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
+        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 2, supported: 1, .. })));
+    }
+    refused(&path, |path| FjallStore::open(path, &genesis));
+}
+
+#[test]
+fn a_creation_that_was_cut_off_is_finished_by_the_next_open() {
+    let (directory, path) = fresh();
+    let genesis = Chain::new().genesis;
+    let whole = directory.path().join("whole");
+    drop(FjallStore::open(&whole, &genesis).unwrap());
+    let identity = fs::read(whole.join("soma-store")).unwrap();
+    // Each state that a crash during creation can leave, in order.
+    let states: [&[(&str, &[u8])]; 4] = [
+        &[],
+        &[("soma-store.lock", b"")],
+        &[("soma-store.lock", b""), ("soma-store.new", &identity[..30])],
+        &[("soma-store.lock", b""), ("soma-store", &identity), ("db.new/0.jnl", b"half")],
+    ];
+    for files in states {
+        fs::create_dir(&path).unwrap();
+        for (name, bytes) in files {
+            fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
+            fs::write(path.join(name), bytes).unwrap();
+        }
+        let error = refused(&path, FjallStore::open_existing);
+        assert!(error.to_string().contains("start the node once with its genesis"), "{error}");
+        let store = FjallStore::open(&path, &genesis).unwrap();
+        assert_eq!(store.watermarks().unwrap().highest_synced.index, 0);
+        drop(store);
+        assert!(!path.join("db.new").exists() && !path.join("soma-store.new").exists());
+        FjallStore::open_existing(&path).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+    }
+}
+
+/// Changes a value behind the store's back, and opens the store again.
+fn damage(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) -> Result<FjallStore, StoreError> {
+    let database = Database::builder(path.join("db")).open().unwrap();
+    let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
+    match value {
+        Some(value) => table.insert(key, value).unwrap(),
+        None => table.remove(key).unwrap(),
+    }
+    database.persist(PersistMode::SyncAll).unwrap();
+    drop((table, database));
+    FjallStore::open_existing(path)
+}
+
+#[test]
+fn a_damaged_value_is_an_error_that_names_it() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let mut batch = chain.grow(4);
+    batch.push(chain.end_epoch());
+    store.apply(&batch).unwrap();
+    drop(store);
+    let corrupt = |error: StoreError| match error {
+        StoreError::Corrupt { record, reason, .. } => {
+            assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
+            (record, reason)
+        }
+        error => panic!("{error}"),
+    };
+
+    let store = damage(&path, "commits", &2u32.to_be_bytes(), Some(b"garbage")).unwrap();
+    for error in [store.commit(2).unwrap_err(), store.sub_dag(2).unwrap_err(), store.commits(1..=3).unwrap_err()] {
+        assert!(matches!(corrupt(error), (Record::Commit(2), CorruptReason::Codec(_))));
+    }
+    assert!(store.commit(1).unwrap().is_some());
+    drop(store);
+    let bytes = batch[0].commit.bytes();
+    let store = damage(&path, "commits", &2u32.to_be_bytes(), Some(bytes)).unwrap();
+    assert_eq!(corrupt(store.commit(2).unwrap_err()), (Record::Commit(2), CorruptReason::OtherCommit { found: 1 }));
+    drop(store);
+
+    let [first, second] = [0, 1].map(|position| batch[2].blocks[position].reference());
+    let key = [
+        &first.epoch.to_be_bytes()[..],
+        &first.round.to_be_bytes(),
+        &first.author.to_be_bytes(),
+        first.digest.as_bytes(),
+    ]
+    .concat();
+    let record = Record::BlockOfCommit { index: 3, block: first };
+    let store = damage(&path, "blocks", &key, Some(b"garbage")).unwrap();
+    assert!(matches!(corrupt(store.sub_dag(3).unwrap_err()), (at, CorruptReason::Codec(_)) if at == record));
+    drop(store);
+    let store = damage(&path, "blocks", &key, Some(batch[2].blocks[1].bytes())).unwrap();
+    let other = CorruptReason::OtherBlock { found: second };
+    assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, other));
+    drop(store);
+    let store = damage(&path, "blocks", &key, None).unwrap();
+    assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, CorruptReason::Missing));
+    drop(store);
+
+    let store = damage(&path, "committees", &1u64.to_be_bytes(), Some(b"garbage")).unwrap();
+    assert!(matches!(corrupt(store.committee(1).unwrap_err()), (Record::Committee(1), CorruptReason::Codec(_))));
+    drop(store);
+    let store = damage(&path, "epochs", &0u64.to_be_bytes(), Some(b"long value")).unwrap();
+    assert!(matches!(corrupt(store.last_commit_of_epoch(0).unwrap_err()), (Record::LastCommit(0), _)));
+    drop(store);
+    let store = damage(&path, "peers", b"short", Some(b"info")).unwrap();
+    assert_eq!(corrupt(store.peers().unwrap_err()), (Record::Peer, CorruptReason::KeyLength { bytes: 5 }));
+    drop(store);
+
+    // Without these a store does not even open.
+    let error = damage(&path, "meta", b"watermarks", Some(b"garbage")).err().unwrap();
+    assert!(matches!(corrupt(error), (Record::Watermarks, CorruptReason::Codec(_))));
+    let error = damage(&path, "meta", b"watermarks", None).err().unwrap();
+    assert_eq!(corrupt(error), (Record::Watermarks, CorruptReason::Missing));
+    let error = damage(&path, "meta", b"chain_id", Some(&[7; 32])).err().unwrap();
+    assert!(matches!(corrupt(error), (Record::ChainId, CorruptReason::OtherChain { .. })));
+}
+
+#[test]
+fn a_damaged_identity_or_a_lost_database_is_an_error_that_names_it() {
+    let (_directory, path) = fresh();
+    let genesis = Chain::new().genesis;
+    drop(FjallStore::open(&path, &genesis).unwrap());
+    let identity = path.join("soma-store");
+    let good = fs::read(&identity).unwrap();
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    fs::write(&identity, bad).unwrap();
+    let error = refused(&path, |path| FjallStore::open(path, &genesis));
+    assert!(matches!(error, StoreError::Corrupt { record: Record::Identity, .. }), "{error}");
+    fs::write(&identity, good).unwrap();
+
+    fs::remove_file(path.join("db/version")).unwrap();
+    let error = refused(&path, FjallStore::open_existing);
+    let reason = NotAStoreReason::Incomplete { entry: "db/version" };
+    assert!(matches!(&error, StoreError::NotAStore { reason: actual, .. } if *actual == reason), "{error}");
+    fs::remove_dir_all(path.join("db")).unwrap();
+    let error = refused(&path, FjallStore::open_existing);
+    let reason = NotAStoreReason::Incomplete { entry: "db" };
+    assert!(matches!(&error, StoreError::NotAStore { reason: actual, .. } if *actual == reason), "{error}");
+}

@@ -1,0 +1,160 @@
+//! What a peer that asks for commits is given.
+
+mod common;
+
+use common::{Chain, Factory};
+use soma_store::{Served, Store, StoreError, serve_commits};
+use soma_types::{BlockRef, CertifiedCommit, CommitDigest, CommitIndex, CommitRef, SignedBlock};
+
+for_both_stores!(
+    a_range_ends_in_the_highest_commit_with_a_quorum_of_votes,
+    nothing_is_served_where_nothing_can_be_proved,
+    a_range_does_not_cross_the_end_of_its_epoch,
+    certifier_blocks_are_the_smallest_that_suffice,
+    several_blocks_of_one_author_are_one_vote,
+    votes_for_another_digest_prove_nothing,
+    a_range_over_the_byte_limit_ends_earlier,
+);
+
+const MANY: usize = usize::MAX;
+
+fn indices((commits, _): &Served) -> Vec<CommitIndex> {
+    commits.iter().map(|commit| commit.index).collect()
+}
+
+fn certifiers((_, blocks): &Served) -> Vec<BlockRef> {
+    blocks.iter().map(|bytes| SignedBlock::decode(bytes.clone()).unwrap().reference()).collect()
+}
+
+fn served(store: &dyn Store, start: CommitIndex, end: CommitIndex) -> Option<Vec<CommitIndex>> {
+    serve_commits(store, start, end, MANY).unwrap().as_ref().map(indices)
+}
+
+/// Ten commits of four equal authorities, of which 3 and 7 have a quorum of votes and 8 has too few.
+fn ten(open: Factory) -> (common::Opened, Vec<CertifiedCommit>) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let batch: Vec<_> = (1..=10)
+        .map(|index| match index {
+            3 => chain.certified(&[3, 1, 0]),
+            7 => chain.certified(&[0, 1, 2, 3]),
+            8 => chain.certified(&[0, 1]),
+            _ => chain.commit(),
+        })
+        .collect();
+    store.apply(&batch).unwrap();
+    (store, batch)
+}
+
+fn a_range_ends_in_the_highest_commit_with_a_quorum_of_votes(open: Factory) {
+    let (store, batch) = ten(open);
+    for (start, end, expected) in [(1, 10, 1..=7), (1, u32::MAX, 1..=7), (1, 6, 1..=3), (3, 3, 3..=3), (4, 8, 4..=7)] {
+        assert_eq!(served(&*store, start, end), Some(expected.collect()), "{start}..={end}");
+    }
+    let answer = serve_commits(&*store, 2, 5, MANY).unwrap().unwrap();
+    let expected: Vec<_> = batch[1..3].iter().map(|certified| certified.commit.clone()).collect();
+    assert_eq!(answer.0, expected);
+    let mut refs: Vec<_> = batch[2].certifiers.iter().map(|block| block.reference()).collect();
+    refs.sort();
+    assert_eq!(certifiers(&answer), refs);
+}
+
+fn nothing_is_served_where_nothing_can_be_proved(open: Factory) {
+    let (store, _) = ten(open);
+    for (start, end) in [(1, 2), (8, 10), (8, 8), (11, 20), (u32::MAX, u32::MAX), (5, 4), (7, 0), (0, 10), (0, 0)] {
+        assert_eq!(served(&*store, start, end), None, "{start}..={end}");
+    }
+    let chain = Chain::new();
+    assert_eq!(served(&*open(&chain.genesis), 1, 100), None);
+}
+
+fn a_range_does_not_cross_the_end_of_its_epoch(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut batch = chain.grow(3);
+    batch.push(chain.end_epoch());
+    batch.extend(chain.grow(3));
+    store.apply(&batch).unwrap();
+    assert_eq!(served(&*store, 2, 100), Some(vec![2, 3, 4]));
+    assert_eq!(served(&*store, 2, 3), Some(vec![2, 3]));
+    assert_eq!(served(&*store, 4, 100), Some(vec![4]));
+    assert_eq!(served(&*store, 5, 100), Some(vec![5, 6, 7]));
+    let answer = serve_commits(&*store, 4, 100, MANY).unwrap().unwrap();
+    assert!(certifiers(&answer).iter().all(|block| block.epoch == 0));
+}
+
+fn certifier_blocks_are_the_smallest_that_suffice(open: Factory) {
+    // Quorum 9 of 13: the two large stakes alone, or all the small ones and a large one.
+    let mut chain = Chain::with_stakes(&[5, 5, 1, 1, 1]);
+    let store = open(&chain.genesis);
+    // From the smallest on: 1 + 1 + 1 + 5 is too little, with the last 5 it is enough, and then no 1 is needed.
+    let first = chain.certified(&[2, 3, 4, 0, 1]);
+    let large: Vec<_> = first.certifiers[3..].iter().map(|block| block.reference()).collect();
+    store.apply(&[first]).unwrap();
+    assert_eq!(certifiers(&serve_commits(&*store, 1, 1, MANY).unwrap().unwrap()), large);
+
+    let mut chain = Chain::with_stakes(&[1, 1, 1, 1]);
+    let store = open(&chain.genesis);
+    let first = chain.certified(&[3, 2, 0, 1]);
+    let mut small: Vec<_> = first.certifiers[..3].iter().map(|block| block.reference()).collect();
+    small.sort();
+    store.apply(&[first]).unwrap();
+    assert_eq!(certifiers(&serve_commits(&*store, 1, 1, MANY).unwrap().unwrap()), small);
+}
+
+fn several_blocks_of_one_author_are_one_vote(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut first = chain.certified(&[0, 1]);
+    let this = [first.commit.reference()];
+    first.certifiers.push(chain.block(9, 1, &this, 0));
+    first.certifiers.push(chain.block(10, 1, &this, 0));
+    let mut second = chain.certified(&[0, 1, 2]);
+    let smaller = chain.block(9, 2, &[second.commit.reference()], 0);
+    second.certifiers.push(smaller.clone());
+    store.apply(&[first, second]).unwrap();
+    assert_eq!(served(&*store, 1, 1), None);
+    let answer = serve_commits(&*store, 1, 2, MANY).unwrap().unwrap();
+    assert_eq!(certifiers(&answer).len(), 3);
+    assert!(certifiers(&answer).contains(&smaller.reference()));
+}
+
+fn votes_for_another_digest_prove_nothing(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut first = chain.certified(&[0, 1]);
+    let other = CommitRef { digest: CommitDigest([9; 32]), ..first.commit.reference() };
+    first.certifiers.extend(chain.votes(&[other], &[2, 3]));
+    store.apply(&[first]).unwrap();
+    assert_eq!(served(&*store, 1, 1), None);
+}
+
+fn a_range_over_the_byte_limit_ends_earlier(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    store.apply(&chain.grow(6)).unwrap();
+    let size = |(commits, blocks): &Served| {
+        commits.iter().map(|commit| commit.bytes().len()).sum::<usize>()
+            + blocks.iter().map(|block| block.len()).sum::<usize>()
+    };
+    for last in (1..=6).rev() {
+        let answer = serve_commits(&*store, 1, last, MANY).unwrap().unwrap();
+        assert_eq!(indices(&answer), (1..=last).collect::<Vec<_>>());
+        // The limit is exact: what fits to the byte is served, one byte less and it ends one commit earlier.
+        assert_eq!(serve_commits(&*store, 1, last, size(&answer)).unwrap().unwrap(), answer);
+        let shorter = serve_commits(&*store, 1, last, size(&answer) - 1).unwrap();
+        assert_eq!(shorter.as_ref().map(indices), (last > 1).then(|| (1..last).collect()));
+    }
+    assert_eq!(serve_commits(&*store, 1, 6, 0).unwrap(), None);
+}
+
+#[test]
+fn a_store_without_the_committee_of_its_commits_says_so() {
+    let mut chain = Chain::new();
+    let store = common::in_memory(&chain.genesis);
+    chain.epoch = 3;
+    store.apply(&chain.grow(1)).unwrap();
+    let error = serve_commits(&*store, 1, 1, MANY).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }));
+    assert!(error.to_string().contains("the committee of epoch 3 is damaged: it is missing"), "{error}");
+}
