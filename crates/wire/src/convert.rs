@@ -2,7 +2,9 @@
 
 use crate::{Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Status, limits::*, proto};
 use bytes::Bytes;
-use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef, limits::MAX_BLOCK_BYTES, limits::MAX_NODE_INFO_BYTES};
+use soma_types::{
+    BlockDigest, BlockRef, CommitDigest, CommitRef, limits::MAX_BLOCK_BYTES, limits::MAX_NODE_INFO_BYTES,
+};
 
 fn malformed(message: String) -> CallError {
     CallError::new(Status::MalformedAnswer, message)

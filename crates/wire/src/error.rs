@@ -1,5 +1,6 @@
 //! Why a call failed: the status that the responder gave, or what the caller's side found.
 
+use crate::limits::{MAX_RETRY_AFTER, MAX_STATUS_MESSAGE_BYTES};
 use soma_types::Fault;
 use std::time::Duration;
 
@@ -66,8 +67,8 @@ impl From<tonic::Status> for CallError {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code;
         // tonic reports what it cannot decode on this side with codes that a responder may use for other things. One
-        // that sends these very texts only incriminates itself.
-        let undecodable = ["message length too large", "failed to decode Protobuf message"];
+        // that sends these very texts only incriminates itself. Ours for a request too large to send is "encoded ...".
+        let undecodable = ["decoded message length too large", "failed to decode Protobuf message"];
         let kind = match status.code() {
             _ if undecodable.iter().any(|text| status.message().contains(text)) => Status::MalformedAnswer,
             Code::InvalidArgument => Status::InvalidArgument,
@@ -87,8 +88,10 @@ impl From<tonic::Status> for CallError {
             .metadata()
             .get(RETRY_AFTER_METADATA)
             .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_millis);
-        Self { status: kind, message: status.message().to_owned(), retry_after }
+            .map(|millis| Duration::from_millis(millis).min(MAX_RETRY_AFTER));
+        let kept = |(at, char): &(usize, char)| at + char.len_utf8() <= MAX_STATUS_MESSAGE_BYTES;
+        let message = status.message().char_indices().take_while(kept).map(|(_, char)| char).collect();
+        Self { status: kind, message, retry_after }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bounds of the protocol. A caller that asks for more is refused; an answer with more is malformed.
 
 use soma_types::limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_NODE_INFO_BYTES};
+use std::time::Duration;
 
 /// Commits in one answer.
 pub const MAX_COMMITS_PER_FETCH: usize = 100;
@@ -27,6 +28,13 @@ pub const MAX_REQUEST_BYTES: usize = MAX_BLOCKS_PER_FETCH * 64 + MESSAGE_OVERHEA
 
 /// Greatest answer message.
 pub const MAX_RESPONSE_BYTES: usize = MAX_COMMITS_RESPONSE_BYTES + MESSAGE_OVERHEAD_BYTES;
+
+/// Longest that a responder's hint to call again later is heeded: it may not put itself out of use, nor overflow a
+/// clock to which the hint is added.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Bytes of a responder's error message that are kept: it goes to logs.
+pub const MAX_STATUS_MESSAGE_BYTES: usize = 512;
 
 const _: () = {
     assert!(MAX_BLOCK_BYTES <= MAX_CHUNK_BYTES, "a chunk holds at least one block");
