@@ -1,0 +1,265 @@
+//! One test for each rule of `check_commits`, with its error and whose fault it is.
+
+mod support;
+
+use bytes::Bytes;
+use soma_types::{
+    BlockDigest, BlockRef, CodecError, Commit, CommitDigest, Fault, Signature, Signed, SignedBlock, TrustedCommit,
+    limits::MAX_BLOCKS_PER_COMMIT,
+};
+use soma_verify::{BlockError, CheckedCommits, CommitsError, QuorumError, check_commits};
+use support::{CHAIN, PER_EPOCH, all_bytes, bytes, commit_bytes};
+
+/// Commits 1 to 3 with the votes for the third.
+fn check(commits: Vec<Bytes>, certifiers: Vec<Bytes>) -> Result<CheckedCommits, CommitsError> {
+    check_commits(&CHAIN.context, 1, 3, commits, certifiers)
+}
+
+fn three() -> Vec<Bytes> {
+    commit_bytes(&CHAIN.commits[..3])
+}
+
+fn votes() -> Vec<Bytes> {
+    all_bytes(&CHAIN.commit(3).certifiers)
+}
+
+/// Commits 1 to 3, the second changed, the third chained to it again, and votes for that.
+fn check_changed(change: impl FnOnce(&mut Commit)) -> Result<CheckedCommits, CommitsError> {
+    let mut second = (*CHAIN.commit(2).commit).clone();
+    change(&mut second);
+    let second = TrustedCommit::assume_trusted(second);
+    let third = Commit { previous_digest: second.reference().digest, ..(*CHAIN.commit(3).commit).clone() };
+    let third = TrustedCommit::assume_trusted(third);
+    let commits = vec![three()[0].clone(), second.bytes().clone(), third.bytes().clone()];
+    check(commits, CHAIN.certifiers(third.reference()))
+}
+
+/// The votes for commit 3, of which the first is another block.
+fn check_certifier(first: SignedBlock) -> Result<CheckedCommits, CommitsError> {
+    let mut certifiers = votes();
+    certifiers[0] = bytes(&first);
+    check(three(), certifiers)
+}
+
+#[track_caller]
+fn refused(result: Result<CheckedCommits, CommitsError>, error: CommitsError, fault: Fault) {
+    assert_eq!(result.as_ref().err(), Some(&error));
+    assert_eq!(error.fault(), fault, "{error}");
+}
+
+#[test]
+fn a_range_with_votes_of_a_quorum_is_accepted_and_handed_on_whole() {
+    let checked = check(three(), votes()).unwrap();
+    let expected: Vec<_> = CHAIN.commits[..3].iter().map(|certified| certified.commit.clone()).collect();
+    assert_eq!(checked.commits, expected);
+    assert_eq!(checked.certifiers, CHAIN.commit(3).certifiers);
+    check_changed(|_| {}).expect("what the tests below change is right before");
+}
+
+#[test]
+fn fewer_commits_than_asked_for_are_accepted_if_the_last_is_certified() {
+    let certifiers = || all_bytes(&CHAIN.commit(2).certifiers);
+    let two = commit_bytes(&CHAIN.commits[..2]);
+    assert_eq!(check_commits(&CHAIN.context, 1, 100, two.clone(), certifiers()).unwrap().commits.len(), 2);
+    assert_eq!(check_commits(&CHAIN.context, 1, u32::MAX, two, certifiers()).unwrap().commits.len(), 2);
+}
+
+#[test]
+fn an_empty_answer_is_refused() {
+    refused(check(vec![], vec![]), CommitsError::Empty { start: 1 }, Fault::Malformed);
+}
+
+#[test]
+fn more_commits_than_asked_for_are_refused() {
+    for max in [0, 1, 2] {
+        let result = check_commits(&CHAIN.context, 1, max, three(), votes());
+        refused(result, CommitsError::TooMany { start: 1, max, count: 3 }, Fault::Malformed);
+    }
+    let result = check_commits(&CHAIN.context, u32::MAX, u32::MAX, three(), votes());
+    refused(result, CommitsError::TooMany { start: u32::MAX, max: u32::MAX, count: 3 }, Fault::Malformed);
+}
+
+#[test]
+fn bytes_that_are_no_commit_are_refused() {
+    let mut commits = three();
+    commits[1] = [&commits[1][..], &[0]].concat().into();
+    let source = CodecError::TrailingBytes { what: "commit", extra: 1 };
+    refused(check(commits, votes()), CommitsError::Undecodable { index: 2, source }, Fault::Malformed);
+}
+
+#[test]
+fn a_commit_out_of_its_place_is_refused() {
+    let mut commits = three();
+    commits.swap(1, 2);
+    refused(check(commits, votes()), CommitsError::WrongIndex { expected: 2, found: 3 }, Fault::Malformed);
+    let result = check_commits(&CHAIN.context, 2, 4, three(), votes());
+    refused(result, CommitsError::WrongIndex { expected: 2, found: 1 }, Fault::Malformed);
+}
+
+#[test]
+fn a_range_of_another_epoch_is_told_apart_and_is_nobodys_lie() {
+    let error = CommitsError::OtherEpoch { expected: 1, found: 0, index: 1 };
+    refused(check_commits(&CHAIN.context_of(1), 1, 3, three(), votes()), error, Fault::Unproven);
+    let first = PER_EPOCH as u32 + 1;
+    let next_epoch = commit_bytes(&CHAIN.commits[PER_EPOCH..]);
+    let error = CommitsError::OtherEpoch { expected: 0, found: 1, index: first };
+    refused(check_commits(&CHAIN.context, first, 99, next_epoch, votes()), error, Fault::Unproven);
+}
+
+#[test]
+fn a_range_over_the_end_of_an_epoch_is_refused() {
+    let first = PER_EPOCH as u32;
+    let over = commit_bytes(&CHAIN.commits[PER_EPOCH - 1..=PER_EPOCH]);
+    let certifiers = all_bytes(&CHAIN.commit(PER_EPOCH + 1).certifiers);
+    let error = CommitsError::MixedEpochs { expected: 0, found: 1, index: first + 1 };
+    refused(check_commits(&CHAIN.context, first, first + 1, over, certifiers), error, Fault::Malformed);
+}
+
+#[test]
+fn a_commit_that_does_not_follow_from_the_one_before_is_a_lie() {
+    let result = check_changed(|commit| commit.previous_digest = CommitDigest([9; 32]));
+    refused(result, CommitsError::BrokenChain { index: 2 }, Fault::ProvableLie);
+}
+
+#[test]
+fn a_commit_older_than_the_one_before_is_refused() {
+    let previous_ms = CHAIN.commit(1).commit.timestamp_ms;
+    let result = check_changed(|commit| commit.timestamp_ms = previous_ms - 1);
+    let error = CommitsError::TimestampBefore { index: 2, timestamp_ms: previous_ms - 1, previous_ms };
+    refused(result, error, Fault::Malformed);
+    check_changed(|commit| commit.timestamp_ms = previous_ms).expect("an equal timestamp is none that goes back");
+}
+
+#[test]
+fn a_commit_of_no_block_or_too_many_is_refused() {
+    let result = check_changed(|commit| commit.blocks.clear());
+    refused(result, CommitsError::BlockCount { index: 2, count: 0 }, Fault::Malformed);
+    let count = MAX_BLOCKS_PER_COMMIT + 1;
+    let result = check_changed(|commit| commit.blocks = vec![commit.leader; count]);
+    refused(result, CommitsError::BlockCount { index: 2, count }, Fault::Malformed);
+}
+
+#[test]
+fn blocks_out_of_order_or_named_twice_are_refused() {
+    let block = CHAIN.commit(2).commit.blocks[0];
+    let result = check_changed(|commit| commit.blocks.swap(0, 1));
+    refused(result, CommitsError::BlocksOutOfOrder { index: 2, block }, Fault::Malformed);
+    let result = check_changed(|commit| commit.blocks.insert(0, block));
+    refused(result, CommitsError::BlocksOutOfOrder { index: 2, block }, Fault::Malformed);
+    // Two blocks of one author in one round: at most one can be in an honest leader's history of one commit.
+    let twin = BlockRef { digest: BlockDigest([1; 32]), ..block };
+    let result = check_changed(|commit| commit.blocks.insert(1, twin));
+    refused(result, CommitsError::BlocksOutOfOrder { index: 2, block: twin }, Fault::Malformed);
+}
+
+#[test]
+fn a_reference_that_no_block_of_the_epoch_can_have_is_refused() {
+    let right = CHAIN.commit(2).commit.blocks[0];
+    for block in [
+        BlockRef { epoch: 1, ..right },
+        BlockRef { round: 0, ..right },
+        BlockRef { author: 4, ..right },
+        BlockRef { author: u32::MAX, ..right },
+    ] {
+        let result = check_changed(|commit| commit.blocks[0] = block);
+        refused(result, CommitsError::ImpossibleBlock { index: 2, block }, Fault::Malformed);
+    }
+}
+
+#[test]
+fn a_leader_that_is_not_the_last_block_is_refused() {
+    let leader = CHAIN.commit(2).commit.blocks[0];
+    let result = check_changed(|commit| commit.leader = leader);
+    refused(result, CommitsError::LeaderNotLast { index: 2, leader }, Fault::Malformed);
+}
+
+#[test]
+fn more_certifier_blocks_than_authorities_are_refused() {
+    let mut certifiers = votes();
+    assert_eq!(certifiers.len(), 4);
+    certifiers.push(certifiers[0].clone());
+    let error = CommitsError::TooManyCertifiers { count: 5, size: 4 };
+    refused(check(three(), certifiers), error, Fault::Malformed);
+}
+
+#[test]
+fn bytes_that_are_no_block_are_no_certifier() {
+    let mut certifiers = votes();
+    certifiers[2] = Bytes::from_static(&[0; 10]);
+    let error = check(three(), certifiers).unwrap_err();
+    assert!(matches!(error, CommitsError::UndecodableCertifier { position: 2, .. }), "{error}");
+    assert_eq!(error.fault(), Fault::Malformed);
+}
+
+#[test]
+fn a_certifier_block_that_breaks_a_rule_is_refused() {
+    let certifier = CHAIN.changed(&CHAIN.commit(3).certifiers[0], |block| block.ancestors.truncate(2));
+    let source = BlockError::NoParentQuorum(QuorumError::TooLittleStake { stake: 2, quorum: 3 });
+    let error = CommitsError::InvalidCertifier { certifier: certifier.reference(), source };
+    refused(check_certifier(certifier), error, Fault::Malformed);
+
+    let certifier = CHAIN.changed(&CHAIN.commit(3).certifiers[0], |block| block.epoch = 1);
+    let source = BlockError::OtherEpoch { expected: 0, found: 1 };
+    let error = CommitsError::InvalidCertifier { certifier: certifier.reference(), source };
+    refused(check_certifier(certifier), error, Fault::Malformed);
+}
+
+#[test]
+fn two_certifier_blocks_of_one_author_are_refused() {
+    let mut certifiers = votes();
+    certifiers[1] = certifiers[0].clone();
+    let certifier = CHAIN.commit(3).certifiers[0].reference();
+    let error = CommitsError::RepeatedCertifier { certifier, author: certifier.author };
+    refused(check(three(), certifiers), error, Fault::Malformed);
+}
+
+#[test]
+fn a_block_that_does_not_vote_for_the_very_commit_is_no_certifier() {
+    let commit = CHAIN.commit(3).commit.reference();
+    let right = &CHAIN.commit(3).certifiers[0];
+    let none = CHAIN.changed(right, |block| block.commit_votes.clear());
+    let other = CHAIN.changed(right, |block| block.commit_votes[0].digest = CommitDigest([1; 32]));
+    let earlier = CHAIN.changed(right, |block| block.commit_votes = vec![CHAIN.commit(2).commit.reference()]);
+    for block in [none, other, earlier] {
+        let error = CommitsError::NoVote { certifier: block.reference(), commit };
+        refused(check_certifier(block), error, Fault::Malformed);
+    }
+}
+
+#[test]
+fn commits_without_the_votes_of_a_quorum_are_a_lie() {
+    let commit = CHAIN.commit(3).commit.reference();
+    for count in 0..3 {
+        let certifiers = votes().into_iter().take(count).collect();
+        let source = QuorumError::TooLittleStake { stake: count as u64, quorum: 3 };
+        refused(check(three(), certifiers), CommitsError::NotCertified { commit, source }, Fault::ProvableLie);
+    }
+    check(three(), votes().into_iter().skip(1).collect()).expect("three of four are a quorum");
+}
+
+#[test]
+fn a_vote_that_its_author_did_not_sign_is_a_lie() {
+    let right = &CHAIN.commit(3).certifiers[0];
+    let forged = [
+        SignedBlock::sign(right.value().clone(), CHAIN.builder.chain_id(), &CHAIN.protocol_key(1)),
+        SignedBlock::sign(right.value().clone(), soma_types::ChainId([1; 32]), &CHAIN.protocol_key(0)),
+        SignedBlock::from(Signed::with_signature(right.value().clone(), Signature::ZERO)),
+        SignedBlock::from(Signed::with_signature(right.value().clone(), Signature([0xff; 64]))),
+    ];
+    for block in forged {
+        let error = CommitsError::InvalidCertifier { certifier: block.reference(), source: BlockError::BadSignature };
+        refused(check_certifier(block), error, Fault::ProvableLie);
+    }
+}
+
+#[test]
+fn votes_for_one_commit_do_not_certify_another_of_its_index() {
+    let mut other = (*CHAIN.commit(3).commit).clone();
+    other.timestamp_ms += 1;
+    let other = TrustedCommit::assume_trusted(other);
+    let mut commits = three();
+    commits[2] = other.bytes().clone();
+    let certifier = CHAIN.commit(3).certifiers[0].reference();
+    let error = CommitsError::NoVote { certifier, commit: other.reference() };
+    refused(check(commits, votes()), error, Fault::Malformed);
+}

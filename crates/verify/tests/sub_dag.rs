@@ -1,0 +1,269 @@
+//! One test for each rule of `verify_sub_dag`, with its error. None of them is ever a peer's fault.
+
+mod support;
+
+use bytes::Bytes;
+use soma_types::{
+    Block, CertifiedCommit, Commit, Committee, CommitteeError, EndOfEpoch, Fault, TransactionBytes, TrustedCommit,
+    VerifiedBlock,
+    limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BLOCKS_BYTES},
+};
+use soma_verify::{QuorumError, SubDagError, verify_sub_dag};
+use support::{CHAIN, PER_EPOCH, verified};
+
+type Verdict = Result<Option<EndOfEpoch>, SubDagError>;
+
+fn fourth() -> &'static CertifiedCommit {
+    CHAIN.commit(4)
+}
+
+fn check(commit: &TrustedCommit, blocks: &[VerifiedBlock]) -> Verdict {
+    verify_sub_dag(&CHAIN.context, commit, None, blocks)
+}
+
+#[track_caller]
+fn refused(verdict: Verdict, error: SubDagError) {
+    assert_eq!(verdict, Err(error.clone()));
+    assert_eq!(error.fault(), Fault::Ours);
+}
+
+/// The commit with its leader changed, signed and committed again.
+fn with_leader(certified: &CertifiedCommit, change: impl FnOnce(&mut Block)) -> (TrustedCommit, Vec<VerifiedBlock>) {
+    let (leader, others) = certified.blocks.split_last().unwrap();
+    let mut blocks = others.to_vec();
+    blocks.push(verified(CHAIN.changed(leader, change)));
+    (CHAIN.commit_of(&certified.commit, &blocks), blocks)
+}
+
+/// The last commit of epoch 0 with another handover in its leader.
+fn with_handover(end: EndOfEpoch) -> Verdict {
+    let (commit, blocks) = with_leader(CHAIN.last_of_epoch(), |leader| leader.end_of_epoch = Some(end));
+    check(&commit, &blocks)
+}
+
+fn next_committee() -> Committee {
+    CHAIN.builder.committee(1)
+}
+
+#[test]
+fn a_commit_with_its_own_blocks_is_accepted() {
+    let previous = CHAIN.commit(3).commit.timestamp_ms;
+    for previous in [None, Some(previous)] {
+        let verdict = verify_sub_dag(&CHAIN.context, &fourth().commit, previous, &fourth().blocks);
+        assert_eq!(verdict, Ok(None));
+    }
+    let (commit, blocks) = with_leader(fourth(), |_| {});
+    assert_eq!(check(&commit, &blocks), Ok(None), "what the tests below change is right before");
+}
+
+#[test]
+fn the_last_commit_of_an_epoch_hands_over_to_the_next_committee() {
+    let end = check(&CHAIN.last_of_epoch().commit, &CHAIN.last_of_epoch().blocks).unwrap().unwrap();
+    assert_eq!(end.next_committee, next_committee());
+    assert_eq!(Some(&end), CHAIN.last_of_epoch().end_of_epoch());
+}
+
+#[test]
+fn a_commit_of_another_epoch_than_the_context_is_refused() {
+    let first_of_next = CHAIN.commit(PER_EPOCH + 1);
+    let error = SubDagError::OtherEpoch { index: PER_EPOCH as u32 + 1, expected: 0, found: 1 };
+    refused(check(&first_of_next.commit, &first_of_next.blocks), error);
+}
+
+#[test]
+fn other_blocks_than_the_commit_names_are_refused() {
+    let (commit, blocks) = (&fourth().commit, &fourth().blocks);
+    let differs = |position| SubDagError::NotItsBlocks { index: 4, position };
+    refused(check(commit, &[]), differs(0));
+    refused(check(commit, &blocks[1..]), differs(0));
+    let last = blocks.len() - 1;
+    refused(check(commit, &blocks[..last]), differs(last));
+    refused(check(commit, &[&blocks[..], &blocks[..1]].concat()), differs(last + 1));
+    let mut swapped = blocks.clone();
+    swapped.swap(0, 1);
+    refused(check(commit, &swapped), differs(0));
+    refused(check(commit, &CHAIN.commit(3).blocks), differs(0));
+}
+
+#[test]
+fn a_commit_whose_leader_is_not_its_last_block_is_refused() {
+    let blocks = &fourth().blocks;
+    let commit = Commit { leader: blocks[0].reference(), ..(*fourth().commit).clone() };
+    let commit = TrustedCommit::assume_trusted(commit);
+    refused(check(&commit, blocks), SubDagError::NotItsBlocks { index: 4, position: blocks.len() });
+}
+
+#[test]
+fn a_commit_of_too_many_bytes_is_refused() {
+    let large = |round| {
+        verified(CHAIN.changed(&fourth().blocks[0], |block| {
+            block.round = round;
+            block.transactions = vec![TransactionBytes(Bytes::from(vec![0; MAX_BLOCK_BYTES - 2_000]))];
+        }))
+    };
+    let blocks: Vec<_> = (1..=33).map(large).collect();
+    let bytes = blocks.iter().map(|block| block.bytes().len()).sum();
+    assert!(bytes > MAX_COMMIT_BLOCKS_BYTES);
+    let commit = CHAIN.commit_of(&fourth().commit, &blocks);
+    refused(check(&commit, &blocks), SubDagError::TooLarge { index: 4, bytes });
+}
+
+#[test]
+fn a_block_older_than_its_ancestor_is_refused() {
+    let (leader, others) = fourth().blocks.split_last().unwrap();
+    let ancestor = others.iter().rev().find(|block| leader.ancestors.contains(&block.reference())).unwrap();
+    // The leader itself.
+    let youngest = others.iter().map(|block| block.timestamp_ms).max().unwrap();
+    let (commit, blocks) = with_leader(fourth(), |leader| leader.timestamp_ms = youngest);
+    assert_eq!(check(&commit, &blocks), Ok(None), "as old as its ancestors is old enough");
+    let (commit, blocks) = with_leader(fourth(), |leader| leader.timestamp_ms = 0);
+    let error = check(&commit, &blocks).unwrap_err();
+    let block = blocks.last().unwrap().reference();
+    assert!(matches!(error, SubDagError::BlockBeforeAncestor { index: 4, block: at, .. } if at == block), "{error}");
+
+    // An ancestor younger than the leader: no block of a commit is.
+    let younger = verified(CHAIN.changed(ancestor, |block| block.timestamp_ms = leader.timestamp_ms + 1));
+    let leader = verified(CHAIN.changed(leader, |leader| {
+        leader.ancestors.iter_mut().filter(|named| **named == ancestor.reference()).for_each(|named| {
+            *named = younger.reference();
+        });
+    }));
+    let blocks = [younger.clone(), leader.clone()];
+    let commit = CHAIN.commit_of(&fourth().commit, &blocks);
+    let error = SubDagError::BlockBeforeAncestor { index: 4, block: leader.reference(), ancestor: younger.reference() };
+    refused(check(&commit, &blocks), error);
+}
+
+#[test]
+fn a_block_outside_the_leaders_history_is_refused() {
+    // Known to no other block of the commit: a second one of its author, in the same round.
+    let (first, rest) = fourth().blocks.split_first().unwrap();
+    let stranger = verified(CHAIN.changed(first, |block| block.timestamp_ms -= 1));
+    let blocks = [std::slice::from_ref(&stranger), rest].concat();
+    let commit = CHAIN.commit_of(&fourth().commit, &blocks);
+    refused(check(&commit, &blocks), SubDagError::NotInHistory { index: 4, block: stranger.reference() });
+    // Of the same round as the leader, before it.
+    let beside = fourth().certifiers.iter().find(|block| block.author == 0).unwrap();
+    let leader = fourth().blocks.last().unwrap();
+    let beside = verified(CHAIN.changed(beside, |block| block.round = leader.round - 1));
+    let blocks = [beside.clone(), leader.clone()];
+    let commit = CHAIN.commit_of(&fourth().commit, &blocks);
+    refused(check(&commit, &blocks), SubDagError::NotInHistory { index: 4, block: beside.reference() });
+}
+
+#[test]
+fn a_block_is_reached_by_way_of_blocks_of_the_commit_only() {
+    // The first commits as one: blocks of earlier rounds hang on those between.
+    let all: Vec<_> = CHAIN.commits[..3].iter().flat_map(|commit| commit.blocks.clone()).collect();
+    let mut sorted = all.clone();
+    sorted.sort_by_key(|block| (block.round, block.author));
+    let leader = all.last().unwrap();
+    sorted.retain(|block| block.round < leader.round);
+    sorted.push(leader.clone());
+    let commit = CHAIN.commit_of(&CHAIN.commit(3).commit, &sorted);
+    assert_eq!(check(&commit, &sorted), Ok(None));
+
+    let without_parents: Vec<_> = sorted.iter().filter(|block| block.round + 1 != leader.round).cloned().collect();
+    let block = without_parents[without_parents.len() - 2].reference();
+    let commit = CHAIN.commit_of(&CHAIN.commit(3).commit, &without_parents);
+    refused(check(&commit, &without_parents), SubDagError::NotInHistory { index: 3, block });
+}
+
+#[test]
+fn a_commits_timestamp_is_the_later_of_its_leaders_and_the_previous_ones() {
+    let leader_ms = fourth().blocks.last().unwrap().timestamp_ms;
+    let at = |timestamp_ms, previous_ms| {
+        let commit = TrustedCommit::assume_trusted(Commit { timestamp_ms, ..(*fourth().commit).clone() });
+        verify_sub_dag(&CHAIN.context, &commit, previous_ms, &fourth().blocks)
+    };
+    let wrong = |timestamp_ms, expected_ms| SubDagError::WrongTimestamp { index: 4, timestamp_ms, expected_ms };
+    assert_eq!(at(leader_ms, Some(leader_ms - 5)), Ok(None));
+    assert_eq!(at(leader_ms + 5, Some(leader_ms + 5)), Ok(None));
+    assert_eq!(at(leader_ms + 5, None), Ok(None), "the previous commit may be later");
+    refused(at(leader_ms + 1, Some(leader_ms - 5)), wrong(leader_ms + 1, leader_ms));
+    refused(at(leader_ms, Some(leader_ms + 5)), wrong(leader_ms, leader_ms + 5));
+    refused(at(leader_ms + 6, Some(leader_ms + 5)), wrong(leader_ms + 6, leader_ms + 5));
+    refused(at(leader_ms - 1, Some(leader_ms - 1)), wrong(leader_ms - 1, leader_ms));
+    refused(at(leader_ms - 1, None), wrong(leader_ms - 1, leader_ms));
+}
+
+#[test]
+fn a_handover_signed_by_any_quorum_is_accepted() {
+    for authorities in [&[0, 1, 2][..], &[1, 2, 3], &[0, 1, 2, 3]] {
+        let end = CHAIN.handover(next_committee(), authorities);
+        assert_eq!(with_handover(end.clone()), Ok(Some(end)));
+    }
+}
+
+#[test]
+fn handovers_to_different_committees_in_one_commit_are_refused() {
+    let with_two = |other: EndOfEpoch| {
+        let certified = CHAIN.last_of_epoch();
+        let (leader, others) = certified.blocks.split_last().unwrap();
+        let (parent, rest) = others.split_last().unwrap();
+        let old = parent.reference();
+        let parent = verified(CHAIN.changed(parent, |block| block.end_of_epoch = Some(other)));
+        let leader = verified(CHAIN.changed(leader, |leader| {
+            leader.ancestors.iter_mut().filter(|named| **named == old).for_each(|named| *named = parent.reference());
+        }));
+        let blocks = [rest, &[parent, leader]].concat();
+        (check(&CHAIN.commit_of(&certified.commit, &blocks), &blocks), blocks.last().unwrap().reference())
+    };
+    let same = CHAIN.handover(next_committee(), &[1, 2, 3]);
+    assert_eq!(with_two(same.clone()).0, Ok(Some(same)), "the first in the commit's order is the one that counts");
+    let mut other = next_committee();
+    other.authorities[0].stake += 1;
+    let (verdict, block) = with_two(CHAIN.handover(other, &[0, 1, 2]));
+    refused(verdict, SubDagError::CommitteesDiffer { index: PER_EPOCH as u32, block });
+}
+
+#[test]
+fn a_committee_for_another_epoch_than_the_next_is_refused() {
+    for found in [0, 2, u64::MAX] {
+        let end = CHAIN.handover(Committee { epoch: found, ..next_committee() }, &[0, 1, 2]);
+        refused(with_handover(end), SubDagError::NotNextEpoch { index: PER_EPOCH as u32, epoch: 0, found });
+    }
+}
+
+#[test]
+fn a_next_committee_that_is_none_is_refused() {
+    let mut no_stake = next_committee();
+    no_stake.authorities[2].stake = 0;
+    let empty = Committee { epoch: 1, authorities: Vec::new() };
+    for (committee, source) in
+        [(no_stake, CommitteeError::NoStake { authority: 2 }), (empty, CommitteeError::Size { size: 0 })]
+    {
+        let end = CHAIN.handover(committee, &[0, 1, 2]);
+        refused(with_handover(end), SubDagError::NextCommittee { index: PER_EPOCH as u32, source });
+    }
+}
+
+#[test]
+fn a_next_committee_without_signatures_of_a_quorum_is_refused() {
+    for (authorities, source) in [
+        (&[][..], QuorumError::TooLittleStake { stake: 0, quorum: 3 }),
+        (&[1, 2], QuorumError::TooLittleStake { stake: 2, quorum: 3 }),
+        (&[1, 1, 1], QuorumError::NotAscending { authority: 1 }),
+        (&[2, 1, 0], QuorumError::NotAscending { authority: 1 }),
+        (&[0, 1, 4], QuorumError::UnknownAuthority { authority: 4, size: 4 }),
+    ] {
+        let end = CHAIN.handover(next_committee(), authorities);
+        refused(with_handover(end), SubDagError::Certificate { index: PER_EPOCH as u32, source });
+    }
+}
+
+#[test]
+fn a_next_committee_with_a_wrong_signature_is_refused() {
+    let wrong = |authority| SubDagError::CertificateSignature { index: PER_EPOCH as u32, authority };
+    let mut end = CHAIN.handover(next_committee(), &[0, 1, 2, 3]);
+    end.certificate.signatures[3].signature.0[5] ^= 1;
+    refused(with_handover(end), wrong(3));
+    // Signatures on another committee.
+    let mut end = CHAIN.handover(next_committee(), &[0, 1, 2]);
+    end.next_committee.authorities[0].stake += 1;
+    refused(with_handover(end), wrong(0));
+    // Signatures of the right authorities on the right digest, made for something else.
+    let mut end = CHAIN.handover(next_committee(), &[0, 1, 2]);
+    end.certificate = CHAIN.votes(soma_types::Scope::Block, &end.next_committee.digest().0, &[0, 1, 2]);
+    refused(with_handover(end), wrong(0));
+}
