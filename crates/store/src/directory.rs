@@ -157,10 +157,10 @@ fn read_identity(path: &Path, identity: File) -> Result<Genesis, StoreError> {
         return Err(StoreError::NewerFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
     let (chain, genesis) = rest.split_first_chunk().ok_or_else(unknown)?;
-    let corrupt = |reason| Record::Identity.corrupt(Place::Disk(path.to_owned()), reason);
+    let corrupt = |reason| Record::Identity.corrupt(Place::Disk(path.into()), reason);
     let (expected, found) = (ChainId(*chain), ChainId::of(&[genesis]));
     if found != expected {
-        return Err(corrupt(CorruptReason::OtherGenesis { expected, found }));
+        return Err(corrupt(CorruptReason::OtherGenesis { expected: Box::new(expected), found: Box::new(found) }));
     }
     Genesis::decode(genesis).map_err(|error| corrupt(error.into()))
 }

@@ -86,16 +86,17 @@ impl<T: Tables> Engine<T> {
                 codec::decode(bytes, "chain id", 32)
             })?;
         if found != engine.chain_id {
-            let reason = CorruptReason::OtherChain { expected: engine.chain_id, found };
+            let reason = CorruptReason::OtherChain { expected: Box::new(engine.chain_id), found: Box::new(found) };
             return Err(engine.corrupt(Record::ChainId, reason));
         }
         let highest = engine.watermarks()?.highest_synced;
         let record = Record::Commit(highest.index);
         match engine.commit(highest.index)?.map(|commit| commit.reference().digest) {
             None => Err(engine.corrupt(record, CorruptReason::Missing)),
-            Some(found) if found != highest.digest => {
-                Err(engine.corrupt(record, CorruptReason::OtherDigest { expected: highest.digest, found }))
-            }
+            Some(found) if found != highest.digest => Err(engine.corrupt(
+                record,
+                CorruptReason::OtherDigest { expected: Box::new(highest.digest), found: Box::new(found) },
+            )),
             Some(_) => Ok(engine),
         }
     }

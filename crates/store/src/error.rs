@@ -1,13 +1,16 @@
 //! What can go wrong with a store. Every message says what, where, and what to do about it.
 
 use soma_types::{BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, Epoch};
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 /// Where a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In this directory.
-    Disk(PathBuf),
+    Disk(Box<Path>),
     /// In this process only.
     Memory,
 }
@@ -64,6 +67,9 @@ pub enum Record {
     /// The chain id inside the database.
     #[error("the chain id in the database")]
     ChainId,
+    /// The file by which the database knows itself.
+    #[error("the database's file db/version")]
+    DatabaseVersion,
     /// The file that makes a directory a store.
     #[error("the file soma-store")]
     Identity,
@@ -94,15 +100,15 @@ pub enum CorruptReason {
     #[error("the watermark names digest {expected}, and {found} is stored")]
     OtherDigest {
         /// Named by the watermark.
-        expected: CommitDigest,
+        expected: Box<CommitDigest>,
         /// Stored.
-        found: CommitDigest,
+        found: Box<CommitDigest>,
     },
     /// A block stands under another's name.
     #[error("the bytes in its place are those of block {found}")]
     OtherBlock {
         /// What the bytes are.
-        found: BlockRef,
+        found: Box<BlockRef>,
     },
     /// A committee stands under another epoch.
     #[error("the committee of epoch {found} stands in its place")]
@@ -114,17 +120,17 @@ pub enum CorruptReason {
     #[error("it is {found}, and the file soma-store says {expected}")]
     OtherChain {
         /// By the file.
-        expected: ChainId,
+        expected: Box<ChainId>,
         /// By the database.
-        found: ChainId,
+        found: Box<ChainId>,
     },
     /// The genesis is not the one that the chain id names.
     #[error("its genesis has the digest {found}, and it says {expected}")]
     OtherGenesis {
         /// The chain id that it states.
-        expected: ChainId,
+        expected: Box<ChainId>,
         /// The digest of the genesis in it.
-        found: ChainId,
+        found: Box<ChainId>,
     },
 }
 
@@ -199,7 +205,7 @@ pub enum NotAStoreReason {
     },
 }
 
-/// Why a store refused or failed.
+/// Why a store refused or failed. Large parts are boxed: it travels in every result.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The batch does not begin where the chain ends, or skips or repeats an index.
@@ -228,7 +234,7 @@ pub enum StoreError {
         /// The commit.
         index: CommitIndex,
         /// What does not fit.
-        what: Mismatch,
+        what: Box<Mismatch>,
     },
     /// A stored value is not what it must be: the disk or somebody changed it.
     #[error(

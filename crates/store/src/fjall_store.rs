@@ -1,13 +1,13 @@
 //! The store on disk: fjall, an embedded log-structured database, in a directory of its own.
 
 use crate::{
-    NotAStoreReason, Place, StoreError,
+    CorruptReason, Place, Record, StoreError,
     directory::Directory,
     engine::{Engine, Tables, Write, store_by_engine},
     layout::Table,
 };
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use soma_types::Genesis;
 use std::path::{Path, PathBuf};
 
@@ -100,8 +100,7 @@ impl FjallTables {
     fn open(path: &Path, database: &Path) -> Result<Self, StoreError> {
         // fjall makes a new database wherever it finds no version marker: not in the place of one that lost it.
         if !matches!(database.join("version").try_exists(), Ok(true)) {
-            let reason = NotAStoreReason::Incomplete { entry: "db/version" };
-            return Err(StoreError::NotAStore { path: path.to_owned(), reason });
+            return Err(Record::DatabaseVersion.corrupt(Place::Disk(path.into()), CorruptReason::Missing));
         }
         Self::open_keyspaces(path, database)
     }
@@ -138,7 +137,7 @@ impl FjallTables {
 impl Tables for FjallTables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let value = self.keyspace(table).get(key).map_err(|error| self.read_error(error))?;
-        Ok(value.map(shared))
+        Ok(value.map(Bytes::from))
     }
 
     fn size_of(&self, table: Table, key: &[u8]) -> Result<Option<usize>, StoreError> {
@@ -150,14 +149,14 @@ impl Tables for FjallTables {
         let keyspace = self.keyspace(table);
         let entries = if prefix.is_empty() { keyspace.iter() } else { keyspace.prefix(prefix) };
         entries
-            .map(|entry| entry.into_inner().map(|(key, value)| (shared(key), shared(value))))
+            .map(|entry| entry.into_inner().map(|(key, value)| (Bytes::from(key), Bytes::from(value))))
             .collect::<Result<_, _>>()
             .map_err(|error| self.read_error(error))
     }
 
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError> {
         let Some(last) = self.keyspace(table).last_key_value() else { return Ok(None) };
-        last.key().map(|key| Some(shared(key))).map_err(|error| self.read_error(error))
+        last.key().map(|key| Some(Bytes::from(key))).map_err(|error| self.read_error(error))
     }
 
     fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
@@ -166,6 +165,7 @@ impl Tables for FjallTables {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for Write { table, key, value } in writes {
             match value {
+                // A copy: blocks are slices of the chunks that they came in, which would stay in memory with them.
                 Some(value) => batch.insert(self.keyspace(table), key, &value[..]),
                 None => batch.remove(self.keyspace(table), key),
             }
@@ -178,16 +178,11 @@ impl Tables for FjallTables {
     }
 
     fn place(&self) -> Place {
-        Place::Disk(self.path.clone())
+        Place::Disk(self.path.as_path().into())
     }
 }
 
-/// The database's bytes without a copy.
-fn shared(slice: Slice) -> Bytes {
-    Bytes::from_owner(slice)
-}
-
 fn database_error(path: &Path, doing: &'static str) -> impl FnOnce(fjall::Error) -> StoreError {
-    let place = Place::Disk(path.to_owned());
+    let place = Place::Disk(path.into());
     move |source| StoreError::Database { place, doing, source: Box::new(source) }
 }

@@ -105,7 +105,7 @@ pub trait Store: Send + Sync + 'static {
             let bytes = bytes.ok_or_else(|| corrupt(CorruptReason::Missing))?;
             let block = SignedBlock::decode(bytes).map_err(|error| corrupt(error.into()))?;
             if block.reference() != *reference {
-                return Err(corrupt(CorruptReason::OtherBlock { found: block.reference() }));
+                return Err(corrupt(CorruptReason::OtherBlock { found: Box::new(block.reference()) }));
             }
             // Only proved blocks are ever applied, and its digest says that it is still the same.
             blocks.push(VerifiedBlock::assume_verified(block));

@@ -43,7 +43,7 @@ pub(crate) fn plan<'a>(
     };
     for certified in batch {
         let commit = &certified.commit;
-        let mismatch = |what| StoreError::Mismatch { place: place.clone(), index: commit.index, what };
+        let mismatch = |what| StoreError::Mismatch { place: place.clone(), index: commit.index, what: Box::new(what) };
         check_blocks(certified).map_err(mismatch)?;
         for block in certified.blocks.iter().chain(&certified.certifiers) {
             let reference = block.reference();
@@ -68,7 +68,7 @@ pub(crate) fn plan<'a>(
 fn check_chain(place: &Place, highest: CommitRef, batch: &[CertifiedCommit]) -> Result<CommitRef, StoreError> {
     let mut last = highest;
     for CertifiedCommit { commit, .. } in batch {
-        let mismatch = |what| StoreError::Mismatch { place: place.clone(), index: commit.index, what };
+        let mismatch = |what| StoreError::Mismatch { place: place.clone(), index: commit.index, what: Box::new(what) };
         let expected = last.index.checked_add(1).ok_or_else(|| mismatch(Mismatch::NoIndexLeft))?;
         if commit.index != expected {
             return Err(StoreError::OutOfOrder { place: place.clone(), expected, found: commit.index });

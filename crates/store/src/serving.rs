@@ -18,7 +18,8 @@ pub type Served = (Vec<TrustedCommit>, Vec<Bytes>);
 /// `None` when nothing can be served: `start` is over `end`, not synced yet, pruned or the genesis; or no commit in
 /// reach has a quorum of stored votes; or already the first of them is over `max_bytes`.
 ///
-/// Holds at most `max_bytes` and one more commit in memory, and reads no block but those that it returns.
+/// Holds at most `max_bytes` and one more commit in memory. Of the other voters it asks for no more than the sizes,
+/// and only once their stake is known to suffice.
 pub fn serve_commits(
     store: &dyn Store,
     start: CommitIndex,
