@@ -86,9 +86,8 @@ impl Connections {
         let Dial { peer, addresses } = effect;
         let dialling = self.io.spawn(dial(self.transport.clone(), self.settings.clone(), peer, addresses));
         context.spawn(dialling.into_actor(self).map(move |result, connections, context| {
-            let result = result.unwrap_or_else(|exit| {
-                Err(DialFailure::Unreachable { reason: format!("the dial {exit}") })
-            });
+            let result =
+                result.unwrap_or_else(|exit| Err(DialFailure::Unreachable { reason: format!("the dial {exit}") }));
             let result = result.map(|dialled| connections.links.insert(link, dialled)).map(drop);
             connections.feed(Input::Dialled { link, peer, result }, context);
             connections.watch(link, context);

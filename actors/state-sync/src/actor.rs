@@ -17,7 +17,7 @@ use soma_protocol::{
     state_sync::{Config, Effect, Input, LocalCommitError, RangeKey, Snapshot, StateSync as StateSyncCore, Tip},
 };
 use soma_supervision::{Clock, CoreHost, Shell, run_actor};
-use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, Committee, CommittedSubDag, Epoch};
+use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, oneshot, watch};
@@ -114,7 +114,12 @@ impl StateSync {
         }
     }
 
-    fn ask_for_peer(&mut self, key: RangeKey, message: impl FnOnce(Reply<Result<soma_types::PeerId, NoPeer>>) -> Pick + 'static, context: &mut Context<Self>) {
+    fn ask_for_peer(
+        &mut self,
+        key: RangeKey,
+        message: impl FnOnce(Reply<Result<soma_types::PeerId, NoPeer>>) -> Pick + 'static,
+        context: &mut Context<Self>,
+    ) {
         let mut pick = self.pick.clone();
         let asking = async move { pick.ask(message).await };
         context.spawn(asking.into_actor(self).map(move |answer, sync, context| {
@@ -163,7 +168,11 @@ impl StateSync {
             }
             Err(reason) => {
                 metrics::worker_failed();
-                tracing::error!(range = key.0, reason, "sync worker ended without a result; its range is fetched again");
+                tracing::error!(
+                    range = key.0,
+                    reason,
+                    "sync worker ended without a result; its range is fetched again"
+                );
                 Input::WorkerFailed { key, reason }
             }
         };

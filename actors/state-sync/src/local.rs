@@ -18,9 +18,9 @@ pub(crate) fn summarize(epoch: &EpochContext, certified: &CertifiedCommit) -> Re
         return malformed(format!("{bytes} bytes of blocks are over the limit of {}", limits::MAX_COMMIT_BLOCKS_BYTES));
     }
     let committee = epoch.committee();
-    let voters = certifiers.iter().filter(|block| {
-        block.epoch == commit.epoch && block.commit_votes.contains(&commit.reference())
-    });
+    let voters = certifiers
+        .iter()
+        .filter(|block| block.epoch == commit.epoch && block.commit_votes.contains(&commit.reference()));
     let stake = committee.stake_of(voters.map(|block| block.author));
     if stake < committee.quorum() {
         return Err(LocalCommitError::NotCertified { index, stake, quorum: committee.quorum() });

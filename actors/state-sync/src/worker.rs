@@ -133,9 +133,8 @@ impl SyncWorker {
     ) {
         context.spawn(asking.into_actor(self).map(move |answer, worker, context| {
             // No answer: the check panicked, was refused, or the Verifier is being restarted. Ours to try again.
-            let no_answer = |error: AskError| {
-                Err(Rejection::Fault { fault: Fault::Ours, reason: format!("no verdict: {error}") })
-            };
+            let no_answer =
+                |error: AskError| Err(Rejection::Fault { fault: Fault::Ours, reason: format!("no verdict: {error}") });
             let input = finish(worker, answer.unwrap_or_else(no_answer));
             worker.feed(input, context);
         }));
@@ -248,12 +247,7 @@ impl SyncWorker {
 }
 
 /// Reads a block stream to its end, or to where more than `max_bytes` would come. What came before a failure counts.
-async fn read_blocks(
-    link: &Link,
-    call: Call,
-    refs: Vec<BlockRef>,
-    max_bytes: u64,
-) -> (Vec<Bytes>, Option<CallError>) {
+async fn read_blocks(link: &Link, call: Call, refs: Vec<BlockRef>, max_bytes: u64) -> (Vec<Bytes>, Option<CallError>) {
     let wanted = refs.len();
     let mut blocks = Vec::with_capacity(wanted);
     let mut left = max_bytes;

@@ -101,7 +101,8 @@ impl Shell for StoreWriter {
             Effect::Run(job) => match self.jobs.remove(&job) {
                 Some(Job::Apply(Apply { commits, reply })) => {
                     let write = move |store: &dyn Store| {
-                        let batch: Vec<CertifiedCommit> = commits.iter().flat_map(|range| range.iter().cloned()).collect();
+                        let batch: Vec<CertifiedCommit> =
+                            commits.iter().flat_map(|range| range.iter().cloned()).collect();
                         let watermarks = store.apply(&batch)?;
                         metrics::applied(batch.len(), watermarks.highest_synced.index);
                         Ok(watermarks)

@@ -17,8 +17,7 @@ use soma_protocol::{
 use soma_supervision::{Clock, CoreHost, Shell};
 use soma_types::{CertifiedCommit, ChainId, Fault};
 use soma_verify::{
-    CommitsError, EpochContext, TransactionVerifier, check_commits, verify_blocks, verify_node_info,
-    verify_sub_dag,
+    CommitsError, EpochContext, TransactionVerifier, check_commits, verify_blocks, verify_node_info, verify_sub_dag,
 };
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -46,11 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         .from_env()
         .map_err(|error| CliError::input(format!("RUST_LOG: {error}")))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(CliError::failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(CliError::failed)?;
     let result = runtime.block_on(run_node(args));
     // Reads of standard input cannot be cancelled; they are not waited for.
     runtime.shutdown_background();
@@ -62,9 +59,9 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     // Everything is read and checked before anything is written.
     let key = files::read_key(&config.key)?;
     let genesis = files::read_genesis(&config.genesis)?;
-    let admin_listener = TcpListener::bind(config.admin).await.map_err(|error| {
-        CliError::input(format!("admin = {}: cannot listen there: {error}", config.admin))
-    })?;
+    let admin_listener = TcpListener::bind(config.admin)
+        .await
+        .map_err(|error| CliError::input(format!("admin = {}: cannot listen there: {error}", config.admin)))?;
     let admin_address = admin_listener.local_addr().map_err(CliError::failed)?;
     let executed = Executed::load(&config.executor_file())?;
     let store = FjallStore::open(&config.store_dir(), &genesis).map_err(CliError::input)?;

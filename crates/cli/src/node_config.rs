@@ -37,7 +37,10 @@ impl NodeConfig {
         let mut config: Self = toml::from_str(&text).map_err(|error| wrong(one_line(&text, &error)))?;
         config.p2p.validate().map_err(|error| wrong(format!("p2p.{error}")))?;
         if !config.admin.ip().is_loopback() {
-            return Err(wrong(format!("admin = {}: must be a loopback address, it has no authentication", config.admin)));
+            return Err(wrong(format!(
+                "admin = {}: must be a loopback address, it has no authentication",
+                config.admin
+            )));
         }
         let base = path.parent().unwrap_or(Path::new("."));
         for entry in [&mut config.data_dir, &mut config.genesis, &mut config.key] {

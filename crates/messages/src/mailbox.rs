@@ -1,10 +1,6 @@
 //! Capabilities to send one kind of message to one actor, whichever incarnation of it is alive.
 
-use actix::{
-    Actor, Addr, Context, Handler, Message, Recipient,
-    dev::ToEnvelope,
-    prelude::SendError,
-};
+use actix::{Actor, Addr, Context, Handler, Message, Recipient, dev::ToEnvelope, prelude::SendError};
 use std::{fmt, sync::Arc};
 use tokio::sync::{oneshot, watch};
 

@@ -3,9 +3,9 @@
 use crate::Reply;
 use bytes::Bytes;
 use soma_protocol::state_sync::Verified;
+use soma_types::VerifiedBlock;
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Committee, Fault, SignedNodeInfo, TimestampMs};
 use soma_verify::{CheckedCommits, EpochContext};
-use soma_types::VerifiedBlock;
 use soma_wire::FetchedCommits;
 use std::sync::Arc;
 

@@ -300,9 +300,10 @@ impl Discovery {
     }
 
     fn answer(&mut self, key: u64, asker: PeerId, effects: &mut Vec<Effect>) {
-        let shareable = self.book.values().filter(|entry| {
-            entry.seen_live && entry.info.peer != asker && entry.info.access == Access::Public
-        });
+        let shareable = self
+            .book
+            .values()
+            .filter(|entry| entry.seen_live && entry.info.peer != asker && entry.info.access == Access::Public);
         let mut sample = shareable.map(|entry| &entry.info).sample(&mut self.rng, self.config.max_answer);
         sample.sort_by_key(|info| info.peer);
         let peers = sample.into_iter().map(|info| info.bytes.clone()).collect();

@@ -310,14 +310,7 @@ impl PeerHeights {
         Ok(chosen)
     }
 
-    fn on_report(
-        &mut self,
-        now: Now,
-        id: PeerId,
-        start: CommitIndex,
-        outcome: Outcome,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn on_report(&mut self, now: Now, id: PeerId, start: CommitIndex, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.in_flight = peer.in_flight.saturating_sub(1);
         match outcome {

@@ -183,10 +183,14 @@ impl SyncWorker {
         let mut effects = Vec::new();
         while self.busy_requests() < self.config.max_requests {
             let Some((from, to)) = self.queue.pop_front() else { break };
-            let reserved: u64 = self.parts.values().map(|part| match part {
-                Part::Fetching { allowed, .. } => *allowed,
-                _ => 0,
-            }).sum();
+            let reserved: u64 = self
+                .parts
+                .values()
+                .map(|part| match part {
+                    Part::Fetching { allowed, .. } => *allowed,
+                    _ => 0,
+                })
+                .sum();
             let left = self.config.max_bytes.saturating_sub(self.bytes + reserved);
             if left < MAX_BLOCK_BYTES as u64 {
                 self.queue.push_front((from, to));

@@ -122,10 +122,8 @@ impl Builder {
         };
         let seed = match self.seed {
             Some(seed) => seed,
-            None => getrandom::u64().map_err(|error| StartError::Runtime {
-                what: "random generator",
-                reason: error.to_string(),
-            })?,
+            None => getrandom::u64()
+                .map_err(|error| StartError::Runtime { what: "random generator", reason: error.to_string() })?,
         };
         let transactions = self.transactions.unwrap_or_else(|| Arc::new(CertificateVerifier));
         ActorSystem::start(NodeParts { config: self.config, genesis, key, store, transactions, transport, seed })

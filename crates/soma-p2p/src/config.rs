@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use soma_types::{Access, Address, AddressError, NodeRole, PeerId, limits};
-use soma_wire::limits::{
-    MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS,
-};
+use soma_wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS};
 use std::{fmt, str::FromStr, time::Duration};
 
 /// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.
@@ -200,7 +198,8 @@ impl Config {
             if (min..=max).contains(&value) {
                 return Ok(());
             }
-            let rule = if max == u64::MAX { format!("must be at least {min}") } else { format!("must be {min} to {max}") };
+            let rule =
+                if max == u64::MAX { format!("must be at least {min}") } else { format!("must be {min} to {max}") };
             Err(ConfigError { key, value: value.to_string(), rule })
         };
         let positive = |key, value: Duration| {

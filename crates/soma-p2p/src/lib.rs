@@ -57,8 +57,8 @@ pub use system::{ActorSystem, Fatal, ShutdownReport};
 pub use soma_protocol::{
     connections::DialFailure,
     peer_heights::NoPeer,
-    state_sync::{LocalCommitError, Progress},
     peer_heights::PeerSnapshot,
+    state_sync::{LocalCommitError, Progress},
 };
 pub use soma_store::{FjallStore, MemStore, Store, StoreError, Watermarks};
 pub use soma_supervision::{ChildState, ChildStatus, ExitReason};

@@ -28,16 +28,9 @@ use soma_protocol::{
 use soma_store::{CorruptReason, Record, Store, StoreError};
 use soma_supervision::{ChildSpec, Clock, Escalation, IoTasks, Offload, Supervisor};
 use soma_transport::{Listener, Transport};
-use soma_types::{
-    Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey,
-};
+use soma_types::{Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -130,8 +123,8 @@ impl Node {
         ));
         let (listen_on, listening) = (config.listen.clone(), transport.clone());
         let listener = io.spawn(async move { listening.listen(&listen_on, gate).await }).await;
-        let listener = listener
-            .map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })??;
+        let listener =
+            listener.map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })??;
         let own_info = own_info(&config, &key, chain, listener.address());
 
         let (highest, _) = watch::channel(store.watermarks()?.highest_synced.index);
@@ -331,7 +324,7 @@ impl Node {
 
     /// Stops accepting, drains, stops the actors in order, flushes the store. Names what did not stop in time.
     pub(crate) async fn shutdown(self, deadline: Duration) -> Vec<String> {
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
         self.listener.stop_accepting();
         let overdue = self.supervisor.shutdown(deadline).await;
         let mut overdue: Vec<String> = overdue.into_iter().map(Into::into).collect();
@@ -365,16 +358,14 @@ where
 
 /// Where the chain stands in the store.
 fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
-    let missing = |record| {
-        move || StoreError::Corrupt { place: store.place(), record, reason: CorruptReason::Missing }
-    };
+    let missing = |record| move || StoreError::Corrupt { place: store.place(), record, reason: CorruptReason::Missing };
     let commit = store.watermarks()?.highest_synced;
     let timestamp_ms = store.commit(commit.index)?.ok_or_else(missing(Record::Commit(commit.index)))?.timestamp_ms;
     let next_epoch = store.latest_epoch()?;
     let committee = store.committee(next_epoch)?.ok_or_else(missing(Record::Committee(next_epoch)))?;
     // Checked before it was stored: what fails now was changed on disk.
-    let committee = EpochContext::new(store.chain_id(), committee)
-        .map_err(|_| missing(Record::Committee(next_epoch))())?;
+    let committee =
+        EpochContext::new(store.chain_id(), committee).map_err(|_| missing(Record::Committee(next_epoch))())?;
     Ok(StartState { tip: sync_core::Tip { commit, timestamp_ms, next_epoch }, committee: Arc::new(committee) })
 }
 

@@ -2,7 +2,9 @@
 
 use crate::handle::{Observers, Shared};
 use serde::{Deserialize, Serialize};
-use soma_protocol::{discovery, peer_heights::PeerSnapshot, serving, state_sync, state_sync::Progress, store_writer, verifier};
+use soma_protocol::{
+    discovery, peer_heights::PeerSnapshot, serving, state_sync, state_sync::Progress, store_writer, verifier,
+};
 use soma_supervision::ChildStatus;
 use soma_types::{Address, ChainId, CommitIndex, Epoch, PeerId};
 use std::collections::BTreeMap;

@@ -65,13 +65,12 @@ impl ActorSystem {
         let (stop, stopping) = oneshot::channel();
         let (report, stopped) = oneshot::channel();
         let run = move || run(parts, ready, stopping, report);
-        let thread = thread::Builder::new().name("soma-actors".into()).spawn(run).map_err(|error| {
-            StartError::Runtime { what: "actor thread", reason: error.to_string() }
-        })?;
+        let thread = thread::Builder::new()
+            .name("soma-actors".into())
+            .spawn(run)
+            .map_err(|error| StartError::Runtime { what: "actor thread", reason: error.to_string() })?;
         match started.recv() {
-            Ok(Ok(handle)) => {
-                Ok(Self { handle, stop: Some(stop), stopped: Some(stopped), thread: Some(thread) })
-            }
+            Ok(Ok(handle)) => Ok(Self { handle, stop: Some(stop), stopped: Some(stopped), thread: Some(thread) }),
             Ok(Err(error)) => {
                 let _ = thread.join();
                 Err(error)

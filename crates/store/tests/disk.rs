@@ -132,29 +132,34 @@ fn a_second_open_in_this_process_is_refused_until_the_first_is_dropped() {
     FjallStore::open(&path, &chain.genesis).unwrap();
 }
 
+/// In a second process, the store it is to work on.
+fn as_child() -> Option<PathBuf> {
+    std::env::var_os(CHILD_PATH).map(PathBuf::from)
+}
+
 /// Runs one test of this file as a second process on the store at `path`.
 fn child(test: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--ignored"]).env(CHILD_PATH, path);
+    command.args(["--exact", test, "--nocapture"]).env(CHILD_PATH, path);
     command
 }
 
-#[test]
-#[ignore = "run by a_second_process_is_refused as another process"]
-fn child_finds_the_store_in_use() {
-    let Some(path) = std::env::var_os(CHILD_PATH).map(PathBuf::from) else { return };
-    for result in [FjallStore::open(&path, &Chain::new().genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(result.err(), Some(StoreError::InUse { path: used }) if used == path));
+fn find_the_store_in_use(path: &Path) {
+    for result in [FjallStore::open(path, &Chain::new().genesis), FjallStore::open_existing(path)] {
+        assert!(matches!(result.err(), Some(StoreError::InUse { path: used }) if used == *path));
     }
     println!("in use");
 }
 
 #[test]
 fn a_second_process_is_refused() {
+    if let Some(path) = as_child() {
+        return find_the_store_in_use(&path);
+    }
     let (_directory, path) = fresh();
     let chain = Chain::new();
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
-    let output = child("child_finds_the_store_in_use", &path).output().unwrap();
+    let output = child("a_second_process_is_refused", &path).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("in use"), "{text}{}", String::from_utf8_lossy(&output.stderr));
     drop(store);
@@ -170,12 +175,9 @@ fn another_program_on_the_database_is_reported_as_in_use() {
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
 }
 
-#[test]
-#[ignore = "run by a_killed_process_loses_nothing_that_it_announced as another process"]
-fn child_applies_until_it_is_killed() {
-    let Some(path) = std::env::var_os(CHILD_PATH).map(PathBuf::from) else { return };
+fn apply_until_killed(path: &Path) {
     let mut chain = Chain::new();
-    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let store = FjallStore::open(path, &chain.genesis).unwrap();
     loop {
         let watermarks = store.apply(&chain.grow(3)).unwrap();
         println!("\napplied {}", watermarks.highest_synced.index);
@@ -184,9 +186,12 @@ fn child_applies_until_it_is_killed() {
 
 #[test]
 fn a_killed_process_loses_nothing_that_it_announced() {
+    if let Some(path) = as_child() {
+        return apply_until_killed(&path);
+    }
     for announcements in [1, 7, 40] {
         let (_directory, path) = fresh();
-        let mut child = child("child_applies_until_it_is_killed", &path).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = child("a_killed_process_loses_nothing_that_it_announced", &path).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let announced = lines
             .filter_map(|line| {

@@ -3,9 +3,7 @@
 //! The same interface, limits, deadlines and events as over the network, in an order that depends on nothing but the
 //! runtime: on a paused current-thread runtime a run is the same each time.
 
-use crate::{
-    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport,
-};
+use crate::{ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -121,8 +119,7 @@ impl Transport for MemoryTransport {
             return Err(ListenError::AddressInUse { address: bound });
         }
         let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
-        let node =
-            Node { peer: self.peer, handler, accepting: accepting.clone(), connections: connections.clone() };
+        let node = Node { peer: self.peer, handler, accepting: accepting.clone(), connections: connections.clone() };
         nodes.listening.insert(bound.clone(), node);
         Ok(Listener { address: bound, accepting, connections, drained: None })
     }
@@ -141,11 +138,7 @@ impl MemoryPeer {
         Call { peer: self.caller, ..call }
     }
 
-    async fn within<T>(
-        &self,
-        call: Call,
-        answer: impl Future<Output = Result<T, CallError>>,
-    ) -> Result<T, CallError> {
+    async fn within<T>(&self, call: Call, answer: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
         tokio::select! {
             biased;
             () = self.connection.cancelled() => Err(cancelled()),

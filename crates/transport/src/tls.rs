@@ -18,7 +18,10 @@ use soma_wire::{
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -90,16 +93,13 @@ impl TlsTransport {
     async fn connect(&self, peer: PeerId, address: &Address) -> Result<Link, DialError> {
         let handshake = |reason: String| DialError::Handshake { address: address.clone(), reason };
         let (config, found) = self.identity.client_config(peer).map_err(|error| handshake(error.to_string()))?;
-        let tcp = connect_tcp(address).await.map_err(|error| DialError::Unreachable {
-            address: address.clone(),
-            reason: error.to_string(),
-        })?;
+        let tcp = connect_tcp(address)
+            .await
+            .map_err(|error| DialError::Unreachable { address: address.clone(), reason: error.to_string() })?;
         let name = ServerName::try_from(NAME).map_err(|error| handshake(error.to_string()))?;
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
             match found.get().copied() {
-                Some(found) if found != peer => {
-                    DialError::WrongKey { address: address.clone(), expected: peer, found }
-                }
+                Some(found) if found != peer => DialError::WrongKey { address: address.clone(), expected: peer, found },
                 _ => handshake(error.to_string()),
             }
         })?;

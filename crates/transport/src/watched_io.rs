@@ -34,7 +34,11 @@ impl<T, I> WatchedIo<T, I> {
 }
 
 impl<T: AsyncRead + Unpin, I: Unpin> AsyncRead for WatchedIo<T, I> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.poll_hung_up(context)?;
         Pin::new(&mut self.inner).poll_read(context, buffer)
     }

@@ -71,7 +71,8 @@ pub(super) fn digests(
     let mut digests = BTreeMap::new();
     for index in 1..=last {
         let sub_dag = store.sub_dag(index).map_err(CliError::failed)?;
-        let sub_dag = sub_dag.ok_or_else(|| CliError::failed(format!("{}: commit {index} is missing", path.display())))?;
+        let sub_dag =
+            sub_dag.ok_or_else(|| CliError::failed(format!("{}: commit {index} is missing", path.display())))?;
         digest.push(&sub_dag);
         if wanted.contains(&index) {
             digests.insert(index, digest);

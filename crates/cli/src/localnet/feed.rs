@@ -25,7 +25,9 @@ pub(super) fn write_commit(out: &mut impl Write, commit: &CertifiedCommit) -> io
 /// Hands every commit on standard input to the system; ends with the input, or with a commit that is refused.
 pub(crate) async fn take_commits(system: &Handle) -> Result<(), String> {
     let mut input = BufReader::new(stdin());
-    while let Some(commit) = read_commit(&mut input).await.map_err(|error| format!("commits on standard input: {error}"))? {
+    while let Some(commit) =
+        read_commit(&mut input).await.map_err(|error| format!("commits on standard input: {error}"))?
+    {
         let index = commit.commit.index;
         system.send_commit(commit).await.map_err(|error| format!("commit {index} on standard input: {error}"))?;
     }

@@ -63,9 +63,11 @@ impl Sample {
         }
         let seconds = elapsed.as_secs_f64().max(0.001);
         // Smoothed over about ten looks: a range comes all at once.
-        let rate = |smooth: f64, now: u64, before: u64| 0.9 * smooth + 0.1 * now.saturating_sub(before) as f64 / seconds;
+        let rate =
+            |smooth: f64, now: u64, before: u64| 0.9 * smooth + 0.1 * now.saturating_sub(before) as f64 / seconds;
         self.blocks_per_second = rate(before.blocks_per_second, self.blocks_fetched, before.blocks_fetched);
-        self.megabytes_per_second = rate(before.megabytes_per_second * 1e6, self.bytes_fetched, before.bytes_fetched) / 1e6;
+        self.megabytes_per_second =
+            rate(before.megabytes_per_second * 1e6, self.bytes_fetched, before.bytes_fetched) / 1e6;
     }
 
     pub(super) fn describe(&self, head: u32) -> String {
@@ -74,7 +76,8 @@ impl Sample {
             "{} peers, {:.0} blocks/s, {:.1} MB/s, epoch {}, lag {lag}",
             self.peers, self.blocks_per_second, self.megabytes_per_second, self.epoch
         );
-        let commits_per_second = self.blocks_per_second * f64::from(self.height.max(1)) / (self.blocks_fetched.max(1) as f64);
+        let commits_per_second =
+            self.blocks_per_second * f64::from(self.height.max(1)) / (self.blocks_fetched.max(1) as f64);
         if lag > 10 && commits_per_second > 1.0 {
             text.push_str(&format!(", {:.0} s left", f64::from(lag) / commits_per_second));
         }
@@ -323,7 +326,8 @@ impl Network<'_> {
                 let head = feed.head();
                 node.look()?;
                 node.task.show_node(&node.sample, head);
-                let killed_at = self.args.kill_after.filter(|_| node.files.name == "full-node-0" && node.kill.is_none());
+                let killed_at =
+                    self.args.kill_after.filter(|_| node.files.name == "full-node-0" && node.kill.is_none());
                 if killed_at.is_some_and(|index| node.sample.height >= index) {
                     node.kill_and_restart(self.display)?;
                 }

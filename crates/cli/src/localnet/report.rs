@@ -74,7 +74,9 @@ impl Report {
             ];
             if killed {
                 row.extend(match node.kill {
-                    Some(kill) => [kill.durable, kill.in_flight, kill.fetched_twice as u32].map(|count| count.to_string()),
+                    Some(kill) => {
+                        [kill.durable, kill.in_flight, kill.fetched_twice as u32].map(|count| count.to_string())
+                    }
                     None => ["-"; 3].map(Into::into),
                 });
             }

@@ -299,7 +299,9 @@ pub enum LocalCommitError {
         reason: String,
     },
     /// Peers could not prove it.
-    #[error("commit {index} has votes of {stake} stake, but a quorum is {quorum}: hand it over with its certifier blocks")]
+    #[error(
+        "commit {index} has votes of {stake} stake, but a quorum is {quorum}: hand it over with its certifier blocks"
+    )]
     NotCertified {
         /// Offered.
         index: CommitIndex,

@@ -1,8 +1,6 @@
 //! The plan: ranges from the last linked commit upward, and what happens to each.
 
-use super::{
-    Effect, LOCAL_GRACE, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified,
-};
+use super::{Effect, LOCAL_GRACE, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified};
 use crate::{core::Now, peer_heights::NoPeer};
 use soma_types::{CommitIndex, Epoch, Fault, PeerId};
 use std::time::Duration;
@@ -85,9 +83,8 @@ impl StateSync {
 
     pub(super) fn add_waiting(&mut self, start: CommitIndex, end: CommitIndex, not_before: Duration) -> &mut Range {
         self.next_key += 1;
-        let range = Range::waiting(RangeKey(self.next_key), end, not_before);
-        // `insert_entry` keeps this to one look-up; an equal start cannot be there, ranges never overlap.
-        self.ranges.entry(start).insert_entry(range).into_mut()
+        // Ranges never overlap, so there is none with this start yet.
+        self.ranges.entry(start).or_insert(Range::waiting(RangeKey(self.next_key), end, not_before))
     }
 
     pub(super) fn on_target(&mut self, now: Now, target: CommitIndex) {
@@ -169,9 +166,7 @@ impl StateSync {
         // What came is kept; what did not goes back as a range of its own.
         let missing_from = verified.as_ref().map_or(start, |verified| verified.last.index + 1);
         let mut outcome = match (&shortfall, &verified) {
-            (Some(Shortfall::Fault { fault, reason }), _) => {
-                Outcome::Failed { fault: *fault, reason: reason.clone() }
-            }
+            (Some(Shortfall::Fault { fault, reason }), _) => Outcome::Failed { fault: *fault, reason: reason.clone() },
             (_, Some(verified)) => Outcome::Served { last: verified.last.index },
             (_, None) => Outcome::Unused,
         };

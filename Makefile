@@ -1,0 +1,26 @@
+# `make` or `make help` lists the targets. Needs the Rust toolchain and a C compiler, nothing else.
+
+CARGO ?= cargo
+# Options for `make run`, e.g. ARGS="--commits 5000 --full-nodes 2"
+ARGS ?=
+
+.PHONY: help run test lint doc
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+run: ## Run a network of 4 validators and a fresh full node on this machine, and watch it catch up
+	$(CARGO) run --release -p soma-p2p-cli -- localnet $(ARGS)
+
+test: ## Run all tests
+	$(CARGO) test --workspace
+
+lint: ## Check formatting, clippy, docs, and the dependency rules
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	$(CARGO) run --quiet -p soma-tests --bin dependency-rules
+
+doc: ## Build the API documentation
+	$(CARGO) doc --workspace --no-deps
+	@echo "open target/doc/soma_p2p/index.html"
