@@ -255,10 +255,11 @@ impl StateSync {
         let next = self.tip.commit.index + 1;
         let mut active = self.ranges.values().filter(|range| range.is_active()).count();
         // One reserve is kept for the next range in order, so that the budget can never lock out the very range
-        // that would free it; the rest is shared by all others.
-        let others = self.ranges.iter().filter(|(start, _)| **start > next);
-        let mut in_flight = self.write.bytes() + others.map(|(_, range)| range.bytes(reserve)).sum::<u64>();
-        let for_others = self.config.bytes_in_flight.saturating_sub(reserve);
+        // that would free it; the rest is shared by all others. What is being written frees itself.
+        let budget = self.config.bytes_in_flight;
+        let covers_next = |start: CommitIndex, range: &Range| (start..=range.end).contains(&next);
+        let others = self.ranges.iter().filter(|(start, range)| !covers_next(**start, range));
+        let mut others = self.write.bytes() + others.map(|(_, range)| range.bytes(reserve)).sum::<u64>();
         for (start, range) in &mut self.ranges {
             if active >= self.config.max_workers {
                 break;
@@ -268,10 +269,12 @@ impl StateSync {
                 continue;
             }
             if *start > next {
-                if in_flight + reserve > for_others {
+                if others + reserve > budget.saturating_sub(reserve) {
                     break;
                 }
-                in_flight += reserve;
+                others += reserve;
+            } else if others + reserve > budget {
+                continue;
             }
             active += 1;
             range.state = RangeState::Picking;

@@ -1,1 +1,451 @@
+//! The core against a model of its world: a chain, peers that fail in every way, workers that end in any order.
 
+use super::*;
+use proptest::prelude::*;
+use soma_types::CommitDigest;
+use std::collections::BTreeSet;
+
+const PEER: PeerId = PeerId([1; 32]);
+const LIAR: PeerId = PeerId([2; 32]);
+
+fn at(ms: u64) -> Now {
+    Now { monotonic: Duration::from_millis(ms), unix_ms: ms }
+}
+
+fn digest(index: CommitIndex) -> CommitDigest {
+    CommitDigest::of(&[&index.to_be_bytes()])
+}
+
+/// The chain that is synced: every `EPOCH` commits an epoch.
+const EPOCH: u32 = 30;
+
+fn epoch_of(index: CommitIndex) -> Epoch {
+    u64::from((index - 1) / EPOCH)
+}
+
+fn verified(first: CommitIndex, last: CommitIndex, bytes: u64) -> Verified {
+    Verified {
+        first,
+        last: CommitRef { index: last, digest: digest(last) },
+        previous: digest(first - 1),
+        first_timestamp_ms: u64::from(first),
+        last_timestamp_ms: u64::from(last),
+        epoch: epoch_of(first),
+        ends_epoch: last.is_multiple_of(EPOCH),
+        bytes,
+        blocks: u64::from(last - first) + 1,
+    }
+}
+
+fn genesis() -> Tip {
+    Tip { commit: CommitRef { index: 0, digest: digest(0) }, timestamp_ms: 0, next_epoch: 0 }
+}
+
+fn core(config: Config) -> StateSync {
+    StateSync::new(config, genesis())
+}
+
+fn small() -> Config {
+    Config { commits_per_fetch: 10, max_workers: 3, ranges_ahead: 6, ..Config::default() }
+}
+
+/// Answers every pick with `PEER` and returns what is to be fetched.
+fn fetches(core: &mut StateSync, effects: &[Effect]) -> Vec<Effect> {
+    let mut all = Vec::new();
+    for effect in effects {
+        match effect {
+            Effect::Pick { key, .. } => {
+                let answered = core.handle(at(0), Input::Picked { key: *key, peer: Ok(PEER) });
+                all.extend(fetches(core, &answered));
+            }
+            Effect::Fetch { .. } => all.push(effect.clone()),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn started(core: &mut StateSync, effects: &[Effect]) -> Vec<(RangeKey, CommitIndex, CommitIndex)> {
+    let started = fetches(core, effects).into_iter().map(|effect| match effect {
+        Effect::Fetch { key, start, end, .. } => (key, start, end),
+        other => panic!("{other:?}"),
+    });
+    started.collect()
+}
+
+fn done(core: &mut StateSync, key: RangeKey, first: CommitIndex, last: CommitIndex) -> Vec<Effect> {
+    core.handle(at(0), Input::WorkerDone { key, verified: Some(verified(first, last, 100)), shortfall: None })
+}
+
+#[test]
+fn ranges_are_planned_upward_and_fetched_by_as_many_workers_as_there_may_be() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(25));
+    let ranges: Vec<_> = started(&mut core, &effects).into_iter().map(|(_, start, end)| (start, end)).collect();
+    assert_eq!(ranges, [(1, 10), (11, 20), (21, 25)]);
+}
+
+#[test]
+fn ranges_that_come_out_of_order_are_written_in_order() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(20));
+    let ranges = started(&mut core, &effects);
+    let (first, second) = (ranges[0].0, ranges[1].0);
+    let effects = done(&mut core, second, 11, 20);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Write(_))), "commit 11 has to wait: {effects:?}");
+    let effects = done(&mut core, first, 1, 10);
+    assert!(effects.contains(&Effect::Write(vec![first, second])), "{effects:?}");
+    assert_eq!(core.snapshot().applied, 0, "nothing counts before it is durable");
+    let highest = CommitRef { index: 20, digest: digest(20) };
+    let effects = core.handle(at(0), Input::Written(Ok(highest)));
+    assert!(effects.contains(&Effect::Publish { keys: vec![first, second], highest }));
+    assert!(effects.contains(&Effect::Announce(20)));
+    assert_eq!((core.snapshot().applied, core.snapshot().progress), (20, Progress::Synced));
+}
+
+#[test]
+fn a_claim_of_the_highest_index_there_is_plans_no_more_than_the_bound() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(u32::MAX));
+    assert_eq!(started(&mut core, &effects).len(), 3);
+    assert_eq!(core.snapshot().ranges, 6);
+    // The claim falls: what nobody has is not waited for.
+    core.handle(at(0), Input::Target(0));
+    assert_eq!(core.snapshot().ranges, 3, "only what is at work is left");
+}
+
+#[test]
+fn a_worker_that_dies_returns_its_range_and_nobody_is_blamed() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(key, 1, 10)] = started(&mut core, &effects)[..] else { panic!() };
+    let effects = core.handle(at(0), Input::WorkerFailed { key, reason: "panicked".into() });
+    assert!(effects.contains(&Effect::Report { peer: PEER, start: 0, outcome: Outcome::Unused }));
+    assert!(matches!(core.snapshot().progress, Progress::Retrying { needed: 1, attempts: 1, .. }));
+    let wake = core.next_wake().unwrap();
+    let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
+    assert!(effects.contains(&Effect::Pick { key, start: 1, avoid: None }), "{effects:?}");
+}
+
+#[test]
+fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
+    let fault = Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into() };
+    let part = Input::WorkerDone { key, verified: Some(verified(1, 4, 10)), shortfall: Some(fault) };
+    let effects = core.handle(at(0), part);
+    assert!(effects.contains(&Effect::Write(vec![key])));
+    assert!(effects.iter().any(|effect| matches!(
+        effect,
+        Effect::Report { peer: PEER, outcome: Outcome::Failed { fault: Fault::Slow, .. }, .. }
+    )));
+    let wake = core.next_wake().unwrap();
+    let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 5, avoid: Some(PEER), .. })));
+}
+
+#[test]
+fn commits_behind_an_unknown_epoch_boundary_are_held_until_the_committee_is_known() {
+    let mut core = core(Config { commits_per_fetch: 20, ..small() });
+    let effects = core.handle(at(0), Input::Target(60));
+    let ranges = started(&mut core, &effects);
+    assert_eq!(ranges.iter().map(|range| range.1).collect::<Vec<_>>(), [1, 21, 41]);
+    // Commits 41 to 60 are of epoch 1, whose committee nobody knows yet.
+    let other = Shortfall::OtherEpoch { index: 41, found: 1 };
+    let effects = core.handle(at(0), Input::WorkerDone { key: ranges[2].0, verified: None, shortfall: Some(other) });
+    assert!(effects.contains(&Effect::Report { peer: PEER, start: 41, outcome: Outcome::Unused }), "not a fault");
+    // The second range ends with the epoch: its rest and what was held can go on with the next committee.
+    let effects = core.handle(
+        at(0),
+        Input::WorkerDone { key: ranges[1].0, verified: Some(verified(21, 30, 1)), shortfall: Some(Shortfall::Cut) },
+    );
+    let next = fetches(&mut core, &effects);
+    let epochs: Vec<_> = next
+        .iter()
+        .map(|effect| match effect {
+            Effect::Fetch { start, epoch, .. } => (*start, *epoch),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(epochs, [(31, 1), (41, 1)]);
+}
+
+#[test]
+fn a_false_claim_of_another_epoch_for_the_next_commit_is_the_peers_fault() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
+    let other = Shortfall::OtherEpoch { index: 1, found: 7 };
+    let effects = core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall: Some(other) });
+    let blamed = effects.iter().any(|effect| {
+        matches!(effect, Effect::Report { outcome: Outcome::Failed { fault: Fault::Unproven, .. }, .. })
+    });
+    assert!(blamed, "{effects:?}");
+    assert!(matches!(core.snapshot().progress, Progress::Retrying { needed: 1, .. }));
+}
+
+#[test]
+fn certified_commits_that_do_not_follow_the_chain_are_not_linked() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
+    let fork = Verified { previous: CommitDigest([9; 32]), ..verified(1, 10, 1) };
+    let effects = core.handle(at(0), Input::WorkerDone { key, verified: Some(fork), shortfall: None });
+    assert!(effects.contains(&Effect::Discard(key)));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Write(_))));
+    assert_eq!(core.snapshot().linked, 0);
+}
+
+#[test]
+fn a_disk_that_fails_is_tried_again_and_nothing_is_announced_meanwhile() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
+    done(&mut core, key, 1, 10);
+    let effects = core.handle(at(0), Input::Written(Err("disk full".into())));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Announce(_) | Effect::Publish { .. })));
+    assert_eq!(core.snapshot().progress, Progress::Disk { reason: "disk full".into() });
+    let wake = core.next_wake().unwrap();
+    let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
+    assert_eq!(effects, [Effect::Write(vec![key])]);
+}
+
+#[test]
+fn without_peers_the_next_commit_waits_and_the_state_says_why() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let Effect::Pick { key, .. } = effects[0] else { panic!() };
+    let reason = NoPeer::AllPruned { peers: 7, lowest: 120_000 };
+    core.handle(at(0), Input::Picked { key, peer: Err(reason) });
+    assert_eq!(core.snapshot().progress, Progress::NoPeer { needed: 1, reason });
+    // A peer that became able to serve is asked at once, not at the next interval.
+    let effects = core.handle(at(1), Input::Target(10));
+    assert_eq!(effects, [Effect::Pick { key, start: 1, avoid: None }]);
+}
+
+#[test]
+fn the_nodes_own_commits_are_taken_in_order_and_refused_with_the_reason_otherwise() {
+    let mut core = core(small());
+    let local = |core: &mut StateSync, n, commit| core.handle(at(0), Input::LocalCommit { key: RangeKey::local(n), commit });
+    let answer = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::LocalAnswer { result, .. } => Some(result.clone()),
+            _ => None,
+        })
+    };
+    let effects = local(&mut core, 1, verified(2, 2, 1));
+    assert_eq!(answer(&effects), Some(Err(LocalCommitError::Gap { index: 2, expected: 1 })));
+    let effects = local(&mut core, 2, verified(1, 1, 1));
+    assert_eq!(answer(&effects), None, "the answer comes when it is durable");
+    let effects = core.handle(at(0), Input::Written(Ok(CommitRef { index: 1, digest: digest(1) })));
+    assert_eq!(answer(&effects), Some(Ok(())));
+    assert_eq!(answer(&local(&mut core, 3, verified(1, 1, 1))), Some(Ok(())), "what is there already is no error");
+    let fork = Verified { previous: CommitDigest([9; 32]), ..verified(2, 2, 1) };
+    assert!(matches!(answer(&local(&mut core, 4, fork)), Some(Err(LocalCommitError::Fork { .. }))));
+    let other = Verified { epoch: 4, ..verified(2, 2, 1) };
+    assert!(matches!(answer(&local(&mut core, 5, other)), Some(Err(LocalCommitError::OtherEpoch { .. }))));
+}
+
+#[test]
+fn what_consensus_delivers_meanwhile_is_not_written_twice() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
+    for index in 1..=4 {
+        core.handle(at(0), Input::LocalCommit { key: RangeKey::local(index.into()), commit: verified(index, index, 1) });
+    }
+    // The worker delivers 1 to 10, of which 1 to 4 are there: the rest is fetched once more, nothing is applied twice.
+    let effects = done(&mut core, key, 1, 10);
+    assert!(effects.contains(&Effect::Discard(key)));
+    assert_eq!(core.snapshot().linked, 4);
+    assert_eq!(core.snapshot().commits_discarded, 10);
+}
+
+/// What happens to one worker of the model.
+#[derive(Clone, Debug)]
+enum Fate {
+    Delivers,
+    DeliversPart(u32),
+    Fails(Fault),
+    FailsAfter(u32, Fault),
+    Dies,
+    NoPeer,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let fault = prop::sample::select(vec![
+        Fault::ProvableLie,
+        Fault::Malformed,
+        Fault::Unproven,
+        Fault::DoesNotHave,
+        Fault::Slow,
+        Fault::Overloaded,
+        Fault::Ours,
+    ]);
+    prop_oneof![
+        6 => Just(Fate::Delivers),
+        2 => (1u32..10).prop_map(Fate::DeliversPart),
+        1 => fault.clone().prop_map(Fate::Fails),
+        1 => (1u32..10, fault).prop_map(|(commits, fault)| Fate::FailsAfter(commits, fault)),
+        1 => Just(Fate::Dies),
+        1 => Just(Fate::NoPeer),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    config: Config,
+    head: CommitIndex,
+    fates: Vec<Fate>,
+    /// Which of the open things happens next.
+    order: Vec<prop::sample::Index>,
+    disk_fails: Vec<bool>,
+    local: Vec<bool>,
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let config = (1u32..12, 1usize..5, 1usize..8, 1u64..6).prop_map(|(commits, workers, ahead, ranges)| Config {
+        commits_per_fetch: commits,
+        max_workers: workers,
+        ranges_ahead: ahead,
+        bytes_in_flight: 1_000 * ranges,
+        bytes_per_range: 1_000,
+        no_peer_wait: Duration::from_millis(10),
+    });
+    let order = prop::collection::vec(any::<prop::sample::Index>(), 64);
+    let bools = |count| prop::collection::vec(prop::bool::weighted(0.15), count);
+    (config, 1u32..120, prop::collection::vec(fate(), 64), order, bools(16), bools(64)).prop_map(
+        |(config, head, fates, order, disk_fails, local)| World { config, head, fates, order, disk_fails, local },
+    )
+}
+
+/// Runs the model to its end and checks, at every step, what must always hold.
+fn run(world: &World) -> Result<(), TestCaseError> {
+    let mut core = core(world.config.clone());
+    let mut open: Vec<Effect> = core.handle(at(0), Input::Target(world.head));
+    let (mut now, mut step, mut written, mut applied) = (0u64, 0usize, 0u32, 0u32);
+    let mut held: BTreeMap<RangeKey, (CommitIndex, CommitIndex)> = BTreeMap::new();
+    let mut discarded = BTreeSet::new();
+    let mut local = 0u64;
+    while applied < world.head {
+        step += 1;
+        prop_assert!(step < 20_000, "no progress: {:?}", core.snapshot());
+        now += 1;
+        // A fault-free world in the end: every fate is used once, then all deliver.
+        let fate = world.fates.get(step).cloned().unwrap_or(Fate::Delivers);
+        let input = if open.is_empty() {
+            let Some(wake) = core.next_wake() else {
+                return Err(TestCaseError::fail(format!("asleep for ever: {:?}", core.snapshot())));
+            };
+            now = now.max(wake.as_millis() as u64 + 1);
+            Input::Wake
+        } else {
+            let pick = world.order.get(step % world.order.len()).map_or(0, |index| index.index(open.len()));
+            match open.remove(pick) {
+                Effect::Pick { key, .. } if matches!(fate, Fate::NoPeer) => {
+                    Input::Picked { key, peer: Err(NoPeer::NotConnected) }
+                }
+                Effect::Pick { key, .. } => Input::Picked { key, peer: Ok(if step % 3 == 0 { LIAR } else { PEER }) },
+                Effect::Fetch { key, start, end, epoch, max_bytes, .. } => {
+                    worker(&mut held, key, start, end, epoch, max_bytes, &fate)
+                }
+                Effect::Write(keys) => {
+                    let failing = world.disk_fails.get(step / 8).copied().unwrap_or(false);
+                    let ranges: Vec<_> = keys.iter().map(|key| held[key]).collect();
+                    for (first, last) in &ranges {
+                        prop_assert_eq!(*first, written + 1, "written in order, each once");
+                        written = *last;
+                    }
+                    if failing {
+                        written = applied;
+                        Input::Written(Err("disk".into()))
+                    } else {
+                        Input::Written(Ok(CommitRef { index: written, digest: digest(written) }))
+                    }
+                }
+                _ => continue,
+            }
+        };
+        let mut effects = core.handle(at(now), input);
+        // The node's own consensus makes the next commit now and then.
+        let tip = core.snapshot().linked;
+        if world.local.get(step).copied().unwrap_or(false) && tip < world.head {
+            local += 1;
+            let key = RangeKey::local(local);
+            held.insert(key, (tip + 1, tip + 1));
+            effects.extend(core.handle(at(now), Input::LocalCommit { key, commit: verified(tip + 1, tip + 1, 1) }));
+        }
+        for effect in effects {
+            match effect {
+                Effect::Publish { keys, highest } => {
+                    prop_assert!(highest.index > applied, "the watermark only moves up");
+                    applied = highest.index;
+                    for key in keys {
+                        prop_assert!(held.remove(&key).is_some(), "published what is held, once");
+                    }
+                }
+                Effect::Discard(key) => {
+                    held.remove(&key);
+                    discarded.insert(key);
+                }
+                Effect::Announce(index) => prop_assert_eq!(index, applied, "announced only what is durable"),
+                Effect::Report { .. } | Effect::LocalAnswer { .. } => {}
+                other => open.push(other),
+            }
+        }
+        let snapshot = core.snapshot();
+        prop_assert!(snapshot.workers <= world.config.max_workers);
+        prop_assert!(snapshot.ranges <= world.config.ranges_ahead + world.config.max_workers + 2);
+        let budget = world.config.bytes_in_flight.max(world.config.bytes_per_range);
+        prop_assert!(snapshot.bytes_in_flight <= budget + local, "{} > {budget}", snapshot.bytes_in_flight);
+        prop_assert!(snapshot.applied == applied && snapshot.linked >= applied);
+    }
+    Ok(())
+}
+
+/// What a worker of the model answers; it knows the committees that the core believes to be right.
+fn worker(
+    held: &mut BTreeMap<RangeKey, (CommitIndex, CommitIndex)>,
+    key: RangeKey,
+    start: CommitIndex,
+    end: CommitIndex,
+    epoch: Epoch,
+    max_bytes: u64,
+    fate: &Fate,
+) -> Input {
+    if matches!(fate, Fate::Dies) {
+        return Input::WorkerFailed { key, reason: "died".into() };
+    }
+    if let Fate::Fails(fault) = fate {
+        let shortfall = Shortfall::Fault { fault: *fault, reason: "failed".into() };
+        return Input::WorkerDone { key, verified: None, shortfall: Some(shortfall) };
+    }
+    if epoch_of(start) != epoch {
+        let shortfall = Shortfall::OtherEpoch { index: start, found: epoch_of(start) };
+        return Input::WorkerDone { key, verified: None, shortfall: Some(shortfall) };
+    }
+    let epoch_end = (epoch as u32 + 1) * EPOCH;
+    let part = match fate {
+        Fate::DeliversPart(commits) | Fate::FailsAfter(commits, _) => start + commits - 1,
+        _ => end,
+    };
+    let last = end.min(epoch_end).min(part);
+    held.insert(key, (start, last));
+    let shortfall = match fate {
+        Fate::FailsAfter(_, fault) => Some(Shortfall::Fault { fault: *fault, reason: "failed".into() }),
+        _ if last < end => Some(Shortfall::Cut),
+        _ => None,
+    };
+    let bytes = (u64::from(last - start) + 1) * 50;
+    Input::WorkerDone { key, verified: Some(verified(start, last, bytes.min(max_bytes))), shortfall }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_fails_in_whatever_order_every_commit_is_applied_once_in_order_within_bounds(world in world()) {
+        run(&world)?;
+    }
+}
