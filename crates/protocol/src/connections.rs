@@ -413,3 +413,6 @@ impl Core for Connections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

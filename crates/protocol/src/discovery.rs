@@ -401,3 +401,6 @@ impl Core for Discovery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

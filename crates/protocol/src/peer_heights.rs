@@ -457,3 +457,6 @@ impl Core for PeerHeights {
         Snapshot { peers: peers.collect(), bans: self.bans }
     }
 }
+
+#[cfg(test)]
+mod tests;

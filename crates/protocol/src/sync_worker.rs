@@ -290,3 +290,6 @@ impl Core for SyncWorker {
 
     fn snapshot(&self) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,8 @@ pub struct Config {
     pub commits_per_fetch: u32,
     /// Workers at once.
     pub max_workers: usize,
-    /// Ranges planned beyond the last linked commit: bounds the reorder buffer in number.
+    /// Ranges beyond the last linked commit up to which new ones are planned: bounds the commits in the reorder
+    /// buffer (a range that came in parts is split, but covers no more).
     pub ranges_ahead: usize,
     /// Bytes reserved by workers and waiting to be written, in all.
     pub bytes_in_flight: u64,

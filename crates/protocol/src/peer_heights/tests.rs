@@ -1,0 +1,153 @@
+use super::*;
+use std::collections::BTreeSet;
+
+fn peer(number: u8) -> PeerId {
+    PeerId([number; 32])
+}
+
+fn at(ms: u64) -> Now {
+    Now { monotonic: Duration::from_millis(ms), unix_ms: ms }
+}
+
+/// A core that knows peers 1, 2, ... with these heights (highest, lowest).
+fn with_peers(heights: &[(CommitIndex, CommitIndex)]) -> PeerHeights {
+    let mut core = PeerHeights::new(Config::default(), 0);
+    for (number, (highest, lowest)) in (1..).zip(heights) {
+        let peer = peer(number);
+        let effects = core.handle(at(0), Input::Peer(PeerEvent::Connected(peer)));
+        assert_eq!(effects, [Effect::Query(peer)], "a new peer is asked at once");
+        core.handle(at(0), Input::Queried { peer, answer: Ok((*highest, *lowest)) });
+    }
+    core
+}
+
+fn pick(core: &mut PeerHeights, now: Now, start: CommitIndex) -> Result<PeerId, NoPeer> {
+    let effects = core.handle(now, Input::Pick { key: 1, start, avoid: None });
+    effects
+        .into_iter()
+        .find_map(|effect| match effect {
+            Effect::Picked { peer, .. } => Some(peer),
+            _ => None,
+        })
+        .expect("every pick is answered")
+}
+
+fn fail(core: &mut PeerHeights, now: Now, peer: PeerId, start: CommitIndex, fault: Fault) -> Vec<Effect> {
+    let outcome = Outcome::Failed { fault, reason: "test".into() };
+    core.handle(now, Input::Report { peer, start, outcome })
+}
+
+#[test]
+fn a_peer_that_has_a_ranges_start_may_serve_it_and_one_that_has_pruned_it_may_not() {
+    let mut core = with_peers(&[(100, 50), (60, 1)]);
+    assert_eq!(pick(&mut core, at(0), 20), Ok(peer(2)));
+    assert_eq!(pick(&mut core, at(0), 80), Ok(peer(1)));
+    assert_eq!(pick(&mut core, at(0), 101), Err(NoPeer::NobodyHasIt { peers: 2 }));
+    let mut pruned = with_peers(&[(100, 50), (100, 70)]);
+    assert_eq!(pick(&mut pruned, at(0), 20), Err(NoPeer::AllPruned { peers: 2, lowest: 50 }));
+    assert_eq!(pick(&mut PeerHeights::new(Config::default(), 0), at(0), 1), Err(NoPeer::NotConnected));
+}
+
+#[test]
+fn ranges_in_flight_are_spread_over_peers() {
+    let mut core = with_peers(&[(100, 1), (100, 1), (100, 1)]);
+    let picked: BTreeSet<_> = (0..3).map(|_| pick(&mut core, at(0), 1).unwrap()).collect();
+    assert_eq!(picked.len(), 3);
+}
+
+#[test]
+fn a_claim_of_the_highest_index_falls_when_its_owner_cannot_serve_it_and_honest_targets_remain() {
+    let mut core = with_peers(&[(100, 1), (u32::MAX, 1)]);
+    let liar = pick(&mut core, at(0), 101).unwrap();
+    assert_eq!(liar, peer(2));
+    let effects = fail(&mut core, at(0), liar, 101, Fault::DoesNotHave);
+    assert!(effects.contains(&Effect::Target(100)), "{effects:?}");
+    assert_eq!(pick(&mut core, at(1), 101), Err(NoPeer::NobodyHasIt { peers: 2 }));
+    // It claims again, and is asked again, but each time later.
+    let mut waits = Vec::new();
+    let mut now = 0;
+    for _ in 0..4 {
+        let waited = (1..).find(|ms| pick(&mut core, at(now + ms), 101).is_ok()).unwrap();
+        now += waited;
+        waits.push(waited);
+        fail(&mut core, at(now), liar, 101, Fault::DoesNotHave);
+    }
+    assert!(waits.is_sorted_by(|a, b| a < b), "{waits:?}");
+    let snapshot = core.snapshot();
+    assert_eq!(snapshot.bans, 0, "an unproven claim is no proof of a lie");
+}
+
+#[test]
+fn a_lie_bans_longer_each_time_and_the_innocent_keep_their_score() {
+    let mut core = with_peers(&[(100, 1), (100, 1)]);
+    let mut durations = Vec::new();
+    for _ in 0..3 {
+        core.handle(at(0), Input::Peer(PeerEvent::Connected(peer(2))));
+        for effect in fail(&mut core, at(0), peer(2), 1, Fault::ProvableLie) {
+            if let Effect::Ban { peer: banned, duration, .. } = effect {
+                assert_eq!(banned, peer(2));
+                durations.push(duration.as_secs());
+            }
+        }
+    }
+    assert_eq!(durations, [600, 1_200, 2_400]);
+    let snapshot = core.snapshot();
+    assert_eq!(snapshot.peers.len(), 1, "who is banned is not asked");
+    assert_eq!((snapshot.peers[0].peer, snapshot.peers[0].score), (peer(1), 100));
+}
+
+#[test]
+fn what_is_our_own_fault_costs_the_peer_nothing() {
+    let mut core = with_peers(&[(100, 1)]);
+    pick(&mut core, at(0), 1).unwrap();
+    assert_eq!(fail(&mut core, at(0), peer(1), 1, Fault::Ours), []);
+    let snapshot = core.snapshot();
+    assert_eq!((snapshot.peers[0].score, snapshot.peers[0].in_flight), (100, 0));
+    assert_eq!(pick(&mut core, at(0), 1), Ok(peer(1)));
+}
+
+#[test]
+fn a_slow_peer_is_given_a_pause_and_then_asked_again() {
+    let mut core = with_peers(&[(100, 1)]);
+    pick(&mut core, at(0), 1).unwrap();
+    fail(&mut core, at(0), peer(1), 1, Fault::Slow);
+    assert_eq!(pick(&mut core, at(1), 1), Err(NoPeer::AllPaused { peers: 1 }));
+    let wake = core.next_wake().unwrap();
+    assert_eq!(wake, Duration::from_millis(500));
+    let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
+    assert!(effects.contains(&Effect::Target(100)), "StateSync hears that somebody is able again: {effects:?}");
+    assert_eq!(pick(&mut core, at(500), 1), Ok(peer(1)));
+}
+
+#[test]
+fn peers_that_are_behind_are_told_of_new_commits_one_push_at_a_time_and_always_the_latest() {
+    let mut core = with_peers(&[(5, 1), (50, 1)]);
+    let effects = core.handle(at(0), Input::OwnHeight(10));
+    assert_eq!(effects, [Effect::Push { peer: peer(1), index: 10 }], "who has more is not told");
+    assert_eq!(core.handle(at(0), Input::OwnHeight(11)), []);
+    assert_eq!(core.handle(at(0), Input::OwnHeight(12)), []);
+    let effects = core.handle(at(0), Input::PushDone { peer: peer(1), heard: true });
+    assert_eq!(effects, [Effect::Push { peer: peer(1), index: 12 }]);
+}
+
+#[test]
+fn a_push_raises_the_target_at_once() {
+    let mut core = with_peers(&[(5, 1)]);
+    let effects = core.handle(at(0), Input::Pushed { peer: peer(1), index: 9 });
+    assert_eq!(effects, [Effect::Target(9)]);
+    assert_eq!(core.handle(at(0), Input::Pushed { peer: peer(9), index: 99 }), [], "nor by strangers");
+}
+
+#[test]
+fn the_same_seed_makes_the_same_choices() {
+    let choices = |seed| {
+        let mut core = PeerHeights::new(Config { seed, ..Config::default() }, 0);
+        for number in 1..=10 {
+            core.handle(at(0), Input::Peer(PeerEvent::Connected(peer(number))));
+            core.handle(at(0), Input::Queried { peer: peer(number), answer: Ok((100, 1)) });
+        }
+        (0..30).map(|_| pick(&mut core, at(0), 1).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(choices(1), choices(1));
+    assert_ne!(choices(1), choices(2));
+}
