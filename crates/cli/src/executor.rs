@@ -43,7 +43,7 @@ impl Executed {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(wrong(error.to_string())),
+            Err(error) => return Err(CliError::input(format!("{} cannot be read: {error}", path.display()))),
         };
         let saved: ExecutedText = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         Ok(Self { index: saved.index, digest: saved.digest.parse().map_err(|error| wrong(format!("{error}")))? })
@@ -67,7 +67,7 @@ pub(crate) async fn run(system: Handle, from: Executed, progress: watch::Sender<
                 executed.digest.push(&commit);
                 executed.index = commit.commit_ref.index;
                 progress.send_replace(executed);
-                if executed.index % SAVE_EVERY == 0 {
+                if executed.index.is_multiple_of(SAVE_EVERY) {
                     executed.save(&path);
                 }
             }

@@ -23,8 +23,9 @@ pub(crate) fn write_key(path: &Path, key: &SigningKey) -> Result<(), CliError> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| {
-        file.write_all(pem.as_bytes())?;
-        file.sync_all()
+        let written = file.write_all(pem.as_bytes()).and_then(|()| file.sync_all());
+        // Half a key would only be in the way of the next attempt.
+        written.inspect_err(|_| drop(fs::remove_file(path)))
     });
     written.map_err(|error| CliError::input(format!("key file {} cannot be written: {error}", path.display())))
 }

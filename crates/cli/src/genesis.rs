@@ -41,8 +41,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     given("stakes", args.stakes.len())?;
     given("addresses", args.addresses.len())?;
     let genesis_file = args.out.join("genesis.bin");
-    if genesis_file.exists() {
-        return Err(CliError::input(format!("{} is there already; choose another directory", genesis_file.display())));
+    let key_file = |index: usize, kind: &str| args.out.join(format!("validator-{index}.{kind}.key"));
+    let key_files = (0..count).flat_map(|index| [key_file(index, "protocol"), key_file(index, "network")]);
+    if let Some(file) = key_files.chain([genesis_file.clone()]).find(|file| file.exists()) {
+        return Err(CliError::input(format!("{} is there already; choose another directory", file.display())));
     }
 
     let mut keys = Vec::new();
@@ -73,8 +75,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     fs::create_dir_all(&args.out)
         .map_err(|error| CliError::input(format!("{} cannot be made: {error}", args.out.display())))?;
     for (index, (protocol, network)) in keys.iter().enumerate() {
-        files::write_key(&args.out.join(format!("validator-{index}.protocol.key")), protocol)?;
-        files::write_key(&args.out.join(format!("validator-{index}.network.key")), network)?;
+        files::write_key(&key_file(index, "protocol"), protocol)?;
+        files::write_key(&key_file(index, "network"), network)?;
     }
     files::replace(&genesis_file, &bytes).map_err(CliError::failed)?;
     println!("chain {}", genesis.chain_id());

@@ -3,7 +3,7 @@
 use crate::{error::CliError, status::table};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use soma_p2p::{BlockRef, CommitIndex, FjallStore, SignedBlock, Store};
+use soma_p2p::{BlockRef, CommitIndex, FjallStore, SignedBlock, Store, StoreError};
 use std::{path::PathBuf, process::ExitCode};
 
 #[derive(clap::Args)]
@@ -37,7 +37,15 @@ enum What {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
-    let store = FjallStore::open_existing(&args.store).map_err(CliError::input)?;
+    let store = FjallStore::open_existing(&args.store).map_err(|error| {
+        let inside = args.store.join("store");
+        match error {
+            StoreError::NotAStore { .. } if inside.is_dir() => {
+                CliError::input(format!("{} is no store; the one in it is {}", args.store.display(), inside.display()))
+            }
+            error => CliError::input(error),
+        }
+    })?;
     match args.what {
         None | Some(What::Summary) => summary(&store, args.json),
         Some(What::Commit { index }) => commit(&store, index, args.json),

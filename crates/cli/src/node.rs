@@ -10,13 +10,17 @@ use crate::{
 };
 use clap::ValueEnum;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use soma_p2p::{ActorSystem, FjallStore};
+use soma_p2p::{ActorSystem, Address, FjallStore};
+use soma_transport::ListenError;
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
+
+/// What is logged unless `RUST_LOG` says otherwise: the database tells more than an operator can act on.
+const DEFAULT_LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
 
 /// How long each actor may take to stop.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
@@ -41,10 +45,12 @@ enum Stdin {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env()
-        .map_err(|error| CliError::input(format!("RUST_LOG: {error}")))?;
+    let directives = match std::env::var("RUST_LOG") {
+        Ok(directives) if !directives.is_empty() => directives,
+        _ => DEFAULT_LOG_FILTER.into(),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_new(&directives)
+        .map_err(|error| CliError::input(format!("RUST_LOG = {directives:?}: {error}")))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(CliError::failed)?;
@@ -63,6 +69,7 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         .await
         .map_err(|error| CliError::input(format!("admin = {}: cannot listen there: {error}", config.admin)))?;
     let admin_address = admin_listener.local_addr().map_err(CliError::failed)?;
+    check_listen(&config.p2p.listen).await?;
     let executed = Executed::load(&config.executor_file())?;
     let store = FjallStore::open(&config.store_dir(), &genesis).map_err(CliError::input)?;
     let metrics = PrometheusBuilder::new().install_recorder().map_err(CliError::failed)?;
@@ -74,6 +81,9 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         .start()
         .map_err(CliError::input)?;
 
+    // From here on a signal stops it in order; whoever reads "ready" may send one.
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
     let run = RunFile {
         pid: std::process::id(),
         admin: admin_address,
@@ -88,8 +98,6 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
 
-    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
     let handle = system.handle();
     let parent = async {
         match args.stdin {
@@ -125,4 +133,17 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         }
         Some(reason) => Err(CliError::failed(format!("the node gave up: {reason}"))),
     }
+}
+
+/// Whether the system will be able to listen. It listens only once it has a store, and an address in use must be
+/// told before there is one.
+async fn check_listen(address: &Address) -> Result<(), CliError> {
+    let (host, port) = address.host_and_port();
+    let Err(error) = TcpListener::bind((host.as_str(), port)).await else { return Ok(()) };
+    let address = address.clone();
+    let error = match error.kind() {
+        std::io::ErrorKind::AddrInUse => ListenError::AddressInUse { address },
+        _ => ListenError::Unusable { address, reason: error.to_string() },
+    };
+    Err(CliError::input(format!("p2p.listen: {error}")))
 }

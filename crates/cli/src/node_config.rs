@@ -67,7 +67,8 @@ impl NodeConfig {
 
 /// What is wrong and in which line, without the quoted excerpt.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map(|span| text[..span.start].lines().count().max(1));
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.matches('\n').count() + 1);
     let message = error.message().replace('\n', " ");
     match line {
         Some(line) => format!("line {line}: {message}"),

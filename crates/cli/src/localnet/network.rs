@@ -6,11 +6,11 @@ use super::{
     progress::{Display, Task},
     report::{KillReport, NodeReport, Report},
 };
-use crate::{admin::NodeStatus, error::CliError, files};
+use crate::{admin::NodeStatus, error::CliError};
 use soma_p2p::{FjallStore, NodeRole, SeedPeer, SigningKey, Store};
 use soma_testkit::ChainBuilder;
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     process::{ChildStdin, ExitCode},
     sync::{
@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(100);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Marks a directory as ours, to be replaced by the next run.
-const MARKER: &str = "localnet.json";
+const MARKER: &str = "localnet.lock";
 
 /// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -108,7 +108,8 @@ struct FullNode {
 struct Feed {
     head: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Vec<ChildStdin>, String>>,
+    /// `None` once it has been joined.
+    thread: Option<JoinHandle<Result<Vec<ChildStdin>, String>>>,
 }
 
 impl Feed {
@@ -137,19 +138,32 @@ impl Feed {
             }
             Ok(validators)
         });
-        Self { head, stop, thread }
+        Self { head, stop, thread: Some(thread) }
     }
 
     fn head(&self) -> u32 {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Makes no more commits; gives back the validators' inputs, whose end stops them.
-    fn finish(self) -> Result<Vec<ChildStdin>, CliError> {
+    /// Makes no more commits; gives back the last one's index and the validators' inputs, whose end stops them.
+    fn finish(mut self) -> Result<(u32, Vec<ChildStdin>), CliError> {
         self.stop.store(true, Ordering::Relaxed);
-        match self.thread.join() {
-            Ok(result) => result.map_err(CliError::failed),
-            Err(_) => Err(CliError::failed("the consensus thread panicked")),
+        let inputs = match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result.map_err(CliError::failed)?,
+            Some(Err(_)) => return Err(CliError::failed("the consensus thread panicked")),
+            None => Vec::new(),
+        };
+        // Only now: it may have been making one when it was told to stop.
+        Ok((self.head(), inputs))
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Why the network fails is known already, or it was interrupted.
+            let _ = thread.join();
         }
     }
 }
@@ -165,7 +179,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
     })
     .map_err(CliError::failed)?;
     let display = Display::new(args.json);
-    prepare(&args.dir)?;
+    let _ours = prepare(&args.dir)?;
     let dir = args.dir.canonicalize().map_err(CliError::failed)?;
     let network = Network { args, dir: &dir, display: &display, interrupted: &interrupted };
     match network.run() {
@@ -184,8 +198,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
     }
 }
 
-/// Makes the directory, replacing what an earlier run left, and nothing else.
-fn prepare(dir: &Path) -> Result<(), CliError> {
+/// Makes the directory, replacing what an earlier run left, and nothing else. It is ours for as long as the file that
+/// is given back is open: not even a run at the same time replaces it.
+fn prepare(dir: &Path) -> Result<File, CliError> {
     let refuse = |error: std::io::Error| CliError::input(format!("--dir {}: {error}", dir.display()));
     match fs::read_dir(dir) {
         Ok(mut entries) => {
@@ -194,13 +209,28 @@ fn prepare(dir: &Path) -> Result<(), CliError> {
                 let reason = "is not empty and was not made by localnet; choose another";
                 return Err(CliError::input(format!("--dir {} {reason}", dir.display())));
             }
-            fs::remove_dir_all(dir).map_err(refuse)?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(refuse(error)),
     }
     fs::create_dir_all(dir).map_err(refuse)?;
-    files::replace(&dir.join(MARKER), b"{}\n").map_err(refuse)
+    let marker = File::options().create(true).append(true).open(dir.join(MARKER)).map_err(refuse)?;
+    marker.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            CliError::input(format!("--dir {} is in use by another localnet; choose another", dir.display()))
+        }
+        TryLockError::Error(error) => refuse(error),
+    })?;
+    for entry in fs::read_dir(dir).map_err(refuse)? {
+        let entry = entry.map_err(refuse)?;
+        if entry.file_name() == MARKER {
+            continue;
+        }
+        let directory = entry.file_type().map_err(refuse)?.is_dir();
+        let removed = if directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+        removed.map_err(refuse)?;
+    }
+    Ok(marker)
 }
 
 enum Stop {
@@ -241,6 +271,7 @@ impl Network<'_> {
             let key = SigningKey::from_bytes(&key);
             let files = NodeFiles::write(self.dir, name, NodeRole::FullNode, &key, &genesis, vec![seed.clone()])?;
             let process = NodeProcess::start(&files)?;
+            self.check_interrupted()?;
             full_nodes.push(FullNode {
                 task: self.display.task(&files.name, args.commits),
                 files,
@@ -258,9 +289,13 @@ impl Network<'_> {
             "{} validators with {} commits go on at {}/s; {} full node(s) know one seed peer",
             args.validators, args.commits, args.rate, args.full_nodes
         ));
-        self.follow(&feed, &mut full_nodes, &mut validators)?;
-        let head = feed.head();
-        let inputs = feed.finish()?;
+        if let Err(stop) = self.follow(&feed, &mut full_nodes, &mut validators) {
+            // All are asked before any is waited for, which dropping them does.
+            drop(feed);
+            full_nodes.iter_mut().for_each(|node| node.process.ask_to_stop());
+            return Err(stop);
+        }
+        let (head, inputs) = feed.finish()?;
         self.settle(head, &mut full_nodes, &mut validators)?;
         Ok(self.stop_and_compare(head, genesis.chain_id().to_string(), full_nodes, validators, inputs)?)
     }

@@ -77,8 +77,8 @@ impl NodeFiles {
     }
 }
 
-/// A running node. Killed when dropped, so that none outlives this process by a mistake of ours; should this process
-/// be killed itself, the end of their standard input stops them.
+/// A running node. Stopped when dropped, so that none outlives this process, however it comes to its end; should this
+/// process be killed itself, the end of their standard input stops them.
 pub(super) struct NodeProcess {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -154,6 +154,11 @@ impl NodeProcess {
 
     /// Waits until it has stopped; `false` if it had to be killed or reported a failure.
     pub(super) fn wait_stopped(mut self) -> bool {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> bool {
+        self.ask_to_stop();
         let deadline = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.ended() {
@@ -161,15 +166,13 @@ impl NodeProcess {
             }
             thread::sleep(POLL);
         }
+        let _ = self.kill();
         false
     }
 }
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
-        if self.ended().is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        self.stop();
     }
 }

@@ -53,7 +53,7 @@ impl Display {
             Self::Lines | Self::Silent => None,
         };
         let lines = matches!(self, Self::Lines);
-        Task { name: name.to_owned(), bar, lines, total, started: Instant::now(), last_line: None }
+        Task { name: name.to_owned(), bar, lines, started: Instant::now(), last_line: None, unsaid: None }
     }
 }
 
@@ -62,26 +62,31 @@ pub(super) struct Task {
     name: String,
     bar: Option<ProgressBar>,
     lines: bool,
-    total: u32,
     started: Instant,
     last_line: Option<Instant>,
+    /// The newest line, if it came too soon after the last one.
+    unsaid: Option<String>,
 }
 
 impl Task {
     /// Shows where it is.
     pub(super) fn show(&mut self, done: u32, total: u32, message: &str) {
-        self.total = total;
         if let Some(bar) = &self.bar {
             bar.set_length(total.into());
             bar.set_position(done.into());
             bar.set_message(message.to_owned());
         }
-        let due = self.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) || done >= total;
-        if self.lines && due {
-            self.last_line = Some(Instant::now());
+        if self.lines {
             let percent = u64::from(done) * 100 / u64::from(total.max(1));
             let seconds = self.started.elapsed().as_secs_f64();
-            eprintln!("[{seconds:6.1} s] {}: commit {done} of {total} ({percent} %) {message}", self.name);
+            let line = format!("[{seconds:6.1} s] {}: commit {done} of {total} ({percent} %) {message}", self.name);
+            if self.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
+                self.last_line = Some(Instant::now());
+                self.unsaid = None;
+                eprintln!("{line}");
+            } else {
+                self.unsaid = Some(line);
+            }
         }
     }
 
@@ -90,7 +95,11 @@ impl Task {
         self.show(sample.height, head.max(sample.height), &sample.describe(head));
     }
 
+    /// Ends it, where it was shown last.
     pub(super) fn finish(self) {
+        if let Some(line) = self.unsaid {
+            eprintln!("{line}");
+        }
         if let Some(bar) = self.bar {
             bar.finish();
         }

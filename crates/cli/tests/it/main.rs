@@ -1,0 +1,228 @@
+//! The command as its users meet it: the real binary, real files, real sockets and signals.
+//!
+//! Every test has a directory of its own and lets the system choose its ports. What runs in the background is ended
+//! when its test ends, whether the test passes or not.
+
+mod bad_input;
+mod inspect;
+mod keys_and_genesis;
+mod localnet;
+mod node;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// How long a condition may take: far longer than it does on a busy machine, so that only a hang ends it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Waits until `look` finds something, which is at once noticed.
+fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain until {what}");
+        thread::sleep(POLL);
+    }
+}
+
+/// A directory with everything that a node needs, and the command run in it.
+struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    /// An empty directory.
+    fn empty() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// With node.key, chain/genesis.bin and node.toml, as the command makes them.
+    fn new() -> Self {
+        let home = Self::empty();
+        home.run(["keygen", "--out", "node.key"]).ok();
+        home.run(["genesis", "--out", "chain"]).ok();
+        home.write("node.toml", &config("", ""));
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, contents: &str) {
+        fs::write(self.path(name), contents).unwrap();
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_soma-p2p"));
+        command.current_dir(self.dir.path()).env_remove("RUST_LOG").args(args);
+        command
+    }
+
+    /// Runs the command to its end.
+    fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Finished {
+        Running::start(&mut self.command(args)).wait()
+    }
+
+    /// Starts a node with a configuration file and waits until it is ready.
+    fn start_node(&self, config: &str) -> Running {
+        let mut node = Running::start(&mut self.command(["node", "--config", config]));
+        wait_until("the node is ready", || {
+            assert!(node.child.try_wait().unwrap().is_none(), "it ended: {}", node.stderr());
+            node.stdout().starts_with("ready: ").then_some(())
+        });
+        node
+    }
+
+    /// All files in the directory, with their contents.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        files_below(self.dir.path())
+    }
+
+    /// Runs the command with input that it must refuse: exit code 2, nothing printed but one line that names all of
+    /// `named`, and nothing written.
+    fn refuses(&self, args: &[&str], named: &[&str]) -> String {
+        let before = self.files();
+        let error = self.run(args).refused(named);
+        assert_eq!(self.files(), before, "something was written");
+        error
+    }
+}
+
+/// A node's configuration with ports that the system chooses, `top` among its first keys and `p2p` among those of
+/// its networking.
+fn config(top: &str, p2p: &str) -> String {
+    let mut text = "data_dir = \"data\"\ngenesis = \"chain/genesis.bin\"\nkey = \"node.key\"\n".to_owned();
+    if !top.contains("admin = ") {
+        text.push_str("admin = \"127.0.0.1:0\"\n");
+    }
+    text.push_str(&format!("{top}\n[p2p]\n"));
+    if !p2p.contains("listen =") {
+        text.push_str("listen = \"/ip4/127.0.0.1/tcp/0\"\n");
+    }
+    text + p2p
+}
+
+fn files_below(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            // The directory itself counts: an empty one is something written, too.
+            files.extend(files_below(&path));
+            files.insert(path, Vec::new());
+        } else {
+            let contents = fs::read(&path).unwrap();
+            files.insert(path, contents);
+        }
+    }
+    files
+}
+
+/// A command that runs. Killed when dropped.
+struct Running {
+    child: Child,
+    /// Its output goes to files: nothing can block on a full pipe.
+    output: TempDir,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let output = tempfile::tempdir().unwrap();
+        let file = |name| File::create(output.path().join(name)).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
+        Self { child, output }
+    }
+
+    fn stdout(&self) -> String {
+        fs::read_to_string(self.output.path().join("stdout")).unwrap()
+    }
+
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.output.path().join("stderr")).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    fn wait(mut self) -> Finished {
+        let status = wait_until("the command ends", || self.child.try_wait().unwrap());
+        Finished { status, stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    fn stop(self, signal: &str) -> Finished {
+        self.signal(signal);
+        self.wait()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It fails for one that has ended, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+struct Finished {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
+
+impl Finished {
+    fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by signal {:?}: {self:?}", self.status.signal()))
+    }
+
+    /// It went well; what it printed.
+    fn ok(self) -> String {
+        assert_eq!(self.code(), 0, "{self:?}");
+        self.stdout
+    }
+
+    /// It went well and printed JSON.
+    fn json(self) -> serde_json::Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+
+    /// It refused its input with one line that names all of `named`.
+    fn refused(self, named: &[&str]) -> String {
+        assert_eq!(self.code(), 2, "{self:?}");
+        self.one_error(named)
+    }
+
+    /// It failed on the way with one line that names all of `named`.
+    fn failed(self, named: &[&str]) -> String {
+        assert_eq!(self.code(), 1, "{self:?}");
+        self.one_error(named)
+    }
+
+    fn one_error(self, named: &[&str]) -> String {
+        assert_eq!(self.stdout, "", "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        assert!(self.stderr.starts_with("error: ") && self.stderr.ends_with('\n'), "{self:?}");
+        for name in named {
+            assert!(self.stderr.contains(name), "{name:?} is not named: {self:?}");
+        }
+        self.stderr
+    }
+}

@@ -1,0 +1,137 @@
+//! A node from its start to its end, and `status`.
+
+use crate::{Home, Running, wait_until};
+use serde_json::Value;
+use std::fs;
+
+fn run_file(home: &Home) -> Value {
+    serde_json::from_slice(&fs::read(home.path("data/run.json")).unwrap()).unwrap()
+}
+
+/// What an admin endpoint answers, whatever the status.
+fn get(admin: &str, path: &str) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut response = agent.get(format!("http://{admin}{path}")).call().unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+}
+
+/// A node that is well: its actors need a moment after it listens.
+fn start_healthy(home: &Home) -> (Running, String) {
+    let node = home.start_node("node.toml");
+    let admin = run_file(home)["admin"].as_str().unwrap().to_owned();
+    wait_until("the node is healthy", || (get(&admin, "/healthz").0 == 200).then_some(()));
+    (node, admin)
+}
+
+#[test]
+fn a_node_made_with_keygen_and_genesis_says_where_it_listens() {
+    let home = Home::empty();
+    let peer_id = home.run(["keygen", "--out", "node.key"]).ok();
+    home.run(["genesis", "--out", "chain"]).ok();
+    home.write("node.toml", &crate::config("", ""));
+    let node = home.start_node("node.toml");
+    let run = run_file(&home);
+    let text = |key: &str| run[key].as_str().unwrap().to_owned();
+    assert_eq!(run["pid"], node.child.id());
+    let noted: soma_p2p::PeerId = serde_json::from_value(run["peer_id"].clone()).unwrap();
+    assert_eq!(noted.to_string(), peer_id.trim_end());
+    let expected = format!("ready: peer {noted} listens on {}, admin http://{}\n", text("listen"), text("admin"));
+    assert_eq!(node.stdout(), expected);
+    let port = text("listen").strip_prefix("/ip4/127.0.0.1/tcp/").unwrap().parse::<u16>().unwrap();
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    node.stop("TERM").ok();
+}
+
+#[test]
+fn a_node_answers_health_status_and_metrics_over_http() {
+    let home = Home::new();
+    let (node, admin) = start_healthy(&home);
+    let (code, status) = get(&admin, "/status");
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(code, 200);
+    assert_eq!(status["peer_id"], run_file(&home)["peer_id"]);
+    assert_eq!((&status["height"], &status["executor"]["index"]), (&0.into(), &0.into()));
+    assert!(!status["actors"].as_array().unwrap().is_empty());
+    let (code, metrics) = get(&admin, "/metrics");
+    assert_eq!(code, 200);
+    for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (_, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+    assert_eq!(get(&admin, "/absent").0, 404);
+    node.stop("TERM").ok();
+}
+
+#[test]
+fn status_shows_height_peers_and_actors() {
+    let home = Home::new();
+    let (node, _) = start_healthy(&home);
+    let shown = home.run(["status", "--config", "node.toml"]).ok();
+    for expected in
+        ["node ", "chain ", "state ", "height     0 of 0 (100 %)", "peer ", "actor ", "state-sync", "running"]
+    {
+        assert!(shown.contains(expected), "{expected:?} is not in\n{shown}");
+    }
+    let finished = home.run(["status", "--config", "node.toml", "--json"]);
+    assert_eq!(finished.stdout.lines().count(), 1);
+    let status = finished.json();
+    assert_eq!(status["peers"], Value::Array(Vec::new()));
+    assert_eq!(status["height"], 0);
+    node.stop("TERM").ok();
+}
+
+#[test]
+fn status_without_a_node_says_so() {
+    let home = Home::new();
+    home.run(["status", "--config", "node.toml"]).failed(&["no node runs with this configuration", "data/run.json"]);
+    assert!(!home.path("data").exists());
+}
+
+#[test]
+fn status_of_a_killed_node_says_that_it_does_not_answer() {
+    let home = Home::new();
+    let node = home.start_node("node.toml");
+    let pid = node.child.id();
+    drop(node);
+    let named = [&format!("process {pid} does not answer"), "may have been killed"];
+    home.run(["status", "--config", "node.toml"]).failed(&named);
+}
+
+#[test]
+fn sigterm_and_sigint_end_a_node_in_order() {
+    let home = Home::new();
+    for signal in ["TERM", "INT"] {
+        // At once: whoever reads "ready" may send it.
+        let finished = home.start_node("node.toml").stop(signal);
+        assert_eq!(finished.code(), 0, "{finished:?}");
+        assert!(!home.path("data/run.json").exists());
+        let log = &finished.stderr;
+        assert!(log.contains("stopped") && !log.contains("not stopped in order") && !log.contains("panic"), "{log}");
+    }
+}
+
+#[test]
+fn a_killed_node_starts_again_on_the_same_data() {
+    let home = Home::new();
+    let killed = home.start_node("node.toml");
+    let before = run_file(&home);
+    drop(killed);
+    let node = home.start_node("node.toml");
+    let now = run_file(&home);
+    assert_ne!(now["pid"], before["pid"]);
+    assert_eq!(now["peer_id"], before["peer_id"]);
+    node.stop("TERM").ok();
+}
+
+#[test]
+fn the_database_logs_only_when_asked_to() {
+    let home = Home::new();
+    let quiet = home.start_node("node.toml").stop("TERM");
+    assert!(!quiet.stderr.contains(" fjall::") && !quiet.stderr.contains(" lsm_tree::"), "{}", quiet.stderr);
+    assert!(quiet.stderr.contains("INFO"), "{}", quiet.stderr);
+    let mut command = home.command(["node", "--config", "node.toml"]);
+    let node = Running::start(command.env("RUST_LOG", "fjall=info"));
+    wait_until("the node is ready", || node.stdout().starts_with("ready: ").then_some(()));
+    let loud = node.stop("TERM");
+    assert!(loud.stderr.contains(" fjall::"), "{}", loud.stderr);
+}
