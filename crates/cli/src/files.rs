@@ -33,8 +33,10 @@ pub(crate) fn write_key(path: &Path, key: &SigningKey) -> Result<(), CliError> {
 /// Reads a key.
 pub(crate) fn read_key(path: &Path) -> Result<SigningKey, CliError> {
     let pem = read_text(path, "key file", "make one with `soma-p2p keygen`")?;
-    SigningKey::from_pkcs8_pem(&pem).map_err(|error| {
-        CliError::input(format!("key file {} is no ed25519 key in PKCS#8 PEM: {error}", path.display()))
+    // The parser's reason says nothing about a file that is no PEM at all, and this says it of every other.
+    SigningKey::from_pkcs8_pem(&pem).map_err(|_| {
+        let path = path.display();
+        CliError::input(format!("key file {path} is no ed25519 key in PKCS#8 PEM; make one with `soma-p2p keygen`"))
     })
 }
 
@@ -50,8 +52,10 @@ pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, CliError> {
         let path = path.display();
         CliError::input(format!("genesis file {path} cannot be read: {error}; the chain's operators publish it"))
     })?;
-    Genesis::decode(&bytes)
-        .map_err(|error| CliError::input(format!("genesis file {} is not valid: {error}", path.display())))
+    Genesis::decode(&bytes).map_err(|error| {
+        let path = path.display();
+        CliError::input(format!("genesis file {path} is not valid: {error}; the chain's operators publish it"))
+    })
 }
 
 /// Replaces a file in one step: a crash leaves the old one or the new one.

@@ -4,7 +4,11 @@ use crate::{error::CliError, status::table};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use soma_p2p::{BlockRef, CommitIndex, FjallStore, SignedBlock, Store, StoreError};
-use std::{path::PathBuf, process::ExitCode};
+use soma_store::NotAStoreReason;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -37,20 +41,26 @@ enum What {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
-    let store = FjallStore::open_existing(&args.store).map_err(|error| {
-        let inside = args.store.join("store");
-        match error {
-            StoreError::NotAStore { .. } if inside.is_dir() => {
-                CliError::input(format!("{} is no store; the one in it is {}", args.store.display(), inside.display()))
-            }
-            error => CliError::input(error),
-        }
-    })?;
+    let store = FjallStore::open_existing(&args.store).map_err(|error| not_opened(&args.store, error))?;
     match args.what {
         None | Some(What::Summary) => summary(&store, args.json),
         Some(What::Commit { index }) => commit(&store, index, args.json),
         Some(What::Block { commit, position }) => block(&store, commit, position, args.json),
     }
+}
+
+/// The error for somebody who looks for a store, not for a place to make one.
+fn not_opened(path: &Path, error: StoreError) -> CliError {
+    let StoreError::NotAStore { reason: NotAStoreReason::Foreign { entry }, .. } = error else {
+        return CliError::input(error);
+    };
+    let (shown, inside) = (path.display(), path.join("store"));
+    if inside.is_dir() {
+        return CliError::input(format!("{shown} is no store; the one in it is {}", inside.display()));
+    }
+    CliError::input(format!(
+        "{shown} is no store: it holds something else ({entry:?}); give the path of a node's store"
+    ))
 }
 
 fn show(json: bool, value: &Value, text: String) -> Result<ExitCode, CliError> {

@@ -75,7 +75,7 @@ fn a_key_file_of_something_else_is_refused_and_not_quoted() {
     let not_a_key = ["", "hunter2\n", &pem.replace(secret, &secret[1..]), &pem.replace("PRIVATE", "PUBLIC")];
     for contents in not_a_key {
         home.write("node.key", contents);
-        let error = home.refuses(NODE, &["key file node.key is no ed25519 key in PKCS#8 PEM: "]);
+        let error = home.refuses(NODE, &["key file node.key is no ed25519 key in PKCS#8 PEM; ", "soma-p2p keygen"]);
         assert!(!error.contains("hunter2") && !error.contains(&secret[1..]), "{error}");
     }
 }

@@ -93,6 +93,7 @@ fn a_path_without_a_store_is_refused_and_stays_as_it_is() {
     home.refuses(&["inspect", "empty"], &["empty is no store"]);
     home.write("file", "");
     home.refuses(&["inspect", "file"], &["file is no store", "not a directory"]);
+    home.refuses(&["inspect", "."], &[". is no store", "something else", "give the path of a node's store"]);
 }
 
 #[test]

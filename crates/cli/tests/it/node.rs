@@ -81,6 +81,21 @@ fn status_shows_height_peers_and_actors() {
 }
 
 #[test]
+fn status_watch_asks_again_until_the_node_is_gone() {
+    let home = Home::new();
+    let (node, _) = start_healthy(&home);
+    let watch = Running::start(&mut home.command(["status", "--config", "node.toml", "--watch", "--json"]));
+    wait_until("it has asked twice", || (watch.stdout().lines().count() >= 2).then_some(()));
+    node.stop("TERM").ok();
+    let finished = watch.wait();
+    assert_eq!(finished.code(), 1, "{finished:?}");
+    // Which one depends on how far the node had stopped when it was asked.
+    let gone = ["no node runs with this configuration", "does not answer"];
+    assert!(gone.iter().any(|reason| finished.stderr.contains(reason)), "{finished:?}");
+    assert!(finished.stdout.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+}
+
+#[test]
 fn status_without_a_node_says_so() {
     let home = Home::new();
     home.run(["status", "--config", "node.toml"]).failed(&["no node runs with this configuration", "data/run.json"]);
