@@ -227,11 +227,9 @@ impl StateSync {
     /// Takes out of the plan what is linked already: ranges that wait shrink, ranges at work end in [`Self::link`].
     pub(super) fn trim_linked(&mut self, effects: &mut Vec<Effect>) {
         let linked = self.tip.commit.index;
-        while let Some(entry) = self.ranges.first_entry() {
-            if *entry.key() > linked || entry.get().is_active() {
-                break;
-            }
-            let range = entry.remove();
+        let stale = self.ranges.range(..=linked).filter(|(_, range)| !range.is_active()).map(|(start, _)| *start);
+        for start in stale.collect::<Vec<_>>() {
+            let Some(range) = self.ranges.remove(&start) else { continue };
             if let RangeState::Done { verified, .. } = &range.state {
                 self.counters.commits_discarded += u64::from(verified.last.index - verified.first) + 1;
                 effects.push(Effect::Discard(range.key));

@@ -178,9 +178,9 @@ fn a_false_claim_of_another_epoch_for_the_next_commit_is_the_peers_fault() {
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     let other = Shortfall::OtherEpoch { index: 1, found: 7 };
     let effects = core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall: Some(other) });
-    let blamed = effects.iter().any(|effect| {
-        matches!(effect, Effect::Report { outcome: Outcome::Failed { fault: Fault::Unproven, .. }, .. })
-    });
+    let blamed = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Report { outcome: Outcome::Failed { fault: Fault::Unproven, .. }, .. }));
     assert!(blamed, "{effects:?}");
     assert!(matches!(core.snapshot().progress, Progress::Retrying { needed: 1, .. }));
 }
@@ -227,7 +227,8 @@ fn without_peers_the_next_commit_waits_and_the_state_says_why() {
 #[test]
 fn the_nodes_own_commits_are_taken_in_order_and_refused_with_the_reason_otherwise() {
     let mut core = core(small());
-    let local = |core: &mut StateSync, n, commit| core.handle(at(0), Input::LocalCommit { key: RangeKey::local(n), commit });
+    let local =
+        |core: &mut StateSync, n, commit| core.handle(at(0), Input::LocalCommit { key: RangeKey::local(n), commit });
     let answer = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
             Effect::LocalAnswer { result, .. } => Some(result.clone()),
@@ -253,7 +254,10 @@ fn what_consensus_delivers_meanwhile_is_not_written_twice() {
     let effects = core.handle(at(0), Input::Target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     for index in 1..=4 {
-        core.handle(at(0), Input::LocalCommit { key: RangeKey::local(index.into()), commit: verified(index, index, 1) });
+        core.handle(
+            at(0),
+            Input::LocalCommit { key: RangeKey::local(index.into()), commit: verified(index, index, 1) },
+        );
     }
     // The worker delivers 1 to 10, of which 1 to 4 are there: the rest is fetched once more, nothing is applied twice.
     let effects = done(&mut core, key, 1, 10);
