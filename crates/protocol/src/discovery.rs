@@ -274,6 +274,16 @@ impl Discovery {
         }
     }
 
+    /// Dials a peer that has just shown that it lives: at once, so that it hears of new commits without delay.
+    fn dial_back(&mut self, peer: PeerId, addresses: Vec<Address>, effects: &mut Vec<Effect>) {
+        let links = self.connected.len() + self.dialling.len();
+        let known = self.connected.contains(&peer) || self.dialling.contains(&peer);
+        if !known && links < self.config.target_connections && !addresses.is_empty() {
+            self.dialling.insert(peer);
+            effects.push(Effect::Dial { peer, addresses });
+        }
+    }
+
     /// One interval's work.
     fn round(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.next_round = now.monotonic + self.config.interval;
@@ -369,11 +379,9 @@ impl Core for Discovery {
             Input::Answered { infos: Err(_), .. } => {}
             Input::Asked { key, peer, info } => {
                 if let Some(info) = info.filter(|info| info.peer == peer) {
-                    let new = !self.book.contains_key(&peer);
+                    let addresses = info.addresses.clone();
                     self.learn(now, info);
-                    if new {
-                        self.dial(&mut effects);
-                    }
+                    self.dial_back(peer, addresses, &mut effects);
                 }
                 self.answer(key, peer, &mut effects);
             }

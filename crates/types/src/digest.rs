@@ -1,13 +1,12 @@
 //! 32-byte BLAKE3 digests, one type and one derive-key context for each kind, so that a digest of one kind never
 //! equals a digest of another, whatever the bytes.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! digest {
     ($(#[$doc:meta])* $name:ident, $context:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub [u8; 32]);
 
         impl $name {
@@ -33,9 +32,28 @@ macro_rules! digest {
     };
 }
 
-/// Hex text for a 32-byte newtype: `Display` in full, `Debug` the first four bytes, `FromStr` in full.
+/// Hex text for a 32-byte newtype: `Display` in full, `Debug` the first four bytes, `FromStr` in full. Serialized as
+/// hex where people read (JSON), as 32 bytes where they do not (the canonical codec).
 macro_rules! hex_text {
     ($name:ident, $what:literal) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    return serializer.collect_str(self);
+                }
+                self.0.serialize(serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    return String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom);
+                }
+                <[u8; 32]>::deserialize(deserializer).map(Self)
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&hex::encode(self.0))

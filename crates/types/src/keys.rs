@@ -8,12 +8,12 @@ use std::fmt;
 pub use ed25519_dalek::SigningKey;
 
 /// An ed25519 public key as it travels: 32 bytes, not yet known to be a point of the curve.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
 hex_text!(PublicKey, "public key");
 
 /// Who a node is on the network: its ed25519 public key, which its TLS certificate proves.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub [u8; 32]);
 hex_text!(PeerId, "peer id");
 
