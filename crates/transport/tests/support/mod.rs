@@ -1,6 +1,8 @@
 //! A handler that tells what happens to it, and the two kinds of network that the suite runs on.
 #![allow(dead_code)] // Each test binary uses its part.
 
+pub(crate) mod tls;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
