@@ -1,5 +1,7 @@
 //! What scenarios share: nodes on loopback with real TLS, and a chain to sync.
 
+pub mod peer;
+
 use soma_p2p::{
     ActorSystem, Builder, CertifiedCommit, Config, FjallStore, Genesis, Handle, MemStore, SeedPeer, SigningKey, Store,
 };

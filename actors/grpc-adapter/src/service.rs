@@ -27,8 +27,8 @@ use tokio_stream::wrappers::ReceiverStream;
 /// the protocol's limit even with the largest block.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Longest time for one answer, slow readers included, whatever the caller allows itself.
-const MAX_SERVING_TIME: Duration = Duration::from_secs(60);
+/// Longest time for one answer, slow readers included, whatever the caller allows itself and the transport passes on.
+const MAX_SERVING_TIME: Duration = Duration::from_secs(30);
 
 /// What a caller who is one too many is told to wait.
 const RETRY_AFTER: Duration = Duration::from_millis(500);

@@ -6,7 +6,7 @@ use soma_p2p::{Genesis, SigningKey};
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -61,7 +61,8 @@ pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, CliError> {
 /// Replaces a file in one step: a crash leaves the old one or the new one.
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    let readable = fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(directory)?;
     file.write_all(contents)?;
     file.as_file().sync_all()?;
     file.persist(path)?;

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use soma_p2p::{BlockRef, CommitIndex, FjallStore, SignedBlock, Store, StoreError};
 use soma_store::NotAStoreReason;
+use std::io::Write;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -64,10 +65,11 @@ fn not_opened(path: &Path, error: StoreError) -> CliError {
 }
 
 fn show(json: bool, value: &Value, text: String) -> Result<ExitCode, CliError> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(value).map_err(CliError::failed)?);
-    } else {
-        println!("{text}");
+    let text = if json { serde_json::to_string_pretty(value).map_err(CliError::failed)? } else { text };
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        result => result.map_err(CliError::failed)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -85,6 +85,10 @@ fn text_of(node: &NodeStatus) -> String {
     if let Some(discovery) = &status.discovery {
         line("known", format!("{} peers, {} of them seen live", discovery.known, discovery.seen_live));
     }
+    if !status.banned.is_empty() {
+        let banned: Vec<_> = status.banned.iter().map(|peer| peer.short()).collect();
+        line("banned", banned.join(", "));
+    }
     let mut peers = table(["peer", "we ask it", "it asks us", "commits", "serving us", "served", "score"]);
     for peer in &status.peers {
         let serving = peer.serving.as_ref();

@@ -89,7 +89,7 @@ impl<A: Actor<Context = Context<A>>> ActorRef<A> {
     }
 
     /// Resolves when an incarnation is alive; at once if one is. `false` when there will be none any more.
-    pub async fn alive(&mut self) -> bool {
+    pub async fn alive(mut self) -> bool {
         self.current.wait_for(Option::is_some).await.is_ok()
     }
 }

@@ -69,8 +69,7 @@ pub struct VerifiedRange {
     pub next_committee: Option<Committee>,
 }
 
-/// From a worker: check commits together with their blocks (order in time, reachability, handover). From StateSync:
-/// the same for a commit of the node's own consensus.
+/// From a worker: check commits together with their blocks (order in time, reachability, handover).
 #[derive(Debug)]
 pub struct VerifySubDags {
     /// Of their epoch.

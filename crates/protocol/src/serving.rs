@@ -15,7 +15,7 @@ pub struct Config {
     pub chain: ChainId,
     /// Calls of one peer at once.
     pub max_calls_per_peer: usize,
-    /// Calls of all peers at once. Each may hold one chunk of an answer.
+    /// Calls of all peers at once. Each may hold one chunk of blocks, or one answer with commits.
     pub max_calls: usize,
 }
 

@@ -161,7 +161,7 @@ impl Default for StateSyncConfig {
 pub struct ServingConfig {
     /// Calls of one peer answered at once: its workers' requests, and some for heights and pushes.
     pub max_calls_per_peer: usize,
-    /// Calls of all peers answered at once. Each holds about 1 MiB at most.
+    /// Calls of all peers answered at once. Each holds about 1 MiB at most, one for commits up to 12 MiB.
     pub max_calls: usize,
 }
 

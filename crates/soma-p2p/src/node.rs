@@ -276,6 +276,17 @@ impl Node {
         };
         supervisor.start(spec, grpc_adapter.publish, &grpc_adapter.reference);
 
+        // Whoever has the handle may use it at once. An actor that does not come up is escalated all the same.
+        tokio::join!(
+            verifier.reference.clone().alive(),
+            store_writer.reference.clone().alive(),
+            peer_heights.reference.clone().alive(),
+            connections.reference.clone().alive(),
+            discovery.reference.clone().alive(),
+            state_sync.reference.clone().alive(),
+            grpc_adapter.reference.clone().alive(),
+        );
+
         let closing = CancellationToken::new();
         let handle = Handle::new(Shared {
             peer_id: PeerId::from(&*key),
@@ -325,12 +336,11 @@ impl Node {
     /// Stops accepting, drains, stops the actors in order, flushes the store. Names what did not stop in time.
     pub(crate) async fn shutdown(self, deadline: Duration) -> Vec<String> {
         let started = tokio::time::Instant::now();
-        self.listener.stop_accepting();
-        let overdue = self.supervisor.shutdown(deadline).await;
+        // Calls under way may end; what drags on has half of the time.
+        self.listener.shutdown(deadline / 2).await;
+        let overdue = self.supervisor.shutdown(deadline.saturating_sub(started.elapsed())).await;
         let mut overdue: Vec<String> = overdue.into_iter().map(Into::into).collect();
         self.closing.cancel();
-        let left = deadline.saturating_sub(started.elapsed());
-        self.listener.shutdown(left).await;
         let store = self.store;
         match self.offload.run(move || store.flush()).await {
             Ok(Ok(())) => {}

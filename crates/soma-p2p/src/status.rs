@@ -22,7 +22,7 @@ pub struct Status {
     pub height: CommitIndex,
     /// Highest commit that a peer claims; a hint.
     pub target: CommitIndex,
-    /// Height as percent of the target, rounded down; 100 when synced.
+    /// Height as percent of the target, rounded down; 100 when synced, 0 while no target is known.
     pub percent: u8,
     /// Epoch of the next commit.
     pub epoch: Option<Epoch>,
@@ -32,6 +32,8 @@ pub struct Status {
     pub explanation: String,
     /// Peers connected in either direction.
     pub peers: Vec<PeerStatus>,
+    /// Peers that are kept out for what they did.
+    pub banned: Vec<PeerId>,
     /// State sync in figures.
     pub state_sync: Option<state_sync::Snapshot>,
     /// Discovery in figures.
@@ -80,7 +82,9 @@ impl Status {
             Observers::look(observers.serving),
         );
         let mut peers: BTreeMap<PeerId, PeerStatus> = BTreeMap::new();
+        let mut banned = Vec::new();
         if let Some(connections) = connections {
+            banned = connections.banned;
             for peer in connections.outbound {
                 peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).outbound = true;
             }
@@ -94,6 +98,7 @@ impl Status {
         }
         let mut status = Self::without_actors(shared);
         status.peers = peers.into_values().collect();
+        status.banned = banned;
         if let Some(sync) = &sync {
             status.target = sync.target.max(status.height);
             status.percent = percent(status.height, status.target);
@@ -125,6 +130,7 @@ impl Status {
                 None => "state sync is being restarted".into(),
             },
             peers: Vec::new(),
+            banned: Vec::new(),
             state_sync: None,
             discovery: None,
             verifier: None,
@@ -145,6 +151,9 @@ impl Status {
 
 fn percent(height: CommitIndex, target: CommitIndex) -> u8 {
     let percent = u64::from(height) * 100 / u64::from(target.max(1));
+    if target == 0 {
+        return 0;
+    }
     if height >= target { 100 } else { u8::try_from(percent).unwrap_or(99).min(99) }
 }
 

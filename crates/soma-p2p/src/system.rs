@@ -102,7 +102,7 @@ impl ActorSystem {
     }
 
     /// Stops in order: no more connections, calls and workers ended, what is being written finished, store flushed.
-    /// What does not stop within `deadline` each is ended, and named in the report.
+    /// What has not stopped when `deadline` is over is ended, and named in the report.
     pub async fn shutdown(mut self, deadline: Duration) -> ShutdownReport {
         if let Some(stop) = self.stop.take() {
             // It fails when the system has stopped by itself; the report is there then, too.

@@ -191,7 +191,8 @@ fn a_killed_process_loses_nothing_that_it_announced() {
     }
     for announcements in [1, 7, 40] {
         let (_directory, path) = fresh();
-        let mut child = child("a_killed_process_loses_nothing_that_it_announced", &path).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            child("a_killed_process_loses_nothing_that_it_announced", &path).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let announced = lines
             .filter_map(|line| {

@@ -33,7 +33,7 @@ pub struct Intensity {
 }
 
 impl Default for Intensity {
-    /// Ten within a minute: with the default backoff a child that always fails reaches that in about half a minute.
+    /// Ten within a minute: with the default backoff a child that always fails reaches that in 11 to 21 seconds.
     fn default() -> Self {
         Self { max_restarts: 10, within: Duration::from_secs(60) }
     }

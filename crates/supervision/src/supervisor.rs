@@ -6,7 +6,11 @@ use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 use soma_messages::{ActorRef, Envelope, Stop, actor_ref};
 use std::{future::Future, time::Duration};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
 
 /// Makes an incarnation of an actor, from what is durable and what others can tell, not from what the last one knew.
 type Factory<A> = Box<dyn FnMut() -> LocalBoxFuture<'static, Result<A, String>>>;
@@ -156,20 +160,21 @@ impl Supervisor {
         reference
     }
 
-    /// Stops the children one by one, the last started first, each within `deadline`; who does not answer is ended.
+    /// Stops the children one by one, the last started first, all within `deadline`; who does not answer is ended.
     /// Names those that had to be.
     pub async fn shutdown(self, deadline: Duration) -> Vec<&'static str> {
         // Nobody is restarted any more, whoever ends first.
         for child in &self.children {
             child.stopping.send_replace(true);
         }
+        let until = Instant::now() + deadline;
         let mut overdue = Vec::new();
         for mut child in self.children.into_iter().rev() {
             let stopped = async {
                 (child.stop)().await;
                 let _ = (&mut child.guardian).await;
             };
-            if timeout(deadline, stopped).await.is_err() {
+            if timeout_at(until, stopped).await.is_err() {
                 tracing::warn!(actor = child.name, ?deadline, "did not stop in time and is ended");
                 child.guardian.abort();
                 let _ = child.guardian.await;

@@ -15,18 +15,65 @@ use soma_wire::{
         GetKnownPeersRequest, PushCommitRequest, p2p_client::P2pClient,
     },
 };
-use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
-use tonic::{Request, metadata::MetadataValue, transport::Channel};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, sleep_until};
+use tonic::{Request, body::Body, metadata::MetadataValue, transport::Channel};
+use tower::{ServiceExt, util::MapResponse};
+
+/// A channel whose answers are tamed before tonic reads them.
+type TameChannel = MapResponse<Channel, fn(http::Response<Body>) -> http::Response<Body>>;
+
+/// Details of a status, which this protocol does not use. tonic 0.14 panics in the caller's task when a responder
+/// sends anything here that is no base64, so that it must never see any.
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
+
+fn tame(response: http::Response<Body>) -> http::Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove(STATUS_DETAILS);
+    http::Response::from_parts(parts, Body::new(TameBody(body)))
+}
+
+/// A body without status details in its trailers.
+struct TameBody(Body);
+
+impl http_body::Body for TameBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, tonic::Status>>> {
+        let mut frame = Pin::new(&mut self.0).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            trailers.remove(STATUS_DETAILS);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.size_hint()
+    }
+}
 
 /// The responder at the other end of a channel.
 pub(crate) struct GrpcPeer {
-    client: P2pClient<Channel>,
+    client: P2pClient<TameChannel>,
 }
 
 impl GrpcPeer {
     pub(crate) fn new(channel: Channel) -> Self {
-        let client = P2pClient::new(channel)
+        let client = P2pClient::new(channel.map_response(tame as fn(_) -> _))
             .max_decoding_message_size(MAX_RESPONSE_BYTES)
             .max_encoding_message_size(MAX_REQUEST_BYTES);
         Self { client }
@@ -51,10 +98,11 @@ async fn within<T>(
     call: &Call,
     answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, CallError> {
-    match timeout(call.timeout, answer).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(status.into()),
-        Err(_) => Err(too_late(call.timeout)),
+    // Our clock first: tonic keeps the same deadline, and calls it "cancelled" when it passes.
+    tokio::select! {
+        biased;
+        () = sleep(call.timeout) => Err(too_late(call.timeout)),
+        answer = answer => Ok(answer?.into_inner()),
     }
 }
 
@@ -89,11 +137,14 @@ impl PeerApi for GrpcPeer {
         let stream = within(&call, client.fetch_blocks(request(&call, message))).await?;
         let chunks = futures::stream::unfold(Some(stream), move |stream| async move {
             let mut stream = stream?;
-            let chunk = match timeout_at(deadline, stream.message()).await {
-                Ok(Ok(Some(chunk))) => checked_chunk(chunk.blocks),
-                Ok(Ok(None)) => return None,
-                Ok(Err(status)) => Err(status.into()),
-                Err(_) => Err(too_late(call.timeout)),
+            let chunk = tokio::select! {
+                biased;
+                () = sleep_until(deadline) => Err(too_late(call.timeout)),
+                message = stream.message() => match message {
+                    Ok(Some(chunk)) => checked_chunk(chunk.blocks),
+                    Ok(None) => return None,
+                    Err(status) => Err(status.into()),
+                },
             };
             // After an error nothing follows.
             let rest = chunk.is_ok().then_some(stream);

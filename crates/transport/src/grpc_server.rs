@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status};
 
 /// What a caller gets that does not say how long it waits, and the most that any gets.
-const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Who is at the other end of the connection that a request came over.
 #[derive(Clone, Copy, Debug)]

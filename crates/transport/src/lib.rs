@@ -12,6 +12,7 @@
 
 #![deny(missing_docs)]
 
+mod admission;
 mod certificate;
 mod grpc_client;
 mod grpc_server;

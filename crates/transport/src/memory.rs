@@ -3,7 +3,9 @@
 //! The same interface, limits, deadlines and events as over the network, in an order that depends on nothing but the
 //! runtime: on a paused current-thread runtime a run is the same each time.
 
-use crate::{ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport};
+use crate::{
+    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -18,8 +20,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// First port that is given to whoever asks for port 0.
 const FIRST_PORT: u16 = 10_000;
@@ -44,6 +52,8 @@ struct Node {
     handler: Arc<dyn InboundHandler>,
     accepting: CancellationToken,
     connections: CancellationToken,
+    /// Calls under way, which a shutdown waits for.
+    calls: TaskTracker,
 }
 
 impl MemoryNetwork {
@@ -55,6 +65,14 @@ impl MemoryNetwork {
     /// The transport of one node.
     pub fn transport(&self, peer: PeerId) -> MemoryTransport {
         MemoryTransport { network: self.clone(), peer }
+    }
+
+    /// Lets go of the handler that listened at `address`, unless another one listens there by now.
+    fn forget_stopped(&self, address: &Address) {
+        let mut nodes = self.nodes();
+        if nodes.listening.get(address).is_some_and(|node| node.accepting.is_cancelled()) {
+            nodes.listening.remove(address);
+        }
     }
 
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
@@ -88,15 +106,18 @@ impl Transport for MemoryTransport {
         let connection = node.connections.child_token();
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let inbound = Inbound { id, peer: self.peer, remote, hang_up: connection.clone() };
-        match timeout(limit, node.handler.connected(inbound)).await {
+        match timeout(limit, Admission::new(node.handler.clone(), inbound).ask()).await {
             Ok(true) => {}
             Ok(false) => return Err(DialError::Handshake { address, reason: "not admitted".into() }),
-            Err(_) => {
-                node.handler.closed(id, self.peer);
-                return Err(DialError::Timeout { address, timeout: limit });
-            }
+            Err(_) => return Err(DialError::Timeout { address, timeout: limit }),
         }
-        let api = MemoryPeer { api: node.handler.api(), caller: self.peer, connection: connection.clone() };
+        let api = MemoryPeer {
+            api: node.handler.api(),
+            caller: self.peer,
+            connection: connection.clone(),
+            calls: node.calls,
+            ends: Arc::new(connection.clone().drop_guard()),
+        };
         let (caller, ended, handler) = (self.peer, connection.clone(), node.handler);
         tokio::spawn(async move {
             ended.cancelled().await;
@@ -119,9 +140,25 @@ impl Transport for MemoryTransport {
             return Err(ListenError::AddressInUse { address: bound });
         }
         let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
-        let node = Node { peer: self.peer, handler, accepting: accepting.clone(), connections: connections.clone() };
+        let calls = TaskTracker::new();
+        let node = Node {
+            peer: self.peer,
+            handler,
+            accepting: accepting.clone(),
+            connections: connections.clone(),
+            calls: calls.clone(),
+        };
         nodes.listening.insert(bound.clone(), node);
-        Ok(Listener { address: bound, accepting, connections, drained: None })
+        let (done, drained) = oneshot::channel();
+        let (network, address, stopped) = (self.network.clone(), bound.clone(), accepting.clone());
+        tokio::spawn(async move {
+            stopped.cancelled().await;
+            network.forget_stopped(&address);
+            calls.close();
+            calls.wait().await;
+            let _ = done.send(());
+        });
+        Ok(Listener { address: bound, accepting, connections, drained: Some(drained) })
     }
 }
 
@@ -130,6 +167,9 @@ struct MemoryPeer {
     api: Arc<dyn PeerApi>,
     caller: PeerId,
     connection: CancellationToken,
+    calls: TaskTracker,
+    /// The connection ends with the last of the link's clones and the block streams that came over it.
+    ends: Arc<DropGuard>,
 }
 
 impl MemoryPeer {
@@ -139,6 +179,7 @@ impl MemoryPeer {
     }
 
     async fn within<T>(&self, call: Call, answer: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+        let _under_way = self.calls.token();
         tokio::select! {
             biased;
             () = self.connection.cancelled() => Err(cancelled()),
@@ -177,10 +218,11 @@ impl PeerApi for MemoryPeer {
         let deadline = Instant::now() + call.timeout;
         let stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
         let connection = self.connection.clone();
-        let chunks = futures::stream::unfold(Some(stream), move |stream| {
+        let held = (stream, self.calls.token(), self.ends.clone());
+        let chunks = futures::stream::unfold(Some(held), move |held| {
             let connection = connection.clone();
             async move {
-                let mut stream = stream?;
+                let (mut stream, under_way, ends) = held?;
                 let chunk = tokio::select! {
                     biased;
                     () = connection.cancelled() => Err(cancelled()),
@@ -188,7 +230,7 @@ impl PeerApi for MemoryPeer {
                     chunk = stream.next() => chunk?.and_then(checked_chunk),
                 };
                 // After an error nothing follows.
-                let rest = chunk.is_ok().then_some(stream);
+                let rest = chunk.is_ok().then_some((stream, under_way, ends));
                 Some((chunk, rest))
             }
         });

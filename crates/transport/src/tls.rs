@@ -2,9 +2,10 @@
 
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, TransportError,
+    admission::Admission,
     certificate::{Identity, NAME, peer_of},
     grpc_client::GrpcPeer,
-    grpc_server::{Caller, GrpcService},
+    grpc_server::{Caller, GrpcService, MAX_TIMEOUT},
     watched_io::WatchedIo,
 };
 use async_trait::async_trait;
@@ -141,6 +142,7 @@ async fn http2_client(
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
+        .max_frame_size(MAX_FRAME)
         .http2_max_header_list_size(MAX_HEADER_LIST)
         .connect_with_connector(connector)
         .await
@@ -196,6 +198,8 @@ async fn serve(
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     let served = Server::builder()
+        // A caller that names no deadline gets this one, also while it dribbles its request.
+        .timeout(MAX_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
@@ -265,8 +269,7 @@ impl Acceptor {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let (hang_up, closed) = (self.connections.child_token(), CancellationToken::new());
         let inbound = Inbound { id, peer, remote: remote.ip().to_canonical(), hang_up: hang_up.clone() };
-        let admission = Admission { handler: &self.handler, id, peer, answered: false };
-        if !admission.ask(inbound).await {
+        if !Admission::new(self.handler.clone(), inbound).ask().await {
             return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
         }
         let io = WatchedIo::new(tls, hang_up, closed.clone(), Caller(peer));
@@ -277,30 +280,5 @@ impl Acceptor {
         });
         // Dropping the stream, should the server be gone, tells the handler of the end.
         self.incoming.send(Ok(io)).await.map_err(|_| io::Error::other("this node is stopping"))
-    }
-}
-
-/// One question to the handler. A handshake that runs out of time while the question is open is told as closed, in
-/// case the handler has admitted it or still will.
-struct Admission<'a> {
-    handler: &'a Arc<dyn InboundHandler>,
-    id: ConnectionId,
-    peer: PeerId,
-    answered: bool,
-}
-
-impl Admission<'_> {
-    async fn ask(mut self, inbound: Inbound) -> bool {
-        let admitted = self.handler.connected(inbound).await;
-        self.answered = true;
-        admitted
-    }
-}
-
-impl Drop for Admission<'_> {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.handler.closed(self.id, self.peer);
-        }
     }
 }

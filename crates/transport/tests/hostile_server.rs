@@ -159,7 +159,6 @@ async fn a_digest_of_the_wrong_length_is_malformed() {
 }
 
 #[tokio::test]
-#[ignore = "a bug in grpc_client.rs: tonic panics on it, in the task of the caller"]
 async fn a_status_with_details_that_are_no_base64_is_an_error_and_no_panic() {
     const DETAILS: &[(&str, &str)] =
         &[("content-type", "application/grpc"), ("grpc-status", "5"), ("grpc-status-details-bin", "!")];

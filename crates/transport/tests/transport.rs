@@ -432,9 +432,7 @@ scenarios!(
     a_dialler_that_hangs_up_is_noticed_once,
     a_listener_that_hangs_up_is_noticed_and_calls_under_way_fail,
     hanging_up_ends_a_block_stream,
-    #[ignore = "a bug in grpc_client.rs: tonic's own deadline comes first, as \"cancelled\""]
     a_call_that_is_never_answered_ends_at_its_deadline_and_is_cancelled,
-    #[ignore = "a bug in grpc_client.rs: tonic's own deadline comes first, as \"cancelled\""]
     a_deadline_is_reported_as_one_each_time,
     the_deadline_covers_the_whole_block_stream,
     dropping_a_block_stream_cancels_the_call,
@@ -481,14 +479,9 @@ scenarios!(
     a_dropped_listener_ends_its_links,
     two_nodes_dial_each_other_and_neither_link_minds_the_other,
     many_calls_share_one_link,
-    #[ignore = "a bug in memory.rs: a dropped link stays open"]
     a_dropped_link_ends_its_connection,
-    #[ignore = "a bug in memory.rs: a dropped link stays open"]
     a_block_stream_outlives_its_link,
-    #[ignore = "a bug in memory.rs: calls are cut at once"]
     shutting_down_lets_a_call_under_way_finish,
-    #[ignore = "a bug in memory.rs: the network keeps it"]
     a_listener_that_is_shut_down_lets_go_of_its_handler,
-    #[ignore = "a bug in memory.rs: nobody tells"]
     giving_up_a_dial_while_it_is_decided_tells_its_end,
 );

@@ -48,7 +48,7 @@ pub enum CommitteeError {
         authority: AuthorityIndex,
     },
     /// Stakes whose sum cannot be counted.
-    #[error("the stakes add up to more than 2^63")]
+    #[error("the stakes add up to more than 2^63 - 1")]
     StakeOverflow,
     /// A key that is none.
     #[error("authority {authority}: {key} is no ed25519 public key")]

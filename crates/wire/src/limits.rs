@@ -1,4 +1,5 @@
-//! Bounds of the protocol. A caller that asks for more is refused; an answer with more is malformed.
+//! Bounds of the protocol. A caller that asks for more blocks is refused, and for more commits
+//! gets fewer; an answer with more is malformed.
 
 use soma_types::limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_NODE_INFO_BYTES};
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub const MAX_REQUEST_BYTES: usize = MAX_BLOCKS_PER_FETCH * 64 + MESSAGE_OVERHEA
 /// Greatest answer message.
 pub const MAX_RESPONSE_BYTES: usize = MAX_COMMITS_RESPONSE_BYTES + MESSAGE_OVERHEAD_BYTES;
 
-/// Longest that a responder's hint to call again later is heeded: it may not put itself out of use, nor overflow a
-/// clock to which the hint is added.
+/// Longest that a responder's hint to call again later is passed on: it may not put itself out of use, nor overflow
+/// a clock to which the hint is added.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Bytes of a responder's error message that are kept: it goes to logs.

@@ -148,6 +148,12 @@ impl StateSync {
                 for key in keys.iter().copied().filter(|key| key.is_local()) {
                     effects.push(Effect::LocalAnswer { key, result: Ok(()) });
                 }
+                while let Some((index, key)) =
+                    self.awaited.first().copied().filter(|(index, _)| *index <= highest.index)
+                {
+                    self.awaited.remove(&(index, key));
+                    effects.push(Effect::LocalAnswer { key, result: Ok(()) });
+                }
                 effects.push(Effect::Publish { keys, highest });
                 effects.push(Effect::Announce(highest.index));
             }
@@ -165,7 +171,11 @@ impl StateSync {
             }
             Ok(false) => {
                 effects.push(Effect::Discard(key));
-                effects.push(Effect::LocalAnswer { key, result: Ok(()) });
+                if commit.first <= self.applied.index {
+                    effects.push(Effect::LocalAnswer { key, result: Ok(()) });
+                } else {
+                    self.awaited.insert((commit.first, key));
+                }
             }
             Err(error) => {
                 effects.push(Effect::Discard(key));

@@ -29,7 +29,10 @@ use crate::{
 use plan::{Range, RangeState};
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, Stake, TimestampMs};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// First wait before a range is tried again after a failure; doubles with each further one.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -406,6 +409,9 @@ pub struct StateSync {
     handovers: BTreeMap<CommitIndex, Epoch>,
     next_key: u64,
     write: link::WriteQueue,
+    /// Commits of the node's own consensus that were fetched from peers as well and are not durable yet: answered
+    /// when they are. As many as there are callers.
+    awaited: BTreeSet<(CommitIndex, RangeKey)>,
     /// When the node's own consensus last made a commit.
     last_local: Option<Duration>,
     /// Time of the last input: waits that are over are limited by something else than time.
@@ -435,6 +441,7 @@ impl StateSync {
             handovers: BTreeMap::new(),
             next_key: 0,
             write: link::WriteQueue::default(),
+            awaited: BTreeSet::new(),
             last_local: None,
             last_now: Duration::ZERO,
             counters: Counters::default(),

@@ -180,7 +180,7 @@ impl StateSync {
         }
         if missing_from <= end {
             let next_is_due = missing_from == self.tip.commit.index + 1;
-            let due = self.tip.next_epoch;
+            let (due, known) = (self.tip.next_epoch, self.epoch_of(missing_from));
             let rest = self.add_waiting(missing_from, end, now.monotonic);
             rest.attempts = attempts;
             match shortfall {
@@ -188,6 +188,8 @@ impl StateSync {
                     let blamed = (fault != Fault::Ours).then_some(peer);
                     rest.fail(now, blamed, reason);
                 }
+                // Its committee has become known since the worker began.
+                Some(Shortfall::OtherEpoch { found, .. }) if found == known => {}
                 // The epoch of the next commit is known for certain: this is no commit of the chain.
                 Some(Shortfall::OtherEpoch { index, found }) if next_is_due => {
                     let reason = format!("commit {index} is said to be of epoch {found}, but epoch {due} is due");
@@ -198,7 +200,8 @@ impl StateSync {
                 Some(Shortfall::Cut) | None => {}
             }
         }
-        effects.push(Effect::Report { peer, start, outcome });
+        // What it did deliver it has: its claim is doubted from there on.
+        effects.push(Effect::Report { peer, start: missing_from.min(end), outcome });
         self.release_held(now);
     }
 

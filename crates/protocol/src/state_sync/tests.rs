@@ -394,6 +394,9 @@ fn run(world: &World) -> Result<(), TestCaseError> {
                     discarded.insert(key);
                 }
                 Effect::Announce(index) => prop_assert_eq!(index, applied, "announced only what is durable"),
+                Effect::Report { outcome: Outcome::Failed { reason, .. }, .. } => {
+                    prop_assert_eq!(reason, "failed", "nobody is blamed but for what the model made fail");
+                }
                 Effect::Report { .. } | Effect::LocalAnswer { .. } => {}
                 other => open.push(other),
             }

@@ -1,0 +1,251 @@
+//! The system as a node embeds it: starting, stopping, failing, and being used from anywhere.
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use soma_p2p::{
+    ActorSystem, BlockRef, CertificateVerifier, CertifiedCommit, ChainId, ChildState, CommitRef, Committee,
+    EpochContext, LocalCommitError, MemStore, PeerId, SignatureBatch, StartError, Store, StoreError, TransactionError,
+    TransactionVerifier, TrustedCommit, Watermarks,
+};
+use soma_tests::{PATIENCE, STOP, chain, config, eventually, expect_commits, key, mem_store, node};
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use tokio::time::timeout;
+
+#[test]
+fn the_handle_works_without_any_async_runtime() {
+    let (mut builder, _) = chain(0);
+    let genesis = builder.genesis().clone();
+    let validator = node(1, &genesis, mem_store(&genesis, &[]), config(&[])).start().unwrap();
+    let follower = node(2, &genesis, mem_store(&genesis, &[]), config(&[&validator])).start().unwrap();
+    let mut stream = follower.synced_commits(1);
+    for commit in builder.build(10) {
+        block_on(validator.send_commit(commit.clone())).unwrap();
+        let synced = stream.blocking_next().unwrap().unwrap();
+        assert_eq!(synced.commit_ref, commit.commit.reference());
+    }
+    assert_eq!(block_on(validator.status()).height, 10);
+    assert_eq!(block_on(follower.peers()).len(), 1);
+    assert_eq!(block_on(follower.shutdown(STOP)).overdue, Vec::<String>::new());
+    assert!(stream.blocking_next().is_none());
+}
+
+#[tokio::test]
+async fn several_systems_of_several_chains_live_in_one_process() {
+    let mut systems = Vec::new();
+    for seed in 0..3 {
+        let spec = soma_testkit::ChainSpec { seed, ..Default::default() };
+        let mut builder = soma_testkit::ChainBuilder::new(spec).unwrap();
+        let commits = builder.build(12);
+        let genesis = builder.genesis().clone();
+        let server = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
+        let client = node(2, &genesis, mem_store(&genesis, &[]), config(&[&server])).start().unwrap();
+        systems.push((server, client, commits));
+    }
+    for (_, client, commits) in &systems {
+        expect_commits(client, commits).await;
+    }
+}
+
+#[tokio::test]
+async fn commits_of_the_nodes_consensus_are_refused_with_the_reason_when_they_do_not_fit() {
+    let (mut builder, _) = chain(0);
+    let genesis = builder.genesis().clone();
+    let validator = node(1, &genesis, mem_store(&genesis, &[]), config(&[])).start().unwrap();
+    let commits = builder.build(3);
+    let gap = validator.send_commit(commits[1].clone()).await.unwrap_err();
+    assert_eq!(gap, LocalCommitError::Gap { index: 2, expected: 1 });
+    let mut uncertified = commits[0].clone();
+    uncertified.certifiers.truncate(2);
+    let error = validator.send_commit(uncertified).await.unwrap_err();
+    assert_eq!(error, LocalCommitError::NotCertified { index: 1, stake: 2, quorum: 3 });
+    let mut incomplete = commits[0].clone();
+    incomplete.blocks.pop();
+    assert!(matches!(validator.send_commit(incomplete).await, Err(LocalCommitError::Malformed { index: 1, .. })));
+    validator.send_commit(commits[0].clone()).await.unwrap();
+    validator.send_commit(commits[0].clone()).await.unwrap();
+    assert_eq!(validator.height(), 1, "what is there already is no error and changes nothing");
+    let (stopped, commit) = (validator.handle(), commits[1].clone());
+    validator.shutdown(STOP).await;
+    assert_eq!(stopped.send_commit(commit).await, Err(LocalCommitError::Unavailable));
+    assert_eq!(stopped.status().await.explanation, "stopped");
+}
+
+#[test]
+fn a_system_that_cannot_start_says_what_and_where() {
+    let (builder, _) = chain(0);
+    let genesis = builder.genesis().clone();
+    let running = node(1, &genesis, mem_store(&genesis, &[]), config(&[])).start().unwrap();
+    let mut taken = config(&[]);
+    taken.listen = running.address().clone();
+    let error = node(2, &genesis, mem_store(&genesis, &[]), taken).start().err().unwrap();
+    assert!(matches!(error, StartError::Listen(_)));
+    assert!(error.to_string().contains(running.address().as_str()), "{error}");
+
+    let other = soma_testkit::ChainBuilder::new(soma_testkit::ChainSpec { seed: 9, ..Default::default() }).unwrap();
+    let error = node(2, other.genesis(), mem_store(&genesis, &[]), config(&[])).start().err().unwrap();
+    assert!(matches!(error, StartError::OtherChain { .. }), "{error}");
+
+    let mut wrong = config(&[]);
+    wrong.state_sync.max_workers = 0;
+    let error = node(2, &genesis, mem_store(&genesis, &[]), wrong).start().err().unwrap();
+    assert_eq!(error.to_string(), "configuration: state_sync.max_workers = 0: must be 1 to 64");
+
+    let error = ActorSystem::builder().genesis(genesis).identity(key(1)).start().err().unwrap();
+    assert_eq!(error.to_string(), "the builder was not given a store");
+}
+
+/// Panics at its first few transactions.
+struct Fragile(AtomicU32);
+
+impl TransactionVerifier for Fragile {
+    fn verify(
+        &self,
+        context: &EpochContext,
+        transaction: &[u8],
+        owner: usize,
+        batch: &mut SignatureBatch,
+    ) -> Result<(), TransactionError> {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) >= 3, "on purpose");
+        CertificateVerifier.verify(context, transaction, owner, batch)
+    }
+}
+
+#[tokio::test]
+async fn a_verifier_that_panics_costs_a_batch_not_the_sync_and_nobody_is_blamed() {
+    let (builder, commits) = chain(60);
+    let genesis = builder.genesis().clone();
+    let server = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
+    let client = node(2, &genesis, mem_store(&genesis, &[]), config(&[&server]))
+        .transaction_verifier(Arc::new(Fragile(AtomicU32::new(0))))
+        .start()
+        .unwrap();
+    expect_commits(&client, &commits).await;
+    let status = client.status().await;
+    assert!(status.verifier.unwrap().panicked > 0);
+    assert_eq!(status.peers[0].serving.as_ref().unwrap().score, 100);
+    assert_eq!(status.banned, []);
+}
+
+/// A store in memory with a fault before some of its calls.
+struct Faulty {
+    inner: Arc<MemStore>,
+    /// Called before each write with its number and the batch; what it returns is returned, if anything.
+    before_apply: fn(&MemStore, u32, &[CertifiedCommit]) -> Option<Result<Watermarks, StoreError>>,
+    before_latest_epoch: fn(u32),
+    applies: AtomicU32,
+    reads: AtomicU32,
+}
+
+impl Faulty {
+    fn new(inner: Arc<MemStore>) -> Self {
+        let (applies, reads) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { inner, before_apply: |_, _, _| None, before_latest_epoch: |_| {}, applies, reads }
+    }
+}
+
+impl Store for Faulty {
+    fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError> {
+        let number = self.applies.fetch_add(1, Ordering::Relaxed);
+        (self.before_apply)(&self.inner, number, batch).unwrap_or_else(|| self.inner.apply(batch))
+    }
+    fn latest_epoch(&self) -> Result<u64, StoreError> {
+        (self.before_latest_epoch)(self.reads.fetch_add(1, Ordering::Relaxed));
+        self.inner.latest_epoch()
+    }
+    fn chain_id(&self) -> ChainId {
+        self.inner.chain_id()
+    }
+    fn watermarks(&self) -> Result<Watermarks, StoreError> {
+        self.inner.watermarks()
+    }
+    fn commit(&self, index: u32) -> Result<Option<TrustedCommit>, StoreError> {
+        self.inner.commit(index)
+    }
+    fn commits(&self, range: RangeInclusive<u32>) -> Result<Vec<TrustedCommit>, StoreError> {
+        self.inner.commits(range)
+    }
+    fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.inner.blocks(refs)
+    }
+    fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
+        self.inner.votes(commit)
+    }
+    fn committee(&self, epoch: u64) -> Result<Option<Committee>, StoreError> {
+        self.inner.committee(epoch)
+    }
+    fn last_commit_of_epoch(&self, epoch: u64) -> Result<Option<u32>, StoreError> {
+        self.inner.last_commit_of_epoch(epoch)
+    }
+    fn peers(&self) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
+        self.inner.peers()
+    }
+    fn update_peers(&self, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
+        self.inner.update_peers(put, remove)
+    }
+    fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush()
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_or_swallows_an_answer_is_tried_again_and_nothing_is_applied_twice() {
+    let (builder, commits) = chain(60);
+    let genesis = builder.genesis().clone();
+    let server = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
+    let disk = Faulty {
+        before_apply: |inner, number, batch| match number {
+            0 => panic!("on purpose"),
+            // Written, but the answer is lost.
+            1 => {
+                inner.apply(batch).unwrap();
+                panic!("on purpose")
+            }
+            // An error: an empty batch is refused.
+            2 => Some(inner.apply(&[])),
+            _ => None,
+        },
+        ..Faulty::new(mem_store(&genesis, &[]))
+    };
+    let client = node(2, &genesis, Arc::new(disk), config(&[&server])).start().unwrap();
+    expect_commits(&client, &commits).await;
+    let status = eventually(&client, "well again", |status| status.is_healthy()).await;
+    assert!(status.store_writer.unwrap().failed >= 2);
+    assert_eq!(status.peers[0].serving.as_ref().unwrap().score, 100, "our disk is not the peer's fault");
+}
+
+#[tokio::test]
+async fn an_actor_that_cannot_start_is_tried_again_with_a_backoff_and_the_status_shows_it() {
+    let (builder, commits) = chain(30);
+    let genesis = builder.genesis().clone();
+    let server = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
+    // State sync asks for it when it starts, and nobody else.
+    let late = Faulty {
+        before_latest_epoch: |number| assert!(number >= 2, "on purpose"),
+        ..Faulty::new(mem_store(&genesis, &[]))
+    };
+    let client = node(2, &genesis, Arc::new(late), config(&[&server])).start().unwrap();
+    expect_commits(&client, &commits).await;
+    let status = client.status().await;
+    let sync = status.actors.iter().find(|actor| actor.name == "state-sync").unwrap();
+    assert_eq!((sync.state, sync.restarts), (ChildState::Running, 2));
+    assert!(sync.last_exit.as_ref().unwrap().to_string().contains("on purpose"));
+}
+
+#[tokio::test]
+async fn a_system_whose_actor_does_not_stay_up_stops_with_the_reason() {
+    let (builder, _) = chain(0);
+    let genesis = builder.genesis().clone();
+    let broken = Faulty { before_latest_epoch: |_| panic!("on purpose"), ..Faulty::new(mem_store(&genesis, &[])) };
+    let mut system = node(2, &genesis, Arc::new(broken), config(&[])).start().unwrap();
+    let handle = system.handle();
+    let report = timeout(PATIENCE, system.failed()).await.unwrap();
+    let fatal = report.fatal.unwrap().to_string();
+    assert!(fatal.contains("state-sync does not stay up") && fatal.contains("on purpose"), "{fatal}");
+    assert_eq!(handle.status().await.fatal, Some(fatal));
+}
