@@ -132,11 +132,13 @@ async fn a_verifier_that_panics_costs_a_batch_not_the_sync_and_nobody_is_blamed(
     assert_eq!(status.banned, []);
 }
 
+type Applied = Result<Watermarks, StoreError>;
+
 /// A store in memory with a fault before some of its calls.
 struct Faulty {
     inner: Arc<MemStore>,
     /// Called before each write with its number and the batch; what it returns is returned, if anything.
-    before_apply: fn(&MemStore, u32, &[CertifiedCommit]) -> Option<Result<Watermarks, StoreError>>,
+    before_apply: fn(&MemStore, u32, &[CertifiedCommit]) -> Option<Applied>,
     before_latest_epoch: fn(u32),
     applies: AtomicU32,
     reads: AtomicU32,
@@ -150,7 +152,7 @@ impl Faulty {
 }
 
 impl Store for Faulty {
-    fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError> {
+    fn apply(&self, batch: &[CertifiedCommit]) -> Applied {
         let number = self.applies.fetch_add(1, Ordering::Relaxed);
         (self.before_apply)(&self.inner, number, batch).unwrap_or_else(|| self.inner.apply(batch))
     }
