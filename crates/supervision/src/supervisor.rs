@@ -9,7 +9,7 @@ use std::{future::Future, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 /// Makes an incarnation of an actor, from what is durable and what others can tell, not from what the last one knew.
@@ -160,7 +160,7 @@ impl Supervisor {
         reference
     }
 
-    /// Stops the children one by one, the last started first, all within `deadline`; who does not answer is ended.
+    /// Stops the children one by one, the last started first, all within `deadline`; who does not answer in an equal share of what is left of it is ended.
     /// Names those that had to be.
     pub async fn shutdown(self, deadline: Duration) -> Vec<&'static str> {
         // Nobody is restarted any more, whoever ends first.
@@ -168,13 +168,17 @@ impl Supervisor {
             child.stopping.send_replace(true);
         }
         let until = Instant::now() + deadline;
+        let mut left = self.children.len() as u32;
         let mut overdue = Vec::new();
         for mut child in self.children.into_iter().rev() {
             let stopped = async {
                 (child.stop)().await;
                 let _ = (&mut child.guardian).await;
             };
-            if timeout_at(until, stopped).await.is_err() {
+            // An equal share of what is left: one that hangs does not take the others' time.
+            let share = until.saturating_duration_since(Instant::now()) / left;
+            left -= 1;
+            if timeout(share, stopped).await.is_err() {
                 tracing::warn!(actor = child.name, ?deadline, "did not stop in time and is ended");
                 child.guardian.abort();
                 let _ = child.guardian.await;
