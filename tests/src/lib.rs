@@ -90,18 +90,9 @@ pub async fn expect_commits(node: &Handle, commits: &[CertifiedCommit]) {
     }
 }
 
-/// Waits until `holds` for the node's status, looking again whenever something may have changed.
+/// Waits until `holds` for the node's status.
 pub async fn eventually(node: &Handle, what: &str, holds: impl Fn(&soma_p2p::Status) -> bool) -> soma_p2p::Status {
-    let waiting = async {
-        loop {
-            let status = node.status().await;
-            if holds(&status) {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    match timeout(PATIENCE, waiting).await {
+    match timeout(PATIENCE, node.wait_until(holds)).await {
         Ok(status) => status,
         Err(_) => panic!("{what} did not come true: {:#?}", node.status().await),
     }

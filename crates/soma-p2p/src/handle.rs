@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 /// How long an actor may take to show itself before the status goes without.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often [`Handle::wait_until`] looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The way to a running system, cheap to clone. Its futures need no particular runtime.
 #[derive(Clone)]
 pub struct Handle {
@@ -113,6 +116,19 @@ impl Handle {
         });
         // The runtime is gone after shutdown: nothing answers, and the status says so.
         looking.await.unwrap_or_else(|_| Status::without_actors(&shared))
+    }
+
+    /// The first status for which `holds`, looked at ten times a second: to wait until the node is synced, or has
+    /// peers. Waits for ever if it never holds; with the last status once the system has stopped.
+    pub async fn wait_until(&self, holds: impl Fn(&Status) -> bool) -> Status {
+        loop {
+            let status = self.status().await;
+            let stopped = self.shared.closing.is_cancelled();
+            let pause = self.shared.io.spawn(tokio::time::sleep(LOOK_INTERVAL));
+            if stopped || holds(&status) || pause.await.is_err() {
+                return status;
+            }
+        }
     }
 
     /// Peers connected in either direction.

@@ -2,7 +2,6 @@
 
 use crate::handle::Shared;
 use futures::Stream;
-use soma_actor_state_sync::Published;
 use soma_store::{CorruptReason, Record, Store, StoreError};
 use soma_supervision::Offload;
 use soma_types::{CommitIndex, CommittedSubDag};
@@ -11,7 +10,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of blocks after which a read of the store is enough for now.
@@ -33,7 +32,7 @@ impl SyncedCommits {
         let reader = Reader {
             next: from.max(1),
             latest: shared.published.sub_dags.subscribe(),
-            published: shared.published.clone(),
+            highest: shared.published.highest.subscribe(),
             store: shared.store.clone(),
             offload: shared.offload.clone(),
             closing: shared.closing.clone(),
@@ -65,7 +64,7 @@ impl Stream for SyncedCommits {
 struct Reader {
     next: CommitIndex,
     latest: broadcast::Receiver<Arc<CommittedSubDag>>,
-    published: Published,
+    highest: watch::Receiver<CommitIndex>,
     store: Arc<dyn Store>,
     offload: Offload,
     closing: CancellationToken,
@@ -103,10 +102,16 @@ impl Reader {
     async fn read(&mut self) -> Result<Vec<Arc<CommittedSubDag>>, StoreError> {
         loop {
             let published = match self.latest.try_recv() {
-                Err(broadcast::error::TryRecvError::Empty) if self.next > *self.published.highest.borrow() => {
-                    // Nothing to read: wait for the next one. Lagging is impossible right after an empty ring.
-                    self.latest.recv().await.ok()
+                // Nothing to read: wait for the next one. It may have been published just before this reader
+                // subscribed; then only the watermark tells of it.
+                Err(broadcast::error::TryRecvError::Empty) if self.next > *self.highest.borrow_and_update() => {
+                    tokio::select! {
+                        published = self.latest.recv() => published.ok(),
+                        _ = self.highest.changed() => None,
+                    }
                 }
+                // The system is gone; the end of this task is on its way.
+                Err(broadcast::error::TryRecvError::Closed) => std::future::pending().await,
                 other => other.ok(),
             };
             match published {
@@ -114,14 +119,14 @@ impl Reader {
                 // Read from the store before it was published.
                 Some(commit) if commit.commit_ref.index < self.next => {}
                 // Ahead of us, or nothing in the ring: what is next is in the store, if it is anywhere.
-                _ if self.next <= *self.published.highest.borrow() => return self.read_store().await,
-                _ => tokio::task::yield_now().await,
+                _ if self.next <= *self.highest.borrow() => return self.read_store().await,
+                _ => {}
             }
         }
     }
 
     async fn read_store(&self) -> Result<Vec<Arc<CommittedSubDag>>, StoreError> {
-        let (store, first, highest) = (self.store.clone(), self.next, *self.published.highest.borrow());
+        let (store, first, highest) = (self.store.clone(), self.next, *self.highest.borrow());
         let reading = move || {
             let mut commits = Vec::new();
             let mut bytes = 0;

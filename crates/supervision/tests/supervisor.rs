@@ -67,11 +67,13 @@ fn run<F: Future<Output = ()>>(scenario: impl FnOnce(Supervisor) -> F) {
     LocalSet::new().block_on(&runtime, async { scenario(Supervisor::new(Clock::simulated(0), 1)).await });
 }
 
-async fn incarnation(mailbox: &mut Mailbox<Order>) -> u32 {
+/// Which incarnation answers; one that dies before it does, or is not there yet, is waited out.
+async fn incarnation(supervisor: &Supervisor, child: usize, subject: &mut Mailbox<Order>) -> u32 {
+    let mut status = supervisor.status().swap_remove(child);
     loop {
-        match mailbox.ask(Order::Who).await {
+        match subject.ask(Order::Who).await {
             Ok(incarnation) => return incarnation,
-            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(_) => status.changed().await.unwrap(),
         }
     }
 }
@@ -80,9 +82,9 @@ async fn incarnation(mailbox: &mut Mailbox<Order>) -> u32 {
 fn an_actor_that_panics_is_made_anew_and_those_who_write_to_it_follow() {
     run(|mut supervisor| async move {
         let mut subject = supervised(&mut supervisor, RestartPolicy::Permanent, false);
-        assert_eq!(incarnation(&mut subject).await, 1);
+        assert_eq!(incarnation(&supervisor, 0, &mut subject).await, 1);
         assert_eq!(subject.tell(Order::Panic), Delivery::Accepted);
-        assert_eq!(incarnation(&mut subject).await, 2);
+        assert_eq!(incarnation(&supervisor, 0, &mut subject).await, 2);
         let status = supervisor.status()[0].borrow().clone();
         assert_eq!((status.state, status.restarts), (ChildState::Running, 1));
         assert_eq!(status.last_exit, Some(ExitReason::Panicked("on purpose".into())));
@@ -94,11 +96,11 @@ fn an_actor_that_stops_itself_is_restarted_only_if_it_is_permanent() {
     run(|mut supervisor| async move {
         let mut permanent = supervised(&mut supervisor, RestartPolicy::Permanent, false);
         let mut transient = supervised(&mut supervisor, RestartPolicy::Transient, false);
-        for subject in [&mut permanent, &mut transient] {
-            assert_eq!(incarnation(subject).await, 1);
+        for (child, subject) in [&mut permanent, &mut transient].into_iter().enumerate() {
+            assert_eq!(incarnation(&supervisor, child, subject).await, 1);
             assert_eq!(subject.tell(Order::Leave), Delivery::Accepted);
         }
-        assert_eq!(incarnation(&mut permanent).await, 2);
+        assert_eq!(incarnation(&supervisor, 0, &mut permanent).await, 2);
         let mut status = supervisor.status().remove(1);
         status.wait_for(|status| status.state == ChildState::Stopped).await.unwrap();
         assert_eq!(transient.tell(Order::Leave), Delivery::Closed);
@@ -110,7 +112,7 @@ fn an_actor_that_does_not_stay_up_is_given_up_and_escalated_with_the_reason() {
     run(|mut supervisor| async move {
         let mut subject = supervised(&mut supervisor, RestartPolicy::Permanent, false);
         for expected in 1..=4 {
-            assert_eq!(incarnation(&mut subject).await, expected);
+            assert_eq!(incarnation(&supervisor, 0, &mut subject).await, expected);
             assert_eq!(subject.tell(Order::Panic), Delivery::Accepted);
         }
         let mut escalation = supervisor.escalation();
@@ -124,7 +126,7 @@ fn an_actor_that_does_not_stay_up_is_given_up_and_escalated_with_the_reason() {
 fn a_full_mailbox_says_busy_and_takes_messages_again_when_there_is_room() {
     run(|mut supervisor| async move {
         let mut subject = supervised(&mut supervisor, RestartPolicy::Permanent, false);
-        incarnation(&mut subject).await;
+        incarnation(&supervisor, 0, &mut subject).await;
         let send = |subject: &mut Mailbox<Order>| {
             let (reply, answer): (_, oneshot::Receiver<u32>) = Reply::channel();
             (subject.tell(Order::Who(reply)), answer)
@@ -146,8 +148,8 @@ fn shutdown_restarts_nobody_and_names_who_did_not_stop_in_time() {
     run(|mut supervisor| async move {
         let mut good = supervised(&mut supervisor, RestartPolicy::Permanent, false);
         let mut deaf = supervised(&mut supervisor, RestartPolicy::Permanent, true);
-        incarnation(&mut good).await;
-        incarnation(&mut deaf).await;
+        incarnation(&supervisor, 0, &mut good).await;
+        incarnation(&supervisor, 1, &mut deaf).await;
         let status = supervisor.status();
         assert_eq!(supervisor.shutdown(Duration::from_secs(5)).await, ["subject"]);
         assert_eq!(status[0].borrow().state, ChildState::Stopped);

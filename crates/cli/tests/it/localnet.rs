@@ -1,6 +1,6 @@
 //! `localnet`: a whole network of processes, in small.
 
-use crate::{Home, Running, wait_until};
+use crate::{Home, Running};
 use serde_json::Value;
 use std::{
     fs,
@@ -105,13 +105,12 @@ fn ctrl_c_stops_every_process_in_order_and_says_where_the_data_is() {
     // Long after this test is over.
     let args = ["localnet", "--commits", "50", "--seconds", "3600", "--full-nodes", "2", "--dir", "net"];
     let network = Running::start(&mut home.command(args));
-    let running = |network: &Running| {
-        let log = network.stderr();
+    network.until("both full nodes follow the head", |output| {
         // Past 100 % for so long that it has printed again.
-        let caught_up = |node| log.lines().filter(|line| line.contains(node) && line.contains("(100 %)")).count() >= 2;
+        let caught_up =
+            |node| output.stderr.lines().filter(|line| line.contains(node) && line.contains("(100 %)")).count() >= 2;
         caught_up("full-node-0") && caught_up("full-node-1")
-    };
-    wait_until("both full nodes follow the head", || running(&network).then_some(()));
+    });
     let pids = pids(&net);
     assert_eq!(pids.len(), 6);
     assert!(pids.iter().all(|pid| lives(pid)));
@@ -151,7 +150,7 @@ fn ctrl_c_while_the_history_is_made_ends_it_too() {
     let home = Home::empty();
     let args = ["localnet", "--commits", "1000000", "--dir", "net"];
     let network = Running::start(&mut home.command(args));
-    wait_until("the history is on its way", || network.stderr().contains("] history: ").then_some(()));
+    network.until("the history is on its way", |output| output.stderr.contains("] history: "));
     let finished = network.stop("INT");
     assert_eq!(finished.code(), 130, "{finished:?}");
     assert!(finished.stderr.lines().last().unwrap().starts_with("interrupted; "), "{finished:?}");

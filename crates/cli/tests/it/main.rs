@@ -12,32 +12,19 @@ mod node;
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs::{self, File},
+    fs,
+    io::Read,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tempfile::TempDir;
 
 /// How long a condition may take: far longer than it does on a busy machine, so that only a hang ends it.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(10);
-
-/// Waits until `look` finds something, which is at once noticed.
-fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain until {what}");
-        thread::sleep(POLL);
-    }
-}
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// A directory with everything that a node needs, and the command run in it.
 struct Home {
@@ -80,11 +67,8 @@ impl Home {
 
     /// Starts a node with a configuration file and waits until it is ready.
     fn start_node(&self, config: &str) -> Running {
-        let mut node = Running::start(&mut self.command(["node", "--config", config]));
-        wait_until("the node is ready", || {
-            assert!(node.child.try_wait().unwrap().is_none(), "it ended: {}", node.stderr());
-            node.stdout().starts_with("ready: ").then_some(())
-        });
+        let node = Running::start(&mut self.command(["node", "--config", config]));
+        node.until("it is ready", |output| output.stdout.starts_with("ready: "));
         node
     }
 
@@ -133,27 +117,39 @@ fn files_below(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
+/// What a command has printed so far.
+#[derive(Default)]
+struct Output {
+    stdout: String,
+    stderr: String,
+    /// Of the two, how many it has closed; both when it has ended.
+    closed: usize,
+}
+
 /// A command that runs. Killed when dropped.
 struct Running {
     child: Child,
-    /// Its output goes to files: nothing can block on a full pipe.
-    output: TempDir,
+    /// Filled by two threads as it prints, each time with a notice.
+    output: Arc<(Mutex<Output>, Condvar)>,
 }
 
 impl Running {
     fn start(command: &mut Command) -> Self {
-        let output = tempfile::tempdir().unwrap();
-        let file = |name| File::create(output.path().join(name)).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
+        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        let output = Arc::new((Mutex::new(Output::default()), Condvar::new()));
+        follow(child.stdout.take().unwrap(), &output, |output| &mut output.stdout);
+        follow(child.stderr.take().unwrap(), &output, |output| &mut output.stderr);
         Self { child, output }
     }
 
-    fn stdout(&self) -> String {
-        fs::read_to_string(self.output.path().join("stdout")).unwrap()
-    }
-
-    fn stderr(&self) -> String {
-        fs::read_to_string(self.output.path().join("stderr")).unwrap()
+    /// Waits until what it has printed is such; looked at whenever there is more of it.
+    fn until(&self, what: &str, mut holds: impl FnMut(&Output) -> bool) {
+        let (output, changed) = &*self.output;
+        let waits = |output: &mut Output| !holds(output) && output.closed < 2;
+        let (output, timeout) = changed.wait_timeout_while(output.lock().unwrap(), DEADLINE, waits).unwrap();
+        assert!(!timeout.timed_out(), "waited {DEADLINE:?} in vain until {what}: {}", output.stderr);
+        assert!(holds(&output), "it ended before {what}: {}", output.stderr);
     }
 
     fn signal(&self, name: &str) {
@@ -162,14 +158,41 @@ impl Running {
     }
 
     fn wait(mut self) -> Finished {
-        let status = wait_until("the command ends", || self.child.try_wait().unwrap());
-        Finished { status, stdout: self.stdout(), stderr: self.stderr() }
+        self.until("it has ended", |output| output.closed == 2);
+        let status = self.child.wait().unwrap();
+        let mut output = self.output.0.lock().unwrap();
+        let (stdout, stderr) = (std::mem::take(&mut output.stdout), std::mem::take(&mut output.stderr));
+        Finished { status, stdout, stderr }
     }
 
     fn stop(self, signal: &str) -> Finished {
         self.signal(signal);
         self.wait()
     }
+}
+
+/// Reads a pipe to its end.
+fn follow(
+    mut pipe: impl Read + Send + 'static,
+    output: &Arc<(Mutex<Output>, Condvar)>,
+    text: fn(&mut Output) -> &mut String,
+) {
+    let output = output.clone();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        loop {
+            let count = pipe.read(&mut buffer).unwrap_or(0);
+            let mut now = output.0.lock().unwrap();
+            match count {
+                0 => now.closed += 1,
+                count => text(&mut now).push_str(&String::from_utf8_lossy(&buffer[..count])),
+            }
+            output.1.notify_all();
+            if count == 0 {
+                return;
+            }
+        }
+    });
 }
 
 impl Drop for Running {

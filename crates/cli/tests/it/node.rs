@@ -1,6 +1,6 @@
 //! A node from its start to its end, and `status`.
 
-use crate::{Home, Running, wait_until};
+use crate::{Home, Running};
 use serde_json::Value;
 use std::fs;
 
@@ -15,11 +15,11 @@ fn get(admin: &str, path: &str) -> (u16, String) {
     (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
 }
 
-/// A node that is well: its actors need a moment after it listens.
+/// A node that is well, as it is once it says that it is ready.
 fn start_healthy(home: &Home) -> (Running, String) {
     let node = home.start_node("node.toml");
     let admin = run_file(home)["admin"].as_str().unwrap().to_owned();
-    wait_until("the node is healthy", || (get(&admin, "/healthz").0 == 200).then_some(()));
+    assert_eq!(get(&admin, "/healthz").0, 200);
     (node, admin)
 }
 
@@ -36,7 +36,7 @@ fn a_node_made_with_keygen_and_genesis_says_where_it_listens() {
     let noted: soma_p2p::PeerId = serde_json::from_value(run["peer_id"].clone()).unwrap();
     assert_eq!(noted.to_string(), peer_id.trim_end());
     let expected = format!("ready: peer {noted} listens on {}, admin http://{}\n", text("listen"), text("admin"));
-    assert_eq!(node.stdout(), expected);
+    assert_eq!(node.output.0.lock().unwrap().stdout, expected);
     let port = text("listen").strip_prefix("/ip4/127.0.0.1/tcp/").unwrap().parse::<u16>().unwrap();
     std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     node.stop("TERM").ok();
@@ -84,7 +84,7 @@ fn status_watch_asks_again_until_the_node_is_gone() {
     let home = Home::new();
     let (node, _) = start_healthy(&home);
     let watch = Running::start(&mut home.command(["status", "--config", "node.toml", "--watch", "--json"]));
-    wait_until("it has asked twice", || (watch.stdout().lines().count() >= 2).then_some(()));
+    watch.until("it has asked twice", |output| output.stdout.lines().count() >= 2);
     node.stop("TERM").ok();
     let finished = watch.wait();
     assert_eq!(finished.code(), 1, "{finished:?}");
@@ -145,7 +145,7 @@ fn the_database_logs_only_when_asked_to() {
     assert!(quiet.stderr.contains("INFO"), "{}", quiet.stderr);
     let mut command = home.command(["node", "--config", "node.toml"]);
     let node = Running::start(command.env("RUST_LOG", "fjall=info"));
-    wait_until("the node is ready", || node.stdout().starts_with("ready: ").then_some(()));
+    node.until("it is ready", |output| output.stdout.starts_with("ready: "));
     let loud = node.stop("TERM");
     assert!(loud.stderr.contains(" fjall::"), "{}", loud.stderr);
 }
