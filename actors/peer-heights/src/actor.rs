@@ -15,7 +15,7 @@ use soma_protocol::{
 };
 use soma_supervision::{Clock, CoreHost, IoTasks, Shell};
 use soma_types::{ChainId, CommitIndex, Fault, PeerId};
-use soma_wire::{Call, CallError, Status};
+use soma_wire::{Call, CallError};
 use std::{collections::BTreeMap, time::Duration};
 
 /// How peers are called.
@@ -80,7 +80,7 @@ impl PeerHeights {
     fn query(&mut self, peer: PeerId, context: &mut Context<Self>) {
         let (link, call) = (self.links.get(peer), self.call(peer));
         let asking = self.io.spawn(async move {
-            let link = link.ok_or_else(not_connected)?;
+            let link = link.ok_or_else(CallError::connection_gone)?;
             link.api().get_commit_availability(call).await
         });
         context.spawn(asking.into_actor(self).map(move |result, heights, context| {
@@ -99,7 +99,7 @@ impl PeerHeights {
     fn push(&mut self, peer: PeerId, index: CommitIndex, context: &mut Context<Self>) {
         let (link, call) = (self.links.get(peer), self.call(peer));
         let telling = self.io.spawn(async move {
-            let link = link.ok_or_else(not_connected)?;
+            let link = link.ok_or_else(CallError::connection_gone)?;
             link.api().push_commit(call, index).await
         });
         context.spawn(telling.into_actor(self).map(move |result, heights, context| {
@@ -108,10 +108,6 @@ impl PeerHeights {
             heights.feed(Input::PushDone { peer, heard }, context);
         }));
     }
-}
-
-fn not_connected() -> CallError {
-    CallError::new(Status::Cancelled, "the connection is gone")
 }
 
 impl Actor for PeerHeights {

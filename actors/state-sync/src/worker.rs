@@ -143,7 +143,7 @@ impl SyncWorker {
     fn fetch_commits(&mut self, context: &mut Context<Self>) {
         let (link, call, start, end) = (self.link.clone(), self.call(), self.task.start, self.task.end);
         let fetching = async move {
-            let link = link.ok_or_else(gone)?;
+            let link = link.ok_or_else(CallError::connection_gone)?;
             let range = CommitRange::new(start, end)?;
             link.api().fetch_commits(call, range).await
         };
@@ -182,7 +182,7 @@ impl SyncWorker {
         let fetching = async move {
             match link {
                 Some(link) => read_blocks(&link, call, refs, max_bytes).await,
-                None => (Vec::new(), Some(gone())),
+                None => (Vec::new(), Some(CallError::connection_gone())),
             }
         };
         let finish = move |worker: &mut Self, result: Result<(Vec<Bytes>, Option<CallError>), ExitReason>| {
@@ -282,10 +282,6 @@ async fn read_blocks(link: &Link, call: Call, refs: Vec<BlockRef>, max_bytes: u6
         }
     }
     (blocks, None)
-}
-
-fn gone() -> CallError {
-    CallError::new(soma_wire::Status::Cancelled, "the connection is gone")
 }
 
 fn failure(error: &CallError) -> Failure {

@@ -182,14 +182,10 @@ impl MemoryPeer {
         let _under_way = self.calls.token();
         tokio::select! {
             biased;
-            () = self.connection.cancelled() => Err(cancelled()),
+            () = self.connection.cancelled() => Err(CallError::connection_gone()),
             answer = timeout(call.timeout, answer) => answer.unwrap_or_else(|_| Err(too_late(call))),
         }
     }
-}
-
-fn cancelled() -> CallError {
-    CallError::new(Status::Cancelled, "the connection is gone")
 }
 
 fn too_late(call: Call) -> CallError {
@@ -225,7 +221,7 @@ impl PeerApi for MemoryPeer {
                 let (mut stream, under_way, ends) = held?;
                 let chunk = tokio::select! {
                     biased;
-                    () = connection.cancelled() => Err(cancelled()),
+                    () = connection.cancelled() => Err(CallError::connection_gone()),
                     () = sleep_until(deadline) => Err(too_late(call)),
                     chunk = stream.next() => chunk?.and_then(checked_chunk),
                 };

@@ -49,6 +49,11 @@ impl CallError {
         Self { status, message: message.into(), retry_after: None }
     }
 
+    /// The connection ended before the call did.
+    pub fn connection_gone() -> Self {
+        Self::new(Status::Cancelled, "the connection is gone")
+    }
+
     /// What the failure says of the peer that was called.
     pub fn fault(&self) -> Fault {
         match self.status {
