@@ -11,7 +11,7 @@ use soma_protocol::{
     Core, PeerEvent,
     connections::{Config, Connections as ConnectionsCore, DialFailure, Effect, Input, LinkId, Snapshot},
 };
-use soma_supervision::{Clock, CoreHost, IoTasks, Shell};
+use soma_supervision::{CoreHost, Environment, IoTasks, Shell};
 use soma_transport::{Inbound, Link, Transport};
 use soma_types::{ChainId, CommitRef};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -60,7 +60,7 @@ pub struct Connections {
 
 impl Connections {
     /// Starts without connections: links that a former incarnation left behind are ended.
-    pub fn new(config: Config, settings: Settings, wiring: Wiring, clock: Clock) -> Self {
+    pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
         let Wiring { transport, registry, io, subscribers, dial_failed } = wiring;
         let subscribers: BTreeMap<_, _> =
             subscribers.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox))).collect();
@@ -75,7 +75,7 @@ impl Connections {
             io,
             subscribers,
             dial_failed: Outbox::new(dial_failed),
-            host: CoreHost::new(ConnectionsCore::new(config), clock),
+            host: CoreHost::new(ConnectionsCore::new(config), environment),
             links: BTreeMap::new(),
             inbound: BTreeMap::new(),
             admissions: BTreeMap::new(),

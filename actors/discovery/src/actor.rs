@@ -14,7 +14,7 @@ use soma_protocol::{
     Core,
     discovery::{Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Snapshot},
 };
-use soma_supervision::{Clock, CoreHost, IoTasks, Shell};
+use soma_supervision::{CoreHost, Environment, IoTasks, Shell};
 use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
 use soma_wire::{Call, KnownPeers};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -67,7 +67,7 @@ pub struct Discovery {
 
 impl Discovery {
     /// Starts with the seeds; the address book follows once it is checked.
-    pub fn new(config: Config, settings: Settings, wiring: Wiring, clock: Clock) -> Self {
+    pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
         Self {
             settings,
             links: wiring.links,
@@ -76,7 +76,7 @@ impl Discovery {
             tell_connected: Outbox::new(wiring.tell_connected),
             verify: wiring.verify,
             update_peers: Outbox::new(wiring.update_peers),
-            host: CoreHost::new(DiscoveryCore::new(config), clock),
+            host: CoreHost::new(DiscoveryCore::new(config), environment),
             asked: BTreeMap::new(),
             next_asked: 0,
         }

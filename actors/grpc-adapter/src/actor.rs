@@ -10,7 +10,7 @@ use soma_protocol::{
     Core,
     serving::{Config, Effect, Input, Refusal, Serving, Snapshot},
 };
-use soma_supervision::{Clock, CoreHost, Shell};
+use soma_supervision::{CoreHost, Environment, Shell};
 use std::collections::BTreeMap;
 
 /// The actor.
@@ -23,8 +23,8 @@ pub struct GrpcAdapter {
 
 impl GrpcAdapter {
     /// Starts without calls.
-    pub fn new(config: Config, clock: Clock) -> Self {
-        Self { host: CoreHost::new(Serving::new(config), clock), waiting: BTreeMap::new(), next_call: 0 }
+    pub fn new(config: Config, environment: Environment) -> Self {
+        Self { host: CoreHost::new(Serving::new(config), environment), waiting: BTreeMap::new(), next_call: 0 }
     }
 }
 

@@ -13,7 +13,7 @@ use soma_protocol::{
     peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot},
     state_sync::Outcome,
 };
-use soma_supervision::{Clock, CoreHost, IoTasks, Shell};
+use soma_supervision::{CoreHost, Environment, IoTasks, Shell};
 use soma_types::{ChainId, CommitIndex, Fault, PeerId};
 use soma_wire::{Call, CallError};
 use std::{collections::BTreeMap, time::Duration};
@@ -59,7 +59,13 @@ pub struct PeerHeights {
 
 impl PeerHeights {
     /// Starts without peers and asks Connections for them. `own_height` is the store's watermark.
-    pub fn new(config: Config, own_height: CommitIndex, settings: Settings, wiring: Wiring, clock: Clock) -> Self {
+    pub fn new(
+        config: Config,
+        own_height: CommitIndex,
+        settings: Settings,
+        wiring: Wiring,
+        environment: Environment,
+    ) -> Self {
         Self {
             settings,
             links: wiring.links,
@@ -67,7 +73,7 @@ impl PeerHeights {
             target: Outbox::new(wiring.target),
             ban: Outbox::new(wiring.ban),
             tell_connected: Outbox::new(wiring.tell_connected),
-            host: CoreHost::new(PeerHeightsCore::new(config, own_height), clock),
+            host: CoreHost::new(PeerHeightsCore::new(config, own_height), environment),
             picks: BTreeMap::new(),
             next_pick: 0,
         }

@@ -16,7 +16,7 @@ use soma_protocol::{
     peer_heights::NoPeer,
     state_sync::{Config, Effect, Input, LocalCommitError, RangeKey, Snapshot, StateSync as StateSyncCore, Tip},
 };
-use soma_supervision::{Clock, CoreHost, Shell, run_actor};
+use soma_supervision::{CoreHost, Environment, Shell, run_actor};
 use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -94,7 +94,13 @@ pub struct StateSync {
 
 impl StateSync {
     /// Starts from what the store holds.
-    pub fn new(config: Config, settings: Settings, start: StartState, wiring: Wiring, clock: Clock) -> Self {
+    pub fn new(
+        config: Config,
+        settings: Settings,
+        start: StartState,
+        wiring: Wiring,
+        environment: Environment,
+    ) -> Self {
         let committees = BTreeMap::from([(start.tip.next_epoch, start.committee)]);
         wiring.published.highest.send_replace(start.tip.commit.index);
         Self {
@@ -105,7 +111,7 @@ impl StateSync {
             own_height: Outbox::new(wiring.own_height),
             apply: wiring.apply,
             published: wiring.published,
-            host: CoreHost::new(StateSyncCore::new(config, start.tip), clock),
+            host: CoreHost::new(StateSyncCore::new(config, start.tip), environment),
             held: BTreeMap::new(),
             committees,
             local_replies: BTreeMap::new(),
@@ -137,7 +143,7 @@ impl StateSync {
             return;
         };
         let (deliver, delivered) = oneshot::channel();
-        let worker = SyncWorker::new(task, committee, self.workers.clone(), deliver, self.host.clock());
+        let worker = SyncWorker::new(task, committee, self.workers.clone(), deliver, self.host.environment());
         let (_, ended) = run_actor(worker, WORKER_MAILBOX);
         let outcome = async move {
             let exit = ended.await;

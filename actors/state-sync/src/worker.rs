@@ -13,7 +13,7 @@ use soma_protocol::{
     state_sync::Shortfall,
     sync_worker::{Config, Effect, Failure, Input, SyncWorker as SyncWorkerCore},
 };
-use soma_supervision::{Clock, CoreHost, ExitReason, IoTasks, Shell};
+use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::Link;
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Fault, PeerId, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
@@ -80,7 +80,7 @@ impl SyncWorker {
         committee: Arc<EpochContext>,
         mailboxes: WorkerMailboxes,
         deliver: oneshot::Sender<WorkerResult>,
-        clock: Clock,
+        environment: Environment,
     ) -> Self {
         let config = Config {
             start: task.start,
@@ -95,7 +95,7 @@ impl SyncWorker {
             committee,
             mailboxes,
             deliver: Some(deliver),
-            host: CoreHost::new(SyncWorkerCore::new(config), clock),
+            host: CoreHost::new(SyncWorkerCore::new(config), environment),
             fetched: FetchedCommits::default(),
             checked: CheckedCommits { commits: Vec::new(), certifiers: Vec::new() },
             refs: Arc::new([]),

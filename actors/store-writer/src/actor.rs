@@ -11,7 +11,7 @@ use soma_protocol::{
     store_writer::{Effect, Input, Snapshot, StoreWriter as StoreWriterCore},
 };
 use soma_store::{Store, StoreError};
-use soma_supervision::{Clock, CoreHost, Offload, Shell};
+use soma_supervision::{CoreHost, Environment, Offload, Shell};
 use soma_types::CertifiedCommit;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,8 +34,8 @@ pub struct StoreWriter {
 
 impl StoreWriter {
     /// A writer of `store`.
-    pub fn new(store: Arc<dyn Store>, offload: Offload, clock: Clock) -> Self {
-        let host = CoreHost::new(StoreWriterCore::default(), clock);
+    pub fn new(store: Arc<dyn Store>, offload: Offload, environment: Environment) -> Self {
+        let host = CoreHost::new(StoreWriterCore::default(), environment);
         Self { store, offload, host, jobs: BTreeMap::new(), next_job: 0, stopping: None }
     }
 

@@ -14,7 +14,7 @@ use soma_protocol::{
     state_sync::Verified,
     verifier::{Config, Effect, Input, Priority, Snapshot, Verifier as VerifierCore},
 };
-use soma_supervision::{Clock, CoreHost, Shell};
+use soma_supervision::{CoreHost, Environment, Shell};
 use soma_types::{CertifiedCommit, ChainId, Fault};
 use soma_verify::{
     CommitsError, EpochContext, TransactionVerifier, check_commits, verify_blocks, verify_node_info, verify_sub_dag,
@@ -38,9 +38,14 @@ pub struct Verifier {
 
 impl Verifier {
     /// A verifier for one chain.
-    pub fn new(chain: ChainId, transactions: Arc<dyn TransactionVerifier>, pool: CpuPool, clock: Clock) -> Self {
+    pub fn new(
+        chain: ChainId,
+        transactions: Arc<dyn TransactionVerifier>,
+        pool: CpuPool,
+        environment: Environment,
+    ) -> Self {
         let config = Config { permits: pool.permits(), max_waiting: MAX_WAITING };
-        let host = CoreHost::new(VerifierCore::new(config), clock);
+        let host = CoreHost::new(VerifierCore::new(config), environment);
         Self { chain, transactions, pool, host, jobs: BTreeMap::new(), next_job: 0 }
     }
 

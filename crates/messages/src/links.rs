@@ -3,7 +3,7 @@
 use dashmap::DashMap;
 use soma_transport::Link;
 use soma_types::PeerId;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The writing end, held by Connections alone.
 #[derive(Clone, Default)]
@@ -20,9 +20,9 @@ impl LinkRegistry {
         self.0.remove(&peer).map(|(_, link)| link)
     }
 
-    /// Takes every link out.
+    /// Takes every link out, in the order of their peers: the map's own order differs from run to run.
     pub fn clear(&self) -> Vec<Link> {
-        let peers: Vec<_> = self.0.iter().map(|entry| *entry.key()).collect();
+        let peers: BTreeSet<_> = self.0.iter().map(|entry| *entry.key()).collect();
         peers.into_iter().filter_map(|peer| self.remove(peer)).collect()
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, ConfigError},
+    local::{LocalSystem, Surroundings},
     node::NodeParts,
     system::ActorSystem,
 };
@@ -107,6 +108,16 @@ impl Builder {
 
     /// Starts the system and returns when it listens. Blocks for as long as that takes, a few milliseconds.
     pub fn start(self) -> Result<ActorSystem, StartError> {
+        ActorSystem::start(self.parts()?)
+    }
+
+    /// Starts the system on the current thread, in the [`LocalSet`](tokio::task::LocalSet) that this runs in: for
+    /// simulation. Give it a transport that runs there, too.
+    pub async fn start_local(self, surroundings: Surroundings) -> Result<LocalSystem, StartError> {
+        LocalSystem::start(self.parts()?, surroundings).await
+    }
+
+    fn parts(self) -> Result<NodeParts, StartError> {
         let missing = |what| StartError::Missing { what };
         self.config.validate()?;
         let genesis = self.genesis.ok_or(missing("a genesis"))?;
@@ -126,6 +137,6 @@ impl Builder {
                 .map_err(|error| StartError::Runtime { what: "random generator", reason: error.to_string() })?,
         };
         let transactions = self.transactions.unwrap_or_else(|| Arc::new(CertificateVerifier));
-        ActorSystem::start(NodeParts { config: self.config, genesis, key, store, transactions, transport, seed })
+        Ok(NodeParts { config: self.config, genesis, key, store, transactions, transport, seed })
     }
 }

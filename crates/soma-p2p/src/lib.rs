@@ -39,6 +39,7 @@
 mod builder;
 mod config;
 mod handle;
+mod local;
 mod node;
 mod status;
 mod synced_commits;
@@ -50,6 +51,7 @@ pub use config::{
     VerifierConfig,
 };
 pub use handle::Handle;
+pub use local::{LocalSystem, Surroundings};
 pub use status::{PeerStatus, Status};
 pub use synced_commits::SyncedCommits;
 pub use system::{ActorSystem, Fatal, ShutdownReport};
@@ -61,7 +63,7 @@ pub use soma_protocol::{
     state_sync::{LocalCommitError, Progress},
 };
 pub use soma_store::{FjallStore, MemStore, Store, StoreError, Watermarks};
-pub use soma_supervision::{ChildState, ChildStatus, ExitReason};
+pub use soma_supervision::{ChildState, ChildStatus, Clock, Environment, ExitReason, PlannedFaults};
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
     CommittedSubDag, Committee, Genesis, NodeRole, PeerId, PublicKey, SignedBlock, SigningKey, SubDagDigest,

@@ -26,7 +26,7 @@ use soma_protocol::{
     state_sync as sync_core,
 };
 use soma_store::{CorruptReason, Record, Store, StoreError};
-use soma_supervision::{ChildSpec, Clock, Escalation, IoTasks, Offload, Supervisor};
+use soma_supervision::{ChildSpec, Environment, Escalation, IoTasks, Offload, Supervisor};
 use soma_transport::{Listener, Transport};
 use soma_types::{Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
@@ -50,7 +50,7 @@ pub(crate) struct Machinery {
     pub(crate) io: IoTasks,
     pub(crate) offload: Offload,
     pub(crate) pool: CpuPool,
-    pub(crate) clock: Clock,
+    pub(crate) environment: Environment,
 }
 
 /// A running node, on the current actor thread.
@@ -58,6 +58,7 @@ pub(crate) struct Node {
     supervisor: Supervisor,
     listener: Listener,
     store: Arc<dyn Store>,
+    io: IoTasks,
     offload: Offload,
     closing: CancellationToken,
     handle: Handle,
@@ -94,7 +95,7 @@ impl Node {
     /// Listens, then starts the actors.
     pub(crate) async fn start(parts: NodeParts, machinery: Machinery) -> Result<Self, StartError> {
         let NodeParts { config, genesis, key, store, transactions, transport, seed } = parts;
-        let Machinery { io, offload, pool, clock } = machinery;
+        let Machinery { io, offload, pool, environment } = machinery;
         let chain = genesis.chain_id();
         let capacity = config.state_sync.mailbox_capacity;
 
@@ -131,20 +132,20 @@ impl Node {
         let (sub_dags, _) = broadcast::channel(config.state_sync.synced_commit_channel_capacity);
         let published = Published { highest, sub_dags };
 
-        let mut supervisor = Supervisor::new(clock, seed);
+        let mut supervisor = Supervisor::new(environment.clone(), seed);
         let spec = {
-            let (transactions, pool) = (transactions.clone(), pool.clone());
+            let (transactions, pool, environment) = (transactions.clone(), pool.clone(), environment.clone());
             ChildSpec::new(name::VERIFIER, capacity, move || {
-                let verifier = Verifier::new(chain, transactions.clone(), pool.clone(), clock);
+                let verifier = Verifier::new(chain, transactions.clone(), pool.clone(), environment.clone());
                 async move { Ok(verifier) }
             })
         };
         supervisor.start(spec, verifier.publish, &verifier.reference);
 
         let spec = {
-            let (store, offload) = (store.clone(), offload.clone());
+            let (store, offload, environment) = (store.clone(), offload.clone(), environment.clone());
             ChildSpec::new(name::STORE_WRITER, capacity, move || {
-                let writer = StoreWriter::new(store.clone(), offload.clone(), clock);
+                let writer = StoreWriter::new(store.clone(), offload.clone(), environment.clone());
                 async move { Ok(writer) }
             })
         };
@@ -159,8 +160,9 @@ impl Node {
             let settings = soma_actor_peer_heights::Settings { chain, timeout: config.discovery.query_timeout };
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
             let (state_sync, connections) = (state_sync.reference.clone(), connections.reference.clone());
+            let environment = environment.clone();
             ChildSpec::new(name::PEER_HEIGHTS, capacity, move || {
-                let (core, settings) = (core.clone(), settings.clone());
+                let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
                 let wiring = soma_actor_peer_heights::Wiring {
                     links: links.clone(),
                     io: io.clone(),
@@ -171,7 +173,7 @@ impl Node {
                 let watermarks = read(&offload, &store, |store| store.watermarks());
                 async move {
                     let own_height = watermarks.await?.highest_synced.index;
-                    Ok(PeerHeights::new(core, own_height, settings, wiring, clock))
+                    Ok(PeerHeights::new(core, own_height, settings, wiring, environment))
                 }
             })
         };
@@ -193,6 +195,7 @@ impl Node {
             };
             let (transport, registry, io) = (transport.clone(), registry.clone(), io.clone());
             let (heights, discovery) = (peer_heights.reference.clone(), discovery.reference.clone());
+            let environment = environment.clone();
             ChildSpec::new(name::CONNECTIONS, capacity, move || {
                 let wiring = soma_actor_connections::Wiring {
                     transport: transport.clone(),
@@ -201,7 +204,7 @@ impl Node {
                     subscribers: vec![heights.mailbox(name::CONNECTIONS), discovery.mailbox(name::CONNECTIONS)],
                     dial_failed: discovery.mailbox(name::CONNECTIONS),
                 };
-                let connections = Connections::new(core.clone(), settings.clone(), wiring, clock);
+                let connections = Connections::new(core.clone(), settings.clone(), wiring, environment.clone());
                 async move { Ok(connections) }
             })
         };
@@ -213,8 +216,9 @@ impl Node {
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
             let (connections, verifier, writer) =
                 (connections.reference.clone(), verifier.reference.clone(), store_writer.reference.clone());
+            let environment = environment.clone();
             ChildSpec::new(name::DISCOVERY, capacity, move || {
-                let core = core.clone();
+                let (core, environment) = (core.clone(), environment.clone());
                 let wiring = soma_actor_discovery::Wiring {
                     links: links.clone(),
                     io: io.clone(),
@@ -228,7 +232,7 @@ impl Node {
                 async move {
                     let book = book.await?.into_iter().map(|(_, info)| info).collect();
                     let settings = soma_actor_discovery::Settings { key, own_info, timeout: query_timeout, book };
-                    Ok(Discovery::new(core, settings, wiring, clock))
+                    Ok(Discovery::new(core, settings, wiring, environment))
                 }
             })
         };
@@ -244,8 +248,9 @@ impl Node {
             let (store, offload, published) = (store.clone(), offload.clone(), published.clone());
             let (links, io, verifier) = (registry.links(), io.clone(), verifier.reference.clone());
             let (heights, writer) = (peer_heights.reference.clone(), store_writer.reference.clone());
+            let environment = environment.clone();
             ChildSpec::new(name::STATE_SYNC, capacity, move || {
-                let (core, settings) = (core.clone(), settings.clone());
+                let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
                 let wiring = soma_actor_state_sync::Wiring {
                     workers: WorkerMailboxes {
                         links: links.clone(),
@@ -261,7 +266,7 @@ impl Node {
                     published: published.clone(),
                 };
                 let start = read(&offload, &store, start_state);
-                async move { Ok(StateSync::new(core, settings, start.await?, wiring, clock)) }
+                async move { Ok(StateSync::new(core, settings, start.await?, wiring, environment)) }
             })
         };
         supervisor.start(spec, state_sync.publish, &state_sync.reference);
@@ -270,7 +275,7 @@ impl Node {
             let (per_peer, in_all) = (config.serving.max_calls_per_peer, config.serving.max_calls);
             let core = serving::Config { chain, max_calls_per_peer: per_peer, max_calls: in_all };
             ChildSpec::new(name::GRPC_ADAPTER, capacity, move || {
-                let adapter = GrpcAdapter::new(core.clone(), clock);
+                let adapter = GrpcAdapter::new(core.clone(), environment.clone());
                 async move { Ok(adapter) }
             })
         };
@@ -292,7 +297,7 @@ impl Node {
             peer_id: PeerId::from(&*key),
             chain_id: chain,
             address: listener.address().clone(),
-            io,
+            io: io.clone(),
             offload: offload.clone(),
             store: store.clone(),
             local_commit: state_sync.reference.mailbox(name::HANDLE),
@@ -311,11 +316,16 @@ impl Node {
             channel_capacity: config.state_sync.synced_commit_channel_capacity,
             closing: closing.clone(),
         });
-        Ok(Self { supervisor, listener, store, offload, closing, handle })
+        Ok(Self { supervisor, listener, store, io, offload, closing, handle })
     }
 
     pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Ends all I/O at once, as the end of the process would.
+    pub(crate) fn cut_off(&self) {
+        self.io.end();
     }
 
     /// Resolves when a child does not stay up.
@@ -347,6 +357,7 @@ impl Node {
             Ok(Err(error)) => overdue.push(format!("store: {error}")),
             Err(exit) => overdue.push(format!("store: flush {exit}")),
         }
+        self.io.end();
         overdue
     }
 }

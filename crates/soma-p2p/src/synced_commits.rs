@@ -106,6 +106,7 @@ impl Reader {
                 // subscribed; then only the watermark tells of it.
                 Err(broadcast::error::TryRecvError::Empty) if self.next > *self.highest.borrow_and_update() => {
                     tokio::select! {
+                        biased;
                         published = self.latest.recv() => published.ok(),
                         _ = self.highest.changed() => None,
                     }

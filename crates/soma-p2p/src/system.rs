@@ -6,7 +6,7 @@ use crate::{
     node::{Machinery, Node, NodeParts},
 };
 use soma_actor_verifier::CpuPool;
-use soma_supervision::{Clock, Escalation, IoTasks, Offload};
+use soma_supervision::{Clock, Environment, Escalation, IoTasks, Offload};
 use std::{
     ops::Deref,
     sync::mpsc,
@@ -169,7 +169,7 @@ fn run(
         io: IoTasks::new(io.handle().clone()),
         offload: Offload::Threads(io.handle().clone()),
         pool,
-        clock: system.block_on(async { Clock::system() }),
+        environment: Environment::new(system.block_on(async { Clock::system() })),
     };
     let outcome = system.block_on(async move {
         let node = match Node::start(parts, machinery).await {

@@ -14,6 +14,7 @@
 
 mod child;
 mod clock;
+mod environment;
 mod offload;
 mod restart;
 mod shell;
@@ -21,6 +22,7 @@ mod supervisor;
 
 pub use child::{ExitReason, run_actor};
 pub use clock::Clock;
+pub use environment::{Environment, PlannedFaults};
 pub use offload::{IoTasks, Offload};
 pub use restart::{Backoff, Decision, Intensity, RestartPolicy, RestartTracker};
 pub use shell::{CoreHost, Shell};

@@ -1,31 +1,31 @@
 //! The shell around a core: feeds inputs, carries out effects, holds the one timer.
 
-use crate::Clock;
+use crate::Environment;
 use actix::{Actor, AsyncContext, Context, SpawnHandle};
 use soma_protocol::{Core, Now};
 use std::time::Duration;
 
-/// A core with its clock and its timer.
+/// A core with its environment and its timer.
 pub struct CoreHost<C: Core> {
     core: C,
-    clock: Clock,
+    environment: Environment,
     wake: Option<(Duration, SpawnHandle)>,
 }
 
 impl<C: Core> CoreHost<C> {
     /// Hosts `core`.
-    pub fn new(core: C, clock: Clock) -> Self {
-        Self { core, clock, wake: None }
+    pub fn new(core: C, environment: Environment) -> Self {
+        Self { core, environment, wake: None }
     }
 
     /// The present time.
     pub fn now(&self) -> Now {
-        self.clock.now()
+        self.environment.now()
     }
 
-    /// The clock, for actors that this one starts.
-    pub fn clock(&self) -> Clock {
-        self.clock
+    /// The environment, for actors that this one starts.
+    pub fn environment(&self) -> Environment {
+        self.environment.clone()
     }
 
     /// What the core shows of itself.
@@ -49,7 +49,8 @@ pub trait Shell: Actor<Context = Context<Self>> {
     /// Hands one input to the core and carries out what it decides.
     fn feed(&mut self, input: <Self::Core as Core>::Input, context: &mut Context<Self>) {
         let host = self.host();
-        let now = host.clock.now();
+        host.environment.fail_if_planned(Self::Core::NAME, &input);
+        let now = host.now();
         tracing::trace!(actor = Self::Core::NAME, ?input, "input");
         for effect in host.core.handle(now, input) {
             tracing::trace!(actor = Self::Core::NAME, ?effect, "effect");
@@ -69,7 +70,7 @@ pub trait Shell: Actor<Context = Context<Self>> {
             context.cancel_future(timer);
         }
         let (Some(at), Some(wake)) = (wanted, Self::Core::wake()) else { return };
-        let delay = at.saturating_sub(host.clock.now().monotonic);
+        let delay = at.saturating_sub(host.now().monotonic);
         let timer = context.run_later(delay, |shell, context| {
             shell.host().wake = None;
             shell.feed(wake, context);

@@ -1,6 +1,6 @@
 //! A supervisor: starts children in order, restarts each by its spec, stops them in reverse, and escalates.
 
-use crate::{Backoff, Clock, Decision, ExitReason, Intensity, RestartPolicy, RestartTracker, run_actor};
+use crate::{Backoff, Decision, Environment, ExitReason, Intensity, RestartPolicy, RestartTracker, run_actor};
 use actix::{Actor, Addr, Context, Handler};
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
@@ -96,7 +96,7 @@ struct Child {
 
 /// Supervises children on the current actor thread, each independently of the others (one for one).
 pub struct Supervisor {
-    clock: Clock,
+    environment: Environment,
     seed: u64,
     children: Vec<Child>,
     escalation: watch::Sender<Option<Escalation>>,
@@ -104,8 +104,8 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// A supervisor without children. `seed` is for the jitter of backoffs.
-    pub fn new(clock: Clock, seed: u64) -> Self {
-        Self { clock, seed, children: Vec::new(), escalation: watch::Sender::new(None) }
+    pub fn new(environment: Environment, seed: u64) -> Self {
+        Self { environment, seed, children: Vec::new(), escalation: watch::Sender::new(None) }
     }
 
     /// The first child that did not stay up, when there is one.
@@ -133,7 +133,7 @@ impl Supervisor {
         let guardian = Guardian {
             tracker: RestartTracker::new(spec.policy, spec.intensity, spec.backoff, seed),
             spec,
-            clock: self.clock,
+            environment: self.environment.clone(),
             current,
             status,
             stopping: stopped,
@@ -193,7 +193,7 @@ impl Supervisor {
 struct Guardian<A: Actor> {
     spec: ChildSpec<A>,
     tracker: RestartTracker,
-    clock: Clock,
+    environment: Environment,
     current: watch::Sender<Option<Addr<A>>>,
     status: watch::Sender<ChildStatus>,
     stopping: watch::Receiver<bool>,
@@ -210,7 +210,7 @@ impl<A: Actor<Context = Context<A>>> Guardian<A> {
                 self.set(ChildState::Stopped, Some(exit));
                 return;
             }
-            let decision = self.tracker.on_exit(self.clock.now().monotonic, &exit);
+            let decision = self.tracker.on_exit(self.environment.now().monotonic, &exit);
             match decision {
                 Decision::Restart { after } => {
                     tracing::warn!(actor = name, %exit, ?after, "actor ended; it is restarted");

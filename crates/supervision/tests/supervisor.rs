@@ -2,7 +2,7 @@
 
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{Delivery, Envelope, Mailbox, Reply, Stop};
-use soma_supervision::{ChildSpec, ChildState, Clock, ExitReason, Intensity, RestartPolicy, Supervisor};
+use soma_supervision::{ChildSpec, ChildState, Clock, Environment, ExitReason, Intensity, RestartPolicy, Supervisor};
 use std::{cell::Cell, future::Future, rc::Rc, time::Duration};
 use tokio::{sync::oneshot, task::LocalSet};
 
@@ -64,7 +64,8 @@ fn supervised(supervisor: &mut Supervisor, policy: RestartPolicy, deaf: bool) ->
 /// Runs a scenario on one thread, in virtual time.
 fn run<F: Future<Output = ()>>(scenario: impl FnOnce(Supervisor) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    LocalSet::new().block_on(&runtime, async { scenario(Supervisor::new(Clock::simulated(0), 1)).await });
+    LocalSet::new()
+        .block_on(&runtime, async { scenario(Supervisor::new(Environment::new(Clock::simulated(0)), 1)).await });
 }
 
 /// Which incarnation answers; one that dies before it does, or is not there yet, is waited out.

@@ -1,0 +1,64 @@
+//! A node on the thread of whoever starts it: for simulation, where many live in one thread and in virtual time.
+
+use crate::{
+    builder::StartError,
+    handle::Handle,
+    node::{Machinery, Node, NodeParts},
+    system::ShutdownReport,
+};
+use soma_actor_verifier::CpuPool;
+use soma_supervision::{Environment, IoTasks, Offload};
+use std::time::Duration;
+use tokio::{runtime, sync::watch};
+
+/// What a simulated node runs on, beside the current thread.
+pub struct Surroundings {
+    /// Its time, its faults.
+    pub environment: Environment,
+    /// How long each read or write of its store takes, from now on: sent by the simulation.
+    pub disk_time: watch::Receiver<Duration>,
+}
+
+/// A node whose actors, I/O, checks and reads of the store all run on the current thread's
+/// [`LocalSet`](tokio::task::LocalSet).
+///
+/// Dropping it together with that set is a crash: nothing of the node is polled again, its connections break, and
+/// what was not durable is lost.
+pub struct LocalSystem {
+    node: Option<Node>,
+    handle: Handle,
+}
+
+impl LocalSystem {
+    pub(crate) async fn start(parts: NodeParts, surroundings: Surroundings) -> Result<Self, StartError> {
+        let machinery = Machinery {
+            io: IoTasks::new(runtime::Handle::current()),
+            offload: Offload::Simulated(surroundings.disk_time),
+            pool: CpuPool::Inline,
+            environment: surroundings.environment,
+        };
+        let node = Node::start(parts, machinery).await?;
+        Ok(Self { handle: node.handle(), node: Some(node) })
+    }
+
+    /// A handle to pass around.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops in order, as [`ActorSystem::shutdown`](crate::ActorSystem::shutdown) does.
+    pub async fn shutdown(mut self, deadline: Duration) -> ShutdownReport {
+        match self.node.take() {
+            Some(node) => ShutdownReport { overdue: node.shutdown(deadline).await, fatal: None },
+            None => ShutdownReport::default(),
+        }
+    }
+}
+
+impl Drop for LocalSystem {
+    fn drop(&mut self) {
+        if let Some(node) = &self.node {
+            node.cut_off();
+        }
+    }
+}
