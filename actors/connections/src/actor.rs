@@ -1,7 +1,7 @@
 //! The shell: runs dials, keeps handles of connections, tells subscribers.
 
 use crate::{dial::dial, metrics};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{
     Delivery, Envelope, LinkRegistry, Mailbox, Observe, Outbox, Reply, Stop,
     connections::{Ban, Dial, InboundArrived, InboundClosed, PeerChanged, TellConnected},
@@ -11,7 +11,7 @@ use soma_protocol::{
     Core, PeerEvent,
     connections::{Config, Connections as ConnectionsCore, DialFailure, Effect, Input, LinkId, Snapshot},
 };
-use soma_supervision::{CoreHost, Environment, IoTasks, Shell};
+use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::{Inbound, Link, Transport};
 use soma_types::{ChainId, CommitRef};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -85,13 +85,17 @@ impl Connections {
     fn start_dial(&mut self, link: LinkId, effect: Dial, context: &mut Context<Self>) {
         let Dial { peer, addresses } = effect;
         let dialling = self.io.spawn(dial(self.transport.clone(), self.settings.clone(), peer, addresses));
-        context.spawn(dialling.into_actor(self).map(move |result, connections, context| {
+        let finish = move |connections: &mut Self,
+                           result: Result<Result<Link, DialFailure>, ExitReason>,
+                           origin,
+                           context: &mut Context<Self>| {
             let result =
                 result.unwrap_or_else(|exit| Err(DialFailure::Unreachable { reason: format!("the dial {exit}") }));
             let result = result.map(|dialled| connections.links.insert(link, dialled)).map(drop);
-            connections.feed(Input::Dialled { link, peer, result }, context);
+            connections.feed(origin, Input::Dialled { link, peer, result }, context);
             connections.watch(link, context);
-        }));
+        };
+        self.later(dialling, finish, context);
     }
 
     /// Waits for the end of a link that the core kept.
@@ -99,10 +103,11 @@ impl Connections {
         let Some(link) = self.links.get(&id).cloned() else { return };
         let peer = link.peer();
         let closed = async move { link.closed().await };
-        context.spawn(closed.into_actor(self).map(move |(), connections, context| {
+        let finish = move |connections: &mut Self, (), origin, context: &mut Context<Self>| {
             connections.links.remove(&id);
-            connections.feed(Input::LinkClosed { link: id, peer }, context);
-        }));
+            connections.feed(origin, Input::LinkClosed { link: id, peer }, context);
+        };
+        self.later(closed, finish, context);
     }
 }
 
@@ -163,6 +168,13 @@ impl Shell for Connections {
                 tell_all(&self.subscribers, event);
                 metrics::connected(&self.host.snapshot());
             }
+            Effect::TellConnected { subscriber, peers } => {
+                let Some(outbox) = self.subscribers.get(subscriber.as_str()) else { return };
+                for peer in peers {
+                    // A full outbox is logged where it happens; the subscriber asks again when it starts again.
+                    let _ = outbox.post(PeerChanged(PeerEvent::Connected(peer)));
+                }
+            }
             Effect::DialFailed { peer, failure } => {
                 let (cause, serious) = match &failure {
                     DialFailure::Unreachable { .. } => ("unreachable", false),
@@ -189,7 +201,7 @@ impl Handler<Envelope<Dial>> for Connections {
 
     fn handle(&mut self, envelope: Envelope<Dial>, context: &mut Context<Self>) {
         let Dial { peer, addresses } = envelope.message;
-        self.feed(Input::Dial { peer, addresses }, context);
+        self.feed(envelope.origin, Input::Dial { peer, addresses }, context);
     }
 }
 
@@ -200,7 +212,7 @@ impl Handler<Envelope<Ban>> for Connections {
         let Ban { peer, duration, reason } = envelope.message;
         tracing::warn!(peer = %peer.short(), ?duration, reason, "peer banned");
         metrics::banned();
-        self.feed(Input::Ban { peer, duration }, context);
+        self.feed(envelope.origin, Input::Ban { peer, duration }, context);
     }
 }
 
@@ -212,7 +224,7 @@ impl Handler<Envelope<InboundArrived>> for Connections {
         let (connection, peer, source) = (inbound.id().0, inbound.peer(), inbound.remote());
         self.admissions.insert(connection, reply);
         self.inbound.insert(connection, inbound);
-        self.feed(Input::Inbound { connection, peer, source }, context);
+        self.feed(envelope.origin, Input::Inbound { connection, peer, source }, context);
     }
 }
 
@@ -222,19 +234,16 @@ impl Handler<Envelope<InboundClosed>> for Connections {
     fn handle(&mut self, envelope: Envelope<InboundClosed>, context: &mut Context<Self>) {
         let connection = envelope.message.0.0;
         self.inbound.remove(&connection);
-        self.feed(Input::InboundClosed { connection }, context);
+        self.feed(envelope.origin, Input::InboundClosed { connection }, context);
     }
 }
 
 impl Handler<Envelope<TellConnected>> for Connections {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<TellConnected>, _: &mut Context<Self>) {
-        let Some(outbox) = self.subscribers.get(envelope.message.subscriber) else { return };
-        for peer in self.host.snapshot().outbound {
-            // A full outbox is logged where it happens; the subscriber asks again when it starts again.
-            let _ = outbox.post(PeerChanged(PeerEvent::Connected(peer)));
-        }
+    fn handle(&mut self, envelope: Envelope<TellConnected>, context: &mut Context<Self>) {
+        let subscriber = envelope.message.subscriber.into();
+        self.feed(envelope.origin, Input::WhoIsConnected { subscriber }, context);
     }
 }
 

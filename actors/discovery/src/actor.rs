@@ -1,23 +1,28 @@
 //! The shell: signs, asks, has infos checked, answers.
 
 use crate::metrics;
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use actix::{Actor, ActorContext, Context, Handler};
 use bytes::Bytes;
 use soma_messages::{
     AskError, Envelope, Links, Mailbox, Observe, Outbox, Reply, Stop,
+    causality::following,
     connections::{Dial, PeerChanged, TellConnected},
     discovery::{DialFailed, KnownPeersAsked},
     store_writer::UpdatePeers,
     verifier::VerifyNodeInfos,
 };
 use soma_protocol::{
-    Core,
+    Core, Opaque,
     discovery::{Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Snapshot},
 };
-use soma_supervision::{CoreHost, Environment, IoTasks, Shell};
+use soma_replay::Origin;
+use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
 use soma_wire::{Call, KnownPeers};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Infos that passed, or nobody there to check them.
+type Verified = Result<Vec<KnownPeer>, AskError>;
 
 /// What Discovery needs to speak for this node.
 #[derive(Clone)]
@@ -83,7 +88,7 @@ impl Discovery {
     }
 
     /// Has infos checked; what passes arrives as known peers.
-    fn verified(&self, infos: Vec<Bytes>) -> impl Future<Output = Result<Vec<KnownPeer>, AskError>> + use<> {
+    fn verified(&self, infos: Vec<Bytes>) -> impl Future<Output = Verified> + use<> {
         let (mut verify, now_ms) = (self.verify.clone(), self.host.now().unix_ms);
         async move {
             let infos = verify.ask(|reply| VerifyNodeInfos { infos, now_ms, reply }).await?;
@@ -100,28 +105,38 @@ impl Discovery {
                 None => Err("the connection is gone".into()),
             }
         });
-        let asking = asking.into_actor(self).then(move |result, discovery, _| {
-            let answer = result.unwrap_or_else(|exit| Err(format!("the query {exit}")));
-            let verifying = answer.map(|answer| {
-                let mut infos = vec![answer.own_info];
-                infos.extend(answer.known_peers);
-                discovery.verified(infos)
-            });
-            async move {
-                match verifying {
-                    Ok(verifying) => verifying.await.map_err(|error| error.to_string()),
-                    Err(error) => Err(error),
+        let finish = move |discovery: &mut Self,
+                           answer: Result<Result<KnownPeers, String>, ExitReason>,
+                           origin,
+                           context: &mut Context<Self>| {
+            match answer.unwrap_or_else(|exit| Err(format!("the query {exit}"))) {
+                Ok(answer) => {
+                    let mut infos = vec![answer.own_info];
+                    infos.extend(answer.known_peers);
+                    let verifying = discovery.verified(infos);
+                    let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
+                        discovery.answered(origin, peer, infos.map_err(|error| error.to_string()), context);
+                    };
+                    discovery.later(verifying, finish, context);
                 }
+                Err(error) => discovery.answered(origin, peer, Err(error), context),
             }
-            .into_actor(discovery)
-        });
-        context.spawn(asking.map(move |infos, discovery, context| {
-            if let Err(error) = &infos {
-                tracing::debug!(peer = %peer.short(), error, "query for known peers failed");
-            }
-            discovery.feed(Input::Answered { peer, infos }, context);
-            metrics::book(&discovery.host.snapshot());
-        }));
+        };
+        self.later(asking, finish, context);
+    }
+
+    fn answered(
+        &mut self,
+        origin: Origin,
+        peer: PeerId,
+        infos: Result<Vec<KnownPeer>, String>,
+        context: &mut Context<Self>,
+    ) {
+        if let Err(error) = &infos {
+            tracing::debug!(peer = %peer.short(), error, "query for known peers failed");
+        }
+        self.feed(origin, Input::Answered { peer, infos }, context);
+        metrics::book(&self.host.snapshot());
     }
 }
 
@@ -131,7 +146,7 @@ fn known_peer(info: SignedNodeInfo) -> KnownPeer {
         timestamp_ms: info.timestamp_ms,
         addresses: info.addresses.clone(),
         access: info.access,
-        bytes: info.bytes().clone(),
+        bytes: info.bytes().clone().into(),
     }
 }
 
@@ -142,10 +157,11 @@ impl Actor for Discovery {
         // Without an answer Connections is being restarted, and tells of every link it makes.
         let _ = self.tell_connected.post(TellConnected { subscriber: DiscoveryCore::NAME });
         let stored = std::mem::take(&mut self.settings.book);
-        let book = self.verified(stored).into_actor(self);
-        context.spawn(book.map(|book, discovery, context| {
-            discovery.feed(Input::Book(book.unwrap_or_default()), context);
-        }));
+        let book = self.verified(stored);
+        let finish = |discovery: &mut Self, book: Verified, origin, context: &mut Context<Self>| {
+            discovery.feed(origin, Input::Book(book.unwrap_or_default()), context);
+        };
+        self.later(book, finish, context);
     }
 }
 
@@ -163,16 +179,20 @@ impl Shell for Discovery {
                 let info = NodeInfo { timestamp_ms, ..self.settings.own_info.clone() };
                 let chain = info.chain_id;
                 let bytes = SignedNodeInfo::sign(info, chain, &self.settings.key).bytes().clone();
-                let signed = async move { Input::OwnInfo { bytes, timestamp_ms } };
-                context.spawn(signed.into_actor(self).map(|input, discovery, context| discovery.feed(input, context)));
+                let signed = async move { Input::OwnInfo { bytes: bytes.into(), timestamp_ms } };
+                self.later(signed, |discovery, input, origin, context| discovery.feed(origin, input, context), context);
             }
             // What is lost here is decided anew at the next interval.
             Effect::Dial { peer, addresses } => drop(self.dial.post(Dial { peer, addresses })),
-            Effect::SaveBook { put, remove } => drop(self.update_peers.post(UpdatePeers { put, remove })),
-            Effect::Query { peer, own_info } => self.query(peer, own_info, context),
+            Effect::SaveBook { put, remove } => {
+                let put = put.into_iter().map(|(peer, info)| (peer, info.into_bytes())).collect();
+                let _ = self.update_peers.post(UpdatePeers { put, remove });
+            }
+            Effect::Query { peer, own_info } => self.query(peer, own_info.into_bytes(), context),
             Effect::Answer { key, own_info, peers } => {
                 if let Some(reply) = self.asked.remove(&key) {
-                    reply.send(KnownPeers { own_info, known_peers: peers });
+                    let known_peers = peers.into_iter().map(Opaque::into_bytes).collect();
+                    reply.send(KnownPeers { own_info: own_info.into_bytes(), known_peers });
                 }
             }
         }
@@ -183,7 +203,7 @@ impl Handler<Envelope<PeerChanged>> for Discovery {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
-        self.feed(Input::Peer(envelope.message.0), context);
+        self.feed(envelope.origin, Input::Peer(envelope.message.0), context);
     }
 }
 
@@ -192,7 +212,7 @@ impl Handler<Envelope<DialFailed>> for Discovery {
 
     fn handle(&mut self, envelope: Envelope<DialFailed>, context: &mut Context<Self>) {
         let DialFailed { peer, failure } = envelope.message;
-        self.feed(Input::DialFailed { peer, failure }, context);
+        self.feed(envelope.origin, Input::DialFailed { peer, failure }, context);
     }
 }
 
@@ -204,11 +224,11 @@ impl Handler<Envelope<KnownPeersAsked>> for Discovery {
         self.next_asked += 1;
         let key = self.next_asked;
         self.asked.insert(key, reply);
-        let verifying = self.verified(vec![own_info]).into_actor(self);
-        context.spawn(verifying.map(move |infos, discovery, context| {
+        let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
             let info = infos.ok().and_then(|mut infos| infos.pop());
-            discovery.feed(Input::Asked { key, peer, info }, context);
-        }));
+            discovery.feed(origin, Input::Asked { key, peer, info }, context);
+        };
+        following(envelope.origin.cause, || self.later(self.verified(vec![own_info]), finish, context));
     }
 }
 

@@ -1,10 +1,10 @@
 //! The shell: admits calls and notices their end.
 
 use crate::metrics;
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{
     Envelope, Observe, Reply, Stop,
-    grpc_adapter::{CallArrived, CallPermit},
+    grpc_adapter::{CallArrived, CallPermit, Sent},
 };
 use soma_protocol::{
     Core,
@@ -45,11 +45,12 @@ impl Shell for GrpcAdapter {
                 let Some(reply) = self.waiting.remove(&call) else { return };
                 let (permit, ended) = CallPermit::new();
                 reply.send(Ok(permit));
-                context.spawn(ended.into_actor(self).map(move |sent, adapter, context| {
+                let finish = move |adapter: &mut Self, sent: Option<Sent>, origin, context: &mut Context<Self>| {
                     let sent = sent.unwrap_or_default();
                     metrics::answered(sent);
-                    adapter.feed(Input::Finished { call, bytes: sent.bytes, blocks: sent.blocks }, context);
-                }));
+                    adapter.feed(origin, Input::Finished { call, bytes: sent.bytes, blocks: sent.blocks }, context);
+                };
+                self.later(async move { ended.await.ok() }, finish, context);
             }
             Effect::Refuse { call, refusal } => {
                 metrics::refused(match refusal {
@@ -72,7 +73,7 @@ impl Handler<Envelope<CallArrived>> for GrpcAdapter {
         self.next_call += 1;
         let call = self.next_call;
         self.waiting.insert(call, reply);
-        self.feed(Input::Arrived { call, peer, chain, rpc }, context);
+        self.feed(envelope.origin, Input::Arrived { call, peer, chain, rpc }, context);
     }
 }
 

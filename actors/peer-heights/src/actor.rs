@@ -1,7 +1,7 @@
 //! The shell: asks peers for their heights, tells them ours, keeps the addresses of answers.
 
 use crate::metrics;
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{
     Envelope, Links, Mailbox, Observe, Outbox, Reply, Stop,
     connections::{Ban, PeerChanged, TellConnected},
@@ -13,10 +13,13 @@ use soma_protocol::{
     peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot},
     state_sync::Outcome,
 };
-use soma_supervision::{CoreHost, Environment, IoTasks, Shell};
+use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_types::{ChainId, CommitIndex, Fault, PeerId};
-use soma_wire::{Call, CallError};
+use soma_wire::{Availability, Call, CallError};
 use std::{collections::BTreeMap, time::Duration};
+
+/// What became of a call.
+type Answered<R> = Result<Result<R, CallError>, ExitReason>;
 
 /// How peers are called.
 #[derive(Clone, Debug)]
@@ -89,7 +92,7 @@ impl PeerHeights {
             let link = link.ok_or_else(CallError::connection_gone)?;
             link.api().get_commit_availability(call).await
         });
-        context.spawn(asking.into_actor(self).map(move |result, heights, context| {
+        let finish = move |heights: &mut Self, result: Answered<Availability>, origin, context: &mut Context<Self>| {
             let answer = match result {
                 Ok(Ok(availability)) => Ok((availability.highest_synced, availability.lowest_available)),
                 Ok(Err(error)) => {
@@ -98,8 +101,9 @@ impl PeerHeights {
                 }
                 Err(_) => Err(Fault::Ours),
             };
-            heights.feed(Input::Queried { peer, answer }, context);
-        }));
+            heights.feed(origin, Input::Queried { peer, answer }, context);
+        };
+        self.later(asking, finish, context);
     }
 
     fn push(&mut self, peer: PeerId, index: CommitIndex, context: &mut Context<Self>) {
@@ -108,11 +112,12 @@ impl PeerHeights {
             let link = link.ok_or_else(CallError::connection_gone)?;
             link.api().push_commit(call, index).await
         });
-        context.spawn(telling.into_actor(self).map(move |result, heights, context| {
+        let finish = move |heights: &mut Self, result: Answered<()>, origin, context: &mut Context<Self>| {
             let heard = matches!(result, Ok(Ok(())));
             metrics::pushed(heard);
-            heights.feed(Input::PushDone { peer, heard }, context);
-        }));
+            heights.feed(origin, Input::PushDone { peer, heard }, context);
+        };
+        self.later(telling, finish, context);
     }
 }
 
@@ -158,7 +163,7 @@ impl Handler<Envelope<PeerChanged>> for PeerHeights {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
-        self.feed(Input::Peer(envelope.message.0), context);
+        self.feed(envelope.origin, Input::Peer(envelope.message.0), context);
     }
 }
 
@@ -169,7 +174,7 @@ impl Handler<Envelope<Pick>> for PeerHeights {
         let Pick { start, avoid, reply } = envelope.message;
         self.next_pick += 1;
         self.picks.insert(self.next_pick, reply);
-        self.feed(Input::Pick { key: self.next_pick, start, avoid }, context);
+        self.feed(envelope.origin, Input::Pick { key: self.next_pick, start, avoid }, context);
     }
 }
 
@@ -182,7 +187,7 @@ impl Handler<Envelope<Report>> for PeerHeights {
             metrics::fault(fault.name());
             tracing::debug!(peer = %peer.short(), start, ?fault, reason, "range failed");
         }
-        self.feed(Input::Report { peer, start, outcome }, context);
+        self.feed(envelope.origin, Input::Report { peer, start, outcome }, context);
     }
 }
 
@@ -190,7 +195,7 @@ impl Handler<Envelope<OwnHeight>> for PeerHeights {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<OwnHeight>, context: &mut Context<Self>) {
-        self.feed(Input::OwnHeight(envelope.message.0), context);
+        self.feed(envelope.origin, Input::OwnHeight(envelope.message.0), context);
     }
 }
 
@@ -199,7 +204,7 @@ impl Handler<Envelope<Pushed>> for PeerHeights {
 
     fn handle(&mut self, envelope: Envelope<Pushed>, context: &mut Context<Self>) {
         let Pushed { peer, index } = envelope.message;
-        self.feed(Input::Pushed { peer, index }, context);
+        self.feed(envelope.origin, Input::Pushed { peer, index }, context);
     }
 }
 

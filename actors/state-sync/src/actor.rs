@@ -4,9 +4,9 @@ use crate::{
     local, metrics,
     worker::{SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, WrapFuture, fut::ActorFutureExt};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_messages::{
-    Envelope, Mailbox, Observe, Outbox, Reply, Stop,
+    AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop,
     peer_heights::{OwnHeight, Pick, Report},
     state_sync::{LocalCommit, Target},
     store_writer::Apply,
@@ -15,12 +15,14 @@ use soma_protocol::{
     Core,
     peer_heights::NoPeer,
     state_sync::{Config, Effect, Input, LocalCommitError, RangeKey, Snapshot, StateSync as StateSyncCore, Tip},
+    sync_worker::SyncWorker as WorkerCore,
 };
+use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, Shell, run_actor};
 use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, watch};
 
 /// Mailbox of a worker: it gets no messages but its own futures' results.
 const WORKER_MAILBOX: usize = 1;
@@ -128,35 +130,43 @@ impl StateSync {
     ) {
         let mut pick = self.pick.clone();
         let asking = async move { pick.ask(message).await };
-        context.spawn(asking.into_actor(self).map(move |answer, sync, context| {
+        let finish = move |sync: &mut Self, answer: Result<_, AskError>, origin, context: &mut Context<Self>| {
             // While PeerHeights is being restarted nobody is known to be connected.
             let peer = answer.unwrap_or(Err(NoPeer::NotConnected));
-            sync.feed(Input::Picked { key, peer }, context);
-        }));
+            sync.feed(origin, Input::Picked { key, peer }, context);
+        };
+        self.later(asking, finish, context);
     }
 
     fn start_worker(&mut self, key: RangeKey, task: Task, epoch: Epoch, context: &mut Context<Self>) {
         let Some(committee) = self.committees.get(&epoch).cloned() else {
             let reason = format!("the committee of epoch {epoch} is not at hand");
             let failed = async move { Input::WorkerFailed { key, reason } };
-            context.spawn(failed.into_actor(self).map(|input, sync, context| sync.feed(input, context)));
+            self.later(failed, |sync, input, origin, context| sync.feed(origin, input, context), context);
             return;
         };
-        let (deliver, delivered) = oneshot::channel();
+        let (deliver, delivered) = Reply::channel();
         let worker = SyncWorker::new(task, committee, self.workers.clone(), deliver, self.host.environment());
         let (_, ended) = run_actor(worker, WORKER_MAILBOX);
         let outcome = async move {
             let exit = ended.await;
-            delivered.await.map_err(|_| exit.to_string())
+            delivered.answer(WorkerCore::NAME).await.ok_or_else(|| exit.to_string())
         };
-        let handle = context.spawn(outcome.into_actor(self).map(move |result, sync, context| {
+        let finish = move |sync: &mut Self, result, origin, context: &mut Context<Self>| {
             sync.running.remove(&key);
-            sync.on_worker_ended(key, result, context);
-        }));
+            sync.on_worker_ended(origin, key, result, context);
+        };
+        let handle = self.later(outcome, finish, context);
         self.running.insert(key, handle);
     }
 
-    fn on_worker_ended(&mut self, key: RangeKey, result: Result<WorkerResult, String>, context: &mut Context<Self>) {
+    fn on_worker_ended(
+        &mut self,
+        origin: Origin,
+        key: RangeKey,
+        result: Result<WorkerResult, String>,
+        context: &mut Context<Self>,
+    ) {
         let input = match result {
             Ok(WorkerResult { verified, shortfall }) => {
                 if let Some(shortfall) = &shortfall {
@@ -182,7 +192,7 @@ impl StateSync {
                 Input::WorkerFailed { key, reason }
             }
         };
-        self.feed(input, context);
+        self.feed(origin, input, context);
         metrics::in_flight(self.host.snapshot().bytes_in_flight);
     }
 
@@ -206,7 +216,10 @@ impl StateSync {
                 Err(error) => Err(error.to_string()),
             }
         };
-        context.spawn(writing.into_actor(self).map(|result, sync, context| sync.feed(Input::Written(result), context)));
+        let finish = |sync: &mut Self, result, origin, context: &mut Context<Self>| {
+            sync.feed(origin, Input::Written(result), context);
+        };
+        self.later(writing, finish, context);
     }
 
     fn publish(&mut self, keys: &[RangeKey], highest: CommitRef) {
@@ -264,7 +277,7 @@ impl Handler<Envelope<Target>> for StateSync {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Target>, context: &mut Context<Self>) {
-        self.feed(Input::Target(envelope.message.0), context);
+        self.feed(envelope.origin, Input::Target(envelope.message.0), context);
     }
 }
 
@@ -293,7 +306,7 @@ impl Handler<Envelope<LocalCommit>> for StateSync {
                 let key = RangeKey::local(self.next_local);
                 self.held.insert(key, Arc::new(vec![commit]));
                 self.local_replies.insert(key, reply);
-                self.feed(Input::LocalCommit { key, commit: summary }, context);
+                self.feed(envelope.origin, Input::LocalCommit { key, commit: summary }, context);
             }
             Err(error) => reply.send(Err(error)),
         }

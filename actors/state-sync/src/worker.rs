@@ -1,25 +1,26 @@
 //! A SyncWorker: fetches one range from one peer and delivers what verified. An actor for one range, then it ends.
 
 use crate::actor::Settings;
-use actix::{Actor, ActorContext, AsyncContext, Context, WrapFuture, fut::ActorFutureExt};
+use actix::{Actor, ActorContext, Context};
 use bytes::Bytes;
 use futures::StreamExt;
 use soma_messages::{
-    AskError, Links, Mailbox,
+    AskError, Links, Mailbox, Reply,
+    causality::current,
     verifier::{Rejection, VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags},
 };
 use soma_protocol::{
     Core,
-    state_sync::Shortfall,
+    state_sync::{Shortfall, StateSync},
     sync_worker::{Config, Effect, Failure, Input, SyncWorker as SyncWorkerCore},
 };
+use soma_replay::{Cause, Origin};
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::Link;
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Fault, PeerId, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
 use soma_wire::{BlockRefs, Call, CallError, CommitRange, FetchedCommits};
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::oneshot;
 
 /// Requests for blocks that one worker has open at once: one is downloaded while the one before is checked.
 const MAX_REQUESTS: usize = 2;
@@ -59,9 +60,11 @@ pub(crate) struct SyncWorker {
     // Configuration
     task: Task,
     committee: Arc<EpochContext>,
+    /// What StateSync was handling when it started this worker.
+    started_by: Option<Cause>,
     // Mailboxes
     mailboxes: WorkerMailboxes,
-    deliver: Option<oneshot::Sender<WorkerResult>>,
+    deliver: Option<Reply<WorkerResult>>,
     // State
     host: CoreHost<SyncWorkerCore>,
     link: Option<Link>,
@@ -79,7 +82,7 @@ impl SyncWorker {
         task: Task,
         committee: Arc<EpochContext>,
         mailboxes: WorkerMailboxes,
-        deliver: oneshot::Sender<WorkerResult>,
+        deliver: Reply<WorkerResult>,
         environment: Environment,
     ) -> Self {
         let config = Config {
@@ -93,6 +96,7 @@ impl SyncWorker {
             link: mailboxes.links.get(task.peer),
             task,
             committee,
+            started_by: current(),
             mailboxes,
             deliver: Some(deliver),
             host: CoreHost::new(SyncWorkerCore::new(config), environment),
@@ -117,11 +121,12 @@ impl SyncWorker {
         finish: impl FnOnce(&mut Self, Result<R, ExitReason>) -> Input + 'static,
         context: &mut Context<Self>,
     ) {
-        let running = self.mailboxes.io.spawn(call).into_actor(self);
-        context.spawn(running.map(move |result, worker, context| {
+        let running = self.mailboxes.io.spawn(call);
+        let finish = move |worker: &mut Self, result, origin, context: &mut Context<Self>| {
             let input = finish(worker, result);
-            worker.feed(input, context);
-        }));
+            worker.feed(origin, input, context);
+        };
+        self.later(running, finish, context);
     }
 
     /// Waits for an answer of the Verifier and feeds what `finish` makes of it.
@@ -131,13 +136,14 @@ impl SyncWorker {
         finish: impl FnOnce(&mut Self, Result<R, Rejection>) -> Input + 'static,
         context: &mut Context<Self>,
     ) {
-        context.spawn(asking.into_actor(self).map(move |answer, worker, context| {
+        let finish = move |worker: &mut Self, answer: Result<_, AskError>, origin, context: &mut Context<Self>| {
             // No answer: the check panicked, was refused, or the Verifier is being restarted. Ours to try again.
             let no_answer =
                 |error: AskError| Err(Rejection::Fault { fault: Fault::Ours, reason: format!("no verdict: {error}") });
             let input = finish(worker, answer.unwrap_or_else(no_answer));
-            worker.feed(input, context);
-        }));
+            worker.feed(origin, input, context);
+        };
+        self.later(asking, finish, context);
     }
 
     fn fetch_commits(&mut self, context: &mut Context<Self>) {
@@ -317,7 +323,8 @@ impl Actor for SyncWorker {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.feed(Input::Start, context);
+        let origin = Origin { sender: StateSync::NAME, cause: self.started_by };
+        self.feed(origin, Input::Start, context);
     }
 }
 
@@ -338,8 +345,7 @@ impl Shell for SyncWorker {
             Effect::Finish { verified, shortfall } => {
                 let verified = verified.and_then(|_| self.range.take());
                 if let Some(deliver) = self.deliver.take() {
-                    // StateSync is gone only when it is being stopped.
-                    let _ = deliver.send(WorkerResult { verified, shortfall });
+                    deliver.send(WorkerResult { verified, shortfall });
                 }
                 tracing::trace!(worker = SyncWorkerCore::NAME, start = self.task.start, "done");
                 context.stop();

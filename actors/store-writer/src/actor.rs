@@ -1,7 +1,7 @@
 //! The shell: runs writes off the actor thread, one by one, and answers.
 
 use crate::metrics;
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{
     Envelope, Observe, Reply, Stop,
     store_writer::{Apply, UpdatePeers, WriteError},
@@ -10,6 +10,7 @@ use soma_protocol::{
     Core,
     store_writer::{Effect, Input, Snapshot, StoreWriter as StoreWriterCore},
 };
+use soma_replay::Origin;
 use soma_store::{Store, StoreError};
 use soma_supervision::{CoreHost, Environment, Offload, Shell};
 use soma_types::CertifiedCommit;
@@ -39,13 +40,13 @@ impl StoreWriter {
         Self { store, offload, host, jobs: BTreeMap::new(), next_job: 0, stopping: None }
     }
 
-    fn submit(&mut self, job: Job, context: &mut Context<Self>) {
+    fn submit(&mut self, origin: Origin, job: Job, context: &mut Context<Self>) {
         if self.stopping.is_some() {
             return;
         }
         self.next_job += 1;
         self.jobs.insert(self.next_job, job);
-        self.feed(Input::Submit { job: self.next_job }, context);
+        self.feed(origin, Input::Submit { job: self.next_job }, context);
     }
 
     /// Runs a write off the thread; answers first, then frees the place.
@@ -63,16 +64,17 @@ impl StoreWriter {
                 Err(exit) => Err(WriteError::Aborted(exit.to_string())),
             }
         };
-        context.spawn(running.into_actor(self).map(move |result, writer, context| {
+        let finish = move |writer: &mut Self, result: Result<R, WriteError>, origin, context: &mut Context<Self>| {
             let error = result.as_ref().err().map(ToString::to_string);
             if let Some(error) = &error {
                 metrics::failed();
                 tracing::error!(%error, "write failed; nothing of it counts as stored");
             }
             answer(result);
-            writer.feed(Input::Done { job, error }, context);
+            writer.feed(origin, Input::Done { job, error }, context);
             writer.stop_when_idle(context);
-        }));
+        };
+        self.later(running, finish, context);
     }
 
     fn stop_when_idle(&mut self, context: &mut Context<Self>) {
@@ -136,7 +138,7 @@ impl Handler<Envelope<Apply>> for StoreWriter {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Apply>, context: &mut Context<Self>) {
-        self.submit(Job::Apply(envelope.message), context);
+        self.submit(envelope.origin, Job::Apply(envelope.message), context);
     }
 }
 
@@ -144,7 +146,7 @@ impl Handler<Envelope<UpdatePeers>> for StoreWriter {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<UpdatePeers>, context: &mut Context<Self>) {
-        self.submit(Job::UpdatePeers(envelope.message), context);
+        self.submit(envelope.origin, Job::UpdatePeers(envelope.message), context);
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     metrics,
     pool::{CpuPool, Job},
 };
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture, fut::ActorFutureExt};
+use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{
     Envelope, Observe, Reply, Stop,
     verifier::{Rejection, VerifiedRange, VerifyBlocks, VerifyCommits, VerifyNodeInfos, VerifySubDags},
@@ -14,6 +14,7 @@ use soma_protocol::{
     state_sync::Verified,
     verifier::{Config, Effect, Input, Priority, Snapshot, Verifier as VerifierCore},
 };
+use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, Shell};
 use soma_types::{CertifiedCommit, ChainId, Fault};
 use soma_verify::{
@@ -49,10 +50,10 @@ impl Verifier {
         Self { chain, transactions, pool, host, jobs: BTreeMap::new(), next_job: 0 }
     }
 
-    fn submit(&mut self, priority: Priority, job: Job, context: &mut Context<Self>) {
+    fn submit(&mut self, origin: Origin, priority: Priority, job: Job, context: &mut Context<Self>) {
         self.next_job += 1;
         self.jobs.insert(self.next_job, job);
-        self.feed(Input::Submit { job: self.next_job, priority }, context);
+        self.feed(origin, Input::Submit { job: self.next_job, priority }, context);
     }
 }
 
@@ -71,13 +72,14 @@ impl Shell for Verifier {
         match effect {
             Effect::Run(job) => {
                 let Some(work) = self.jobs.remove(&job) else { return };
-                let running = self.pool.clone().run(work).into_actor(self);
-                context.spawn(running.map(move |panicked, verifier, context| {
+                let running = self.pool.clone().run(work);
+                let finish = move |verifier: &mut Self, panicked, origin, context: &mut Context<Self>| {
                     if panicked {
                         tracing::error!(actor = VerifierCore::NAME, "a check panicked; whoever asked gets no answer");
                     }
-                    verifier.feed(Input::Done { job, panicked }, context);
-                }));
+                    verifier.feed(origin, Input::Done { job, panicked }, context);
+                };
+                self.later(running, finish, context);
             }
             Effect::Refuse(job) => {
                 metrics::refused();
@@ -105,7 +107,7 @@ impl Handler<Envelope<VerifyCommits>> for Verifier {
             let result = check_commits(&epoch, start, end, fetched.commits, fetched.certifier_blocks);
             answer("commits", reply, result.map_err(reject_commits));
         };
-        self.submit(Priority::High, Box::new(job), context);
+        self.submit(envelope.origin, Priority::High, Box::new(job), context);
     }
 }
 
@@ -130,7 +132,7 @@ impl Handler<Envelope<VerifyBlocks>> for Verifier {
             let rejected = result.map_err(|error| Rejection::Fault { fault: error.fault(), reason: error.to_string() });
             answer("blocks", reply, rejected);
         };
-        self.submit(Priority::Normal, Box::new(job), context);
+        self.submit(envelope.origin, Priority::Normal, Box::new(job), context);
     }
 }
 
@@ -140,7 +142,7 @@ impl Handler<Envelope<VerifySubDags>> for Verifier {
     fn handle(&mut self, envelope: Envelope<VerifySubDags>, context: &mut Context<Self>) {
         let VerifySubDags { context: epoch, commits, reply } = envelope.message;
         let job = move || answer("sub-dags", reply, verify_range(&epoch, commits));
-        self.submit(Priority::Normal, Box::new(job), context);
+        self.submit(envelope.origin, Priority::Normal, Box::new(job), context);
     }
 }
 
@@ -192,7 +194,7 @@ impl Handler<Envelope<VerifyNodeInfos>> for Verifier {
             });
             reply.send(verified.collect());
         };
-        self.submit(Priority::Normal, Box::new(job), context);
+        self.submit(envelope.origin, Priority::Normal, Box::new(job), context);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The CPU pool.
 
+use soma_messages::causality::{current, following};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -42,8 +43,10 @@ impl CpuPool {
     /// Runs the job; resolves with whether it panicked.
     pub(crate) async fn run(self, job: Job) -> bool {
         let (done, ended) = oneshot::channel();
+        let cause = current();
         let work = move || {
-            let panicked = catch_unwind(AssertUnwindSafe(job)).is_err();
+            // What the job answers follows from what asked for it, on whatever thread it runs.
+            let panicked = catch_unwind(AssertUnwindSafe(|| following(cause, job))).is_err();
             let _ = done.send(panicked);
         };
         match self {

@@ -13,6 +13,7 @@
 
 #![deny(missing_docs)]
 
+pub mod causality;
 pub mod connections;
 pub mod discovery;
 pub mod grpc_adapter;
@@ -26,6 +27,6 @@ pub mod store_writer;
 pub mod verifier;
 
 pub use links::{LinkRegistry, Links};
-pub use mailbox::{ActorRef, AskError, Delivery, Envelope, Mailbox, Reply, actor_ref};
+pub use mailbox::{ActorRef, AskError, Delivery, Envelope, Mailbox, Pending, Reply, actor_ref};
 pub use observe::{Observe, Stop};
 pub use outbox::Outbox;

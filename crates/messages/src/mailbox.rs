@@ -1,16 +1,16 @@
 //! Capabilities to send one kind of message to one actor, whichever incarnation of it is alive.
 
+use crate::causality;
 use actix::{Actor, Addr, Context, Handler, Message, Recipient, dev::ToEnvelope, prelude::SendError};
+use soma_replay::{Cause, Origin};
 use std::{fmt, sync::Arc};
 use tokio::sync::{oneshot, watch};
 
 /// A message on its way, with what the receiver needs to tell its story.
 #[derive(Debug)]
 pub struct Envelope<M> {
-    /// Name of the actor, or of the part of the node, that sent it.
-    pub sender: &'static str,
-    /// The span in which it was sent: what the receiver does with it belongs there.
-    pub span: tracing::Span,
+    /// Who sent it, and because of what.
+    pub origin: Origin,
     /// The message.
     pub message: M,
 }
@@ -44,18 +44,38 @@ pub enum AskError {
 
 /// Where an answer goes. Dropping it tells the asker that none will come.
 #[derive(Debug)]
-pub struct Reply<R>(oneshot::Sender<R>);
+pub struct Reply<R>(oneshot::Sender<Answer<R>>);
+
+/// An answer on its way back.
+#[derive(Debug)]
+struct Answer<R> {
+    cause: Option<Cause>,
+    content: R,
+}
+
+/// Where an answer arrives.
+#[derive(Debug)]
+pub struct Pending<R>(oneshot::Receiver<Answer<R>>);
+
+impl<R> Pending<R> {
+    /// Waits for the answer of `by`; `None` when there will be none. What comes next follows from it.
+    pub async fn answer(self, by: &'static str) -> Option<R> {
+        let Answer { cause, content } = self.0.await.ok()?;
+        causality::answered(by, cause);
+        Some(content)
+    }
+}
 
 impl<R> Reply<R> {
     /// Answers. Whether the asker still waits is its own business.
     pub fn send(self, answer: R) {
-        let _ = self.0.send(answer);
+        let _ = self.0.send(Answer { cause: causality::current(), content: answer });
     }
 
-    /// A reply and the end at which it arrives, for askers that are no actors.
-    pub fn channel() -> (Self, oneshot::Receiver<R>) {
+    /// A reply and the end at which it arrives.
+    pub fn channel() -> (Self, Pending<R>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(sender), receiver)
+        (Self(sender), Pending(receiver))
     }
 }
 
@@ -143,8 +163,9 @@ impl<M: Send + 'static> Mailbox<M> {
         self.receiver
     }
 
-    fn envelope(&self, message: M) -> Envelope<M> {
-        Envelope { sender: self.sender, span: tracing::Span::current(), message }
+    /// Puts a message into an envelope: it follows from what is being done now, whenever it is sent.
+    pub(crate) fn envelope(&self, message: M) -> Envelope<M> {
+        Envelope { origin: Origin { sender: self.sender, cause: causality::current() }, message }
     }
 
     /// The incarnation to send to. Kept from one message to the next: a fresh one would always find room.
@@ -173,6 +194,10 @@ impl<M: Send + 'static> Mailbox<M> {
     /// Sends, waiting for room.
     pub async fn deliver(&mut self, message: M) -> Delivery {
         let envelope = self.envelope(message);
+        self.deliver_envelope(envelope).await
+    }
+
+    pub(crate) async fn deliver_envelope(&mut self, envelope: Envelope<M>) -> Delivery {
         let Some(recipient) = self.recipient() else { return Delivery::Closed };
         match recipient.send(envelope).await {
             Ok(()) => Delivery::Accepted,
@@ -183,9 +208,9 @@ impl<M: Send + 'static> Mailbox<M> {
     /// Sends a question, waiting for room, and waits for the answer.
     pub async fn ask<R>(&mut self, question: impl FnOnce(Reply<R>) -> M) -> Result<R, AskError> {
         let closed = AskError::Closed { receiver: self.receiver };
-        let (reply, answer) = Reply::channel();
+        let (reply, pending) = Reply::channel();
         match self.deliver(question(reply)).await {
-            Delivery::Accepted => answer.await.map_err(|_| closed),
+            Delivery::Accepted => pending.answer(self.receiver).await.ok_or(closed),
             Delivery::Busy | Delivery::Closed => Err(closed),
         }
     }

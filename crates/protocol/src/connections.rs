@@ -143,6 +143,11 @@ pub enum Input {
         /// For how long.
         duration: Duration,
     },
+    /// From one of those who ask peers, when it starts: who is connected?
+    WhoIsConnected {
+        /// Its name.
+        subscriber: String,
+    },
 }
 
 /// What the shell is to do.
@@ -178,6 +183,13 @@ pub enum Effect {
     },
     /// Tell all who ask peers.
     Event(PeerEvent),
+    /// Tell one of them of every link there is.
+    TellConnected {
+        /// Its name.
+        subscriber: String,
+        /// To whom.
+        peers: Vec<PeerId>,
+    },
     /// Tell Discovery that a dial it asked for failed.
     DialFailed {
         /// Whom.
@@ -200,12 +212,14 @@ pub struct Snapshot {
     pub banned: Vec<PeerId>,
 }
 
+#[derive(Serialize, Deserialize)]
 enum Outbound {
     Dialling(LinkId),
     Connected(LinkId),
 }
 
 /// The core of Connections.
+#[derive(Serialize, Deserialize)]
 pub struct Connections {
     config: Config,
     rng: ChaCha8Rng,
@@ -241,6 +255,10 @@ impl Connections {
 
     fn dials(&self) -> usize {
         self.outbound.values().filter(|state| matches!(state, Outbound::Dialling(_))).count()
+    }
+
+    fn connected(&self) -> impl Iterator<Item = PeerId> {
+        self.outbound.iter().filter(|(_, state)| matches!(state, Outbound::Connected(_))).map(|(peer, _)| *peer)
     }
 
     fn on_dial(&mut self, now: Now, peer: PeerId, addresses: Vec<Address>, effects: &mut Vec<Effect>) {
@@ -389,6 +407,9 @@ impl Core for Connections {
                 self.inbound.remove(&connection);
             }
             Input::Ban { peer, duration } => self.on_ban(now, peer, duration, &mut effects),
+            Input::WhoIsConnected { subscriber } => {
+                effects.push(Effect::TellConnected { subscriber, peers: self.connected().collect() });
+            }
         }
         self.start_dials(now, &mut effects);
         effects
@@ -403,10 +424,8 @@ impl Core for Connections {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let connected =
-            self.outbound.iter().filter(|(_, state)| matches!(state, Outbound::Connected(_))).map(|(peer, _)| *peer);
         Snapshot {
-            outbound: connected.collect(),
+            outbound: self.connected().collect(),
             inbound: self.inbound.values().map(|(peer, _)| *peer).collect(),
             dialling: self.dials(),
             banned: self.banned.keys().copied().collect(),

@@ -1,7 +1,8 @@
 //! What every core is.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use soma_types::{PeerId, TimestampMs};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use soma_types::{ContentDigest, PeerId, TimestampMs};
 use std::{fmt::Debug, time::Duration};
 
 /// The time at which an input is handled: handed in, never asked for.
@@ -13,8 +14,8 @@ pub struct Now {
     pub unix_ms: TimestampMs,
 }
 
-/// The half of an actor that decides.
-pub trait Core: 'static {
+/// The half of an actor that decides. All of its state can be written down and read back: replay starts from there.
+pub trait Core: Serialize + DeserializeOwned + 'static {
     /// What can happen to it.
     type Input: Clone + Debug + Serialize + DeserializeOwned;
     /// What its shell is to do.
@@ -50,4 +51,61 @@ pub enum PeerEvent {
     Connected(PeerId),
     /// The link is gone.
     Lost(PeerId),
+}
+
+/// Bytes that a core passes on and never reads. Written down, in a trace or a state, their digest and size stand for
+/// them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opaque(Content);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Bytes(Bytes),
+    /// Read back from where it was written down.
+    Stand(StandIn),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct StandIn {
+    digest: ContentDigest,
+    size: u64,
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
+}
+
+impl Opaque {
+    /// The bytes; none in a core that is replayed.
+    pub fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Content::Bytes(bytes) => bytes,
+            Content::Stand(_) => Bytes::new(),
+        }
+    }
+}
+
+impl From<Bytes> for Opaque {
+    fn from(bytes: Bytes) -> Self {
+        Self(Content::Bytes(bytes))
+    }
+}
+
+impl Serialize for Opaque {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Content::Bytes(bytes) => {
+                StandIn { digest: ContentDigest::of(&[bytes]), size: bytes.len() as u64 }.serialize(serializer)
+            }
+            Content::Stand(stand_in) => stand_in.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Opaque {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        StandIn::deserialize(deserializer).map(|stand_in| Self(Content::Stand(stand_in)))
+    }
 }

@@ -14,9 +14,8 @@
 
 use crate::{
     connections::DialFailure,
-    core::{Core, Now, PeerEvent},
+    core::{Core, Now, Opaque, PeerEvent},
 };
-use bytes::Bytes;
 use rand::{SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -69,7 +68,7 @@ pub struct KnownPeer {
     /// Whom that may be told.
     pub access: Access,
     /// As its owner signed it.
-    pub bytes: Bytes,
+    pub bytes: Opaque,
 }
 
 /// What can happen to Discovery.
@@ -80,7 +79,7 @@ pub enum Input {
     /// From the shell, answering [`Effect::SignOwnInfo`].
     OwnInfo {
         /// Signed bytes.
-        bytes: Bytes,
+        bytes: Opaque,
         /// When it was signed.
         timestamp_ms: TimestampMs,
     },
@@ -130,21 +129,21 @@ pub enum Effect {
         /// Whom.
         peer: PeerId,
         /// This node's info, to be told.
-        own_info: Bytes,
+        own_info: Opaque,
     },
     /// Answer an [`Input::Asked`].
     Answer {
         /// Which.
         key: u64,
         /// This node's info.
-        own_info: Bytes,
+        own_info: Opaque,
         /// Others'.
-        peers: Vec<Bytes>,
+        peers: Vec<Opaque>,
     },
     /// Have these infos stored, and those peers' removed.
     SaveBook {
         /// New or newer infos.
-        put: Vec<(PeerId, Bytes)>,
+        put: Vec<(PeerId, Opaque)>,
         /// Forgotten peers.
         remove: Vec<PeerId>,
     },
@@ -163,6 +162,7 @@ pub struct Snapshot {
     pub seed_failures: Vec<(PeerId, DialFailure)>,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Entry {
     info: KnownPeer,
     /// When this node was last connected to it, or took its info.
@@ -171,10 +171,11 @@ struct Entry {
 }
 
 /// The core of Discovery.
+#[derive(Serialize, Deserialize)]
 pub struct Discovery {
     config: Config,
     rng: ChaCha8Rng,
-    own_info: Option<(Bytes, TimestampMs)>,
+    own_info: Option<(Opaque, TimestampMs)>,
     signing: bool,
     book: BTreeMap<PeerId, Entry>,
     connected: BTreeSet<PeerId>,

@@ -194,7 +194,7 @@ pub struct Snapshot {
     pub bans: u64,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Peer {
     /// Highest commit claimed, by answer or push.
     claim: Option<CommitIndex>,
@@ -226,6 +226,7 @@ impl Peer {
 }
 
 /// The core of PeerHeights.
+#[derive(Serialize, Deserialize)]
 pub struct PeerHeights {
     config: Config,
     rng: ChaCha8Rng,

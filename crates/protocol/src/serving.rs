@@ -111,6 +111,7 @@ pub struct Snapshot {
 }
 
 /// The core of the gRPC adapter.
+#[derive(Serialize, Deserialize)]
 pub struct Serving {
     config: Config,
     active: BTreeMap<u64, (PeerId, Rpc)>,

@@ -50,7 +50,7 @@ pub struct Snapshot {
 }
 
 /// The core of the StoreWriter.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct StoreWriter {
     running: Option<u64>,
     waiting: VecDeque<u64>,

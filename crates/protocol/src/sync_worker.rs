@@ -114,6 +114,7 @@ pub enum Effect {
     },
 }
 
+#[derive(Serialize, Deserialize)]
 enum Part {
     Fetching { to: u32, allowed: u64 },
     Checking { to: u32 },
@@ -121,6 +122,7 @@ enum Part {
 }
 
 /// The core of a SyncWorker.
+#[derive(Serialize, Deserialize)]
 pub struct SyncWorker {
     config: Config,
     /// Behind the last block of each commit.

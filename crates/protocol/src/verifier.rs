@@ -69,6 +69,7 @@ pub struct Snapshot {
 }
 
 /// The core of the Verifier.
+#[derive(Serialize, Deserialize)]
 pub struct Verifier {
     config: Config,
     running: BTreeSet<u64>,

@@ -10,7 +10,7 @@ use soma_store::{Store, StoreError};
 use soma_transport::{ListenError, TlsTransport, Transport, TransportError};
 use soma_types::{ChainId, Genesis, SigningKey};
 use soma_verify::{CertificateVerifier, TransactionVerifier};
-use std::sync::Arc;
+use std::{io, path::PathBuf, sync::Arc};
 
 /// Why a system did not start. Nothing is left running, and nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum StartError {
     /// The identity cannot be used for TLS.
     #[error("identity: {0}")]
     Identity(#[from] TransportError),
+    /// The trace cannot be written.
+    #[error("trace: cannot write to {}: {source}", directory.display())]
+    Trace {
+        /// Where.
+        directory: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The node cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),

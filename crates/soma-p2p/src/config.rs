@@ -1,9 +1,10 @@
 //! What an operator can set. Every default is the seed documents', or says why it is what it is.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use soma_replay::CORES;
 use soma_types::{Access, Address, AddressError, NodeRole, PeerId, limits};
 use soma_wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS};
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Config {
     pub serving: ServingConfig,
     /// Checking signatures.
     pub verifier: VerifierConfig,
+    /// Recording what the actors receive; not recorded without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceConfig>,
 }
 
 impl Default for Config {
@@ -44,6 +48,7 @@ impl Default for Config {
             state_sync: StateSyncConfig::default(),
             serving: ServingConfig::default(),
             verifier: VerifierConfig::default(),
+            trace: None,
         }
     }
 }
@@ -179,6 +184,32 @@ pub struct VerifierConfig {
     pub threads: usize,
 }
 
+/// Recording what the actors receive, to replay it with `soma-p2p replay`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceConfig {
+    /// Where; made if it is not there.
+    pub directory: PathBuf,
+    /// MiB that the trace files there may have together; the oldest are dropped.
+    #[serde(default = "TraceConfig::default_ring_mib")]
+    pub ring_mib: u64,
+    /// Names of the actors to record, as in the status, and `sync-worker`; empty: all.
+    #[serde(default)]
+    pub actors: Vec<String>,
+}
+
+impl TraceConfig {
+    /// A trace of all actors with the default size.
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory, ring_mib: Self::default_ring_mib(), actors: Vec::new() }
+    }
+
+    /// Hours of a synced node, minutes of one that catches up.
+    const fn default_ring_mib() -> u64 {
+        64
+    }
+}
+
 /// A value that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {value}: {rule}")]
@@ -237,6 +268,14 @@ impl Config {
         check("serving.max_calls_per_peer", serving.max_calls_per_peer as u64, 1, 10_000)?;
         check("serving.max_calls", serving.max_calls as u64, 1, 100_000)?;
         check("verifier.threads", self.verifier.threads as u64, 0, 1_024)?;
+        if let Some(trace) = &self.trace {
+            check("trace.ring_mib", trace.ring_mib, 1, 1 << 20)?;
+            let known: Vec<_> = CORES.iter().map(|core| core.name).collect();
+            if let Some(unknown) = trace.actors.iter().find(|actor| !known.contains(&actor.as_str())) {
+                let rule = format!("must be among {}", known.join(", "));
+                return Err(ConfigError { key: "trace.actors", value: format!("{unknown:?}"), rule });
+            }
+        }
         let addresses = self.external_addresses.len() as u64;
         check("external_addresses (count)", addresses, 0, limits::MAX_ADDRESSES_PER_NODE as u64)
     }
@@ -319,6 +358,14 @@ mod tests {
         config.state_sync.commits_per_fetch = 100;
         config.state_sync.bytes_in_flight = 1;
         assert_eq!(config.validate().unwrap_err().key, "state_sync.bytes_in_flight");
+    }
+
+    #[test]
+    fn an_actor_to_record_that_does_not_exist_is_an_error_that_names_those_that_do() {
+        let text = "[trace]\ndirectory = \"traces\"\nactors = [\"state-sync\", \"statesync\"]\n";
+        let error = toml::from_str::<Config>(text).unwrap().validate().unwrap_err();
+        assert_eq!((error.key, error.value.as_str()), ("trace.actors", "\"statesync\""));
+        assert!(error.rule.contains("state-sync, sync-worker"), "{}", error.rule);
     }
 
     #[test]

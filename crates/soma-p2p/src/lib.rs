@@ -48,7 +48,7 @@ mod system;
 pub use builder::{Builder, StartError};
 pub use config::{
     Config, ConfigError, ConnectionsConfig, DiscoveryConfig, SeedPeer, SeedPeerError, ServingConfig, StateSyncConfig,
-    VerifierConfig,
+    TraceConfig, VerifierConfig,
 };
 pub use handle::Handle;
 pub use local::{LocalSystem, Surroundings};

@@ -2,10 +2,12 @@
 
 use crate::{
     builder::{Builder, StartError},
+    config::TraceConfig,
     handle::Handle,
     node::{Machinery, Node, NodeParts},
 };
 use soma_actor_verifier::CpuPool;
+use soma_replay::{Recorder, RingConfig, TraceWriter};
 use soma_supervision::{Clock, Environment, Escalation, IoTasks, Offload};
 use std::{
     ops::Deref,
@@ -145,6 +147,15 @@ fn machinery(threads: usize) -> Result<(Runtime, CpuPool), StartError> {
     Ok((io, pool))
 }
 
+fn start_trace(config: &TraceConfig) -> Result<(Recorder, TraceWriter), StartError> {
+    let ring = RingConfig {
+        directory: config.directory.clone(),
+        max_bytes: config.ring_mib << 20,
+        only: config.actors.clone(),
+    };
+    TraceWriter::start(ring).map_err(|source| StartError::Trace { directory: config.directory.clone(), source })
+}
+
 /// The actor thread, from start to end.
 fn run(
     parts: NodeParts,
@@ -159,17 +170,29 @@ fn run(
             return;
         }
     };
+    let (recorder, trace) = match parts.config.trace.as_ref().map(start_trace).transpose() {
+        Ok(trace) => trace.unzip(),
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
     let system = actix_rt::System::with_tokio_rt(|| {
         // A current-thread runtime needs no threads and, with its drivers enabled, only fails when the process is out
         // of file handles; the panic ends this thread, and `start` reports it.
         #[allow(clippy::expect_used)]
         runtime::Builder::new_current_thread().enable_all().build().expect("out of file handles")
     });
+    let environment = Environment::new(system.block_on(async { Clock::system() }));
+    let environment = match recorder {
+        Some(recorder) => environment.with_recorder(recorder),
+        None => environment,
+    };
     let machinery = Machinery {
         io: IoTasks::new(io.handle().clone()),
         offload: Offload::Threads(io.handle().clone()),
         pool,
-        environment: Environment::new(system.block_on(async { Clock::system() })),
+        environment,
     };
     let outcome = system.block_on(async move {
         let node = match Node::start(parts, machinery).await {
@@ -188,6 +211,9 @@ fn run(
         Some(ShutdownReport { overdue, fatal })
     });
     io.shutdown_timeout(DEFAULT_DEADLINE);
+    if let Some(trace) = trace {
+        trace.finish();
+    }
     if let Some(outcome) = outcome {
         let _ = report.send(outcome);
     }

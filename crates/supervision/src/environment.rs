@@ -1,7 +1,8 @@
-//! What an actor is given from around it: the time, and in tests the faults that are planned for it.
+//! What an actor is given from around it: the time, what records it, and in tests the faults planned for it.
 
-use crate::Clock;
-use soma_protocol::Now;
+use crate::{Clock, ExitReason};
+use soma_protocol::{Core, Now};
+use soma_replay::{Recorder, Track};
 use std::{fmt, sync::Arc};
 
 /// Decides whether an actor is to fail instead of taking an input, and with which panic message. It sees the name of
@@ -12,13 +13,20 @@ pub type PlannedFaults = Arc<dyn Fn(&'static str, &dyn fmt::Debug) -> Option<Str
 #[derive(Clone)]
 pub struct Environment {
     clock: Clock,
+    recorder: Option<Recorder>,
     faults: Option<PlannedFaults>,
 }
 
 impl Environment {
-    /// An environment in which nothing fails on purpose.
+    /// An environment in which nothing is recorded and nothing fails on purpose.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, faults: None }
+        Self { clock, recorder: None, faults: None }
+    }
+
+    /// Has what actors receive and decide recorded.
+    pub fn with_recorder(mut self, recorder: Recorder) -> Self {
+        self.recorder = Some(recorder);
+        self
     }
 
     /// Has actors fail as planned: for tests of what follows.
@@ -32,9 +40,15 @@ impl Environment {
         self.clock.now()
     }
 
-    /// The clock, for those who measure spans of time only.
-    pub fn clock(&self) -> Clock {
-        self.clock
+    /// Notes how an actor ended.
+    pub fn record_end(&self, name: &str, exit: &ExitReason) {
+        if let Some(recorder) = &self.recorder {
+            recorder.ended(name, self.now(), exit);
+        }
+    }
+
+    pub(crate) fn track<C: Core>(&self) -> Option<Track> {
+        self.recorder.as_ref().and_then(Recorder::track::<C>)
     }
 
     /// Panics if a fault is planned for this input.

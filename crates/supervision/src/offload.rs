@@ -1,6 +1,7 @@
 //! Work that must not run on the actor thread: blocking calls and network I/O.
 
 use crate::ExitReason;
+use soma_messages::causality::carry;
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -54,14 +55,14 @@ impl IoTasks {
         R: Send + 'static,
         T: Future<Output = R> + Send + 'static,
     {
-        let handle: JoinHandle<Option<R>> = self.runtime.spawn(self.until_ended(task));
+        let handle: JoinHandle<Option<R>> = self.runtime.spawn(self.until_ended(carry(task)));
         let handle = AbortOnDropHandle::new(handle);
         async move { handle.await.map_err(ExitReason::from)?.ok_or(ExitReason::Cancelled) }
     }
 
     /// Runs a task to its end, whoever is still interested.
     pub fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
-        drop(self.runtime.spawn(self.until_ended(task)));
+        drop(self.runtime.spawn(self.until_ended(carry(task))));
     }
 
     /// Ends every task, now and from now on: none of them is polled again.

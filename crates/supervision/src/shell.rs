@@ -1,21 +1,24 @@
 //! The shell around a core: feeds inputs, carries out effects, holds the one timer.
 
 use crate::Environment;
-use actix::{Actor, AsyncContext, Context, SpawnHandle};
+use actix::{Actor, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
+use soma_messages::causality::{carry_from, current, following};
 use soma_protocol::{Core, Now};
-use std::time::Duration;
+use soma_replay::{Cause, Origin, Track};
+use std::{future::Future, time::Duration};
 
 /// A core with its environment and its timer.
 pub struct CoreHost<C: Core> {
     core: C,
     environment: Environment,
+    track: Option<Track>,
     wake: Option<(Duration, SpawnHandle)>,
 }
 
 impl<C: Core> CoreHost<C> {
     /// Hosts `core`.
     pub fn new(core: C, environment: Environment) -> Self {
-        Self { core, environment, wake: None }
+        Self { core, track: environment.track::<C>(), environment, wake: None }
     }
 
     /// The present time.
@@ -32,6 +35,19 @@ impl<C: Core> CoreHost<C> {
     pub fn snapshot(&self) -> C::Snapshot {
         self.core.snapshot()
     }
+
+    /// Has the core decide, and this recorded. Whatever comes of it follows from the cause returned.
+    fn decide(&mut self, origin: Origin, input: C::Input) -> (Option<Cause>, Vec<C::Effect>) {
+        self.environment.fail_if_planned(C::NAME, &input);
+        let now = self.environment.now();
+        match &mut self.track {
+            Some(track) => {
+                let (cause, effects) = track.handle(&mut self.core, now, origin, input);
+                (Some(cause), effects)
+            }
+            None => (origin.cause, self.core.handle(now, input)),
+        }
+    }
 }
 
 /// An actor that is a core in a shell.
@@ -43,20 +59,34 @@ pub trait Shell: Actor<Context = Context<Self>> {
     fn host(&mut self) -> &mut CoreHost<Self::Core>;
 
     /// Carries out one effect. Must not call [`feed`](Self::feed) itself: what comes of an effect comes later, as a
-    /// message or from a spawned future, so that effects are carried out in the order in which they were decided.
+    /// message or by [`later`](Self::later), so that effects are carried out in the order in which they were decided.
     fn perform(&mut self, effect: <Self::Core as Core>::Effect, context: &mut Context<Self>);
 
     /// Hands one input to the core and carries out what it decides.
-    fn feed(&mut self, input: <Self::Core as Core>::Input, context: &mut Context<Self>) {
-        let host = self.host();
-        host.environment.fail_if_planned(Self::Core::NAME, &input);
-        let now = host.now();
-        tracing::trace!(actor = Self::Core::NAME, ?input, "input");
-        for effect in host.core.handle(now, input) {
-            tracing::trace!(actor = Self::Core::NAME, ?effect, "effect");
-            self.perform(effect, context);
-        }
-        self.arm(context);
+    fn feed(&mut self, origin: Origin, input: <Self::Core as Core>::Input, context: &mut Context<Self>) {
+        tracing::trace!(actor = Self::Core::NAME, sender = origin.sender, ?input, "input");
+        let (cause, effects) = self.host().decide(origin, input);
+        following(cause, || {
+            for effect in effects {
+                tracing::trace!(actor = Self::Core::NAME, ?effect, "effect");
+                self.perform(effect, context);
+            }
+            self.arm(context);
+        });
+    }
+
+    /// Waits for some work beside all else, and then finishes it on the actor. What comes of it follows from what is
+    /// being done now, or from the last answer that the work has got. Ends with the actor.
+    fn later<R: 'static>(
+        &mut self,
+        work: impl Future<Output = R> + 'static,
+        finish: impl FnOnce(&mut Self, R, Origin, &mut Context<Self>) + 'static,
+        context: &mut Context<Self>,
+    ) -> SpawnHandle {
+        let work = carry_from(Self::Core::NAME, work).into_actor(self);
+        context.spawn(work.map(|(result, origin), shell, context| {
+            following(origin.cause, || finish(shell, result, origin, context));
+        }))
     }
 
     /// Sets the timer to when the core wants to be woken.
@@ -71,9 +101,10 @@ pub trait Shell: Actor<Context = Context<Self>> {
         }
         let (Some(at), Some(wake)) = (wanted, Self::Core::wake()) else { return };
         let delay = at.saturating_sub(host.now().monotonic);
-        let timer = context.run_later(delay, |shell, context| {
+        let origin = Origin { sender: "timer", cause: current() };
+        let timer = context.run_later(delay, move |shell, context| {
             shell.host().wake = None;
-            shell.feed(wake, context);
+            shell.feed(origin, wake, context);
         });
         self.host().wake = Some((at, timer));
     }

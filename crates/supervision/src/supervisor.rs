@@ -205,6 +205,7 @@ impl<A: Actor<Context = Context<A>>> Guardian<A> {
         let name = self.spec.name;
         loop {
             let exit = self.run_once().await;
+            self.environment.record_end(name, &exit);
             self.current.send_replace(None);
             if *self.stopping.borrow() {
                 self.set(ChildState::Stopped, Some(exit));

@@ -1,10 +1,10 @@
 //! Actors under supervision, in virtual time.
 
 use actix::{Actor, ActorContext, Context, Handler};
-use soma_messages::{Delivery, Envelope, Mailbox, Reply, Stop};
+use soma_messages::{Delivery, Envelope, Mailbox, Pending, Reply, Stop};
 use soma_supervision::{ChildSpec, ChildState, Clock, Environment, ExitReason, Intensity, RestartPolicy, Supervisor};
 use std::{cell::Cell, future::Future, rc::Rc, time::Duration};
-use tokio::{sync::oneshot, task::LocalSet};
+use tokio::task::LocalSet;
 
 const CAPACITY: usize = 2;
 
@@ -129,7 +129,7 @@ fn a_full_mailbox_says_busy_and_takes_messages_again_when_there_is_room() {
         let mut subject = supervised(&mut supervisor, RestartPolicy::Permanent, false);
         incarnation(&supervisor, 0, &mut subject).await;
         let send = |subject: &mut Mailbox<Order>| {
-            let (reply, answer): (_, oneshot::Receiver<u32>) = Reply::channel();
+            let (reply, answer): (_, Pending<u32>) = Reply::channel();
             (subject.tell(Order::Who(reply)), answer)
         };
         // Nothing is handled until this task waits.
@@ -138,7 +138,7 @@ fn a_full_mailbox_says_busy_and_takes_messages_again_when_there_is_room() {
         let bound = CAPACITY..=CAPACITY + 1;
         assert!(bound.contains(&accepted.len()), "the capacity, and at most one for the sender: {}", accepted.len());
         for (_, answer) in accepted {
-            assert_eq!(answer.await, Ok(1));
+            assert_eq!(answer.answer("subject").await, Some(1));
         }
         assert_eq!(send(&mut subject).0, Delivery::Accepted);
     });

@@ -129,3 +129,8 @@ digest!(
     ChainId,
     "soma-p2p 2026 v1 genesis"
 );
+digest!(
+    /// Stands in a trace for bytes that are not kept there.
+    ContentDigest,
+    "soma-p2p 2026 v1 content"
+);

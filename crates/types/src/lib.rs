@@ -40,8 +40,8 @@ pub use codec::CodecError;
 pub use commit::{CertifiedCommit, Commit, CommitRef, CommittedSubDag, SubDagDigest, TrustedCommit};
 pub use committee::{Authority, Committee, CommitteeError};
 pub use digest::{
-    BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, NodeInfoDigest,
-    TransactionDigest,
+    BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
+    NodeInfoDigest, TransactionDigest,
 };
 pub use fault::Fault;
 pub use genesis::Genesis;

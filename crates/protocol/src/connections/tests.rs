@@ -135,3 +135,13 @@ fn a_dial_that_comes_through_after_a_ban_is_hung_up() {
     assert_eq!(effects, [Effect::HangUp { link, peer: peer(1) }]);
     assert_eq!(core.snapshot().outbound, []);
 }
+
+#[test]
+fn who_subscribes_late_is_told_of_every_link_and_of_no_dial() {
+    let mut core = Connections::new(Config::default());
+    connect(&mut core, 1);
+    connect(&mut core, 2);
+    dial(&mut core, 0, 3);
+    let told = core.handle(at(0), Input::WhoIsConnected { subscriber: "discovery".into() });
+    assert_eq!(told, [Effect::TellConnected { subscriber: "discovery".into(), peers: vec![peer(1), peer(2)] }]);
+}

@@ -1,4 +1,5 @@
 use super::*;
+use bytes::Bytes;
 
 const OWN: u8 = 99;
 
@@ -14,13 +15,17 @@ fn address(number: u8) -> Address {
     format!("/ip4/192.0.2.{number}/tcp/9000").parse().unwrap()
 }
 
+fn own_bytes() -> Opaque {
+    Bytes::from_static(b"own").into()
+}
+
 fn info(number: u8, timestamp_ms: TimestampMs) -> KnownPeer {
     KnownPeer {
         peer: peer(number),
         timestamp_ms,
         addresses: vec![address(number)],
         access: Access::Public,
-        bytes: Bytes::from(vec![number, timestamp_ms as u8]),
+        bytes: Opaque::from(Bytes::from(vec![number, timestamp_ms as u8])),
     }
 }
 
@@ -36,7 +41,7 @@ fn core(seeds: &[u8]) -> Discovery {
     });
     let first = core.handle(at(0), Input::Wake);
     assert!(first.contains(&Effect::SignOwnInfo));
-    core.handle(at(0), Input::OwnInfo { bytes: Bytes::from_static(b"own"), timestamp_ms: at(0).unix_ms });
+    core.handle(at(0), Input::OwnInfo { bytes: own_bytes(), timestamp_ms: at(0).unix_ms });
     core
 }
 
@@ -48,7 +53,7 @@ fn dialled(effects: &[Effect]) -> Vec<PeerId> {
     dialled.collect()
 }
 
-fn answer(core: &mut Discovery, asker: u8, asker_info: Option<KnownPeer>) -> Vec<Bytes> {
+fn answer(core: &mut Discovery, asker: u8, asker_info: Option<KnownPeer>) -> Vec<Opaque> {
     let effects = core.handle(at(10), Input::Asked { key: 1, peer: peer(asker), info: asker_info });
     let answered = effects.into_iter().find_map(|effect| match effect {
         Effect::Answer { peers, .. } => Some(peers),
@@ -57,7 +62,7 @@ fn answer(core: &mut Discovery, asker: u8, asker_info: Option<KnownPeer>) -> Vec
     answer_of(answered)
 }
 
-fn answer_of(answered: Option<Vec<Bytes>>) -> Vec<Bytes> {
+fn answer_of(answered: Option<Vec<Opaque>>) -> Vec<Opaque> {
     answered.expect("every question is answered")
 }
 
@@ -65,7 +70,7 @@ fn answer_of(answered: Option<Vec<Bytes>>) -> Vec<Bytes> {
 fn a_new_peer_is_asked_at_once_and_those_it_names_are_dialled() {
     let mut core = core(&[1]);
     let effects = core.handle(at(1), Input::Peer(PeerEvent::Connected(peer(1))));
-    assert_eq!(effects, [Effect::Query { peer: peer(1), own_info: Bytes::from_static(b"own") }]);
+    assert_eq!(effects, [Effect::Query { peer: peer(1), own_info: own_bytes() }]);
     let infos = vec![info(1, 5), info(2, 5), info(3, 5), info(OWN, 5)];
     let effects = core.handle(at(2), Input::Answered { peer: peer(1), infos: Ok(infos) });
     let mut peers = dialled(&effects);
@@ -79,7 +84,7 @@ fn only_peers_seen_live_are_passed_on_in_their_own_bytes_and_never_to_themselves
     core.handle(at(1), Input::Peer(PeerEvent::Connected(peer(1))));
     core.handle(at(2), Input::Answered { peer: peer(1), infos: Ok(vec![info(1, 5), info(2, 5)]) });
     assert_eq!(answer(&mut core, 7, None), [info(1, 5).bytes], "2 is hearsay");
-    assert_eq!(answer(&mut core, 1, None), Vec::<Bytes>::new());
+    assert_eq!(answer(&mut core, 1, None), Vec::<Opaque>::new());
     core.handle(at(3), Input::Peer(PeerEvent::Connected(peer(2))));
     assert_eq!(answer(&mut core, 7, None), [info(1, 5).bytes, info(2, 5).bytes]);
 }
@@ -90,7 +95,7 @@ fn private_peers_are_never_passed_on() {
     core.handle(at(1), Input::Peer(PeerEvent::Connected(peer(1))));
     let private = KnownPeer { access: Access::Private, ..info(1, 5) };
     core.handle(at(2), Input::Answered { peer: peer(1), infos: Ok(vec![private]) });
-    assert_eq!(answer(&mut core, 7, None), Vec::<Bytes>::new());
+    assert_eq!(answer(&mut core, 7, None), Vec::<Opaque>::new());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{Effect, LocalCommitError, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, StateSync, Tip, Verified};
 use crate::{core::Now, state_sync::plan::RangeState};
+use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitRef, Fault};
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,19 +10,20 @@ use std::{collections::VecDeque, time::Duration};
 const MAX_WRITE_BYTES: u64 = 16 << 20;
 
 /// Linked commits on their way to the disk: at most one batch is being written.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct WriteQueue {
     ready: VecDeque<Linked>,
     writing: Vec<Linked>,
     failure: Option<WriteFailure>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Linked {
     key: RangeKey,
     bytes: u64,
 }
 
+#[derive(Serialize, Deserialize)]
 struct WriteFailure {
     reason: String,
     attempts: u32,

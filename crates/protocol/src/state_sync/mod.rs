@@ -393,6 +393,7 @@ pub struct Snapshot {
 }
 
 /// The core of StateSync.
+#[derive(Serialize, Deserialize)]
 pub struct StateSync {
     config: Config,
     /// Last durable commit.
@@ -419,7 +420,7 @@ pub struct StateSync {
     counters: Counters,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Counters {
     commits_fetched: u64,
     blocks_fetched: u64,

@@ -2,10 +2,12 @@
 
 use super::{Effect, LOCAL_GRACE, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified};
 use crate::{core::Now, peer_heights::NoPeer};
+use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch, Fault, PeerId};
 use std::time::Duration;
 
 /// One planned range; its first commit is its key in the plan.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Range {
     pub(super) key: RangeKey,
     pub(super) end: CommitIndex,
@@ -20,6 +22,7 @@ pub(super) struct Range {
     pub(super) last_failure: Option<String>,
 }
 
+#[derive(Serialize, Deserialize)]
 pub(super) enum RangeState {
     /// To be started, not before this time.
     Waiting { not_before: Duration },

@@ -1,0 +1,71 @@
+//! Which recorded message everything follows from: carried along, so that no actor has to pass it on.
+//!
+//! The cause is a property of the work that is being done on a thread right now. It is set while an actor carries out
+//! what its core decided, put into each message that is sent meanwhile, and kept by each future that is started then.
+
+use soma_replay::{Cause, Origin};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+};
+
+#[derive(Clone, Copy, Default)]
+struct Current {
+    cause: Option<Cause>,
+    /// Who last answered a question in this work.
+    answered_by: Option<&'static str>,
+}
+
+thread_local! {
+    static CURRENT: Cell<Current> = const { Cell::new(Current { cause: None, answered_by: None }) };
+}
+
+/// Puts back what was current, even when the work panics.
+struct Restore(Current);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// What is being followed now.
+pub fn current() -> Option<Cause> {
+    CURRENT.get().cause
+}
+
+/// Does something that follows from `cause`.
+pub fn following<R>(cause: Option<Cause>, work: impl FnOnce() -> R) -> R {
+    let _restore = Restore(CURRENT.replace(Current { cause, answered_by: None }));
+    work()
+}
+
+/// What comes next in this work follows from an answer.
+pub(crate) fn answered(by: &'static str, cause: Option<Cause>) {
+    // Where nothing is recorded at the other end, the chain goes on from the question.
+    CURRENT.set(Current { cause: cause.or(current()), answered_by: Some(by) });
+}
+
+/// Work that follows from what is being followed now, wherever and whenever it is polled. Its result comes with its
+/// origin: who answered the last question in it, or else `sender`.
+pub fn carry_from<T: Future>(sender: &'static str, work: T) -> impl Future<Output = (T::Output, Origin)> {
+    let mut current = Current { answered_by: None, ..CURRENT.get() };
+    async move {
+        let mut work = pin!(work);
+        let output = poll_fn(|context| {
+            let _restore = Restore(CURRENT.replace(current));
+            let polled = work.as_mut().poll(context);
+            current = CURRENT.get();
+            polled
+        })
+        .await;
+        (output, Origin { sender: current.answered_by.unwrap_or(sender), cause: current.cause })
+    }
+}
+
+/// Work that follows from what is being followed now, wherever and whenever it is polled.
+pub fn carry<T: Future>(work: T) -> impl Future<Output = T::Output> {
+    let carried = carry_from("", work);
+    async move { carried.await.0 }
+}

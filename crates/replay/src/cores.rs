@@ -1,0 +1,96 @@
+//! The cores that can be recorded, by name.
+
+use crate::encoding::{DecodeError, decode, encode};
+use serde_json::Value;
+use soma_protocol::{
+    Core as CoreTrait, Now, connections::Connections, discovery::Discovery, peer_heights::PeerHeights,
+    serving::Serving, state_sync::StateSync, store_writer::StoreWriter, sync_worker::SyncWorker, verifier::Verifier,
+};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// What can be done with a core of one kind, knowing no more of it than its name.
+pub struct Core {
+    /// Its name.
+    pub name: &'static str,
+    pub(crate) restore: fn(&[u8]) -> Result<Box<dyn Replayed>, DecodeError>,
+    pub(crate) input: fn(&[u8]) -> Result<Value, DecodeError>,
+    pub(crate) effects: fn(&[u8]) -> Result<Value, DecodeError>,
+}
+
+/// Every core there is.
+pub const CORES: &[Core] = &[
+    core::<Verifier>(),
+    core::<StoreWriter>(),
+    core::<PeerHeights>(),
+    core::<Connections>(),
+    core::<Discovery>(),
+    core::<StateSync>(),
+    core::<SyncWorker>(),
+    core::<Serving>(),
+];
+
+/// The core of this name.
+pub(crate) fn by_name(name: &str) -> Result<&'static Core, DecodeError> {
+    let unknown = || DecodeError { what: "core", reason: format!("there is none called {name:?}") };
+    CORES.iter().find(|core| core.name == name).ok_or_else(unknown)
+}
+
+const fn core<C: CoreTrait>() -> Core {
+    Core {
+        name: C::NAME,
+        restore: |state| Ok(Box::new(decode::<C>(state, "core's state")?)),
+        input: |input| Ok(value(&decode::<C::Input>(input, "core's input")?)),
+        effects: |effects| Ok(value(&decode::<Vec<C::Effect>>(effects, "list of effects")?)),
+    }
+}
+
+/// A value as people read it.
+fn value(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("not to be shown: {error}")))
+}
+
+/// A core that is replayed.
+pub(crate) trait Replayed {
+    /// Feeds a recorded input; the encoded effects, or the message of the core's panic.
+    fn feed(&mut self, now: Now, input: &[u8]) -> Result<Result<Vec<u8>, String>, DecodeError>;
+
+    /// Its whole state.
+    fn state(&self) -> Vec<u8>;
+
+    /// What it shows of itself to operators.
+    fn snapshot(&self) -> Value;
+
+    /// The core.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<C: CoreTrait> Replayed for C {
+    fn feed(&mut self, now: Now, input: &[u8]) -> Result<Result<Vec<u8>, String>, DecodeError> {
+        let input = decode::<C::Input>(input, "core's input")?;
+        // A core that panicked is thrown away, live and here.
+        let decided = catch_unwind(AssertUnwindSafe(|| self.handle(now, input)));
+        Ok(decided.map(|effects| encode(&effects)).map_err(|panic| panic_message(&*panic)))
+    }
+
+    fn state(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    fn snapshot(&self) -> Value {
+        value(&CoreTrait::snapshot(self))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The message of a caught panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without a message".into())
+}

@@ -1,0 +1,103 @@
+//! The bytes of a trace file.
+//!
+//! ```text
+//!   file   = "SOMATRCE" version:u16 record(Header) record(Record)*
+//!   record = length:u32 checksum:u64 payload     integers little-endian; checksum: first 8 bytes of BLAKE3(payload)
+//! ```
+
+use crate::encoding::{DecodeError, decode, encode};
+use crate::record::{Header, Record};
+
+/// First bytes of each file.
+const MAGIC: &[u8; 8] = b"SOMATRCE";
+
+/// The format's version. Files of another one are refused.
+const VERSION: u16 = 1;
+
+/// Bytes before a record's payload.
+const FRAME_BYTES: usize = 12;
+
+/// The longest payload: far more than the state of the largest core, Discovery with a full book.
+pub const MAX_RECORD_BYTES: usize = 16 << 20;
+
+/// Why a file is not a trace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// It starts with something else.
+    #[error("not a trace: a trace begins with \"SOMATRCE\"")]
+    NotATrace,
+    /// Written in another format.
+    #[error("format version {found}; this software reads version {VERSION}")]
+    OtherVersion {
+        /// The file's.
+        found: u16,
+    },
+    /// Its first record is not in order.
+    #[error("the header is damaged")]
+    Header,
+    /// Its content is not what this version writes.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// What stands at one place of a file.
+pub(crate) enum Framed<'a> {
+    /// A payload whose checksum is right, and where the next one begins.
+    Whole(&'a [u8], usize),
+    /// A payload that was changed, and where the next one begins.
+    Changed(&'a [u8], usize),
+    /// Not a whole record any more.
+    Torn,
+}
+
+fn checksum(payload: &[u8]) -> [u8; 8] {
+    let mut checksum = [0; 8];
+    checksum.copy_from_slice(&blake3::hash(payload).as_bytes()[..8]);
+    checksum
+}
+
+fn put_frame(buffer: &mut Vec<u8>, payload: &[u8]) {
+    buffer.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    buffer.extend_from_slice(&checksum(payload));
+    buffer.extend_from_slice(payload);
+}
+
+/// Appends a record.
+pub(crate) fn put_record(buffer: &mut Vec<u8>, record: &Record) {
+    put_frame(buffer, &encode(record));
+}
+
+/// The beginning of a file.
+pub(crate) fn start_file(header: &Header) -> Vec<u8> {
+    let mut buffer = MAGIC.to_vec();
+    buffer.extend_from_slice(&VERSION.to_le_bytes());
+    put_frame(&mut buffer, &encode(header));
+    buffer
+}
+
+/// Reads the beginning of a file; also says where the first record begins.
+pub(crate) fn read_header(file: &[u8]) -> Result<(Header, usize), FormatError> {
+    let rest = file.strip_prefix(MAGIC).ok_or(FormatError::NotATrace)?;
+    let version = rest.first_chunk().ok_or(FormatError::NotATrace)?;
+    let found = u16::from_le_bytes(*version);
+    if found != VERSION {
+        return Err(FormatError::OtherVersion { found });
+    }
+    match read_frame(file, MAGIC.len() + 2) {
+        Framed::Whole(payload, next) => Ok((decode(payload, "header")?, next)),
+        _ => Err(FormatError::Header),
+    }
+}
+
+/// Reads what stands at `offset`.
+pub(crate) fn read_frame(file: &[u8], offset: usize) -> Framed<'_> {
+    let rest = file.get(offset..).unwrap_or_default();
+    let Some((frame, rest)) = rest.split_first_chunk::<FRAME_BYTES>() else { return Framed::Torn };
+    let length = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+    if length > MAX_RECORD_BYTES {
+        return Framed::Torn;
+    }
+    let Some(payload) = rest.get(..length) else { return Framed::Torn };
+    let next = offset + FRAME_BYTES + length;
+    if frame[4..] == checksum(payload) { Framed::Whole(payload, next) } else { Framed::Changed(payload, next) }
+}
