@@ -8,6 +8,8 @@
 mod chain;
 mod keys;
 mod live;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 
 pub use chain::{ChainBuilder, ChainSpec, SpecError};
 pub use live::LiveSource;

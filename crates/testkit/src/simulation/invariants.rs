@@ -1,0 +1,130 @@
+//! What must hold at every moment of every run, and the monitor that looks at one node.
+
+use crate::simulation::{NodeName, journal::Journal};
+use soma_p2p::{Config, Handle, Status, Store};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::sleep;
+
+/// How often the monitor looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Something that must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invariant {
+    /// The executor is given exactly the chain's commits, once each, in order.
+    ExecutedInOrder,
+    /// Nothing is told to executor, operators or peers before it is durable.
+    DurableBeforeTold,
+    /// Bytes in flight, workers, calls, permits and connections stay within their limits.
+    WithinLimits,
+    /// An honest peer is never banned.
+    HonestPeersAreNotBanned,
+    /// No actor ends but by a planned panic, no check panics, no write fails.
+    NothingFailsUnplanned,
+    /// A commit of a node's own consensus is taken sooner or later.
+    LocalCommitsAreTaken,
+    /// When faults have stopped every honest node reaches the head in time.
+    EveryoneReachesTheHead,
+    /// When faults have stopped everyone is connected to everyone in time.
+    EveryoneIsConnected,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ExecutedInOrder => "the executor is given exactly the chain's commits, once each, in order",
+            Self::DurableBeforeTold => "nothing is told before it is durable",
+            Self::WithinLimits => "everything stays within its limits",
+            Self::HonestPeersAreNotBanned => "an honest peer is never banned",
+            Self::NothingFailsUnplanned => "nothing fails that was not made to",
+            Self::LocalCommitsAreTaken => "a commit of a node's own consensus is taken",
+            Self::EveryoneReachesTheHead => "when faults have stopped every honest node reaches the head in time",
+            Self::EveryoneIsConnected => "when faults have stopped everyone is connected to everyone in time",
+        })
+    }
+}
+
+/// What the monitor of one node knows.
+pub(super) struct Monitor {
+    pub(super) node: NodeName,
+    pub(super) config: Config,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) honest: Vec<soma_p2p::PeerId>,
+    /// Whether an actor of this node is made to panic at some time.
+    pub(super) may_panic: bool,
+    pub(super) journal: Journal,
+}
+
+impl Monitor {
+    /// Looks again and again, for as long as the node's process lives.
+    pub(super) async fn watch(self, handle: Handle) {
+        loop {
+            // Asked before the store is, so that a height that moves meanwhile is no violation.
+            let status = handle.status().await;
+            self.check(&status);
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn check(&self, status: &Status) {
+        self.check_durable(status);
+        self.check_limits(status);
+        let banned = status.banned.iter().find(|peer| self.honest.contains(peer));
+        self.expect(banned.is_none(), Invariant::HonestPeersAreNotBanned, || format!("{banned:?} is banned"));
+        self.check_failures(status);
+    }
+
+    fn check_durable(&self, status: &Status) {
+        let durable = self.store.watermarks().map_or(0, |watermarks| watermarks.highest_synced.index);
+        let told = status.state_sync.as_ref().map_or(0, |sync| sync.applied).max(status.height);
+        self.expect(told <= durable, Invariant::DurableBeforeTold, || {
+            format!("commit {told} counts as applied, but {durable} is the last one on disk")
+        });
+    }
+
+    fn check_limits(&self, status: &Status) {
+        let within = |what: &str, value: u64, limit: u64| {
+            self.expect(value <= limit, Invariant::WithinLimits, || format!("{what}: {value} of {limit}"));
+        };
+        let (sync, connections) = (&self.config.state_sync, &self.config.connections);
+        if let Some(snapshot) = &status.state_sync {
+            // Commits of the node's own consensus may take one range's share beyond the budget.
+            within("bytes in flight", snapshot.bytes_in_flight, sync.bytes_in_flight + sync.bytes_per_range);
+            within("workers", snapshot.workers as u64, sync.max_workers as u64);
+            within("applied commits", snapshot.applied.into(), snapshot.linked.into());
+        }
+        if let Some(snapshot) = &status.serving {
+            within("calls answered at once", snapshot.active as u64, self.config.serving.max_calls as u64);
+        }
+        if let Some(snapshot) = &status.verifier {
+            // The simulated pool is the actor thread itself: one job at a time.
+            within("checks at once", snapshot.running as u64, 1);
+        }
+        let count = |connected: fn(&soma_p2p::PeerStatus) -> bool| {
+            status.peers.iter().filter(|peer| connected(peer)).count() as u64
+        };
+        within("outbound connections", count(|peer| peer.outbound), connections.max_outbound as u64);
+        within("inbound peers", count(|peer| peer.inbound), connections.max_inbound as u64);
+    }
+
+    fn check_failures(&self, status: &Status) {
+        let expect = |holds, detail: &dyn Fn() -> String| self.expect(holds, Invariant::NothingFailsUnplanned, detail);
+        expect(status.fatal.is_none(), &|| format!("the system gave up: {:?}", status.fatal));
+        if let Some(snapshot) = &status.store_writer {
+            expect(snapshot.failed == 0, &|| format!("a write failed: {:?}", snapshot.last_error));
+        }
+        if let Some(snapshot) = &status.verifier {
+            expect(snapshot.panicked == 0, &|| "a check panicked".into());
+        }
+        if !self.may_panic {
+            let restarted = status.actors.iter().find(|actor| actor.last_exit.is_some());
+            expect(restarted.is_none(), &|| format!("{restarted:?}"));
+            let workers = status.state_sync.as_ref().map_or(0, |sync| sync.worker_failures);
+            expect(workers == 0, &|| format!("{workers} workers ended without a result: {}", status.explanation));
+        }
+    }
+
+    fn expect(&self, holds: bool, invariant: Invariant, detail: impl FnOnce() -> String) {
+        self.journal.check(holds, invariant, self.node, detail);
+    }
+}

@@ -1,0 +1,39 @@
+//! Whole networks in one thread and in virtual time, from one seed.
+//!
+//! ```text
+//!   Scenario (plain data) + seed --> world: one paused current-thread runtime
+//!      |- node x n   a LocalSet each: the real node, its executor, its consensus, its monitor
+//!      |     disk      MemStore: survives a crash;  disk time: virtual
+//!      |- network    MemoryNetwork behind latency, loss, partitions and lies, message by message
+//!      |- script     what happens when: crashes, restarts, partitions, slow disks, panics
+//!      `- journal    every event with its time --> digest;  the first broken invariant --> Failure
+//! ```
+//!
+//! What always holds:
+//! - Everything random comes from the seed, everything that waits waits in virtual time, and nothing runs beside the
+//!   one thread: two runs of a scenario with one seed write the same journal. [`Scenario::run_twice`] checks it.
+//! - Nodes are whole and real: shells, cores, supervision, verification, serving. Simulated are the clock, the disk's
+//!   time and the wire below the typed calls.
+//! - [Invariants](Invariant) are checked at each commit executed, at each message and a few times a second; the first
+//!   that breaks ends the run.
+
+mod chain;
+mod fault_injection;
+mod invariants;
+mod journal;
+mod lies;
+mod network;
+mod node;
+mod random;
+mod report;
+mod scenario;
+pub mod scenarios;
+mod shrink;
+mod wire;
+mod world;
+
+pub use invariants::Invariant;
+pub use random::scenario as random_scenario;
+pub use report::{Digest, Failure, Report};
+pub use scenario::{Event, Lie, Moment, NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator};
+pub use shrink::{Shrunk, shrink};

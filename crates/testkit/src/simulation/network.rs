@@ -1,0 +1,188 @@
+//! The simulated wire: who reaches whom, how long a message is on its way, and whether it arrives.
+
+use crate::simulation::{
+    Invariant, Lie, NodeName,
+    journal::{Entry, Fate, Journal},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use soma_p2p::{PeerId, Store};
+use soma_transport::{ConnectionId, Inbound, MemoryNetwork};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::sleep;
+
+/// After this time without an answer an end of a connection believes that the other is gone: the keep-alives of the
+/// TLS transport.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// The network of one run. Clones are the same network.
+#[derive(Clone)]
+pub(super) struct SimNetwork {
+    memory: MemoryNetwork,
+    journal: Journal,
+    // Stands for cables and routers: no actor's state is in here.
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    rng: ChaCha8Rng,
+    latency: Range<Duration>,
+    loss_percent: f64,
+    /// One side of the partition; nobody while there is none.
+    partition: BTreeSet<NodeName>,
+    hosts: BTreeMap<PeerId, Host>,
+    connections: BTreeMap<ConnectionId, (NodeName, NodeName, Inbound)>,
+}
+
+/// What the network knows of a node, to check what it says, or to change it.
+#[derive(Clone)]
+pub(super) struct Host {
+    pub(super) name: NodeName,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) lie: Option<Lie>,
+}
+
+impl SimNetwork {
+    pub(super) fn new(seed: u64, latency: Range<Duration>, loss_percent: f64, journal: Journal) -> Self {
+        let state = State {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            latency,
+            loss_percent,
+            partition: BTreeSet::new(),
+            hosts: BTreeMap::new(),
+            connections: BTreeMap::new(),
+        };
+        Self { memory: MemoryNetwork::new(), journal, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The network below, without delays.
+    pub(super) fn memory(&self) -> &MemoryNetwork {
+        &self.memory
+    }
+
+    /// Makes a node known; every node is, before any starts.
+    pub(super) fn attach(&self, peer: PeerId, host: Host) {
+        self.state().hosts.insert(peer, host);
+    }
+
+    pub(super) fn set_lie(&self, name: NodeName, lie: Lie) {
+        for host in self.state().hosts.values_mut().filter(|host| host.name == name) {
+            host.lie = Some(lie);
+        }
+    }
+
+    pub(super) fn set_latency(&self, latency: Range<Duration>) {
+        self.state().latency = latency;
+    }
+
+    pub(super) fn set_loss_percent(&self, percent: f64) {
+        self.state().loss_percent = percent;
+    }
+
+    /// Cuts these nodes off from all others, instead of those that were; nobody heals the network.
+    pub(super) fn partition(&self, nodes: BTreeSet<NodeName>) {
+        self.state().partition = nodes.clone();
+        if nodes.is_empty() {
+            return;
+        }
+        let network = self.clone();
+        tokio::task::spawn_local(async move {
+            sleep(KEEP_ALIVE).await;
+            if network.state().partition == nodes {
+                network.end_cut_connections();
+            }
+        });
+    }
+
+    fn end_cut_connections(&self) {
+        let partition = self.state().partition.clone();
+        self.hang_up(|from, to| partition.contains(&from) != partition.contains(&to));
+    }
+
+    /// Ends the connections of a node that crashes, in the order in which they were made, as its operating system
+    /// does: in which order the dying process drops its links differs from run to run.
+    pub(super) fn end_connections_of(&self, node: NodeName) {
+        self.hang_up(|from, to| from == node || to == node);
+    }
+
+    fn hang_up(&self, chosen: impl Fn(NodeName, NodeName) -> bool) {
+        let state = self.state();
+        let connections = state.connections.values().filter(|(from, to, _)| chosen(*from, *to));
+        let connections: Vec<Inbound> = connections.map(|(_, _, connection)| connection.clone()).collect();
+        drop(state);
+        for connection in connections {
+            connection.hang_up();
+        }
+    }
+
+    /// Who has this key. Every key is that of a node: nobody else is attached to the network.
+    pub(super) fn host(&self, peer: PeerId) -> Option<Host> {
+        self.state().hosts.get(&peer).cloned()
+    }
+
+    /// A random position below `bound`.
+    pub(super) fn random_below(&self, bound: usize) -> usize {
+        self.state().rng.random_range(0..bound.max(1))
+    }
+
+    /// One message on its way. Resolves when it arrives; never if it does not.
+    pub(super) async fn cross(&self, from: NodeName, to: NodeName, what: &'static str) {
+        let fate = self.state().fate(from, to);
+        self.journal.write(Entry::Message { from, to, what, fate });
+        let Fate::Arrives(latency) = fate else { return std::future::pending().await };
+        sleep(latency).await;
+        // Cut in the middle of its way.
+        if self.state().cuts(from, to) {
+            std::future::pending().await
+        }
+    }
+
+    pub(super) fn connected(&self, from: NodeName, to: NodeName, connection: Inbound, admitted: bool) {
+        self.journal.write(Entry::Connected { from, to, admitted });
+        if admitted {
+            self.state().connections.insert(connection.id(), (from, to, connection));
+        }
+    }
+
+    pub(super) fn closed(&self, connection: ConnectionId) {
+        let ended = self.state().connections.remove(&connection);
+        if let Some((from, to, _)) = ended {
+            self.journal.write(Entry::Disconnected { from, to });
+        }
+    }
+
+    /// Checks that an honest node tells of no commit that it could lose.
+    pub(super) fn check_told(&self, host: &Host, told: u32, how: &str) {
+        let durable = host.store.watermarks().map_or(0, |watermarks| watermarks.highest_synced.index);
+        self.journal.check(host.lie.is_some() || told <= durable, Invariant::DurableBeforeTold, host.name, || {
+            format!("it tells of commit {told} by {how}, but {durable} is the last one on its disk")
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No use of it panics halfway.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn cuts(&self, from: NodeName, to: NodeName) -> bool {
+        self.partition.contains(&from) != self.partition.contains(&to)
+    }
+
+    fn fate(&mut self, from: NodeName, to: NodeName) -> Fate {
+        if self.cuts(from, to) {
+            return Fate::CutOff;
+        }
+        if self.rng.random_bool((self.loss_percent / 100.0).clamp(0.0, 1.0)) {
+            return Fate::Lost;
+        }
+        let (min, max) = (self.latency.start.as_millis() as u64, self.latency.end.as_millis() as u64);
+        Fate::Arrives(Duration::from_millis(self.rng.random_range(min..max.max(min + 1))))
+    }
+}

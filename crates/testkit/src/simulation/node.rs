@@ -1,0 +1,288 @@
+//! One simulated machine: a disk and a process. The process can be ended at any moment; the disk stays.
+
+use crate::simulation::{
+    Event, Invariant, NodeName, Scenario,
+    chain::Chain,
+    fault_injection::PlannedPanics,
+    invariants::Monitor,
+    journal::{Entry, Journal},
+    network::{Host, SimNetwork},
+    wire::SimTransport,
+};
+use soma_p2p::{
+    Builder, Clock, Config, Environment, Handle, LocalCommitError, MemStore, PeerId, SeedPeer, SigningKey, Store,
+    Surroundings,
+};
+use soma_types::CommitIndex;
+use std::{
+    cell::{Cell, RefCell},
+    future::pending,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, LocalSet, spawn_local},
+    time::{sleep, sleep_until},
+};
+
+/// The wall clock of every node at the start of the simulation: a little after the chain's.
+const WALL_CLOCK_MS: u64 = 1_700_000_100_000;
+
+/// How long a validator's consensus waits before it offers a commit again.
+const OFFER_AGAIN: Duration = Duration::from_millis(100);
+
+/// A machine with its disk, and with a process while it is up.
+pub(super) struct Node {
+    pub(super) name: NodeName,
+    config: Config,
+    key: SigningKey,
+    seed: u64,
+    chain: Rc<Chain>,
+    network: SimNetwork,
+    journal: Journal,
+    /// All commits but the last so many are there at the start; each of these is made an interval after the one before.
+    live: (u32, Duration),
+    honest: Vec<PeerId>,
+    may_panic: bool,
+    pub(super) panics: PlannedPanics,
+    /// The disk.
+    store: Arc<MemStore>,
+    disk_time: watch::Sender<Duration>,
+    /// How far the executor has got: on its disk, too.
+    executed: Cell<CommitIndex>,
+    execution_time: Cell<Duration>,
+    clock_skew_ms: Cell<i64>,
+    starts: Cell<u64>,
+    process: RefCell<Option<JoinHandle<()>>>,
+    /// Of the process, once it is up.
+    handle: RefCell<Option<Handle>>,
+}
+
+/// What all nodes of a run share.
+pub(super) struct Common<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) chain: Rc<Chain>,
+    pub(super) network: SimNetwork,
+    pub(super) journal: Journal,
+    pub(super) seed: u64,
+}
+
+impl Node {
+    /// A machine that has not been started. A validator's disk holds the first commits, that of a full node none.
+    pub(super) fn new(name: NodeName, config: Config, common: &Common<'_>) -> Rc<Self> {
+        let Common { scenario, chain, network, journal, seed } = common;
+        let store = MemStore::new(&chain.genesis);
+        let first = chain.first(scenario.first_commits());
+        if matches!(name, NodeName::Validator(_)) && !first.is_empty() {
+            // The builder's commits fit, and memory does not fail.
+            store.apply(&first).expect("the first commits");
+        }
+        let store = Arc::new(store);
+        let key = key(name);
+        network.attach(PeerId::from(&key), Host { name, store: store.clone(), lie: None });
+        let (_, number) = part_and_number(name);
+        let panics = |(_, event): &(Duration, Event)| matches!(event, Event::Panic { node, .. } if *node == name);
+        Rc::new(Self {
+            name,
+            config: Config { listen: address(name).into(), ..config },
+            key,
+            seed: seed.wrapping_mul(1_000).wrapping_add(number),
+            chain: chain.clone(),
+            network: network.clone(),
+            journal: journal.clone(),
+            live: (scenario.live_commits, scenario.commit_interval),
+            honest: scenario.honest_nodes().into_iter().map(|node| PeerId::from(&self::key(node))).collect(),
+            may_panic: scenario.events.iter().any(panics),
+            panics: PlannedPanics::new(name, journal.clone()),
+            store,
+            disk_time: watch::Sender::new(Duration::ZERO),
+            executed: Cell::new(0),
+            execution_time: Cell::new(Duration::ZERO),
+            clock_skew_ms: Cell::new(0),
+            starts: Cell::new(0),
+            process: RefCell::new(None),
+            handle: RefCell::new(None),
+        })
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.process.borrow().is_some()
+    }
+
+    pub(super) fn executed(&self) -> CommitIndex {
+        self.executed.get()
+    }
+
+    /// The system's handle, while there is one.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        self.handle.borrow().clone()
+    }
+
+    pub(super) fn set_disk_time(&self, time: Duration) {
+        self.disk_time.send_replace(time);
+    }
+
+    pub(super) fn set_execution_time(&self, time: Duration) {
+        self.execution_time.set(time);
+    }
+
+    pub(super) fn set_clock_skew(&self, milliseconds: i64) {
+        self.clock_skew_ms.set(milliseconds);
+    }
+
+    /// Starts the process, unless it is up.
+    pub(super) fn start(self: &Rc<Self>) {
+        if self.is_up() {
+            return;
+        }
+        let process = LocalSet::new();
+        process.spawn_local(self.clone().run());
+        *self.process.borrow_mut() = Some(spawn_local(process));
+    }
+
+    /// Ends the process at once: nothing of it runs any further, and what was not durable is gone.
+    pub(super) async fn crash(&self) {
+        let Some(process) = self.process.borrow_mut().take() else { return };
+        self.handle.borrow_mut().take();
+        // Both before anyone else runs.
+        process.abort();
+        self.network.end_connections_of(self.name);
+        // An aborted task ends with an error; what matters is that it has ended.
+        let _ = process.await;
+    }
+
+    /// The process, from its start on.
+    async fn run(self: Rc<Self>) {
+        let start = self.starts.get();
+        self.starts.set(start + 1);
+        let (disk_time, elapsed) = (self.disk_time.subscribe(), self.journal.now());
+        let wall_clock = (WALL_CLOCK_MS + elapsed.as_millis() as u64).saturating_add_signed(self.clock_skew_ms.get());
+        let environment = Environment::new(Clock::simulated(wall_clock)).with_faults(self.panics.faults());
+        let builder = Builder::default()
+            .config(self.config.clone())
+            .genesis(self.chain.genesis.clone())
+            .identity(self.key.clone())
+            .store(self.store.clone())
+            .transport(Arc::new(SimTransport::new(self.name, PeerId::from(&self.key), self.network.clone())))
+            // A node that starts again does not make the same choices again.
+            .seed(self.seed.wrapping_add(start << 32));
+        let system = match builder.start_local(Surroundings { environment, disk_time }).await {
+            Ok(system) => system,
+            Err(error) => {
+                let detail = format!("the node does not start: {error}");
+                return self.journal.violated(Invariant::NothingFailsUnplanned, Some(self.name), detail);
+            }
+        };
+        let handle = system.handle();
+        *self.handle.borrow_mut() = Some(handle.clone());
+        self.journal.write(Entry::Started { node: self.name, durable: self.durable() });
+        spawn_local(self.monitor().watch(handle.clone()));
+        spawn_local(self.clone().execute(handle.clone()));
+        if matches!(self.name, NodeName::Validator(_)) {
+            spawn_local(self.clone().make_commits(handle));
+        }
+        pending::<()>().await;
+        drop(system);
+    }
+
+    fn durable(&self) -> CommitIndex {
+        self.store.watermarks().map_or(0, |watermarks| watermarks.highest_synced.index)
+    }
+
+    fn monitor(&self) -> Monitor {
+        Monitor {
+            node: self.name,
+            config: self.config.clone(),
+            store: self.store.clone(),
+            honest: self.honest.clone(),
+            may_panic: self.may_panic,
+            journal: self.journal.clone(),
+        }
+    }
+
+    /// The executor: takes commit after commit, from where it was when the process last ended.
+    async fn execute(self: Rc<Self>, handle: Handle) {
+        let mut commits = handle.synced_commits(self.executed.get() + 1);
+        while let Some(commit) = commits.next().await {
+            let expected = self.executed.get() + 1;
+            let violated = |detail| self.journal.violated(Invariant::ExecutedInOrder, Some(self.name), detail);
+            let sub_dag = match commit {
+                Ok(sub_dag) => sub_dag,
+                Err(error) => return violated(format!("commit {expected} cannot be read: {error}")),
+            };
+            let found = sub_dag.commit_ref;
+            if self.chain.commit(expected).is_none_or(|link| link.sub_dag != *sub_dag) {
+                return violated(format!("commit {expected} of the chain is due, it is given {found}"));
+            }
+            let durable = self.durable();
+            self.journal.check(expected <= durable, Invariant::DurableBeforeTold, self.name, || {
+                format!("its executor is given commit {expected}, but {durable} is the last one on its disk")
+            });
+            let time = self.execution_time.get();
+            if !time.is_zero() {
+                sleep(time).await;
+            }
+            self.executed.set(expected);
+            self.journal.write(Entry::Executed { node: self.name, index: expected, digest: found.digest });
+        }
+    }
+
+    /// The consensus: makes each commit when it is due and hands it over until it is taken.
+    async fn make_commits(self: Rc<Self>, handle: Handle) {
+        let (live, interval) = self.live;
+        let first_live = self.chain.commits.len() as u32 - live + 1;
+        let mut index = self.durable() + 1;
+        let begun = tokio::time::Instant::now() - self.journal.now();
+        while let Some(link) = self.chain.commit(index) {
+            sleep_until(begun + interval * (index + 1).saturating_sub(first_live)).await;
+            match handle.send_commit(link.certified.clone()).await {
+                Ok(()) => index += 1,
+                // Earlier ones are missing: the node fell behind while it was down, or was restarted. What peers
+                // bring meanwhile need not be offered.
+                Err(LocalCommitError::Gap { .. } | LocalCommitError::OtherEpoch { .. }) => {
+                    sleep(OFFER_AGAIN).await;
+                    index = self.durable() + 1;
+                }
+                Err(LocalCommitError::Unavailable | LocalCommitError::Busy { .. }) => sleep(OFFER_AGAIN).await,
+                Err(
+                    error @ (LocalCommitError::Fork { .. }
+                    | LocalCommitError::Malformed { .. }
+                    | LocalCommitError::NotCertified { .. }),
+                ) => {
+                    let detail = error.to_string();
+                    return self.journal.violated(Invariant::LocalCommitsAreTaken, Some(self.name), detail);
+                }
+            }
+        }
+    }
+}
+
+fn part_and_number(name: NodeName) -> (u8, u64) {
+    match name {
+        NodeName::Validator(number) => (0, u64::from(number)),
+        // Behind all validators there can be.
+        NodeName::Full(number) => (1, 500 + u64::from(number)),
+    }
+}
+
+/// A node's network key.
+fn key(name: NodeName) -> SigningKey {
+    let (part, number) = part_and_number(name);
+    let mut bytes = [part + 1; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    SigningKey::from_bytes(&bytes)
+}
+
+/// Where a node listens: on a port of its own.
+fn address(name: NodeName) -> SocketAddr {
+    let (part, number) = part_and_number(name);
+    SocketAddr::from(([10, part, (number >> 8) as u8, number as u8], 9_000))
+}
+
+/// How others are told of a node.
+pub(super) fn seed_peer(name: NodeName) -> SeedPeer {
+    SeedPeer { peer_id: PeerId::from(&key(name)), address: address(name).into() }
+}

@@ -1,0 +1,174 @@
+//! Scenarios out of nothing but a seed, in which every limit is hit sooner or later.
+
+use crate::simulation::{Event, Lie, NodeName, Scenario, Topology, full, millis, secs};
+use rand::{RngExt, SeedableRng, seq::IndexedRandom};
+use rand_chacha::ChaCha8Rng;
+use std::time::Duration;
+
+/// Faults begin within this time of the start.
+const FAULTS_UNTIL_MS: u64 = 20_000;
+
+/// How long a fault that ends by itself lasts at most: longer than connections survive without an answer.
+const FAULT_MS: u64 = 40_000;
+
+/// Actors that can be made to panic, each with inputs that it gets in the course of a sync.
+const PANICS: &[(&str, &str)] = &[
+    ("sync-worker", "CommitsFetched"),
+    ("sync-worker", "BlocksFetched"),
+    ("sync-worker", "SubDagsChecked"),
+    ("state-sync", "Picked"),
+    ("state-sync", "WorkerDone"),
+    ("state-sync", "Written"),
+    ("peer-heights", "Pick"),
+    ("peer-heights", "Queried"),
+    ("peer-heights", "Report"),
+    ("verifier", "Submit"),
+    ("verifier", "Done"),
+    ("store-writer", "Submit"),
+    ("store-writer", "Done"),
+    ("connections", "Dialled"),
+    ("connections", "Inbound"),
+    ("discovery", "Answered"),
+    ("discovery", "Asked"),
+    ("grpc-adapter", "Arrived"),
+];
+
+/// The scenario that `seed` makes.
+pub fn scenario(seed: u64) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let topologies = [Topology::KnowValidators, Topology::KnowFirst, Topology::Chain];
+    let mut scenario = Scenario::named(&format!("random {seed}"))
+        .validators(*[4, 4, 4, 7].choose(&mut rng).unwrap_or(&4))
+        .full_nodes(rng.random_range(1..=4))
+        .topology(*topologies.choose(&mut rng).unwrap_or(&Topology::KnowValidators))
+        .commits(rng.random_range(20..=150))
+        .commits_per_epoch(*[2, 7, 20, 50, 500].choose(&mut rng).unwrap_or(&500))
+        .latency(latency(&mut rng))
+        .synced_within(secs(300));
+    if rng.random_ratio(1, 2) {
+        scenario.live_commits = rng.random_range(1..=scenario.commits);
+        scenario.commit_interval = millis(rng.random_range(50..=500));
+    }
+    if rng.random_ratio(1, 3) {
+        scenario.loss_percent = f64::from(rng.random_range(1..=50_u32)) / 10.0;
+    }
+    limits(&mut scenario, &mut rng);
+    for _ in 0..rng.random_range(0..=5) {
+        fault(&mut scenario, &mut rng);
+    }
+    scenario.events.sort_by_key(|(time, _)| *time);
+    scenario
+}
+
+fn latency(rng: &mut ChaCha8Rng) -> std::ops::Range<Duration> {
+    let min = rng.random_range(0..=100);
+    millis(min)..millis(min + rng.random_range(1..=150))
+}
+
+/// Some settings, most of them as small as they may be.
+fn limits(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
+    // A range's share that holds the largest commit: the smallest budget that a node accepts.
+    let smallest_budget = 28 << 20;
+    let numbers: &[(&str, &[u64])] = &[
+        ("state_sync.commits_per_fetch", &[1, 2, 7, 20]),
+        ("state_sync.blocks_per_fetch", &[1, 3, 10]),
+        ("state_sync.max_workers", &[1, 2, 16]),
+        ("state_sync.mailbox_capacity", &[1, 2, 5]),
+        ("state_sync.synced_commit_channel_capacity", &[1, 3]),
+        ("state_sync.bytes_per_range", &[smallest_budget]),
+        ("state_sync.bytes_in_flight", &[smallest_budget * 2, smallest_budget * 3]),
+        ("serving.max_calls_per_peer", &[1, 2]),
+        ("serving.max_calls", &[1, 2, 8]),
+        ("connections.max_dials", &[1, 2]),
+        ("discovery.peers_to_query", &[1]),
+        ("discovery.max_peers_in_answer", &[1, 2]),
+    ];
+    for (key, values) in numbers {
+        if rng.random_ratio(1, 4)
+            && let Some(value) = values.choose(rng)
+        {
+            scenario.settings.insert((*key).into(), (*value).into());
+        }
+    }
+    if rng.random_ratio(1, 4) {
+        let outbound = rng.random_range(1..=3_u64);
+        scenario.settings.insert("connections.max_outbound".into(), outbound.into());
+        scenario.settings.insert("discovery.target_connections".into(), rng.random_range(1..=outbound).into());
+    }
+    let times: &[(&str, &[&str])] = &[
+        ("discovery.interval", &["200ms", "1s", "10s"]),
+        ("discovery.query_timeout", &["1s"]),
+        ("state_sync.height_query_interval", &["100ms", "1s", "10s"]),
+        ("state_sync.wait_when_no_peer", &["10ms", "100ms"]),
+        ("state_sync.request_timeout", &["2s", "5s"]),
+        ("connections.connect_timeout", &["2s"]),
+    ];
+    for (key, values) in times {
+        if rng.random_ratio(1, 3)
+            && let Some(value) = values.choose(rng)
+        {
+            scenario.settings.insert((*key).into(), (*value).into());
+        }
+    }
+}
+
+/// One thing that goes wrong, and its end where it has one.
+fn fault(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
+    let nodes = scenario.nodes();
+    let Some(node) = nodes.choose(rng).copied() else { return };
+    let from = millis(rng.random_range(1..FAULTS_UNTIL_MS));
+    let until = from + millis(rng.random_range(10..FAULT_MS));
+    match rng.random_range(0..9) {
+        0 | 1 => {
+            scenario.events.push((from, Event::Crash(node)));
+            scenario.events.push((until, Event::Restart(node)));
+        }
+        2 => {
+            let side: Vec<NodeName> = nodes.into_iter().filter(|_| rng.random_ratio(1, 2)).collect();
+            scenario.events.push((from, Event::Partition(side)));
+            scenario.events.push((until, Event::Heal));
+        }
+        3 => {
+            scenario.events.push((from, Event::LossPercent(f64::from(rng.random_range(5..=50_u32)))));
+            scenario.events.push((until, Event::LossPercent(scenario.loss_percent)));
+        }
+        4 => scenario.events.push((from, Event::Latency(latency(rng)))),
+        5 => {
+            let time = millis(*[1, 10, 100, 500].choose(rng).unwrap_or(&10));
+            scenario.events.push((Duration::ZERO, Event::DiskTime(node, time)));
+        }
+        6 => {
+            let time = millis(*[1, 50, 300].choose(rng).unwrap_or(&50));
+            scenario.events.push((Duration::ZERO, Event::ExecutionTime(node, time)));
+        }
+        7 => {
+            // Not the first node: where nobody knows another one, a liar could keep all others out.
+            let liar = full(rng.random_range(0..scenario.full_nodes));
+            if let Some(lie) = Lie::ALL.choose(rng) {
+                scenario.events.push((Duration::ZERO, Event::Lie(liar, *lie)));
+            }
+            let skew = rng.random_range(-90_000..=90_000);
+            scenario.events.push((Duration::ZERO, Event::ClockSkew(node, skew)));
+        }
+        _ => {
+            if let Some((actor, input)) = PANICS.choose(rng) {
+                let (actor, input, nth) = ((*actor).into(), (*input).into(), rng.random_range(1..=20));
+                scenario.events.push((Duration::ZERO, Event::Panic { node, actor, input, nth }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_makes_a_scenario_that_can_be_played() {
+        for seed in 0..500 {
+            let scenario = scenario(seed);
+            scenario.config().unwrap();
+            assert_eq!(scenario, super::scenario(seed));
+        }
+    }
+}

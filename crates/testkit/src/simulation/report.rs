@@ -1,0 +1,125 @@
+//! What comes of a run.
+
+use crate::simulation::{Invariant, NodeName, Scenario, SettingsError};
+use std::{fmt, time::Duration};
+
+/// Digest of everything that happened in a run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A run in which every invariant held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Of everything that happened: equal for two runs with one seed.
+    pub digest: Digest,
+    /// How long it took in virtual time.
+    pub virtual_time: Duration,
+    /// Messages sent.
+    pub messages: u64,
+    /// Those of them that did not arrive.
+    pub lost: u64,
+    /// Commits executed, by all nodes.
+    pub executed: u64,
+    /// Starts of nodes after the first of each.
+    pub restarts: u64,
+    /// Panics injected.
+    pub panics: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { digest, virtual_time, messages, lost, executed, restarts, panics } = self;
+        let seconds = virtual_time.as_secs_f64();
+        write!(
+            f,
+            "{digest} {seconds:.1} s virtual, {messages} messages ({lost} lost), {executed} commits executed, \
+             {restarts} restarts, {panics} panics"
+        )
+    }
+}
+
+/// A run in which something was not as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The scenario describes no network.
+    #[error("the scenario cannot be played: {0}")]
+    Settings(#[from] SettingsError),
+    /// An invariant broke.
+    #[error("{}", broken(.invariant, .node, .at, .seed, .detail))]
+    Broken {
+        /// Which.
+        invariant: Invariant,
+        /// Where, if at one node.
+        node: Option<NodeName>,
+        /// When, in virtual time since the start.
+        at: Duration,
+        /// With which seed.
+        seed: u64,
+        /// What was found.
+        detail: String,
+        /// The last that happened before.
+        tail: Vec<String>,
+    },
+    /// Two runs with one seed went different ways.
+    #[error("two runs with seed {seed} differ; the first difference is\n  {first}\n  {second}")]
+    Diverged {
+        /// The seed.
+        seed: u64,
+        /// What happened in the first run.
+        first: String,
+        /// What happened in the second run instead.
+        second: String,
+    },
+}
+
+impl Failure {
+    /// Whether it is the same failure, as far as shrinking is concerned.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Broken { invariant, .. }, Self::Broken { invariant: others, .. }) => invariant == others,
+            (Self::Diverged { .. }, Self::Diverged { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+fn broken(invariant: &Invariant, node: &Option<NodeName>, at: &Duration, seed: &u64, detail: &str) -> String {
+    let place = node.map(|node| format!(" at {node}")).unwrap_or_default();
+    let seconds = at.as_secs_f64();
+    format!("broken with seed {seed}{place} after {seconds:.3} s: {invariant}: {detail}")
+}
+
+impl Scenario {
+    /// Plays the scenario once.
+    pub fn run(&self, seed: u64) -> Result<Report, Failure> {
+        let (result, _) = super::world::play(self, seed)?;
+        result
+    }
+
+    /// Plays the scenario once and tells everything that happened, one line for each event.
+    pub fn tell(&self, seed: u64) -> Result<Vec<String>, SettingsError> {
+        super::world::play(self, seed).map(|(_, journal)| journal.in_words())
+    }
+
+    /// Plays the scenario twice with one seed: both runs must be the same in every event.
+    pub fn run_twice(&self, seed: u64) -> Result<Report, Failure> {
+        let (result, first) = super::world::play(self, seed)?;
+        let (_, second) = super::world::play(self, seed)?;
+        match first.difference(&second) {
+            None => result,
+            Some((first, second)) => Err(Failure::Diverged { seed, first, second }),
+        }
+    }
+}

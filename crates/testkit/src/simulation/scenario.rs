@@ -1,0 +1,518 @@
+//! What a simulation is to play: plain data, written and printed as the story it tells.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use soma_p2p::Config;
+use std::{collections::BTreeMap, fmt, ops::Range, time::Duration};
+
+/// A node by its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum NodeName {
+    /// A member of the committee: its consensus makes the commits that are made while the simulation runs.
+    Validator(u32),
+    /// A node that only follows.
+    Full(u32),
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Validator(number) => write!(f, "validator({number})"),
+            Self::Full(number) => write!(f, "full({number})"),
+        }
+    }
+}
+
+/// The validator of this number, from 0.
+pub fn validator(number: u32) -> NodeName {
+    NodeName::Validator(number)
+}
+
+/// The full node of this number, from 0.
+pub fn full(number: u32) -> NodeName {
+    NodeName::Full(number)
+}
+
+/// So many seconds of virtual time.
+pub fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// So many milliseconds of virtual time.
+pub fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Whom nodes know to begin with; the rest they discover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Topology {
+    /// Everyone knows every validator.
+    KnowValidators,
+    /// Everyone knows the first node only.
+    KnowFirst,
+    /// Everyone knows the node before it only.
+    Chain,
+}
+
+/// How a node lies: what it changes in its answers on their way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lie {
+    /// Flips a bit of a block in each chunk.
+    FlipsBlocks,
+    /// Flips a bit of a commit in each answer.
+    FlipsCommits,
+    /// Claims to have every commit there can be, and says so to all it tells of its own.
+    ClaimsEverything,
+    /// Has neither commits nor blocks when asked for them.
+    ServesNothing,
+    /// Ends each stream of blocks after the first chunk's first block.
+    EndsStreamsEarly,
+    /// Leaves requests for commits and blocks without an answer.
+    NeverAnswers,
+}
+
+impl Lie {
+    /// Every lie there is.
+    pub const ALL: [Self; 6] = [
+        Self::FlipsBlocks,
+        Self::FlipsCommits,
+        Self::ClaimsEverything,
+        Self::ServesNothing,
+        Self::EndsStreamsEarly,
+        Self::NeverAnswers,
+    ];
+}
+
+/// Something that happens to the network at a stated time. What cannot happen (the crash of a node that is down) is
+/// skipped, so that a scenario from which events were taken still makes sense.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The node's process is gone, with everything that was not durable.
+    Crash(NodeName),
+    /// The node starts again from its disk.
+    Restart(NodeName),
+    /// These nodes and the others do not reach each other any more.
+    Partition(Vec<NodeName>),
+    /// Everyone reaches everyone again.
+    Heal,
+    /// From now on a message is this long on its way, in whole milliseconds.
+    Latency(Range<Duration>),
+    /// From now on so many messages of a hundred are lost.
+    LossPercent(f64),
+    /// From now on each read and write of the node's disk takes this long.
+    DiskTime(NodeName, Duration),
+    /// From now on the node's executor takes this long for each commit.
+    ExecutionTime(NodeName, Duration),
+    /// The node's wall clock is off by so many milliseconds from its next start on.
+    ClockSkew(NodeName, i64),
+    /// The node lies from now on.
+    Lie(NodeName, Lie),
+    /// An actor of the node panics when it takes an input, once.
+    Panic {
+        /// Where.
+        node: NodeName,
+        /// Name of the actor's core, such as `sync-worker`.
+        actor: String,
+        /// How the input's `Debug` form begins, such as `BlocksFetched`.
+        input: String,
+        /// At which such input from now on; 1 is the next.
+        nth: u32,
+    },
+}
+
+impl Event {
+    /// The node that it happens to, if it is one.
+    pub fn node(&self) -> Option<NodeName> {
+        match self {
+            Self::Crash(node)
+            | Self::Restart(node)
+            | Self::DiskTime(node, _)
+            | Self::ExecutionTime(node, _)
+            | Self::ClockSkew(node, _)
+            | Self::Lie(node, _)
+            | Self::Panic { node, .. } => Some(*node),
+            Self::Partition(_) | Self::Heal | Self::Latency(_) | Self::LossPercent(_) => None,
+        }
+    }
+}
+
+/// A network, a chain, what happens, and what must come of it.
+///
+/// ```
+/// use soma_testkit::simulation::*;
+///
+/// let scenario = Scenario::named("a full node crashes in the middle of a sync")
+///     .validators(4)
+///     .full_nodes(2)
+///     .commits(100)
+///     .latency(millis(20)..millis(80))
+///     .loss_percent(1.0)
+///     .at(secs(1)).crash(full(0))
+///     .at(secs(3)).restart(full(0))
+///     .synced_within(secs(60));
+/// assert_eq!(scenario.events.len(), 2);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// Nodes of the committee.
+    pub validators: u32,
+    /// Other nodes, which start empty.
+    pub full_nodes: u32,
+    /// Whom nodes know to begin with.
+    pub topology: Topology,
+    /// Length of the chain at the end.
+    pub commits: u32,
+    /// How many of the commits the validators make while the simulation runs; they have the others at the start.
+    pub live_commits: u32,
+    /// Time between commits that are made while the simulation runs.
+    pub commit_interval: Duration,
+    /// Commits in each epoch.
+    pub commits_per_epoch: u32,
+    /// Certified transactions in each block: most of what nodes have to check.
+    pub transactions_per_block: usize,
+    /// How long a message is on its way, in whole milliseconds.
+    pub latency: Range<Duration>,
+    /// Messages of a hundred that are lost.
+    pub loss_percent: f64,
+    /// Settings of every node that are not the defaults, by key, such as `state_sync.max_workers`.
+    pub settings: BTreeMap<String, Value>,
+    /// What happens when.
+    pub events: Vec<(Duration, Event)>,
+    /// How long after the last event and the last commit made every honest node that is up must have executed all.
+    pub synced_within: Duration,
+    /// Whether everyone must be connected to everyone by then, too.
+    pub connected: bool,
+}
+
+impl Scenario {
+    /// Four validators with a chain of 100 commits on a network without faults.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            validators: 4,
+            full_nodes: 0,
+            topology: Topology::KnowValidators,
+            commits: 100,
+            live_commits: 0,
+            commit_interval: millis(250),
+            commits_per_epoch: 500,
+            transactions_per_block: 1,
+            latency: millis(5)..millis(20),
+            loss_percent: 0.0,
+            settings: BTreeMap::new(),
+            events: Vec::new(),
+            synced_within: secs(30),
+            connected: false,
+        }
+    }
+
+    /// So many validators.
+    pub fn validators(mut self, validators: u32) -> Self {
+        self.validators = validators;
+        self
+    }
+
+    /// So many full nodes, which start empty.
+    pub fn full_nodes(mut self, full_nodes: u32) -> Self {
+        self.full_nodes = full_nodes;
+        self
+    }
+
+    /// Whom nodes know to begin with.
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
+    /// A chain of so many commits at the end.
+    pub fn commits(mut self, commits: u32) -> Self {
+        self.commits = commits;
+        self
+    }
+
+    /// The last so many of them are made while the simulation runs, one each `interval`.
+    pub fn live(mut self, commits: u32, interval: Duration) -> Self {
+        (self.live_commits, self.commit_interval) = (commits, interval);
+        self
+    }
+
+    /// So many commits in each epoch.
+    pub fn commits_per_epoch(mut self, commits: u32) -> Self {
+        self.commits_per_epoch = commits;
+        self
+    }
+
+    /// So many transactions in each block.
+    pub fn transactions_per_block(mut self, transactions: usize) -> Self {
+        self.transactions_per_block = transactions;
+        self
+    }
+
+    /// A message is this long on its way.
+    pub fn latency(mut self, latency: Range<Duration>) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// So many messages of a hundred are lost: who waits for one waits until its time is over.
+    pub fn loss_percent(mut self, percent: f64) -> Self {
+        self.loss_percent = percent;
+        self
+    }
+
+    /// A setting of every node, as in the configuration file: `.set("state_sync.max_workers", 1)`.
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.settings.insert(key.into(), value.into());
+        self
+    }
+
+    /// Begins to tell what happens at a time since the start. What happens at zero happens before any node starts.
+    pub fn at(self, time: Duration) -> Moment {
+        Moment { scenario: self, time }
+    }
+
+    /// Every honest node that is up must have executed all commits so long after the last event and the last commit.
+    pub fn synced_within(mut self, time: Duration) -> Self {
+        self.synced_within = time;
+        self
+    }
+
+    /// Everyone must be connected to everyone by then, too.
+    pub fn and_connected(mut self) -> Self {
+        self.connected = true;
+        self
+    }
+
+    /// Every node there is, validators first.
+    pub fn nodes(&self) -> Vec<NodeName> {
+        (0..self.validators).map(validator).chain((0..self.full_nodes).map(full)).collect()
+    }
+
+    /// The nodes that never lie.
+    pub fn honest_nodes(&self) -> Vec<NodeName> {
+        let lies =
+            |node: &NodeName| self.events.iter().any(|(_, event)| matches!(event, Event::Lie(liar, _) if liar == node));
+        self.nodes().into_iter().filter(|node| !lies(node)).collect()
+    }
+
+    /// Length of the chain that the validators have at the start.
+    pub fn first_commits(&self) -> u32 {
+        self.commits.saturating_sub(self.live_commits)
+    }
+
+    /// When the last fault has happened and the last commit been made.
+    pub fn quiet_from(&self) -> Duration {
+        let events = self.events.iter().map(|(time, _)| *time).max().unwrap_or_default();
+        events.max(self.commit_interval * self.live_commits.min(self.commits))
+    }
+
+    /// The configuration of every node, without its own address and seed peers.
+    pub fn config(&self) -> Result<Config, SettingsError> {
+        let mut value = serde_json::to_value(Config::default())?;
+        for (key, setting) in &self.settings {
+            let place = key.split('.').try_fold(&mut value, |place, part| place.get_mut(part));
+            *place.ok_or_else(|| SettingsError::Unknown(key.clone()))? = setting.clone();
+        }
+        let config: Config = serde_json::from_value(value)?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// Settings that no node takes.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// There is no such key.
+    #[error("no setting is called {0:?}")]
+    Unknown(String),
+    /// Not of the setting's type.
+    #[error("{0}")]
+    Type(#[from] serde_json::Error),
+    /// Out of bounds.
+    #[error("{0}")]
+    Value(#[from] soma_p2p::ConfigError),
+}
+
+/// A point of the story, at which something is about to happen.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    scenario: Scenario,
+    time: Duration,
+}
+
+impl Moment {
+    /// Any event.
+    pub fn event(mut self, event: Event) -> Scenario {
+        self.scenario.events.push((self.time, event));
+        self.scenario
+    }
+
+    /// The node's process is gone, with everything that was not durable.
+    pub fn crash(self, node: NodeName) -> Scenario {
+        self.event(Event::Crash(node))
+    }
+
+    /// The node starts again from its disk.
+    pub fn restart(self, node: NodeName) -> Scenario {
+        self.event(Event::Restart(node))
+    }
+
+    /// These nodes and the others do not reach each other any more.
+    pub fn partition(self, nodes: impl IntoIterator<Item = NodeName>) -> Scenario {
+        self.event(Event::Partition(nodes.into_iter().collect()))
+    }
+
+    /// Everyone reaches everyone again.
+    pub fn heal(self) -> Scenario {
+        self.event(Event::Heal)
+    }
+
+    /// From now on a message is this long on its way.
+    pub fn latency(self, latency: Range<Duration>) -> Scenario {
+        self.event(Event::Latency(latency))
+    }
+
+    /// From now on so many messages of a hundred are lost.
+    pub fn loss_percent(self, percent: f64) -> Scenario {
+        self.event(Event::LossPercent(percent))
+    }
+
+    /// From now on each read and write of the node's disk takes this long.
+    pub fn disk_time(self, node: NodeName, time: Duration) -> Scenario {
+        self.event(Event::DiskTime(node, time))
+    }
+
+    /// From now on the node's executor takes this long for each commit.
+    pub fn execution_time(self, node: NodeName, time: Duration) -> Scenario {
+        self.event(Event::ExecutionTime(node, time))
+    }
+
+    /// The node's wall clock is off by so many milliseconds from its next start on.
+    pub fn clock_skew(self, node: NodeName, milliseconds: i64) -> Scenario {
+        self.event(Event::ClockSkew(node, milliseconds))
+    }
+
+    /// The node lies from now on.
+    pub fn lie(self, node: NodeName, lie: Lie) -> Scenario {
+        self.event(Event::Lie(node, lie))
+    }
+
+    /// An actor of the node panics when it takes an input of this kind for the `nth` time from now on.
+    pub fn panic(self, node: NodeName, actor: &str, input: &str, nth: u32) -> Scenario {
+        self.event(Event::Panic { node, actor: actor.into(), input: input.into(), nth })
+    }
+}
+
+/// A time as the scenario language has it.
+struct Time(Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            whole if whole % 1000 == 0 => write!(f, "secs({})", whole / 1000),
+            milliseconds => write!(f, "millis({milliseconds})"),
+        }
+    }
+}
+
+/// Prints the call of [`Moment`] that makes the event.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(node) => write!(f, "crash({node})"),
+            Self::Restart(node) => write!(f, "restart({node})"),
+            Self::Partition(nodes) => {
+                let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+                write!(f, "partition([{}])", nodes.join(", "))
+            }
+            Self::Heal => f.write_str("heal()"),
+            Self::Latency(latency) => write!(f, "latency({}..{})", Time(latency.start), Time(latency.end)),
+            Self::LossPercent(percent) => write!(f, "loss_percent({percent:?})"),
+            Self::DiskTime(node, time) => write!(f, "disk_time({node}, {})", Time(*time)),
+            Self::ExecutionTime(node, time) => write!(f, "execution_time({node}, {})", Time(*time)),
+            Self::ClockSkew(node, milliseconds) => write!(f, "clock_skew({node}, {milliseconds})"),
+            Self::Lie(node, lie) => write!(f, "lie({node}, Lie::{lie:?})"),
+            Self::Panic { node, actor, input, nth } => write!(f, "panic({node}, {actor:?}, {input:?}, {nth})"),
+        }
+    }
+}
+
+/// Prints the Rust expression that makes the scenario: a failure's text can be pasted into a test.
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usual = Self::named(&self.name);
+        writeln!(f, "Scenario::named({:?})", self.name)?;
+        writeln!(f, "    .validators({}).full_nodes({})", self.validators, self.full_nodes)?;
+        if self.topology != usual.topology {
+            writeln!(f, "    .topology(Topology::{:?})", self.topology)?;
+        }
+        writeln!(f, "    .commits({}).commits_per_epoch({})", self.commits, self.commits_per_epoch)?;
+        if self.live_commits > 0 {
+            writeln!(f, "    .live({}, {})", self.live_commits, Time(self.commit_interval))?;
+        }
+        if self.transactions_per_block != usual.transactions_per_block {
+            writeln!(f, "    .transactions_per_block({})", self.transactions_per_block)?;
+        }
+        writeln!(f, "    .latency({}..{})", Time(self.latency.start), Time(self.latency.end))?;
+        if self.loss_percent > 0.0 {
+            writeln!(f, "    .loss_percent({:?})", self.loss_percent)?;
+        }
+        for (key, value) in &self.settings {
+            writeln!(f, "    .set({key:?}, {value})")?;
+        }
+        for (time, event) in &self.events {
+            writeln!(f, "    .at({}).{event}", Time(*time))?;
+        }
+        write!(f, "    .synced_within({})", Time(self.synced_within))?;
+        if self.connected {
+            write!(f, ".and_connected()")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_prints_as_the_expression_that_makes_it() {
+        let scenario = Scenario::named("a story")
+            .full_nodes(1)
+            .set("state_sync.max_workers", 1)
+            .set("discovery.interval", "200ms")
+            .at(secs(2))
+            .partition([validator(0), full(0)])
+            .at(millis(5_500))
+            .heal();
+        let expected = r#"Scenario::named("a story")
+    .validators(4).full_nodes(1)
+    .commits(100).commits_per_epoch(500)
+    .latency(millis(5)..millis(20))
+    .set("discovery.interval", "200ms")
+    .set("state_sync.max_workers", 1)
+    .at(secs(2)).partition([validator(0), full(0)])
+    .at(millis(5500)).heal()
+    .synced_within(secs(30))"#;
+        assert_eq!(scenario.to_string(), expected);
+    }
+
+    #[test]
+    fn settings_are_those_of_the_configuration_file() {
+        let config = Scenario::named("").set("state_sync.max_workers", 1).set("discovery.interval", "200ms").config();
+        let config = config.unwrap();
+        assert_eq!((config.state_sync.max_workers, config.discovery.interval), (1, millis(200)));
+        let unknown = Scenario::named("").set("state_sync.max_worker", 1).config().unwrap_err();
+        assert_eq!(unknown.to_string(), "no setting is called \"state_sync.max_worker\"");
+        Scenario::named("").set("state_sync.max_workers", 0).config().unwrap_err();
+    }
+
+    #[test]
+    fn a_scenario_survives_serialization() {
+        let scenario = Scenario::named("x").set("state_sync.max_workers", 1).at(secs(1)).loss_percent(2.5);
+        let text = serde_json::to_string(&scenario).unwrap();
+        assert_eq!(serde_json::from_str::<Scenario>(&text).unwrap(), scenario);
+    }
+}

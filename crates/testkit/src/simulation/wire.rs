@@ -1,0 +1,210 @@
+//! A node's transport in simulation: the one in memory, with the simulated network between caller and responder.
+//!
+//! ```text
+//!   caller --> Link of MemoryTransport --> request crosses --> PeerApi of the node --> (lie) --> answer crosses
+//!                `- its timeout runs over all of it                       stream: each chunk crosses
+//! ```
+
+use crate::simulation::{
+    NodeName, lies,
+    network::{Host, SimNetwork},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use soma_p2p::{Address, CommitIndex, CommitRef, PeerId};
+use soma_transport::{
+    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, MemoryTransport, Transport,
+};
+use soma_wire::{
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// The transport of one node.
+pub(super) struct SimTransport {
+    name: NodeName,
+    peer: PeerId,
+    memory: MemoryTransport,
+    network: SimNetwork,
+}
+
+impl SimTransport {
+    pub(super) fn new(name: NodeName, peer: PeerId, network: SimNetwork) -> Self {
+        Self { name, peer, memory: network.memory().transport(peer), network }
+    }
+}
+
+#[async_trait]
+impl Transport for SimTransport {
+    async fn dial(&self, peer: PeerId, address: &Address, limit: Duration) -> Result<Link, DialError> {
+        let unknown = || DialError::Unreachable { address: address.clone(), reason: "no route".into() };
+        let to = self.network.host(peer).ok_or_else(unknown)?.name;
+        let dialling = async {
+            self.network.cross(self.name, to, "dial").await;
+            let link = self.memory.dial(peer, address, limit).await;
+            self.network.cross(to, self.name, "dial answered").await;
+            link
+        };
+        let too_late = |_| DialError::Timeout { address: address.clone(), timeout: limit };
+        timeout(limit, dialling).await.map_err(too_late)?
+    }
+
+    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+        let responder = Responder { name: self.name, peer: self.peer, network: self.network.clone() };
+        let gate = Gate { responder, inner: handler };
+        self.memory.listen(address, Arc::new(gate)).await
+    }
+}
+
+/// What stands between the network and a node that listens.
+struct Gate {
+    responder: Responder,
+    inner: Arc<dyn InboundHandler>,
+}
+
+#[async_trait]
+impl InboundHandler for Gate {
+    async fn connected(&self, inbound: Inbound) -> bool {
+        let admitted = self.inner.connected(inbound.clone()).await;
+        let Responder { name, network, .. } = &self.responder;
+        if let Some(caller) = network.host(inbound.peer()) {
+            network.connected(caller.name, *name, inbound, admitted);
+        }
+        admitted
+    }
+
+    fn closed(&self, connection: ConnectionId, peer: PeerId) {
+        self.responder.network.closed(connection);
+        self.inner.closed(connection, peer);
+    }
+
+    fn api(&self) -> Arc<dyn PeerApi> {
+        Arc::new(Wire { responder: self.responder.clone(), inner: self.inner.api() })
+    }
+}
+
+/// The node that answers.
+#[derive(Clone)]
+struct Responder {
+    name: NodeName,
+    peer: PeerId,
+    network: SimNetwork,
+}
+
+impl Responder {
+    /// As it is now: it may have begun to lie.
+    fn host(&self) -> Result<Host, CallError> {
+        self.network.host(self.peer).ok_or_else(CallError::connection_gone)
+    }
+
+    fn caller(&self, call: &Call) -> Result<Host, CallError> {
+        self.network.host(call.peer).ok_or_else(CallError::connection_gone)
+    }
+
+    /// Takes the request over the wire, has it answered, and takes the answer over the wire.
+    async fn answer<T>(
+        &self,
+        call: &Call,
+        rpc: Rpc,
+        answering: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let caller = self.caller(call)?.name;
+        self.network.cross(caller, self.name, rpc.request).await;
+        let answer = answering.await;
+        self.network.cross(self.name, caller, rpc.answer).await;
+        answer
+    }
+}
+
+/// Names of a call's messages in the journal.
+#[derive(Clone, Copy)]
+struct Rpc {
+    request: &'static str,
+    answer: &'static str,
+}
+
+/// One node's answers, behind the network.
+struct Wire {
+    responder: Responder,
+    inner: Arc<dyn PeerApi>,
+}
+
+#[async_trait]
+impl PeerApi for Wire {
+    async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
+        let rpc = Rpc { request: "GetKnownPeers", answer: "KnownPeers" };
+        self.responder.answer(&call, rpc, self.inner.get_known_peers(call, own_info)).await
+    }
+
+    async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {
+        let answering = async {
+            let said = self.inner.get_commit_availability(call).await?;
+            let host = self.responder.host()?;
+            self.responder.network.check_told(&host, said.highest_synced, "GetCommitAvailability");
+            Ok(lies::availability(host.lie, said))
+        };
+        let rpc = Rpc { request: "GetCommitAvailability", answer: "CommitAvailability" };
+        self.responder.answer(&call, rpc, answering).await
+    }
+
+    async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError> {
+        let answering = async {
+            let said = self.inner.get_commit_info(call, index).await?;
+            self.responder.network.check_told(&self.responder.host()?, said.index, "GetCommitInfo");
+            Ok(said)
+        };
+        let rpc = Rpc { request: "GetCommitInfo", answer: "CommitInfo" };
+        self.responder.answer(&call, rpc, answering).await
+    }
+
+    async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
+        let answering = async {
+            let lie = self.responder.host()?.lie;
+            lies::before_serving(lie).await?;
+            let answer = self.inner.fetch_commits(call, range).await?;
+            Ok(lies::commits(lie, answer, &self.responder.network))
+        };
+        let rpc = Rpc { request: "FetchCommits", answer: "Commits" };
+        self.responder.answer(&call, rpc, answering).await
+    }
+
+    async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
+        let lie = self.responder.host()?.lie;
+        let answering = async {
+            lies::before_serving(lie).await?;
+            self.inner.fetch_blocks(call, refs).await
+        };
+        let rpc = Rpc { request: "FetchBlocks", answer: "Blocks" };
+        let stream = self.responder.answer(&call, rpc, answering).await?;
+        let caller = self.responder.caller(&call)?.name;
+        let responder = self.responder.clone();
+        let chunks = futures::stream::unfold(Some(stream), move |stream| {
+            let responder = responder.clone();
+            async move {
+                let mut stream = stream?;
+                let chunk = stream.next().await?;
+                responder.network.cross(responder.name, caller, "chunk of blocks").await;
+                let (chunk, goes_on) = match chunk {
+                    Ok(blocks) => {
+                        let (blocks, goes_on) = lies::chunk(lie, blocks, &responder.network);
+                        (Ok(blocks), goes_on)
+                    }
+                    Err(error) => (Err(error), false),
+                };
+                Some((chunk, goes_on.then_some(stream)))
+            }
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
+        let caller = self.responder.caller(&call)?;
+        // What is checked is what the caller knew when it sent the message.
+        self.responder.network.check_told(&caller, index, "PushCommit");
+        let told = lies::pushed(caller.lie, index);
+        let rpc = Rpc { request: "PushCommit", answer: "PushCommit taken" };
+        self.responder.answer(&call, rpc, self.inner.push_commit(call, told)).await
+    }
+}

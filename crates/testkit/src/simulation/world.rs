@@ -1,0 +1,178 @@
+//! One run: makes the network and the nodes, plays the script, and waits until all is as it must be.
+
+use crate::simulation::{
+    Event, Failure, Invariant, NodeName, Report, Scenario, SettingsError, Topology, chain,
+    journal::{Entry, Journal, Violation},
+    network::SimNetwork,
+    node::{Common, Node, seed_peer},
+};
+use soma_p2p::Config;
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use tokio::{
+    runtime,
+    task::LocalSet,
+    time::{sleep, sleep_until},
+};
+
+/// How often the world looks whether everyone is there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Plays a scenario; answers what came of it, with the journal.
+pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<(Result<Report, Failure>, Journal), SettingsError> {
+    let config = scenario.config()?;
+    let chain = Rc::new(chain::of(scenario));
+    let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    // It has no I/O driver, which is what can fail.
+    let runtime = runtime.expect("a runtime without I/O");
+    LocalSet::new().block_on(&runtime, async move {
+        let journal = Journal::new();
+        let network = SimNetwork::new(seed, scenario.latency.clone(), scenario.loss_percent, journal.clone());
+        let common = Common { scenario, chain, network, journal: journal.clone(), seed };
+        let world = World::new(&common, &config);
+        let ended = tokio::select! {
+            biased;
+            violation = journal.broken() => Err(violation),
+            result = world.play(scenario) => result,
+        };
+        let result = match ended {
+            Ok(()) => Ok(world.report()),
+            Err(Violation { invariant, node, at, detail }) => {
+                Err(Failure::Broken { invariant, node, at, seed, detail, tail: journal.tail() })
+            }
+        };
+        Ok((result, journal))
+    })
+}
+
+struct World {
+    nodes: BTreeMap<NodeName, Rc<Node>>,
+    network: SimNetwork,
+    journal: Journal,
+}
+
+impl World {
+    fn new(common: &Common<'_>, config: &Config) -> Self {
+        let names = common.scenario.nodes();
+        let known = |position: usize| -> Vec<NodeName> {
+            match common.scenario.topology {
+                Topology::KnowValidators => {
+                    names.iter().copied().filter(|name| matches!(name, NodeName::Validator(_))).collect()
+                }
+                Topology::KnowFirst => names.first().copied().into_iter().collect(),
+                Topology::Chain => position.checked_sub(1).map(|before| names[before]).into_iter().collect(),
+            }
+        };
+        let nodes = names.iter().enumerate().map(|(position, name)| {
+            let mut config = config.clone();
+            config.seed_peers = known(position).into_iter().filter(|known| known != name).map(seed_peer).collect();
+            (*name, Node::new(*name, config, common))
+        });
+        Self { nodes: nodes.collect(), network: common.network.clone(), journal: common.journal.clone() }
+    }
+
+    /// The whole story.
+    async fn play(&self, scenario: &Scenario) -> Result<(), Violation> {
+        let begun = tokio::time::Instant::now();
+        let mut script = scenario.events.clone();
+        // Stable: events of one time happen in the order in which they are told.
+        script.sort_by_key(|(time, _)| *time);
+        let (before, after): (Vec<_>, Vec<_>) = script.into_iter().partition(|(time, _)| time.is_zero());
+        for (_, event) in before {
+            self.happen(event).await;
+        }
+        for node in self.nodes.values() {
+            node.start();
+        }
+        for (time, event) in after {
+            sleep_until(begun + time).await;
+            self.happen(event).await;
+        }
+        sleep_until(begun + scenario.quiet_from()).await;
+        self.all_is_well(scenario).await
+    }
+
+    async fn happen(&self, event: Event) {
+        self.journal.write(Entry::Event(event.to_string()));
+        let node = match event.node() {
+            None => None,
+            Some(name) => match self.nodes.get(&name) {
+                Some(node) => Some(node),
+                // Its node was taken from the scenario.
+                None => return,
+            },
+        };
+        match (event, node) {
+            (Event::Crash(_), Some(node)) => node.crash().await,
+            (Event::Restart(_), Some(node)) => node.start(),
+            (Event::DiskTime(_, time), Some(node)) => node.set_disk_time(time),
+            (Event::ExecutionTime(_, time), Some(node)) => node.set_execution_time(time),
+            (Event::ClockSkew(_, milliseconds), Some(node)) => node.set_clock_skew(milliseconds),
+            (Event::Lie(name, lie), Some(_)) => self.network.set_lie(name, lie),
+            (Event::Panic { actor, input, nth, .. }, Some(node)) => node.panics.plan(actor, input, nth),
+            (Event::Partition(nodes), _) => self.network.partition(nodes.into_iter().collect()),
+            (Event::Heal, _) => self.network.partition(Default::default()),
+            (Event::Latency(latency), _) => self.network.set_latency(latency),
+            (Event::LossPercent(percent), _) => self.network.set_loss_percent(percent),
+            (_, None) => {}
+        }
+    }
+
+    /// Waits until every honest node that is up is where it must be.
+    async fn all_is_well(&self, scenario: &Scenario) -> Result<(), Violation> {
+        let deadline = self.journal.now() + scenario.synced_within;
+        let honest: Vec<_> = scenario.honest_nodes().iter().filter_map(|name| self.nodes.get(name)).collect();
+        let honest: Vec<_> = honest.into_iter().filter(|node| node.is_up()).collect();
+        loop {
+            let behind = honest.iter().find(|node| node.executed() < scenario.commits);
+            let lonely = match scenario.connected {
+                true => self.lonely(&honest).await,
+                false => None,
+            };
+            let (invariant, name, detail) = match (behind, lonely) {
+                (None, None) => return Ok(()),
+                (Some(node), _) => {
+                    let status = match node.handle() {
+                        Some(handle) => handle.status().await.explanation,
+                        None => "not up yet".into(),
+                    };
+                    let detail =
+                        format!("it has executed {} of {} commits: {status}", node.executed(), scenario.commits);
+                    (Invariant::EveryoneReachesTheHead, node.name, detail)
+                }
+                (None, Some((name, detail))) => (Invariant::EveryoneIsConnected, name, detail),
+            };
+            if self.journal.now() >= deadline {
+                return Err(Violation { invariant, node: Some(name), at: self.journal.now(), detail });
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// The first node that is not connected to all others.
+    async fn lonely(&self, nodes: &[&Rc<Node>]) -> Option<(NodeName, String)> {
+        for node in nodes {
+            let peers = match node.handle() {
+                Some(handle) => handle.peers().await,
+                None => Vec::new(),
+            };
+            let linked = peers.iter().filter(|peer| peer.outbound).count();
+            if linked + 1 < nodes.len() {
+                return Some((node.name, format!("it has links to {linked} of {} others", nodes.len() - 1)));
+            }
+        }
+        None
+    }
+
+    fn report(&self) -> Report {
+        let counts = self.journal.counts();
+        Report {
+            digest: self.journal.digest(),
+            virtual_time: self.journal.now(),
+            messages: counts.messages,
+            lost: counts.lost,
+            executed: counts.executed,
+            restarts: counts.starts.saturating_sub(self.nodes.len() as u64),
+            panics: counts.panics,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Simulates whole networks over many seeds, and shrinks what fails. `make sim` runs it.
+
+use clap::Parser;
+use soma_testkit::simulation::{Failure, Report, Scenario, random_scenario, scenarios, shrink};
+use std::{process::ExitCode, time::Instant};
+
+/// Runs that shrinking a failed scenario may take.
+const SHRINK_RUNS: usize = 200;
+
+/// Seeds between two lines that say how far it has got.
+const SEEDS_PER_LINE: u64 = 10;
+
+/// Simulate whole networks: named scenarios and random ones, each twice for each seed.
+#[derive(Parser)]
+struct Options {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 50)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Run this seed only.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Run only this scenario: a name as `--list` prints it, or `random`.
+    #[arg(long)]
+    scenario: Option<String>,
+    /// Print everything that happens, instead of running twice.
+    #[arg(long)]
+    journal: bool,
+    /// Print the named scenarios and end.
+    #[arg(long)]
+    list: bool,
+}
+
+const RANDOM: &str = "random";
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if options.list {
+        for scenario in scenarios::all().iter().chain([&scenarios::large()]) {
+            println!("{scenario}\n");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let (from, to) = match options.seed {
+        Some(seed) => (seed, seed + 1),
+        None => (options.from, options.from + options.seeds),
+    };
+    let named = match options.scenario.as_deref() {
+        None => scenarios::all(),
+        Some(RANDOM) => Vec::new(),
+        Some(name) => match scenarios::all().into_iter().chain([scenarios::large()]).find(|known| known.name == name) {
+            Some(scenario) => vec![scenario],
+            None => {
+                eprintln!("no scenario is called {name:?}; --list prints them");
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let with_random = options.scenario.as_deref().is_none_or(|name| name == RANDOM);
+    let begun = Instant::now();
+    for seed in from..to {
+        let random = with_random.then(|| random_scenario(seed));
+        for scenario in named.iter().cloned().chain(random) {
+            if options.journal {
+                for line in scenario.tell(seed).unwrap_or_else(|error| vec![error.to_string()]) {
+                    println!("{line}");
+                }
+                continue;
+            }
+            let run = Instant::now();
+            match scenario.run_twice(seed) {
+                Ok(report) => tell(&options, &scenario, &report, run),
+                Err(failure) => {
+                    report_failure(&scenario, seed, failure);
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+        let done = seed - from + 1;
+        if done % SEEDS_PER_LINE == 0 || seed + 1 == to {
+            println!("{done} seeds ({from} to {seed}), all as it must be, {:.1} s", begun.elapsed().as_secs_f64());
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// One line for each run, where there are few.
+fn tell(options: &Options, scenario: &Scenario, report: &Report, run: Instant) {
+    if options.seed.is_some() || options.scenario.is_some() {
+        println!("{}: {report}, {:.2} s for two runs", scenario.name, run.elapsed().as_secs_f64());
+    }
+}
+
+fn report_failure(scenario: &Scenario, seed: u64, failure: Failure) {
+    println!("\nscenario {:?}: {failure}", scenario.name);
+    if let Failure::Broken { tail, .. } = &failure {
+        println!("what happened last:\n  {}", tail.join("\n  "));
+    }
+    println!("shrinking ...");
+    let shrunk =
+        shrink(scenario, SHRINK_RUNS, |smaller| smaller.run_twice(seed).is_err_and(|other| other.is_like(&failure)));
+    // Here the trace of the shrunk scenario will be written.
+    println!("after {} runs, this still fails:\n\n{}\n", shrunk.runs, shrunk.scenario);
+    println!(
+        "rerun: make sim SEED={seed} SCENARIO={:?}",
+        if scenario.name.starts_with(RANDOM) { RANDOM } else { &scenario.name }
+    );
+}
