@@ -10,6 +10,7 @@ mod keygen;
 mod localnet;
 mod node;
 mod node_config;
+mod replay;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +40,8 @@ enum Command {
     Localnet(localnet::Args),
     /// Look into a store.
     Inspect(inspect::Args),
+    /// Show what the actors of a node received, or feed it to their cores again.
+    Replay(replay::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Localnet(args) => localnet::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Replay(args) => replay::run(&args),
     };
     match result {
         Ok(code) => code,

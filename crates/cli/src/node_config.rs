@@ -46,6 +46,9 @@ impl NodeConfig {
         for entry in [&mut config.data_dir, &mut config.genesis, &mut config.key] {
             *entry = base.join(&*entry);
         }
+        if let Some(trace) = &mut config.p2p.trace {
+            trace.directory = base.join(&trace.directory);
+        }
         Ok(config)
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   sender --Mailbox<M>::tell--> [bounded mailbox] --Envelope<M>--> receiver     Accepted | Busy | Closed
 //!          --Mailbox<M>::ask --> ................. --Reply<R>-----> answer, or Closed
-//!          --Outbox<M>::post --> [bounded queue, in order] --waits for room--> receiver
+//!          --Outbox<M>::post --> [bounded queue, in order] --one at a time--> receiver
 //! ```
 //!
 //! What always holds:

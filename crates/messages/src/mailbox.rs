@@ -135,8 +135,8 @@ where
 
 /// The capability to send messages of type `M` to one actor.
 ///
-/// The bound of a mailbox is its capacity and one message more for each sender, so an actor keeps its `Mailbox`;
-/// each clone counts as another sender.
+/// The bound of a mailbox is its capacity and one message more for each further sender, so an actor keeps its
+/// `Mailbox`; each clone counts as another sender.
 pub struct Mailbox<M: Send + 'static> {
     sender: &'static str,
     receiver: &'static str,
@@ -191,7 +191,8 @@ impl<M: Send + 'static> Mailbox<M> {
         }
     }
 
-    /// Sends, waiting for room.
+    /// Sends, and waits until the receiver has taken it: one message at a time for each `Mailbox`, even when the
+    /// receiver's is full.
     pub async fn deliver(&mut self, message: M) -> Delivery {
         let envelope = self.envelope(message);
         self.deliver_envelope(envelope).await
@@ -205,7 +206,7 @@ impl<M: Send + 'static> Mailbox<M> {
         }
     }
 
-    /// Sends a question, waiting for room, and waits for the answer.
+    /// Sends a question as [`deliver`](Self::deliver) does, and waits for the answer.
     pub async fn ask<R>(&mut self, question: impl FnOnce(Reply<R>) -> M) -> Result<R, AskError> {
         let closed = AskError::Closed { receiver: self.receiver };
         let (reply, pending) = Reply::channel();

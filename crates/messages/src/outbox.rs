@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 /// ranges); a thousand waiting means that the receiver hangs.
 const CAPACITY: usize = 1_024;
 
-/// A queue in front of a [`Mailbox`], emptied by a task that waits for room.
+/// A queue in front of a [`Mailbox`], emptied by a task, one message at a time.
 ///
 /// What is posted while the receiver is being restarted is dropped: a restarted actor rebuilds its state by asking,
 /// not from old news.

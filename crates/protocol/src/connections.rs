@@ -66,7 +66,7 @@ pub struct LinkId(pub u64);
 
 /// Why a dial failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "cause", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum DialFailure {
     /// No connection, or the handshake failed.
     #[error("{reason}")]

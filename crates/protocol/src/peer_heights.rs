@@ -139,7 +139,7 @@ pub enum Effect {
 
 /// Why no peer can serve a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "cause", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum NoPeer {
     /// Not connected to anyone.
     #[error("not connected to any peer")]

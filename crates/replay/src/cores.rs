@@ -11,17 +11,18 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+type Decoded<T> = Result<T, DecodeError>;
+
 /// What can be done with a core of one kind, knowing no more of it than its name.
-pub struct Core {
-    /// Its name.
-    pub name: &'static str,
-    pub(crate) restore: fn(&[u8]) -> Result<Box<dyn Replayed>, DecodeError>,
-    pub(crate) input: fn(&[u8]) -> Result<Value, DecodeError>,
-    pub(crate) effects: fn(&[u8]) -> Result<Value, DecodeError>,
+pub(crate) struct Core {
+    name: &'static str,
+    pub(crate) restore: fn(&[u8]) -> Decoded<Box<dyn Replayed>>,
+    pub(crate) input: fn(&[u8]) -> Decoded<Value>,
+    pub(crate) effects: fn(&[u8]) -> Decoded<Value>,
 }
 
 /// Every core there is.
-pub const CORES: &[Core] = &[
+const CORES: &[Core] = &[
     core::<Verifier>(),
     core::<StoreWriter>(),
     core::<PeerHeights>(),
@@ -32,8 +33,13 @@ pub const CORES: &[Core] = &[
     core::<Serving>(),
 ];
 
+/// The names of all cores that can be recorded.
+pub fn core_names() -> impl Iterator<Item = &'static str> {
+    CORES.iter().map(|core| core.name)
+}
+
 /// The core of this name.
-pub(crate) fn by_name(name: &str) -> Result<&'static Core, DecodeError> {
+pub(crate) fn by_name(name: &str) -> Decoded<&'static Core> {
     let unknown = || DecodeError { what: "core", reason: format!("there is none called {name:?}") };
     CORES.iter().find(|core| core.name == name).ok_or_else(unknown)
 }
@@ -55,7 +61,7 @@ fn value(value: &impl serde::Serialize) -> Value {
 /// A core that is replayed.
 pub(crate) trait Replayed {
     /// Feeds a recorded input; the encoded effects, or the message of the core's panic.
-    fn feed(&mut self, now: Now, input: &[u8]) -> Result<Result<Vec<u8>, String>, DecodeError>;
+    fn feed(&mut self, now: Now, input: &[u8]) -> Decoded<Result<Vec<u8>, String>>;
 
     /// Its whole state.
     fn state(&self) -> Vec<u8>;
@@ -68,7 +74,7 @@ pub(crate) trait Replayed {
 }
 
 impl<C: CoreTrait> Replayed for C {
-    fn feed(&mut self, now: Now, input: &[u8]) -> Result<Result<Vec<u8>, String>, DecodeError> {
+    fn feed(&mut self, now: Now, input: &[u8]) -> Decoded<Result<Vec<u8>, String>> {
         let input = decode::<C::Input>(input, "core's input")?;
         // A core that panicked is thrown away, live and here.
         let decided = catch_unwind(AssertUnwindSafe(|| self.handle(now, input)));

@@ -2,7 +2,7 @@
 
 use crate::{
     encoding::decode,
-    format::{FormatError, Framed, read_frame, read_header},
+    format::{FormatError, Framed, put_record, read_frame, read_header, start_file},
     record::{Header, Record},
     ring,
 };
@@ -115,6 +115,13 @@ impl Trace {
         let mut reader = Reader::default();
         reader.read(None, bytes)?;
         Ok(Self { items: reader.items })
+    }
+
+    /// The bytes of one file with these records: to keep a part of a trace, or to change one.
+    pub fn write<'r>(header: &Header, records: impl IntoIterator<Item = &'r Record>) -> Vec<u8> {
+        let mut file = start_file(header);
+        records.into_iter().for_each(|record| put_record(&mut file, record));
+        file
     }
 
     /// The records that are in order.

@@ -1,7 +1,7 @@
 //! What an operator can set. Every default is the seed documents', or says why it is what it is.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use soma_replay::CORES;
+use soma_replay::core_names;
 use soma_types::{Access, Address, AddressError, NodeRole, PeerId, limits};
 use soma_wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS};
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
@@ -270,7 +270,7 @@ impl Config {
         check("verifier.threads", self.verifier.threads as u64, 0, 1_024)?;
         if let Some(trace) = &self.trace {
             check("trace.ring_mib", trace.ring_mib, 1, 1 << 20)?;
-            let known: Vec<_> = CORES.iter().map(|core| core.name).collect();
+            let known: Vec<_> = core_names().collect();
             if let Some(unknown) = trace.actors.iter().find(|actor| !known.contains(&actor.as_str())) {
                 let rule = format!("must be among {}", known.join(", "));
                 return Err(ConfigError { key: "trace.actors", value: format!("{unknown:?}"), rule });

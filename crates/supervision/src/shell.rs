@@ -103,6 +103,10 @@ pub trait Shell: Actor<Context = Context<Self>> {
         let delay = at.saturating_sub(host.now().monotonic);
         let origin = Origin { sender: "timer", cause: current() };
         let timer = context.run_later(delay, move |shell, context| {
+            // actix calls back even if the timer was cancelled, when it was due by then; another one is set since.
+            if shell.host().wake.is_none_or(|(_, current)| current != context.handle()) {
+                return;
+            }
             shell.host().wake = None;
             shell.feed(origin, wake, context);
         });

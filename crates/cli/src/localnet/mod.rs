@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Kill the first full node with SIGKILL when it has applied about this many commits, and start it again.
     #[arg(long, value_name = "K")]
     kill_after: Option<u32>,
+    /// Record what the actors of each full node receive, in a directory for each below this one.
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    trace: Option<PathBuf>,
     /// Seed of keys and chain: equal seeds make equal chains.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -62,6 +65,11 @@ pub(crate) struct Args {
     /// Print the result as JSON, and nothing else on standard output.
     #[arg(long)]
     json: bool,
+}
+
+/// Nodes read paths relative to their own configuration.
+fn absolute(path: &str) -> Result<PathBuf, std::io::Error> {
+    std::path::absolute(path)
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {

@@ -7,7 +7,7 @@ use super::{
     report::{KillReport, NodeReport, Report},
 };
 use crate::{admin::NodeStatus, error::CliError};
-use soma_p2p::{FjallStore, NodeRole, SeedPeer, SigningKey, Store};
+use soma_p2p::{Config, FjallStore, NodeRole, SeedPeer, SigningKey, Store, TraceConfig};
 use soma_testkit::ChainBuilder;
 use std::{
     fs::{self, File, TryLockError},
@@ -269,7 +269,13 @@ impl Network<'_> {
             key[..8].copy_from_slice(&(index as u64).to_be_bytes());
             key[8..16].copy_from_slice(&args.seed.to_be_bytes());
             let key = SigningKey::from_bytes(&key);
-            let files = NodeFiles::write(self.dir, name, NodeRole::FullNode, &key, &genesis, vec![seed.clone()])?;
+            let p2p = Config {
+                role: NodeRole::FullNode,
+                seed_peers: vec![seed.clone()],
+                trace: args.trace.as_ref().map(|dir| TraceConfig::new(dir.join(&name))),
+                ..Config::default()
+            };
+            let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
             let process = NodeProcess::start(&files)?;
             self.check_interrupted()?;
             full_nodes.push(FullNode {
@@ -311,7 +317,8 @@ impl Network<'_> {
         let mut nodes = Vec::new();
         for index in 0..args.validators {
             let (name, key) = (format!("validator-{index}"), builder.network_key(index as u32));
-            let files = NodeFiles::write(self.dir, name, NodeRole::Validator, &key, &genesis, Vec::new())?;
+            let p2p = Config { role: NodeRole::Validator, ..Config::default() };
+            let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
             nodes.push((files, key));
         }
         let stores: Vec<PathBuf> = nodes.iter().map(|(files, _)| files.config.store_dir()).collect();

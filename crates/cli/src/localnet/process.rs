@@ -38,14 +38,13 @@ pub(super) struct NodeFiles {
 }
 
 impl NodeFiles {
-    /// Writes key, genesis and configuration of a node into `dir/name`.
+    /// Writes key, genesis and configuration of a node into `dir/name`. It listens on loopback.
     pub(super) fn write(
         dir: &Path,
         name: String,
-        role: NodeRole,
         key: &SigningKey,
         genesis: &Genesis,
-        seed_peers: Vec<SeedPeer>,
+        p2p: Config,
     ) -> Result<Self, CliError> {
         let dir = dir.join(&name);
         fs::create_dir_all(&dir).map_err(|error| CliError::input(format!("{}: {error}", dir.display())))?;
@@ -57,12 +56,13 @@ impl NodeFiles {
             genesis: "genesis.bin".into(),
             key: "node.key".into(),
             admin: loopback,
-            p2p: Config { listen: loopback.into(), seed_peers, role, ..Config::default() },
+            p2p: Config { listen: loopback.into(), ..p2p },
         };
         let config_file = dir.join("node.toml");
         let text = toml::to_string(&config).map_err(CliError::failed)?;
         files::replace(&config_file, text.as_bytes()).map_err(CliError::failed)?;
         let config = NodeConfig::read(&config_file)?;
+        let role = config.p2p.role;
         fs::create_dir_all(&config.data_dir).map_err(CliError::failed)?;
         Ok(Self { name, config_file, config, log_file: dir.join("node.log"), role })
     }
