@@ -25,7 +25,7 @@ const SMALL: &[&str] = &[
     "net",
 ];
 
-fn small(more: &[&'static str]) -> Vec<&'static str> {
+pub(crate) fn small(more: &[&'static str]) -> Vec<&'static str> {
     [SMALL, more].concat()
 }
 

@@ -8,6 +8,7 @@ mod inspect;
 mod keys_and_genesis;
 mod localnet;
 mod node;
+mod replay;
 
 use std::{
     collections::BTreeMap,
