@@ -302,8 +302,9 @@ impl StateSync {
                 next = CommitIndex::MAX;
                 break;
             }
-            if *start > next {
-                gaps.push((next, start - 1));
+            // A range at work may lie beyond what anybody claims by now; the commits between are not asked for.
+            if *start > next && next <= target {
+                gaps.push((next, target.min(start - 1)));
             }
             next = next.max(range.end.saturating_add(1));
         }

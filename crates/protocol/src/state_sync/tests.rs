@@ -115,6 +115,25 @@ fn a_claim_of_the_highest_index_there_is_plans_no_more_than_the_bound() {
 }
 
 #[test]
+fn a_gap_below_a_range_at_work_is_not_planned_beyond_the_target() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(u32::MAX));
+    let ranges = started(&mut core, &effects);
+    let [_, (second, 11, 20), (_, 21, 30)] = ranges[..] else { panic!("{ranges:?}") };
+    // Whoever claimed everything fails to serve the second range, and is still asked for the third.
+    core.handle(at(0), Input::Target(10));
+    let fault = Shortfall::Fault { fault: Fault::DoesNotHave, reason: "not here".into() };
+    let effects = core.handle(at(0), Input::WorkerDone { key: second, verified: None, shortfall: Some(fault) });
+    // Planned, found to be beyond the target, and planned anew at once, it would be asked for without end.
+    let asks = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 11, .. }));
+    assert!(!asks(&effects), "{effects:?}");
+    assert_eq!(core.snapshot().ranges, 2, "only what is at work is left");
+    // Once somebody claims it again it is fetched.
+    let effects = core.handle(at(1_000), Input::Target(20));
+    assert!(asks(&effects), "{effects:?}");
+}
+
+#[test]
 fn a_worker_that_dies_returns_its_range_and_nobody_is_blamed() {
     let mut core = core(small());
     let effects = core.handle(at(0), Input::Target(10));
