@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Options for `make run`, e.g. ARGS="--commits 5000 --full-nodes 2"
 ARGS ?=
 
-.PHONY: help run test lint doc
+.PHONY: help run test lint doc bench-recording mutants
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -20,6 +20,12 @@ lint: ## Check formatting, clippy, docs, and the dependency rules
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) run --quiet -p soma-tests --bin dependency-rules
+
+mutants: ## Break the range planner on purpose, and see whether simulation finds each bug within 50 seeds
+	$(CARGO) run -p soma-tests --bin mutants
+
+bench-recording: ## Measure what recording a trace costs a sync
+	$(CARGO) bench -p soma-tests --bench recording
 
 doc: ## Build the API documentation
 	$(CARGO) doc --workspace --no-deps

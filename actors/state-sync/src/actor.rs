@@ -18,7 +18,7 @@ use soma_protocol::{
     sync_worker::SyncWorker as WorkerCore,
 };
 use soma_replay::Origin;
-use soma_supervision::{CoreHost, Environment, Shell, run_actor};
+use soma_supervision::{CoreHost, Environment, ExitReason, Shell, run_actor};
 use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -148,8 +148,12 @@ impl StateSync {
         let (deliver, delivered) = Reply::channel();
         let worker = SyncWorker::new(task, committee, self.workers.clone(), deliver, self.host.environment());
         let (_, ended) = run_actor(worker, WORKER_MAILBOX);
+        let environment = self.host.environment();
         let outcome = async move {
             let exit = ended.await;
+            if exit != ExitReason::Normal {
+                environment.record_end(WorkerCore::NAME, &exit);
+            }
             delivered.answer(WorkerCore::NAME).await.ok_or_else(|| exit.to_string())
         };
         let finish = move |sync: &mut Self, result, origin, context: &mut Context<Self>| {

@@ -1,0 +1,107 @@
+//! Shows that the sweep finds bugs: breaks the range planner on purpose, each time in a copy of the workspace, and has
+//! the copy's simulation look for it. `make mutants` runs it. Fails when a bug is not found, or the sweep finds one in
+//! code that was not broken.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// Seeds within which each bug must be found.
+const SEEDS: u32 = 50;
+
+/// What a build needs.
+const SOURCES: &[&str] = &["Cargo.toml", "Cargo.lock", "actors", "crates", "proto", "tests"];
+
+/// One bug.
+struct Mutant {
+    /// What is wrong with it.
+    bug: &'static str,
+    file: &'static str,
+    /// Stands in the file once ...
+    right: &'static str,
+    /// ... and is replaced by this.
+    wrong: &'static str,
+}
+
+const PLANNER: &str = "crates/protocol/src/state_sync/plan.rs";
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        bug: "the range of a worker that died is not given back to the plan",
+        file: PLANNER,
+        right: "        range.fail(now, None, reason);\n",
+        wrong: "        let _ = (now, reason);\n",
+    },
+    Mutant {
+        bug: "ranges beyond an epoch's end are never let go again",
+        file: PLANNER,
+        right: "RangeState::Held { epoch } if *start <= next || self.epoch_of(*start) == epoch => Some(*start),",
+        wrong: "RangeState::Held { epoch } if *start < next && self.epoch_of(*start) == epoch => Some(*start),",
+    },
+    Mutant {
+        bug: "the budget for bytes in flight is not kept",
+        file: PLANNER,
+        right: "if others + reserve > budget.saturating_sub(reserve) {",
+        wrong: "if others + reserve > budget.saturating_mul(4) {",
+    },
+];
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let copy = root.join("target/mutants");
+    if copy.exists() {
+        fs::remove_dir_all(&copy).with_context(|| format!("{}", copy.display()))?;
+    }
+    for source in SOURCES {
+        copy_all(&root.join(source), &copy.join(source))?;
+    }
+    for mutant in MUTANTS {
+        let file = copy.join(mutant.file);
+        let right = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+        let places = right.matches(mutant.right).count();
+        ensure!(places == 1, "{}: {:?} stands there {places} times, not once", mutant.file, mutant.right);
+        fs::write(&file, right.replace(mutant.right, mutant.wrong))?;
+        println!("bug: {}", mutant.bug);
+        let found = sweep(root, &copy)?;
+        fs::write(&file, right)?;
+        let text = String::from_utf8_lossy(&found.stdout);
+        match found.status.code() {
+            Some(1) if text.contains("this still fails") => println!("found, and shrunk:\n{}", indent(&text)),
+            Some(0) => bail!("not found within {SEEDS} seeds: {}", mutant.bug),
+            _ => bail!("the sweep did not run: {}\n{text}{}", found.status, String::from_utf8_lossy(&found.stderr)),
+        }
+    }
+    println!("all {} bugs found within {SEEDS} seeds", MUTANTS.len());
+    Ok(())
+}
+
+/// Builds the copy and runs its sweep. The build shares what it can with that of the workspace.
+fn sweep(root: &Path, copy: &Path) -> Result<Output> {
+    Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "-p", "soma-tests", "--bin", "sim", "--", "--seeds", &SEEDS.to_string()])
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", root.join("target"))
+        .output()
+        .context("cargo run")
+}
+
+fn copy_all(from: &Path, to: &PathBuf) -> Result<()> {
+    if !from.is_dir() {
+        fs::create_dir_all(to.parent().context("a directory")?)?;
+        fs::copy(from, to).with_context(|| format!("{}", from.display()))?;
+        return Ok(());
+    }
+    for entry in fs::read_dir(from).with_context(|| format!("{}", from.display()))? {
+        let entry = entry?;
+        copy_all(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// The end of what the sweep printed: the failure and the shrunk scenario.
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}
