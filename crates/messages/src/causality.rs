@@ -10,15 +10,19 @@ use std::{
     pin::pin,
 };
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Current {
     cause: Option<Cause>,
     /// Who last answered a question in this work.
     answered_by: Option<&'static str>,
+    /// Whether this is work that goes on after it has waited: what it hears meanwhile is its own.
+    carried: bool,
 }
 
+const NOTHING: Current = Current { cause: None, answered_by: None, carried: false };
+
 thread_local! {
-    static CURRENT: Cell<Current> = const { Cell::new(Current { cause: None, answered_by: None }) };
+    static CURRENT: Cell<Current> = const { Cell::new(NOTHING) };
 }
 
 /// Puts back what was current, even when the work panics.
@@ -37,20 +41,23 @@ pub fn current() -> Option<Cause> {
 
 /// Does something that follows from `cause`.
 pub fn following<R>(cause: Option<Cause>, work: impl FnOnce() -> R) -> R {
-    let _restore = Restore(CURRENT.replace(Current { cause, answered_by: None }));
+    let _restore = Restore(CURRENT.replace(Current { cause, ..NOTHING }));
     work()
 }
 
 /// What comes next in this work follows from an answer.
 pub(crate) fn answered(by: &'static str, cause: Option<Cause>) {
-    // Where nothing is recorded at the other end, the chain goes on from the question.
-    CURRENT.set(Current { cause: cause.or(current()), answered_by: Some(by) });
+    let current = CURRENT.get();
+    if current.carried {
+        // Where nothing is recorded at the other end, the chain goes on from the question.
+        CURRENT.set(Current { cause: cause.or(current.cause), answered_by: Some(by), ..current });
+    }
 }
 
 /// Work that follows from what is being followed now, wherever and whenever it is polled. Its result comes with its
 /// origin: who answered the last question in it, or else `sender`.
 pub fn carry_from<T: Future>(sender: &'static str, work: T) -> impl Future<Output = (T::Output, Origin)> {
-    let mut current = Current { answered_by: None, ..CURRENT.get() };
+    let mut current = Current { cause: current(), carried: true, ..NOTHING };
     async move {
         let mut work = pin!(work);
         let output = poll_fn(|context| {

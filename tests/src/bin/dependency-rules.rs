@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LAYERS: &[&[&str]] = &[
     &["soma-types"],
     &["soma-wire", "soma-store", "soma-verify", "soma-protocol"],
-    &["soma-transport"],
+    &["soma-transport", "soma-replay"],
     &["soma-messages"],
     &["soma-supervision"],
     &[

@@ -25,6 +25,9 @@ struct Options {
     /// Run only this scenario: a name as `--list` prints it, or `random`.
     #[arg(long)]
     scenario: Option<String>,
+    /// Print the scenarios before they are played.
+    #[arg(long)]
+    tell: bool,
     /// Print everything that happens, instead of running twice.
     #[arg(long)]
     journal: bool,
@@ -63,6 +66,9 @@ fn main() -> ExitCode {
     for seed in from..to {
         let random = with_random.then(|| random_scenario(seed));
         for scenario in named.iter().cloned().chain(random) {
+            if options.tell {
+                println!("{scenario}\n");
+            }
             if options.journal {
                 for line in scenario.tell(seed).unwrap_or_else(|error| vec![error.to_string()]) {
                     println!("{line}");

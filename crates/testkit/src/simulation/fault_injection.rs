@@ -14,7 +14,7 @@ use std::{
 /// How the message of every injected panic begins.
 const PLANNED: &str = "planned by the simulation: ";
 
-/// The panics planned for one node. They outlive its crashes.
+/// The panics planned for one node. They outlive its crashes. Sees every input that an actor takes.
 #[derive(Clone)]
 pub(super) struct PlannedPanics {
     node: NodeName,
@@ -47,6 +47,7 @@ impl PlannedPanics {
     }
 
     fn due(&self, actor: &'static str, input: &dyn fmt::Debug) -> Option<String> {
+        self.journal.input(self.node, actor);
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         let meant = |planned: &&mut Planned| planned.actor == actor && begins_with(input, &planned.input);
         let mut message = None;

@@ -21,8 +21,12 @@ pub enum Invariant {
     HonestPeersAreNotBanned,
     /// No actor ends but by a planned panic, no check panics, no write fails.
     NothingFailsUnplanned,
+    /// Actors never keep each other busy without a pause.
+    TimePasses,
     /// A commit of a node's own consensus is taken sooner or later.
     LocalCommitsAreTaken,
+    /// Every core decides the same when it is fed again what it was recorded to be fed.
+    ReplayIsIdentical,
     /// When faults have stopped every honest node reaches the head in time.
     EveryoneReachesTheHead,
     /// When faults have stopped everyone is connected to everyone in time.
@@ -37,7 +41,9 @@ impl fmt::Display for Invariant {
             Self::WithinLimits => "everything stays within its limits",
             Self::HonestPeersAreNotBanned => "an honest peer is never banned",
             Self::NothingFailsUnplanned => "nothing fails that was not made to",
+            Self::TimePasses => "actors never keep each other busy without a pause",
             Self::LocalCommitsAreTaken => "a commit of a node's own consensus is taken",
+            Self::ReplayIsIdentical => "every core decides the same when it is fed again",
             Self::EveryoneReachesTheHead => "when faults have stopped every honest node reaches the head in time",
             Self::EveryoneIsConnected => "when faults have stopped everyone is connected to everyone in time",
         })

@@ -5,6 +5,7 @@
 use crate::simulation::{Digest, Invariant, NodeName};
 use soma_types::{CommitDigest, CommitIndex};
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,6 +14,10 @@ use tokio::{sync::Notify, time::Instant};
 
 /// Entries before a failure that go into its report.
 const TAIL: usize = 30;
+
+/// Inputs that the actors of one node may take at one moment of virtual time. A whole sync without latency takes some
+/// tens of thousands; more means that actors keep each other busy without end.
+const INPUTS_AT_ONCE: u64 = 300_000;
 
 /// What the journal tells of.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +100,8 @@ struct Shared {
 struct Pages {
     entries: Vec<(Duration, Entry)>,
     counts: Counts,
+    /// Of each node: the last moment at which its actors took inputs, and how many then.
+    inputs: BTreeMap<NodeName, (Duration, u64)>,
     violation: Option<Violation>,
 }
 
@@ -124,6 +131,22 @@ impl Journal {
             Entry::Event(_) | Entry::Connected { .. } | Entry::Disconnected { .. } => {}
         }
         pages.entries.push((at, entry));
+    }
+
+    /// Counts an input that an actor takes.
+    pub(super) fn input(&self, node: NodeName, actor: &str) {
+        let now = self.now();
+        let mut pages = self.pages();
+        let (moment, inputs) = pages.inputs.entry(node).or_default();
+        if *moment != now {
+            (*moment, *inputs) = (now, 0);
+        }
+        *inputs += 1;
+        if *inputs == INPUTS_AT_ONCE {
+            drop(pages);
+            let detail = format!("its actors take input after input while no time passes, {actor} now");
+            self.violated(Invariant::TimePasses, Some(node), detail);
+        }
     }
 
     /// Notes a broken invariant; the first one ends the run.
@@ -166,12 +189,14 @@ impl Journal {
         self.pages().entries.iter().map(in_words).collect()
     }
 
-    pub(super) fn digest(&self) -> Digest {
+    /// Digest of all entries, and of what was recorded.
+    pub(super) fn digest(&self, trace: &[u8]) -> Digest {
         let mut hasher = blake3::Hasher::new();
         for entry in &self.pages().entries {
             hasher.update(in_words(entry).as_bytes());
             hasher.update(b"\n");
         }
+        hasher.update(trace);
         Digest(*hasher.finalize().as_bytes())
     }
 

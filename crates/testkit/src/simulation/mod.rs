@@ -25,6 +25,7 @@ mod lies;
 mod network;
 mod node;
 mod random;
+mod replaying;
 mod report;
 mod scenario;
 pub mod scenarios;

@@ -13,6 +13,7 @@ use soma_p2p::{
     Builder, Clock, Config, Environment, Handle, LocalCommitError, MemStore, PeerId, SeedPeer, SigningKey, Store,
     Surroundings,
 };
+use soma_replay::Recorder;
 use soma_types::CommitIndex;
 use std::{
     cell::{Cell, RefCell},
@@ -43,6 +44,7 @@ pub(super) struct Node {
     chain: Rc<Chain>,
     network: SimNetwork,
     journal: Journal,
+    recorder: Recorder,
     /// All commits but the last so many are there at the start; each of these is made an interval after the one before.
     live: (u32, Duration),
     honest: Vec<PeerId>,
@@ -67,13 +69,14 @@ pub(super) struct Common<'a> {
     pub(super) chain: Rc<Chain>,
     pub(super) network: SimNetwork,
     pub(super) journal: Journal,
+    pub(super) recorder: Recorder,
     pub(super) seed: u64,
 }
 
 impl Node {
     /// A machine that has not been started. A validator's disk holds the first commits, that of a full node none.
     pub(super) fn new(name: NodeName, config: Config, common: &Common<'_>) -> Rc<Self> {
-        let Common { scenario, chain, network, journal, seed } = common;
+        let Common { scenario, chain, network, journal, recorder, seed } = common;
         let store = MemStore::new(&chain.genesis);
         let first = chain.first(scenario.first_commits());
         if matches!(name, NodeName::Validator(_)) && !first.is_empty() {
@@ -93,6 +96,7 @@ impl Node {
             chain: chain.clone(),
             network: network.clone(),
             journal: journal.clone(),
+            recorder: recorder.for_node(&name.to_string()),
             live: (scenario.live_commits, scenario.commit_interval),
             honest: scenario.honest_nodes().into_iter().map(|node| PeerId::from(&self::key(node))).collect(),
             may_panic: scenario.events.iter().any(panics),
@@ -160,7 +164,9 @@ impl Node {
         self.starts.set(start + 1);
         let (disk_time, elapsed) = (self.disk_time.subscribe(), self.journal.now());
         let wall_clock = (WALL_CLOCK_MS + elapsed.as_millis() as u64).saturating_add_signed(self.clock_skew_ms.get());
-        let environment = Environment::new(Clock::simulated(wall_clock)).with_faults(self.panics.faults());
+        let environment = Environment::new(Clock::simulated(wall_clock))
+            .with_faults(self.panics.faults())
+            .with_recorder(self.recorder.clone());
         let builder = Builder::default()
             .config(self.config.clone())
             .genesis(self.chain.genesis.clone())

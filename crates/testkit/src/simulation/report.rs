@@ -1,6 +1,6 @@
 //! What comes of a run.
 
-use crate::simulation::{Invariant, NodeName, Scenario, SettingsError};
+use crate::simulation::{Invariant, NodeName, Scenario, SettingsError, replaying};
 use std::{fmt, time::Duration};
 
 /// Digest of everything that happened in a run.
@@ -28,7 +28,9 @@ pub struct Report {
     pub virtual_time: Duration,
     /// Messages sent.
     pub messages: u64,
-    /// Those of them that did not arrive.
+    /// Inputs that cores took: all of them recorded, and replayed with the same outcome.
+    pub inputs: u64,
+    /// Messages that did not arrive.
     pub lost: u64,
     /// Commits executed, by all nodes.
     pub executed: u64,
@@ -40,11 +42,11 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { digest, virtual_time, messages, lost, executed, restarts, panics } = self;
+        let Self { digest, virtual_time, messages, inputs, lost, executed, restarts, panics } = self;
         let seconds = virtual_time.as_secs_f64();
         write!(
             f,
-            "{digest} {seconds:.1} s virtual, {messages} messages ({lost} lost), {executed} commits executed, \
+            "{digest} {seconds:.1} s virtual, {messages} messages ({lost} lost), {inputs} inputs replayed, {executed} commits executed, \
              {restarts} restarts, {panics} panics"
         )
     }
@@ -104,21 +106,25 @@ fn broken(invariant: &Invariant, node: &Option<NodeName>, at: &Duration, seed: &
 impl Scenario {
     /// Plays the scenario once.
     pub fn run(&self, seed: u64) -> Result<Report, Failure> {
-        let (result, _) = super::world::play(self, seed)?;
-        result
+        super::world::play(self, seed)?.result
+    }
+
+    /// Plays the scenario once; the trace of all its nodes, as the bytes of a file.
+    pub fn record(&self, seed: u64) -> Result<Vec<u8>, SettingsError> {
+        super::world::play(self, seed).map(|played| played.trace)
     }
 
     /// Plays the scenario once and tells everything that happened, one line for each event.
     pub fn tell(&self, seed: u64) -> Result<Vec<String>, SettingsError> {
-        super::world::play(self, seed).map(|(_, journal)| journal.in_words())
+        super::world::play(self, seed).map(|played| played.journal.in_words())
     }
 
     /// Plays the scenario twice with one seed: both runs must be the same in every event.
     pub fn run_twice(&self, seed: u64) -> Result<Report, Failure> {
-        let (result, first) = super::world::play(self, seed)?;
-        let (_, second) = super::world::play(self, seed)?;
-        match first.difference(&second) {
-            None => result,
+        let (first, second) = (super::world::play(self, seed)?, super::world::play(self, seed)?);
+        let in_traces = || replaying::difference(&first.trace, &second.trace);
+        match first.journal.difference(&second.journal).or_else(in_traces) {
+            None => first.result,
             Some((first, second)) => Err(Failure::Diverged { seed, first, second }),
         }
     }

@@ -5,8 +5,10 @@ use crate::simulation::{
     journal::{Entry, Journal, Violation},
     network::SimNetwork,
     node::{Common, Node, seed_peer},
+    replaying,
 };
 use soma_p2p::Config;
+use soma_replay::Recorder;
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 use tokio::{
     runtime,
@@ -17,30 +19,41 @@ use tokio::{
 /// How often the world looks whether everyone is there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Plays a scenario; answers what came of it, with the journal.
-pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<(Result<Report, Failure>, Journal), SettingsError> {
+/// A run that is over.
+pub(super) struct Played {
+    pub(super) result: Result<Report, Failure>,
+    pub(super) journal: Journal,
+    /// What the nodes' cores were fed, in the order in which they were.
+    pub(super) trace: Vec<u8>,
+}
+
+/// Plays a scenario, and replays what was recorded meanwhile.
+pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Played, SettingsError> {
     let config = scenario.config()?;
     let chain = Rc::new(chain::of(scenario));
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     // It has no I/O driver, which is what can fail.
     let runtime = runtime.expect("a runtime without I/O");
+    let (recorder, mut recorded) = Recorder::in_memory(seed);
     LocalSet::new().block_on(&runtime, async move {
         let journal = Journal::new();
         let network = SimNetwork::new(seed, scenario.latency.clone(), scenario.loss_percent, journal.clone());
-        let common = Common { scenario, chain, network, journal: journal.clone(), seed };
+        let common = Common { scenario, chain, network, journal: journal.clone(), recorder, seed };
         let world = World::new(&common, &config);
         let ended = tokio::select! {
             biased;
             violation = journal.broken() => Err(violation),
             result = world.play(scenario) => result,
         };
+        let trace = recorded.bytes().to_vec();
+        let ended = ended.and_then(|()| replaying::check(&trace, scenario, &config));
         let result = match ended {
-            Ok(()) => Ok(world.report()),
+            Ok(inputs) => Ok(world.report(inputs, &trace)),
             Err(Violation { invariant, node, at, detail }) => {
                 Err(Failure::Broken { invariant, node, at, seed, detail, tail: journal.tail() })
             }
         };
-        Ok((result, journal))
+        Ok(Played { result, journal, trace })
     })
 }
 
@@ -163,12 +176,13 @@ impl World {
         None
     }
 
-    fn report(&self) -> Report {
+    fn report(&self, inputs: u64, trace: &[u8]) -> Report {
         let counts = self.journal.counts();
         Report {
-            digest: self.journal.digest(),
+            digest: self.journal.digest(trace),
             virtual_time: self.journal.now(),
             messages: counts.messages,
+            inputs,
             lost: counts.lost,
             executed: counts.executed,
             restarts: counts.starts.saturating_sub(self.nodes.len() as u64),

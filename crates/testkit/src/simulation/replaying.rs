@@ -1,0 +1,79 @@
+//! What the nodes of a run recorded, fed to their cores again.
+//!
+//! Every run is a test of recording and replaying, too; and what must hold of a core is checked after each of its
+//! messages, not only when the monitor looks.
+
+use crate::simulation::{Invariant, NodeName, Scenario, journal::Violation};
+use soma_p2p::Config;
+use soma_protocol::{Core, connections::Connections, serving::Serving, state_sync::StateSync, verifier::Verifier};
+use soma_replay::{Options, Step, Trace, json, replay};
+
+/// Replays a trace; answers how many messages there were.
+pub(super) fn check(trace: &[u8], scenario: &Scenario, config: &Config) -> Result<u64, Violation> {
+    let different = |detail: String| Violation {
+        invariant: Invariant::ReplayIsIdentical,
+        node: None,
+        at: Default::default(),
+        detail,
+    };
+    let trace = Trace::from_bytes(trace).map_err(|error| different(error.to_string()))?;
+    let mut violation = None;
+    let mut messages = 0;
+    let mut look = |step: &Step<'_>| {
+        messages += 1;
+        if violation.is_none()
+            && let Some(detail) = over_limit(step, config)
+        {
+            let node = scenario.nodes().into_iter().find(|name: &NodeName| name.to_string() == step.node);
+            let detail = format!("after message #{} to {}: {detail}", step.entry.number, step.name);
+            let at = step.entry.at.monotonic;
+            violation = Some(Violation { invariant: Invariant::WithinLimits, node, at, detail });
+        }
+    };
+    let report = replay(&trace, &Options::default(), &mut look).map_err(|error| different(error.to_string()))?;
+    if !report.is_identical() {
+        return Err(different(report.to_string()));
+    }
+    match violation {
+        Some(violation) => Err(violation),
+        None => Ok(messages),
+    }
+}
+
+/// What a core has too much of.
+fn over_limit(step: &Step<'_>, config: &Config) -> Option<String> {
+    let over = |what: &str, value: u64, limit: u64| (value > limit).then(|| format!("{what}: {value} of {limit}"));
+    let (sync, connections) = (&config.state_sync, &config.connections);
+    if let Some(core) = step.core::<StateSync>() {
+        let snapshot = core.snapshot();
+        // Commits of the node's own consensus may take one range's share beyond the budget.
+        over("bytes in flight", snapshot.bytes_in_flight, sync.bytes_in_flight + sync.bytes_per_range)
+            .or_else(|| over("workers", snapshot.workers as u64, sync.max_workers as u64))
+    } else if let Some(core) = step.core::<Verifier>() {
+        // The simulated pool is the actor thread itself: one job at a time.
+        over("checks at once", core.snapshot().running as u64, 1)
+    } else if let Some(core) = step.core::<Serving>() {
+        over("calls answered at once", core.snapshot().active as u64, config.serving.max_calls as u64)
+    } else if let Some(core) = step.core::<Connections>() {
+        let snapshot = core.snapshot();
+        over("outbound connections", snapshot.outbound.len() as u64, connections.max_outbound as u64)
+            .or_else(|| over("inbound connections", snapshot.inbound.len() as u64, connections.max_inbound as u64))
+            .or_else(|| over("dials at once", snapshot.dialling as u64, connections.max_dials as u64))
+    } else {
+        None
+    }
+}
+
+/// The first record in which two traces differ, as both have it.
+pub(super) fn difference(first: &[u8], second: &[u8]) -> Option<(String, String)> {
+    if first == second {
+        return None;
+    }
+    let lines = |trace: &[u8]| -> Vec<String> {
+        Trace::from_bytes(trace).map(|trace| json(&trace).map(|line| line.to_string()).collect()).unwrap_or_default()
+    };
+    let (first, second) = (lines(first), lines(second));
+    let differs = (0..).find(|index| first.get(*index) != second.get(*index) || first.len() <= *index)?;
+    let at = |lines: &[String]| lines.get(differs).cloned().unwrap_or("nothing".into());
+    Some((at(&first), at(&second)))
+}
