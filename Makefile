@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Options for `make run`, e.g. ARGS="--commits 5000 --full-nodes 2"
 ARGS ?=
 
-.PHONY: help run test lint doc bench-recording mutants
+.PHONY: help run test lint doc bench-recording mutants bless-traces
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -20,6 +20,9 @@ lint: ## Check formatting, clippy, docs, and the dependency rules
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) run --quiet -p soma-tests --bin dependency-rules
+
+bless-traces: ## Write the golden traces anew, and show what has changed in them
+	$(CARGO) run -p soma-tests --bin bless-traces
 
 mutants: ## Break the range planner on purpose, and see whether simulation finds each bug within 50 seeds
 	$(CARGO) run -p soma-tests --bin mutants

@@ -1,5 +1,6 @@
 //! What scenarios share: nodes on loopback with real TLS, and a chain to sync.
 
+pub mod golden;
 pub mod peer;
 
 use soma_p2p::{

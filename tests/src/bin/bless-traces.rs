@@ -1,0 +1,77 @@
+//! Plays the scenarios of the golden traces again, shows what has changed, and writes what they are now.
+//! `make bless-traces` runs it; with `--check` it writes nothing.
+
+use anyhow::{Context, Result, anyhow};
+use similar::{ChangeTag, TextDiff};
+use soma_replay::{Trace, json};
+use soma_tests::golden;
+use std::{fs, path::Path};
+
+/// Changed lines shown of one trace: whoever has seen so many knows.
+const MAX_LINES: usize = 60;
+
+fn main() -> Result<()> {
+    let check = std::env::args().any(|argument| argument == "--check");
+    fs::create_dir_all(golden::directory())?;
+    for scenario in golden::scenarios() {
+        let path = golden::path(&scenario.name);
+        let played = scenario.run_twice(golden::SEED).map_err(|failure| anyhow!("{}: {failure}", scenario.name))?;
+        let new = scenario.record(golden::SEED)?;
+        let old = fs::read(&path).unwrap_or_default();
+        if old == new {
+            println!("{}: as it was", scenario.name);
+            continue;
+        }
+        println!("{}: {played}", scenario.name);
+        show(&old, &new)?;
+        if !check {
+            fs::write(&path, new).with_context(|| format!("{}", path.display()))?;
+        }
+    }
+    let wanted: Vec<_> = golden::scenarios().iter().map(|scenario| golden::path(&scenario.name)).collect();
+    for file in golden::files().into_iter().filter(|file| !wanted.contains(file)) {
+        println!("{}: of no scenario any more", file.file_name().map(Path::new).unwrap_or(&file).display());
+        if !check {
+            fs::remove_file(file)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints how the stories differ.
+fn show(old: &[u8], new: &[u8]) -> Result<()> {
+    let (old, new) = (story(old)?, story(new)?);
+    let diff = TextDiff::from_lines(&old, &new);
+    let changes: Vec<_> = diff.iter_all_changes().filter(|change| change.tag() != ChangeTag::Equal).collect();
+    let count = |tag| changes.iter().filter(|change| change.tag() == tag).count();
+    let (gone, come) = (count(ChangeTag::Delete), count(ChangeTag::Insert));
+    println!("  {gone} messages are gone, {come} have come");
+    if old.is_empty() {
+        return Ok(());
+    }
+    for change in changes.iter().take(MAX_LINES) {
+        print!("  {} {change}", change.tag());
+    }
+    if changes.len() > MAX_LINES {
+        println!("  ... and {} more", changes.len() - MAX_LINES);
+    }
+    Ok(())
+}
+
+/// A trace as lines that stay the same when only numbers of records and times move.
+fn story(trace: &[u8]) -> Result<String> {
+    if trace.is_empty() {
+        return Ok(String::new());
+    }
+    let trace = Trace::from_bytes(trace)?;
+    let lines = json(&trace).filter_map(|line| {
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let (node, actor, sender) = (text("node"), text("actor"), text("sender"));
+        match (line.get("message"), line.get("ended")) {
+            (Some(message), _) => Some(format!("{node}/{actor} <- {sender}: {message} => {}\n", line["effects"])),
+            (None, Some(ended)) => Some(format!("{node}/{actor} ended: {ended}\n")),
+            (None, None) => None,
+        }
+    });
+    Ok(lines.collect())
+}
