@@ -34,7 +34,7 @@ struct RunArgs {
     /// A trace file, or a directory of them.
     #[arg(value_name = "TRACE")]
     trace: PathBuf,
-    /// Replay one actor only: `state-sync`, or in a simulation's trace `full-node-1/state-sync`.
+    /// Replay one actor only: `state-sync`, or in a simulation's trace `full-1/state-sync`.
     #[arg(long, value_name = "ACTOR")]
     actor: Option<String>,
     /// Stop after the record of this number.

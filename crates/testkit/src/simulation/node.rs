@@ -96,7 +96,7 @@ impl Node {
             chain: chain.clone(),
             network: network.clone(),
             journal: journal.clone(),
-            recorder: recorder.for_node(&name.to_string()),
+            recorder: recorder.for_node(&name.in_traces()),
             live: (scenario.live_commits, scenario.commit_interval),
             honest: scenario.honest_nodes().into_iter().map(|node| PeerId::from(&self::key(node))).collect(),
             may_panic: scenario.events.iter().any(panics),

@@ -24,7 +24,7 @@ pub(super) fn check(trace: &[u8], scenario: &Scenario, config: &Config) -> Resul
         if violation.is_none()
             && let Some(detail) = over_limit(step, config)
         {
-            let node = scenario.nodes().into_iter().find(|name: &NodeName| name.to_string() == step.node);
+            let node = scenario.nodes().into_iter().find(|name: &NodeName| name.in_traces() == step.node);
             let detail = format!("after message #{} to {}: {detail}", step.entry.number, step.name);
             let at = step.entry.at.monotonic;
             violation = Some(Violation { invariant: Invariant::WithinLimits, node, at, detail });

@@ -23,6 +23,16 @@ impl fmt::Display for NodeName {
     }
 }
 
+impl NodeName {
+    /// How traces call it: a name that needs no quotes in a shell.
+    pub fn in_traces(self) -> String {
+        match self {
+            Self::Validator(number) => format!("validator-{number}"),
+            Self::Full(number) => format!("full-{number}"),
+        }
+    }
+}
+
 /// The validator of this number, from 0.
 pub fn validator(number: u32) -> NodeName {
     NodeName::Validator(number)
