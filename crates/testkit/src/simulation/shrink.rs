@@ -19,9 +19,8 @@ pub fn shrink(scenario: &Scenario, max_runs: usize, mut still_fails: impl FnMut(
     loop {
         let before = shrunk.scenario.clone();
         let mut next = 0;
-        loop {
-            // Made anew after each success: what can be dropped is counted in what is left.
-            let Some(smaller) = smaller_ones(&shrunk.scenario).into_iter().nth(next) else { break };
+        // Made anew after each success: what can be dropped is counted in what is left.
+        while let Some(smaller) = smaller_ones(&shrunk.scenario).into_iter().nth(next) {
             if shrunk.runs == max_runs {
                 return shrunk;
             }
