@@ -4,7 +4,12 @@ CARGO ?= cargo
 # Options for `make run`, e.g. ARGS="--commits 5000 --full-nodes 2"
 ARGS ?=
 
-.PHONY: help run test lint doc bench-recording mutants bless-traces
+# Options for `make sim`: how many seeds; or one seed, and one scenario (a name, or `random`)
+SEEDS ?= 50
+SEED ?=
+SCENARIO ?=
+
+.PHONY: help run test sim lint doc bench-recording mutants bless-traces
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -14,6 +19,9 @@ run: ## Run a network of 4 validators and a fresh full node on this machine, and
 
 test: ## Run all tests
 	$(CARGO) test --workspace
+
+sim: ## Simulate whole networks over SEEDS seeds, or rerun one: SEED=7 SCENARIO="cold sync"
+	$(CARGO) run --release -p soma-tests --bin sim -- --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario "$(SCENARIO)")
 
 lint: ## Check formatting, clippy, docs, and the dependency rules
 	$(CARGO) fmt --all --check

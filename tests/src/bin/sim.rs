@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use soma_testkit::simulation::{Failure, Report, Scenario, random_scenario, scenarios, shrink};
-use std::{process::ExitCode, time::Instant};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 /// Runs that shrinking a failed scenario may take.
 const SHRINK_RUNS: usize = 200;
@@ -25,6 +25,9 @@ struct Options {
     /// Run only this scenario: a name as `--list` prints it, or `random`.
     #[arg(long)]
     scenario: Option<String>,
+    /// Where the trace of a failure goes.
+    #[arg(long, default_value = "target/sim")]
+    traces: PathBuf,
     /// Print the scenarios before they are played.
     #[arg(long)]
     tell: bool,
@@ -79,13 +82,13 @@ fn main() -> ExitCode {
             match scenario.run_twice(seed) {
                 Ok(report) => tell(&options, &scenario, &report, run),
                 Err(failure) => {
-                    report_failure(&scenario, seed, failure);
+                    report_failure(&options, &scenario, seed, failure);
                     return ExitCode::FAILURE;
                 }
             }
         }
         let done = seed - from + 1;
-        if done % SEEDS_PER_LINE == 0 || seed + 1 == to {
+        if !options.journal && (done % SEEDS_PER_LINE == 0 || seed + 1 == to) {
             println!("{done} seeds ({from} to {seed}), all as it must be, {:.1} s", begun.elapsed().as_secs_f64());
         }
     }
@@ -99,18 +102,30 @@ fn tell(options: &Options, scenario: &Scenario, report: &Report, run: Instant) {
     }
 }
 
-fn report_failure(scenario: &Scenario, seed: u64, failure: Failure) {
+fn report_failure(options: &Options, scenario: &Scenario, seed: u64, failure: Failure) {
     println!("\nscenario {:?}: {failure}", scenario.name);
     if let Failure::Broken { tail, .. } = &failure {
         println!("what happened last:\n  {}", tail.join("\n  "));
     }
     println!("shrinking ...");
-    let shrunk =
-        shrink(scenario, SHRINK_RUNS, |smaller| smaller.run_twice(seed).is_err_and(|other| other.is_like(&failure)));
-    // Here the trace of the shrunk scenario will be written.
+    let shrunk = shrink(scenario, SHRINK_RUNS, |smaller| match &failure {
+        // Only two runs show that they differ.
+        Failure::Diverged { .. } => smaller.run_twice(seed).is_err_and(|other| other.is_like(&failure)),
+        _ => smaller.run(seed).is_err_and(|other| other.is_like(&failure)),
+    });
     println!("after {} runs, this still fails:\n\n{}\n", shrunk.runs, shrunk.scenario);
-    println!(
-        "rerun: make sim SEED={seed} SCENARIO={:?}",
-        if scenario.name.starts_with(RANDOM) { RANDOM } else { &scenario.name }
-    );
+    match write_trace(options, &shrunk.scenario, seed) {
+        Ok(path) => println!("its trace: soma-p2p replay show {}", path.display()),
+        Err(error) => println!("its trace could not be written: {error}"),
+    }
+    let name = if scenario.name.starts_with(RANDOM) { RANDOM } else { &scenario.name };
+    println!("rerun: make sim SEED={seed} SCENARIO={name:?}");
+}
+
+/// Writes what the actors of the failed run were fed.
+fn write_trace(options: &Options, scenario: &Scenario, seed: u64) -> anyhow::Result<PathBuf> {
+    let path = options.traces.join(format!("{seed}.trace"));
+    std::fs::create_dir_all(&options.traces)?;
+    std::fs::write(&path, scenario.record(seed)?)?;
+    Ok(path)
 }

@@ -49,10 +49,15 @@ pub fn scenario(seed: u64) -> Scenario {
         scenario.live_commits = rng.random_range(1..=scenario.commits);
         scenario.commit_interval = millis(rng.random_range(50..=500));
     }
+    limits(&mut scenario, &mut rng);
     if rng.random_ratio(1, 3) {
         scenario.loss_percent = f64::from(rng.random_range(1..=50_u32)) / 10.0;
+        // Every message that is lost costs a whole timeout, and nothing is sent again below the calls as TCP would.
+        // With a request for each block a commit is a dozen messages: some minutes for a hundred, half a minute each
+        // for the usual timeout.
+        scenario.settings.insert("state_sync.request_timeout".into(), "2s".into());
+        scenario.synced_within = secs(900);
     }
-    limits(&mut scenario, &mut rng);
     for _ in 0..rng.random_range(0..=5) {
         fault(&mut scenario, &mut rng);
     }

@@ -79,13 +79,13 @@ pub fn crash_in_the_middle_of_a_sync() -> Scenario {
         .set("state_sync.commits_per_fetch", 10)
         .at(secs(0))
         .disk_time(full(0), millis(100))
-        .at(millis(700))
+        .at(millis(450))
         .crash(full(0))
         .at(millis(1_500))
         .restart(full(0))
-        .at(millis(2_050))
+        .at(millis(1_950))
         .crash(full(0))
-        .at(millis(2_060))
+        .at(millis(1_960))
         .restart(full(0))
 }
 
