@@ -133,13 +133,19 @@ struct Ring {
 }
 
 impl Ring {
-    fn open(config: &RingConfig, run: u64) -> io::Result<Self> {
+    /// Begins a run; its name is `run`, or the next number that is free.
+    fn open(config: &RingConfig, mut run: u64) -> io::Result<Self> {
         let mut finished = VecDeque::new();
         for path in files(&config.directory)? {
             let size = fs::metadata(&path)?.len();
             finished.push_back((path, size));
         }
-        let (file, size) = start(&config.directory, run, 0)?;
+        let (file, size) = loop {
+            match start(&config.directory, run, 0) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => run += 1,
+                started => break started?,
+            }
+        };
         let (directory, max_bytes) = (config.directory.clone(), config.max_bytes);
         let mut ring = Self { directory, run, max_bytes, file, number: 0, size, finished };
         ring.drop_oldest()?;
