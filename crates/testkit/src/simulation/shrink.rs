@@ -54,6 +54,7 @@ fn smaller_ones(scenario: &Scenario) -> Vec<Scenario> {
     add(&|smaller| smaller.validators = (smaller.validators - 1).max(1));
     add(&|smaller| smaller.live_commits = 0);
     add(&|smaller| cut_chain(smaller, smaller.commits / 2));
+    add(&|smaller| cut_chain(smaller, smaller.commits - smaller.commits / 8));
     add(&|smaller| cut_chain(smaller, smaller.commits.saturating_sub(1)));
     add(&|smaller| smaller.loss_percent = 0.0);
     let usual = Scenario::named("");
