@@ -142,11 +142,13 @@ impl<'a> Replayer<'a, '_> {
             Item::Begins(_) => self.end_run(),
             Item::Torn { place, .. } => self.report.torn.push(place.to_string()),
             Item::Damaged(damage) => {
-                // What the record did to its actor is not known.
+                let mut damage = damage.clone();
                 if let Some(Record::Entry(Entry { actor, .. }) | Record::State(State { actor, .. })) = &damage.says {
+                    // What the record did to its actor is not known.
                     self.run.cores.remove(actor);
+                    damage.actor = self.run.actors.get(actor).map(|named| full_name(&named.node, &named.name));
                 }
-                self.report.damaged.push(damage.clone());
+                self.report.damaged.push(damage);
             }
             Item::Record(record) if self.options.until.is_some_and(|until| record.number() > until) => {
                 return Ok(false);
@@ -322,6 +324,9 @@ impl fmt::Display for Damage {
         match &self.says {
             Some(record) => write!(f, "record #{}", record.number())?,
             None => write!(f, "the record after #{}", self.after.unwrap_or_default())?,
+        }
+        if let Some(actor) = &self.actor {
+            write!(f, " of {actor}")?;
         }
         write!(f, " was changed after it was written: its checksum is wrong ({})", self.place)
     }

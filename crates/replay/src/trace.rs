@@ -64,6 +64,8 @@ pub struct Damage {
     pub says: Option<Record>,
     /// Number of the record before it.
     pub after: Option<u64>,
+    /// The actor that it tells of, once a replay has found out.
+    pub actor: Option<String>,
 }
 
 /// Why there is no trace to read.
@@ -169,7 +171,7 @@ impl Reader {
                 }
                 Framed::Changed(payload, next) => {
                     let says = decode(payload, "record").ok();
-                    self.items.push(Item::Damaged(Damage { place: place(offset), says, after: last }));
+                    self.items.push(Item::Damaged(Damage { place: place(offset), says, after: last, actor: None }));
                     next
                 }
                 Framed::Torn => {

@@ -152,7 +152,7 @@ fn a_bit_flipped_on_disk_is_found_and_its_record_named() {
     assert!(!report.is_identical());
     let text = report.to_string();
     assert!(text.contains("was changed after it was written"), "{text}");
-    assert!(text.contains("#"), "{text}");
+    assert!(text.contains("#") && text.contains(" of state-sync "), "{text}");
 }
 
 #[test]
