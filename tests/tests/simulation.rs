@@ -61,6 +61,11 @@ fn full_nodes_follow_the_head() {
 }
 
 #[test]
+fn a_range_for_whose_end_nobody_has_votes_is_proved_by_what_comes_after_it() {
+    play(&scenarios::range_that_only_its_successors_prove(), 382);
+}
+
+#[test]
 fn random_scenarios_of_fixed_seeds_hold() {
     for seed in 0..10 {
         play(&random_scenario(seed), seed);

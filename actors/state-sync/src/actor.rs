@@ -258,9 +258,9 @@ impl Shell for StateSync {
             Effect::Pick { key, start, avoid } => {
                 self.ask_for_peer(key, move |reply| Pick { start, avoid, reply }, context);
             }
-            Effect::Fetch { key, peer, start, end, epoch, max_bytes } => {
+            Effect::Fetch { key, peer, start, end, proof_end, epoch, max_bytes } => {
                 let settings = self.settings.clone();
-                self.start_worker(key, Task { peer, start, end, max_bytes, settings }, epoch, context);
+                self.start_worker(key, Task { peer, start, end, proof_end, max_bytes, settings }, epoch, context);
             }
             // A lost report leaves a peer's load or score off by one until it reconnects.
             Effect::Report { peer, start, outcome } => drop(self.report.post(Report { peer, start, outcome })),

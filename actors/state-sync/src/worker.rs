@@ -45,6 +45,8 @@ pub(crate) struct Task {
     pub(crate) peer: PeerId,
     pub(crate) start: CommitIndex,
     pub(crate) end: CommitIndex,
+    /// How far commits may be asked for to prove the range by.
+    pub(crate) proof_end: CommitIndex,
     pub(crate) max_bytes: u64,
     pub(crate) settings: Settings,
 }
@@ -147,7 +149,7 @@ impl SyncWorker {
     }
 
     fn fetch_commits(&mut self, context: &mut Context<Self>) {
-        let (link, call, start, end) = (self.link.clone(), self.call(), self.task.start, self.task.end);
+        let (link, call, start, end) = (self.link.clone(), self.call(), self.task.start, self.task.proof_end);
         let fetching = async move {
             let link = link.ok_or_else(CallError::connection_gone)?;
             let range = CommitRange::new(start, end)?;
@@ -166,13 +168,19 @@ impl SyncWorker {
     fn check_commits(&mut self, context: &mut Context<Self>) {
         let mut verifier = self.mailboxes.verify_commits.clone();
         let fetched = std::mem::take(&mut self.fetched);
-        let (committee, start, end) = (self.committee.clone(), self.task.start, self.task.end);
+        let (committee, start, end) = (self.committee.clone(), self.task.start, self.task.proof_end);
         let asking = async move {
             let ask = |reply| VerifyCommits { context: committee, start, end, fetched, reply };
             verifier.ask(ask).await
         };
         let finish = |worker: &mut Self, result: Result<CheckedCommits, Rejection>| {
-            let counts = result.map_err(shortfall).map(|checked| {
+            let counts = result.map_err(shortfall).map(|mut checked| {
+                let wanted = (worker.task.end - worker.task.start) as usize + 1;
+                if checked.commits.len() > wanted {
+                    // The rest has proved the range, and so have the votes, which are for its end.
+                    checked.commits.truncate(wanted);
+                    checked.certifiers.clear();
+                }
                 worker.refs = checked.commits.iter().flat_map(|commit| commit.blocks.iter().copied()).collect();
                 worker.checked = checked;
                 worker.checked.commits.iter().map(|commit| commit.blocks.len() as u32).collect()

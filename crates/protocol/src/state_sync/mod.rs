@@ -40,6 +40,9 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before a range is tried again: no failure takes a range out of play for longer.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// Commits in one answer, those that only prove others included.
+const MAX_ANSWER: CommitIndex = 100;
+
 /// How long after a commit of the node's own consensus the next one is left to it before peers are asked.
 const LOCAL_GRACE: Duration = Duration::from_secs(2);
 
@@ -210,6 +213,9 @@ pub enum Effect {
         start: CommitIndex,
         /// Last commit.
         end: CommitIndex,
+        /// How far commits may be asked for to prove these by: beyond `end` once the range could not be had as it is,
+        /// for who has its commits need not have votes for the last.
+        proof_end: CommitIndex,
         /// Whose committee certifies them.
         epoch: Epoch,
         /// Bytes that the worker may hold.

@@ -1,6 +1,6 @@
 //! The plan: ranges from the last linked commit upward, and what happens to each.
 
-use super::{Effect, LOCAL_GRACE, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified};
+use super::{Effect, LOCAL_GRACE, MAX_ANSWER, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified};
 use crate::{core::Now, peer_heights::NoPeer};
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch, Fault, PeerId};
@@ -123,12 +123,14 @@ impl StateSync {
         match picked {
             Ok(peer) => {
                 range.state = RangeState::Running { peer };
+                let widest = start.saturating_add(MAX_ANSWER - 1).max(range.end);
                 range.no_peer = None;
                 effects.push(Effect::Fetch {
                     key,
                     peer,
                     start,
                     end: range.end,
+                    proof_end: if range.attempts > 0 { widest } else { range.end },
                     epoch: self.epoch_of(start),
                     max_bytes: self.config.bytes_per_range,
                 });

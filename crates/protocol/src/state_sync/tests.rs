@@ -477,3 +477,23 @@ proptest! {
         run(&world)?;
     }
 }
+
+#[test]
+fn a_range_that_could_not_be_had_is_asked_for_with_the_commits_behind_it_that_may_prove_it() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let asked = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Fetch { key, start, end, proof_end, .. } => Some((*key, *start, *end, *proof_end)),
+            _ => None,
+        })
+    };
+    let (key, start, end, proof_end) = asked(&fetches(&mut core, &effects)).expect("a fetch");
+    assert_eq!(proof_end, end, "nothing more than the range at first");
+    let reason = "commit 1 cannot be served".into();
+    let shortfall = Some(Shortfall::Fault { fault: Fault::DoesNotHave, reason });
+    core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall });
+    let effects = core.handle(at(RETRY_MAX.as_millis() as u64), Input::Wake);
+    let again = asked(&fetches(&mut core, &effects)).expect("another fetch");
+    assert_eq!((again.1, again.2, again.3), (start, end, start + MAX_ANSWER - 1));
+}

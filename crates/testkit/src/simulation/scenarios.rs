@@ -15,6 +15,7 @@ pub fn all() -> Vec<Scenario> {
         slow_executor(),
         clock_skew(),
         live_head(),
+        range_that_only_its_successors_prove(),
     ]
 }
 
@@ -119,6 +120,21 @@ pub fn live_head() -> Scenario {
         .commits(120)
         .live(100, millis(100))
         .latency(millis(10)..millis(50))
+}
+
+/// Where only a full node can serve, and has votes for the end of each short epoch but not for the commit before it:
+/// a range that ends there is proved by what comes after it. Found by a random scenario.
+pub fn range_that_only_its_successors_prove() -> Scenario {
+    Scenario::named("range that only its successors prove")
+        .validators(2)
+        .full_nodes(2)
+        .topology(Topology::Chain)
+        .commits(24)
+        .commits_per_epoch(2)
+        .latency(millis(52)..millis(175))
+        .set("discovery.target_connections", 1)
+        .set("state_sync.commits_per_fetch", 7)
+        .synced_within(secs(300))
 }
 
 /// Not in the fixed set: as much as fits into a minute.
