@@ -21,7 +21,8 @@ fn config() -> Configuration<LittleEndian, Varint, Limit<MAX_RECORD_BYTES>> {
 
 /// The encoding of a value.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    // Fails only when a Serialize impl reports an error, which those of cores and records do not.
+    // Fails only when a Serialize impl reports an error or does not know a length; those of cores and records do neither,
+    // and writing to a Vec cannot fail.
     bincode::serde::encode_to_vec(value, config().with_no_limit()).expect("encoding into memory does not fail")
 }
 

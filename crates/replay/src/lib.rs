@@ -26,7 +26,7 @@ mod ring;
 mod show;
 mod trace;
 
-pub use cores::core_names;
+pub use cores::{core_names, panic_message};
 pub use encoding::DecodeError;
 pub use format::{FormatError, MAX_RECORD_BYTES};
 pub use origin::{Cause, Origin};

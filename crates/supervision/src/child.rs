@@ -23,9 +23,7 @@ pub enum ExitReason {
 impl ExitReason {
     /// The message of a caught panic.
     pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Self::Panicked(text.unwrap_or_else(|| "a panic without a message".into()))
+        Self::Panicked(soma_replay::panic_message(panic))
     }
 }
 

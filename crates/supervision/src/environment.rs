@@ -54,7 +54,7 @@ impl Environment {
     /// Panics if a fault is planned for this input.
     pub(crate) fn fail_if_planned(&self, actor: &'static str, input: &dyn fmt::Debug) {
         if let Some(message) = self.faults.as_ref().and_then(|faults| faults(actor, input)) {
-            // What the shell of an actor does when a handler has a bug.
+            // Asked for by a test, and by nothing else: it is what a handler with a bug does.
             panic!("{message}");
         }
     }
