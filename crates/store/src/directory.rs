@@ -40,8 +40,20 @@ const MAX_IDENTITY_BYTES: u64 = (limits::MAX_COMMITTEE_BYTES + 4_096) as u64;
 pub(crate) struct Directory {
     path: PathBuf,
     genesis: Genesis,
-    /// The operating system drops the lock with the file, also when the process is killed.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock on a store's directory. The operating system drops it with the process, also when that is killed.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that this one starts at this moment has a copy of the handle until
+        // it runs its own program, and the lock lasts as long as any copy, unless it is given back.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock on the store could not be given back");
+        }
+    }
 }
 
 impl Directory {
@@ -201,11 +213,11 @@ fn create_directory(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn lock(path: &Path, options: &OpenOptions) -> Result<File, StoreError> {
+fn lock(path: &Path, options: &OpenOptions) -> Result<Lock, StoreError> {
     let file = path.join(LOCK_FILE);
     let lock = options.open(&file).map_err(io_error(&file, "open it"))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(io_error(&file, "lock it")(error)),
     }
@@ -231,4 +243,21 @@ fn not_a_store(path: &Path, reason: NotAStoreReason) -> StoreError {
 fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { path, doing, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_was_closed_is_free_although_a_process_being_started_still_has_its_handles() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = OpenOptions::new().write(true).create(true).truncate(false).clone();
+        let held = lock(directory.path(), &options).unwrap();
+        // As fork does.
+        let _copy = held.0.try_clone().unwrap();
+        assert!(matches!(lock(directory.path(), &options), Err(StoreError::InUse { .. })));
+        drop(held);
+        assert!(lock(directory.path(), &options).is_ok());
+    }
 }
