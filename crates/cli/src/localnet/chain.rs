@@ -1,6 +1,5 @@
 //! The chain of a local network: its history on the validators' disks, and what comes after.
 
-use super::Args;
 use crate::error::CliError;
 use soma_p2p::{CertifiedCommit, CommitIndex, FjallStore, Store, SubDagDigest};
 use soma_testkit::{ChainBuilder, ChainSpec};
@@ -14,26 +13,17 @@ use std::{
 /// Commits written in one batch.
 const BATCH: usize = 100;
 
-/// A builder for the chain that the arguments describe.
-pub(super) fn builder(args: &Args) -> Result<ChainBuilder, CliError> {
-    let spec = ChainSpec {
-        seed: args.seed,
-        name: "localnet".into(),
-        stakes: vec![1; args.validators],
-        transactions_per_block: args.transactions,
-        payload_bytes: args.payload,
-        commits_per_epoch: args.commits_per_epoch,
-        ..ChainSpec::default()
-    };
+/// A builder for a chain that somebody's arguments describe.
+pub(crate) fn builder(spec: ChainSpec) -> Result<ChainBuilder, CliError> {
     ChainBuilder::new(spec).map_err(CliError::input)
 }
 
 /// Builds the history and writes it into the stores of all validators, each on a thread of its own.
-pub(super) fn write_history(
+pub(crate) fn write_history(
     builder: &mut ChainBuilder,
     commits: u32,
     stores: &[PathBuf],
-    mut written: impl FnMut(u32) -> Result<(), CliError>,
+    mut written: impl FnMut(&[CertifiedCommit]) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let genesis = builder.genesis().clone();
     let opened: Result<Vec<_>, _> = stores.iter().map(|path| FjallStore::open(path, &genesis)).collect();
@@ -53,14 +43,14 @@ pub(super) fn write_history(
             return Err(CliError::failed(format!("the history cannot be written: {error}")));
         }
         done += count as u32;
-        written(done)?;
+        written(&batch)?;
     }
     Ok(())
 }
 
 /// The highest commit in a store that no process has open, and what an executor of it would have been given up to
 /// each of the `wanted` commits.
-pub(super) fn digests(
+pub(crate) fn digests(
     path: &Path,
     wanted: &[CommitIndex],
 ) -> Result<(CommitIndex, BTreeMap<CommitIndex, SubDagDigest>), CliError> {

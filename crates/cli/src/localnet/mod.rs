@@ -10,15 +10,18 @@
 //! It ends by itself when every full node has caught up and followed the head for a while, stops all processes, and
 //! compares what each full node's executor was given with what the validators' stores hold.
 
-mod chain;
+pub(crate) mod chain;
+pub(crate) mod directory;
 pub(crate) mod feed;
+pub(crate) mod interrupt;
 mod network;
-mod process;
-mod progress;
+pub(crate) mod process;
+pub(crate) mod progress;
 mod report;
 
 use crate::error::CliError;
 use clap::builder::RangedU64ValueParser;
+use soma_testkit::ChainSpec;
 use std::{path::PathBuf, process::ExitCode};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -65,6 +68,20 @@ pub(crate) struct Args {
     /// Print the result as JSON, and nothing else on standard output.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn chain_spec(&self) -> ChainSpec {
+        ChainSpec {
+            seed: self.seed,
+            name: "localnet".into(),
+            stakes: vec![1; self.validators],
+            transactions_per_block: self.transactions,
+            payload_bytes: self.payload,
+            commits_per_epoch: self.commits_per_epoch,
+            ..ChainSpec::default()
+        }
+    }
 }
 
 /// Nodes read paths relative to their own configuration.

@@ -1,8 +1,9 @@
 //! Runs the network from start to end.
 
 use super::{
-    Args, chain, feed,
-    process::{NodeFiles, NodeProcess},
+    Args, chain, directory, feed,
+    interrupt::{self, Stop},
+    process::{self, NodeFiles, NodeProcess},
     progress::{Display, Task},
     report::{KillReport, NodeReport, Report},
 };
@@ -10,7 +11,6 @@ use crate::{admin::NodeStatus, error::CliError};
 use soma_p2p::{Config, FjallStore, NodeRole, SeedPeer, SigningKey, Store, TraceConfig};
 use soma_testkit::ChainBuilder;
 use std::{
-    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     process::{ChildStdin, ExitCode},
     sync::{
@@ -27,15 +27,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long nodes may take to reach the very last commit once no more are made.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Marks a directory as ours, to be replaced by the next run.
-const MARKER: &str = "localnet.lock";
-
-/// Exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;
-
 /// A full node as it was last seen.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     pub(super) height: u32,
     executed: u32,
     digest: String,
@@ -169,17 +163,9 @@ impl Drop for Feed {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || {
-        // The second time without ceremony: children end with their standard input.
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-    })
-    .map_err(CliError::failed)?;
+    let interrupted = interrupt::on_ctrl_c()?;
     let display = Display::new(args.json);
-    let _ours = prepare(&args.dir)?;
+    let _ours = directory::prepare(&args.dir)?;
     let dir = args.dir.canonicalize().map_err(CliError::failed)?;
     let network = Network { args, dir: &dir, display: &display, interrupted: &interrupted };
     match network.run() {
@@ -187,60 +173,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
             report.print(args.json)?;
             Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Err(Stop::Interrupted) => {
-            eprintln!("interrupted; all nodes are stopped; data in {}", dir.display());
-            Ok(ExitCode::from(INTERRUPTED))
-        }
+        Err(Stop::Interrupted) => Ok(interrupt::said(&dir)),
         Err(Stop::Failed(error)) => {
             eprintln!("data in {}", dir.display());
             Err(error)
         }
-    }
-}
-
-/// Makes the directory, replacing what an earlier run left, and nothing else. It is ours for as long as the file that
-/// is given back is open: not even a run at the same time replaces it.
-fn prepare(dir: &Path) -> Result<File, CliError> {
-    let refuse = |error: std::io::Error| CliError::input(format!("--dir {}: {error}", dir.display()));
-    match fs::read_dir(dir) {
-        Ok(mut entries) => {
-            let ours = dir.join(MARKER).exists();
-            if entries.next().is_some() && !ours {
-                let reason = "is not empty and was not made by localnet; choose another";
-                return Err(CliError::input(format!("--dir {} {reason}", dir.display())));
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(refuse(error)),
-    }
-    fs::create_dir_all(dir).map_err(refuse)?;
-    let marker = File::options().create(true).append(true).open(dir.join(MARKER)).map_err(refuse)?;
-    marker.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => {
-            CliError::input(format!("--dir {} is in use by another localnet; choose another", dir.display()))
-        }
-        TryLockError::Error(error) => refuse(error),
-    })?;
-    for entry in fs::read_dir(dir).map_err(refuse)? {
-        let entry = entry.map_err(refuse)?;
-        if entry.file_name() == MARKER {
-            continue;
-        }
-        let directory = entry.file_type().map_err(refuse)?.is_dir();
-        let removed = if directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
-        removed.map_err(refuse)?;
-    }
-    Ok(marker)
-}
-
-enum Stop {
-    Interrupted,
-    Failed(CliError),
-}
-
-impl From<CliError> for Stop {
-    fn from(error: CliError) -> Self {
-        Self::Failed(error)
     }
 }
 
@@ -254,7 +191,7 @@ struct Network<'a> {
 impl Network<'_> {
     fn run(&self) -> Result<Report, Stop> {
         let args = self.args;
-        let mut builder = chain::builder(args)?;
+        let mut builder = chain::builder(args.chain_spec())?;
         let validators = self.start_validators(&mut builder)?;
         let seed = seed_of(&validators[0].1);
         let genesis = builder.genesis().clone();
@@ -270,6 +207,7 @@ impl Network<'_> {
             key[8..16].copy_from_slice(&args.seed.to_be_bytes());
             let key = SigningKey::from_bytes(&key);
             let p2p = Config {
+                listen: process::loopback().into(),
                 role: NodeRole::FullNode,
                 seed_peers: vec![seed.clone()],
                 trace: args.trace.as_ref().map(|dir| TraceConfig::new(dir.join(&name))),
@@ -317,14 +255,16 @@ impl Network<'_> {
         let mut nodes = Vec::new();
         for index in 0..args.validators {
             let (name, key) = (format!("validator-{index}"), builder.network_key(index as u32));
-            let p2p = Config { role: NodeRole::Validator, ..Config::default() };
+            let listen = process::loopback().into();
+            let p2p = Config { listen, role: NodeRole::Validator, ..Config::default() };
             let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
             nodes.push((files, key));
         }
         let stores: Vec<PathBuf> = nodes.iter().map(|(files, _)| files.config.store_dir()).collect();
         let mut task = self.display.task("history", args.commits);
         let mut stopped = false;
-        let written = chain::write_history(builder, args.commits, &stores, |done| {
+        let written = chain::write_history(builder, args.commits, &stores, |batch| {
+            let done = batch.last().map_or(0, |last| last.commit.index);
             task.show(done, args.commits, "built, signed and written to the validators' stores");
             stopped = self.interrupted.load(Ordering::Relaxed);
             if stopped { Err(CliError::failed("interrupted")) } else { Ok(()) }

@@ -11,14 +11,14 @@ use std::{
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the network's progress is shown.
-pub(super) enum Display {
+pub(crate) enum Display {
     Bars(MultiProgress),
     Lines,
     Silent,
 }
 
 impl Display {
-    pub(super) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         if json {
             Self::Silent
         } else if std::io::stderr().is_terminal() {
@@ -29,7 +29,7 @@ impl Display {
     }
 
     /// Says one thing.
-    pub(super) fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         match self {
             // Without a terminal behind it indicatif prints nothing, so the line is lost only when nobody looks.
             Self::Bars(bars) => drop(bars.println(text)),
@@ -39,7 +39,7 @@ impl Display {
     }
 
     /// A task of `total` steps.
-    pub(super) fn task(&self, name: &str, total: u32) -> Task {
+    pub(crate) fn task(&self, name: &str, total: u32) -> Task {
         let bar = match self {
             Self::Bars(bars) => {
                 let bar = bars.add(ProgressBar::new(total.into()));
@@ -58,7 +58,7 @@ impl Display {
 }
 
 /// One thing that goes on.
-pub(super) struct Task {
+pub(crate) struct Task {
     name: String,
     bar: Option<ProgressBar>,
     lines: bool,
@@ -70,7 +70,7 @@ pub(super) struct Task {
 
 impl Task {
     /// Shows where it is.
-    pub(super) fn show(&mut self, done: u32, total: u32, message: &str) {
+    pub(crate) fn show(&mut self, done: u32, total: u32, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_length(total.into());
             bar.set_position(done.into());
@@ -91,12 +91,12 @@ impl Task {
     }
 
     /// Shows a full node.
-    pub(super) fn show_node(&mut self, sample: &Sample, head: u32) {
+    pub(in crate::localnet) fn show_node(&mut self, sample: &Sample, head: u32) {
         self.show(sample.height, head.max(sample.height), &sample.describe(head));
     }
 
     /// Ends it, where it was shown last.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         if let Some(line) = self.unsaid {
             eprintln!("{line}");
         }
