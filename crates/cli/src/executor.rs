@@ -1,10 +1,18 @@
 //! The executor of `soma-p2p node`: it takes every commit in order, as a real one would, and keeps a running digest
 //! of all it was given. Where it has got is saved now and then; after a crash it goes on from there.
 
-use crate::{error::CliError, files};
+use crate::{
+    error::CliError,
+    files,
+    record::{self, Entry, Record},
+};
 use serde::{Deserialize, Serialize};
-use soma_p2p::{CommitIndex, Handle, SubDagDigest, SyncedCommits};
-use std::{fs, path::Path};
+use soma_p2p::{CommitIndex, FjallStore, Handle, Store, SubDagDigest, SyncedCommits};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::sync::watch;
 
 /// Commits between two saves.
@@ -57,25 +65,77 @@ impl Executed {
     }
 }
 
-/// Executes until the system stops, then saves.
-pub(crate) async fn run(system: Handle, from: Executed, progress: watch::Sender<Executed>, path: std::path::PathBuf) {
+/// Where an executor keeps how far it has got.
+#[derive(Clone)]
+pub(crate) enum Keep {
+    /// A file with its state, saved now and then: after a crash it is given again what came since.
+    State(PathBuf),
+    /// A record of every commit, which is its state: what stands in it has been executed, and what does not has not.
+    Record(Arc<Record>),
+}
+
+impl Keep {
+    /// Saves the state, and where it stands.
+    pub(crate) fn state(path: PathBuf) -> Result<(Self, Executed), CliError> {
+        let executed = Executed::load(&path)?;
+        Ok((Self::State(path), executed))
+    }
+
+    /// Keeps a record, and where it ends.
+    pub(crate) fn record(path: &Path) -> Result<(Self, Executed), CliError> {
+        let record = Record::open(path)?;
+        let last = record::read(path)?.into_iter().rev().find_map(|entry| match entry {
+            Entry::Given { index, digest } => Some(Executed { index, digest }),
+            _ => None,
+        });
+        Ok((Self::Record(Arc::new(record)), last.unwrap_or_default()))
+    }
+
+    /// Notes what the store has before anything is fetched.
+    pub(crate) fn opened(&self, store: &FjallStore) -> Result<(), CliError> {
+        let height = store.watermarks().map_err(CliError::failed)?.highest_synced.index;
+        self.note(&Entry::Opened { height })
+    }
+
+    /// Notes that a commit of the node's own consensus is durable.
+    pub(crate) fn acknowledged(&self, index: CommitIndex) -> Result<(), CliError> {
+        self.note(&Entry::Acknowledged { index })
+    }
+
+    fn note(&self, entry: &Entry) -> Result<(), CliError> {
+        match self {
+            Self::State(_) => Ok(()),
+            Self::Record(record) => record.append(entry),
+        }
+    }
+
+    fn executed(&self, executed: Executed) -> Result<(), CliError> {
+        if let Self::State(path) = self
+            && executed.index.is_multiple_of(SAVE_EVERY)
+        {
+            executed.save(path);
+        }
+        self.note(&Entry::Given { index: executed.index, digest: executed.digest })
+    }
+}
+
+/// Executes until the system stops.
+pub(crate) async fn run(system: Handle, from: Executed, progress: watch::Sender<Executed>, keep: Keep) {
     let mut executed = from;
     let mut commits: SyncedCommits = system.synced_commits(from.index.saturating_add(1));
     while let Some(commit) = commits.next().await {
-        match commit {
-            Ok(commit) => {
-                executed.digest.push(&commit);
-                executed.index = commit.commit_ref.index;
-                progress.send_replace(executed);
-                if executed.index.is_multiple_of(SAVE_EVERY) {
-                    executed.save(&path);
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "the executor cannot go on");
-                break;
-            }
+        let done = commit.map_err(CliError::failed).and_then(|commit| {
+            executed.digest.push(&commit);
+            executed.index = commit.commit_ref.index;
+            keep.executed(executed)
+        });
+        if let Err(error) = done {
+            tracing::error!(%error, "the executor cannot go on");
+            break;
         }
+        progress.send_replace(executed);
     }
-    executed.save(&path);
+    if let Keep::State(path) = &keep {
+        executed.save(path);
+    }
 }

@@ -10,6 +10,7 @@ mod keygen;
 mod localnet;
 mod node;
 mod node_config;
+mod record;
 mod replay;
 mod status;
 

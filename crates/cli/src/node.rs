@@ -3,7 +3,7 @@
 use crate::{
     admin::{Admin, router},
     error::CliError,
-    executor::{self, Executed},
+    executor::{self, Keep},
     files,
     localnet::feed,
     node_config::{NodeConfig, RunFile},
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// What comes on standard input; the node stops at its end. For localnet.
     #[arg(long, value_enum, hide = true)]
     stdin: Option<Stdin>,
+    /// Record of what the executor is given, each commit as it is; the executor goes on where it ends. For chaos.
+    #[arg(long, value_name = "FILE", hide = true)]
+    record: Option<PathBuf>,
 }
 
 /// What a parent process sends on standard input.
@@ -70,8 +73,13 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         .map_err(|error| CliError::input(format!("admin = {}: cannot listen there: {error}", config.admin)))?;
     let admin_address = admin_listener.local_addr().map_err(CliError::failed)?;
     check_listen(&config.p2p.listen).await?;
-    let executed = Executed::load(&config.executor_file())?;
+    let (keep, executed) = match &args.record {
+        Some(path) => Keep::record(path)?,
+        None => Keep::state(config.executor_file())?,
+    };
     let store = FjallStore::open(&config.store_dir(), &genesis).map_err(CliError::input)?;
+    keep.opened(&store)?;
+    let acknowledgements = keep.clone();
     let metrics = PrometheusBuilder::new().install_recorder().map_err(CliError::failed)?;
     let mut system = ActorSystem::builder()
         .config(config.p2p.clone())
@@ -93,7 +101,7 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     files::replace(&config.run_file(), &serde_json::to_vec_pretty(&run).map_err(CliError::failed)?)
         .map_err(CliError::failed)?;
     let (progress, executing) = watch::channel(executed);
-    let executor = tokio::spawn(executor::run(system.handle(), executed, progress, config.executor_file()));
+    let executor = tokio::spawn(executor::run(system.handle(), executed, progress, keep));
     let routes = router(Admin { system: system.handle(), executed: executing, metrics });
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
@@ -102,7 +110,7 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     let parent = async {
         match args.stdin {
             Some(Stdin::Watch) => feed::until_end().await,
-            Some(Stdin::Commits) => feed::take_commits(&handle).await,
+            Some(Stdin::Commits) => feed::take_commits(&handle, &acknowledgements).await,
             None => std::future::pending().await,
         }
     };

@@ -3,14 +3,23 @@
 //! A frame is the number of blocks and of certifier blocks (u32, big-endian), then the commit, the blocks and the
 //! certifier blocks, each behind its length (u32, big-endian).
 
+use crate::executor::Keep;
 use bytes::Bytes;
-use soma_p2p::{CertifiedCommit, Handle, SignedBlock, TrustedCommit, VerifiedBlock};
+use soma_p2p::{CertifiedCommit, Handle, LocalCommitError, SignedBlock, TrustedCommit, VerifiedBlock};
 use soma_types::limits::{MAX_BLOCK_BYTES, MAX_BLOCKS_PER_COMMIT, MAX_COMMIT_BYTES, MAX_COMMITTEE_SIZE};
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader, stdin};
 
+/// How often a commit is offered that the system cannot take at the moment, and the pause between: for the ten restarts
+/// in a minute that an actor may need.
+const OFFERS: u32 = 300;
+const OFFER_PAUSE: Duration = Duration::from_millis(200);
+
 /// Writes one commit.
-pub(super) fn write_commit(out: &mut impl Write, commit: &CertifiedCommit) -> io::Result<()> {
+pub(crate) fn write_commit(out: &mut impl Write, commit: &CertifiedCommit) -> io::Result<()> {
     let CertifiedCommit { commit, blocks, certifiers } = commit;
     out.write_all(&(blocks.len() as u32).to_be_bytes())?;
     out.write_all(&(certifiers.len() as u32).to_be_bytes())?;
@@ -22,16 +31,39 @@ pub(super) fn write_commit(out: &mut impl Write, commit: &CertifiedCommit) -> io
     out.flush()
 }
 
-/// Hands every commit on standard input to the system; ends with the input, or with a commit that is refused.
-pub(crate) async fn take_commits(system: &Handle) -> Result<(), String> {
+/// Hands every commit on standard input to the system; ends with the input, or with a commit that is refused. One for
+/// which commits are missing is not refused: all of them come from peers.
+pub(crate) async fn take_commits(system: &Handle, keep: &Keep) -> Result<(), String> {
     let mut input = BufReader::new(stdin());
     while let Some(commit) =
         read_commit(&mut input).await.map_err(|error| format!("commits on standard input: {error}"))?
     {
         let index = commit.commit.index;
-        system.send_commit(commit).await.map_err(|error| format!("commit {index} on standard input: {error}"))?;
+        let taken = offer(system, commit).await;
+        if taken.map_err(|error| format!("commit {index} on standard input: {error}"))? {
+            keep.acknowledged(index).map_err(|error| error.to_string())?;
+        }
     }
     Ok(())
+}
+
+/// Offers a commit until it is taken, or left to peers because those before it are missing, or refused for another
+/// reason than that this is no good moment. Whether it was taken.
+async fn offer(system: &Handle, commit: CertifiedCommit) -> Result<bool, LocalCommitError> {
+    use LocalCommitError::{Busy, Gap, OtherEpoch, Unavailable};
+    let index = commit.commit.index;
+    let mut attempts = 1;
+    loop {
+        match system.send_commit(commit.clone()).await {
+            Ok(()) => return Ok(true),
+            // Of a later epoch than the node has come to, if not of the very same.
+            Err(Gap { .. } | OtherEpoch { .. }) if index > system.height().saturating_add(1) => return Ok(false),
+            // It has caught up meanwhile, or will be able to.
+            Err(Gap { .. } | OtherEpoch { .. } | Busy { .. } | Unavailable) if attempts < OFFERS => attempts += 1,
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(OFFER_PAUSE).await;
+    }
 }
 
 /// Resolves at the end of standard input.
