@@ -9,7 +9,10 @@ SEEDS ?= 50
 SEED ?=
 SCENARIO ?=
 
-.PHONY: help run test sim lint doc bench-recording mutants bless-traces
+# Options for `make chaos`: how many kills; SEED draws the victims and the moments
+KILLS ?= 100
+
+.PHONY: help run test sim chaos lint doc bench-recording mutants bless-traces
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -22,6 +25,9 @@ test: ## Run all tests
 
 sim: ## Simulate whole networks over SEEDS seeds, or rerun one: SEED=7 SCENARIO="cold sync"
 	$(CARGO) run --release -p soma-tests --bin sim -- --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario "$(SCENARIO)")
+
+chaos: ## Kill and restart random nodes of a syncing network KILLS times, and count what is lost: KILLS=20 SEED=7
+	$(CARGO) run --release -p soma-p2p-cli -- chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 lint: ## Check formatting, clippy, docs, and the dependency rules
 	$(CARGO) fmt --all --check

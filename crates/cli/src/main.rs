@@ -1,6 +1,7 @@
 //! The `soma-p2p` command. `soma-p2p help` lists what it does.
 
 mod admin;
+mod chaos;
 mod error;
 mod executor;
 mod files;
@@ -39,6 +40,8 @@ enum Command {
     Status(status::Args),
     /// Run a whole network on this machine and watch new nodes catch up.
     Localnet(localnet::Args),
+    /// Run such a network while its nodes are killed and restarted, and count what gets lost.
+    Chaos(chaos::Args),
     /// Look into a store.
     Inspect(inspect::Args),
     /// Show what the actors of a node received, or feed it to their cores again.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Node(args) => node::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Localnet(args) => localnet::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Replay(args) => replay::run(&args),
     };

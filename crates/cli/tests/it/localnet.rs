@@ -30,14 +30,14 @@ pub(crate) fn small(more: &[&'static str]) -> Vec<&'static str> {
 }
 
 /// The process ids that the nodes of a network have written down.
-fn pids(net: &Path) -> Vec<String> {
+pub(crate) fn pids(net: &Path) -> Vec<String> {
     let Ok(nodes) = fs::read_dir(net) else { return Vec::new() };
     let run_files = nodes.map(|node| node.unwrap().path().join("data/run.json"));
     let runs = run_files.filter_map(|file| serde_json::from_slice::<Value>(&fs::read(file).ok()?).ok());
     runs.map(|run| run["pid"].to_string()).collect()
 }
 
-fn lives(pid: &str) -> bool {
+pub(crate) fn lives(pid: &str) -> bool {
     Command::new("kill").args(["-0", pid]).stderr(Stdio::null()).status().unwrap().success()
 }
 

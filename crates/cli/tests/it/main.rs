@@ -4,6 +4,7 @@
 //! when its test ends, whether the test passes or not.
 
 mod bad_input;
+mod chaos;
 mod inspect;
 mod keys_and_genesis;
 mod localnet;
