@@ -6,7 +6,7 @@
 //! acknowledged 122              by the node: a commit of its own consensus is durable
 //! killed 7                      by the parent: the network's 7th kill ended it
 //! announced 122 validator-0     by the parent: who has heard from it that it has commit 122
-//! stored 4711                   by the parent, at the end: the store has commits 1 to 4711 without a gap
+//! stored 4711                   by the parent, before the first start and at the end: the store has commits 1 to 4711
 //! ```
 //!
 //! A line is written as a whole or did not happen: one that a kill has cut off is removed.
@@ -34,7 +34,7 @@ pub(crate) enum Entry {
     Killed { number: u32 },
     /// Somebody has heard from it that it has this commit.
     Announced { index: CommitIndex, to: String },
-    /// At the end its store has all commits up to this one.
+    /// Nobody has its store open, which has all commits up to this one.
     Stored { height: CommitIndex },
 }
 

@@ -14,6 +14,7 @@ use crate::{
         interrupt::Stop,
         progress::{Display, Task},
     },
+    record::{Entry, Record},
 };
 use soma_p2p::{CommitIndex, Config, Genesis, NodeRole, SigningKey, SubDagDigest};
 use soma_testkit::ChainBuilder;
@@ -29,6 +30,9 @@ use std::{
 
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How often a node looks for peers and asks them for their heights.
+const FIND_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long nodes may take to reach the very last commit once nobody is killed any more: a peer that was down often is
 /// given a pause of up to a minute.
@@ -84,6 +88,9 @@ impl<'a> Network<'a> {
             nodes.push(make_node(args, dir, &builder, &genesis, index, *address, addresses[0])?);
         }
         let digests = write_history(args, &mut builder, &nodes[..args.validators], display, interrupted)?;
+        for validator in &nodes[..args.validators] {
+            Record::open(validator.record())?.append(&Entry::Stored { height: args.commits })?;
+        }
         let names = nodes.iter().map(|node| (node.peer, node.name().to_owned())).collect();
         Ok(Self {
             args,
@@ -287,7 +294,11 @@ fn make_node(
         }
     };
     let seed_peers = if index == 0 { Vec::new() } else { vec![node::seed_peer(&seed, seed_address)] };
-    Node::new(dir, name, &key, genesis, Config { listen: address.into(), role, seed_peers, ..Config::default() })
+    let mut p2p = Config { listen: address.into(), role, seed_peers, ..Config::default() };
+    // Nodes live for seconds: they are to find each other again, and to learn what they lack, in less than that.
+    p2p.discovery.interval = FIND_INTERVAL;
+    p2p.state_sync.height_query_interval = FIND_INTERVAL;
+    Node::new(dir, name, &key, genesis, p2p)
 }
 
 /// Builds the history and writes it into the validators' stores; what an executor must be given up to each commit.
