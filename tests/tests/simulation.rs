@@ -22,7 +22,7 @@ fn a_node_with_an_empty_disk_catches_up() {
 
 #[test]
 fn ranges_of_workers_that_panic_are_fetched_by_others() {
-    assert_eq!(play(&scenarios::worker_crash(), 1).panics, 2);
+    assert_eq!(play(&scenarios::worker_crash(), 1).faults, 2);
 }
 
 #[test]

@@ -12,8 +12,10 @@
 #![deny(missing_docs)]
 
 mod actor;
+mod gate;
 mod metrics;
 mod service;
 
 pub use actor::GrpcAdapter;
-pub use service::{InboundGate, Service, ServiceWiring};
+pub use gate::InboundGate;
+pub use service::{Service, ServiceWiring};

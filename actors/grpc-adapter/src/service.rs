@@ -5,7 +5,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use soma_messages::{
     Delivery, Mailbox,
-    connections::{InboundArrived, InboundClosed},
     discovery::KnownPeersAsked,
     grpc_adapter::{CallArrived, CallPermit},
     peer_heights::Pushed,
@@ -13,8 +12,7 @@ use soma_messages::{
 use soma_protocol::serving::{Refusal, Rpc};
 use soma_store::{Store, StoreError, serve_commits};
 use soma_supervision::{IoTasks, Offload};
-use soma_transport::{ConnectionId, Inbound, InboundHandler};
-use soma_types::{BlockRef, CommitIndex, CommitRef, PeerId};
+use soma_types::{BlockRef, CommitIndex, CommitRef};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
     limits::MAX_COMMITS_RESPONSE_BYTES,
@@ -237,52 +235,5 @@ impl PeerApi for Service {
             Delivery::Busy => Err(CallError::new(Status::ResourceExhausted, "too many pushes")),
             Delivery::Closed => Err(CallError::new(Status::Unavailable, "this node does not take pushes now")),
         }
-    }
-}
-
-/// What the transport asks about connections and calls of others: Connections admits, the service answers.
-pub struct InboundGate {
-    arrived: Mailbox<InboundArrived>,
-    closed: mpsc::Sender<ConnectionId>,
-    service: Arc<dyn PeerApi>,
-}
-
-/// Ends of connections on their way to Connections: there are no more than inbound connections.
-const CLOSED_CAPACITY: usize = 4_096;
-
-impl InboundGate {
-    /// A gate before `service`. The ends of connections are forwarded by a task on `io`.
-    pub fn new(
-        arrived: Mailbox<InboundArrived>,
-        mut closed: Mailbox<InboundClosed>,
-        service: Arc<dyn PeerApi>,
-        io: &IoTasks,
-    ) -> Self {
-        let (sender, mut ended) = mpsc::channel(CLOSED_CAPACITY);
-        io.detach(async move {
-            while let Some(connection) = ended.recv().await {
-                // Connections that is being restarted has forgotten them all.
-                let _ = closed.deliver(InboundClosed(connection)).await;
-            }
-        });
-        Self { arrived, closed: sender, service }
-    }
-}
-
-#[async_trait]
-impl InboundHandler for InboundGate {
-    async fn connected(&self, inbound: Inbound) -> bool {
-        let mut arrived = self.arrived.clone();
-        arrived.ask(|reply| InboundArrived { inbound, reply }).await.unwrap_or(false)
-    }
-
-    fn closed(&self, connection: ConnectionId, peer: PeerId) {
-        if self.closed.try_send(connection).is_err() {
-            tracing::error!(peer = %peer.short(), "the end of a connection could not be told");
-        }
-    }
-
-    fn api(&self) -> Arc<dyn PeerApi> {
-        self.service.clone()
     }
 }

@@ -18,7 +18,7 @@ use soma_protocol::{
     sync_worker::SyncWorker as WorkerCore,
 };
 use soma_replay::Origin;
-use soma_supervision::{CoreHost, Environment, ExitReason, Shell, run_actor};
+use soma_supervision::{CoreHost, Environment, ExitReason, Heartbeat, Shell, run_actor};
 use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -26,6 +26,10 @@ use tokio::sync::{broadcast, watch};
 
 /// Mailbox of a worker: it gets no messages but its own futures' results.
 const WORKER_MAILBOX: usize = 1;
+
+/// How long a worker may wait for a check beyond the time that a request has: behind those of all other workers, on a
+/// slow machine. Who waits longer waits for something that does not come, and is replaced.
+const CHECK_ALLOWANCE: Duration = Duration::from_secs(120);
 
 /// How peers are called.
 #[derive(Clone, Debug)]
@@ -147,10 +151,11 @@ impl StateSync {
         };
         let (deliver, delivered) = Reply::channel();
         let worker = SyncWorker::new(task, committee, self.workers.clone(), deliver, self.host.environment());
-        let (_, ended) = run_actor(worker, WORKER_MAILBOX);
         let environment = self.host.environment();
+        let running = run_actor(worker, WORKER_MAILBOX, Heartbeat::Inputs, &environment);
+        let allowance = self.settings.request_timeout + CHECK_ALLOWANCE;
         let outcome = async move {
-            let exit = ended.await;
+            let exit = running.watched(allowance).await;
             if exit != ExitReason::Normal {
                 environment.record_end(WorkerCore::NAME, &exit);
             }
@@ -237,7 +242,12 @@ impl StateSync {
                 let _ = self.published.sub_dags.send(Arc::new(commit.sub_dag()));
             }
         }
-        self.published.highest.send_replace(highest.index);
+        // Never back: whatever an incarnation that was taken for dead still has to say.
+        self.published.highest.send_if_modified(|current| {
+            let higher = highest.index > *current;
+            *current = highest.index.max(*current);
+            higher
+        });
         tracing::debug!(index = highest.index, "commits applied");
     }
 }

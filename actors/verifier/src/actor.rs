@@ -2,7 +2,7 @@
 
 use crate::{
     metrics,
-    pool::{CpuPool, Job},
+    pool::{CpuPool, Job, JobEnd, PoolError, PoolSize},
 };
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{
@@ -38,16 +38,17 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier for one chain.
+    /// A verifier for one chain, with a CPU pool of its own.
     pub fn new(
         chain: ChainId,
         transactions: Arc<dyn TransactionVerifier>,
-        pool: CpuPool,
+        pool: PoolSize,
         environment: Environment,
-    ) -> Self {
+    ) -> Result<Self, PoolError> {
+        let pool = pool.build()?;
         let config = Config { permits: pool.permits(), max_waiting: MAX_WAITING };
         let host = CoreHost::new(VerifierCore::new(config), environment);
-        Self { chain, transactions, pool, host, jobs: BTreeMap::new(), next_job: 0 }
+        Ok(Self { chain, transactions, pool, host, jobs: BTreeMap::new(), next_job: 0 })
     }
 
     fn submit(&mut self, origin: Origin, priority: Priority, job: Job, context: &mut Context<Self>) {
@@ -72,8 +73,14 @@ impl Shell for Verifier {
         match effect {
             Effect::Run(job) => {
                 let Some(work) = self.jobs.remove(&job) else { return };
-                let running = self.pool.clone().run(work);
-                let finish = move |verifier: &mut Self, panicked, origin, context: &mut Context<Self>| {
+                let census = self.host.environment().census().clone();
+                let running = self.pool.clone().run(work, census);
+                let finish = move |verifier: &mut Self, end, origin, context: &mut Context<Self>| {
+                    if let JobEnd::Blocked { thread } = end {
+                        // The next incarnation has a pool of its own; who asked this one asks again.
+                        return verifier.give_up(format!("a check does not end; it blocks thread {thread}"), context);
+                    }
+                    let panicked = end == JobEnd::Panicked;
                     if panicked {
                         tracing::error!(actor = VerifierCore::NAME, "a check panicked; whoever asked gets no answer");
                     }

@@ -13,4 +13,4 @@ mod metrics;
 mod pool;
 
 pub use actor::Verifier;
-pub use pool::{CpuPool, PoolError};
+pub use pool::{PoolError, PoolSize};

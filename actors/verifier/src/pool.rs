@@ -1,21 +1,37 @@
 //! The CPU pool.
 
 use soma_messages::causality::{current, following};
+use soma_supervision::{Census, LeftBehind};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
+
+/// Longest time for one check, with one before it on the same thread: a hundred times what the largest takes. One that
+/// takes longer, say in a transaction verifier of the node's own, does not end.
+const MAX_CHECK_TIME: Duration = Duration::from_secs(60);
 
 /// One piece of work, which answers whoever asked for it.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Where checks run.
 #[derive(Clone)]
-pub enum CpuPool {
+pub(crate) enum CpuPool {
     /// On threads of their own.
     Threads(Arc<rayon::ThreadPool>),
-    /// On the actor thread: for simulation, where the order of events must not depend on the machine.
+    /// On the actor thread.
+    Inline,
+}
+
+/// What a CPU pool is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolSize {
+    /// So many threads of its own.
+    Threads(usize),
+    /// The actor thread: for simulation, where the order of events must not depend on the machine.
     Inline,
 }
 
@@ -24,35 +40,63 @@ pub enum CpuPool {
 #[error("the CPU pool's threads cannot be started: {0}")]
 pub struct PoolError(#[from] rayon::ThreadPoolBuildError);
 
-impl CpuPool {
-    /// A pool of `threads`.
-    pub fn threads(threads: usize) -> Result<Self, PoolError> {
+impl PoolSize {
+    /// A pool of this size.
+    pub(crate) fn build(self) -> Result<CpuPool, PoolError> {
+        let Self::Threads(threads) = self else { return Ok(CpuPool::Inline) };
         let name = |index| format!("soma-verify-{index}");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()?;
-        Ok(Self::Threads(Arc::new(pool)))
+        Ok(CpuPool::Threads(Arc::new(pool)))
     }
+}
 
+impl CpuPool {
     /// Jobs that may be on the pool at once: one for each thread, and one more each that is ready when it ends.
-    pub fn permits(&self) -> usize {
+    pub(crate) fn permits(&self) -> usize {
         match self {
             Self::Threads(pool) => 2 * pool.current_num_threads(),
             Self::Inline => 1,
         }
     }
 
-    /// Runs the job; resolves with whether it panicked.
-    pub(crate) async fn run(self, job: Job) -> bool {
+    /// Runs the job.
+    pub(crate) async fn run(self, job: Job, census: Census) -> JobEnd {
         let (done, ended) = oneshot::channel();
         let cause = current();
+        let on_thread = Arc::new(OnceLock::new());
+        let left_behind = LeftBehind::new(census);
+        let (thread, leaving) = (on_thread.clone(), left_behind.clone());
         let work = move || {
+            // Set once, here.
+            let _ = thread.set(thread::current().name().unwrap_or("unnamed").to_owned());
             // What the job answers follows from what asked for it, on whatever thread it runs.
             let panicked = catch_unwind(AssertUnwindSafe(|| following(cause, job))).is_err();
+            leaving.come_back();
             let _ = done.send(panicked);
         };
         match self {
             Self::Threads(pool) => pool.spawn(work),
             Self::Inline => work(),
         }
-        ended.await.unwrap_or(true)
+        match timeout(MAX_CHECK_TIME, ended).await {
+            Ok(Ok(false)) => JobEnd::Done,
+            Ok(Ok(true) | Err(_)) => JobEnd::Panicked,
+            Err(_) if left_behind.leave() => {
+                let thread = on_thread.get().cloned().unwrap_or_else(|| "none yet".into());
+                JobEnd::Blocked { thread }
+            }
+            Err(_) => JobEnd::Done,
+        }
     }
+}
+
+/// How a job ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum JobEnd {
+    Done,
+    Panicked,
+    /// It did not.
+    Blocked {
+        thread: String,
+    },
 }

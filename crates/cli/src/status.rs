@@ -6,7 +6,7 @@ use crate::{
     node_config::{NodeConfig, RunFile},
 };
 use comfy_table::{Table, presets};
-use soma_p2p::{ChildState, Status};
+use soma_p2p::{ChildState, ChildStatus, Status, Strategy};
 use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 /// How long the admin endpoint may take.
@@ -106,19 +106,53 @@ fn text_of(node: &NodeStatus) -> String {
             serving.map(|serving| serving.score.to_string()).unwrap_or_default(),
         ]);
     }
-    let mut actors = table(["actor", "state", "restarts", "last exit"]);
-    for actor in &status.actors {
-        let state = match actor.state {
-            ChildState::Starting => "starting",
-            ChildState::Running => "running",
-            ChildState::BackingOff => "restarting soon",
-            ChildState::Stopped => "stopped",
-            ChildState::GivenUp => "given up",
-        };
-        let exit = actor.last_exit.as_ref().map(ToString::to_string).unwrap_or_default();
-        actors.add_row([actor.name.clone(), state.into(), actor.restarts.to_string(), exit]);
+    let mut tree = table(["actor", "state", "for", "mailbox", "restarts", "last exit"]);
+    add_child(&mut tree, &status.tree, 0);
+    format!("{out}\n{peers}\n\n{tree}\n")
+}
+
+/// Adds an actor, or a supervisor and what is below it, each level a step to the right.
+fn add_child(tree: &mut Table, child: &ChildStatus, depth: usize) {
+    let state = match child.state {
+        ChildState::Starting => "starting",
+        ChildState::Running => "running",
+        ChildState::Stopping => "stopping",
+        ChildState::BackingOff => "restarting soon",
+        ChildState::Stopped => "stopped",
+        ChildState::GivenUp => "given up",
+    };
+    let strategy = child.strategy.map(|strategy| match strategy {
+        Strategy::OneForOne => "one for one",
+        Strategy::RestForOne => "rest for one",
+        Strategy::OneForAll => "one for all",
+    });
+    let name = match strategy {
+        Some(strategy) => format!("{}{} ({strategy})", "  ".repeat(depth), child.name),
+        None => format!("{}{}", "  ".repeat(depth), child.name),
+    };
+    tree.add_row([
+        name,
+        state.into(),
+        in_words(Duration::from_millis(child.in_state_ms)),
+        child.mailbox.map(|messages| messages.to_string()).unwrap_or_default(),
+        child.restarts.to_string(),
+        child.last_exit.as_ref().map(ToString::to_string).unwrap_or_default(),
+    ]);
+    for below in &child.children {
+        add_child(tree, below, depth + 1);
     }
-    format!("{out}\n{peers}\n\n{actors}\n")
+}
+
+/// A time to two units, such as `3 min 20 s`.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
 }
 
 fn yes(value: bool) -> String {

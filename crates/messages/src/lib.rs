@@ -17,6 +17,7 @@ pub mod causality;
 pub mod connections;
 pub mod discovery;
 pub mod grpc_adapter;
+mod incarnation;
 mod links;
 mod mailbox;
 mod observe;
@@ -26,7 +27,8 @@ pub mod state_sync;
 pub mod store_writer;
 pub mod verifier;
 
+pub use incarnation::Life;
 pub use links::{LinkRegistry, Links};
-pub use mailbox::{ActorRef, AskError, Delivery, Envelope, Mailbox, Pending, Reply, actor_ref};
+pub use mailbox::{ActorRef, AskError, Delivery, Envelope, Mailbox, Pending, Reply, Slot};
 pub use observe::{Observe, Stop};
 pub use outbox::Outbox;

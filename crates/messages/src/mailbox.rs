@@ -1,9 +1,10 @@
 //! Capabilities to send one kind of message to one actor, whichever incarnation of it is alive.
 
 use crate::causality;
+use crate::incarnation::{Incarnation, Life, Queued};
 use actix::{Actor, Addr, Context, Handler, Message, Recipient, dev::ToEnvelope, prelude::SendError};
 use soma_replay::{Cause, Origin};
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 use tokio::sync::{oneshot, watch};
 
 /// A message on its way, with what the receiver needs to tell its story.
@@ -13,6 +14,15 @@ pub struct Envelope<M> {
     pub origin: Origin,
     /// The message.
     pub message: M,
+    /// Counts it for as long as it waits or is handled.
+    queued: Option<Queued>,
+}
+
+impl<M> Envelope<M> {
+    /// A message that no mailbox counts.
+    pub fn new(origin: Origin, message: M) -> Self {
+        Self { origin, message, queued: None }
+    }
 }
 
 impl<M: 'static> Message for Envelope<M> {
@@ -79,16 +89,49 @@ impl<R> Reply<R> {
     }
 }
 
+/// The place of a supervised actor: whoever lives in it is found by the references made from it.
+pub struct Slot<A: Actor> {
+    publish: watch::Sender<Option<Incarnation<A>>>,
+    reference: ActorRef<A>,
+}
+
+impl<A: Actor> Slot<A> {
+    /// An empty place. References can be given to others before anyone lives in it.
+    pub fn new(name: &'static str) -> Self {
+        let (publish, current) = watch::channel(None);
+        Self { publish, reference: ActorRef { name, current } }
+    }
+
+    /// The actor's name.
+    pub fn name(&self) -> &'static str {
+        self.reference.name
+    }
+
+    /// A reference that follows whoever lives here.
+    pub fn reference(&self) -> ActorRef<A> {
+        self.reference.clone()
+    }
+
+    /// An incarnation begins: it gets what is sent from now on.
+    pub fn enter(&self, address: Addr<A>) -> Life {
+        let life = Life::default();
+        self.publish.send_replace(Some(Incarnation { address, life: life.clone() }));
+        life
+    }
+
+    /// The incarnation has ended. Who waits for an answer of it will get none, even if its thread still holds the
+    /// question.
+    pub fn leave(&self) {
+        if let Some(Incarnation { life, .. }) = self.publish.send_replace(None) {
+            life.end();
+        }
+    }
+}
+
 /// A reference to a supervised actor that follows its restarts.
 pub struct ActorRef<A: Actor> {
     name: &'static str,
-    current: watch::Receiver<Option<Addr<A>>>,
-}
-
-/// The end at which the supervisor publishes the address of each incarnation, and a reference that follows it.
-pub fn actor_ref<A: Actor>(name: &'static str) -> (watch::Sender<Option<Addr<A>>>, ActorRef<A>) {
-    let (sender, current) = watch::channel(None);
-    (sender, ActorRef { name, current })
+    current: watch::Receiver<Option<Incarnation<A>>>,
 }
 
 impl<A: Actor> Clone for ActorRef<A> {
@@ -119,7 +162,13 @@ trait Route<M>: Send + Sync
 where
     M: Send + 'static,
 {
-    fn resolve(&self) -> Option<Recipient<Envelope<M>>>;
+    fn resolve(&self) -> Option<Receiver<M>>;
+}
+
+/// One incarnation as a receiver of messages of type `M`.
+struct Receiver<M: Send + 'static> {
+    recipient: Recipient<Envelope<M>>,
+    life: Life,
 }
 
 impl<A, M> Route<M> for ActorRef<A>
@@ -128,8 +177,9 @@ where
     A::Context: ToEnvelope<A, Envelope<M>>,
     M: Send + 'static,
 {
-    fn resolve(&self) -> Option<Recipient<Envelope<M>>> {
-        self.current.borrow().clone().map(Addr::recipient)
+    fn resolve(&self) -> Option<Receiver<M>> {
+        let Incarnation { address, life } = self.current.borrow().clone()?;
+        Some(Receiver { recipient: address.recipient(), life })
     }
 }
 
@@ -142,7 +192,7 @@ pub struct Mailbox<M: Send + 'static> {
     receiver: &'static str,
     route: Arc<dyn Route<M>>,
     /// The incarnation last sent to.
-    current: Option<Recipient<Envelope<M>>>,
+    current: Option<Receiver<M>>,
 }
 
 impl<M: Send + 'static> Clone for Mailbox<M> {
@@ -165,22 +215,24 @@ impl<M: Send + 'static> Mailbox<M> {
 
     /// Puts a message into an envelope: it follows from what is being done now, whenever it is sent.
     pub(crate) fn envelope(&self, message: M) -> Envelope<M> {
-        Envelope { origin: Origin { sender: self.sender, cause: causality::current() }, message }
+        Envelope::new(Origin { sender: self.sender, cause: causality::current() }, message)
     }
 
-    /// The incarnation to send to. Kept from one message to the next: a fresh one would always find room.
-    fn recipient(&mut self) -> Option<&Recipient<Envelope<M>>> {
-        if self.current.as_ref().is_none_or(|recipient| !recipient.connected()) {
-            self.current = self.route.resolve().filter(Recipient::connected);
+    /// The incarnation to send to. Kept from one message to the next: a fresh recipient would always find room.
+    fn receiver_alive(&mut self) -> Option<&Receiver<M>> {
+        let alive = |receiver: &Receiver<M>| receiver.recipient.connected() && !receiver.life.has_ended();
+        if !self.current.as_ref().is_some_and(alive) {
+            self.current = self.route.resolve().filter(alive);
         }
         self.current.as_ref()
     }
 
     /// Sends without waiting.
     pub fn tell(&mut self, message: M) -> Delivery {
-        let envelope = self.envelope(message);
-        let Some(recipient) = self.recipient() else { return Delivery::Closed };
-        match recipient.try_send(envelope) {
+        let mut envelope = self.envelope(message);
+        let Some(receiver) = self.receiver_alive() else { return Delivery::Closed };
+        envelope.queued = Some(receiver.life.queue());
+        match receiver.recipient.try_send(envelope) {
             Ok(()) => Delivery::Accepted,
             Err(SendError::Full(_)) => {
                 metrics::counter!("soma_mailbox_busy_total", "receiver" => self.receiver, "sender" => self.sender)
@@ -199,20 +251,45 @@ impl<M: Send + 'static> Mailbox<M> {
     }
 
     pub(crate) async fn deliver_envelope(&mut self, envelope: Envelope<M>) -> Delivery {
-        let Some(recipient) = self.recipient() else { return Delivery::Closed };
-        match recipient.send(envelope).await {
-            Ok(()) => Delivery::Accepted,
-            Err(_) => Delivery::Closed,
+        match self.deliver_to_one(envelope).await {
+            Some(_) => Delivery::Accepted,
+            None => Delivery::Closed,
         }
+    }
+
+    /// Delivers, and says to whose life it was.
+    async fn deliver_to_one(&mut self, mut envelope: Envelope<M>) -> Option<Life> {
+        let receiver = self.receiver_alive()?;
+        let life = receiver.life.clone();
+        envelope.queued = Some(life.queue());
+        let taken = receiver.recipient.send(envelope);
+        let taken = unless_ended(&life, async { taken.await.ok() }).await;
+        taken.map(|()| life)
     }
 
     /// Sends a question as [`deliver`](Self::deliver) does, and waits for the answer.
     pub async fn ask<R>(&mut self, question: impl FnOnce(Reply<R>) -> M) -> Result<R, AskError> {
+        self.ask_one(question).await.map(|(answer, _)| answer)
+    }
+
+    /// Asks as [`ask`](Self::ask) does, and tells also whose answer it is: for what must end with whoever allowed it.
+    pub async fn ask_one<R>(&mut self, question: impl FnOnce(Reply<R>) -> M) -> Result<(R, Life), AskError> {
         let closed = AskError::Closed { receiver: self.receiver };
         let (reply, pending) = Reply::channel();
-        match self.deliver(question(reply)).await {
-            Delivery::Accepted => pending.answer(self.receiver).await.ok_or(closed),
-            Delivery::Busy | Delivery::Closed => Err(closed),
+        let question = self.envelope(question(reply));
+        let Some(life) = self.deliver_to_one(question).await else { return Err(closed) };
+        match unless_ended(&life, pending.answer(self.receiver)).await {
+            Some(answer) => Ok((answer, life)),
+            None => Err(closed),
         }
+    }
+}
+
+/// Waits for what an incarnation is to do, but not beyond its life: a blocked thread would hold it for ever.
+async fn unless_ended<R>(life: &Life, done: impl Future<Output = Option<R>>) -> Option<R> {
+    tokio::select! {
+        biased;
+        done = done => done,
+        () = life.ended() => None,
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     system::ActorSystem,
 };
 use soma_store::{Store, StoreError};
+use soma_supervision::PlannedFaults;
 use soma_transport::{ListenError, TlsTransport, Transport, TransportError};
 use soma_types::{ChainId, Genesis, SigningKey};
 use soma_verify::{CertificateVerifier, TransactionVerifier};
@@ -69,6 +70,7 @@ pub struct Builder {
     transactions: Option<Arc<dyn TransactionVerifier>>,
     transport: Option<Arc<dyn Transport>>,
     seed: Option<u64>,
+    faults: Option<PlannedFaults>,
 }
 
 impl Builder {
@@ -114,6 +116,12 @@ impl Builder {
         self
     }
 
+    /// Has actors of a started system fail as planned: for tests of what the node does then.
+    pub fn faults(mut self, faults: PlannedFaults) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
     /// Starts the system and returns when it listens. Blocks for as long as that takes, a few milliseconds.
     pub fn start(self) -> Result<ActorSystem, StartError> {
         ActorSystem::start(self.parts()?)
@@ -145,6 +153,6 @@ impl Builder {
                 .map_err(|error| StartError::Runtime { what: "random generator", reason: error.to_string() })?,
         };
         let transactions = self.transactions.unwrap_or_else(|| Arc::new(CertificateVerifier));
-        Ok(NodeParts { config: self.config, genesis, key, store, transactions, transport, seed })
+        Ok(NodeParts { config: self.config, genesis, key, store, transactions, transport, seed, faults: self.faults })
     }
 }

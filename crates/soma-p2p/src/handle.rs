@@ -12,7 +12,7 @@ use soma_protocol::{
     store_writer, verifier,
 };
 use soma_store::Store;
-use soma_supervision::{ChildStatus, Escalation, IoTasks, Offload};
+use soma_supervision::{Escalation, IoTasks, Offload, Tree};
 use soma_types::{Address, CertifiedCommit, ChainId, CommitIndex, PeerId};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) local_commit: Mailbox<LocalCommit>,
     pub(crate) observers: Observers,
-    pub(crate) children: Vec<watch::Receiver<ChildStatus>>,
+    pub(crate) tree: Tree,
     pub(crate) escalation: watch::Receiver<Option<Escalation>>,
     pub(crate) published: Published,
     pub(crate) channel_capacity: usize,

@@ -63,7 +63,7 @@ pub use soma_protocol::{
     state_sync::{LocalCommitError, Progress},
 };
 pub use soma_store::{FjallStore, MemStore, Store, StoreError, Watermarks};
-pub use soma_supervision::{ChildState, ChildStatus, Clock, Environment, ExitReason, PlannedFaults};
+pub use soma_supervision::{ChildState, ChildStatus, Clock, Environment, ExitReason, Fault, PlannedFaults, Strategy};
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
     CommittedSubDag, Committee, Genesis, NodeRole, PeerId, PublicKey, SignedBlock, SigningKey, SubDagDigest,

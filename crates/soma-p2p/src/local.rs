@@ -6,7 +6,7 @@ use crate::{
     node::{Machinery, Node, NodeParts},
     system::ShutdownReport,
 };
-use soma_actor_verifier::CpuPool;
+use soma_actor_verifier::PoolSize;
 use soma_supervision::{Environment, IoTasks, Offload};
 use std::time::Duration;
 use tokio::{runtime, sync::watch};
@@ -34,7 +34,7 @@ impl LocalSystem {
         let machinery = Machinery {
             io: IoTasks::new(runtime::Handle::current()),
             offload: Offload::Simulated(surroundings.disk_time),
-            pool: CpuPool::Inline,
+            pool: PoolSize::Inline,
             environment: surroundings.environment,
         };
         let node = Node::start(parts, machinery).await?;
@@ -49,7 +49,7 @@ impl LocalSystem {
     /// Stops in order, as [`ActorSystem::shutdown`](crate::ActorSystem::shutdown) does.
     pub async fn shutdown(mut self, deadline: Duration) -> ShutdownReport {
         match self.node.take() {
-            Some(node) => ShutdownReport { overdue: node.shutdown(deadline).await, fatal: None },
+            Some(node) => ShutdownReport { overdue: node.shutdown(deadline).await, ..ShutdownReport::default() },
             None => ShutdownReport::default(),
         }
     }

@@ -1,12 +1,21 @@
 //! The wiring: which actor is given the capability to write to which, and who supervises them.
 //!
 //! ```text
-//!   started in this order, stopped in the reverse one:
-//!   Verifier, StoreWriter, PeerHeights, Connections, Discovery, StateSync, GrpcAdapter
+//!   root            one for one
+//!   |- verifier         keeps nothing
+//!   |- store-writer     keeps nothing
+//!   |- network          rest for one
+//!   |   |- connections
+//!   |   `- discovery        what it dials and who is connected is as the Connections of its time had it
+//!   |- sync             rest for one
+//!   |   |- state-sync       `- sync workers
+//!   |   `- peer-heights     counts what StateSync has in flight at each peer
+//!   `- grpc-adapter     keeps the number of calls
 //! ```
 //!
-//! References are made before any actor lives, so that actors which write to each other need no later introduction;
-//! they follow restarts. The listener belongs to the node, not to an actor: its port survives every restart.
+//! Started in this order, stopped in the reverse one. References are made before any actor lives, so that actors which
+//! write to each other need no later introduction; they follow restarts. The listener belongs to the node, not to an
+//! actor: its port survives every restart.
 
 use crate::{
     builder::StartError,
@@ -19,14 +28,17 @@ use soma_actor_grpc_adapter::{GrpcAdapter, InboundGate, Service, ServiceWiring};
 use soma_actor_peer_heights::PeerHeights;
 use soma_actor_state_sync::{Published, StartState, StateSync, WorkerMailboxes};
 use soma_actor_store_writer::StoreWriter;
-use soma_actor_verifier::{CpuPool, Verifier};
-use soma_messages::{ActorRef, LinkRegistry, actor_ref};
+use soma_actor_verifier::{PoolSize, Verifier};
+use soma_messages::{LinkRegistry, Slot};
 use soma_protocol::{
     connections as connections_core, discovery as discovery_core, peer_heights as heights_core, serving,
     state_sync as sync_core,
 };
 use soma_store::{CorruptReason, Record, Store, StoreError};
-use soma_supervision::{ChildSpec, Environment, Escalation, IoTasks, Offload, Supervisor};
+use soma_supervision::{
+    ChildSpec, Environment, Escalation, Intensity, IoTasks, Offload, PlannedFaults, Rules, Strategy, Supervision,
+    Supervisor,
+};
 use soma_transport::{Listener, Transport};
 use soma_types::{Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
@@ -43,19 +55,20 @@ pub(crate) struct NodeParts {
     pub(crate) transactions: Arc<dyn TransactionVerifier>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) seed: u64,
+    pub(crate) faults: Option<PlannedFaults>,
 }
 
 /// What a node runs on.
 pub(crate) struct Machinery {
     pub(crate) io: IoTasks,
     pub(crate) offload: Offload,
-    pub(crate) pool: CpuPool,
+    pub(crate) pool: PoolSize,
     pub(crate) environment: Environment,
 }
 
 /// A running node, on the current actor thread.
 pub(crate) struct Node {
-    supervisor: Supervisor,
+    supervision: Supervision,
     listener: Listener,
     store: Arc<dyn Store>,
     io: IoTasks,
@@ -64,18 +77,12 @@ pub(crate) struct Node {
     handle: Handle,
 }
 
-/// A reference to an actor that does not live yet, with the end at which its incarnations are published.
-struct Slot<A: actix::Actor> {
-    publish: watch::Sender<Option<actix::Addr<A>>>,
-    reference: ActorRef<A>,
-}
+/// Restarts of an actor before those that belong together with it are all made anew.
+const GROUP_MEMBER: Intensity = Intensity { max_restarts: 5, within: Duration::from_secs(60) };
 
-impl<A: actix::Actor> Slot<A> {
-    fn new(name: &'static str) -> Self {
-        let (publish, reference) = actor_ref(name);
-        Self { publish, reference }
-    }
-}
+/// Restarts of actors that belong together before the system gives up: with the default backoff, after about ten
+/// seconds of an actor that always fails.
+const GROUP: Intensity = Intensity { max_restarts: 3, within: Duration::from_secs(60) };
 
 /// Names of the actors, as messages and status have them.
 mod name {
@@ -89,36 +96,48 @@ mod name {
     pub(super) const STATE_SYNC: &str = state_sync::StateSync::NAME;
     pub(super) const GRPC_ADAPTER: &str = serving::Serving::NAME;
     pub(super) const HANDLE: &str = "handle";
+
+    pub(super) const ROOT: &str = "root";
+    pub(super) const NETWORK: &str = "network";
+    pub(super) const SYNC: &str = "sync";
 }
 
 impl Node {
     /// Listens, then starts the actors.
     pub(crate) async fn start(parts: NodeParts, machinery: Machinery) -> Result<Self, StartError> {
-        let NodeParts { config, genesis, key, store, transactions, transport, seed } = parts;
+        // Faults are the environment's.
+        let NodeParts { config, genesis, key, store, transactions, transport, seed, faults: _ } = parts;
         let Machinery { io, offload, pool, environment } = machinery;
         let chain = genesis.chain_id();
         let capacity = config.state_sync.mailbox_capacity;
 
-        let verifier = Slot::<Verifier>::new(name::VERIFIER);
-        let store_writer = Slot::<StoreWriter>::new(name::STORE_WRITER);
-        let peer_heights = Slot::<PeerHeights>::new(name::PEER_HEIGHTS);
-        let connections = Slot::<Connections>::new(name::CONNECTIONS);
-        let discovery = Slot::<Discovery>::new(name::DISCOVERY);
-        let state_sync = Slot::<StateSync>::new(name::STATE_SYNC);
-        let grpc_adapter = Slot::<GrpcAdapter>::new(name::GRPC_ADAPTER);
+        let verifier_slot = Slot::<Verifier>::new(name::VERIFIER);
+        let verifier = verifier_slot.reference();
+        let store_writer_slot = Slot::<StoreWriter>::new(name::STORE_WRITER);
+        let store_writer = store_writer_slot.reference();
+        let peer_heights_slot = Slot::<PeerHeights>::new(name::PEER_HEIGHTS);
+        let peer_heights = peer_heights_slot.reference();
+        let connections_slot = Slot::<Connections>::new(name::CONNECTIONS);
+        let connections = connections_slot.reference();
+        let discovery_slot = Slot::<Discovery>::new(name::DISCOVERY);
+        let discovery = discovery_slot.reference();
+        let state_sync_slot = Slot::<StateSync>::new(name::STATE_SYNC);
+        let state_sync = state_sync_slot.reference();
+        let grpc_adapter_slot = Slot::<GrpcAdapter>::new(name::GRPC_ADAPTER);
+        let grpc_adapter = grpc_adapter_slot.reference();
         let registry = LinkRegistry::default();
 
         let service = Arc::new(Service::new(ServiceWiring {
             store: store.clone(),
             offload: offload.clone(),
             io: io.clone(),
-            calls: grpc_adapter.reference.mailbox("service"),
-            known_peers: discovery.reference.mailbox("service"),
-            pushed: peer_heights.reference.mailbox("service"),
+            calls: grpc_adapter.mailbox("service"),
+            known_peers: discovery.mailbox("service"),
+            pushed: peer_heights.mailbox("service"),
         }));
         let gate = Arc::new(InboundGate::new(
-            connections.reference.mailbox("transport"),
-            connections.reference.mailbox("transport"),
+            connections.mailbox("transport"),
+            connections.mailbox("transport"),
             service,
             &io,
         ));
@@ -132,24 +151,31 @@ impl Node {
         let (sub_dags, _) = broadcast::channel(config.state_sync.synced_commit_channel_capacity);
         let published = Published { highest, sub_dags };
 
-        let mut supervisor = Supervisor::new(environment.clone(), seed);
+        let new = |name, strategy| Supervisor::new(name, strategy, environment.clone(), seed);
+        let member = Rules { intensity: GROUP_MEMBER, ..Rules::default() };
+        let group = Rules { intensity: GROUP, ..Rules::default() };
+        let mut root = new(name::ROOT, Strategy::OneForOne);
+        let mut network = new(name::NETWORK, Strategy::RestForOne).with_rules(group);
+        let mut sync = new(name::SYNC, Strategy::RestForOne).with_rules(group);
+
         let spec = {
-            let (transactions, pool, environment) = (transactions.clone(), pool.clone(), environment.clone());
-            ChildSpec::new(name::VERIFIER, capacity, move || {
-                let verifier = Verifier::new(chain, transactions.clone(), pool.clone(), environment.clone());
-                async move { Ok(verifier) }
+            let (transactions, environment) = (transactions.clone(), environment.clone());
+            ChildSpec::new(verifier_slot, capacity, move || {
+                // A pool of its own for each incarnation: the last one's may have blocked threads.
+                let verifier = Verifier::new(chain, transactions.clone(), pool, environment.clone());
+                async move { verifier.map_err(|error| error.to_string()) }
             })
         };
-        supervisor.start(spec, verifier.publish, &verifier.reference);
+        root.actor(spec);
 
         let spec = {
             let (store, offload, environment) = (store.clone(), offload.clone(), environment.clone());
-            ChildSpec::new(name::STORE_WRITER, capacity, move || {
+            ChildSpec::new(store_writer_slot, capacity, move || {
                 let writer = StoreWriter::new(store.clone(), offload.clone(), environment.clone());
                 async move { Ok(writer) }
             })
         };
-        supervisor.start(spec, store_writer.publish, &store_writer.reference);
+        root.actor(spec);
 
         let spec = {
             let core = heights_core::Config {
@@ -159,9 +185,9 @@ impl Node {
             };
             let settings = soma_actor_peer_heights::Settings { chain, timeout: config.discovery.query_timeout };
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
-            let (state_sync, connections) = (state_sync.reference.clone(), connections.reference.clone());
+            let (state_sync, connections) = (state_sync.clone(), connections.clone());
             let environment = environment.clone();
-            ChildSpec::new(name::PEER_HEIGHTS, capacity, move || {
+            ChildSpec::new(peer_heights_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
                 let wiring = soma_actor_peer_heights::Wiring {
                     links: links.clone(),
@@ -177,7 +203,7 @@ impl Node {
                 }
             })
         };
-        supervisor.start(spec, peer_heights.publish, &peer_heights.reference);
+        let peer_heights_spec = spec.with_rules(member);
 
         let spec = {
             let core = connections_core::Config {
@@ -194,9 +220,9 @@ impl Node {
                 connect_timeout: config.connections.connect_timeout,
             };
             let (transport, registry, io) = (transport.clone(), registry.clone(), io.clone());
-            let (heights, discovery) = (peer_heights.reference.clone(), discovery.reference.clone());
+            let (heights, discovery) = (peer_heights.clone(), discovery.clone());
             let environment = environment.clone();
-            ChildSpec::new(name::CONNECTIONS, capacity, move || {
+            ChildSpec::new(connections_slot, capacity, move || {
                 let wiring = soma_actor_connections::Wiring {
                     transport: transport.clone(),
                     registry: registry.clone(),
@@ -208,16 +234,15 @@ impl Node {
                 async move { Ok(connections) }
             })
         };
-        supervisor.start(spec, connections.publish, &connections.reference);
+        network.actor(spec.with_rules(member));
 
         let spec = {
             let core = discovery_config(&config, PeerId::from(&*key), seed);
             let (key, query_timeout) = (key.clone(), config.discovery.query_timeout);
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
-            let (connections, verifier, writer) =
-                (connections.reference.clone(), verifier.reference.clone(), store_writer.reference.clone());
+            let (connections, verifier, writer) = (connections.clone(), verifier.clone(), store_writer.clone());
             let environment = environment.clone();
-            ChildSpec::new(name::DISCOVERY, capacity, move || {
+            ChildSpec::new(discovery_slot, capacity, move || {
                 let (core, environment) = (core.clone(), environment.clone());
                 let wiring = soma_actor_discovery::Wiring {
                     links: links.clone(),
@@ -236,7 +261,8 @@ impl Node {
                 }
             })
         };
-        supervisor.start(spec, discovery.publish, &discovery.reference);
+        network.actor(spec.with_rules(member));
+        root.supervisor(network);
 
         let spec = {
             let core = state_sync_config(&config);
@@ -246,10 +272,10 @@ impl Node {
                 blocks_per_request: config.state_sync.blocks_per_fetch,
             };
             let (store, offload, published) = (store.clone(), offload.clone(), published.clone());
-            let (links, io, verifier) = (registry.links(), io.clone(), verifier.reference.clone());
-            let (heights, writer) = (peer_heights.reference.clone(), store_writer.reference.clone());
+            let (links, io, verifier) = (registry.links(), io.clone(), verifier.clone());
+            let (heights, writer) = (peer_heights.clone(), store_writer.clone());
             let environment = environment.clone();
-            ChildSpec::new(name::STATE_SYNC, capacity, move || {
+            ChildSpec::new(state_sync_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
                 let wiring = soma_actor_state_sync::Wiring {
                     workers: WorkerMailboxes {
@@ -269,27 +295,30 @@ impl Node {
                 async move { Ok(StateSync::new(core, settings, start.await?, wiring, environment)) }
             })
         };
-        supervisor.start(spec, state_sync.publish, &state_sync.reference);
+        sync.actor(spec.with_rules(member));
+        sync.actor(peer_heights_spec);
+        root.supervisor(sync);
 
         let spec = {
             let (per_peer, in_all) = (config.serving.max_calls_per_peer, config.serving.max_calls);
             let core = serving::Config { chain, max_calls_per_peer: per_peer, max_calls: in_all };
-            ChildSpec::new(name::GRPC_ADAPTER, capacity, move || {
+            ChildSpec::new(grpc_adapter_slot, capacity, move || {
                 let adapter = GrpcAdapter::new(core.clone(), environment.clone());
                 async move { Ok(adapter) }
             })
         };
-        supervisor.start(spec, grpc_adapter.publish, &grpc_adapter.reference);
+        root.actor(spec);
+        let supervision = root.start();
 
         // Whoever has the handle may use it at once. An actor that does not come up is escalated all the same.
         tokio::join!(
-            verifier.reference.clone().alive(),
-            store_writer.reference.clone().alive(),
-            peer_heights.reference.clone().alive(),
-            connections.reference.clone().alive(),
-            discovery.reference.clone().alive(),
-            state_sync.reference.clone().alive(),
-            grpc_adapter.reference.clone().alive(),
+            verifier.clone().alive(),
+            store_writer.clone().alive(),
+            peer_heights.clone().alive(),
+            connections.clone().alive(),
+            discovery.clone().alive(),
+            state_sync.clone().alive(),
+            grpc_adapter.clone().alive(),
         );
 
         let closing = CancellationToken::new();
@@ -300,23 +329,23 @@ impl Node {
             io: io.clone(),
             offload: offload.clone(),
             store: store.clone(),
-            local_commit: state_sync.reference.mailbox(name::HANDLE),
+            local_commit: state_sync.mailbox(name::HANDLE),
             observers: Observers {
-                state_sync: state_sync.reference.mailbox(name::HANDLE),
-                peer_heights: peer_heights.reference.mailbox(name::HANDLE),
-                connections: connections.reference.mailbox(name::HANDLE),
-                discovery: discovery.reference.mailbox(name::HANDLE),
-                verifier: verifier.reference.mailbox(name::HANDLE),
-                store_writer: store_writer.reference.mailbox(name::HANDLE),
-                serving: grpc_adapter.reference.mailbox(name::HANDLE),
+                state_sync: state_sync.mailbox(name::HANDLE),
+                peer_heights: peer_heights.mailbox(name::HANDLE),
+                connections: connections.mailbox(name::HANDLE),
+                discovery: discovery.mailbox(name::HANDLE),
+                verifier: verifier.mailbox(name::HANDLE),
+                store_writer: store_writer.mailbox(name::HANDLE),
+                serving: grpc_adapter.mailbox(name::HANDLE),
             },
-            children: supervisor.status(),
-            escalation: supervisor.escalation(),
+            tree: supervision.tree().clone(),
+            escalation: supervision.escalation(),
             published,
             channel_capacity: config.state_sync.synced_commit_channel_capacity,
             closing: closing.clone(),
         });
-        Ok(Self { supervisor, listener, store, io, offload, closing, handle })
+        Ok(Self { supervision, listener, store, io, offload, closing, handle })
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -330,7 +359,7 @@ impl Node {
 
     /// Resolves when a child does not stay up.
     pub(crate) fn escalated(&self) -> impl Future<Output = Escalation> + use<> {
-        let mut escalation = self.supervisor.escalation();
+        let mut escalation = self.supervision.escalation();
         async move {
             loop {
                 if let Some(escalation) = escalation.borrow_and_update().clone() {
@@ -348,7 +377,7 @@ impl Node {
         let started = tokio::time::Instant::now();
         // Calls under way may end; what drags on has half of the time.
         self.listener.shutdown(deadline / 2).await;
-        let overdue = self.supervisor.shutdown(deadline.saturating_sub(started.elapsed())).await;
+        let overdue = self.supervision.shutdown(deadline.saturating_sub(started.elapsed())).await;
         let mut overdue: Vec<String> = overdue.into_iter().map(Into::into).collect();
         self.closing.cancel();
         let store = self.store;

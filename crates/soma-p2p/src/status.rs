@@ -44,8 +44,8 @@ pub struct Status {
     pub store_writer: Option<store_writer::Snapshot>,
     /// Calls of peers in figures.
     pub serving: Option<serving::Snapshot>,
-    /// The actors, in the order in which they were started.
-    pub actors: Vec<ChildStatus>,
+    /// The supervisors and their actors, in the order in which they are started.
+    pub tree: ChildStatus,
     /// Why the system gave up, if it did.
     pub fatal: Option<String>,
 }
@@ -136,7 +136,7 @@ impl Status {
             verifier: None,
             store_writer: None,
             serving: None,
-            actors: shared.children.iter().map(|child| child.borrow().clone()).collect(),
+            tree: shared.tree.status(),
             fatal,
         }
     }
@@ -144,7 +144,7 @@ impl Status {
     /// Whether the node is up and does what it should: no actor down, no error that keeps it from going on.
     pub fn is_healthy(&self) -> bool {
         use soma_supervision::ChildState;
-        let up = self.actors.iter().all(|actor| actor.state == ChildState::Running);
+        let up = self.tree.actors().iter().all(|actor| actor.state == ChildState::Running);
         self.fatal.is_none() && up && !matches!(self.progress, None | Some(Progress::Disk { .. }))
     }
 }

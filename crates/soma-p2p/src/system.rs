@@ -1,4 +1,5 @@
-//! The threads of a system: one for the actors, a runtime for network I/O, a pool for signatures.
+//! The threads of a system: one for the supervisors, one for each actor, a runtime for network I/O, a pool for
+//! signatures.
 
 use crate::{
     builder::{Builder, StartError},
@@ -6,9 +7,9 @@ use crate::{
     handle::Handle,
     node::{Machinery, Node, NodeParts},
 };
-use soma_actor_verifier::CpuPool;
+use soma_actor_verifier::PoolSize;
 use soma_replay::{Recorder, RingConfig, TraceWriter};
-use soma_supervision::{Clock, Environment, Escalation, IoTasks, Offload};
+use soma_supervision::{Census, Clock, Environment, Escalation, IoTasks, Offload};
 use std::{
     ops::Deref,
     sync::mpsc,
@@ -18,6 +19,7 @@ use std::{
 use tokio::{
     runtime::{self, Runtime},
     sync::oneshot,
+    time::{sleep, timeout},
 };
 
 /// Threads that encrypt and frame. More than two help only when many fast peers are served at once.
@@ -25,6 +27,12 @@ const IO_THREADS: usize = 2;
 
 /// How long a system that is dropped, or gives up, has to stop.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long tasks that were told to end have for it before they count as leaked.
+const TASKS_END: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether they have ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Why a system stopped by itself: an actor did not stay up.
 pub type Fatal = Escalation;
@@ -34,6 +42,8 @@ pub type Fatal = Escalation;
 pub struct ShutdownReport {
     /// Actors that did not stop in time and were ended, and what failed on the way; empty when all went well.
     pub overdue: Vec<String>,
+    /// What is left of the system although it has stopped: actors, threads, tasks. Nothing, unless a thread is blocked.
+    pub leaked: Vec<String>,
     /// Why it had stopped by itself before, if it had.
     pub fatal: Option<Fatal>,
 }
@@ -68,9 +78,9 @@ impl ActorSystem {
         let (report, stopped) = oneshot::channel();
         let run = move || run(parts, ready, stopping, report);
         let thread = thread::Builder::new()
-            .name("soma-actors".into())
+            .name("soma-supervisor".into())
             .spawn(run)
-            .map_err(|error| StartError::Runtime { what: "actor thread", reason: error.to_string() })?;
+            .map_err(|error| StartError::Runtime { what: "supervisor's thread", reason: error.to_string() })?;
         match started.recv() {
             Ok(Ok(handle)) => Ok(Self { handle, stop: Some(stop), stopped: Some(stopped), thread: Some(thread) }),
             Ok(Err(error)) => {
@@ -81,7 +91,7 @@ impl ActorSystem {
                 let panic = thread.join().err();
                 let reason = panic.and_then(|panic| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                 let reason = reason.unwrap_or_else(|| "it ended while starting".into());
-                Err(StartError::Runtime { what: "actor thread", reason })
+                Err(StartError::Runtime { what: "supervisor's thread", reason })
             }
         }
     }
@@ -112,8 +122,8 @@ impl ActorSystem {
         }
         let report = match self.stopped.take() {
             Some(stopped) => stopped.await.unwrap_or_else(|_| ShutdownReport {
-                overdue: vec!["the actor thread ended without a report".into()],
-                fatal: None,
+                overdue: vec!["the supervisor's thread ended without a report".into()],
+                ..ShutdownReport::default()
             }),
             None => ShutdownReport::default(),
         };
@@ -133,18 +143,19 @@ impl Drop for ActorSystem {
     }
 }
 
-fn machinery(threads: usize) -> Result<(Runtime, CpuPool), StartError> {
-    let failed = |what| move |reason: String| StartError::Runtime { what, reason };
-    let io = runtime::Builder::new_multi_thread()
+fn io_runtime() -> Result<Runtime, StartError> {
+    runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .thread_name("soma-io")
         .enable_all()
         .build()
-        .map_err(|error| failed("I/O runtime")(error.to_string()))?;
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let pool = CpuPool::threads(if threads == 0 { cores } else { threads })
-        .map_err(|error| failed("CPU pool")(error.to_string()))?;
-    Ok((io, pool))
+        .map_err(|error| StartError::Runtime { what: "I/O runtime", reason: error.to_string() })
+}
+
+/// Threads that check, when the configuration leaves it open.
+fn pool_size(threads: usize) -> PoolSize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    PoolSize::Threads(if threads == 0 { cores() } else { threads })
 }
 
 fn start_trace(config: &TraceConfig) -> Result<(Recorder, TraceWriter), StartError> {
@@ -156,15 +167,15 @@ fn start_trace(config: &TraceConfig) -> Result<(Recorder, TraceWriter), StartErr
     TraceWriter::start(ring).map_err(|source| StartError::Trace { directory: config.directory.clone(), source })
 }
 
-/// The actor thread, from start to end.
+/// The supervisor's thread, from start to end.
 fn run(
     parts: NodeParts,
     ready: mpsc::SyncSender<Result<Handle, StartError>>,
     stopping: oneshot::Receiver<Duration>,
     report: oneshot::Sender<ShutdownReport>,
 ) {
-    let (io, pool) = match machinery(parts.config.verifier.threads) {
-        Ok(machinery) => machinery,
+    let io = match io_runtime() {
+        Ok(io) => io,
         Err(error) => {
             let _ = ready.send(Err(error));
             return;
@@ -183,15 +194,18 @@ fn run(
         #[allow(clippy::expect_used)]
         runtime::Builder::new_current_thread().enable_all().build().expect("out of file handles")
     });
-    let environment = Environment::new(system.block_on(async { Clock::system() }));
-    let environment = match recorder {
-        Some(recorder) => environment.with_recorder(recorder),
-        None => environment,
-    };
+    let mut environment = Environment::new(system.block_on(async { Clock::system() })).with_threads();
+    if let Some(recorder) = recorder {
+        environment = environment.with_recorder(recorder);
+    }
+    if let Some(faults) = parts.faults.clone() {
+        environment = environment.with_faults(faults);
+    }
+    let census = environment.census().clone();
     let machinery = Machinery {
         io: IoTasks::new(io.handle().clone()),
         offload: Offload::Threads(io.handle().clone()),
-        pool,
+        pool: pool_size(parts.config.verifier.threads),
         environment,
     };
     let outcome = system.block_on(async move {
@@ -208,13 +222,33 @@ fn run(
             fatal = node.escalated() => (DEFAULT_DEADLINE, Some(fatal)),
         };
         let overdue = node.shutdown(deadline).await;
-        Some(ShutdownReport { overdue, fatal })
+        Some(ShutdownReport { overdue, leaked: Vec::new(), fatal })
     });
+    let leaked = system.block_on(left(io.handle(), &census));
     io.shutdown_timeout(DEFAULT_DEADLINE);
     if let Some(trace) = trace {
         trace.finish();
     }
     if let Some(outcome) = outcome {
-        let _ = report.send(outcome);
+        // Who has dropped the system does not wait for it.
+        let _ = report.send(ShutdownReport { leaked, ..outcome });
     }
+}
+
+/// What is left of a system that has stopped.
+async fn left(io: &runtime::Handle, census: &Census) -> Vec<String> {
+    let tasks = || io.metrics().num_alive_tasks();
+    let ended = async {
+        while tasks() > 0 {
+            sleep(LOOK_INTERVAL).await;
+        }
+    };
+    // The count below says whether they have.
+    let _ = timeout(TASKS_END, ended).await;
+    let left = [
+        (tasks(), "I/O tasks"),
+        (census.actors(), "actors"),
+        (census.threads(), "threads of actors, as they are blocked"),
+    ];
+    left.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
 }

@@ -1,13 +1,49 @@
 //! What an actor is given from around it: the time, what records it, and in tests the faults planned for it.
 
-use crate::{Clock, ExitReason};
+use crate::{Census, Clock, ExitReason};
 use soma_protocol::{Core, Now};
 use soma_replay::{Recorder, Track};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-/// Decides whether an actor is to fail instead of taking an input, and with which panic message. It sees the name of
-/// the actor's core and the input in `Debug` form.
-pub type PlannedFaults = Arc<dyn Fn(&'static str, &dyn fmt::Debug) -> Option<String> + Send + Sync>;
+/// What goes wrong with an actor when it takes an input.
+#[derive(Clone)]
+pub enum Fault {
+    /// Its handler panics with this message.
+    Panic(String),
+    /// It gives up with this error.
+    Error(String),
+    /// It does nothing for so long, and then handles the input.
+    Delay(Duration),
+    /// It does nothing ever more: like a future that it waits for and that never wakes.
+    Hang,
+    /// Its thread does this first: like a handler that does not return. Not for simulation, where one thread runs all.
+    Block(Arc<dyn Fn() + Send + Sync>),
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panic(message) => write!(f, "Panic({message:?})"),
+            Self::Error(reason) => write!(f, "Error({reason:?})"),
+            Self::Delay(time) => write!(f, "Delay({time:?})"),
+            Self::Hang => f.write_str("Hang"),
+            Self::Block(_) => f.write_str("Block"),
+        }
+    }
+}
+
+/// Decides whether something is to go wrong when an actor takes an input. It sees the name of the actor's core and the
+/// input in `Debug` form.
+pub type PlannedFaults = Arc<dyn Fn(&'static str, &dyn fmt::Debug) -> Option<Fault> + Send + Sync>;
+
+/// Where actors run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// All on the thread of their supervisor.
+    Here,
+    /// Each on a thread of its own.
+    Threads,
+}
 
 /// What the shells of one node share. Cheap to clone.
 #[derive(Clone)]
@@ -15,12 +51,22 @@ pub struct Environment {
     clock: Clock,
     recorder: Option<Recorder>,
     faults: Option<PlannedFaults>,
+    placement: Placement,
+    census: Census,
 }
 
 impl Environment {
-    /// An environment in which nothing is recorded and nothing fails on purpose.
+    /// An environment in which nothing is recorded, nothing fails on purpose, and actors run on the thread of their
+    /// supervisor.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, recorder: None, faults: None }
+        Self { clock, recorder: None, faults: None, placement: Placement::Here, census: Census::default() }
+    }
+
+    /// Gives each supervised actor a thread of its own, named after it, so that one whose handler does not return can
+    /// be left behind.
+    pub fn with_threads(mut self) -> Self {
+        self.placement = Placement::Threads;
+        self
     }
 
     /// Has what actors receive and decide recorded.
@@ -40,6 +86,10 @@ impl Environment {
         self.clock.now()
     }
 
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Notes how an actor ended.
     pub fn record_end(&self, name: &str, exit: &ExitReason) {
         if let Some(recorder) = &self.recorder {
@@ -51,11 +101,17 @@ impl Environment {
         self.recorder.as_ref().and_then(Recorder::track::<C>)
     }
 
-    /// Panics if a fault is planned for this input.
-    pub(crate) fn fail_if_planned(&self, actor: &'static str, input: &dyn fmt::Debug) {
-        if let Some(message) = self.faults.as_ref().and_then(|faults| faults(actor, input)) {
-            // Asked for by a test, and by nothing else: it is what a handler with a bug does.
-            panic!("{message}");
-        }
+    /// What is to go wrong with this input.
+    pub(crate) fn planned(&self, actor: &'static str, input: &dyn fmt::Debug) -> Option<Fault> {
+        self.faults.as_ref().and_then(|faults| faults(actor, input))
+    }
+
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// Who is alive.
+    pub fn census(&self) -> &Census {
+        &self.census
     }
 }

@@ -12,18 +12,28 @@
 
 #![deny(missing_docs)]
 
-mod child;
+mod census;
 mod clock;
 mod environment;
+mod exit;
+mod guardian;
+mod incarnation;
 mod offload;
 mod restart;
 mod shell;
+mod spec;
+mod status;
 mod supervisor;
+mod vital;
 
-pub use child::{ExitReason, run_actor};
+pub use census::{Census, LeftBehind};
 pub use clock::Clock;
-pub use environment::{Environment, PlannedFaults};
+pub use environment::{Environment, Fault, PlannedFaults};
+pub use exit::ExitReason;
+pub use incarnation::{Heartbeat, Running, run_actor};
 pub use offload::{IoTasks, Offload};
 pub use restart::{Backoff, Decision, Intensity, RestartPolicy, RestartTracker};
 pub use shell::{CoreHost, Shell};
-pub use supervisor::{ChildSpec, ChildState, ChildStatus, Escalation, Supervisor};
+pub use spec::{ChildSpec, Rules};
+pub use status::{ChildState, ChildStatus, Tree};
+pub use supervisor::{Escalation, Strategy, Supervision, Supervisor};

@@ -1,9 +1,9 @@
 //! Whether and when an actor that ended is started again. Pure: time and randomness come in.
 //!
-//! | exit                         | permanent | transient | temporary |
-//! |------------------------------|-----------|-----------|-----------|
-//! | stopped                      | restart   | stop      | stop      |
-//! | failed, panicked, cancelled  | restart   | restart   | stop      |
+//! | exit                                | permanent | transient | temporary |
+//! |-------------------------------------|-----------|-----------|-----------|
+//! | stopped                             | restart   | stop      | stop      |
+//! | failed, panicked, cancelled, killed | restart   | restart   | stop      |
 //!
 //! More restarts than the intensity allows within its window escalate to the parent.
 

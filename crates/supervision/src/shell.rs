@@ -1,11 +1,18 @@
 //! The shell around a core: feeds inputs, carries out effects, holds the one timer.
 
-use crate::Environment;
-use actix::{Actor, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
+use crate::{
+    Environment, Fault,
+    vital::{self, Busy},
+};
+use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
 use soma_messages::causality::{carry_from, current, following};
 use soma_protocol::{Core, Now};
 use soma_replay::{Cause, Origin, Track};
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
+use tokio::time::sleep;
 
 /// A core with its environment and its timer.
 pub struct CoreHost<C: Core> {
@@ -38,7 +45,6 @@ impl<C: Core> CoreHost<C> {
 
     /// Has the core decide, and this recorded. Whatever comes of it follows from the cause returned.
     fn decide(&mut self, origin: Origin, input: C::Input) -> (Option<Cause>, Vec<C::Effect>) {
-        self.environment.fail_if_planned(C::NAME, &input);
         let now = self.environment.now();
         match &mut self.track {
             Some(track) => {
@@ -65,14 +71,29 @@ pub trait Shell: Actor<Context = Context<Self>> {
     /// Hands one input to the core and carries out what it decides.
     fn feed(&mut self, origin: Origin, input: <Self::Core as Core>::Input, context: &mut Context<Self>) {
         tracing::trace!(actor = Self::Core::NAME, sender = origin.sender, ?input, "input");
-        let (cause, effects) = self.host().decide(origin, input);
-        following(cause, || {
-            for effect in effects {
-                tracing::trace!(actor = Self::Core::NAME, ?effect, "effect");
-                self.perform(effect, context);
+        let kind = serde_variant::to_variant_name(&input).unwrap_or("an input");
+        let _handling = vital::handling(Busy { actor: Self::Core::NAME, input: kind, sender: origin.sender });
+        match self.host().environment.planned(Self::Core::NAME, &input) {
+            None => take(self, origin, input, context),
+            // Asked for by a test, and by nothing else: it is what a handler with a bug does.
+            Some(Fault::Panic(message)) => panic!("{message}"),
+            Some(Fault::Error(reason)) => self.give_up(reason, context),
+            Some(Fault::Delay(time)) => {
+                let later = sleep(time).into_actor(self);
+                context.wait(later.map(move |(), shell, context| take(shell, origin, input, context)));
             }
-            self.arm(context);
-        });
+            Some(Fault::Hang) => context.wait(pending().into_actor(self)),
+            Some(Fault::Block(block)) => {
+                block();
+                take(self, origin, input, context);
+            }
+        }
+    }
+
+    /// Ends the actor with an error: its supervisor makes another.
+    fn give_up(&mut self, reason: String, context: &mut Context<Self>) {
+        vital::fail(reason);
+        context.terminate();
     }
 
     /// Waits for some work beside all else, and then finishes it on the actor. What comes of it follows from what is
@@ -112,4 +133,21 @@ pub trait Shell: Actor<Context = Context<Self>> {
         });
         self.host().wake = Some((at, timer));
     }
+}
+
+fn take<S: Shell>(shell: &mut S, origin: Origin, input: <S::Core as Core>::Input, context: &mut Context<S>) {
+    vital::beat();
+    let (cause, effects) = shell.host().decide(origin, input);
+    following(cause, || {
+        for effect in effects {
+            if vital::retired() {
+                // Another incarnation decides by now: what this one had begun must not be done twice.
+                context.terminate();
+                return;
+            }
+            tracing::trace!(actor = S::Core::NAME, ?effect, "effect");
+            shell.perform(effect, context);
+        }
+        shell.arm(context);
+    });
 }

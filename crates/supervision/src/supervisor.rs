@@ -1,79 +1,43 @@
-//! A supervisor: starts children in order, restarts each by its spec, stops them in reverse, and escalates.
+//! A supervisor: starts its children in order, restarts them by its strategy, stops them in reverse, and escalates.
 
-use crate::{Backoff, Decision, Environment, ExitReason, Intensity, RestartPolicy, RestartTracker, run_actor};
-use actix::{Actor, Addr, Context, Handler};
-use futures::future::LocalBoxFuture;
+use crate::{
+    ChildSpec, ChildState, Decision, Environment, ExitReason, RestartTracker, Rules,
+    census::MAX_BLOCKED_THREADS,
+    guardian::ActorChild,
+    status::{Display, Tree},
+};
+use actix::{Actor, Context, Handler};
+use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
-use soma_messages::{ActorRef, Envelope, Stop, actor_ref};
-use std::{future::Future, time::Duration};
+use soma_messages::{Envelope, Stop};
+use std::{cell::RefCell, collections::VecDeque, ops::Range, rc::Rc, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep},
 };
 
-/// Makes an incarnation of an actor, from what is durable and what others can tell, not from what the last one knew.
-type Factory<A> = Box<dyn FnMut() -> LocalBoxFuture<'static, Result<A, String>>>;
-
-/// How one child is to live.
-pub struct ChildSpec<A> {
-    /// Its name in status and logs.
-    pub name: &'static str,
-    /// Which exits call for a restart.
-    pub policy: RestartPolicy,
-    /// How many restarts are too many.
-    pub intensity: Intensity,
-    /// How long to wait before each.
-    pub backoff: Backoff,
-    /// Messages in its mailbox, beside one for each sender.
-    pub mailbox_capacity: usize,
-    factory: Factory<A>,
-}
-
-impl<A> ChildSpec<A> {
-    /// A permanent child with default intensity and backoff.
-    pub fn new<F>(name: &'static str, mailbox_capacity: usize, mut factory: impl FnMut() -> F + 'static) -> Self
-    where
-        F: Future<Output = Result<A, String>> + 'static,
-    {
-        Self {
-            name,
-            policy: RestartPolicy::Permanent,
-            intensity: Intensity::default(),
-            backoff: Backoff::default(),
-            mailbox_capacity,
-            factory: Box::new(move || Box::pin(factory())),
-        }
-    }
-}
-
-/// Where a child is in its life.
+/// Which children are restarted when one ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ChildState {
-    /// Being made.
-    Starting,
-    /// Alive.
-    Running,
-    /// Ended; a new one comes after the backoff.
-    BackingOff,
-    /// Ended for good, as wanted.
-    Stopped,
-    /// Ended for good: it did not stay up.
-    GivenUp,
+pub enum Strategy {
+    /// That one: children do not rely on what the others remember.
+    OneForOne,
+    /// That one and those started after it: each relies on those before it.
+    RestForOne,
+    /// All: each relies on all others.
+    OneForAll,
 }
 
-/// A child as operators see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChildStatus {
-    /// Its name.
-    pub name: String,
-    /// Where it is.
-    pub state: ChildState,
-    /// Restarts so far.
-    pub restarts: u64,
-    /// How it last ended.
-    pub last_exit: Option<ExitReason>,
+impl Strategy {
+    /// The children that are restarted when the one at `ended` of `count` ends.
+    fn affected(self, ended: usize, count: usize) -> Range<usize> {
+        match self {
+            Self::OneForOne => ended..ended + 1,
+            Self::RestForOne => ended..count,
+            Self::OneForAll => 0..count,
+        }
+    }
 }
 
 /// A child that did not stay up.
@@ -86,178 +50,472 @@ pub struct Escalation {
     pub exit: ExitReason,
 }
 
-struct Child {
-    name: &'static str,
-    status: watch::Receiver<ChildStatus>,
-    stop: Box<dyn Fn() -> LocalBoxFuture<'static, ()>>,
-    stopping: watch::Sender<bool>,
-    guardian: JoinHandle<()>,
+/// What a life is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Live,
+    /// End in order; what has not ended at `until` is ended.
+    Stop {
+        until: Instant,
+    },
 }
 
-/// Supervises children on the current actor thread, each independently of the others (one for one).
+/// How a life ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) exit: ExitReason,
+    /// Who had to be ended because it did not stop in time.
+    pub(crate) overdue: Vec<&'static str>,
+}
+
+impl Ended {
+    pub(crate) fn by(exit: ExitReason) -> Self {
+        Self { exit, overdue: Vec::new() }
+    }
+}
+
+/// Something that lives under a supervisor, one life after the other.
+pub(crate) trait Child {
+    fn name(&self) -> &'static str;
+    fn rules(&self) -> Rules;
+    fn display(&self) -> &Display;
+    fn tree(&self) -> Tree;
+    /// One life. Ends soon after an order to stop is due, whatever happens.
+    fn live(&mut self, orders: watch::Receiver<Order>) -> LocalBoxFuture<'static, Ended>;
+}
+
+/// Puts a supervisor together. Nothing lives until it, or the supervisor that it is a child of, is started.
+///
+/// ```
+/// use actix::{Actor, ActorContext, Context, Handler};
+/// use soma_messages::{Envelope, Slot, Stop};
+/// use soma_supervision::{ChildSpec, ChildState, Clock, Environment, Strategy, Supervisor};
+/// use std::time::Duration;
+///
+/// struct Ledger;
+/// impl Actor for Ledger {
+///     type Context = Context<Self>;
+/// }
+/// impl Handler<Envelope<Stop>> for Ledger {
+///     type Result = ();
+///     fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+///         context.stop();
+///         envelope.message.0.send(());
+///     }
+/// }
+///
+/// actix_rt::System::new().block_on(async {
+///     let environment = Environment::new(Clock::system()).with_threads();
+///     let mut supervisor = Supervisor::new("accounts", Strategy::RestForOne, environment, 7);
+///     let slot = Slot::new("ledger");
+///     let ledger = slot.reference(); // for others to write to, whichever incarnation is alive
+///     supervisor.actor(ChildSpec::new(slot, 16, || async { Ok(Ledger) }));
+///
+///     let supervision = supervisor.start();
+///     assert!(ledger.alive().await);
+///     assert_eq!(supervision.tree().status().find("ledger").unwrap().state, ChildState::Running);
+///     assert!(supervision.shutdown(Duration::from_secs(5)).await.is_empty());
+/// });
+/// ```
 pub struct Supervisor {
+    name: &'static str,
+    strategy: Strategy,
+    rules: Rules,
     environment: Environment,
     seed: u64,
-    children: Vec<Child>,
-    escalation: watch::Sender<Option<Escalation>>,
+    display: Display,
+    children: Vec<Box<dyn Child>>,
 }
 
 impl Supervisor {
     /// A supervisor without children. `seed` is for the jitter of backoffs.
-    pub fn new(environment: Environment, seed: u64) -> Self {
-        Self { environment, seed, children: Vec::new(), escalation: watch::Sender::new(None) }
+    pub fn new(name: &'static str, strategy: Strategy, environment: Environment, seed: u64) -> Self {
+        let display = Display::new(environment.clock());
+        Self { name, strategy, rules: Rules::default(), environment, seed, display, children: Vec::new() }
     }
 
-    /// The first child that did not stay up, when there is one.
+    /// With other rules for itself, as a child of another supervisor.
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// Adds an actor; it is started after those added before.
+    pub fn actor<A>(&mut self, spec: ChildSpec<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
+    {
+        self.children.push(Box::new(ActorChild::new(spec, self.environment.clone())));
+    }
+
+    /// Adds a supervisor; it is started after those added before. When a child of it does not stay up, all of its
+    /// children are stopped, and it counts as failed.
+    pub fn supervisor(&mut self, child: Supervisor) {
+        self.children.push(Box::new(SupervisorChild::new(child)));
+    }
+
+    /// Starts the children, on the current thread's [`LocalSet`](tokio::task::LocalSet).
+    pub fn start(self) -> Supervision {
+        let escalation = watch::Sender::new(None);
+        let escalated = escalation.subscribe();
+        let (orders, ordered) = watch::channel(Order::Live);
+        let root = SupervisorChild::new(self);
+        let tree = root.tree();
+        let mut reign = Reign::new(root, ordered, Some(escalation));
+        let task = actix_rt::spawn(async move { reign.run().await });
+        Supervision { tree, escalated, orders, task }
+    }
+}
+
+/// A tree that lives. Dropping it lets it live on, unattended.
+pub struct Supervision {
+    tree: Tree,
+    escalated: watch::Receiver<Option<Escalation>>,
+    orders: watch::Sender<Order>,
+    task: JoinHandle<Ended>,
+}
+
+impl Supervision {
+    /// The way to look at it.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The first child of the root that did not stay up, when there is one. The others live until shutdown.
     pub fn escalation(&self) -> watch::Receiver<Option<Escalation>> {
-        self.escalation.subscribe()
+        self.escalated.clone()
     }
 
-    /// The children's status, in the order in which they were started; each follows the child.
-    pub fn status(&self) -> Vec<watch::Receiver<ChildStatus>> {
-        self.children.iter().map(|child| child.status.clone()).collect()
-    }
-
-    /// Starts a child under the reference `current`, made with [`actor_ref`] so that others can be given the
-    /// capability to write to it before it lives.
-    pub fn start<A>(&mut self, spec: ChildSpec<A>, current: watch::Sender<Option<Addr<A>>>, reference: &ActorRef<A>)
-    where
-        A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
-    {
-        let name = spec.name;
-        let stop_mailbox = reference.mailbox::<Stop>("supervisor");
-        let initial = ChildStatus { name: name.into(), state: ChildState::Starting, restarts: 0, last_exit: None };
-        let (status, status_receiver) = watch::channel(initial);
-        let (stopping, stopped) = watch::channel(false);
-        let seed = self.seed.wrapping_add(self.children.len() as u64);
-        let guardian = Guardian {
-            tracker: RestartTracker::new(spec.policy, spec.intensity, spec.backoff, seed),
-            spec,
-            environment: self.environment.clone(),
-            current,
-            status,
-            stopping: stopped,
-            escalation: self.escalation.clone(),
-        };
-        let guardian = actix_rt::spawn(guardian.run());
-        let stop = Box::new(move || -> LocalBoxFuture<'static, ()> {
-            let mut mailbox = stop_mailbox.clone();
-            Box::pin(async move {
-                // No answer means that it is gone already, which is what is wanted.
-                let _ = mailbox.ask(Stop).await;
-            })
-        });
-        self.children.push(Child { name, status: status_receiver, stop, stopping, guardian });
-    }
-
-    /// A child of its own making: reference and start in one, where nobody needs the reference before.
-    pub fn start_new<A>(&mut self, spec: ChildSpec<A>) -> ActorRef<A>
-    where
-        A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
-    {
-        let (current, reference) = actor_ref(spec.name);
-        self.start(spec, current, &reference);
-        reference
-    }
-
-    /// Stops the children one by one, the last started first, all within `deadline`; who does not answer in an equal share of what is left of it is ended.
-    /// Names those that had to be.
+    /// Stops the children one by one, the last started first, all within `deadline` and each within its own; who does
+    /// not is ended. Names those that had to be.
     pub async fn shutdown(self, deadline: Duration) -> Vec<&'static str> {
-        // Nobody is restarted any more, whoever ends first.
-        for child in &self.children {
-            child.stopping.send_replace(true);
+        self.orders.send_replace(Order::Stop { until: Instant::now() + deadline });
+        match self.task.await {
+            Ok(ended) => ended.overdue,
+            // Only a panic of the supervisor itself: its children ended with it.
+            Err(error) => {
+                tracing::error!(%error, "the supervisor ended without a report");
+                vec![self.tree.name]
+            }
         }
+    }
+}
+
+/// A supervisor as a child, and the root.
+struct SupervisorChild {
+    name: &'static str,
+    strategy: Strategy,
+    rules: Rules,
+    environment: Environment,
+    seed: u64,
+    display: Display,
+    /// Lent to each life.
+    children: Rc<RefCell<Vec<Box<dyn Child>>>>,
+}
+
+impl SupervisorChild {
+    fn new(supervisor: Supervisor) -> Self {
+        let Supervisor { name, strategy, rules, environment, seed, display, children } = supervisor;
+        Self { name, strategy, rules, environment, seed, display, children: Rc::new(RefCell::new(children)) }
+    }
+}
+
+impl Child for SupervisorChild {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    fn display(&self) -> &Display {
+        &self.display
+    }
+
+    fn tree(&self) -> Tree {
+        let children = self.children.borrow().iter().map(|child| child.tree()).collect();
+        Tree::new(self.name, Some(self.strategy), children, &self.display)
+    }
+
+    fn live(&mut self, orders: watch::Receiver<Order>) -> LocalBoxFuture<'static, Ended> {
+        let life = SupervisorChild {
+            name: self.name,
+            strategy: self.strategy,
+            rules: self.rules,
+            environment: self.environment.clone(),
+            seed: self.seed,
+            display: self.display.clone(),
+            children: self.children.clone(),
+        };
+        async move { Reign::new(life, orders, None).run().await }.boxed_local()
+    }
+}
+
+/// Something that happened to a child. Of a life that was superseded it means nothing.
+enum Event {
+    Ended { child: usize, life: u64, ended: Ended },
+    Due { members: Vec<(usize, u64)> },
+}
+
+/// What a supervisor knows of a child.
+struct Seat {
+    tracker: RestartTracker,
+    orders: watch::Sender<Order>,
+    alive: bool,
+    /// Counts what was decided about the child: a restart that was planned before the latest one does not happen.
+    life: u64,
+}
+
+/// One life of a supervisor.
+struct Reign {
+    supervisor: SupervisorChild,
+    orders: watch::Receiver<Order>,
+    seats: Vec<Seat>,
+    events: FuturesUnordered<LocalBoxFuture<'static, Event>>,
+    /// What happened while something else was waited for.
+    backlog: VecDeque<Event>,
+    overdue: Vec<&'static str>,
+    /// At the root, where escalations go.
+    escalation: Option<watch::Sender<Option<Escalation>>>,
+    given_up: bool,
+}
+
+impl Reign {
+    fn new(
+        supervisor: SupervisorChild,
+        orders: watch::Receiver<Order>,
+        escalation: Option<watch::Sender<Option<Escalation>>>,
+    ) -> Self {
+        let children = supervisor.children.borrow();
+        let seats = children.iter().enumerate().map(|(number, child)| {
+            let Rules { policy, intensity, backoff, .. } = child.rules();
+            let seed = supervisor.seed.wrapping_add(number as u64);
+            let tracker = RestartTracker::new(policy, intensity, backoff, seed);
+            Seat { tracker, orders: watch::Sender::new(Order::Live), alive: false, life: 0 }
+        });
+        let seats = seats.collect();
+        drop(children);
+        Self {
+            supervisor,
+            orders,
+            seats,
+            events: FuturesUnordered::new(),
+            backlog: VecDeque::new(),
+            overdue: Vec::new(),
+            escalation,
+            given_up: false,
+        }
+    }
+
+    async fn run(&mut self) -> Ended {
+        for child in 0..self.seats.len() {
+            self.start(child);
+        }
+        self.supervisor.display.running(None);
+        loop {
+            let event = match self.backlog.pop_front() {
+                Some(event) => event,
+                None => {
+                    // The stream of events is empty when every child has ended for good; an order still comes.
+                    tokio::select! {
+                        biased;
+                        _ = self.orders.wait_for(|order| matches!(order, Order::Stop { .. })) => break,
+                        Some(event) = self.events.next() => event,
+                    }
+                }
+            };
+            match event {
+                Event::Ended { child, life, ended } if self.seats[child].life == life => {
+                    if let Some(escalation) = self.on_end(child, ended).await {
+                        return self.escalate(escalation).await;
+                    }
+                }
+                Event::Due { members } => {
+                    for (child, life) in members {
+                        if self.seats[child].life == life {
+                            self.start(child);
+                        }
+                    }
+                }
+                Event::Ended { .. } => {}
+            }
+        }
+        self.supervisor.display.state(ChildState::Stopping);
+        self.stop_all().await;
+        Ended { exit: ExitReason::Normal, overdue: std::mem::take(&mut self.overdue) }
+    }
+
+    fn name(&self, child: usize) -> &'static str {
+        self.supervisor.children.borrow()[child].name()
+    }
+
+    fn display(&self, child: usize) -> Display {
+        self.supervisor.children.borrow()[child].display().clone()
+    }
+
+    fn start(&mut self, child: usize) {
+        self.display(child).starting();
+        let seat = &mut self.seats[child];
+        seat.orders.send_replace(Order::Live);
+        seat.alive = true;
+        let life = seat.life;
+        let living = self.supervisor.children.borrow_mut()[child].live(seat.orders.subscribe());
+        self.events.push(async move { Event::Ended { child, life, ended: living.await } }.boxed_local());
+    }
+
+    /// Decides on the end of a child. An escalation ends the supervisor.
+    async fn on_end(&mut self, child: usize, ended: Ended) -> Option<Escalation> {
+        let (name, display) = (self.name(child), self.display(child));
+        let exit = ended.exit;
+        self.seats[child].alive = false;
+        self.seats[child].life += 1;
+        if self.given_up {
+            display.ended(ChildState::Stopped, exit);
+            return None;
+        }
+        let now = self.supervisor.environment.now().monotonic;
+        let decision = match self.supervisor.environment.census().blocked() {
+            // One more thread would be lost each time.
+            blocked if blocked >= MAX_BLOCKED_THREADS => Decision::Escalate,
+            _ => self.seats[child].tracker.on_exit(now, &exit),
+        };
+        match decision {
+            Decision::Stop => {
+                display.ended(ChildState::Stopped, exit);
+                None
+            }
+            Decision::Escalate => {
+                tracing::error!(child = name, %exit, "does not stay up");
+                display.ended(ChildState::GivenUp, exit.clone());
+                let escalation = Escalation { child: name, exit };
+                match &self.escalation {
+                    Some(root) => {
+                        root.send_replace(Some(escalation));
+                        self.given_up = true;
+                        None
+                    }
+                    None => Some(escalation),
+                }
+            }
+            Decision::Restart { after } => {
+                tracing::warn!(child = name, %exit, ?after, "ended; it is restarted");
+                metrics::counter!("soma_actor_restarts_total", "actor" => name).increment(1);
+                display.ended(ChildState::BackingOff, exit);
+                self.restart(child, after).await;
+                None
+            }
+        }
+    }
+
+    /// Stops those who go with a child, and plans the start of them all.
+    async fn restart(&mut self, child: usize, after: Duration) {
+        let affected = self.supervisor.strategy.affected(child, self.seats.len());
+        let mut members = Vec::new();
+        for other in affected.clone().rev() {
+            if other == child {
+                members.push(other);
+            } else if self.seats[other].alive {
+                let deadline = self.supervisor.children.borrow()[other].rules().shutdown;
+                let exit = self.stop(other, deadline).await;
+                tracing::warn!(child = self.name(other), with = self.name(child), "restarted together");
+                self.display(other).ended(ChildState::BackingOff, exit);
+                members.push(other);
+            } else if self.display(other).is(ChildState::BackingOff) {
+                members.push(other);
+            }
+        }
+        members.reverse();
+        let members: Vec<_> = members
+            .into_iter()
+            .map(|member| {
+                self.seats[member].life += 1;
+                (member, self.seats[member].life)
+            })
+            .collect();
+        self.events.push(
+            async move {
+                sleep(after).await;
+                Event::Due { members }
+            }
+            .boxed_local(),
+        );
+    }
+
+    /// Stops a child, and waits for its end.
+    async fn stop(&mut self, child: usize, deadline: Duration) -> ExitReason {
         let until = Instant::now() + deadline;
-        let mut left = self.children.len() as u32;
-        let mut overdue = Vec::new();
-        for mut child in self.children.into_iter().rev() {
-            let stopped = async {
-                (child.stop)().await;
-                let _ = (&mut child.guardian).await;
+        let until = match *self.orders.borrow() {
+            Order::Stop { until: all } => until.min(all),
+            Order::Live => until,
+        };
+        let life = self.seats[child].life;
+        self.seats[child].orders.send_replace(Order::Stop { until });
+        let mut watching = true;
+        loop {
+            tokio::select! {
+                biased;
+                ordered = self.orders.changed(), if watching => {
+                    // The whole is to stop: at once, where there was more time.
+                    watching = ordered.is_ok();
+                    if let Order::Stop { until: all } = *self.orders.borrow_and_update() {
+                        self.seats[child].orders.send_replace(Order::Stop { until: until.min(all) });
+                    }
+                }
+                Some(event) = self.events.next() => match event {
+                    Event::Ended { child: ended, life: of, ended: how } if (ended, of) == (child, life) => {
+                        self.seats[child].alive = false;
+                        self.seats[child].life += 1;
+                        self.overdue.extend(how.overdue);
+                        return how.exit;
+                    }
+                    other => self.backlog.push_back(other),
+                },
+            }
+        }
+    }
+
+    /// Stops all, the last started first, within what the order says.
+    async fn stop_all(&mut self) {
+        for event in std::mem::take(&mut self.backlog) {
+            if let Event::Ended { child, life, ended } = event
+                && self.seats[child].life == life
+            {
+                self.seats[child].alive = false;
+                self.display(child).ended(ChildState::Stopped, ended.exit);
+            }
+        }
+        let mut left = self.seats.len() as u32;
+        for child in (0..self.seats.len()).rev() {
+            let now = Instant::now();
+            let until = match *self.orders.borrow() {
+                Order::Stop { until } => until,
+                // Its own end: each child has its own time.
+                Order::Live => now + SHUTDOWN_OF_ALL,
             };
             // An equal share of what is left: one that hangs does not take the others' time.
-            let share = until.saturating_duration_since(Instant::now()) / left;
+            let share = until.saturating_duration_since(now) / left;
             left -= 1;
-            if timeout(share, stopped).await.is_err() {
-                tracing::warn!(actor = child.name, ?deadline, "did not stop in time and is ended");
-                child.guardian.abort();
-                let _ = child.guardian.await;
-                overdue.push(child.name);
-            }
-        }
-        overdue
-    }
-}
-
-/// Watches over one child.
-struct Guardian<A: Actor> {
-    spec: ChildSpec<A>,
-    tracker: RestartTracker,
-    environment: Environment,
-    current: watch::Sender<Option<Addr<A>>>,
-    status: watch::Sender<ChildStatus>,
-    stopping: watch::Receiver<bool>,
-    escalation: watch::Sender<Option<Escalation>>,
-}
-
-impl<A: Actor<Context = Context<A>>> Guardian<A> {
-    async fn run(mut self) {
-        let name = self.spec.name;
-        loop {
-            let exit = self.run_once().await;
-            self.environment.record_end(name, &exit);
-            self.current.send_replace(None);
-            if *self.stopping.borrow() {
-                self.set(ChildState::Stopped, Some(exit));
-                return;
-            }
-            let decision = self.tracker.on_exit(self.environment.now().monotonic, &exit);
-            match decision {
-                Decision::Restart { after } => {
-                    tracing::warn!(actor = name, %exit, ?after, "actor ended; it is restarted");
-                    metrics::counter!("soma_actor_restarts_total", "actor" => name).increment(1);
-                    self.set(ChildState::BackingOff, Some(exit));
-                    let stopping = async { self.stopping.wait_for(|stopping| *stopping).await.is_ok() };
-                    if timeout(after, stopping).await.is_ok() {
-                        self.set(ChildState::Stopped, None);
-                        return;
-                    }
-                    self.status.send_modify(|status| status.restarts += 1);
+            // A start that is planned does not happen.
+            if !self.seats[child].alive {
+                self.seats[child].life += 1;
+                if !self.display(child).is(ChildState::GivenUp) {
+                    self.display(child).state(ChildState::Stopped);
                 }
-                Decision::Stop => {
-                    self.set(ChildState::Stopped, Some(exit));
-                    return;
-                }
-                Decision::Escalate => {
-                    tracing::error!(actor = name, %exit, "actor does not stay up");
-                    self.set(ChildState::GivenUp, Some(exit.clone()));
-                    self.escalation.send_modify(|first| {
-                        first.get_or_insert(Escalation { child: name, exit });
-                    });
-                    return;
-                }
+                continue;
             }
+            let own = self.supervisor.children.borrow()[child].rules().shutdown;
+            let exit = self.stop(child, share.min(own)).await;
+            self.display(child).ended(ChildState::Stopped, exit);
         }
     }
 
-    async fn run_once(&mut self) -> ExitReason {
-        self.set(ChildState::Starting, None);
-        let actor = match (self.spec.factory)().await {
-            Ok(actor) => actor,
-            Err(reason) => return ExitReason::Failed(reason),
-        };
-        let (address, ended) = run_actor(actor, self.spec.mailbox_capacity);
-        self.current.send_replace(Some(address));
-        self.set(ChildState::Running, None);
-        ended.await
-    }
-
-    fn set(&self, state: ChildState, exit: Option<ExitReason>) {
-        self.status.send_modify(|status| {
-            status.state = state;
-            if exit.is_some() {
-                status.last_exit = exit;
-            }
-        });
+    /// The supervisor does not stay up: its children end with it.
+    async fn escalate(&mut self, escalation: Escalation) -> Ended {
+        self.stop_all().await;
+        Ended { exit: ExitReason::Failed(escalation.to_string()), overdue: std::mem::take(&mut self.overdue) }
     }
 }
+
+/// How long the children of a supervisor that does not stay up have to stop.
+const SHUTDOWN_OF_ALL: Duration = Duration::from_secs(10);

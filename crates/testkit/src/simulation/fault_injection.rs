@@ -1,10 +1,10 @@
-//! Panics on order: an actor fails at the nth input of a kind.
+//! Faults on order: an actor panics, fails, dawdles or hangs at the nth input of a kind.
 
 use crate::simulation::{
-    NodeName,
+    ActorFault, NodeName,
     journal::{Entry, Journal},
 };
-use soma_p2p::PlannedFaults;
+use soma_p2p::{Fault, PlannedFaults};
 use std::{
     fmt::{self, Write},
     panic,
@@ -14,9 +14,9 @@ use std::{
 /// How the message of every injected panic begins.
 const PLANNED: &str = "planned by the simulation: ";
 
-/// The panics planned for one node. They outlive its crashes. Sees every input that an actor takes.
+/// The faults planned for the actors of one node. They outlive its crashes. Sees every input that an actor takes.
 #[derive(Clone)]
-pub(super) struct PlannedPanics {
+pub(super) struct PlannedActorFaults {
     node: NodeName,
     journal: Journal,
     planned: Arc<Mutex<Vec<Planned>>>,
@@ -26,42 +26,47 @@ struct Planned {
     actor: String,
     input: String,
     left: u32,
+    fault: ActorFault,
 }
 
-impl PlannedPanics {
+impl PlannedActorFaults {
     pub(super) fn new(node: NodeName, journal: Journal) -> Self {
         keep_planned_panics_quiet();
         Self { node, journal, planned: Arc::default() }
     }
 
-    /// Plans one more panic.
-    pub(super) fn plan(&self, actor: String, input: String, nth: u32) {
-        let planned = Planned { actor, input, left: nth.max(1) };
+    /// Plans one more fault.
+    pub(super) fn plan(&self, actor: String, input: String, nth: u32, fault: ActorFault) {
+        let planned = Planned { actor, input, left: nth.max(1), fault };
         self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
     }
 
     /// For the node's environment.
-    pub(super) fn faults(&self) -> PlannedFaults {
-        let panics = self.clone();
-        Arc::new(move |actor, input| panics.due(actor, input))
+    pub(super) fn planned(&self) -> PlannedFaults {
+        let faults = self.clone();
+        Arc::new(move |actor, input| faults.due(actor, input))
     }
 
-    fn due(&self, actor: &'static str, input: &dyn fmt::Debug) -> Option<String> {
+    fn due(&self, actor: &'static str, input: &dyn fmt::Debug) -> Option<Fault> {
         self.journal.input(self.node, actor);
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         let meant = |planned: &&mut Planned| planned.actor == actor && begins_with(input, &planned.input);
-        let mut message = None;
+        let mut due = None;
         for planned in planned.iter_mut().filter(meant) {
             planned.left -= 1;
             if planned.left == 0 {
-                message = Some(format!("{PLANNED}{actor} takes {}", planned.input));
+                let reason = format!("{PLANNED}{actor} takes {}", planned.input);
+                self.journal.write(Entry::Fault { node: self.node, actor, fault: planned.fault });
+                due = Some(match planned.fault {
+                    ActorFault::Panic => Fault::Panic(reason),
+                    ActorFault::Error => Fault::Error(reason),
+                    ActorFault::Delay(time) => Fault::Delay(time),
+                    ActorFault::Hang => Fault::Hang,
+                });
             }
         }
         planned.retain(|planned| planned.left > 0);
-        if message.is_some() {
-            self.journal.write(Entry::Panicked { node: self.node, actor });
-        }
-        message
+        due
     }
 }
 

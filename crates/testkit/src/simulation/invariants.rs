@@ -19,7 +19,7 @@ pub enum Invariant {
     WithinLimits,
     /// An honest peer is never banned.
     HonestPeersAreNotBanned,
-    /// No actor ends but by a planned panic, no check panics, no write fails.
+    /// No actor ends but by a planned fault, no check panics, no write fails.
     NothingFailsUnplanned,
     /// Actors never keep each other busy without a pause.
     TimePasses,
@@ -56,8 +56,8 @@ pub(super) struct Monitor {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Store>,
     pub(super) honest: Vec<soma_p2p::PeerId>,
-    /// Whether an actor of this node is made to panic at some time.
-    pub(super) may_panic: bool,
+    /// Whether an actor of this node is made to fail at some time.
+    pub(super) may_fail: bool,
     pub(super) journal: Journal,
 }
 
@@ -122,8 +122,9 @@ impl Monitor {
         if let Some(snapshot) = &status.verifier {
             expect(snapshot.panicked == 0, &|| "a check panicked".into());
         }
-        if !self.may_panic {
-            let restarted = status.actors.iter().find(|actor| actor.last_exit.is_some());
+        if !self.may_fail {
+            let actors = status.tree.actors();
+            let restarted = actors.iter().find(|actor| actor.last_exit.is_some());
             expect(restarted.is_none(), &|| format!("{restarted:?}"));
             let workers = status.state_sync.as_ref().map_or(0, |sync| sync.worker_failures);
             expect(workers == 0, &|| format!("{workers} workers ended without a result: {}", status.explanation));

@@ -2,7 +2,7 @@
 //!
 //! It is the one place from which a run's digest is made.
 
-use crate::simulation::{Digest, Invariant, NodeName};
+use crate::simulation::{ActorFault, Digest, Invariant, NodeName};
 use soma_types::{CommitDigest, CommitIndex};
 use std::{
     collections::BTreeMap,
@@ -34,8 +34,8 @@ pub(super) enum Entry {
     Message { from: NodeName, to: NodeName, what: &'static str, fate: Fate },
     /// A node's executor executed a commit.
     Executed { node: NodeName, index: CommitIndex, digest: CommitDigest },
-    /// An actor was made to panic.
-    Panicked { node: NodeName, actor: &'static str },
+    /// Something went wrong with an actor, as planned.
+    Fault { node: NodeName, actor: &'static str, fault: ActorFault },
 }
 
 /// What becomes of a message.
@@ -60,7 +60,7 @@ impl fmt::Display for Entry {
             Self::Disconnected { from, to } => write!(f, "{from} -> {to}: connection ended"),
             Self::Message { from, to, what, fate } => write!(f, "{from} -> {to}: {what}, {fate:?}"),
             Self::Executed { node, index, digest } => write!(f, "{node} executed commit {index}, {digest:?}"),
-            Self::Panicked { node, actor } => write!(f, "{node}: {actor} panics as planned"),
+            Self::Fault { node, actor, fault } => write!(f, "{node}: {fault:?} of {actor}, as planned"),
         }
     }
 }
@@ -81,7 +81,7 @@ pub(super) struct Counts {
     pub(super) lost: u64,
     pub(super) executed: u64,
     pub(super) starts: u64,
-    pub(super) panics: u64,
+    pub(super) faults: u64,
 }
 
 /// Written by all parts of a run.
@@ -127,7 +127,7 @@ impl Journal {
             }
             Entry::Executed { .. } => pages.counts.executed += 1,
             Entry::Started { .. } => pages.counts.starts += 1,
-            Entry::Panicked { .. } => pages.counts.panics += 1,
+            Entry::Fault { .. } => pages.counts.faults += 1,
             Entry::Event(_) | Entry::Connected { .. } | Entry::Disconnected { .. } => {}
         }
         pages.entries.push((at, entry));

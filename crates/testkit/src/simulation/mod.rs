@@ -36,5 +36,7 @@ mod world;
 pub use invariants::Invariant;
 pub use random::scenario as random_scenario;
 pub use report::{Digest, Failure, Report};
-pub use scenario::{Event, Lie, Moment, NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator};
+pub use scenario::{
+    ActorFault, Event, Lie, Moment, NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator,
+};
 pub use shrink::{Shrunk, shrink};

@@ -3,7 +3,7 @@
 use crate::simulation::{
     Event, Invariant, NodeName, Scenario,
     chain::Chain,
-    fault_injection::PlannedPanics,
+    fault_injection::PlannedActorFaults,
     invariants::Monitor,
     journal::{Entry, Journal},
     network::{Host, SimNetwork},
@@ -48,8 +48,8 @@ pub(super) struct Node {
     /// All commits but the last so many are there at the start; each of these is made an interval after the one before.
     live: (u32, Duration),
     honest: Vec<PeerId>,
-    may_panic: bool,
-    pub(super) panics: PlannedPanics,
+    may_fail: bool,
+    pub(super) faults: PlannedActorFaults,
     /// The disk.
     store: Arc<MemStore>,
     disk_time: watch::Sender<Duration>,
@@ -87,7 +87,7 @@ impl Node {
         let key = key(name);
         network.attach(PeerId::from(&key), Host { name, store: store.clone(), lie: None });
         let (_, number) = part_and_number(name);
-        let panics = |(_, event): &(Duration, Event)| matches!(event, Event::Panic { node, .. } if *node == name);
+        let faults = |(_, event): &(Duration, Event)| matches!(event, Event::ActorFault { node, .. } if *node == name);
         Rc::new(Self {
             name,
             config: Config { listen: address(name).into(), ..config },
@@ -99,8 +99,8 @@ impl Node {
             recorder: recorder.for_node(&name.in_traces()),
             live: (scenario.live_commits, scenario.commit_interval),
             honest: scenario.honest_nodes().into_iter().map(|node| PeerId::from(&self::key(node))).collect(),
-            may_panic: scenario.events.iter().any(panics),
-            panics: PlannedPanics::new(name, journal.clone()),
+            may_fail: scenario.events.iter().any(faults),
+            faults: PlannedActorFaults::new(name, journal.clone()),
             store,
             disk_time: watch::Sender::new(Duration::ZERO),
             executed: Cell::new(0),
@@ -165,7 +165,7 @@ impl Node {
         let (disk_time, elapsed) = (self.disk_time.subscribe(), self.journal.now());
         let wall_clock = (WALL_CLOCK_MS + elapsed.as_millis() as u64).saturating_add_signed(self.clock_skew_ms.get());
         let environment = Environment::new(Clock::simulated(wall_clock))
-            .with_faults(self.panics.faults())
+            .with_faults(self.faults.planned())
             .with_recorder(self.recorder.clone());
         let builder = Builder::default()
             .config(self.config.clone())
@@ -204,7 +204,7 @@ impl Node {
             config: self.config.clone(),
             store: self.store.clone(),
             honest: self.honest.clone(),
-            may_panic: self.may_panic,
+            may_fail: self.may_fail,
             journal: self.journal.clone(),
         }
     }

@@ -1,6 +1,6 @@
 //! Scenarios out of nothing but a seed, in which every limit is hit sooner or later.
 
-use crate::simulation::{Event, Lie, NodeName, Scenario, Topology, full, millis, secs};
+use crate::simulation::{ActorFault, Event, Lie, NodeName, Scenario, Topology, full, millis, secs};
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
@@ -160,7 +160,9 @@ fn fault(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
         _ => {
             if let Some((actor, input)) = PANICS.choose(rng) {
                 let (actor, input, nth) = ((*actor).into(), (*input).into(), rng.random_range(1..=20));
-                scenario.events.push((Duration::ZERO, Event::Panic { node, actor, input, nth }));
+                scenario
+                    .events
+                    .push((Duration::ZERO, Event::ActorFault { node, actor, input, nth, fault: ActorFault::Panic }));
             }
         }
     }

@@ -36,18 +36,18 @@ pub struct Report {
     pub executed: u64,
     /// Starts of nodes after the first of each.
     pub restarts: u64,
-    /// Panics injected.
-    pub panics: u64,
+    /// Faults of actors injected.
+    pub faults: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { digest, virtual_time, messages, inputs, lost, executed, restarts, panics } = self;
+        let Self { digest, virtual_time, messages, inputs, lost, executed, restarts, faults } = self;
         let seconds = virtual_time.as_secs_f64();
         write!(
             f,
             "{digest} {seconds:.1} s virtual, {messages} messages ({lost} lost), {inputs} inputs replayed, {executed} commits executed, \
-             {restarts} restarts, {panics} panics"
+             {restarts} restarts, {faults} faults of actors"
         )
     }
 }

@@ -117,8 +117,8 @@ pub enum Event {
     ClockSkew(NodeName, i64),
     /// The node lies from now on.
     Lie(NodeName, Lie),
-    /// An actor of the node panics when it takes an input, once.
-    Panic {
+    /// Something goes wrong with an actor of the node when it takes an input, once.
+    ActorFault {
         /// Where.
         node: NodeName,
         /// Name of the actor's core, such as `sync-worker`.
@@ -127,7 +127,22 @@ pub enum Event {
         input: String,
         /// At which such input from now on; 1 is the next.
         nth: u32,
+        /// What.
+        fault: ActorFault,
     },
+}
+
+/// What goes wrong with an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActorFault {
+    /// Its handler panics.
+    Panic,
+    /// It gives up with an error.
+    Error,
+    /// It does nothing for so long, and then handles the input.
+    Delay(Duration),
+    /// It does nothing ever more.
+    Hang,
 }
 
 impl Event {
@@ -140,7 +155,7 @@ impl Event {
             | Self::ExecutionTime(node, _)
             | Self::ClockSkew(node, _)
             | Self::Lie(node, _)
-            | Self::Panic { node, .. } => Some(*node),
+            | Self::ActorFault { node, .. } => Some(*node),
             Self::Partition(_) | Self::Heal | Self::Latency(_) | Self::LossPercent(_) => None,
         }
     }
@@ -411,7 +426,18 @@ impl Moment {
 
     /// An actor of the node panics when it takes an input of this kind for the `nth` time from now on.
     pub fn panic(self, node: NodeName, actor: &str, input: &str, nth: u32) -> Scenario {
-        self.event(Event::Panic { node, actor: actor.into(), input: input.into(), nth })
+        self.actor_fault(node, actor, input, nth, ActorFault::Panic)
+    }
+
+    /// An actor of the node does nothing ever more when it takes an input of this kind for the `nth` time from now on.
+    pub fn hang(self, node: NodeName, actor: &str, input: &str, nth: u32) -> Scenario {
+        self.actor_fault(node, actor, input, nth, ActorFault::Hang)
+    }
+
+    /// Something goes wrong with an actor of the node when it takes an input of this kind for the `nth` time from now
+    /// on.
+    pub fn actor_fault(self, node: NodeName, actor: &str, input: &str, nth: u32, fault: ActorFault) -> Scenario {
+        self.event(Event::ActorFault { node, actor: actor.into(), input: input.into(), nth, fault })
     }
 }
 
@@ -444,7 +470,15 @@ impl fmt::Display for Event {
             Self::ExecutionTime(node, time) => write!(f, "execution_time({node}, {})", Time(*time)),
             Self::ClockSkew(node, milliseconds) => write!(f, "clock_skew({node}, {milliseconds})"),
             Self::Lie(node, lie) => write!(f, "lie({node}, Lie::{lie:?})"),
-            Self::Panic { node, actor, input, nth } => write!(f, "panic({node}, {actor:?}, {input:?}, {nth})"),
+            Self::ActorFault { node, actor, input, nth, fault } => {
+                let at = format!("{node}, {actor:?}, {input:?}, {nth}");
+                match fault {
+                    ActorFault::Panic => write!(f, "panic({at})"),
+                    ActorFault::Hang => write!(f, "hang({at})"),
+                    ActorFault::Error => write!(f, "actor_fault({at}, ActorFault::Error)"),
+                    ActorFault::Delay(time) => write!(f, "actor_fault({at}, ActorFault::Delay({}))", Time(*time)),
+                }
+            }
         }
     }
 }

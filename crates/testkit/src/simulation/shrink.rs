@@ -65,9 +65,9 @@ fn smaller_ones(scenario: &Scenario) -> Vec<Scenario> {
         add(&|smaller| drop(smaller.events.remove(position)));
     }
     for (position, (_, event)) in scenario.events.iter().enumerate() {
-        if let Event::Panic { .. } = event {
+        if let Event::ActorFault { .. } = event {
             add(&|smaller| {
-                if let Event::Panic { nth, .. } = &mut smaller.events[position].1 {
+                if let Event::ActorFault { nth, .. } = &mut smaller.events[position].1 {
                     *nth = 1;
                 }
             });

@@ -121,7 +121,9 @@ impl World {
             (Event::ExecutionTime(_, time), Some(node)) => node.set_execution_time(time),
             (Event::ClockSkew(_, milliseconds), Some(node)) => node.set_clock_skew(milliseconds),
             (Event::Lie(name, lie), Some(_)) => self.network.set_lie(name, lie),
-            (Event::Panic { actor, input, nth, .. }, Some(node)) => node.panics.plan(actor, input, nth),
+            (Event::ActorFault { actor, input, nth, fault, .. }, Some(node)) => {
+                node.faults.plan(actor, input, nth, fault);
+            }
             (Event::Partition(nodes), _) => self.network.partition(nodes.into_iter().collect()),
             (Event::Heal, _) => self.network.partition(Default::default()),
             (Event::Latency(latency), _) => self.network.set_latency(latency),
@@ -186,7 +188,7 @@ impl World {
             lost: counts.lost,
             executed: counts.executed,
             restarts: counts.starts.saturating_sub(self.nodes.len() as u64),
-            panics: counts.panics,
+            faults: counts.faults,
         }
     }
 }

@@ -1,16 +1,14 @@
-//! Running one incarnation of an actor, and how it ended.
+//! How an actor ended.
 
-use actix::{Actor, Addr, Context};
 use serde::{Deserialize, Serialize};
-use std::{any::Any, future::Future};
+use std::{any::Any, fmt};
 use tokio::task::JoinError;
-use tokio_util::task::AbortOnDropHandle;
 
-/// How an actor ended.
+/// How an actor, a task or a supervisor ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "exit", content = "reason", rename_all = "kebab-case")]
 pub enum ExitReason {
-    /// It stopped itself.
+    /// It stopped, by itself or in order.
     Normal,
     /// It could not be started, or gave up with an error.
     Failed(String),
@@ -18,6 +16,8 @@ pub enum ExitReason {
     Panicked(String),
     /// It was ended from outside.
     Cancelled,
+    /// It was ended from outside because it gave no sign of life; the reason says for how long, and where it hangs.
+    Killed(String),
 }
 
 impl ExitReason {
@@ -36,28 +36,14 @@ impl From<JoinError> for ExitReason {
     }
 }
 
-impl std::fmt::Display for ExitReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Normal => f.write_str("stopped"),
             Self::Failed(reason) => write!(f, "failed: {reason}"),
             Self::Panicked(reason) => write!(f, "panicked: {reason}"),
             Self::Cancelled => f.write_str("was cancelled"),
+            Self::Killed(reason) => write!(f, "was killed: {reason}"),
         }
     }
-}
-
-/// Runs an actor in a task of its own on the current actor thread. The future resolves when the actor has ended;
-/// dropping it ends the actor.
-pub fn run_actor<A>(actor: A, mailbox_capacity: usize) -> (Addr<A>, impl Future<Output = ExitReason>)
-where
-    A: Actor<Context = Context<A>>,
-{
-    let mut context = Context::new();
-    context.set_mailbox_capacity(mailbox_capacity);
-    let running = context.into_future(actor);
-    let address = running.address();
-    let task = AbortOnDropHandle::new(actix_rt::spawn(running));
-    let ended = async move { task.await.map_or_else(ExitReason::from, |()| ExitReason::Normal) };
-    (address, ended)
 }

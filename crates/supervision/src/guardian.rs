@@ -1,0 +1,151 @@
+//! Watches over one life of an actor, from its start to its end.
+
+use crate::{
+    ChildSpec, ChildState, Environment, ExitReason, Rules,
+    incarnation::{Host, silence},
+    status::{Display, Tree},
+    supervisor::{Child, Ended, Order},
+};
+use actix::{Actor, Context, Handler};
+use futures::{FutureExt, future::LocalBoxFuture};
+use soma_messages::{Envelope, Mailbox, Stop};
+use std::{future::Future, pin::pin, rc::Rc};
+use tokio::{
+    sync::{oneshot, watch},
+    time::sleep_until,
+};
+
+/// An actor as a supervisor's child.
+pub(crate) struct ActorChild<A: Actor> {
+    spec: Rc<ChildSpec<A>>,
+    stop: Mailbox<Stop>,
+    environment: Environment,
+    display: Display,
+}
+
+impl<A> ActorChild<A>
+where
+    A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
+{
+    pub(crate) fn new(spec: ChildSpec<A>, environment: Environment) -> Self {
+        let stop = spec.slot.reference().mailbox("supervisor");
+        let display = Display::new(environment.clock());
+        Self { spec: Rc::new(spec), stop, environment, display }
+    }
+}
+
+impl<A> Child for ActorChild<A>
+where
+    A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
+{
+    fn name(&self) -> &'static str {
+        self.spec.slot.name()
+    }
+
+    fn rules(&self) -> Rules {
+        self.spec.rules
+    }
+
+    fn display(&self) -> &Display {
+        &self.display
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::new(self.name(), None, Vec::new(), &self.display)
+    }
+
+    fn live(&mut self, orders: watch::Receiver<Order>) -> LocalBoxFuture<'static, Ended> {
+        let life = OneLife {
+            spec: self.spec.clone(),
+            stop: self.stop.clone(),
+            environment: self.environment.clone(),
+            display: self.display.clone(),
+        };
+        life.run(orders).boxed_local()
+    }
+}
+
+struct OneLife<A: Actor> {
+    spec: Rc<ChildSpec<A>>,
+    stop: Mailbox<Stop>,
+    environment: Environment,
+    display: Display,
+}
+
+impl<A: Actor<Context = Context<A>>> OneLife<A> {
+    async fn run(self, orders: watch::Receiver<Order>) -> Ended {
+        let name = self.spec.slot.name();
+        let ended = self.live_and_end(orders).await;
+        // Whoever waits for an answer learns that none will come, and whoever writes finds nobody.
+        self.spec.slot.leave();
+        self.environment.record_end(name, &ended.exit);
+        ended
+    }
+
+    async fn live_and_end(&self, mut orders: watch::Receiver<Order>) -> Ended {
+        let (spec, name) = (&self.spec, self.spec.slot.name());
+        let (up, mut came_up) = oneshot::channel();
+        let begun = Host::begin(name, spec.factory.clone(), spec.mailbox_capacity, &self.environment, up);
+        let (mut host, vital) = match begun {
+            Ok(begun) => begun,
+            Err(exit) => return Ended::by(exit),
+        };
+        let mut is_up = false;
+        {
+            let mut silent = pin!(vital.silent(spec.allowance));
+            loop {
+                tokio::select! {
+                    biased;
+                    exit = host.ended() => {
+                        host.join();
+                        return Ended::by(exit);
+                    }
+                    Ok(address) = &mut came_up, if !is_up => {
+                        is_up = true;
+                        self.display.running(Some(spec.slot.enter(address)));
+                    }
+                    _ = orders.wait_for(|order| matches!(order, Order::Stop { .. })) => break,
+                    () = &mut silent => {
+                        let mut reason = silence(spec.allowance);
+                        host.end(&vital, name, &mut reason).await;
+                        return Ended::by(ExitReason::Killed(reason));
+                    }
+                }
+            }
+        }
+        self.display.state(ChildState::Stopping);
+        if is_up {
+            let mut stop = self.stop.clone();
+            let stopping = async {
+                // No answer means that it is gone already, which is what is wanted.
+                let _ = stop.ask(Stop).await;
+                host.ended().await
+            };
+            if let Some(exit) = before_the_deadline(&mut orders, stopping).await {
+                host.join();
+                return Ended::by(exit);
+            }
+        }
+        let mut reason = String::from("did not stop in time");
+        host.end(&vital, name, &mut reason).await;
+        if is_up {
+            tracing::warn!(actor = name, reason, "actor is ended");
+            return Ended { exit: ExitReason::Killed(reason), overdue: vec![name] };
+        }
+        Ended::by(ExitReason::Cancelled)
+    }
+}
+
+/// Waits for the end, at most until what the latest order says.
+async fn before_the_deadline<R>(orders: &mut watch::Receiver<Order>, ended: impl Future<Output = R>) -> Option<R> {
+    let mut ended = pin!(ended);
+    loop {
+        let Order::Stop { until } = *orders.borrow_and_update() else { return None };
+        tokio::select! {
+            biased;
+            ended = &mut ended => return Some(ended),
+            Ok(()) = orders.changed() => {}
+            () = sleep_until(until) => return None,
+        }
+    }
+}
