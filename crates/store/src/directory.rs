@@ -61,14 +61,18 @@ impl Directory {
     pub(crate) fn open_or_create(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
         match survey(path)? {
             Found::Store(stored) => expect_chain(path, &stored, genesis)?,
-            Found::Absent => create_directory(path)?,
+            Found::Absent => fs::create_dir_all(path).map_err(io_error(path, "create the directory"))?,
             Found::Empty => {}
         }
         let lock = lock(path, OpenOptions::new().write(true).create(true).truncate(false))?;
         // Looked at again under the lock: another process may have made the store in between.
         match survey(path)? {
             Found::Store(stored) => expect_chain(path, &stored, genesis)?,
-            Found::Absent | Found::Empty => write_identity(path, genesis)?,
+            Found::Absent | Found::Empty => {
+                // Here and not where it is made: whoever made it may not have come so far.
+                sync_parent(path)?;
+                write_identity(path, genesis)?;
+            }
         }
         Ok(Self { path: path.to_owned(), genesis: genesis.clone(), _lock: lock })
     }
@@ -109,7 +113,9 @@ impl Directory {
     pub(crate) fn create_database(&self, make: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let database = self.database();
         if exists(&database)? {
-            return Ok(());
+            // Whoever moved it here may have been stopped before this. Without it, what is about to be announced could
+            // be gone with the name after a power cut.
+            return sync_directory(&self.path);
         }
         let draft = self.path.join(DATABASE_DRAFT);
         if exists(&draft)? {
@@ -204,8 +210,8 @@ fn expect_chain(path: &Path, stored: &Genesis, given: &Genesis) -> Result<(), St
     Ok(())
 }
 
-fn create_directory(path: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(path).map_err(io_error(path, "create the directory"))?;
+/// Makes the name of the store's directory durable.
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
     match path.parent() {
         // The parent of a bare name is the empty path, which no system call takes.
         Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
