@@ -90,6 +90,15 @@ impl<T: Tables> Engine<T> {
             return Err(engine.corrupt(Record::ChainId, reason));
         }
         let highest = engine.watermarks()?.highest_synced;
+        // A commit goes with the watermark that names it or a later one: if one is there and the other is not, writes
+        // that were announced are lost.
+        let record = Record::Watermarks;
+        let last = engine.tables.last_key(Table::Commits)?;
+        if let Some(found) = last.and_then(|key| Some(CommitIndex::from_be_bytes(key[..].try_into().ok()?)))
+            && found > highest.index
+        {
+            return Err(engine.corrupt(record, CorruptReason::Behind { highest: highest.index, found }));
+        }
         let record = Record::Commit(highest.index);
         match engine.commit(highest.index)?.map(|commit| commit.reference().digest) {
             None => Err(engine.corrupt(record, CorruptReason::Missing)),

@@ -2,7 +2,8 @@
 
 use soma_types::{BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, Epoch};
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -67,6 +68,12 @@ pub enum Record {
     /// The chain id inside the database.
     #[error("the chain id in the database")]
     ChainId,
+    /// The database as a whole.
+    #[error("the database in db")]
+    Database,
+    /// One of the database's journals, by its number.
+    #[error("the journal db/{0}.jnl")]
+    Journal(u64),
     /// The file by which the database knows itself.
     #[error("the database's file db/version")]
     DatabaseVersion,
@@ -89,6 +96,34 @@ pub enum CorruptReason {
     KeyLength {
         /// Bytes of the key.
         bytes: usize,
+    },
+    /// A batch that was announced cannot be read.
+    #[error("the write at byte {offset} cannot be read, and later ones can")]
+    BrokenBatch {
+        /// Where the batch begins.
+        offset: usize,
+    },
+    /// Commits are missing between two of its batches.
+    #[error("commit {found} comes where commit {expected} must")]
+    Gap {
+        /// The commit that is missing.
+        expected: CommitIndex,
+        /// The commit that is there.
+        found: CommitIndex,
+    },
+    /// Commits are stored over the watermark: the last writes are lost in part.
+    #[error("they end with commit {highest}, and commit {found} is stored")]
+    Behind {
+        /// By the watermark.
+        highest: CommitIndex,
+        /// The last commit that is stored.
+        found: CommitIndex,
+    },
+    /// The database panicked over it.
+    #[error("the database cannot make sense of it ({message})")]
+    Panicked {
+        /// What it said.
+        message: String,
     },
     /// A commit stands under another's index.
     #[error("commit {found} stands in its place")]
@@ -287,7 +322,7 @@ pub enum StoreError {
         supported: u32,
     },
     /// The file system refused.
-    #[error("{}: cannot {doing}: {source}; check that the path is right and that this user may write there", path.display())]
+    #[error("{}: cannot {doing}: {source}; {}", path.display(), advice_on_file(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -296,8 +331,9 @@ pub enum StoreError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The database failed. After a failed write it takes no more of them until the store is opened again.
-    #[error("{place}: cannot {doing}: {source}; check free space and the disk, then start again")]
+    /// The database failed. After a failed write, also one of its own in the background, it takes no more of them
+    /// until the store is opened again; what is stored can still be read.
+    #[error("{place}: cannot {doing}: {}; {}", cause(source), advice_on_database(source))]
     Database {
         /// The store.
         place: Place,
@@ -312,6 +348,72 @@ impl StoreError {
     /// Whether the store itself is at fault (disk, damage, another owner) and not what it was asked to do.
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Self::OutOfOrder { .. } | Self::EmptyBatch { .. } | Self::Mismatch { .. })
+    }
+}
+
+/// The system's reason for a failure of the database, if that is what it was.
+fn system_error(error: &fjall::Error) -> Option<&io::Error> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn cause(error: &fjall::Error) -> String {
+    match (system_error(error), error) {
+        (Some(error), _) => error.to_string(),
+        (None, fjall::Error::Poisoned) => {
+            "an earlier write failed, and the database takes no more (the log has the first error)".to_owned()
+        }
+        (None, error) => format!("{error:?}"),
+    }
+}
+
+/// What to do about a failure of the disk.
+fn advice_on_disk(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "the disk is full: free space on it, then restart the node"
+        }
+        _ => "check the disk, then restart the node",
+    }
+}
+
+fn advice_on_file(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound
+        | ErrorKind::AlreadyExists
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::InvalidInput
+        | ErrorKind::InvalidFilename
+        | ErrorKind::PermissionDenied
+        | ErrorKind::ReadOnlyFilesystem => "check that the path is right and that this user may write there",
+        _ => advice_on_disk(error),
+    }
+}
+
+fn advice_on_database(error: &fjall::Error) -> &'static str {
+    match (system_error(error), error) {
+        // What a file that is cut off or missing leads to, and an offset that is none: its files, not the disk's calls.
+        (Some(error), _)
+            if !matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof
+                    | ErrorKind::InvalidData
+                    | ErrorKind::InvalidInput
+                    | ErrorKind::NotFound
+                    | ErrorKind::Other
+            ) =>
+        {
+            advice_on_disk(error)
+        }
+        (None, fjall::Error::Poisoned) => "free space on the disk or check the disk, then restart the node",
+        _ => "check the disk, then restore the store from a copy or remove it and sync anew",
     }
 }
 

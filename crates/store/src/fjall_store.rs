@@ -1,15 +1,19 @@
 //! The store on disk: fjall, an embedded log-structured database, in a directory of its own.
 
 use crate::{
-    CorruptReason, Place, Record, StoreError,
+    CorruptReason, Place, Record, Store, StoreError,
     directory::Directory,
     engine::{Engine, Tables, Write, store_by_engine},
+    journal,
     layout::Table,
 };
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use soma_types::Genesis;
-use std::path::{Path, PathBuf};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use soma_types::{CommitIndex, Genesis};
+use std::{
+    panic,
+    path::{Path, PathBuf},
+};
 
 /// Memory for blocks of the database that were read lately. A node reads what it wrote a moment ago, from memtables;
 /// the cache serves peers that catch up, and they read mostly in sequence.
@@ -64,8 +68,14 @@ impl FjallStore {
     }
 
     fn open_in(directory: Directory) -> Result<Self, StoreError> {
-        let tables = FjallTables::open(directory.path(), &directory.database())?;
+        let (tables, in_journals) = FjallTables::open(directory.path(), &directory.database())?;
         let engine = Engine::open(tables, directory.genesis().clone())?;
+        // What the journals no longer hold must have reached the tables.
+        if let Some(index) = in_journals.and_then(|first| first.checked_sub(1))
+            && engine.commit(index)?.is_none()
+        {
+            return Err(Record::Commit(index).corrupt(engine.place(), CorruptReason::Missing));
+        }
         Ok(Self { engine, directory })
     }
 
@@ -96,13 +106,21 @@ impl FjallTables {
         Self::open_keyspaces(path, database)
     }
 
-    /// Opens the database at `database` of the store at `path`.
-    fn open(path: &Path, database: &Path) -> Result<Self, StoreError> {
+    /// Opens the database at `database` of the store at `path`. With it, the first commit that its journals hold.
+    fn open(path: &Path, database: &Path) -> Result<(Self, Option<CommitIndex>), StoreError> {
         // fjall makes a new database wherever it finds no version marker: not in the place of one that lost it.
         if !matches!(database.join("version").try_exists(), Ok(true)) {
             return Err(Record::DatabaseVersion.corrupt(Place::Disk(path.into()), CorruptReason::Missing));
         }
-        Self::open_keyspaces(path, database)
+        let in_journals = journal::check(path, database)?;
+        // fjall panics over some damage. All that it had made by then is gone with the panic.
+        let opened = panic::catch_unwind(|| Self::open_keyspaces(path, database)).unwrap_or_else(|panic| {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+            let reason = CorruptReason::Panicked { message: message.to_owned() };
+            Err(Record::Database.corrupt(Place::Disk(path.into()), reason))
+        });
+        Ok((opened?, in_journals))
     }
 
     fn open_keyspaces(path: &Path, database: &Path) -> Result<Self, StoreError> {
@@ -114,6 +132,9 @@ impl FjallTables {
         let database = Database::builder(database)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
+            // fjall takes a value that does not decompress for the end of the journal. One that is stored as it is, it
+            // checks. Blocks, which are nearly all of it, hardly compress.
+            .journal_compression(CompressionType::None)
             .open()
             .map_err(failed)?;
         let open = |table: Table| {

@@ -28,6 +28,7 @@ mod directory;
 mod engine;
 mod error;
 mod fjall_store;
+mod journal;
 mod layout;
 mod mem;
 mod plan;

@@ -1,0 +1,198 @@
+//! A look at the database's journals before the database reads them.
+//!
+//! fjall takes whatever it cannot parse for the end of a write that was cut off: it drops that and everything behind
+//! it, and says nothing. For the last batch that is right, since a batch that is not whole was never announced. For
+//! any other it would lose what was announced. So, before it may:
+//!
+//! - a broken batch that others follow, in its journal or in a later one, is an error and stays as it is;
+//! - so is a batch whose sequence number is not over the last one's, and a gap in the commits of the batches that follow each other;
+//! - a broken batch at the very end is cut off here.
+//!
+//! What the bytes of an entry say is fjall's to check, by the checksum of the batch.
+
+use crate::{CorruptReason, Place, Record, StoreError, Watermarks, layout::META_WATERMARKS};
+use soma_types::{CommitIndex, codec};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// What the marker of a batch's end ends with.
+const TRAILER: &[u8; 4] = b"FJL\x03";
+
+/// Bytes read at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Checks the journals in `database` of the store at `path`, and cuts off a last batch that is not whole. The index of
+/// the first commit in them.
+pub(crate) fn check(path: &Path, database: &Path) -> Result<Option<CommitIndex>, StoreError> {
+    let mut first_commit = None;
+    let mut last_commit: Option<CommitIndex> = None;
+    let mut torn: Option<(u64, PathBuf, usize)> = None;
+    let mut sequence = None;
+    for (id, file) in journals(database).map_err(io_error(database, "list it"))? {
+        let corrupt = |reason| Record::Journal(id).corrupt(Place::Disk(path.into()), reason);
+        let bytes = written(&file).map_err(io_error(&file, "read it"))?;
+        let mut rest = &bytes[..];
+        while let Some((batch, behind)) = Batch::parse(rest) {
+            if let Some((id, _, offset)) = torn {
+                let reason = CorruptReason::BrokenBatch { offset };
+                return Err(Record::Journal(id).corrupt(Place::Disk(path.into()), reason));
+            }
+            // No checksum covers it, and it decides which of two values of one key counts.
+            if Some(batch.sequence) <= sequence {
+                return Err(corrupt(CorruptReason::BrokenBatch { offset: bytes.len() - rest.len() }));
+            }
+            if let Some((first, last)) = batch.commits {
+                let expected = last_commit.map_or(first, |last| last.saturating_add(1));
+                if first > expected {
+                    return Err(corrupt(CorruptReason::Gap { expected, found: first }));
+                }
+                first_commit.get_or_insert(first);
+                last_commit = Some(last);
+            }
+            sequence = Some(batch.sequence);
+            rest = behind;
+        }
+        if rest.iter().any(|byte| *byte != 0) {
+            let offset = bytes.len() - rest.len();
+            if is_followed(rest, sequence) {
+                return Err(corrupt(CorruptReason::BrokenBatch { offset }));
+            }
+            torn.get_or_insert((id, file, offset));
+        }
+    }
+    if let Some((_, file, offset)) = torn {
+        tracing::warn!(file = %file.display(), offset, "dropping a write that was cut off and never announced");
+        let cut = OpenOptions::new().write(true).open(&file).and_then(|file| {
+            file.set_len(offset as u64)?;
+            file.sync_all()
+        });
+        cut.map_err(io_error(&file, "drop a write that was cut off"))?;
+    }
+    Ok(first_commit)
+}
+
+/// The journals in `database`, in the order in which they were written.
+fn journals(database: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(database)? {
+        let entry = entry?;
+        let id = entry.file_name().to_str().and_then(|name| name.strip_suffix(".jnl")?.parse().ok());
+        // fjall refuses other names.
+        journals.extend(id.map(|id| (id, entry.path())));
+    }
+    journals.sort_unstable();
+    Ok(journals)
+}
+
+/// The bytes of a journal but for zeros at its end: a journal is made large, and written from its beginning.
+fn written(file: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(file)?;
+    let zeros = [0; CHUNK_BYTES];
+    let mut chunk = zeros;
+    let (mut bytes, mut pending) = (Vec::new(), 0);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(bytes),
+            read if chunk[..read] == zeros[..read] => pending += read,
+            read => {
+                bytes.resize(bytes.len() + pending, 0);
+                pending = 0;
+                bytes.extend_from_slice(&chunk[..read]);
+            }
+        }
+    }
+}
+
+/// Whether behind the broken batch at the start of `bytes` there is a whole one, of a higher sequence number.
+///
+/// Somebody may hide what looks like a batch in a transaction. If that transaction's own write is cut off just behind
+/// it, the store does not open; it loses nothing.
+fn is_followed(bytes: &[u8], sequence: Option<u64>) -> bool {
+    (1..bytes.len())
+        .any(|start| Batch::parse(&bytes[start..]).is_some_and(|(batch, _)| Some(batch.sequence) > sequence))
+}
+
+/// What matters of one batch.
+struct Batch {
+    /// Higher than that of the batch before.
+    sequence: u64,
+    /// Its first and its last commit, if it has any.
+    commits: Option<(CommitIndex, CommitIndex)>,
+}
+
+impl Batch {
+    /// The batch at the start of `bytes` and what is behind it; `None` if it is not whole.
+    fn parse(mut bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let bytes = &mut bytes;
+        if number(bytes, 1)? != 1 {
+            return None;
+        }
+        let entries = number(bytes, 4)?;
+        let mut batch = Self { sequence: number(bytes, 8)?, commits: None };
+        let mut first_commit: Option<CommitIndex> = None;
+        for _ in 0..entries {
+            match number(bytes, 1)? {
+                2 => {
+                    let (key, value) = entry(bytes)?;
+                    // Only commits have keys of four bytes.
+                    if let Ok(key) = <[u8; 4]>::try_from(key) {
+                        let index = CommitIndex::from_be_bytes(key);
+                        first_commit = Some(first_commit.map_or(index, |first| first.min(index)));
+                    } else if key == META_WATERMARKS {
+                        // One that does not decode is found when it is read.
+                        let watermarks = codec::decode::<Watermarks>(value, "watermarks", 64).ok();
+                        let last = watermarks.map(|watermarks| watermarks.highest_synced.index);
+                        batch.commits = first_commit.zip(last);
+                    }
+                }
+                // A table was emptied.
+                4 => drop(number(bytes, 8)?),
+                _ => return None,
+            }
+        }
+        let is_end = number(bytes, 1)? == 3;
+        number(bytes, 8)?;
+        (is_end && take(bytes, TRAILER.len())? == TRAILER).then_some((batch, *bytes))
+    }
+}
+
+/// Key and value, as it lies on disk, of an entry behind its tag.
+fn entry<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    // Value, removal, weak removal, value elsewhere.
+    if !matches!(number(bytes, 1)?, 0 | 1 | 2 | 4) {
+        return None;
+    }
+    let is_compressed = match number(bytes, 1)? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    number(bytes, 8)?;
+    let key_length = number(bytes, 2)?;
+    let (length, stored_length) = (number(bytes, 4)?, number(bytes, 4)?);
+    if !is_compressed && length != stored_length {
+        return None;
+    }
+    Some((take(bytes, key_length as usize)?, take(bytes, stored_length as usize)?))
+}
+
+/// A little-endian number of up to eight bytes.
+fn number(bytes: &mut &[u8], length: usize) -> Option<u64> {
+    let mut number = [0; 8];
+    number[..length].copy_from_slice(take(bytes, length)?);
+    Some(u64::from_le_bytes(number))
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { path, doing, source }
+}

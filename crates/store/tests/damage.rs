@@ -1,0 +1,220 @@
+//! Files of the store that were cut off or changed: either everything that was announced is there, or the store says
+//! what is damaged and what to do.
+
+mod common;
+
+use common::Chain;
+use soma_store::{CorruptReason, FjallStore, Record, Store, StoreError};
+use soma_types::CertifiedCommit;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What is in a store, and its files by their path in it.
+struct Original {
+    chain: Chain,
+    commits: Vec<CertifiedCommit>,
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Original {
+    /// A store of `batches` batches of `size` bytes and of an epoch that ended in between.
+    fn new(batches: usize, size: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        let mut chain = Chain::new();
+        let mut commits = Vec::new();
+        let store = FjallStore::open(&path, &chain.genesis).unwrap();
+        for number in 0..batches {
+            let mut batch = chain.grow(2);
+            if number == 2 {
+                batch.push(chain.end_epoch());
+            }
+            let (round, next) = (chain.round + 1, chain.clone());
+            batch.push(chain.commit_of((0..4).map(|author| next.block(round, author, &[], size / 4)).collect()));
+            store.apply(&batch).unwrap();
+            commits.extend(batch);
+        }
+        drop(store);
+        // Cuts the journal to its length, so that there is less to copy.
+        drop(FjallStore::open(&path, &chain.genesis).unwrap());
+        let mut files = Vec::new();
+        let mut open = vec![path.clone()];
+        while let Some(next) = open.pop() {
+            if next.is_dir() {
+                open.extend(fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                files.push((next.strip_prefix(&path).unwrap().to_owned(), fs::read(&next).unwrap()));
+            }
+        }
+        files.sort();
+        Self { chain, commits, files }
+    }
+
+    /// A copy at `path`, in which `name` holds `bytes`; nothing if there are none.
+    fn copy(&self, path: &Path, name: &Path, bytes: Option<&[u8]>) {
+        for (file, original) in &self.files {
+            let bytes = if file == name { bytes } else { Some(&original[..]) };
+            let file = path.join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            if let Some(bytes) = bytes {
+                fs::write(file, bytes).unwrap();
+            }
+        }
+    }
+
+    /// Opens a copy in which `name` holds `bytes`, and reads everything.
+    fn read(&self, name: &Path, bytes: Option<&[u8]>) -> Result<u32, StoreError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        self.copy(&path, name, bytes);
+        self.read_all(&path).inspect_err(|error| {
+            let text = error.to_string();
+            assert!(text.contains(&*path.to_string_lossy()), "{}: {text}", name.display());
+            let advised =
+                ["restore", "copy", "another directory", "new directory"].iter().any(|advice| text.contains(advice));
+            assert!(advised || matches!(error, StoreError::NewerFormat { .. }), "{}: {text}", name.display());
+        })
+    }
+
+    /// Everything in the store at `path` is what it was, or it says that it is not. How many commits there are.
+    fn read_all(&self, path: &Path) -> Result<u32, StoreError> {
+        let store = FjallStore::open(path, &self.chain.genesis)?;
+        let highest = store.watermarks()?.highest_synced.index;
+        for certified in &self.commits[..highest as usize] {
+            let index = certified.commit.index;
+            let missing = || Record::Commit(index);
+            match store.sub_dag(index)? {
+                Some(sub_dag) => assert_eq!(sub_dag, certified.sub_dag()),
+                None => panic!("{} is missing in silence", missing()),
+            }
+            store.votes(certified.commit.reference())?;
+        }
+        assert_eq!(store.commit(highest + 1)?, None);
+        store.peers()?;
+        for epoch in 0..=store.latest_epoch()? {
+            assert!(store.committee(epoch)?.is_some(), "the committee of epoch {epoch} is missing in silence");
+        }
+        Ok(highest)
+    }
+
+    fn file(&self, is_it: impl Fn(&str) -> bool) -> (&Path, &[u8]) {
+        let (name, bytes) = self.files.iter().find(|(name, _)| is_it(&name.to_string_lossy())).unwrap();
+        (name, bytes)
+    }
+
+    /// Where each batch in the journal ends, and how many commits are in the store then.
+    fn batches(&self, journal: &[u8]) -> Vec<(usize, u32)> {
+        let ends = (4..=journal.len()).filter(|end| &journal[end - 4..*end] == b"FJL\x03");
+        let mut commits = 0;
+        let batches = ends.enumerate().map(|(number, end)| {
+            commits += [0, 3, 3, 4, 3].get(number).copied().unwrap_or(3);
+            (end, commits)
+        });
+        batches.collect()
+    }
+}
+
+#[test]
+fn a_last_write_that_was_cut_off_anywhere_takes_no_earlier_one_with_it() {
+    let original = Original::new(5, 3_000);
+    let (name, journal) = original.file(|name| name.ends_with(".jnl"));
+    let batches = original.batches(journal);
+    let &[.., (before, kept), (end, all)] = &batches[..] else { panic!("no batches") };
+    assert_eq!((end, all as usize), (journal.len(), original.commits.len()));
+    let lengths = (before..end).step_by(3_001).chain([end - 13, end - 12, end - 4, end - 1, end]);
+    for length in lengths {
+        let expected = if length == end { all } else { kept };
+        let cut = &journal[..length];
+        assert_eq!(original.read(name, Some(cut)).unwrap(), expected, "cut at {length} of {end}");
+        // As in a journal that was made large before, and with what a disk may leave behind it.
+        let zeros = [cut, &vec![0; 100_000]].concat();
+        assert_eq!(original.read(name, Some(&zeros)).unwrap(), expected, "zeros from {length} of {end}");
+    }
+    let garbage = [&journal[..before], &[0xa5; 3_000]].concat();
+    assert_eq!(original.read(name, Some(&garbage)).unwrap(), kept);
+}
+
+#[test]
+fn a_damaged_journal_is_an_error_and_never_the_silent_loss_of_what_was_announced() {
+    let original = Original::new(5, 3_000);
+    let (name, journal) = original.file(|name| name.ends_with(".jnl"));
+    let batches = original.batches(journal);
+    let &[.., (before, kept), (end, all)] = &batches[..] else { panic!("no batches") };
+    // Every byte of a batch's start, of its first entry and of its end, then some others by a stride.
+    let (start, _) = batches[0];
+    let heads = (start..start + 34).chain((1..14).map(|back| before - back));
+    for (number, position) in heads.chain((0..before).step_by(2_003)).enumerate() {
+        let mut bytes = journal.to_vec();
+        bytes[position] ^= [0x01, 0x80][number % 2];
+        // Some bytes decide nothing.
+        if let Ok(found) = original.read(name, Some(&bytes)) {
+            assert_eq!(found, all, "byte {position} of {end} is changed and what was announced is gone in silence");
+        }
+    }
+    // Of the last batch, changed values are found. What makes it look cut off cannot be told from that.
+    for position in (before..end).step_by(1_009) {
+        let mut bytes = journal.to_vec();
+        bytes[position] ^= 0x40;
+        if let Ok(found) = original.read(name, Some(&bytes)) {
+            assert!(found == kept || found == all);
+        }
+    }
+    // A batch that is gone from between two others leaves a gap.
+    let &[_, (first, _), (second, _), ..] = &batches[..] else { panic!("no batches") };
+    let gap = [&journal[..first], &journal[second..]].concat();
+    let error = original.read(name, Some(&gap)).unwrap_err();
+    let expected = CorruptReason::Gap { expected: 4, found: 7 };
+    assert!(
+        matches!(&error, StoreError::Corrupt { record: Record::Journal(0), reason, .. } if *reason == expected),
+        "{error}"
+    );
+    assert!(error.to_string().contains("db/0.jnl"), "{error}");
+}
+
+/// The bytes of a file changed in several ways.
+fn changed(bytes: &[u8]) -> [Option<Vec<u8>>; 5] {
+    let mut flipped = bytes.to_vec();
+    if let Some(byte) = flipped.get_mut(bytes.len() / 3) {
+        *byte ^= 0x10;
+    }
+    let mut overwritten = bytes.to_vec();
+    overwritten[bytes.len() / 2..].fill(0xa5);
+    [None, Some(Vec::new()), Some(bytes[..bytes.len() / 2].to_vec()), Some(flipped), Some(overwritten)]
+}
+
+#[test]
+fn a_change_of_any_file_is_harmless_or_an_error_that_names_the_store_and_says_what_to_do() {
+    let original = Original::new(4, 1_000);
+    for (number, (name, bytes)) in original.files.iter().enumerate() {
+        if name.extension().is_some_and(|extension| extension == "jnl") {
+            continue;
+        }
+        // There are many files of each kind: each gets two of the changes.
+        for bytes in changed(bytes).into_iter().cycle().skip(number * 2).take(2) {
+            if let Ok(found) = original.read(name, bytes.as_deref()) {
+                assert_eq!(found as usize, original.commits.len(), "{}", name.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_table_is_harmless_or_an_error_when_it_is_read() {
+    let original = Original::new(14, 1_000_000);
+    let tables = original
+        .files
+        .iter()
+        .filter(|(name, bytes)| name.components().any(|part| part.as_os_str() == "tables") && bytes.len() > 100_000);
+    let mut checked = 0;
+    for (name, bytes) in tables {
+        for bytes in changed(bytes) {
+            if let Ok(found) = original.read(name, bytes.as_deref()) {
+                assert_eq!(found as usize, original.commits.len(), "{}", name.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "nothing has reached a table");
+}
