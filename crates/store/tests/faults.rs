@@ -1,0 +1,275 @@
+//! What the store does when the disk fails: the real store in a second process, over a library that makes its system
+//! calls fail (`faults/disk_faults.c`, compiled here by the C compiler).
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::Chain;
+use soma_store::{FjallStore, Store, StoreError};
+use soma_types::{CertifiedCommit, CommitIndex, PeerId};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+/// Set for a test that another one runs as a second process: where its stores are.
+const CHILD_PATH: &str = "SOMA_STORE_TEST_PATH";
+/// Set with it: the plan of faults, as the library reads it.
+const CHILD_PLAN: &str = "SOMA_STORE_TEST_FAULTS";
+
+/// No space left on device.
+const ENOSPC: i32 = 28;
+/// Input/output error.
+const EIO: i32 = 5;
+
+/// The library that makes calls fail, compiled once.
+static FAULTS: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    let [source, library] = ["disk_faults.c", "disk_faults.so"].map(|name| directory.path().join(name));
+    std::fs::write(&source, include_str!("faults/disk_faults.c")).unwrap();
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl").output().unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    (directory, library)
+});
+
+/// From now on, calls of this process on files below `directory` fail as `plan` says.
+fn fail(directory: &Path, plan: &str) {
+    File::open(directory.join(format!("disk-faults,{plan}"))).unwrap_err();
+}
+
+/// Ends the faults. How many calls there were.
+fn heal(directory: &Path) -> i32 {
+    let calls = File::open(directory.join("disk-faults,off")).unwrap_err().raw_os_error().unwrap() - 1_000;
+    assert!(calls >= 0, "the library is not loaded");
+    calls
+}
+
+/// In a second process: where its stores are, and the plan of faults.
+fn as_child() -> Option<(PathBuf, String)> {
+    Some((std::env::var_os(CHILD_PATH)?.into(), std::env::var(CHILD_PLAN).unwrap()))
+}
+
+/// Runs one test of this file as a second process at `path`, over the library. What it printed.
+fn child(test: &str, path: &Path, plan: &str) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD_PATH, path)
+        .env(CHILD_PLAN, plan)
+        .env("LD_PRELOAD", &FAULTS.1)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !errors.contains("panicked"), "{plan}: {text}{errors}");
+    text
+}
+
+/// What follows `name` in the lines of `text` that begin with it.
+fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect()
+}
+
+/// The next batch: small blocks for faults of the journal, or a megabyte that soon fills tables.
+fn batch(chain: &mut Chain, large: bool) -> Vec<CertifiedCommit> {
+    let size = if large { 250_000 } else { 3_000 };
+    let mut batch = chain.grow(1);
+    let (round, next) = (chain.round + 1, chain.clone());
+    batch.push(chain.commit_of((0..4).map(|author| next.block(round, author, &[], size)).collect()));
+    batch
+}
+
+/// Applies batches, with faults from the fourth on, until one fails; then looks at what can be seen.
+fn apply_until_it_fails(path: &Path, plan: &str) {
+    let large = plan.contains("tables");
+    let mut chain = Chain::new();
+    let store = FjallStore::open(path, &chain.genesis).unwrap();
+    let mut announced = 0;
+    let error = (0..200).find_map(|number| {
+        if number == 3 {
+            fail(path, plan);
+        }
+        match store.apply(&batch(&mut chain, large)) {
+            Ok(watermarks) => announced = watermarks.highest_synced.index,
+            Err(error) => return Some(error),
+        }
+        None
+    });
+    println!("\nannounced {announced}");
+    println!("failed {}", error.expect("a write fails"));
+    // Nothing that failed is seen, and everything else still is.
+    assert_eq!(store.watermarks().unwrap().highest_synced.index, announced);
+    for index in 1..=announced {
+        assert!(store.sub_dag(index).unwrap().is_some());
+    }
+    assert_eq!(store.commit(announced + 1).unwrap(), None);
+    // Nothing is written any more, also when the disk works again.
+    for healed in [false, true] {
+        if healed {
+            heal(path);
+        }
+        let mut next = Chain::new();
+        while next.last.index < announced {
+            batch(&mut next, large);
+        }
+        for error in [
+            store.apply(&batch(&mut next, large)).unwrap_err(),
+            store.update_peers(&[], &[PeerId([1; 32])]).unwrap_err(),
+            store.flush().unwrap_err(),
+        ] {
+            assert!(error.is_fatal());
+            println!("refused {error}");
+        }
+        assert_eq!(store.watermarks().unwrap().highest_synced.index, announced);
+    }
+}
+
+/// Opens the store without faults: it holds what was announced, whole, and goes on.
+fn check(path: &Path, announced: CommitIndex, large: bool) {
+    let mut chain = Chain::new();
+    let store = FjallStore::open(path, &chain.genesis).unwrap();
+    let highest = store.watermarks().unwrap().highest_synced;
+    assert!(highest.index >= announced, "{highest} {announced}");
+    while chain.last.index < highest.index {
+        for certified in batch(&mut chain, large) {
+            assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+        }
+    }
+    assert_eq!(chain.last, highest);
+    assert_eq!(store.commit(highest.index + 1).unwrap(), None);
+    store.apply(&batch(&mut chain, large)).unwrap();
+}
+
+/// Runs `test` as a second process with each of `plans`, and checks what it left and that its errors say `what` failed.
+fn nothing_is_lost(test: &str, plans: &[String], errno: i32, says: &[&str]) {
+    for plan in plans {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        let text = child(test, &path, plan);
+        let announced = lines(&text, "announced")[0].parse().unwrap();
+        let failed = lines(&text, "failed")[0];
+        let refused = lines(&text, "refused");
+        let cause = std::io::Error::from_raw_os_error(errno).to_string();
+        let cause = cause.split(" (os").next().unwrap();
+        for error in refused.iter().chain([&failed]) {
+            for part in says.iter().chain([&&*path.to_string_lossy(), &"restart the node"]) {
+                assert!(error.contains(part), "{plan}: {error:?} does not say {part:?}");
+            }
+        }
+        assert!(plan.contains("tables") || failed.contains(cause), "{plan}: {failed}");
+        check(&path, announced, plan.contains("tables"));
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_announced_and_the_error_says_what_to_do() {
+    if let Some((path, plan)) = as_child() {
+        return apply_until_it_fails(&path, &plan);
+    }
+    let plans: Vec<_> = [0, 1, 3, 8].map(|after| format!("wc,{after},0,{ENOSPC},0,any")).into();
+    let test = "a_full_disk_loses_nothing_that_was_announced_and_the_error_says_what_to_do";
+    nothing_is_lost(test, &plans, ENOSPC, &["free space"]);
+}
+
+#[test]
+fn a_write_that_is_cut_short_loses_nothing_that_was_announced() {
+    if let Some((path, plan)) = as_child() {
+        return apply_until_it_fails(&path, &plan);
+    }
+    let plans: Vec<_> = [0, 1, 4].map(|after| format!("w,{after},0,{ENOSPC},1,.jnl")).into();
+    nothing_is_lost("a_write_that_is_cut_short_loses_nothing_that_was_announced", &plans, ENOSPC, &["free space"]);
+}
+
+#[test]
+fn a_disk_that_cannot_write_or_sync_loses_nothing_that_was_announced() {
+    if let Some((path, plan)) = as_child() {
+        return apply_until_it_fails(&path, &plan);
+    }
+    // Also a disk that fails once and then says that all is well.
+    let plans: Vec<_> = [("w", 0, 0), ("w", 3, 1), ("s", 0, 0), ("s", 0, 1), ("s", 2, 1)]
+        .map(|(call, after, count)| format!("{call},{after},{count},{EIO},0,.jnl"))
+        .into();
+    nothing_is_lost("a_disk_that_cannot_write_or_sync_loses_nothing_that_was_announced", &plans, EIO, &["the disk"]);
+}
+
+#[test]
+fn a_table_that_cannot_be_written_loses_nothing_that_was_announced() {
+    if let Some((path, plan)) = as_child() {
+        return apply_until_it_fails(&path, &plan);
+    }
+    let plans: Vec<_> = [("c", 0, ENOSPC), ("w", 1, ENOSPC), ("s", 0, EIO)]
+        .map(|(call, after, errno)| format!("{call},{after},0,{errno},0,tables"))
+        .into();
+    nothing_is_lost("a_table_that_cannot_be_written_loses_nothing_that_was_announced", &plans, ENOSPC, &["free space"]);
+}
+
+fn open_without_syncing(path: &Path) {
+    // Made by a process that was stopped before it could make the new names in the store's directory durable.
+    let genesis = Chain::new().genesis;
+    drop(FjallStore::open(path, &genesis).unwrap());
+    fail(path, &format!("s,0,1,{EIO},0,any"));
+    let error = FjallStore::open(path, &genesis).err();
+    heal(path);
+    println!("\nrefused {}", error.expect("it does not open"));
+}
+
+#[test]
+fn a_store_whose_name_may_not_be_durable_does_not_open_before_it_is() {
+    if let Some((path, _)) = as_child() {
+        return open_without_syncing(&path);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let text = child("a_store_whose_name_may_not_be_durable_does_not_open_before_it_is", &path, "");
+    let [error] = lines(&text, "refused")[..] else { panic!("{text}") };
+    let expected = format!("{}: cannot make its entries durable: Input/output error", path.display());
+    assert!(error.starts_with(&expected) && error.contains("check the disk, then restart the node"), "{error}");
+}
+
+/// Creates a store again and again, each time with a disk that fails one call later, until none is left to fail.
+fn create_with_every_fault(directory: &Path) {
+    let genesis = Chain::new().genesis;
+    // One call further each time in the store's own files; in the database's, many of which are alike, by strides that
+    // meet different ones.
+    for (errno, stride) in [(ENOSPC, 41), (EIO, 67)] {
+        let mut after = 0;
+        loop {
+            let path = directory.join(format!("{errno}-{after}"));
+            fail(directory, &format!("wsc,{after},0,{errno},0,any"));
+            let opened = FjallStore::open(&path, &genesis).map(drop);
+            let calls = heal(directory);
+            let store = FjallStore::open(&path, &genesis).unwrap();
+            assert_eq!(store.watermarks().unwrap().highest_synced.index, 0, "after {after} of {calls} calls");
+            drop(store);
+            std::fs::remove_dir_all(&path).unwrap();
+            match opened {
+                Err(error @ (StoreError::Io { .. } | StoreError::Database { .. })) => {
+                    println!("\nrefused {after} {error}");
+                }
+                Err(error) => panic!("{error}"),
+                // Closing may still fail, which nobody has to know of: nothing waits to be written then.
+                Ok(()) if calls > after => {}
+                Ok(()) => break,
+            }
+            after += if after < 12 { 1 } else { stride };
+        }
+        println!("\ncalls {after}");
+    }
+}
+
+#[test]
+fn a_creation_that_the_disk_fails_anywhere_is_finished_by_the_next_open() {
+    if let Some((path, _)) = as_child() {
+        return create_with_every_fault(&path);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let text = child("a_creation_that_the_disk_fails_anywhere_is_finished_by_the_next_open", directory.path(), "");
+    for error in lines(&text, "refused") {
+        assert!(error.contains(&*directory.path().to_string_lossy()), "{error}");
+        assert!(error.contains("free space") || error.contains("check the disk"), "{error}");
+    }
+    assert!(lines(&text, "calls").iter().all(|calls| calls.parse::<i32>().unwrap() > 50), "{text}");
+}
