@@ -30,6 +30,36 @@ const JOURNAL_BYTES: u64 = 128 << 20;
 /// and a power cut.
 ///
 /// The directory is locked as long as this value lives.
+///
+/// # When the disk fails
+///
+/// A full disk, a failed or short write, a failed sync:
+/// - The call fails. What it was to write is not seen by any reader of this process, and everything before it still
+///   is. It may have reached the disk all the same, and be there, whole, after the next opening.
+/// - The database takes no more writes, even if the disk recovers: after a failed sync nobody can tell what is on it.
+///   Every further write fails and says so. Free space or see to the disk, then restart the node.
+/// - The same when the database fails in the background, moving what the journal holds to tables: the write that is
+///   under way then may still succeed, since it is in the journal.
+/// - A failure while the store is being created or opened is finished by the next opening.
+///
+/// # When files are damaged
+///
+/// Opening cuts off a last write that is not whole: it was never announced. A journal that is broken further ahead, that
+/// lacks a batch, or that ends before what the tables hold, is [`Corrupt`](StoreError::Corrupt), as is a database over
+/// which fjall panics. Damage in a table is found when it is read.
+///
+/// What cannot be found out:
+/// - that the last write was announced, if it is damaged so that it looks cut off (its markers or lengths, or its end
+///   missing), or that any number of whole last batches are gone. The chain then ends earlier, without a gap, and the
+///   node fetches the rest again;
+/// - that a disk which said that it had synced has not. After a failed sync Linux may read back from memory what is
+///   not on the disk: after one, check the disk before the node is restarted.
+///
+/// A power cut may leave a hole in the middle of the last write, where fjall finds a wrong checksum and not an end: the
+/// store then does not open, although nothing that was announced is lost.
+///
+/// While the database has four full memtables of one table, or 30 runs of new tables, it holds the write that is under
+/// way. If its background threads die of a full disk just then, that one call does not return; readers go on.
 pub struct FjallStore {
     // Dropped in this order: the database is closed before the lock goes.
     engine: Engine<FjallTables>,

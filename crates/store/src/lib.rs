@@ -19,6 +19,8 @@
 //!   reader that sees a commit sees its blocks.
 //! - **One set of rules.** Both implementations run the same code above a table of bytes, and the same conformance
 //!   suite (`tests/conformance.rs`).
+//! - **A disk that fails loses nothing that was announced.** [`FjallStore`] says what happens then, and what no store
+//!   can find out.
 //! - **Nothing is guessed.** A stored value that does not decode, or is not what its key names, is
 //!   [`StoreError::Corrupt`] and never a panic or a default.
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::Chain;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use soma_store::{CorruptReason, FjallStore, NotAStoreReason, Record, Store, StoreError};
-use soma_types::{CommitIndex, PeerId, SubDagDigest};
+use soma_types::{CertifiedCommit, CommitIndex, PeerId, SubDagDigest};
 use std::{
     collections::BTreeMap,
     fs,
@@ -175,11 +175,21 @@ fn another_program_on_the_database_is_reported_as_in_use() {
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
 }
 
+/// The next batch of the chain that is killed again and again: an epoch ends in every seventh.
+fn next_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
+    let mut batch = chain.grow(2);
+    batch.extend(if chain.last.index % 7 == 0 { vec![chain.end_epoch()] } else { chain.grow(1) });
+    batch
+}
+
 fn apply_until_killed(path: &Path) {
     let mut chain = Chain::new();
     let store = FjallStore::open(path, &chain.genesis).unwrap();
+    while chain.last.index < store.watermarks().unwrap().highest_synced.index {
+        next_batch(&mut chain);
+    }
     loop {
-        let watermarks = store.apply(&chain.grow(3)).unwrap();
+        let watermarks = store.apply(&next_batch(&mut chain)).unwrap();
         println!("\napplied {}", watermarks.highest_synced.index);
     }
 }
@@ -189,8 +199,9 @@ fn a_killed_process_loses_nothing_that_it_announced() {
     if let Some(path) = as_child() {
         return apply_until_killed(&path);
     }
-    for announcements in [1, 7, 40] {
-        let (_directory, path) = fresh();
+    // One store, killed again and again; between the announcement and the kill it goes on for as long as it may.
+    let (_directory, path) = fresh();
+    for announcements in [1, 7, 40, 2, 13, 5] {
         let mut child =
             child("a_killed_process_loses_nothing_that_it_announced", &path).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -207,13 +218,16 @@ fn a_killed_process_loses_nothing_that_it_announced() {
         let store = FjallStore::open(&path, &chain.genesis).unwrap();
         let highest = store.watermarks().unwrap().highest_synced;
         assert!(Some(highest.index) >= announced && highest.index.is_multiple_of(3), "{announced:?} {highest}");
-        for certified in chain.grow(highest.index as usize) {
-            assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
-            assert_eq!(store.votes(certified.commit.reference()).unwrap().len(), 3);
+        while chain.last.index < highest.index {
+            for certified in next_batch(&mut chain) {
+                assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+                let votes = store.votes(certified.commit.reference()).unwrap().len();
+                assert_eq!(votes, certified.certifiers.len());
+            }
         }
-        assert_eq!(chain.last, highest);
+        assert_eq!((chain.last, chain.epoch), (highest, store.latest_epoch().unwrap()));
         assert_eq!(store.commit(highest.index + 1).unwrap(), None);
-        store.apply(&chain.grow(1)).unwrap();
+        store.apply(&next_batch(&mut chain)).unwrap();
     }
 }
 
