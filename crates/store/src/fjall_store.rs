@@ -26,7 +26,7 @@ const MEMTABLE_BYTES: u64 = 8 << 20;
 /// Disk for journals: bounds what is read again at the next start. fjall keeps whole journals of 64 MB.
 const JOURNAL_BYTES: u64 = 128 << 20;
 
-/// A [`Store`](crate::Store) in a directory, durable: what [`apply`](crate::Store::apply) returned survives `kill -9`
+/// A [`Store`] in a directory, durable: what [`apply`](crate::Store::apply) returned survives `kill -9`
 /// and a power cut.
 ///
 /// The directory is locked as long as this value lives.

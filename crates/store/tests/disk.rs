@@ -178,7 +178,7 @@ fn another_program_on_the_database_is_reported_as_in_use() {
 /// The next batch of the chain that is killed again and again: an epoch ends in every seventh.
 fn next_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
     let mut batch = chain.grow(2);
-    batch.extend(if chain.last.index % 7 == 0 { vec![chain.end_epoch()] } else { chain.grow(1) });
+    batch.extend(if chain.last.index.is_multiple_of(7) { vec![chain.end_epoch()] } else { chain.grow(1) });
     batch
 }
 

@@ -234,7 +234,7 @@ fn create_with_every_fault(directory: &Path) {
     let genesis = Chain::new().genesis;
     // One call further each time in the store's own files; in the database's, many of which are alike, by strides that
     // meet different ones.
-    for (errno, stride) in [(ENOSPC, 61), (EIO, 97)] {
+    for (errno, stride) in [(ENOSPC, 83), (EIO, 211)] {
         let mut after = 0;
         loop {
             let path = directory.join(format!("{errno}-{after}"));
