@@ -3,11 +3,13 @@
 pub mod golden;
 pub mod peer;
 
+use futures::executor::block_on;
 use soma_p2p::{
-    ActorSystem, Builder, CertifiedCommit, Config, FjallStore, Genesis, Handle, MemStore, SeedPeer, SigningKey, Store,
+    ActorSystem, Builder, CertifiedCommit, Config, FjallStore, Genesis, Handle, MemStore, SeedPeer, ShutdownReport,
+    SigningKey, Store,
 };
 use soma_testkit::{ChainBuilder, ChainSpec};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Deref, sync::Arc, thread, time::Duration};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -63,6 +65,46 @@ pub fn disk_store(genesis: &Genesis, commits: &[CertifiedCommit]) -> (Arc<FjallS
         store.apply(commits).expect("the builder's commits fit");
     }
     (Arc::new(store), dir)
+}
+
+/// A running node that must leave nothing behind: no actor, thread or task. Dropping it stops it and looks.
+pub struct TestNode(Option<ActorSystem>);
+
+impl TestNode {
+    /// Stops it in order.
+    pub async fn stop(mut self) {
+        if let Some(system) = self.0.take() {
+            assert_eq!(system.shutdown(STOP).await, ShutdownReport::default());
+        }
+    }
+
+    /// The system itself: for a scenario that ends it in its own way.
+    pub fn into_system(mut self) -> ActorSystem {
+        self.0.take().expect("a system until it is stopped")
+    }
+}
+
+impl Deref for TestNode {
+    type Target = ActorSystem;
+
+    fn deref(&self) -> &ActorSystem {
+        self.0.as_ref().expect("a system until it is stopped")
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        // A scenario that has failed already says so, and nothing else. The system runs on threads of its own, so
+        // waiting for it holds up nobody but this scenario.
+        if let Some(system) = self.0.take().filter(|_| !thread::panicking()) {
+            assert_eq!(block_on(system.shutdown(STOP)), ShutdownReport::default());
+        }
+    }
+}
+
+/// Starts a node whose end is looked at.
+pub fn start(builder: Builder) -> TestNode {
+    TestNode(Some(builder.start().expect("a node that starts")))
 }
 
 /// A builder for a node with everything but what the scenario is about.

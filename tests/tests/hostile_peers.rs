@@ -5,6 +5,7 @@ use soma_testkit::flip_bit;
 use soma_tests::{
     chain, config, eventually, expect_commits, key, mem_store, node,
     peer::{Behaviour, serve},
+    start,
 };
 use soma_types::{CommitDigest, PeerId};
 use soma_wire::{Availability, CallError};
@@ -23,10 +24,10 @@ async fn sync_despite(
     let mut settings = config(&[]);
     settings.seed_peers.push(liar);
     settings.state_sync.commits_per_fetch = 4;
-    let fresh = node(2, genesis, mem_store(genesis, &[]), settings).start().unwrap();
+    let fresh = start(node(2, genesis, mem_store(genesis, &[]), settings));
     eventually(&fresh, "the peer's behaviour is noticed", noticed).await;
 
-    let honest = node(1, genesis, mem_store(genesis, commits), config(&[&fresh])).start().unwrap();
+    let honest = start(node(1, genesis, mem_store(genesis, commits), config(&[&fresh])));
     expect_commits(&fresh, commits).await;
     let honest_id = honest.peer_id();
     let connected =
@@ -162,7 +163,7 @@ async fn a_seed_on_another_chain_is_not_used_and_the_status_says_so() {
     let (_listener, seed) = serve(LIAR, builder.genesis(), &commits, behaviour).await;
     let mut settings = config(&[]);
     settings.seed_peers.push(seed);
-    let fresh = node(2, builder.genesis(), mem_store(builder.genesis(), &[]), settings).start().unwrap();
+    let fresh = start(node(2, builder.genesis(), mem_store(builder.genesis(), &[]), settings));
     let told = |status: &Status| status.explanation.contains("another chain");
     let status = eventually(&fresh, "the reason is told", told).await;
     assert!(status.peers.is_empty());
@@ -175,7 +176,7 @@ async fn a_seed_with_another_key_than_configured_is_not_used_and_the_status_says
     seed.peer_id = PeerId::from(&key(67));
     let mut settings = config(&[]);
     settings.seed_peers.push(seed);
-    let fresh = node(2, builder.genesis(), mem_store(builder.genesis(), &[]), settings).start().unwrap();
+    let fresh = start(node(2, builder.genesis(), mem_store(builder.genesis(), &[]), settings));
     let told = |status: &Status| status.explanation.contains("another key than the dialled one");
     eventually(&fresh, "the reason is told", told).await;
     assert_eq!(fresh.height(), 0);

@@ -1,8 +1,8 @@
 //! Every rpc against a real node: TLS, gRPC and a store on disk.
 
 use futures::StreamExt;
-use soma_p2p::{ActorSystem, CertifiedCommit, ChainId};
-use soma_tests::{chain, config, disk_store, key, node};
+use soma_p2p::{CertifiedCommit, ChainId};
+use soma_tests::{TestNode, chain, config, disk_store, key, node, start};
 use soma_transport::{Link, TlsTransport, Transport};
 use soma_types::{Access, Capabilities, NodeInfo, NodeRole, PeerId, ProtocolVersions, SignedNodeInfo};
 use soma_verify::{CertificateVerifier, EpochContext, check_commits, verify_blocks, verify_node_info};
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 struct Server {
-    system: ActorSystem,
+    system: TestNode,
     link: Link,
     chain: ChainId,
     commits: Vec<CertifiedCommit>,
@@ -23,7 +23,7 @@ async fn server() -> Server {
     let (builder, commits) = chain(50);
     let genesis = builder.genesis().clone();
     let (store, dir) = disk_store(&genesis, &commits);
-    let system = node(1, &genesis, store, config(&[])).start().unwrap();
+    let system = start(node(1, &genesis, store, config(&[])));
     let transport = TlsTransport::new(&key(7)).unwrap();
     let link = transport.dial(system.peer_id(), system.address(), Duration::from_secs(5)).await.unwrap();
     let context = EpochContext::new(genesis.chain_id(), genesis.committee).unwrap();

@@ -1,7 +1,7 @@
 //! Nodes that sync from one another: real TLS, gRPC and, where it matters, the disk.
 
 use soma_p2p::{Progress, Store};
-use soma_tests::{PATIENCE, STOP, chain, config, disk_store, eventually, expect_commits, mem_store, node};
+use soma_tests::{PATIENCE, chain, config, disk_store, eventually, expect_commits, mem_store, node, start};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -10,30 +10,29 @@ async fn a_fresh_node_fetches_every_commit_across_epochs_from_its_one_seed() {
     let genesis = builder.genesis().clone();
     let (server_store, _server_dir) = disk_store(&genesis, &commits);
     let (client_store, _client_dir) = disk_store(&genesis, &[]);
-    let server = node(1, &genesis, server_store, config(&[])).start().unwrap();
-    let client = node(2, &genesis, client_store.clone(), config(&[&server])).start().unwrap();
+    let server = start(node(1, &genesis, server_store, config(&[])));
+    let client = start(node(2, &genesis, client_store.clone(), config(&[&server])));
     expect_commits(&client, &commits).await;
     let status = eventually(&client, "synced", |status| status.progress == Some(Progress::Synced)).await;
     assert_eq!((status.height, status.percent, status.epoch), (130, 100, Some(6)));
     assert_eq!(client_store.last_commit_of_epoch(5).unwrap(), Some(120));
-    assert_eq!(client.shutdown(STOP).await.overdue, Vec::<String>::new());
-    assert_eq!(server.shutdown(STOP).await.overdue, Vec::<String>::new());
+    client.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn a_node_that_knows_one_seed_finds_the_others_and_fetches_from_them_too() {
     let (builder, commits) = chain(200);
     let genesis = builder.genesis().clone();
-    let seed = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
-    let others: Vec<_> = (2..=4)
-        .map(|number| node(number, &genesis, mem_store(&genesis, &commits), config(&[&seed])).start().unwrap())
-        .collect();
+    let seed = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
+    let others: Vec<_> =
+        (2..=4).map(|number| start(node(number, &genesis, mem_store(&genesis, &commits), config(&[&seed])))).collect();
     for other in &others {
         eventually(other, "connected to the seed", |status| !status.peers.is_empty()).await;
     }
     let mut settings = config(&[&seed]);
     settings.state_sync.commits_per_fetch = 5;
-    let fresh = node(9, &genesis, mem_store(&genesis, &[]), settings).start().unwrap();
+    let fresh = start(node(9, &genesis, mem_store(&genesis, &[]), settings));
     expect_commits(&fresh, &commits).await;
     let served_by = |status: &soma_p2p::Status| {
         status.peers.iter().filter(|peer| peer.outbound).filter_map(|peer| peer.serving.clone()).collect::<Vec<_>>()
@@ -48,9 +47,9 @@ async fn a_node_that_knows_one_seed_finds_the_others_and_fetches_from_them_too()
 async fn at_the_head_each_commit_is_pushed_on_and_reaches_the_executors_of_others() {
     let (mut builder, commits) = chain(5);
     let genesis = builder.genesis().clone();
-    let validator = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
-    let follower = node(2, &genesis, mem_store(&genesis, &[]), config(&[&validator])).start().unwrap();
-    let last = node(3, &genesis, mem_store(&genesis, &[]), config(&[&follower])).start().unwrap();
+    let validator = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
+    let follower = start(node(2, &genesis, mem_store(&genesis, &[]), config(&[&validator])));
+    let last = start(node(3, &genesis, mem_store(&genesis, &[]), config(&[&follower])));
     expect_commits(&last, &commits).await;
     for _ in 0..30 {
         let commit = builder.next_commit();
@@ -64,15 +63,15 @@ async fn at_the_head_each_commit_is_pushed_on_and_reaches_the_executors_of_other
 async fn a_restarted_node_goes_on_where_its_disk_ends_and_fetches_nothing_twice() {
     let (builder, commits) = chain(150);
     let genesis = builder.genesis().clone();
-    let first_part = node(1, &genesis, mem_store(&genesis, &commits[..90]), config(&[])).start().unwrap();
+    let first_part = start(node(1, &genesis, mem_store(&genesis, &commits[..90]), config(&[])));
     let (store, _dir) = disk_store(&genesis, &[]);
-    let client = node(2, &genesis, store.clone(), config(&[&first_part])).start().unwrap();
+    let client = start(node(2, &genesis, store.clone(), config(&[&first_part])));
     expect_commits(&client, &commits[..90]).await;
-    client.shutdown(STOP).await;
-    first_part.shutdown(STOP).await;
+    client.stop().await;
+    first_part.stop().await;
 
-    let all = node(3, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
-    let client = node(2, &genesis, store, config(&[&all])).start().unwrap();
+    let all = start(node(3, &genesis, mem_store(&genesis, &commits), config(&[])));
+    let client = start(node(2, &genesis, store, config(&[&all])));
     assert_eq!(client.height(), 90);
     expect_commits(&client, &commits).await;
     let status = eventually(&client, "synced", |status| status.progress == Some(Progress::Synced)).await;
@@ -85,7 +84,7 @@ async fn a_reader_that_is_slow_or_late_misses_nothing() {
     let genesis = builder.genesis().clone();
     let mut settings = config(&[]);
     settings.state_sync.synced_commit_channel_capacity = 2;
-    let validator = node(1, &genesis, mem_store(&genesis, &[]), settings).start().unwrap();
+    let validator = start(node(1, &genesis, mem_store(&genesis, &[]), settings));
     // Opened before the first commit, read after the last: far more than its channel holds.
     let mut slow = validator.synced_commits(1);
     let commits = builder.build(60);
@@ -98,6 +97,6 @@ async fn a_reader_that_is_slow_or_late_misses_nothing() {
     }
     expect_commits(&validator, &commits).await;
     expect_commits(&validator, &commits[40..]).await;
-    validator.shutdown(STOP).await;
+    validator.stop().await;
     assert!(timeout(PATIENCE, slow.next()).await.unwrap().is_none(), "the stream ends with the system");
 }

@@ -7,7 +7,7 @@ use soma_p2p::{
     EpochContext, LocalCommitError, MemStore, PeerId, SignatureBatch, StartError, Store, StoreError, TransactionError,
     TransactionVerifier, TrustedCommit, Watermarks,
 };
-use soma_tests::{PATIENCE, STOP, chain, config, eventually, expect_commits, key, mem_store, node};
+use soma_tests::{PATIENCE, chain, config, eventually, expect_commits, key, mem_store, node, start};
 use std::{
     ops::RangeInclusive,
     sync::{
@@ -21,8 +21,8 @@ use tokio::time::timeout;
 fn the_handle_works_without_any_async_runtime() {
     let (mut builder, _) = chain(0);
     let genesis = builder.genesis().clone();
-    let validator = node(1, &genesis, mem_store(&genesis, &[]), config(&[])).start().unwrap();
-    let follower = node(2, &genesis, mem_store(&genesis, &[]), config(&[&validator])).start().unwrap();
+    let validator = start(node(1, &genesis, mem_store(&genesis, &[]), config(&[])));
+    let follower = start(node(2, &genesis, mem_store(&genesis, &[]), config(&[&validator])));
     let mut stream = follower.synced_commits(1);
     for commit in builder.build(10) {
         block_on(validator.send_commit(commit.clone())).unwrap();
@@ -31,7 +31,7 @@ fn the_handle_works_without_any_async_runtime() {
     }
     assert_eq!(block_on(validator.status()).height, 10);
     assert_eq!(block_on(follower.peers()).len(), 1);
-    assert_eq!(block_on(follower.shutdown(STOP)).overdue, Vec::<String>::new());
+    block_on(follower.stop());
     assert!(stream.blocking_next().is_none());
 }
 
@@ -43,8 +43,8 @@ async fn several_systems_of_several_chains_live_in_one_process() {
         let mut builder = soma_testkit::ChainBuilder::new(spec).unwrap();
         let commits = builder.build(12);
         let genesis = builder.genesis().clone();
-        let server = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
-        let client = node(2, &genesis, mem_store(&genesis, &[]), config(&[&server])).start().unwrap();
+        let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
+        let client = start(node(2, &genesis, mem_store(&genesis, &[]), config(&[&server])));
         systems.push((server, client, commits));
     }
     for (_, client, commits) in &systems {
@@ -56,10 +56,14 @@ async fn several_systems_of_several_chains_live_in_one_process() {
 async fn commits_of_the_nodes_consensus_are_refused_with_the_reason_when_they_do_not_fit() {
     let (mut builder, _) = chain(0);
     let genesis = builder.genesis().clone();
-    let validator = node(1, &genesis, mem_store(&genesis, &[]), config(&[])).start().unwrap();
+    let validator = start(node(1, &genesis, mem_store(&genesis, &[]), config(&[])));
     let commits = builder.build(3);
     let gap = validator.send_commit(commits[1].clone()).await.unwrap_err();
     assert_eq!(gap, LocalCommitError::Gap { index: 2, expected: 1 });
+    // Also when the node is so far behind that it does not know the commit's committee yet.
+    let far_ahead = chain(25).1.pop().unwrap();
+    let gap = validator.send_commit(far_ahead).await.unwrap_err();
+    assert_eq!(gap, LocalCommitError::Gap { index: 25, expected: 1 });
     let mut uncertified = commits[0].clone();
     uncertified.certifiers.truncate(2);
     let error = validator.send_commit(uncertified).await.unwrap_err();
@@ -71,7 +75,7 @@ async fn commits_of_the_nodes_consensus_are_refused_with_the_reason_when_they_do
     validator.send_commit(commits[0].clone()).await.unwrap();
     assert_eq!(validator.height(), 1, "what is there already is no error and changes nothing");
     let (stopped, commit) = (validator.handle(), commits[1].clone());
-    validator.shutdown(STOP).await;
+    validator.stop().await;
     assert_eq!(stopped.send_commit(commit).await, Err(LocalCommitError::Unavailable));
     assert_eq!(stopped.status().await.explanation, "stopped");
 }
@@ -80,7 +84,7 @@ async fn commits_of_the_nodes_consensus_are_refused_with_the_reason_when_they_do
 fn a_system_that_cannot_start_says_what_and_where() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis().clone();
-    let running = node(1, &genesis, mem_store(&genesis, &[]), config(&[])).start().unwrap();
+    let running = start(node(1, &genesis, mem_store(&genesis, &[]), config(&[])));
     let mut taken = config(&[]);
     taken.listen = running.address().clone();
     let error = node(2, &genesis, mem_store(&genesis, &[]), taken).start().err().unwrap();
@@ -120,11 +124,10 @@ impl TransactionVerifier for Fragile {
 async fn a_verifier_that_panics_costs_a_batch_not_the_sync_and_nobody_is_blamed() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis().clone();
-    let server = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
+    let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
     let client = node(2, &genesis, mem_store(&genesis, &[]), config(&[&server]))
-        .transaction_verifier(Arc::new(Fragile(AtomicU32::new(0))))
-        .start()
-        .unwrap();
+        .transaction_verifier(Arc::new(Fragile(AtomicU32::new(0))));
+    let client = start(client);
     expect_commits(&client, &commits).await;
     let status = client.status().await;
     assert!(status.verifier.unwrap().panicked > 0);
@@ -199,7 +202,7 @@ impl Store for Faulty {
 async fn a_disk_that_fails_or_swallows_an_answer_is_tried_again_and_nothing_is_applied_twice() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis().clone();
-    let server = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
+    let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
     let disk = Faulty {
         before_apply: |inner, number, batch| match number {
             0 => panic!("on purpose"),
@@ -214,7 +217,7 @@ async fn a_disk_that_fails_or_swallows_an_answer_is_tried_again_and_nothing_is_a
         },
         ..Faulty::new(mem_store(&genesis, &[]))
     };
-    let client = node(2, &genesis, Arc::new(disk), config(&[&server])).start().unwrap();
+    let client = start(node(2, &genesis, Arc::new(disk), config(&[&server])));
     expect_commits(&client, &commits).await;
     let status = eventually(&client, "well again", |status| status.is_healthy()).await;
     assert!(status.store_writer.unwrap().failed >= 2);
@@ -225,16 +228,16 @@ async fn a_disk_that_fails_or_swallows_an_answer_is_tried_again_and_nothing_is_a
 async fn an_actor_that_cannot_start_is_tried_again_with_a_backoff_and_the_status_shows_it() {
     let (builder, commits) = chain(30);
     let genesis = builder.genesis().clone();
-    let server = node(1, &genesis, mem_store(&genesis, &commits), config(&[])).start().unwrap();
+    let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
     // State sync asks for it when it starts, and nobody else.
     let late = Faulty {
         before_latest_epoch: |number| assert!(number >= 2, "on purpose"),
         ..Faulty::new(mem_store(&genesis, &[]))
     };
-    let client = node(2, &genesis, Arc::new(late), config(&[&server])).start().unwrap();
+    let client = start(node(2, &genesis, Arc::new(late), config(&[&server])));
     expect_commits(&client, &commits).await;
     let status = client.status().await;
-    let sync = status.actors.iter().find(|actor| actor.name == "state-sync").unwrap();
+    let sync = status.tree.find("state-sync").unwrap();
     assert_eq!((sync.state, sync.restarts), (ChildState::Running, 2));
     assert!(sync.last_exit.as_ref().unwrap().to_string().contains("on purpose"));
 }
@@ -244,9 +247,10 @@ async fn a_system_whose_actor_does_not_stay_up_stops_with_the_reason() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis().clone();
     let broken = Faulty { before_latest_epoch: |_| panic!("on purpose"), ..Faulty::new(mem_store(&genesis, &[])) };
-    let mut system = node(2, &genesis, Arc::new(broken), config(&[])).start().unwrap();
+    let mut system = start(node(2, &genesis, Arc::new(broken), config(&[]))).into_system();
     let handle = system.handle();
     let report = timeout(PATIENCE, system.failed()).await.unwrap();
+    assert_eq!((report.overdue, report.leaked), (vec![], vec![]));
     let fatal = report.fatal.unwrap().to_string();
     assert!(fatal.contains("state-sync does not stay up") && fatal.contains("on purpose"), "{fatal}");
     assert_eq!(handle.status().await.fatal, Some(fatal));

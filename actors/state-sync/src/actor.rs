@@ -303,11 +303,11 @@ impl Handler<Envelope<LocalCommit>> for StateSync {
         let index = commit.commit.index;
         let due = self.host.snapshot();
         let Some(committee) = self.committees.get(&commit.commit.epoch) else {
-            // Without its committee the commit cannot be the next one: it is old, or too far ahead.
-            reply.send(if index <= due.linked {
-                Ok(())
-            } else {
-                Err(LocalCommitError::OtherEpoch { index, expected: due.epoch, found: commit.commit.epoch })
+            // Without its committee the commit cannot be the next one: it is old, too far ahead, or of a wrong epoch.
+            reply.send(match due.linked + 1 {
+                expected if index < expected => Ok(()),
+                expected if index > expected => Err(LocalCommitError::Gap { index, expected }),
+                _ => Err(LocalCommitError::OtherEpoch { index, expected: due.epoch, found: commit.commit.epoch }),
             });
             return;
         };

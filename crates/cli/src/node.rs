@@ -134,6 +134,9 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     for overdue in &report.overdue {
         tracing::warn!(overdue, "not stopped in order");
     }
+    for leaked in &report.leaked {
+        tracing::warn!(leaked, "left when the system had stopped");
+    }
     match failed {
         None => {
             tracing::info!("stopped");

@@ -112,19 +112,23 @@ impl<A: Actor> Slot<A> {
         self.reference.clone()
     }
 
-    /// An incarnation begins: it gets what is sent from now on.
-    pub fn enter(&self, address: Addr<A>) -> Life {
-        let life = Life::default();
-        self.publish.send_replace(Some(Incarnation { address, life: life.clone() }));
-        life
+    /// An incarnation begins: it gets what is sent from now on. Not if its life has been ended before it was there.
+    pub fn enter(&self, address: Addr<A>, life: Life) {
+        self.publish.send_if_modified(|current| {
+            let lives = !life.has_ended();
+            if lives {
+                *current = Some(Incarnation { address, life });
+            }
+            lives
+        });
     }
 
     /// The incarnation has ended. Who waits for an answer of it will get none, even if its thread still holds the
     /// question.
-    pub fn leave(&self) {
-        if let Some(Incarnation { life, .. }) = self.publish.send_replace(None) {
-            life.end();
-        }
+    pub fn leave(&self, life: &Life) {
+        // In this order: it cannot enter any more when the place has been cleared.
+        life.end();
+        self.publish.send_replace(None);
     }
 }
 

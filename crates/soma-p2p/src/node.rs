@@ -310,16 +310,13 @@ impl Node {
         root.actor(spec);
         let supervision = root.start();
 
-        // Whoever has the handle may use it at once. An actor that does not come up is escalated all the same.
-        tokio::join!(
-            verifier.clone().alive(),
-            store_writer.clone().alive(),
-            peer_heights.clone().alive(),
-            connections.clone().alive(),
-            discovery.clone().alive(),
-            state_sync.clone().alive(),
-            grpc_adapter.clone().alive(),
-        );
+        // Whoever has the handle may use it at once, unless an actor does not come up at all.
+        let mut given_up = supervision.escalation();
+        tokio::select! {
+            biased;
+            () = supervision.tree().up() => {}
+            _ = given_up.wait_for(Option::is_some) => {}
+        }
 
         let closing = CancellationToken::new();
         let handle = Handle::new(Shared {

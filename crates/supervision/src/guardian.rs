@@ -2,13 +2,13 @@
 
 use crate::{
     ChildSpec, ChildState, Environment, ExitReason, Rules,
-    incarnation::{Host, silence},
+    incarnation::{BLOCKED_AFTER, Host, silence},
     status::{Display, Tree},
     supervisor::{Child, Ended, Order},
 };
 use actix::{Actor, Context, Handler};
 use futures::{FutureExt, future::LocalBoxFuture};
-use soma_messages::{Envelope, Mailbox, Stop};
+use soma_messages::{Envelope, Life, Mailbox, Stop};
 use std::{future::Future, pin::pin, rc::Rc};
 use tokio::{
     sync::{oneshot, watch},
@@ -74,18 +74,19 @@ struct OneLife<A: Actor> {
 
 impl<A: Actor<Context = Context<A>>> OneLife<A> {
     async fn run(self, orders: watch::Receiver<Order>) -> Ended {
-        let name = self.spec.slot.name();
-        let ended = self.live_and_end(orders).await;
+        let (name, life) = (self.spec.slot.name(), Life::default());
+        let ended = self.live_and_end(orders, &life).await;
         // Whoever waits for an answer learns that none will come, and whoever writes finds nobody.
-        self.spec.slot.leave();
+        self.spec.slot.leave(&life);
         self.environment.record_end(name, &ended.exit);
         ended
     }
 
-    async fn live_and_end(&self, mut orders: watch::Receiver<Order>) -> Ended {
+    async fn live_and_end(&self, mut orders: watch::Receiver<Order>, life: &Life) -> Ended {
         let (spec, name) = (&self.spec, self.spec.slot.name());
+        let grace = spec.allowance.min(BLOCKED_AFTER);
         let (up, mut came_up) = oneshot::channel();
-        let begun = Host::begin(name, spec.factory.clone(), spec.mailbox_capacity, &self.environment, up);
+        let begun = Host::begin(spec, &self.environment, life.clone(), up);
         let (mut host, vital) = match begun {
             Ok(begun) => begun,
             Err(exit) => return Ended::by(exit),
@@ -100,14 +101,14 @@ impl<A: Actor<Context = Context<A>>> OneLife<A> {
                         host.join();
                         return Ended::by(exit);
                     }
-                    Ok(address) = &mut came_up, if !is_up => {
+                    Ok(()) = &mut came_up, if !is_up => {
                         is_up = true;
-                        self.display.running(Some(spec.slot.enter(address)));
+                        self.display.running(Some(life.clone()));
                     }
                     _ = orders.wait_for(|order| matches!(order, Order::Stop { .. })) => break,
                     () = &mut silent => {
                         let mut reason = silence(spec.allowance);
-                        host.end(&vital, name, &mut reason).await;
+                        host.end(&vital, name, grace, &mut reason).await;
                         return Ended::by(ExitReason::Killed(reason));
                     }
                 }
@@ -127,7 +128,7 @@ impl<A: Actor<Context = Context<A>>> OneLife<A> {
             }
         }
         let mut reason = String::from("did not stop in time");
-        host.end(&vital, name, &mut reason).await;
+        host.end(&vital, name, grace, &mut reason).await;
         if is_up {
             tracing::warn!(actor = name, reason, "actor is ended");
             return Ended { exit: ExitReason::Killed(reason), overdue: vec![name] };

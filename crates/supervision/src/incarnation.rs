@@ -1,12 +1,13 @@
 //! One life of an actor, in a task of its own, on the current thread or on one of its own.
 
 use crate::{
-    Environment, ExitReason, LeftBehind,
+    ChildSpec, Environment, ExitReason, LeftBehind,
     environment::Placement,
     vital::{self, Vital},
 };
 use actix::{Actor, Addr, AsyncContext, Context};
 use futures::{FutureExt, future::LocalBoxFuture};
+use soma_messages::Life;
 use std::{fmt::Write, future::Future, sync::Arc, thread, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -14,9 +15,9 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 /// How often an actor shows that it lives.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a thread has to end after its actor was told to: far more than the longest handler. Who takes longer is
-/// blocked.
-const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// Longest time that a thread has to end after its actor was told to: far more than the longest handler. One that takes
+/// longer is blocked.
+pub(crate) const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// How an actor shows that it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub fn run_actor<A>(actor: A, mailbox_capacity: usize, heartbeat: Heartbeat, env
 where
     A: Actor<Context = Context<A>>,
 {
-    run_as(Vital::on_this_thread(), actor, mailbox_capacity, heartbeat, environment)
+    run_as(Vital::on_this_thread(), actor, mailbox_capacity, heartbeat, environment, |_| {})
 }
 
 fn run_as<A>(
@@ -49,6 +50,7 @@ fn run_as<A>(
     mailbox_capacity: usize,
     heartbeat: Heartbeat,
     environment: &Environment,
+    introduce: impl FnOnce(Addr<A>),
 ) -> Running<A>
 where
     A: Actor<Context = Context<A>>,
@@ -60,6 +62,8 @@ where
     }
     let running = context.into_future(actor);
     let address = running.address();
+    // Before it runs: what it asks for when it starts must find it.
+    introduce(address.clone());
     let counted = environment.census().actor();
     let life = async move {
         running.await;
@@ -111,31 +115,33 @@ pub(crate) struct OwnThread {
 }
 
 impl Host {
-    /// Begins a life. The address comes by `up` when the actor is there.
+    /// Begins a life: once the actor is there, it enters its place, and this is told by `up`.
     pub(crate) fn begin<A>(
-        name: &'static str,
-        factory: Factory<A>,
-        mailbox_capacity: usize,
+        spec: &ChildSpec<A>,
         environment: &Environment,
-        up: oneshot::Sender<Addr<A>>,
+        life: Life,
+        up: oneshot::Sender<()>,
     ) -> Result<(Self, Vital), ExitReason>
     where
         A: Actor<Context = Context<A>>,
     {
-        let vital = Vital::on_new_thread();
+        let (name, vital) = (spec.slot.name(), Vital::on_new_thread());
         let (running_as, running_in) = (vital.clone(), environment.clone());
-        let life = move || async move {
+        let (slot, factory, mailbox_capacity) = (spec.slot.clone(), spec.factory.clone(), spec.mailbox_capacity);
+        let living = move || async move {
             let actor = match factory().await {
                 Ok(actor) => actor,
                 Err(reason) => return ExitReason::Failed(reason),
             };
-            let running = run_as(running_as, actor, mailbox_capacity, Heartbeat::Timer, &running_in);
-            // Whoever does not want the address any more drops the life, too.
-            let _ = up.send(running.address.clone());
-            running.ended.await
+            let introduce = move |address| {
+                slot.enter(address, life);
+                // Who does not want to know any more has ended the life.
+                let _ = up.send(());
+            };
+            run_as(running_as, actor, mailbox_capacity, Heartbeat::Timer, &running_in, introduce).ended.await
         };
         match environment.placement() {
-            Placement::Here => Ok((Self::Here(life().boxed_local()), vital)),
+            Placement::Here => Ok((Self::Here(living().boxed_local()), vital)),
             Placement::Threads => {
                 let retire = CancellationToken::new();
                 let (told, census) = (retire.clone(), environment.census().clone());
@@ -144,7 +150,7 @@ impl Host {
                 let counted = census.thread();
                 let (report, exit) = oneshot::channel();
                 let body = move || {
-                    let exit = on_own_runtime(told, life);
+                    let exit = on_own_runtime(told, living);
                     drop(counted);
                     if leaving.come_back() {
                         tracing::info!(thread = name, "a thread that was left behind blocked has ended");
@@ -172,12 +178,13 @@ impl Host {
         }
     }
 
-    /// Ends the life. A blocked thread is left behind, which is reported; `reason` gets what is known of it.
-    pub(crate) async fn end(self, vital: &Vital, name: &'static str, reason: &mut String) {
+    /// Ends the life. A thread that has not ended after `grace` is blocked and left behind, which is reported;
+    /// `reason` gets what is known of it.
+    pub(crate) async fn end(self, vital: &Vital, name: &'static str, grace: Duration, reason: &mut String) {
         let Self::Thread(OwnThread { exit, retire, left_behind, thread }) = self else { return };
         vital.retire();
         retire.cancel();
-        if timeout(BLOCKED_AFTER, exit).await.is_ok() || !left_behind.leave() {
+        if timeout(grace, exit).await.is_ok() || !left_behind.leave() {
             // What is left of it is the end of the function that sent the exit.
             let _ = thread.join();
             return;

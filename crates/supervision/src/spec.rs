@@ -44,7 +44,7 @@ pub struct ChildSpec<A: Actor> {
     pub allowance: Duration,
     /// Messages in its mailbox, beside one for each sender.
     pub mailbox_capacity: usize,
-    pub(crate) slot: Slot<A>,
+    pub(crate) slot: Arc<Slot<A>>,
     pub(crate) factory: Factory<A>,
 }
 
@@ -59,7 +59,7 @@ impl<A: Actor> ChildSpec<A> {
             rules: Rules::default(),
             allowance: ALLOWANCE,
             mailbox_capacity,
-            slot,
+            slot: Arc::new(slot),
             factory: Arc::new(move || Box::pin(factory())),
         }
     }

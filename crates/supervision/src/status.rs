@@ -163,6 +163,16 @@ impl Tree {
         self.children.iter().find_map(|child| child.find(name))
     }
 
+    /// Resolves when every actor of this tree has run.
+    pub async fn up(&self) {
+        if self.strategy.is_none() {
+            self.wait_until(|child| child.state == ChildState::Running).await;
+        }
+        for child in &self.children {
+            Box::pin(child.up()).await;
+        }
+    }
+
     /// Resolves when this child is as wanted, with what it is then; at once if it is. Children of a supervisor that
     /// change do not count as a change of their supervisor.
     pub async fn wait_until(&self, wanted: impl Fn(&ChildStatus) -> bool) -> ChildStatus {

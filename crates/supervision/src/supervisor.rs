@@ -113,6 +113,7 @@ pub(crate) trait Child {
 ///
 ///     let supervision = supervisor.start();
 ///     assert!(ledger.alive().await);
+///     supervision.tree().up().await;
 ///     assert_eq!(supervision.tree().status().find("ledger").unwrap().state, ChildState::Running);
 ///     assert!(supervision.shutdown(Duration::from_secs(5)).await.is_empty());
 /// });

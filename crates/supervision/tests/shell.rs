@@ -108,7 +108,7 @@ async fn a_core_has_one_timer_even_when_messages_arrive_at_the_instant_at_which_
             for coincidence in 1..=5 {
                 // Timers of one instant fire in the order in which they were set: this one was set later.
                 sleep_until(start + coincidence * PERIOD).await;
-                subject.send(Envelope { origin: Origin::root("test"), message: Input::Restart }).await.unwrap();
+                subject.send(Envelope::new(Origin::root("test"), Input::Restart)).await.unwrap();
             }
             let before = subject.send(Wakes).await.unwrap().len();
             sleep_until(start + 15 * PERIOD + PERIOD / 2).await;
