@@ -14,7 +14,11 @@ use soma_replay::Origin;
 use soma_store::{Store, StoreError};
 use soma_supervision::{CoreHost, Environment, Offload, Shell};
 use soma_types::CertifiedCommit;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long a write may take before it is reported, and how often then: a hundred times what a large one takes.
+const SLOW_WRITE: Duration = Duration::from_secs(30);
 
 enum Job {
     Apply(Apply),
@@ -59,7 +63,20 @@ impl StoreWriter {
     ) {
         let (store, offload) = (self.store.clone(), self.offload.clone());
         let running = async move {
-            match offload.run(move || write(&*store)).await {
+            let mut writing = pin!(offload.run(move || write(&*store)));
+            let mut waited = Duration::ZERO;
+            let written = loop {
+                match timeout(SLOW_WRITE, &mut writing).await {
+                    Ok(written) => break written,
+                    // A thread that waits for a disk cannot be taken over: another would wait for the same disk.
+                    Err(_) => {
+                        waited += SLOW_WRITE;
+                        metrics::slow();
+                        tracing::error!(?waited, "the disk does not answer; look whether it works");
+                    }
+                }
+            };
+            match written {
                 Ok(result) => result.map_err(WriteError::from),
                 Err(exit) => Err(WriteError::Aborted(exit.to_string())),
             }

@@ -13,3 +13,8 @@ pub(crate) fn applied(commits: usize, highest: u32) {
 pub(crate) fn failed() {
     counter!("soma_store_write_errors_total").increment(1);
 }
+
+/// A write takes long.
+pub(crate) fn slow() {
+    counter!("soma_store_slow_writes_total").increment(1);
+}

@@ -100,3 +100,47 @@ pub(crate) enum JobEnd {
         thread: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_check_that_panics_costs_itself_and_the_pool_lives_on() {
+        let pool = PoolSize::Threads(1).build().unwrap();
+        let census = Census::default();
+        assert_eq!(pool.clone().run(Box::new(|| panic!("on purpose")), census.clone()).await, JobEnd::Panicked);
+        assert_eq!(pool.run(Box::new(|| {}), census).await, JobEnd::Done);
+    }
+
+    // In virtual time the limit has passed as soon as nothing else is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_does_not_end_is_reported_with_its_thread_and_no_longer_counted_when_it_does() {
+        let pool = PoolSize::Threads(1).build().unwrap();
+        let census = Census::default();
+        let (release, released) = mpsc::channel::<()>();
+        let (started, has_started) = mpsc::channel();
+        let (ended, has_ended) = mpsc::channel();
+        let job = move || {
+            let _ = started.send(());
+            // The error is that the sender was dropped.
+            let _ = released.recv();
+            // Dropped when the job is.
+            let _ = &ended;
+        };
+        let running = pool.run(Box::new(job), census.clone());
+        let running = tokio::spawn(running);
+        // The thread has it before time passes.
+        tokio::task::yield_now().await;
+        has_started.recv().unwrap();
+        assert_eq!(running.await.unwrap(), JobEnd::Blocked { thread: "soma-verify-0".into() });
+        assert_eq!(census.blocked(), 1);
+        drop(release);
+        // Disconnected: the job is done.
+        let _ = has_ended.recv() as Result<(), _>;
+        while census.blocked() > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
