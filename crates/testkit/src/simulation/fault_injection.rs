@@ -25,7 +25,10 @@ pub(super) struct PlannedActorFaults {
 struct Planned {
     actor: String,
     input: String,
-    left: u32,
+    /// Such inputs until the first that it happens at, that one included.
+    before: u32,
+    /// Such inputs from then on at which it happens.
+    times: u32,
     fault: ActorFault,
 }
 
@@ -35,10 +38,15 @@ impl PlannedActorFaults {
         Self { node, journal, planned: Arc::default() }
     }
 
-    /// Plans one more fault.
-    pub(super) fn plan(&self, actor: String, input: String, nth: u32, fault: ActorFault) {
-        let planned = Planned { actor, input, left: nth.max(1), fault };
+    /// Plans one more fault, at `times` inputs from the `nth` on.
+    pub(super) fn plan(&self, actor: String, input: String, nth: u32, times: u32, fault: ActorFault) {
+        let planned = Planned { actor, input, before: nth.max(1), times: times.max(1), fault };
         self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
+    }
+
+    /// Nothing is planned any more.
+    pub(super) fn clear(&self) {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// For the node's environment.
@@ -48,13 +56,15 @@ impl PlannedActorFaults {
     }
 
     fn due(&self, actor: &'static str, input: &dyn fmt::Debug) -> Option<Fault> {
-        self.journal.input(self.node, actor);
+        let kind = kind(input);
+        self.journal.input(self.node, actor, &kind);
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        let meant = |planned: &&mut Planned| planned.actor == actor && begins_with(input, &planned.input);
+        let meant = |planned: &&mut Planned| planned.actor == actor && planned.input == kind;
         let mut due = None;
         for planned in planned.iter_mut().filter(meant) {
-            planned.left -= 1;
-            if planned.left == 0 {
+            planned.before = planned.before.saturating_sub(1);
+            if planned.before == 0 && due.is_none() {
+                planned.times -= 1;
                 let reason = format!("{PLANNED}{actor} takes {}", planned.input);
                 self.journal.write(Entry::Fault { node: self.node, actor, fault: planned.fault });
                 due = Some(match planned.fault {
@@ -65,35 +75,26 @@ impl PlannedActorFaults {
                 });
             }
         }
-        planned.retain(|planned| planned.left > 0);
+        planned.retain(|planned| planned.times > 0);
         due
     }
 }
 
-/// Whether the `Debug` form of `input` begins with `prefix`, without writing more of it than that.
-fn begins_with(input: &dyn fmt::Debug, prefix: &str) -> bool {
-    struct Expect<'a>(&'a str);
-    impl Write for Expect<'_> {
+/// The name at the beginning of the `Debug` form of `input`: for an input of a core, its variant. No more is formatted.
+fn kind(input: &dyn fmt::Debug) -> String {
+    struct Name(String);
+    impl Write for Name {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            let common = text.len().min(self.0.len());
-            match self.0.as_bytes()[..common] == text.as_bytes()[..common] {
-                // Nothing more to compare: an error ends the formatting.
-                true if common == self.0.len() => {
-                    self.0 = "";
-                    Err(fmt::Error)
-                }
-                true => {
-                    self.0 = &self.0[common..];
-                    Ok(())
-                }
-                false => Err(fmt::Error),
-            }
+            let name = text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
+            self.0.push_str(name);
+            // An error ends the formatting.
+            if name.len() == text.len() { Ok(()) } else { Err(fmt::Error) }
         }
     }
-    let mut expect = Expect(prefix);
-    // Ends with an error as soon as the answer is known.
-    let _ = write!(expect, "{input:?}");
-    expect.0.is_empty()
+    let mut name = Name(String::new());
+    // Ends with an error as soon as the name is over.
+    let _ = write!(name, "{input:?}");
+    name.0
 }
 
 /// Injected panics are part of the story and print nothing; all others print as ever.
@@ -115,13 +116,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_found_in_a_debug_form_that_is_written_in_pieces() {
-        let input = Some(("BlocksFetched", 7));
-        assert!(begins_with(&input, ""));
-        assert!(begins_with(&input, "Some"));
-        assert!(begins_with(&input, "Some((\"Blocks"));
-        assert!(begins_with(&input, "Some((\"BlocksFetched\", 7))"));
-        assert!(!begins_with(&input, "Some((\"BlocksFetched\", 7)) "));
-        assert!(!begins_with(&input, "None"));
+    fn the_kind_of_an_input_is_its_variant_and_no_other_that_begins_like_it() {
+        #[derive(Debug)]
+        #[expect(dead_code, reason = "only their Debug forms count")]
+        enum Input {
+            Wake,
+            Dial { peer: u8 },
+            Dialled(u8),
+        }
+        assert_eq!(kind(&Input::Wake), "Wake");
+        assert_eq!(kind(&Input::Dial { peer: 1 }), "Dial");
+        assert_eq!(kind(&Input::Dialled(1)), "Dialled");
+        assert_eq!(kind(&Some(("BlocksFetched", 7))), "Some");
     }
 }

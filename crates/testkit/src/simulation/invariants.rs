@@ -29,6 +29,8 @@ pub enum Invariant {
     ReplayIsIdentical,
     /// When faults have stopped every honest node reaches the head in time.
     EveryoneReachesTheHead,
+    /// When faults have stopped every actor of every honest node lives again in time.
+    EveryActorIsBack,
     /// When faults have stopped everyone is connected to everyone in time.
     EveryoneIsConnected,
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Invariant {
             Self::LocalCommitsAreTaken => "a commit of a node's own consensus is taken",
             Self::ReplayIsIdentical => "every core decides the same when it is fed again",
             Self::EveryoneReachesTheHead => "when faults have stopped every honest node reaches the head in time",
+            Self::EveryActorIsBack => "when faults have stopped every actor lives again in time",
             Self::EveryoneIsConnected => "when faults have stopped everyone is connected to everyone in time",
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! It is the one place from which a run's digest is made.
 
-use crate::simulation::{ActorFault, Digest, Invariant, NodeName};
+use crate::simulation::{ActorFault, Digest, Invariant, NodeName, Taken};
 use soma_types::{CommitDigest, CommitIndex};
 use std::{
     collections::BTreeMap,
@@ -102,6 +102,7 @@ struct Pages {
     counts: Counts,
     /// Of each node: the last moment at which its actors took inputs, and how many then.
     inputs: BTreeMap<NodeName, (Duration, u64)>,
+    taken: BTreeMap<Taken, u64>,
     violation: Option<Violation>,
 }
 
@@ -134,9 +135,10 @@ impl Journal {
     }
 
     /// Counts an input that an actor takes.
-    pub(super) fn input(&self, node: NodeName, actor: &str) {
+    pub(super) fn input(&self, node: NodeName, actor: &'static str, kind: &str) {
         let now = self.now();
         let mut pages = self.pages();
+        *pages.taken.entry(Taken { node, actor, kind: kind.into() }).or_default() += 1;
         let (moment, inputs) = pages.inputs.entry(node).or_default();
         if *moment != now {
             (*moment, *inputs) = (now, 0);
@@ -171,6 +173,11 @@ impl Journal {
             }
             self.shared.broken.notified().await;
         }
+    }
+
+    /// How many inputs of which kind were taken.
+    pub(super) fn taken(&self) -> BTreeMap<Taken, u64> {
+        self.pages().taken.clone()
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -35,7 +35,7 @@ mod world;
 
 pub use invariants::Invariant;
 pub use random::scenario as random_scenario;
-pub use report::{Digest, Failure, Report};
+pub use report::{Digest, Failure, LostActor, Penalty, Report, Taken};
 pub use scenario::{
     ActorFault, Event, Lie, Moment, NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator,
 };

@@ -274,6 +274,11 @@ fn part_and_number(name: NodeName) -> (u8, u64) {
     }
 }
 
+/// How others know a node.
+pub(super) fn peer_id(name: NodeName) -> PeerId {
+    PeerId::from(&key(name))
+}
+
 /// A node's network key.
 fn key(name: NodeName) -> SigningKey {
     let (part, number) = part_and_number(name);

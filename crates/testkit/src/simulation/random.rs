@@ -160,9 +160,10 @@ fn fault(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
         _ => {
             if let Some((actor, input)) = PANICS.choose(rng) {
                 let (actor, input, nth) = ((*actor).into(), (*input).into(), rng.random_range(1..=20));
-                scenario
-                    .events
-                    .push((Duration::ZERO, Event::ActorFault { node, actor, input, nth, fault: ActorFault::Panic }));
+                scenario.events.push((
+                    Duration::ZERO,
+                    Event::ActorFault { node, actor, input, nth, times: 1, fault: ActorFault::Panic },
+                ));
             }
         }
     }

@@ -3,13 +3,25 @@
 //! Every run is a test of recording and replaying, too; and what must hold of a core is checked after each of its
 //! messages, not only when the monitor looks.
 
-use crate::simulation::{Invariant, NodeName, Scenario, journal::Violation};
-use soma_p2p::Config;
-use soma_protocol::{Core, connections::Connections, serving::Serving, state_sync::StateSync, verifier::Verifier};
-use soma_replay::{Options, Step, Trace, json, replay};
+use crate::simulation::{Invariant, LostActor, NodeName, Penalty, Scenario, journal::Violation, node::peer_id};
+use soma_p2p::{Config, ExitReason};
+use soma_protocol::{
+    Core, connections::Connections, peer_heights::PeerHeights, serving::Serving, state_sync::StateSync,
+    verifier::Verifier,
+};
+use soma_replay::{Item, Options, Record, Step, Trace, json, replay};
+use std::collections::BTreeMap;
 
-/// Replays a trace; answers how many messages there were.
-pub(super) fn check(trace: &[u8], scenario: &Scenario, config: &Config) -> Result<u64, Violation> {
+/// What a trace tells of a run.
+pub(super) struct Found {
+    /// Messages to cores.
+    pub(super) inputs: u64,
+    pub(super) lost: Vec<LostActor>,
+    pub(super) penalties: Vec<Penalty>,
+}
+
+/// Replays a trace, and looks at each core after each of its messages.
+pub(super) fn check(trace: &[u8], scenario: &Scenario, config: &Config) -> Result<Found, Violation> {
     let different = |detail: String| Violation {
         invariant: Invariant::ReplayIsIdentical,
         node: None,
@@ -18,13 +30,24 @@ pub(super) fn check(trace: &[u8], scenario: &Scenario, config: &Config) -> Resul
     };
     let trace = Trace::from_bytes(trace).map_err(|error| different(error.to_string()))?;
     let mut violation = None;
-    let mut messages = 0;
+    let mut inputs = 0;
+    let names: BTreeMap<String, NodeName> = scenario.nodes().into_iter().map(|name| (name.in_traces(), name)).collect();
+    let honest: BTreeMap<_, _> = scenario.honest_nodes().into_iter().map(|name| (peer_id(name), name)).collect();
+    let mut failures: BTreeMap<(NodeName, NodeName), u32> = BTreeMap::new();
     let mut look = |step: &Step<'_>| {
-        messages += 1;
+        inputs += 1;
+        let node = names.get(step.node).copied();
+        if let (Some(by), Some(core)) = (node, step.core::<PeerHeights>()) {
+            for peer in core.snapshot().peers.into_iter().filter(|peer| peer.failures > 0) {
+                if let Some(of) = honest.get(&peer.peer) {
+                    let worst = failures.entry((by, *of)).or_default();
+                    *worst = peer.failures.max(*worst);
+                }
+            }
+        }
         if violation.is_none()
             && let Some(detail) = over_limit(step, config)
         {
-            let node = scenario.nodes().into_iter().find(|name: &NodeName| name.in_traces() == step.node);
             let detail = format!("after message #{} to {}: {detail}", step.entry.number, step.name);
             let at = step.entry.at.monotonic;
             violation = Some(Violation { invariant: Invariant::WithinLimits, node, at, detail });
@@ -34,10 +57,25 @@ pub(super) fn check(trace: &[u8], scenario: &Scenario, config: &Config) -> Resul
     if !report.is_identical() {
         return Err(different(report.to_string()));
     }
-    match violation {
-        Some(violation) => Err(violation),
-        None => Ok(messages),
+    if let Some(violation) = violation {
+        return Err(violation);
     }
+    let penalties = failures.into_iter().map(|((by, of), failures)| Penalty { by, of, failures }).collect();
+    Ok(Found { inputs, lost: lost(&trace, &names), penalties })
+}
+
+/// Actors that ended otherwise than in order, as they did.
+fn lost(trace: &Trace, names: &BTreeMap<String, NodeName>) -> Vec<LostActor> {
+    let ended = trace.items.iter().filter_map(|item| match item {
+        Item::Record(Record::Ended(ended)) => Some(ended),
+        _ => None,
+    });
+    let in_order = ExitReason::Normal.to_string();
+    let lost = ended.filter(|ended| ended.exit != in_order).filter_map(|ended| {
+        let node = *names.get(&ended.node)?;
+        Some(LostActor { node, actor: ended.name.clone(), exit: ended.exit.clone() })
+    });
+    lost.collect()
 }
 
 /// What a core has too much of.

@@ -1,7 +1,7 @@
 //! What comes of a run.
 
 use crate::simulation::{Invariant, NodeName, Scenario, SettingsError, replaying};
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Digest of everything that happened in a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,40 @@ impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// A kind of input that an actor takes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Taken {
+    /// Where.
+    pub node: NodeName,
+    /// Name of the actor's core.
+    pub actor: &'static str,
+    /// The input's variant.
+    pub kind: String,
+}
+
+/// An actor that ended otherwise than in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostActor {
+    /// Where.
+    pub node: NodeName,
+    /// Its name.
+    pub actor: String,
+    /// How it ended.
+    pub exit: String,
+}
+
+/// What a node has against an honest peer, at the worst moment of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Penalty {
+    /// Who has.
+    pub by: NodeName,
+    /// Against whom.
+    pub of: NodeName,
+    /// Failures in a row that it holds the peer responsible for. Each costs the peer a tenth of its standing and a
+    /// pause, and what is not counted here costs it nothing.
+    pub failures: u32,
 }
 
 /// A run in which every invariant held.
@@ -38,16 +72,23 @@ pub struct Report {
     pub restarts: u64,
     /// Faults of actors injected.
     pub faults: u64,
+    /// Actors that ended otherwise than in order, sync workers included.
+    pub actors_lost: Vec<LostActor>,
+    /// Who has ever held what against whom, by who has: found in what the nodes recorded, after each message.
+    pub penalties: Vec<Penalty>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { digest, virtual_time, messages, inputs, lost, executed, restarts, faults } = self;
+        let Self { digest, virtual_time, messages, inputs, lost, executed, restarts, faults, actors_lost, penalties } =
+            self;
         let seconds = virtual_time.as_secs_f64();
         write!(
             f,
             "{digest} {seconds:.1} s virtual, {messages} messages ({lost} lost), {inputs} inputs replayed, {executed} commits executed, \
-             {restarts} restarts, {faults} faults of actors"
+             {restarts} restarts, {faults} faults of actors, {} actors lost, {} penalties",
+            actors_lost.len(),
+            penalties.len()
         )
     }
 }
@@ -112,6 +153,12 @@ impl Scenario {
     /// Plays the scenario once; the trace of all its nodes, as the bytes of a file.
     pub fn record(&self, seed: u64) -> Result<Vec<u8>, SettingsError> {
         super::world::play(self, seed).map(|played| played.trace)
+    }
+
+    /// Plays the scenario once and counts the inputs that actors take, by their kinds.
+    pub fn inputs(&self, seed: u64) -> Result<BTreeMap<Taken, u64>, Failure> {
+        let played = super::world::play(self, seed)?;
+        played.result.map(|_| played.journal.taken())
     }
 
     /// Plays the scenario once and tells everything that happened, one line for each event.

@@ -117,16 +117,18 @@ pub enum Event {
     ClockSkew(NodeName, i64),
     /// The node lies from now on.
     Lie(NodeName, Lie),
-    /// Something goes wrong with an actor of the node when it takes an input, once.
+    /// Something goes wrong with an actor of the node when it takes an input.
     ActorFault {
         /// Where.
         node: NodeName,
         /// Name of the actor's core, such as `sync-worker`.
         actor: String,
-        /// How the input's `Debug` form begins, such as `BlocksFetched`.
+        /// The variant of the core's input, such as `BlocksFetched`.
         input: String,
         /// At which such input from now on; 1 is the next.
         nth: u32,
+        /// At how many of them from that one on.
+        times: u32,
         /// What.
         fault: ActorFault,
     },
@@ -437,7 +439,21 @@ impl Moment {
     /// Something goes wrong with an actor of the node when it takes an input of this kind for the `nth` time from now
     /// on.
     pub fn actor_fault(self, node: NodeName, actor: &str, input: &str, nth: u32, fault: ActorFault) -> Scenario {
-        self.event(Event::ActorFault { node, actor: actor.into(), input: input.into(), nth, fault })
+        self.actor_faults(node, actor, input, nth, 1, fault)
+    }
+
+    /// Something goes wrong with an actor of the node at each of `times` inputs of this kind, from the `nth` from now
+    /// on.
+    pub fn actor_faults(
+        self,
+        node: NodeName,
+        actor: &str,
+        input: &str,
+        nth: u32,
+        times: u32,
+        fault: ActorFault,
+    ) -> Scenario {
+        self.event(Event::ActorFault { node, actor: actor.into(), input: input.into(), nth, times, fault })
     }
 }
 
@@ -449,6 +465,15 @@ impl fmt::Display for Time {
         match self.0.as_millis() {
             whole if whole % 1000 == 0 => write!(f, "secs({})", whole / 1000),
             milliseconds => write!(f, "millis({milliseconds})"),
+        }
+    }
+}
+
+impl fmt::Display for ActorFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delay(time) => write!(f, "ActorFault::Delay({})", Time(*time)),
+            other => write!(f, "ActorFault::{other:?}"),
         }
     }
 }
@@ -470,13 +495,13 @@ impl fmt::Display for Event {
             Self::ExecutionTime(node, time) => write!(f, "execution_time({node}, {})", Time(*time)),
             Self::ClockSkew(node, milliseconds) => write!(f, "clock_skew({node}, {milliseconds})"),
             Self::Lie(node, lie) => write!(f, "lie({node}, Lie::{lie:?})"),
-            Self::ActorFault { node, actor, input, nth, fault } => {
+            Self::ActorFault { node, actor, input, nth, times, fault } => {
                 let at = format!("{node}, {actor:?}, {input:?}, {nth}");
-                match fault {
-                    ActorFault::Panic => write!(f, "panic({at})"),
-                    ActorFault::Hang => write!(f, "hang({at})"),
-                    ActorFault::Error => write!(f, "actor_fault({at}, ActorFault::Error)"),
-                    ActorFault::Delay(time) => write!(f, "actor_fault({at}, ActorFault::Delay({}))", Time(*time)),
+                match (times, fault) {
+                    (1, ActorFault::Panic) => write!(f, "panic({at})"),
+                    (1, ActorFault::Hang) => write!(f, "hang({at})"),
+                    (1, fault) => write!(f, "actor_fault({at}, {fault})"),
+                    (times, fault) => write!(f, "actor_faults({at}, {times}, {fault})"),
                 }
             }
         }

@@ -5,9 +5,9 @@ use crate::simulation::{
     journal::{Entry, Journal, Violation},
     network::SimNetwork,
     node::{Common, Node, seed_peer},
-    replaying,
+    replaying::{self, Found},
 };
-use soma_p2p::Config;
+use soma_p2p::{ChildState, Config};
 use soma_replay::Recorder;
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 use tokio::{
@@ -48,7 +48,7 @@ pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Played, SettingsErr
         let trace = recorded.bytes().to_vec();
         let ended = ended.and_then(|()| replaying::check(&trace, scenario, &config));
         let result = match ended {
-            Ok(inputs) => Ok(world.report(inputs, &trace)),
+            Ok(found) => Ok(world.report(found, &trace)),
             Err(Violation { invariant, node, at, detail }) => {
                 Err(Failure::Broken { invariant, node, at, seed, detail, tail: journal.tail() })
             }
@@ -121,8 +121,8 @@ impl World {
             (Event::ExecutionTime(_, time), Some(node)) => node.set_execution_time(time),
             (Event::ClockSkew(_, milliseconds), Some(node)) => node.set_clock_skew(milliseconds),
             (Event::Lie(name, lie), Some(_)) => self.network.set_lie(name, lie),
-            (Event::ActorFault { actor, input, nth, fault, .. }, Some(node)) => {
-                node.faults.plan(actor, input, nth, fault);
+            (Event::ActorFault { actor, input, nth, times, fault, .. }, Some(node)) => {
+                node.faults.plan(actor, input, nth, times, fault);
             }
             (Event::Partition(nodes), _) => self.network.partition(nodes.into_iter().collect()),
             (Event::Heal, _) => self.network.partition(Default::default()),
@@ -138,28 +138,41 @@ impl World {
         let honest: Vec<_> = scenario.honest_nodes().iter().filter_map(|name| self.nodes.get(name)).collect();
         let honest: Vec<_> = honest.into_iter().filter(|node| node.is_up()).collect();
         loop {
-            let behind = honest.iter().find(|node| node.executed() < scenario.commits);
-            let lonely = match scenario.connected {
-                true => self.lonely(&honest).await,
-                false => None,
-            };
-            let (invariant, name, detail) = match (behind, lonely) {
-                (None, None) => return Ok(()),
-                (Some(node), _) => {
-                    let status = match node.handle() {
-                        Some(handle) => handle.status().await.explanation,
-                        None => "not up yet".into(),
-                    };
-                    let detail =
-                        format!("it has executed {} of {} commits: {status}", node.executed(), scenario.commits);
-                    (Invariant::EveryoneReachesTheHead, node.name, detail)
-                }
-                (None, Some((name, detail))) => (Invariant::EveryoneIsConnected, name, detail),
-            };
+            let Some((invariant, name, detail)) = self.what_is_missing(scenario, &honest).await else { return Ok(()) };
             if self.journal.now() >= deadline {
                 return Err(Violation { invariant, node: Some(name), at: self.journal.now(), detail });
             }
             sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// The first thing that is not as it must be in the end.
+    async fn what_is_missing(
+        &self,
+        scenario: &Scenario,
+        honest: &[&Rc<Node>],
+    ) -> Option<(Invariant, NodeName, String)> {
+        if let Some(node) = honest.iter().find(|node| node.executed() < scenario.commits) {
+            let status = match node.handle() {
+                Some(handle) => handle.status().await.explanation,
+                None => "not up yet".into(),
+            };
+            let detail = format!("it has executed {} of {} commits: {status}", node.executed(), scenario.commits);
+            return Some((Invariant::EveryoneReachesTheHead, node.name, detail));
+        }
+        for node in honest {
+            let Some(handle) = node.handle() else { continue };
+            let tree = handle.status().await.tree;
+            if let Some(actor) = tree.actors().into_iter().find(|actor| actor.state != ChildState::Running) {
+                return Some((Invariant::EveryActorIsBack, node.name, format!("{actor:?}")));
+            }
+        }
+        match scenario.connected {
+            true => {
+                let (name, detail) = self.lonely(honest).await?;
+                Some((Invariant::EveryoneIsConnected, name, detail))
+            }
+            false => None,
         }
     }
 
@@ -178,17 +191,19 @@ impl World {
         None
     }
 
-    fn report(&self, inputs: u64, trace: &[u8]) -> Report {
+    fn report(&self, found: Found, trace: &[u8]) -> Report {
         let counts = self.journal.counts();
         Report {
             digest: self.journal.digest(trace),
             virtual_time: self.journal.now(),
             messages: counts.messages,
-            inputs,
+            inputs: found.inputs,
             lost: counts.lost,
             executed: counts.executed,
             restarts: counts.starts.saturating_sub(self.nodes.len() as u64),
             faults: counts.faults,
+            actors_lost: found.lost,
+            penalties: found.penalties,
         }
     }
 }
