@@ -1,0 +1,149 @@
+//! The fault matrix: every actor fails at every kind of input once while its node syncs, by a panic and by doing
+//! nothing ever more. Each time the sync ends with equal digests, the actor comes back, and no peer is blamed.
+
+use soma_testkit::simulation::{
+    ActorFault, Lie, LostActor, NodeName, Report, Scenario, Taken, full, millis, secs, validator,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
+const SEED: u64 = 1;
+
+/// What a sync makes actors take: all variants of all cores' inputs but one. `Wake` of connections comes when a ban
+/// ends, long after a sync: its own tests have it.
+const FULL: &[(&str, &[&str])] = &[
+    ("connections", &["Ban", "Dial", "Dialled", "Inbound", "InboundClosed", "LinkClosed", "WhoIsConnected"]),
+    ("discovery", &["Answered", "Asked", "Book", "DialFailed", "OwnInfo", "Peer", "Wake"]),
+    ("grpc-adapter", &["Arrived", "Finished"]),
+    ("peer-heights", &["OwnHeight", "Peer", "Pick", "PushDone", "Pushed", "Queried", "Report", "Wake"]),
+    ("state-sync", &["Picked", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
+    ("store-writer", &["Done", "Submit"]),
+    ("sync-worker", &["BlocksChecked", "BlocksFetched", "CommitsChecked", "CommitsFetched", "Start", "SubDagsChecked"]),
+    ("verifier", &["Done", "Submit"]),
+];
+
+/// What only a node whose own consensus makes commits takes.
+const VALIDATOR: &[(&str, &[&str])] = &[("state-sync", &["LocalCommit"])];
+
+/// A sync with as much as can happen in one: epochs that end, commits that are made meanwhile, a worker that panics, a
+/// peer that crashes and comes back, a peer that lies and is banned.
+fn sync() -> Scenario {
+    Scenario::named("fault matrix")
+        .validators(4)
+        .full_nodes(2)
+        .commits(30)
+        .live(14, secs(1))
+        .commits_per_epoch(8)
+        .set("state_sync.commits_per_fetch", 3)
+        .set("state_sync.request_timeout", "2s")
+        .set("discovery.interval", "2s")
+        .at(secs(0))
+        .lie(validator(3), Lie::FlipsBlocks)
+        .at(secs(0))
+        .panic(full(0), "sync-worker", "CommitsChecked", 5)
+        .at(millis(1_500))
+        .crash(validator(2))
+        .at(secs(8))
+        .restart(validator(2))
+        // A worker that does nothing has the time of a request and 120 seconds.
+        .synced_within(secs(200))
+}
+
+/// The sync in which nothing more goes wrong than it says.
+static USUAL: LazyLock<(BTreeMap<Taken, u64>, Report)> = LazyLock::new(|| {
+    let inputs = sync().inputs(SEED).unwrap_or_else(|failure| panic!("{failure}"));
+    (inputs, sync().run(SEED).unwrap_or_else(|failure| panic!("{failure}")))
+});
+
+#[test]
+fn a_sync_takes_every_kind_of_input_that_the_matrix_has() {
+    let listed = |rows: &[(&'static str, &[&'static str])]| -> BTreeSet<(&str, &str)> {
+        rows.iter().flat_map(|(actor, kinds)| kinds.iter().map(move |kind| (*actor, *kind))).collect()
+    };
+    let taken_by = |node| -> BTreeSet<(&str, &str)> {
+        let taken = USUAL.0.keys().filter(|taken| taken.node == node);
+        taken.map(|taken| (taken.actor, taken.kind.as_str())).collect()
+    };
+    assert_eq!(FULL.len(), 8, "actors");
+    assert_eq!(taken_by(full(0)), listed(FULL));
+    let only_validators: BTreeSet<_> = taken_by(validator(0)).difference(&listed(FULL)).copied().collect();
+    assert_eq!(only_validators, listed(VALIDATOR));
+}
+
+/// Plays the sync with one more fault. An error says what is not as it must be.
+fn play(node: NodeName, actor: &str, kind: &str, fault: ActorFault) -> Result<(), String> {
+    let (inputs, usual) = &*USUAL;
+    let count = inputs.iter().find(|(taken, _)| (taken.node, taken.actor, taken.kind.as_str()) == (node, actor, kind));
+    let (_, count) = count.ok_or("a sync takes no such input")?;
+    // Not the first where there is another: by then there is something to lose.
+    let scenario = sync().at(secs(0)).actor_fault(node, actor, kind, (*count).min(2) as u32, fault);
+    let report = scenario.run(SEED).map_err(|failure| failure.to_string())?;
+
+    if report.faults != usual.faults + 1 {
+        return Err(format!("{} faults instead of {}", report.faults, usual.faults + 1));
+    }
+    // Who failed was ended, and nobody else was.
+    let exit = match fault {
+        ActorFault::Panic => "panicked: planned by the simulation",
+        _ => "was killed: no sign of life",
+    };
+    let mut lost = report.actors_lost.clone();
+    let meant = |lost: &LostActor| lost.node == node && lost.actor == actor && lost.exit.starts_with(exit);
+    for planned in usual.actors_lost.iter().map(Some).chain([None]) {
+        let planned = |lost: &LostActor| planned.map_or_else(|| meant(lost), |planned| planned == lost);
+        match lost.iter().position(planned) {
+            Some(position) => drop(lost.remove(position)),
+            None => return Err(format!("these actors were lost: {:?}", report.actors_lost)),
+        }
+    }
+    if !lost.is_empty() {
+        return Err(format!("other actors were lost: {lost:?}"));
+    }
+    // Not one failure counts against any honest peer, at any node, that does not count without the fault.
+    match report.penalties.iter().find(|penalty| !usual.penalties.contains(penalty)) {
+        Some(penalty) => Err(format!("blamed for it: {penalty:?}")),
+        None => Ok(()),
+    }
+}
+
+fn every_kind(actor: &str, fault: ActorFault) {
+    let of = |rows: &[(&str, &[&'static str])], node| -> Vec<(NodeName, &'static str)> {
+        let kinds = rows.iter().filter(|(name, _)| *name == actor).flat_map(|(_, kinds)| kinds.iter());
+        kinds.map(|kind| (node, *kind)).collect()
+    };
+    let kinds = [of(FULL, full(0)), of(VALIDATOR, validator(0))].concat();
+    assert!(!kinds.is_empty(), "the matrix has no {actor}");
+    let play = |(node, kind)| play(node, actor, kind, fault).err().map(|why| format!("{kind} at {node}: {why}"));
+    let wrong: Vec<_> = kinds.into_iter().filter_map(play).collect();
+    assert!(wrong.is_empty(), "{fault:?} of {actor}:\n{}", wrong.join("\n"));
+}
+
+macro_rules! rows {
+    ($($test:ident: $actor:literal, $fault:ident;)*) => {$(
+        #[test]
+        fn $test() {
+            every_kind($actor, ActorFault::$fault);
+        }
+    )*};
+}
+
+rows! {
+    connections_panics_at_every_kind_of_input: "connections", Panic;
+    connections_hangs_at_every_kind_of_input: "connections", Hang;
+    discovery_panics_at_every_kind_of_input: "discovery", Panic;
+    discovery_hangs_at_every_kind_of_input: "discovery", Hang;
+    the_grpc_adapter_panics_at_every_kind_of_input: "grpc-adapter", Panic;
+    the_grpc_adapter_hangs_at_every_kind_of_input: "grpc-adapter", Hang;
+    peer_heights_panics_at_every_kind_of_input: "peer-heights", Panic;
+    peer_heights_hangs_at_every_kind_of_input: "peer-heights", Hang;
+    state_sync_panics_at_every_kind_of_input: "state-sync", Panic;
+    state_sync_hangs_at_every_kind_of_input: "state-sync", Hang;
+    the_store_writer_panics_at_every_kind_of_input: "store-writer", Panic;
+    the_store_writer_hangs_at_every_kind_of_input: "store-writer", Hang;
+    workers_panic_at_every_kind_of_input: "sync-worker", Panic;
+    workers_hang_at_every_kind_of_input: "sync-worker", Hang;
+    the_verifier_panics_at_every_kind_of_input: "verifier", Panic;
+    the_verifier_hangs_at_every_kind_of_input: "verifier", Hang;
+}
