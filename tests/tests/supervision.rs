@@ -151,3 +151,24 @@ async fn the_port_survives_the_restart_of_the_grpc_adapter() {
     let late = start(node(3, &genesis, mem_store(&genesis, &[]), config(&[&hub])));
     expect_commits(&late, &commits).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_had_verified_when_it_died_is_not_fetched_again() {
+    let (builder, commits) = chain(15);
+    let genesis = builder.genesis().clone();
+    let blocks: usize = commits.iter().map(|commit| commit.blocks.len()).sum();
+    for fault in [Fault::Panic("on purpose".into()), Fault::Error("on purpose".into())] {
+        let server = server(&genesis, &commits);
+        // By then every block of the range has been verified.
+        let faults = once("sync-worker", "SubDagsChecked", fault);
+        let client = start(node(2, &genesis, mem_store(&genesis, &[]), config(&[&server])).faults(faults));
+        expect_commits(&client, &commits).await;
+        let status = client.status().await;
+        assert_eq!(status.state_sync.as_ref().unwrap().worker_failures, 1);
+        expect_nobody_is_blamed(&status);
+        // A call counts when its answer has been read to the end.
+        let all_counted = |status: &Status| status.serving.as_ref().is_some_and(|serving| serving.active == 0);
+        let serving = eventually(&server, "no call under way", all_counted).await.serving.unwrap();
+        assert_eq!(serving.blocks_sent, blocks as u64, "each block was sent once");
+    }
+}

@@ -2,13 +2,14 @@
 
 use crate::{
     local, metrics,
+    salvage::Salvage,
     worker::{SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_messages::{
     AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop,
     peer_heights::{OwnHeight, Pick, Report},
-    state_sync::{LocalCommit, Target},
+    state_sync::{Kept, LocalCommit, Target},
     store_writer::Apply,
 };
 use soma_protocol::{
@@ -96,6 +97,7 @@ pub struct StateSync {
     local_replies: BTreeMap<RangeKey, Reply<Result<(), LocalCommitError>>>,
     next_local: u64,
     running: BTreeMap<RangeKey, SpawnHandle>,
+    salvage: Salvage,
 }
 
 impl StateSync {
@@ -123,6 +125,7 @@ impl StateSync {
             local_replies: BTreeMap::new(),
             next_local: 0,
             running: BTreeMap::new(),
+            salvage: Salvage::default(),
         }
     }
 
@@ -150,7 +153,9 @@ impl StateSync {
             return;
         };
         let (deliver, delivered) = Reply::channel();
-        let worker = SyncWorker::new(task, committee, self.workers.clone(), deliver, self.host.environment());
+        let salvaged = self.salvage.begin(key, task.start, task.end);
+        let worker =
+            SyncWorker::new(key, task, committee, salvaged, self.workers.clone(), deliver, self.host.environment());
         let environment = self.host.environment();
         let running = run_actor(worker, WORKER_MAILBOX, Heartbeat::Inputs, &environment);
         let allowance = self.settings.request_timeout + CHECK_ALLOWANCE;
@@ -178,6 +183,7 @@ impl StateSync {
     ) {
         let input = match result {
             Ok(WorkerResult { verified, shortfall }) => {
+                self.salvage.done(key);
                 if let Some(shortfall) = &shortfall {
                     metrics::shortfall(shortfall);
                 }
@@ -193,6 +199,7 @@ impl StateSync {
             }
             Err(reason) => {
                 metrics::worker_failed();
+                self.salvage.died(key);
                 tracing::error!(
                     range = key.0,
                     reason,
@@ -248,6 +255,7 @@ impl StateSync {
             *current = highest.index.max(*current);
             higher
         });
+        self.salvage.applied(highest.index);
         tracing::debug!(index = highest.index, "commits applied");
     }
 }
@@ -292,6 +300,15 @@ impl Handler<Envelope<Target>> for StateSync {
 
     fn handle(&mut self, envelope: Envelope<Target>, context: &mut Context<Self>) {
         self.feed(envelope.origin, Input::Target(envelope.message.0), context);
+    }
+}
+
+impl Handler<Envelope<Kept>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Kept>, _: &mut Context<Self>) {
+        let Kept { key, blocks } = envelope.message;
+        self.salvage.keep(key, blocks);
     }
 }
 

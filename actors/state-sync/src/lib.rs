@@ -14,6 +14,7 @@
 mod actor;
 mod local;
 mod metrics;
+mod salvage;
 mod worker;
 
 pub use actor::{Published, Settings, StartState, StateSync, Wiring};

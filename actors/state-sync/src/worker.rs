@@ -1,17 +1,18 @@
 //! A SyncWorker: fetches one range from one peer and delivers what verified. An actor for one range, then it ends.
 
-use crate::actor::Settings;
+use crate::{actor::Settings, salvage::Blocks};
 use actix::{Actor, ActorContext, Context};
 use bytes::Bytes;
 use futures::StreamExt;
 use soma_messages::{
     AskError, Links, Mailbox, Reply,
     causality::current,
+    state_sync::Kept,
     verifier::{Rejection, VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags},
 };
 use soma_protocol::{
     Core,
-    state_sync::{Shortfall, StateSync},
+    state_sync::{RangeKey, Shortfall, StateSync},
     sync_worker::{Config, Effect, Failure, Input, SyncWorker as SyncWorkerCore},
 };
 use soma_replay::{Cause, Origin};
@@ -20,7 +21,7 @@ use soma_transport::Link;
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Fault, PeerId, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
 use soma_wire::{BlockRefs, Call, CallError, CommitRange, FetchedCommits};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::ready, sync::Arc};
 
 /// Requests for blocks that one worker has open at once: one is downloaded while the one before is checked.
 const MAX_REQUESTS: usize = 2;
@@ -38,6 +39,8 @@ pub struct WorkerMailboxes {
     pub verify_blocks: Mailbox<VerifyBlocks>,
     /// The Verifier.
     pub verify_sub_dags: Mailbox<VerifySubDags>,
+    /// StateSync.
+    pub keep: Mailbox<Kept>,
 }
 
 /// What one worker is for.
@@ -60,6 +63,7 @@ pub(crate) struct WorkerResult {
 /// The actor.
 pub(crate) struct SyncWorker {
     // Configuration
+    key: RangeKey,
     task: Task,
     committee: Arc<EpochContext>,
     /// What StateSync was handling when it started this worker.
@@ -75,14 +79,20 @@ pub(crate) struct SyncWorker {
     /// References of all blocks of all commits, in order; the core counts blocks by position in it.
     refs: Arc<[BlockRef]>,
     received: BTreeMap<u32, Vec<Bytes>>,
+    /// Blocks that another worker has verified: not fetched, not checked again.
+    salvaged: Blocks,
+    /// Those of them that stand for a request.
+    taken: BTreeMap<u32, Vec<VerifiedBlock>>,
     blocks: BTreeMap<u32, Vec<VerifiedBlock>>,
     range: Option<VerifiedRange>,
 }
 
 impl SyncWorker {
     pub(crate) fn new(
+        key: RangeKey,
         task: Task,
         committee: Arc<EpochContext>,
+        salvaged: Blocks,
         mailboxes: WorkerMailboxes,
         deliver: Reply<WorkerResult>,
         environment: Environment,
@@ -96,6 +106,7 @@ impl SyncWorker {
         };
         Self {
             link: mailboxes.links.get(task.peer),
+            key,
             task,
             committee,
             started_by: current(),
@@ -106,6 +117,8 @@ impl SyncWorker {
             checked: CheckedCommits { commits: Vec::new(), certifiers: Vec::new() },
             refs: Arc::new([]),
             received: BTreeMap::new(),
+            salvaged,
+            taken: BTreeMap::new(),
             blocks: BTreeMap::new(),
             range: None,
         }
@@ -190,7 +203,35 @@ impl SyncWorker {
         self.verify(asking, finish, context);
     }
 
+    /// Takes what is there of the blocks from `from` on, up to the first that is missing.
+    fn take_salvaged(&mut self, from: u32, to: u32, max_bytes: u64) -> Option<Input> {
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        for reference in &self.refs[from as usize..to as usize] {
+            let size = self.salvaged.get(reference).map_or(u64::MAX, |block| block.bytes().len() as u64);
+            if size > max_bytes - bytes {
+                break;
+            }
+            bytes += size;
+            taken.extend(self.salvaged.remove(reference));
+        }
+        let received = taken.len() as u32;
+        (received > 0).then(|| {
+            self.taken.insert(from, taken);
+            Input::BlocksFetched { from, received, bytes, failure: None }
+        })
+    }
+
+    /// Feeds what is known already, after all that is being done now.
+    fn feed_later(&mut self, input: Input, context: &mut Context<Self>) {
+        let feed = |worker: &mut Self, input, origin, context: &mut Context<Self>| worker.feed(origin, input, context);
+        self.later(ready(input), feed, context);
+    }
+
     fn fetch_blocks(&mut self, from: u32, to: u32, max_bytes: u64, context: &mut Context<Self>) {
+        if let Some(input) = self.take_salvaged(from, to, max_bytes) {
+            return self.feed_later(input, context);
+        }
         let (link, call) = (self.link.clone(), self.call());
         let refs = self.refs[from as usize..to as usize].to_vec();
         let fetching = async move {
@@ -213,6 +254,10 @@ impl SyncWorker {
     }
 
     fn check_blocks(&mut self, from: u32, context: &mut Context<Self>) {
+        if let Some(blocks) = self.taken.remove(&from) {
+            self.keep(from, blocks);
+            return self.feed_later(Input::BlocksChecked { from, result: Ok(()) }, context);
+        }
         let blocks = self.received.remove(&from).unwrap_or_default();
         let refs = self.refs[from as usize..from as usize + blocks.len()].to_vec();
         let (mut verifier, committee) = (self.mailboxes.verify_blocks.clone(), self.committee.clone());
@@ -221,10 +266,17 @@ impl SyncWorker {
             verifier.ask(ask).await
         };
         let finish = move |worker: &mut Self, result: Result<Vec<VerifiedBlock>, Rejection>| {
-            let result = result.map(|blocks| drop(worker.blocks.insert(from, blocks))).map_err(verdict);
+            let result = result.map(|blocks| worker.keep(from, blocks)).map_err(verdict);
             Input::BlocksChecked { from, result }
         };
         self.verify(asking, finish, context);
+    }
+
+    /// Keeps verified blocks, also for another worker should this one die.
+    fn keep(&mut self, from: u32, blocks: Vec<VerifiedBlock>) {
+        // What StateSync has no time for is fetched again in that case.
+        let _ = self.mailboxes.keep.tell(Kept { key: self.key, blocks: blocks.clone() });
+        self.blocks.insert(from, blocks);
     }
 
     /// Joins the first commits with their blocks and has them checked together.

@@ -1,8 +1,8 @@
 //! Messages that StateSync takes.
 
 use crate::Reply;
-use soma_protocol::state_sync::LocalCommitError;
-use soma_types::{CertifiedCommit, CommitIndex};
+use soma_protocol::state_sync::{LocalCommitError, RangeKey};
+use soma_types::{CertifiedCommit, CommitIndex, VerifiedBlock};
 
 /// From PeerHeights: the highest commit that some peer claims; also sent when peers became able to serve.
 #[derive(Debug)]
@@ -15,4 +15,13 @@ pub struct LocalCommit {
     pub commit: CertifiedCommit,
     /// Sent when it is durable, or refused.
     pub reply: Reply<Result<(), LocalCommitError>>,
+}
+
+/// From a SyncWorker: blocks of its range that have been verified. They are not fetched again if it dies.
+#[derive(Debug)]
+pub struct Kept {
+    /// The worker's range.
+    pub key: RangeKey,
+    /// The blocks; their bytes are those that the worker holds.
+    pub blocks: Vec<VerifiedBlock>,
 }

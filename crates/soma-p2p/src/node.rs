@@ -273,7 +273,7 @@ impl Node {
             };
             let (store, offload, published) = (store.clone(), offload.clone(), published.clone());
             let (links, io, verifier) = (registry.links(), io.clone(), verifier.clone());
-            let (heights, writer) = (peer_heights.clone(), store_writer.clone());
+            let (own, heights, writer) = (state_sync.clone(), peer_heights.clone(), store_writer.clone());
             let environment = environment.clone();
             ChildSpec::new(state_sync_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
@@ -284,6 +284,7 @@ impl Node {
                         verify_commits: verifier.mailbox("sync-worker"),
                         verify_blocks: verifier.mailbox("sync-worker"),
                         verify_sub_dags: verifier.mailbox("sync-worker"),
+                        keep: own.mailbox("sync-worker"),
                     },
                     pick: heights.mailbox(name::STATE_SYNC),
                     report: heights.mailbox(name::STATE_SYNC),

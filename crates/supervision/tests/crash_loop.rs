@@ -6,7 +6,8 @@ mod common;
 use common::{Births, Subject, run_threads};
 use soma_messages::Slot;
 use soma_supervision::{ChildSpec, Intensity, Strategy, Supervisor};
-use std::{fs, time::Instant};
+use std::fs;
+use tokio::time::Instant;
 
 /// A tick of the process' CPU time, as Linux counts it for programs.
 const TICKS_PER_SECOND: f64 = 100.0;
