@@ -1,0 +1,56 @@
+//! Blocks that a worker had verified when it died, for the one that fetches its range again.
+
+use soma_protocol::state_sync::RangeKey;
+use soma_types::{BlockRef, CommitIndex, VerifiedBlock};
+use std::collections::BTreeMap;
+
+/// What is kept for ranges at work costs next to nothing: the bytes are those that their workers hold. Of dead workers
+/// the latest one's blocks are kept: at most one range's share beyond the budget of bytes in flight.
+#[derive(Default)]
+pub(crate) struct Salvage {
+    at_work: BTreeMap<RangeKey, (CommitIndex, Vec<VerifiedBlock>)>,
+    left: Option<(CommitIndex, Blocks)>,
+}
+
+/// Verified blocks by reference. Whoever asks for a block by its reference pins all its bytes.
+pub(crate) type Blocks = BTreeMap<BlockRef, VerifiedBlock>;
+
+impl Salvage {
+    /// A worker begins with the commits `start` to `end`. It is given what a dead one has left of them.
+    pub(crate) fn begin(&mut self, key: RangeKey, start: CommitIndex, end: CommitIndex) -> Blocks {
+        self.at_work.insert(key, (start, Vec::new()));
+        match self.left.take() {
+            Some((at, blocks)) if (start..=end).contains(&at) => blocks,
+            other => {
+                self.left = other;
+                Blocks::new()
+            }
+        }
+    }
+
+    /// A worker has verified blocks.
+    pub(crate) fn keep(&mut self, key: RangeKey, blocks: Vec<VerifiedBlock>) {
+        // Of a worker that has ended since, nothing is needed.
+        if let Some((_, kept)) = self.at_work.get_mut(&key) {
+            kept.extend(blocks);
+        }
+    }
+
+    /// A worker has delivered, or is not wanted any more.
+    pub(crate) fn done(&mut self, key: RangeKey) {
+        self.at_work.remove(&key);
+    }
+
+    /// A worker has died.
+    pub(crate) fn died(&mut self, key: RangeKey) {
+        if let Some((start, blocks)) = self.at_work.remove(&key).filter(|(_, blocks)| !blocks.is_empty()) {
+            let blocks = blocks.into_iter().map(|block| (block.reference(), block)).collect();
+            self.left = Some((start, blocks));
+        }
+    }
+
+    /// Everything up to a commit is durable.
+    pub(crate) fn applied(&mut self, highest: CommitIndex) {
+        self.left.take_if(|(start, _)| *start <= highest);
+    }
+}
