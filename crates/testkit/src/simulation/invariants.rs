@@ -1,8 +1,11 @@
 //! What must hold at every moment of every run, and the monitor that looks at one node.
 
-use crate::simulation::{NodeName, journal::Journal};
+use crate::simulation::{
+    NodeName,
+    journal::{Entry, Journal},
+};
 use soma_p2p::{Config, Handle, Status, Store};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{cell::Cell, fmt, rc::Rc, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 /// How often the monitor looks.
@@ -19,8 +22,12 @@ pub enum Invariant {
     WithinLimits,
     /// An honest peer is never banned.
     HonestPeersAreNotBanned,
-    /// No actor ends but by a planned fault, no check panics, no write fails.
+    /// No actor ends but by a planned fault, no check panics, no write fails but on a disk that was made to.
     NothingFailsUnplanned,
+    /// A system gives up when a scenario says so, for the reason that it says, and otherwise never.
+    GivesUpOnlyAsPlanned,
+    /// A node without a fault stops in order in time, and of one that has stopped no actor and no connection is left.
+    NothingIsLeft,
     /// Actors never keep each other busy without a pause.
     TimePasses,
     /// A commit of a node's own consensus is taken sooner or later.
@@ -43,6 +50,8 @@ impl fmt::Display for Invariant {
             Self::WithinLimits => "everything stays within its limits",
             Self::HonestPeersAreNotBanned => "an honest peer is never banned",
             Self::NothingFailsUnplanned => "nothing fails that was not made to",
+            Self::GivesUpOnlyAsPlanned => "a system gives up as planned and otherwise never",
+            Self::NothingIsLeft => "nothing is left of a node that has stopped",
             Self::TimePasses => "actors never keep each other busy without a pause",
             Self::LocalCommitsAreTaken => "a commit of a node's own consensus is taken",
             Self::ReplayIsIdentical => "every core decides the same when it is fed again",
@@ -61,6 +70,11 @@ pub(super) struct Monitor {
     pub(super) honest: Vec<soma_p2p::PeerId>,
     /// Whether an actor of this node is made to fail at some time.
     pub(super) may_fail: bool,
+    /// Whether its disk is.
+    pub(super) disk_may_fail: bool,
+    /// What the reason why its system gives up has in it, if it is to.
+    pub(super) gives_up: Option<String>,
+    pub(super) gave_up: Rc<Cell<bool>>,
     pub(super) journal: Journal,
 }
 
@@ -118,9 +132,17 @@ impl Monitor {
 
     fn check_failures(&self, status: &Status) {
         let expect = |holds, detail: &dyn Fn() -> String| self.expect(holds, Invariant::NothingFailsUnplanned, detail);
-        expect(status.fatal.is_none(), &|| format!("the system gave up: {:?}", status.fatal));
+        if let Some(reason) = &status.fatal {
+            let planned = self.gives_up.as_ref().is_some_and(|text| reason.contains(text));
+            self.expect(planned, Invariant::GivesUpOnlyAsPlanned, || format!("the system gave up: {reason}"));
+            if !self.gave_up.replace(true) {
+                self.journal.write(Entry::GaveUp { node: self.node, reason: reason.clone() });
+            }
+        }
         if let Some(snapshot) = &status.store_writer {
-            expect(snapshot.failed == 0, &|| format!("a write failed: {:?}", snapshot.last_error));
+            expect(self.disk_may_fail || snapshot.failed == 0, &|| {
+                format!("a write failed: {:?}", snapshot.last_error)
+            });
         }
         if let Some(snapshot) = &status.verifier {
             expect(snapshot.panicked == 0, &|| "a check panicked".into());

@@ -2,7 +2,7 @@
 //!
 //! It is the one place from which a run's digest is made.
 
-use crate::simulation::{ActorFault, Digest, Invariant, NodeName, Taken};
+use crate::simulation::{ActorFault, Digest, DiskFault, DiskOperation, Invariant, NodeName, Taken};
 use soma_types::{CommitDigest, CommitIndex};
 use std::{
     collections::BTreeMap,
@@ -36,6 +36,12 @@ pub(super) enum Entry {
     Executed { node: NodeName, index: CommitIndex, digest: CommitDigest },
     /// Something went wrong with an actor, as planned.
     Fault { node: NodeName, actor: &'static str, fault: ActorFault },
+    /// A fault of a disk was injected.
+    DiskFault { node: NodeName, operation: DiskOperation, fault: DiskFault },
+    /// A node's system gave up.
+    GaveUp { node: NodeName, reason: String },
+    /// A node has stopped in order, but for those who did not stop in time.
+    Stopped { node: NodeName, overdue: Vec<String> },
 }
 
 /// What becomes of a message.
@@ -61,6 +67,11 @@ impl fmt::Display for Entry {
             Self::Message { from, to, what, fate } => write!(f, "{from} -> {to}: {what}, {fate:?}"),
             Self::Executed { node, index, digest } => write!(f, "{node} executed commit {index}, {digest:?}"),
             Self::Fault { node, actor, fault } => write!(f, "{node}: {fault:?} of {actor}, as planned"),
+            Self::DiskFault { node, operation, fault } => {
+                write!(f, "{node}: {fault:?} of the disk's {operation:?}, as planned")
+            }
+            Self::GaveUp { node, reason } => write!(f, "{node} gave up: {reason}"),
+            Self::Stopped { node, overdue } => write!(f, "{node} has stopped; overdue: {overdue:?}"),
         }
     }
 }
@@ -82,6 +93,8 @@ pub(super) struct Counts {
     pub(super) executed: u64,
     pub(super) starts: u64,
     pub(super) faults: u64,
+    pub(super) disk_faults: u64,
+    pub(super) gave_up: u64,
 }
 
 /// Written by all parts of a run.
@@ -129,7 +142,9 @@ impl Journal {
             Entry::Executed { .. } => pages.counts.executed += 1,
             Entry::Started { .. } => pages.counts.starts += 1,
             Entry::Fault { .. } => pages.counts.faults += 1,
-            Entry::Event(_) | Entry::Connected { .. } | Entry::Disconnected { .. } => {}
+            Entry::DiskFault { .. } => pages.counts.disk_faults += 1,
+            Entry::GaveUp { .. } => pages.counts.gave_up += 1,
+            Entry::Event(_) | Entry::Connected { .. } | Entry::Disconnected { .. } | Entry::Stopped { .. } => {}
         }
         pages.entries.push((at, entry));
     }
@@ -165,10 +180,15 @@ impl Journal {
         }
     }
 
+    /// The invariant that broke first.
+    pub(super) fn violation(&self) -> Option<Violation> {
+        self.pages().violation.clone()
+    }
+
     /// Resolves when an invariant has broken.
     pub(super) async fn broken(&self) -> Violation {
         loop {
-            if let Some(violation) = self.pages().violation.clone() {
+            if let Some(violation) = self.violation() {
                 return violation;
             }
             self.shared.broken.notified().await;

@@ -3,7 +3,7 @@
 //! ```text
 //!   Scenario (plain data) + seed --> world: one paused current-thread runtime
 //!      |- node x n   a LocalSet each: the real node, its executor, its consensus, its monitor
-//!      |     disk      MemStore: survives a crash;  disk time: virtual
+//!      |     disk      MemStore: survives a crash, fails on order;  disk time: virtual
 //!      |- network    MemoryNetwork behind latency, loss, partitions and lies, message by message
 //!      |- script     what happens when: crashes, restarts, partitions, slow disks, panics
 //!      `- journal    every event with its time --> digest;  the first broken invariant --> Failure
@@ -18,6 +18,7 @@
 //!   that breaks ends the run.
 
 mod chain;
+mod disk;
 mod fault_injection;
 mod invariants;
 mod journal;
@@ -37,6 +38,7 @@ pub use invariants::Invariant;
 pub use random::scenario as random_scenario;
 pub use report::{Digest, Failure, LostActor, Penalty, Report, Taken};
 pub use scenario::{
-    ActorFault, Event, Lie, Moment, NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator,
+    ActorFault, DiskFault, DiskOperation, Event, Lie, Moment, NodeName, Scenario, SettingsError, Topology, full,
+    millis, secs, validator,
 };
 pub use shrink::{Shrunk, shrink};

@@ -110,6 +110,11 @@ impl SimNetwork {
         self.hang_up(|from, to| from == node || to == node);
     }
 
+    /// How many connections a node has.
+    pub(super) fn connections_of(&self, node: NodeName) -> usize {
+        self.state().connections.values().filter(|(from, to, _)| *from == node || *to == node).count()
+    }
+
     fn hang_up(&self, chosen: impl Fn(NodeName, NodeName) -> bool) {
         let state = self.state();
         let connections = state.connections.values().filter(|(from, to, _)| chosen(*from, *to));

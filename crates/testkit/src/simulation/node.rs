@@ -1,8 +1,9 @@
 //! One simulated machine: a disk and a process. The process can be ended at any moment; the disk stays.
 
 use crate::simulation::{
-    Event, Invariant, NodeName, Scenario,
+    DiskOperation, Event, Invariant, NodeName, Scenario,
     chain::Chain,
+    disk::SimDisk,
     fault_injection::PlannedActorFaults,
     invariants::Monitor,
     journal::{Entry, Journal},
@@ -10,21 +11,20 @@ use crate::simulation::{
     wire::SimTransport,
 };
 use soma_p2p::{
-    Builder, Clock, Config, Environment, Handle, LocalCommitError, MemStore, PeerId, SeedPeer, SigningKey, Store,
-    Surroundings,
+    Builder, Clock, Config, Environment, Handle, LocalCommitError, LocalSystem, MemStore, PeerId, SeedPeer, SigningKey,
+    StartError, Store, Surroundings,
 };
 use soma_replay::Recorder;
 use soma_types::CommitIndex;
 use std::{
     cell::{Cell, RefCell},
-    future::pending,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     task::{JoinHandle, LocalSet, spawn_local},
     time::{sleep, sleep_until},
 };
@@ -34,6 +34,18 @@ const WALL_CLOCK_MS: u64 = 1_700_000_100_000;
 
 /// How long a validator's consensus waits before it offers a commit again.
 const OFFER_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long an executor waits before it reads on from a disk that fails.
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a service manager waits before it starts a process again that did not come up.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a node may take to stop in order.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+
+/// How long what was ended when a node stopped may take to be gone.
+const GONE_AFTER: Duration = Duration::from_millis(1);
 
 /// A machine with its disk, and with a process while it is up.
 pub(super) struct Node {
@@ -49,8 +61,12 @@ pub(super) struct Node {
     live: (u32, Duration),
     honest: Vec<PeerId>,
     may_fail: bool,
+    disk_may_fail: bool,
+    gives_up: Option<String>,
+    gave_up: Rc<Cell<bool>>,
     pub(super) faults: PlannedActorFaults,
-    /// The disk.
+    pub(super) disk: Arc<SimDisk>,
+    /// What is on the disk.
     store: Arc<MemStore>,
     disk_time: watch::Sender<Duration>,
     /// How far the executor has got: on its disk, too.
@@ -58,9 +74,17 @@ pub(super) struct Node {
     execution_time: Cell<Duration>,
     clock_skew_ms: Cell<i64>,
     starts: Cell<u64>,
-    process: RefCell<Option<JoinHandle<()>>>,
+    process: RefCell<Option<Process>>,
     /// Of the process, once it is up.
     handle: RefCell<Option<Handle>>,
+}
+
+/// A process that runs.
+struct Process {
+    task: JoinHandle<()>,
+    environment: Environment,
+    /// Has it stop in order; it answers who was overdue.
+    stop: oneshot::Sender<oneshot::Sender<Vec<String>>>,
 }
 
 /// What all nodes of a run share.
@@ -87,7 +111,13 @@ impl Node {
         let key = key(name);
         network.attach(PeerId::from(&key), Host { name, store: store.clone(), lie: None });
         let (_, number) = part_and_number(name);
-        let faults = |(_, event): &(Duration, Event)| matches!(event, Event::ActorFault { node, .. } if *node == name);
+        let any = |chosen: &dyn Fn(&Event) -> bool| {
+            scenario.events.iter().any(|(_, event)| event.node() == Some(name) && chosen(event))
+        };
+        // Actors that cannot read the store do not start.
+        let may_fail = any(&|event| {
+            matches!(event, Event::ActorFault { .. } | Event::DiskFault { operation: DiskOperation::Read, .. })
+        });
         Rc::new(Self {
             name,
             config: Config { listen: address(name).into(), ..config },
@@ -99,8 +129,12 @@ impl Node {
             recorder: recorder.for_node(&name.in_traces()),
             live: (scenario.live_commits, scenario.commit_interval),
             honest: scenario.honest_nodes().into_iter().map(|node| PeerId::from(&self::key(node))).collect(),
-            may_fail: scenario.events.iter().any(faults),
+            may_fail,
+            disk_may_fail: any(&|event| matches!(event, Event::DiskFault { .. })),
+            gives_up: scenario.gives_up.get(&name).cloned(),
+            gave_up: Rc::default(),
             faults: PlannedActorFaults::new(name, journal.clone()),
+            disk: Arc::new(SimDisk::new(name, journal.clone(), store.clone())),
             store,
             disk_time: watch::Sender::new(Duration::ZERO),
             executed: Cell::new(0),
@@ -142,56 +176,111 @@ impl Node {
         if self.is_up() {
             return;
         }
+        let wall_clock = WALL_CLOCK_MS + self.journal.now().as_millis() as u64;
+        let clock = Clock::simulated(wall_clock.saturating_add_signed(self.clock_skew_ms.get()));
+        let environment =
+            Environment::new(clock).with_faults(self.faults.planned()).with_recorder(self.recorder.clone());
+        let (stop, stopped) = oneshot::channel();
         let process = LocalSet::new();
-        process.spawn_local(self.clone().run());
-        *self.process.borrow_mut() = Some(spawn_local(process));
+        process.spawn_local(self.clone().run(environment.clone(), stopped));
+        *self.process.borrow_mut() = Some(Process { task: spawn_local(process), environment, stop });
     }
 
     /// Ends the process at once: nothing of it runs any further, and what was not durable is gone.
     pub(super) async fn crash(&self) {
         let Some(process) = self.process.borrow_mut().take() else { return };
+        self.end(process).await;
+    }
+
+    async fn end(&self, process: Process) {
         self.handle.borrow_mut().take();
         // Both before anyone else runs.
-        process.abort();
+        process.task.abort();
         self.network.end_connections_of(self.name);
         // An aborted task ends with an error; what matters is that it has ended.
-        let _ = process.await;
+        let _ = process.task.await;
+        self.expect_no_actor(&process.environment);
+    }
+
+    /// Stops the process in order. One that is not up yet is ended at once.
+    pub(super) async fn shutdown(&self) {
+        let Some(Process { task, environment, stop }) = self.process.borrow_mut().take() else { return };
+        let (report, reported) = oneshot::channel();
+        if self.handle.borrow_mut().take().is_some() && stop.send(report).is_ok() {
+            // A process that ended without an answer has broken an invariant, which ends the run.
+            let overdue = reported.await.unwrap_or_default();
+            let in_time = overdue.is_empty() || self.may_fail || self.disk_may_fail;
+            let expect = |holds, detail: String| {
+                self.journal.check(holds, Invariant::NothingIsLeft, self.name, || detail);
+            };
+            expect(in_time, format!("these did not stop in time: {overdue:?}"));
+            self.journal.write(Entry::Stopped { node: self.name, overdue });
+            sleep(GONE_AFTER).await;
+            self.expect_no_actor(&environment);
+            let connections = self.network.connections_of(self.name);
+            expect(connections == 0, format!("it has stopped and has {connections} connections"));
+        }
+        let (stop, _) = oneshot::channel();
+        self.end(Process { task, environment, stop }).await;
+    }
+
+    fn expect_no_actor(&self, environment: &Environment) {
+        let actors = environment.census().actors();
+        self.journal.check(actors == 0, Invariant::NothingIsLeft, self.name, || {
+            format!("it has stopped, and {actors} of its actors live")
+        });
+    }
+
+    /// Whether it is the story that its system gives up, and it has not.
+    pub(super) fn should_have_given_up(&self) -> bool {
+        self.gives_up.is_some() && !self.gave_up.get()
+    }
+
+    /// Nothing goes wrong any more that has not yet.
+    pub(super) fn repair(&self) {
+        self.faults.clear();
+        self.disk.repair();
     }
 
     /// The process, from its start on.
-    async fn run(self: Rc<Self>) {
-        let start = self.starts.get();
-        self.starts.set(start + 1);
-        let (disk_time, elapsed) = (self.disk_time.subscribe(), self.journal.now());
-        let wall_clock = (WALL_CLOCK_MS + elapsed.as_millis() as u64).saturating_add_signed(self.clock_skew_ms.get());
-        let environment = Environment::new(Clock::simulated(wall_clock))
-            .with_faults(self.faults.planned())
-            .with_recorder(self.recorder.clone());
-        let builder = Builder::default()
-            .config(self.config.clone())
-            .genesis(self.chain.genesis.clone())
-            .identity(self.key.clone())
-            .store(self.store.clone())
-            .transport(Arc::new(SimTransport::new(self.name, PeerId::from(&self.key), self.network.clone())))
-            // A node that starts again does not make the same choices again.
-            .seed(self.seed.wrapping_add(start << 32));
-        let system = match builder.start_local(Surroundings { environment, disk_time }).await {
-            Ok(system) => system,
-            Err(error) => {
-                let detail = format!("the node does not start: {error}");
-                return self.journal.violated(Invariant::NothingFailsUnplanned, Some(self.name), detail);
+    async fn run(self: Rc<Self>, environment: Environment, stop: oneshot::Receiver<oneshot::Sender<Vec<String>>>) {
+        let system = loop {
+            match self.start_system(environment.clone()).await {
+                Ok(system) => break system,
+                Err(_) if self.disk_may_fail => sleep(START_AGAIN).await,
+                Err(error) => {
+                    let detail = format!("the node does not start: {error}");
+                    return self.journal.violated(Invariant::NothingFailsUnplanned, Some(self.name), detail);
+                }
             }
         };
         let handle = system.handle();
         *self.handle.borrow_mut() = Some(handle.clone());
         self.journal.write(Entry::Started { node: self.name, durable: self.durable() });
-        spawn_local(self.monitor().watch(handle.clone()));
+        let monitor = spawn_local(self.monitor().watch(handle.clone()));
         spawn_local(self.clone().execute(handle.clone()));
         if matches!(self.name, NodeName::Validator(_)) {
             spawn_local(self.clone().make_commits(handle));
         }
-        pending::<()>().await;
-        drop(system);
+        let Ok(report) = stop.await else { return };
+        // From here on actors end.
+        monitor.abort();
+        // Whoever asked waits for it.
+        let _ = report.send(system.shutdown(SHUTDOWN).await.overdue);
+    }
+
+    async fn start_system(&self, environment: Environment) -> Result<LocalSystem, StartError> {
+        let start = self.starts.get();
+        self.starts.set(start + 1);
+        let builder = Builder::default()
+            .config(self.config.clone())
+            .genesis(self.chain.genesis.clone())
+            .identity(self.key.clone())
+            .store(self.disk.clone())
+            .transport(Arc::new(SimTransport::new(self.name, PeerId::from(&self.key), self.network.clone())))
+            // A node that starts again does not make the same choices again.
+            .seed(self.seed.wrapping_add(start << 32));
+        builder.start_local(Surroundings { environment, disk_time: self.disk_time.subscribe() }).await
     }
 
     fn durable(&self) -> CommitIndex {
@@ -205,6 +294,9 @@ impl Node {
             store: self.store.clone(),
             honest: self.honest.clone(),
             may_fail: self.may_fail,
+            disk_may_fail: self.disk_may_fail,
+            gives_up: self.gives_up.clone(),
+            gave_up: self.gave_up.clone(),
             journal: self.journal.clone(),
         }
     }
@@ -217,6 +309,11 @@ impl Node {
             let violated = |detail| self.journal.violated(Invariant::ExecutedInOrder, Some(self.name), detail);
             let sub_dag = match commit {
                 Ok(sub_dag) => sub_dag,
+                Err(_) if self.disk_may_fail => {
+                    sleep(READ_AGAIN).await;
+                    commits = handle.synced_commits(expected);
+                    continue;
+                }
                 Err(error) => return violated(format!("commit {expected} cannot be read: {error}")),
             };
             let found = sub_dag.commit_ref;

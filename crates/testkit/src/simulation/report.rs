@@ -72,6 +72,10 @@ pub struct Report {
     pub restarts: u64,
     /// Faults of actors injected.
     pub faults: u64,
+    /// Faults of disks injected.
+    pub disk_faults: u64,
+    /// Systems that gave up.
+    pub gave_up: u64,
     /// Actors that ended otherwise than in order, sync workers included.
     pub actors_lost: Vec<LostActor>,
     /// Who has ever held what against whom, by who has: found in what the nodes recorded, after each message.
@@ -80,13 +84,25 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { digest, virtual_time, messages, inputs, lost, executed, restarts, faults, actors_lost, penalties } =
-            self;
+        let Self {
+            digest,
+            virtual_time,
+            messages,
+            inputs,
+            lost,
+            executed,
+            restarts,
+            faults,
+            disk_faults,
+            gave_up,
+            actors_lost,
+            penalties,
+        } = self;
         let seconds = virtual_time.as_secs_f64();
         write!(
             f,
             "{digest} {seconds:.1} s virtual, {messages} messages ({lost} lost), {inputs} inputs replayed, {executed} commits executed, \
-             {restarts} restarts, {faults} faults of actors, {} actors lost, {} penalties",
+             {restarts} restarts, {faults} faults of actors, {disk_faults} of disks, {gave_up} gave up, {} actors lost, {} penalties",
             actors_lost.len(),
             penalties.len()
         )

@@ -101,6 +101,8 @@ pub enum Event {
     Crash(NodeName),
     /// The node starts again from its disk.
     Restart(NodeName),
+    /// The node stops in order; then its process is gone.
+    Shutdown(NodeName),
     /// These nodes and the others do not reach each other any more.
     Partition(Vec<NodeName>),
     /// Everyone reaches everyone again.
@@ -132,6 +134,43 @@ pub enum Event {
         /// What.
         fault: ActorFault,
     },
+    /// Something goes wrong with the node's disk.
+    DiskFault {
+        /// Where.
+        node: NodeName,
+        /// When it does this.
+        operation: DiskOperation,
+        /// At which such operation from now on; 1 is the next.
+        nth: u32,
+        /// At how many of them from that one on.
+        times: u32,
+        /// What.
+        fault: DiskFault,
+    },
+    /// What was planned to go wrong with the node's actors and its disk, and has not yet, does not.
+    Repair(NodeName),
+}
+
+/// What a disk does. Longer than usual takes all of it: see [`Event::DiskTime`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskOperation {
+    /// Writes commits.
+    Apply,
+    /// Reads, whatever it is.
+    Read,
+    /// Writes the address book.
+    UpdatePeers,
+    /// Flushes.
+    Flush,
+}
+
+/// What goes wrong with a disk. Whoever asked gets an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskFault {
+    /// Nothing is done.
+    Error,
+    /// The first half of what was to be written is, in whole commits; of one commit all.
+    ShortWrite,
 }
 
 /// What goes wrong with an actor.
@@ -153,6 +192,9 @@ impl Event {
         match self {
             Self::Crash(node)
             | Self::Restart(node)
+            | Self::Shutdown(node)
+            | Self::Repair(node)
+            | Self::DiskFault { node, .. }
             | Self::DiskTime(node, _)
             | Self::ExecutionTime(node, _)
             | Self::ClockSkew(node, _)
@@ -211,6 +253,8 @@ pub struct Scenario {
     pub synced_within: Duration,
     /// Whether everyone must be connected to everyone by then, too.
     pub connected: bool,
+    /// Nodes whose system has to give up, and what is in the reason it states.
+    pub gives_up: BTreeMap<NodeName, String>,
 }
 
 impl Scenario {
@@ -232,6 +276,7 @@ impl Scenario {
             events: Vec::new(),
             synced_within: secs(30),
             connected: false,
+            gives_up: BTreeMap::new(),
         }
     }
 
@@ -312,6 +357,12 @@ impl Scenario {
         self
     }
 
+    /// The node's system has to give up some time, with this in the reason that it states; the story restarts it.
+    pub fn gives_up(mut self, node: NodeName, reason: &str) -> Self {
+        self.gives_up.insert(node, reason.into());
+        self
+    }
+
     /// Every node there is, validators first.
     pub fn nodes(&self) -> Vec<NodeName> {
         (0..self.validators).map(validator).chain((0..self.full_nodes).map(full)).collect()
@@ -384,6 +435,28 @@ impl Moment {
     /// The node starts again from its disk.
     pub fn restart(self, node: NodeName) -> Scenario {
         self.event(Event::Restart(node))
+    }
+
+    /// The node stops in order; then its process is gone.
+    pub fn shutdown(self, node: NodeName) -> Scenario {
+        self.event(Event::Shutdown(node))
+    }
+
+    /// The node's disk fails at each of `times` such operations, from the `nth` from now on.
+    pub fn disk_fault(
+        self,
+        node: NodeName,
+        operation: DiskOperation,
+        nth: u32,
+        times: u32,
+        fault: DiskFault,
+    ) -> Scenario {
+        self.event(Event::DiskFault { node, operation, nth, times, fault })
+    }
+
+    /// What was planned to go wrong with the node's actors and its disk, and has not yet, does not.
+    pub fn repair(self, node: NodeName) -> Scenario {
+        self.event(Event::Repair(node))
     }
 
     /// These nodes and the others do not reach each other any more.
@@ -484,6 +557,11 @@ impl fmt::Display for Event {
         match self {
             Self::Crash(node) => write!(f, "crash({node})"),
             Self::Restart(node) => write!(f, "restart({node})"),
+            Self::Shutdown(node) => write!(f, "shutdown({node})"),
+            Self::Repair(node) => write!(f, "repair({node})"),
+            Self::DiskFault { node, operation, nth, times, fault } => {
+                write!(f, "disk_fault({node}, DiskOperation::{operation:?}, {nth}, {times}, DiskFault::{fault:?})")
+            }
             Self::Partition(nodes) => {
                 let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
                 write!(f, "partition([{}])", nodes.join(", "))
@@ -537,6 +615,9 @@ impl fmt::Display for Scenario {
         write!(f, "    .synced_within({})", Time(self.synced_within))?;
         if self.connected {
             write!(f, ".and_connected()")?;
+        }
+        for (node, reason) in &self.gives_up {
+            write!(f, ".gives_up({node}, {reason:?})")?;
         }
         Ok(())
     }

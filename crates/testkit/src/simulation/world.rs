@@ -101,7 +101,14 @@ impl World {
             self.happen(event).await;
         }
         sleep_until(begun + scenario.quiet_from()).await;
-        self.all_is_well(scenario).await
+        self.all_is_well(scenario).await?;
+        for node in self.nodes.values() {
+            node.shutdown().await;
+        }
+        match self.journal.violation() {
+            Some(violation) => Err(violation),
+            None => Ok(()),
+        }
     }
 
     async fn happen(&self, event: Event) {
@@ -117,6 +124,11 @@ impl World {
         match (event, node) {
             (Event::Crash(_), Some(node)) => node.crash().await,
             (Event::Restart(_), Some(node)) => node.start(),
+            (Event::Shutdown(_), Some(node)) => node.shutdown().await,
+            (Event::Repair(_), Some(node)) => node.repair(),
+            (Event::DiskFault { operation, nth, times, fault, .. }, Some(node)) => {
+                node.disk.plan(operation, nth, times, fault);
+            }
             (Event::DiskTime(_, time), Some(node)) => node.set_disk_time(time),
             (Event::ExecutionTime(_, time), Some(node)) => node.set_execution_time(time),
             (Event::ClockSkew(_, milliseconds), Some(node)) => node.set_clock_skew(milliseconds),
@@ -152,6 +164,10 @@ impl World {
         scenario: &Scenario,
         honest: &[&Rc<Node>],
     ) -> Option<(Invariant, NodeName, String)> {
+        if let Some(node) = self.nodes.values().find(|node| node.should_have_given_up()) {
+            let detail = format!("it was to give up: {:?}", scenario.gives_up.get(&node.name));
+            return Some((Invariant::GivesUpOnlyAsPlanned, node.name, detail));
+        }
         if let Some(node) = honest.iter().find(|node| node.executed() < scenario.commits) {
             let status = match node.handle() {
                 Some(handle) => handle.status().await.explanation,
@@ -202,6 +218,8 @@ impl World {
             executed: counts.executed,
             restarts: counts.starts.saturating_sub(self.nodes.len() as u64),
             faults: counts.faults,
+            disk_faults: counts.disk_faults,
+            gave_up: counts.gave_up,
             actors_lost: found.lost,
             penalties: found.penalties,
         }

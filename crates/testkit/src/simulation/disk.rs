@@ -1,0 +1,161 @@
+//! One simulated disk: keeps what was written whatever happens to the process, and fails on order.
+//!
+//! How long it takes is not decided here but by whoever runs an operation: see `disk_time`.
+
+use crate::simulation::{
+    DiskFault, DiskOperation, NodeName,
+    journal::{Entry, Journal},
+};
+use bytes::Bytes;
+use soma_p2p::{
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, Committee, MemStore, PeerId, Store, StoreError,
+    TrustedCommit, Watermarks,
+};
+use soma_types::Epoch;
+use std::{
+    io,
+    ops::RangeInclusive,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The disk as a node sees it; whoever looks on reads the store below.
+pub(super) struct SimDisk {
+    node: NodeName,
+    journal: Journal,
+    below: Arc<MemStore>,
+    planned: Mutex<Vec<Planned>>,
+}
+
+struct Planned {
+    operation: DiskOperation,
+    /// Such operations until the first that fails, that one included.
+    before: u32,
+    /// Such operations from then on that fail.
+    times: u32,
+    fault: DiskFault,
+}
+
+impl SimDisk {
+    /// A disk that works, with what `below` holds.
+    pub(super) fn new(node: NodeName, journal: Journal, below: Arc<MemStore>) -> Self {
+        Self { node, journal, below, planned: Mutex::default() }
+    }
+
+    /// Plans a fault at `times` operations from the `nth` on.
+    pub(super) fn plan(&self, operation: DiskOperation, nth: u32, times: u32, fault: DiskFault) {
+        let planned = Planned { operation, before: nth.max(1), times: times.max(1), fault };
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
+    }
+
+    /// It works again.
+    pub(super) fn repair(&self) {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// What goes wrong with the operation that is about to be done.
+    fn due(&self, operation: DiskOperation) -> Option<DiskFault> {
+        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = None;
+        for planned in planned.iter_mut().filter(|planned| planned.operation == operation) {
+            planned.before = planned.before.saturating_sub(1);
+            if planned.before == 0 && due.is_none() {
+                planned.times -= 1;
+                due = Some(planned.fault);
+            }
+        }
+        planned.retain(|planned| planned.times > 0);
+        drop(planned);
+        if let Some(fault) = due {
+            self.journal.write(Entry::DiskFault { node: self.node, operation, fault });
+        }
+        due
+    }
+
+    fn read(&self) -> Result<&MemStore, StoreError> {
+        match self.due(DiskOperation::Read) {
+            None => Ok(&self.below),
+            Some(_) => Err(self.error("read")),
+        }
+    }
+
+    fn error(&self, doing: &'static str) -> StoreError {
+        let source = io::Error::other("planned by the simulation");
+        StoreError::Io { path: PathBuf::from(self.node.in_traces()), doing, source }
+    }
+}
+
+impl Store for SimDisk {
+    fn chain_id(&self) -> ChainId {
+        self.below.chain_id()
+    }
+
+    fn watermarks(&self) -> Result<Watermarks, StoreError> {
+        self.read()?.watermarks()
+    }
+
+    fn commit(&self, index: CommitIndex) -> Result<Option<TrustedCommit>, StoreError> {
+        self.read()?.commit(index)
+    }
+
+    fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError> {
+        self.read()?.commits(range)
+    }
+
+    fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.read()?.blocks(refs)
+    }
+
+    fn block_sizes(&self, refs: &[BlockRef]) -> Result<Vec<Option<usize>>, StoreError> {
+        self.read()?.block_sizes(refs)
+    }
+
+    fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
+        self.read()?.votes(commit)
+    }
+
+    fn committee(&self, epoch: Epoch) -> Result<Option<Committee>, StoreError> {
+        self.read()?.committee(epoch)
+    }
+
+    fn latest_epoch(&self) -> Result<Epoch, StoreError> {
+        self.read()?.latest_epoch()
+    }
+
+    fn last_commit_of_epoch(&self, epoch: Epoch) -> Result<Option<CommitIndex>, StoreError> {
+        self.read()?.last_commit_of_epoch(epoch)
+    }
+
+    fn peers(&self) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
+        self.read()?.peers()
+    }
+
+    fn update_peers(&self, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
+        match self.due(DiskOperation::UpdatePeers) {
+            None => self.below.update_peers(put, remove),
+            Some(DiskFault::Error) => Err(self.error("write the address book")),
+            Some(DiskFault::ShortWrite) => {
+                self.below.update_peers(&put[..put.len().div_ceil(2)], &[])?;
+                Err(self.error("write the whole address book"))
+            }
+        }
+    }
+
+    fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError> {
+        match self.due(DiskOperation::Apply) {
+            None => self.below.apply(batch),
+            Some(DiskFault::Error) => Err(self.error("write commits")),
+            Some(DiskFault::ShortWrite) => {
+                self.below.apply(&batch[..batch.len().div_ceil(2)])?;
+                Err(self.error("write all commits"))
+            }
+        }
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        match self.due(DiskOperation::Flush) {
+            None => self.below.flush(),
+            Some(_) => Err(self.error("flush")),
+        }
+    }
+}
