@@ -1,9 +1,10 @@
 //! Compiles `proto/` with protox, in Rust: no installed protoc.
 
-use std::path::Path;
+use std::{env, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked for when it runs: a build directory may be used for another checkout than the one that compiled this script.
+    let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo:rerun-if-changed={}", proto.display());
     let descriptors = protox::compile(["soma/p2p/v1/p2p.proto"], [&proto])?;
     tonic_prost_build::configure()
