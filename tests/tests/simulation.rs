@@ -1,6 +1,6 @@
 //! Whole networks in virtual time: the fixed set that CI runs. `make sim` goes on from here, over many seeds.
 
-use soma_testkit::simulation::{Report, Scenario, random_scenario, scenarios};
+use soma_testkit::simulation::{Report, Scenario, full, random_scenario, scenarios};
 
 /// Plays a scenario twice; both runs must be the same, and every invariant must hold.
 fn play(scenario: &Scenario, seed: u64) -> Report {
@@ -63,6 +63,67 @@ fn full_nodes_follow_the_head() {
 #[test]
 fn a_range_for_whose_end_nobody_has_votes_is_proved_by_what_comes_after_it() {
     play(&scenarios::range_that_only_its_successors_prove(), 382);
+}
+
+#[test]
+fn nodes_that_are_stopped_in_order_leave_nothing_and_go_on_when_they_start_again() {
+    let report = play(&scenarios::orderly_restarts(), 1);
+    assert_eq!((report.restarts, report.penalties), (2, vec![]));
+}
+
+#[test]
+fn the_range_of_a_worker_that_hangs_is_fetched_by_another() {
+    let report = play(&scenarios::hung_worker(), 1);
+    assert_eq!((report.actors_lost.len(), report.penalties), (1, vec![]));
+    assert!(report.actors_lost[0].exit.contains("no sign of life"), "{:?}", report.actors_lost);
+}
+
+#[test]
+fn nodes_sync_while_many_of_their_actors_panic_again_and_again() {
+    let report = play(&scenarios::storm_of_panics(), 1);
+    assert_eq!((report.faults, report.actors_lost.len()), (105, 105));
+    assert_eq!((report.gave_up, report.penalties), (0, vec![]));
+}
+
+#[test]
+fn an_actor_that_dies_takes_those_with_it_that_rely_on_what_it_told_them_and_nobody_else() {
+    let report = play(&scenarios::group_restarts(), 1);
+    assert_eq!(report.faults, 4);
+    // Discovery and PeerHeights once alone, and once each with the one before it.
+    let made_anew = [("connections", 1), ("discovery", 2), ("state-sync", 1), ("peer-heights", 2)];
+    assert_eq!(report.actors_restarted, made_anew.map(|(actor, times)| (full(0), actor.to_owned(), times)));
+    assert_eq!(report.penalties, []);
+}
+
+#[test]
+fn a_system_whose_actor_does_not_stay_up_says_why_and_works_again_once_that_is_mended() {
+    let report = play(&scenarios::system_that_gives_up(), 1);
+    assert_eq!((report.gave_up, report.restarts, report.penalties), (1, 1, vec![]));
+}
+
+#[test]
+fn a_node_whose_disk_fails_for_a_while_tells_of_nothing_that_it_lost_and_catches_up() {
+    let report = play(&scenarios::disk_that_fails_for_a_while(), 1);
+    assert!(report.disk_faults > 2, "{report}");
+    assert_eq!((report.actors_lost, report.penalties), (vec![], vec![]));
+}
+
+#[test]
+fn a_write_that_fails_halfway_is_gone_on_from_where_it_ended() {
+    let report = play(&scenarios::disk_that_writes_half(), 1);
+    assert_eq!((report.disk_faults, report.actors_lost, report.penalties), (10, vec![], vec![]));
+}
+
+#[test]
+fn reads_that_fail_hold_a_node_up_and_no_more() {
+    let report = play(&scenarios::disk_that_cannot_be_read(), 1);
+    assert_eq!((report.disk_faults, report.gave_up), (16, 0));
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_blamed_for_it() {
+    // Otherwise it would say nothing that nobody was blamed elsewhere.
+    assert!(!play(&scenarios::partition_and_heal(), 1).penalties.is_empty());
 }
 
 #[test]

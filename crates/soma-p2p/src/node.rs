@@ -36,8 +36,8 @@ use soma_protocol::{
 };
 use soma_store::{CorruptReason, Record, Store, StoreError};
 use soma_supervision::{
-    ChildSpec, Environment, Escalation, Intensity, IoTasks, Offload, PlannedFaults, Rules, Strategy, Supervision,
-    Supervisor,
+    ChildSpec, Environment, Escalation, ExitReason, Intensity, IoTasks, Offload, PlannedFaults, Rules, Strategy,
+    Supervision, Supervisor,
 };
 use soma_transport::{Listener, Transport};
 use soma_types::{Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
@@ -355,18 +355,13 @@ impl Node {
         self.io.end();
     }
 
-    /// Resolves when a child does not stay up.
+    /// Resolves when a child does not stay up, or the supervisor itself has ended.
     pub(crate) fn escalated(&self) -> impl Future<Output = Escalation> + use<> {
         let mut escalation = self.supervision.escalation();
         async move {
-            loop {
-                if let Some(escalation) = escalation.borrow_and_update().clone() {
-                    return escalation;
-                }
-                if escalation.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
+            let first = escalation.wait_for(Option::is_some).await.ok().and_then(|first| first.clone());
+            let died = || ExitReason::Panicked("it ended without a report".into());
+            first.unwrap_or_else(|| Escalation { child: name::ROOT, exit: died() })
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use soma_actor_verifier::PoolSize;
 use soma_replay::{Recorder, RingConfig, TraceWriter};
-use soma_supervision::{Census, Clock, Environment, Escalation, IoTasks, Offload};
+use soma_supervision::{Census, Clock, Environment, Escalation, ExitReason, IoTasks, Offload};
 use std::{
     ops::Deref,
     sync::mpsc,
@@ -105,7 +105,7 @@ impl ActorSystem {
     pub async fn failed(&mut self) -> ShutdownReport {
         match &mut self.stopped {
             Some(stopped) => {
-                let report = stopped.await.unwrap_or_default();
+                let report = stopped.await.unwrap_or_else(|_| died());
                 self.stopped = None;
                 report
             }
@@ -121,10 +121,7 @@ impl ActorSystem {
             let _ = stop.send(deadline);
         }
         let report = match self.stopped.take() {
-            Some(stopped) => stopped.await.unwrap_or_else(|_| ShutdownReport {
-                overdue: vec!["the supervisor's thread ended without a report".into()],
-                ..ShutdownReport::default()
-            }),
+            Some(stopped) => stopped.await.unwrap_or_else(|_| died()),
             None => ShutdownReport::default(),
         };
         if let Some(thread) = self.thread.take() {
@@ -141,6 +138,12 @@ impl Drop for ActorSystem {
             let _ = stop.send(DEFAULT_DEADLINE);
         }
     }
+}
+
+/// The report of a supervisor that could not make one.
+fn died() -> ShutdownReport {
+    let exit = ExitReason::Panicked("its thread ended without a report".into());
+    ShutdownReport { fatal: Some(Escalation { child: "supervisor", exit }), ..ShutdownReport::default() }
 }
 
 fn io_runtime() -> Result<Runtime, StartError> {

@@ -69,6 +69,19 @@ pub enum Decision {
 }
 
 /// Counts restarts of one child and decides.
+///
+/// ```
+/// use soma_supervision::{Backoff, Decision, ExitReason, Intensity, RestartPolicy, RestartTracker};
+/// use std::time::Duration;
+///
+/// let twice_a_minute = Intensity { max_restarts: 2, within: Duration::from_secs(60) };
+/// let mut tracker = RestartTracker::new(RestartPolicy::Transient, twice_a_minute, Backoff::default(), 7);
+/// let crash = ExitReason::Panicked("index out of bounds".into());
+/// assert!(matches!(tracker.on_exit(Duration::from_secs(1), &crash), Decision::Restart { .. }));
+/// assert!(matches!(tracker.on_exit(Duration::from_secs(2), &crash), Decision::Restart { .. }));
+/// assert_eq!(tracker.on_exit(Duration::from_secs(3), &crash), Decision::Escalate);
+/// assert_eq!(tracker.on_exit(Duration::from_secs(4), &ExitReason::Normal), Decision::Stop);
+/// ```
 #[derive(Debug)]
 pub struct RestartTracker {
     policy: RestartPolicy,

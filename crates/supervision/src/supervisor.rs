@@ -18,6 +18,28 @@ use tokio::{
 };
 
 /// Which children are restarted when one ends.
+///
+/// Groups are supervisors under supervisors:
+///
+/// ```
+/// use soma_supervision::{Clock, Environment, Intensity, Rules, Strategy, Supervisor};
+/// use std::time::Duration;
+///
+/// # actix_rt::System::new().block_on(async {
+/// let environment = Environment::new(Clock::system());
+/// // A directory, and an index that is built from what the directory has told it.
+/// let mut group = Supervisor::new("search", Strategy::RestForOne, environment.clone(), 1);
+/// // group.actor(directory); group.actor(index);
+/// group = group.with_rules(Rules {
+///     intensity: Intensity { max_restarts: 3, within: Duration::from_secs(60) },
+///     ..Rules::default()
+/// });
+/// let mut root = Supervisor::new("root", Strategy::OneForOne, environment, 2);
+/// root.supervisor(group);
+/// let supervision = root.start();
+/// # assert!(supervision.shutdown(Duration::from_secs(1)).await.is_empty());
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {

@@ -1,6 +1,8 @@
 //! Scenarios out of nothing but a seed, in which every limit is hit sooner or later.
 
-use crate::simulation::{ActorFault, Event, Lie, NodeName, Scenario, Topology, full, millis, secs};
+use crate::simulation::{
+    ActorFault, DiskFault, DiskOperation, Event, Lie, NodeName, Scenario, Topology, full, millis, secs,
+};
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
@@ -11,8 +13,11 @@ const FAULTS_UNTIL_MS: u64 = 20_000;
 /// How long a fault that ends by itself lasts at most: longer than connections survive without an answer.
 const FAULT_MS: u64 = 40_000;
 
-/// Actors that can be made to panic, each with inputs that it gets in the course of a sync.
-const PANICS: &[(&str, &str)] = &[
+/// How long an actor dawdles at most: less than it may give no sign of life.
+const ACTOR_DELAY_MS: u64 = 6_000;
+
+/// Actors that can be made to fail, each with inputs that it gets in the course of a sync.
+const FAILING: &[(&str, &str)] = &[
     ("sync-worker", "CommitsFetched"),
     ("sync-worker", "BlocksFetched"),
     ("sync-worker", "SubDagsChecked"),
@@ -124,7 +129,7 @@ fn fault(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
     let Some(node) = nodes.choose(rng).copied() else { return };
     let from = millis(rng.random_range(1..FAULTS_UNTIL_MS));
     let until = from + millis(rng.random_range(10..FAULT_MS));
-    match rng.random_range(0..9) {
+    match rng.random_range(0..13) {
         0 | 1 => {
             scenario.events.push((from, Event::Crash(node)));
             scenario.events.push((until, Event::Restart(node)));
@@ -157,14 +162,39 @@ fn fault(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
             let skew = rng.random_range(-90_000..=90_000);
             scenario.events.push((Duration::ZERO, Event::ClockSkew(node, skew)));
         }
-        _ => {
-            if let Some((actor, input)) = PANICS.choose(rng) {
-                let (actor, input, nth) = ((*actor).into(), (*input).into(), rng.random_range(1..=20));
-                scenario.events.push((
-                    Duration::ZERO,
-                    Event::ActorFault { node, actor, input, nth, times: 1, fault: ActorFault::Panic },
-                ));
+        8 | 9 => {
+            if let Some((actor, input)) = FAILING.choose(rng) {
+                let fault = match rng.random_range(0..6) {
+                    0..3 => ActorFault::Panic,
+                    3 => ActorFault::Error,
+                    4 => ActorFault::Delay(millis(rng.random_range(1..=ACTOR_DELAY_MS))),
+                    _ => ActorFault::Hang,
+                };
+                let (actor, input) = ((*actor).into(), (*input).into());
+                let (nth, times) = (rng.random_range(1..=20), *[1, 1, 3].choose(rng).unwrap_or(&1));
+                // One that hangs is ended after a while: a few of them take longer than a scenario has.
+                let times = if fault == ActorFault::Hang { 1 } else { times };
+                let fault = Event::ActorFault { node, actor, input, nth, times, fault };
+                scenario.events.push((Duration::ZERO, fault));
             }
+        }
+        10 => {
+            scenario.events.push((from, Event::Shutdown(node)));
+            scenario.events.push((until, Event::Restart(node)));
+        }
+        _ => {
+            let writes = [DiskOperation::Apply, DiskOperation::UpdatePeers, DiskOperation::Flush];
+            let (operation, times) = match rng.random_ratio(1, 4) {
+                // A node whose actors cannot read what they start from gives up sooner or later.
+                true => (DiskOperation::Read, rng.random_range(1..=3)),
+                false => {
+                    (*writes.choose(rng).unwrap_or(&DiskOperation::Apply), *[1, 3, 100_000].choose(rng).unwrap_or(&1))
+                }
+            };
+            let fault = *[DiskFault::Error, DiskFault::ShortWrite].choose(rng).unwrap_or(&DiskFault::Error);
+            let nth = rng.random_range(1..=10);
+            scenario.events.push((from, Event::DiskFault { node, operation, nth, times, fault }));
+            scenario.events.push((until, Event::Repair(node)));
         }
     }
 }

@@ -78,6 +78,9 @@ pub struct Report {
     pub gave_up: u64,
     /// Actors that ended otherwise than in order, sync workers included.
     pub actors_lost: Vec<LostActor>,
+    /// Actors that were made anew in the process that is up at the end, and how often: those that were lost, and those
+    /// that go with them.
+    pub actors_restarted: Vec<(NodeName, String, u64)>,
     /// Who has ever held what against whom, by who has: found in what the nodes recorded, after each message.
     pub penalties: Vec<Penalty>,
 }
@@ -96,6 +99,7 @@ impl fmt::Display for Report {
             disk_faults,
             gave_up,
             actors_lost,
+            actors_restarted: _,
             penalties,
         } = self;
         let seconds = virtual_time.as_secs_f64();

@@ -1,6 +1,6 @@
 //! The scenarios by name: the fixed set of CI, and where golden traces come from.
 
-use crate::simulation::{Lie, Scenario, Topology, full, millis, secs, validator};
+use crate::simulation::{ActorFault, DiskFault, DiskOperation, Lie, Scenario, Topology, full, millis, secs, validator};
 
 /// Every scenario of the fixed set.
 pub fn all() -> Vec<Scenario> {
@@ -16,6 +16,14 @@ pub fn all() -> Vec<Scenario> {
         clock_skew(),
         live_head(),
         range_that_only_its_successors_prove(),
+        orderly_restarts(),
+        hung_worker(),
+        storm_of_panics(),
+        group_restarts(),
+        system_that_gives_up(),
+        disk_that_fails_for_a_while(),
+        disk_that_writes_half(),
+        disk_that_cannot_be_read(),
     ]
 }
 
@@ -135,6 +143,143 @@ pub fn range_that_only_its_successors_prove() -> Scenario {
         .set("discovery.target_connections", 1)
         .set("state_sync.commits_per_fetch", 7)
         .synced_within(secs(300))
+}
+
+/// A full node that catches up and a validator that makes commits are stopped in order and started again.
+pub fn orderly_restarts() -> Scenario {
+    Scenario::named("orderly restarts")
+        .full_nodes(1)
+        .commits(80)
+        .live(40, millis(200))
+        .set("state_sync.commits_per_fetch", 5)
+        .at(secs(0))
+        .disk_time(full(0), millis(50))
+        .at(millis(300))
+        .shutdown(full(0))
+        .at(millis(1_500))
+        .restart(full(0))
+        .at(secs(3))
+        .shutdown(validator(1))
+        .at(secs(5))
+        .restart(validator(1))
+}
+
+/// A worker of a node that catches up does nothing ever more; its range is fetched by another.
+pub fn hung_worker() -> Scenario {
+    Scenario::named("hung worker")
+        .full_nodes(1)
+        .commits(40)
+        .set("state_sync.commits_per_fetch", 10)
+        .set("state_sync.request_timeout", "2s")
+        .at(secs(0))
+        .hang(full(0), "sync-worker", "BlocksFetched", 2)
+        // The time of a request and two minutes, then it counts as dead.
+        .synced_within(secs(150))
+}
+
+/// Many actors of several nodes panic again and again while these sync, each no more often than its supervisor bears.
+pub fn storm_of_panics() -> Scenario {
+    let mut scenario = Scenario::named("storm of panics")
+        .full_nodes(2)
+        .commits(60)
+        .live(40, millis(500))
+        .commits_per_epoch(20)
+        .set("state_sync.commits_per_fetch", 3)
+        .synced_within(secs(120));
+    for node in [full(0), full(1), validator(0)] {
+        let actors = [
+            ("verifier", "Submit", 6),
+            ("store-writer", "Done", 6),
+            ("connections", "Inbound", 2),
+            ("connections", "Dialled", 2),
+            ("discovery", "Answered", 2),
+            ("state-sync", "Target", 4),
+            ("peer-heights", "Queried", 3),
+            ("grpc-adapter", "Arrived", 6),
+            ("sync-worker", "BlocksFetched", 6),
+        ];
+        for (actor, input, times) in actors {
+            scenario = scenario.at(secs(0)).actor_faults(node, actor, input, 3, times, ActorFault::Panic);
+        }
+    }
+    scenario
+}
+
+/// Discovery and PeerHeights die alone; later Connections and StateSync do, and those that rely on what these have told
+/// are made anew with them.
+pub fn group_restarts() -> Scenario {
+    Scenario::named("group restarts")
+        .full_nodes(1)
+        .commits(40)
+        .live(20, millis(250))
+        .at(secs(0))
+        .panic(full(0), "discovery", "Answered", 2)
+        .at(secs(0))
+        .panic(full(0), "peer-heights", "Queried", 2)
+        .at(secs(2))
+        .panic(full(0), "connections", "Dial", 1)
+        .at(millis(2_500))
+        .panic(full(0), "state-sync", "Target", 1)
+}
+
+/// StateSync fails at each input of a kind: first it is made anew, then with PeerHeights, then the system gives up and
+/// says why. Whoever runs the node mends it and starts it again.
+pub fn system_that_gives_up() -> Scenario {
+    Scenario::named("system that gives up")
+        .full_nodes(1)
+        .commits(40)
+        .at(secs(0))
+        .actor_faults(full(0), "state-sync", "Target", 2, 1_000, ActorFault::Panic)
+        .gives_up(full(0), "state-sync does not stay up: it panicked: planned")
+        .at(secs(60))
+        .repair(full(0))
+        .at(secs(60))
+        .shutdown(full(0))
+        .at(secs(61))
+        .restart(full(0))
+}
+
+/// Neither a full node that catches up nor a validator can write for twenty seconds: they tell of nothing that they have
+/// not got, and go on as soon as they can.
+pub fn disk_that_fails_for_a_while() -> Scenario {
+    let mut scenario = Scenario::named("disk that fails for a while").full_nodes(1).commits(80).live(40, millis(500));
+    for node in [full(0), validator(0)] {
+        for operation in [DiskOperation::Apply, DiskOperation::UpdatePeers] {
+            scenario = scenario.at(secs(1)).disk_fault(node, operation, 1, 100_000, DiskFault::Error);
+        }
+        scenario = scenario.at(secs(21)).repair(node);
+    }
+    scenario
+}
+
+/// Writes fail halfway: what was written is there, whoever asked was told that it is not.
+pub fn disk_that_writes_half() -> Scenario {
+    Scenario::named("disk that writes half")
+        .full_nodes(1)
+        .commits(60)
+        .live(20, millis(250))
+        .set("state_sync.commits_per_fetch", 7)
+        .at(secs(0))
+        .disk_fault(full(0), DiskOperation::Apply, 1, 6, DiskFault::ShortWrite)
+        .at(secs(0))
+        .disk_fault(validator(0), DiskOperation::Apply, 3, 4, DiskFault::ShortWrite)
+        .at(millis(2_500))
+        .crash(full(0))
+        .at(millis(2_600))
+        .restart(full(0))
+}
+
+/// Reads fail while a node starts, serves and executes, a few times each.
+pub fn disk_that_cannot_be_read() -> Scenario {
+    let mut scenario = Scenario::named("disk that cannot be read").full_nodes(2).commits(60).live(20, millis(250));
+    for node in [full(0), validator(0)] {
+        scenario = scenario
+            .at(secs(0))
+            .disk_fault(node, DiskOperation::Read, 1, 3, DiskFault::Error)
+            .at(secs(3))
+            .disk_fault(node, DiskOperation::Read, 2, 5, DiskFault::Error);
+    }
+    scenario.synced_within(secs(60))
 }
 
 /// Not in the fixed set: as much as fits into a minute.

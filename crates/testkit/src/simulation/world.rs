@@ -46,9 +46,9 @@ pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Played, SettingsErr
             result = world.play(scenario) => result,
         };
         let trace = recorded.bytes().to_vec();
-        let ended = ended.and_then(|()| replaying::check(&trace, scenario, &config));
+        let ended = ended.and_then(|restarted| Ok((restarted, replaying::check(&trace, scenario, &config)?)));
         let result = match ended {
-            Ok(found) => Ok(world.report(found, &trace)),
+            Ok((restarted, found)) => Ok(world.report(restarted, found, &trace)),
             Err(Violation { invariant, node, at, detail }) => {
                 Err(Failure::Broken { invariant, node, at, seed, detail, tail: journal.tail() })
             }
@@ -83,8 +83,8 @@ impl World {
         Self { nodes: nodes.collect(), network: common.network.clone(), journal: common.journal.clone() }
     }
 
-    /// The whole story.
-    async fn play(&self, scenario: &Scenario) -> Result<(), Violation> {
+    /// The whole story. Answers which actors were made anew.
+    async fn play(&self, scenario: &Scenario) -> Result<Vec<(NodeName, String, u64)>, Violation> {
         let begun = tokio::time::Instant::now();
         let mut script = scenario.events.clone();
         // Stable: events of one time happen in the order in which they are told.
@@ -102,13 +102,26 @@ impl World {
         }
         sleep_until(begun + scenario.quiet_from()).await;
         self.all_is_well(scenario).await?;
+        let restarted = self.restarted().await;
         for node in self.nodes.values() {
             node.shutdown().await;
         }
         match self.journal.violation() {
             Some(violation) => Err(violation),
-            None => Ok(()),
+            None => Ok(restarted),
         }
+    }
+
+    /// The actors that were made anew, and how often.
+    async fn restarted(&self) -> Vec<(NodeName, String, u64)> {
+        let mut restarted = Vec::new();
+        for node in self.nodes.values() {
+            let Some(handle) = node.handle() else { continue };
+            let tree = handle.status().await.tree;
+            let actors = tree.actors().into_iter().filter(|actor| actor.restarts > 0);
+            restarted.extend(actors.map(|actor| (node.name, actor.name.clone(), actor.restarts)));
+        }
+        restarted
     }
 
     async fn happen(&self, event: Event) {
@@ -207,7 +220,7 @@ impl World {
         None
     }
 
-    fn report(&self, found: Found, trace: &[u8]) -> Report {
+    fn report(&self, actors_restarted: Vec<(NodeName, String, u64)>, found: Found, trace: &[u8]) -> Report {
         let counts = self.journal.counts();
         Report {
             digest: self.journal.digest(trace),
@@ -221,6 +234,7 @@ impl World {
             disk_faults: counts.disk_faults,
             gave_up: counts.gave_up,
             actors_lost: found.lost,
+            actors_restarted,
             penalties: found.penalties,
         }
     }
