@@ -205,8 +205,8 @@ pub fn storm_of_panics() -> Scenario {
     scenario
 }
 
-/// Discovery and PeerHeights die alone; later Connections and StateSync do, and those that rely on what these have told
-/// are made anew with them.
+/// Connections and StateSync die, and those that rely on what these have told are made anew with them; Discovery and
+/// PeerHeights also die alone.
 pub fn group_restarts() -> Scenario {
     Scenario::named("group restarts")
         .full_nodes(1)
@@ -216,8 +216,8 @@ pub fn group_restarts() -> Scenario {
         .panic(full(0), "discovery", "Answered", 2)
         .at(secs(0))
         .panic(full(0), "peer-heights", "Queried", 2)
-        .at(secs(2))
-        .panic(full(0), "connections", "Dial", 1)
+        .at(secs(0))
+        .panic(full(0), "connections", "Dialled", 3)
         .at(millis(2_500))
         .panic(full(0), "state-sync", "Target", 1)
 }
