@@ -19,6 +19,7 @@
 
 mod chain;
 mod disk;
+mod event;
 mod fault_injection;
 mod invariants;
 mod journal;
@@ -34,11 +35,9 @@ mod shrink;
 mod wire;
 mod world;
 
+pub use event::{ActorFault, DiskFault, DiskOperation, Event, Moment};
 pub use invariants::Invariant;
 pub use random::scenario as random_scenario;
 pub use report::{Digest, Failure, LostActor, Penalty, Report, Taken};
-pub use scenario::{
-    ActorFault, DiskFault, DiskOperation, Event, Lie, Moment, NodeName, Scenario, SettingsError, Topology, full,
-    millis, secs, validator,
-};
+pub use scenario::{Lie, NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator};
 pub use shrink::{Shrunk, shrink};

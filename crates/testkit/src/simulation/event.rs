@@ -1,0 +1,290 @@
+//! What can happen in a story, and how it is told.
+
+use crate::simulation::{Lie, NodeName, Scenario};
+use serde::{Deserialize, Serialize};
+use std::{fmt, ops::Range, time::Duration};
+
+/// Something that happens to the network at a stated time. What cannot happen (the crash of a node that is down) is
+/// skipped, so that a scenario from which events were taken still makes sense.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The node's process is gone, with everything that was not durable.
+    Crash(NodeName),
+    /// The node starts again from its disk.
+    Restart(NodeName),
+    /// The node stops in order; then its process is gone.
+    Shutdown(NodeName),
+    /// These nodes and the others do not reach each other any more.
+    Partition(Vec<NodeName>),
+    /// Everyone reaches everyone again.
+    Heal,
+    /// From now on a message is this long on its way, in whole milliseconds.
+    Latency(Range<Duration>),
+    /// From now on so many messages of a hundred are lost.
+    LossPercent(f64),
+    /// From now on each read and write of the node's disk takes this long.
+    DiskTime(NodeName, Duration),
+    /// From now on the node's executor takes this long for each commit.
+    ExecutionTime(NodeName, Duration),
+    /// The node's wall clock is off by so many milliseconds from its next start on.
+    ClockSkew(NodeName, i64),
+    /// The node lies from now on.
+    Lie(NodeName, Lie),
+    /// Something goes wrong with an actor of the node when it takes an input.
+    ActorFault {
+        /// Where.
+        node: NodeName,
+        /// Name of the actor's core, such as `sync-worker`.
+        actor: String,
+        /// The variant of the core's input, such as `BlocksFetched`.
+        input: String,
+        /// At which such input from now on; 1 is the next.
+        nth: u32,
+        /// At how many of them from that one on.
+        times: u32,
+        /// What.
+        fault: ActorFault,
+    },
+    /// Something goes wrong with the node's disk.
+    DiskFault {
+        /// Where.
+        node: NodeName,
+        /// When it does this.
+        operation: DiskOperation,
+        /// At which such operation from now on; 1 is the next.
+        nth: u32,
+        /// At how many of them from that one on.
+        times: u32,
+        /// What.
+        fault: DiskFault,
+    },
+    /// What was planned to go wrong with the node's actors and its disk, and has not yet, does not.
+    Repair(NodeName),
+}
+
+/// What a disk does. Longer than usual takes all of it: see [`Event::DiskTime`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskOperation {
+    /// Writes commits.
+    Apply,
+    /// Reads, whatever it is.
+    Read,
+    /// Writes the address book.
+    UpdatePeers,
+    /// Flushes.
+    Flush,
+}
+
+/// What goes wrong with a disk. Whoever asked gets an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskFault {
+    /// Nothing is done.
+    Error,
+    /// The first half of what was to be written is, in whole commits; of one commit all.
+    ShortWrite,
+}
+
+/// What goes wrong with an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActorFault {
+    /// Its handler panics.
+    Panic,
+    /// It gives up with an error.
+    Error,
+    /// It does nothing for so long, and then handles the input.
+    Delay(Duration),
+    /// It does nothing ever more.
+    Hang,
+}
+
+impl Event {
+    /// The node that it happens to, if it is one.
+    pub fn node(&self) -> Option<NodeName> {
+        match self {
+            Self::Crash(node)
+            | Self::Restart(node)
+            | Self::Shutdown(node)
+            | Self::Repair(node)
+            | Self::DiskFault { node, .. }
+            | Self::DiskTime(node, _)
+            | Self::ExecutionTime(node, _)
+            | Self::ClockSkew(node, _)
+            | Self::Lie(node, _)
+            | Self::ActorFault { node, .. } => Some(*node),
+            Self::Partition(_) | Self::Heal | Self::Latency(_) | Self::LossPercent(_) => None,
+        }
+    }
+}
+
+/// A point of the story, at which something is about to happen.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    pub(super) scenario: Scenario,
+    pub(super) time: Duration,
+}
+
+impl Moment {
+    /// Any event.
+    pub fn event(mut self, event: Event) -> Scenario {
+        self.scenario.events.push((self.time, event));
+        self.scenario
+    }
+
+    /// The node's process is gone, with everything that was not durable.
+    pub fn crash(self, node: NodeName) -> Scenario {
+        self.event(Event::Crash(node))
+    }
+
+    /// The node starts again from its disk.
+    pub fn restart(self, node: NodeName) -> Scenario {
+        self.event(Event::Restart(node))
+    }
+
+    /// The node stops in order; then its process is gone.
+    pub fn shutdown(self, node: NodeName) -> Scenario {
+        self.event(Event::Shutdown(node))
+    }
+
+    /// The node's disk fails at each of `times` such operations, from the `nth` from now on.
+    pub fn disk_fault(
+        self,
+        node: NodeName,
+        operation: DiskOperation,
+        nth: u32,
+        times: u32,
+        fault: DiskFault,
+    ) -> Scenario {
+        self.event(Event::DiskFault { node, operation, nth, times, fault })
+    }
+
+    /// What was planned to go wrong with the node's actors and its disk, and has not yet, does not.
+    pub fn repair(self, node: NodeName) -> Scenario {
+        self.event(Event::Repair(node))
+    }
+
+    /// These nodes and the others do not reach each other any more.
+    pub fn partition(self, nodes: impl IntoIterator<Item = NodeName>) -> Scenario {
+        self.event(Event::Partition(nodes.into_iter().collect()))
+    }
+
+    /// Everyone reaches everyone again.
+    pub fn heal(self) -> Scenario {
+        self.event(Event::Heal)
+    }
+
+    /// From now on a message is this long on its way.
+    pub fn latency(self, latency: Range<Duration>) -> Scenario {
+        self.event(Event::Latency(latency))
+    }
+
+    /// From now on so many messages of a hundred are lost.
+    pub fn loss_percent(self, percent: f64) -> Scenario {
+        self.event(Event::LossPercent(percent))
+    }
+
+    /// From now on each read and write of the node's disk takes this long.
+    pub fn disk_time(self, node: NodeName, time: Duration) -> Scenario {
+        self.event(Event::DiskTime(node, time))
+    }
+
+    /// From now on the node's executor takes this long for each commit.
+    pub fn execution_time(self, node: NodeName, time: Duration) -> Scenario {
+        self.event(Event::ExecutionTime(node, time))
+    }
+
+    /// The node's wall clock is off by so many milliseconds from its next start on.
+    pub fn clock_skew(self, node: NodeName, milliseconds: i64) -> Scenario {
+        self.event(Event::ClockSkew(node, milliseconds))
+    }
+
+    /// The node lies from now on.
+    pub fn lie(self, node: NodeName, lie: Lie) -> Scenario {
+        self.event(Event::Lie(node, lie))
+    }
+
+    /// An actor of the node panics when it takes an input of this kind for the `nth` time from now on.
+    pub fn panic(self, node: NodeName, actor: &str, input: &str, nth: u32) -> Scenario {
+        self.actor_fault(node, actor, input, nth, ActorFault::Panic)
+    }
+
+    /// An actor of the node does nothing ever more when it takes an input of this kind for the `nth` time from now on.
+    pub fn hang(self, node: NodeName, actor: &str, input: &str, nth: u32) -> Scenario {
+        self.actor_fault(node, actor, input, nth, ActorFault::Hang)
+    }
+
+    /// Something goes wrong with an actor of the node when it takes an input of this kind for the `nth` time from now
+    /// on.
+    pub fn actor_fault(self, node: NodeName, actor: &str, input: &str, nth: u32, fault: ActorFault) -> Scenario {
+        self.actor_faults(node, actor, input, nth, 1, fault)
+    }
+
+    /// Something goes wrong with an actor of the node at each of `times` inputs of this kind, from the `nth` from now
+    /// on.
+    pub fn actor_faults(
+        self,
+        node: NodeName,
+        actor: &str,
+        input: &str,
+        nth: u32,
+        times: u32,
+        fault: ActorFault,
+    ) -> Scenario {
+        self.event(Event::ActorFault { node, actor: actor.into(), input: input.into(), nth, times, fault })
+    }
+}
+
+/// A time as the scenario language has it.
+pub(super) struct Time(pub(super) Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            whole if whole % 1000 == 0 => write!(f, "secs({})", whole / 1000),
+            milliseconds => write!(f, "millis({milliseconds})"),
+        }
+    }
+}
+
+impl fmt::Display for ActorFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delay(time) => write!(f, "ActorFault::Delay({})", Time(*time)),
+            other => write!(f, "ActorFault::{other:?}"),
+        }
+    }
+}
+
+/// Prints the call of [`Moment`] that makes the event.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(node) => write!(f, "crash({node})"),
+            Self::Restart(node) => write!(f, "restart({node})"),
+            Self::Shutdown(node) => write!(f, "shutdown({node})"),
+            Self::Repair(node) => write!(f, "repair({node})"),
+            Self::DiskFault { node, operation, nth, times, fault } => {
+                write!(f, "disk_fault({node}, DiskOperation::{operation:?}, {nth}, {times}, DiskFault::{fault:?})")
+            }
+            Self::Partition(nodes) => {
+                let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+                write!(f, "partition([{}])", nodes.join(", "))
+            }
+            Self::Heal => f.write_str("heal()"),
+            Self::Latency(latency) => write!(f, "latency({}..{})", Time(latency.start), Time(latency.end)),
+            Self::LossPercent(percent) => write!(f, "loss_percent({percent:?})"),
+            Self::DiskTime(node, time) => write!(f, "disk_time({node}, {})", Time(*time)),
+            Self::ExecutionTime(node, time) => write!(f, "execution_time({node}, {})", Time(*time)),
+            Self::ClockSkew(node, milliseconds) => write!(f, "clock_skew({node}, {milliseconds})"),
+            Self::Lie(node, lie) => write!(f, "lie({node}, Lie::{lie:?})"),
+            Self::ActorFault { node, actor, input, nth, times, fault } => {
+                let at = format!("{node}, {actor:?}, {input:?}, {nth}");
+                match (times, fault) {
+                    (1, ActorFault::Panic) => write!(f, "panic({at})"),
+                    (1, ActorFault::Hang) => write!(f, "hang({at})"),
+                    (1, fault) => write!(f, "actor_fault({at}, {fault})"),
+                    (times, fault) => write!(f, "actor_faults({at}, {times}, {fault})"),
+                }
+            }
+        }
+    }
+}
