@@ -119,11 +119,12 @@ impl Keep {
     }
 }
 
-/// Executes until the system stops.
-pub(crate) async fn run(system: Handle, from: Executed, progress: watch::Sender<Executed>, keep: Keep) {
+/// Executes until the system stops. For a thread of its own: it writes to a disk that may never answer, which must hold
+/// up neither signals nor the admin endpoint.
+pub(crate) fn run(system: &Handle, from: Executed, progress: &watch::Sender<Executed>, keep: &Keep) {
     let mut executed = from;
     let mut commits: SyncedCommits = system.synced_commits(from.index.saturating_add(1));
-    while let Some(commit) = commits.next().await {
+    while let Some(commit) = commits.blocking_next() {
         let done = commit.map_err(CliError::failed).and_then(|commit| {
             executed.digest.push(&commit);
             executed.index = commit.commit_ref.index;
@@ -135,7 +136,7 @@ pub(crate) async fn run(system: Handle, from: Executed, progress: watch::Sender<
         }
         progress.send_replace(executed);
     }
-    if let Keep::State(path) = &keep {
+    if let Keep::State(path) = keep {
         executed.save(path);
     }
 }

@@ -17,12 +17,13 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::timeout,
 };
 
 /// What is logged unless `RUST_LOG` says otherwise: the database tells more than an operator can act on.
 const DEFAULT_LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
 
-/// How long each actor may take to stop.
+/// How long the system may take to stop, and then the executor.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(CliError::failed)?;
     let result = runtime.block_on(run_node(args));
-    // Reads of standard input cannot be cancelled; they are not waited for.
+    // Reads of standard input cannot be cancelled, nor a disk that does not answer; they are not waited for.
     runtime.shutdown_background();
     result
 }
@@ -101,7 +102,8 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     files::replace(&config.run_file(), &serde_json::to_vec_pretty(&run).map_err(CliError::failed)?)
         .map_err(CliError::failed)?;
     let (progress, executing) = watch::channel(executed);
-    let executor = tokio::spawn(executor::run(system.handle(), executed, progress, keep));
+    let stream = system.handle();
+    let executor = tokio::task::spawn_blocking(move || executor::run(&stream, executed, &progress, &keep));
     let routes = router(Admin { system: system.handle(), executed: executing, metrics });
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
@@ -127,7 +129,9 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     });
     tracing::info!("stopping");
     let report = system.shutdown(SHUTDOWN_DEADLINE).await;
-    let _ = executor.await;
+    if timeout(SHUTDOWN_DEADLINE, executor).await.is_err() {
+        tracing::warn!("the executor's state is not saved, as the disk does not answer; it will start further back");
+    }
     admin.abort();
     // What is left of a node that did not stop in order is overwritten by the next.
     let _ = fs::remove_file(config.run_file());

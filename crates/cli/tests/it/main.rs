@@ -5,6 +5,8 @@
 
 mod bad_input;
 mod chaos;
+#[cfg(target_os = "linux")]
+mod disk;
 mod inspect;
 mod keys_and_genesis;
 mod localnet;

@@ -6,9 +6,12 @@
  *
  * From then on calls of the kinds CALLS (w: write, s: fsync, c: create, rename, resize, remove) on files below
  * DIRECTORY whose path contains PART ("any": all) are counted. The first AFTER of them succeed, the next COUNT fail with
- * ERRNO (0: succeed), and so do all after them if COUNT is 0. With SHORT, the first write that is to fail writes half
- * of its bytes instead.
+ * ERRNO (0: succeed; -1: never return), and so do all after them if COUNT is 0. With SHORT, the first write that is to
+ * fail writes half of its bytes instead.
  * Opening DIRECTORY/disk-faults,off ends it and returns as its error 1000 and the number of calls counted.
+ *
+ * Or somebody else says when: if DISK_FAULTS is set, it is the name of a symbolic link. While the link is there, what it
+ * points to is the order.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,6 +20,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -31,6 +35,32 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int armed;
 static char directory[4096], calls[8], part[64];
 static long after, count, error, half, seen;
+static const char *link_name;
+static char link_order[4200];
+
+__attribute__((constructor)) static void begin(void) { link_name = getenv("DISK_FAULTS"); }
+
+/* Takes an order in; the lock is held. */
+static void take(const char *name, const char *order) {
+    snprintf(directory, sizeof directory, "%.*s", (int)(order - name), name);
+    armed = sscanf(order, "/disk-faults,%7[a-z],%ld,%ld,%ld,%ld,%63s", calls, &after, &count, &error, &half, part) == 6;
+    seen = 0;
+}
+
+/* Looks whether the link is there, and new; the lock is held. */
+static void follow_link(void) {
+    char order[sizeof link_order];
+    int before = errno;
+    if (!link_name) return;
+    ssize_t length = readlink(link_name, order, sizeof order - 1);
+    errno = before;
+    order[length < 0 ? 0 : length] = 0;
+    if (!strcmp(order, link_order)) return;
+    strcpy(link_order, order);
+    const char *found = strstr(order, "/disk-faults,");
+    if (found) take(order, found);
+    else armed = 0;
+}
 
 /* Whether `name` is an order and not a file. */
 static int is_order(const char *name) {
@@ -41,9 +71,7 @@ static int is_order(const char *name) {
         armed = 0;
         errno = 1000 + (int)seen;
     } else {
-        snprintf(directory, sizeof directory, "%.*s", (int)(order - name), name);
-        armed = sscanf(order, "/disk-faults,%7[a-z],%ld,%ld,%ld,%ld,%63s", calls, &after, &count, &error, &half, part) == 6;
-        seen = 0;
+        take(name, order);
         errno = ENOENT;
     }
     pthread_mutex_unlock(&lock);
@@ -52,18 +80,21 @@ static int is_order(const char *name) {
 
 /* 0: let it pass; 1: fail, errno is set; 2: do half of it. */
 static int fault(char call, const char *path) {
-    int verdict = 0;
+    int verdict = 0, hangs = 0;
     pthread_mutex_lock(&lock);
+    follow_link();
     size_t length = strlen(directory);
     if (armed && strchr(calls, call) && !strncmp(path, directory, length) && (path[length] == '/' || !path[length])
         && (!strcmp(part, "any") || strstr(path + length, part))) {
         long number = seen++;
         if (error && number >= after && (!count || number < after + count)) {
             verdict = half && number == after && call == 'w' ? 2 : 1;
+            hangs = error < 0;
             if (verdict == 1) errno = (int)error;
         }
     }
     pthread_mutex_unlock(&lock);
+    while (hangs) pause();
     return verdict;
 }
 
