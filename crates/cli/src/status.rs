@@ -165,3 +165,65 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use soma_p2p::ExitReason;
+
+    #[test]
+    fn a_time_is_told_in_its_two_largest_units() {
+        let said = [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1_000, "1 s"),
+            (59_999, "59 s"),
+            (60_000, "1 min 0 s"),
+            (200_000, "3 min 20 s"),
+            (3_599_000, "59 min 59 s"),
+            (3_600_000, "1 h 0 min"),
+            (86_399_000, "23 h 59 min"),
+            (86_400_000, "1 d 0 h"),
+            (400 * 86_400_000, "400 d 0 h"),
+        ];
+        for (ms, words) in said {
+            assert_eq!(in_words(Duration::from_millis(ms)), words);
+        }
+    }
+
+    fn child(name: &str, state: ChildState, children: Vec<ChildStatus>) -> ChildStatus {
+        ChildStatus {
+            name: name.into(),
+            state,
+            in_state_ms: 1_500,
+            restarts: 0,
+            last_exit: None,
+            mailbox: None,
+            strategy: (!children.is_empty()).then_some(Strategy::RestForOne),
+            children,
+        }
+    }
+
+    #[test]
+    fn the_tree_shows_what_is_down_how_often_it_was_restarted_and_how_it_ended() {
+        let failing = ChildStatus {
+            restarts: 6,
+            last_exit: Some(ExitReason::Panicked("out of luck".into())),
+            ..child("connections", ChildState::GivenUp, Vec::new())
+        };
+        let waiting = ChildStatus { mailbox: Some(3), ..child("discovery", ChildState::BackingOff, Vec::new()) };
+        let root = child("network", ChildState::Stopping, vec![failing, waiting]);
+        let mut tree = table(["actor", "state", "for", "mailbox", "restarts", "last exit"]);
+        add_child(&mut tree, &root, 0);
+        let rows: Vec<Vec<String>> =
+            tree.row_iter().map(|row| row.cell_iter().map(|cell| cell.content()).collect()).collect();
+        assert_eq!(
+            rows,
+            [
+                ["network (rest for one)", "stopping", "1 s", "", "0", ""],
+                ["  connections", "given up", "1 s", "", "6", "panicked: out of luck"],
+                ["  discovery", "restarting soon", "1 s", "3", "0", ""],
+            ]
+        );
+    }
+}

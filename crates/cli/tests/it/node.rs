@@ -9,16 +9,21 @@ fn run_file(home: &Home) -> Value {
 }
 
 /// What an admin endpoint answers, whatever the status.
-fn get(admin: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(admin: &str, path: &str) -> (u16, String) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut response = agent.get(format!("http://{admin}{path}")).call().unwrap();
     (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
 }
 
+/// Where a running node answers.
+pub(crate) fn admin(home: &Home) -> String {
+    run_file(home)["admin"].as_str().unwrap().to_owned()
+}
+
 /// A node that is well, as it is once it says that it is ready.
 fn start_healthy(home: &Home) -> (Running, String) {
     let node = home.start_node("node.toml");
-    let admin = run_file(home)["admin"].as_str().unwrap().to_owned();
+    let admin = admin(home);
     assert_eq!(get(&admin, "/healthz").0, 200);
     (node, admin)
 }
@@ -51,7 +56,8 @@ fn a_node_answers_health_status_and_metrics_over_http() {
     assert_eq!(code, 200);
     assert_eq!(status["peer_id"], run_file(&home)["peer_id"]);
     assert_eq!((&status["height"], &status["executor"]["index"]), (&0.into(), &0.into()));
-    assert!(!status["actors"].as_array().unwrap().is_empty());
+    assert_eq!(status["tree"]["name"], "root");
+    assert!(status["tree"]["children"].as_array().unwrap().iter().any(|child| child["name"] == "sync"));
     let (code, metrics) = get(&admin, "/metrics");
     assert_eq!(code, 200);
     for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
@@ -63,12 +69,11 @@ fn a_node_answers_health_status_and_metrics_over_http() {
 }
 
 #[test]
-fn status_shows_height_peers_and_actors() {
+fn status_shows_height_and_peers() {
     let home = Home::new();
     let (node, _) = start_healthy(&home);
     let shown = home.run(["status", "--config", "node.toml"]).ok();
-    for expected in ["node ", "chain ", "state ", "height     0 of 0 (0 %)", "peer ", "actor ", "state-sync", "running"]
-    {
+    for expected in ["node ", "chain ", "state ", "height     0 of 0 (0 %)", "peer ", "actor "] {
         assert!(shown.contains(expected), "{expected:?} is not in\n{shown}");
     }
     let finished = home.run(["status", "--config", "node.toml", "--json"]);
@@ -77,6 +82,57 @@ fn status_shows_height_peers_and_actors() {
     assert_eq!(status["peers"], Value::Array(Vec::new()));
     assert_eq!(status["height"], 0);
     node.stop("TERM").ok();
+}
+
+/// A node's supervisors, with what they do when a child ends, and actors, with the depth of each.
+const TREE: [(usize, &str, Option<&str>); 10] = [
+    (0, "root", Some("one for one")),
+    (1, "verifier", None),
+    (1, "store-writer", None),
+    (1, "network", Some("rest for one")),
+    (2, "connections", None),
+    (2, "discovery", None),
+    (1, "sync", Some("rest for one")),
+    (2, "state-sync", None),
+    (2, "peer-heights", None),
+    (1, "grpc-adapter", None),
+];
+
+#[test]
+fn status_shows_the_supervisors_and_below_each_its_actors() {
+    let home = Home::new();
+    let (node, _) = start_healthy(&home);
+    let shown = home.run(["status", "--config", "node.toml"]).ok();
+    let table = &shown[shown.find(" actor ").unwrap()..];
+    let columns: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(columns.join(" "), "actor state for mailbox restarts last exit");
+    let rows: Vec<_> = table.lines().skip(1).filter(|line| line.contains(" running ")).collect();
+    assert_eq!(rows.len(), TREE.len(), "{shown}");
+    for (row, (depth, name, strategy)) in rows.into_iter().zip(TREE) {
+        let strategy = strategy.map(|strategy| format!(" ({strategy})")).unwrap_or_default();
+        // The table puts a space before each row.
+        assert!(row.starts_with(&format!(" {}{name}{strategy} ", "  ".repeat(depth))), "{row:?}");
+    }
+    let status = home.run(["status", "--config", "node.toml", "--json"]).json();
+    let mut listed = Vec::new();
+    list(&status["tree"], 0, &mut listed);
+    assert_eq!(listed, TREE.map(|(depth, name, strategy)| (depth, name.to_owned(), strategy.is_some())));
+    node.stop("TERM").ok();
+}
+
+/// The depth and name of all that is in a tree as JSON, and whether it is a supervisor; each has all that is promised.
+fn list(child: &Value, depth: usize, listed: &mut Vec<(usize, String, bool)>) {
+    assert_eq!(
+        (&child["state"], &child["restarts"], &child["last_exit"]),
+        (&"running".into(), &0.into(), &Value::Null)
+    );
+    assert!(child["in_state_ms"].is_u64(), "{child}");
+    let supervisor = child["strategy"].is_string();
+    assert_eq!(child["mailbox"].is_u64(), !supervisor, "{child}");
+    listed.push((depth, child["name"].as_str().unwrap().into(), supervisor));
+    for below in child["children"].as_array().unwrap() {
+        list(below, depth + 1, listed);
+    }
 }
 
 #[test]
