@@ -50,16 +50,15 @@ pub(crate) async fn take_commits(system: &Handle, keep: &Keep) -> Result<(), Str
 /// Offers a commit until it is taken, or left to peers because those before it are missing, or refused for another
 /// reason than that this is no good moment. Whether it was taken.
 async fn offer(system: &Handle, commit: CertifiedCommit) -> Result<bool, LocalCommitError> {
-    use LocalCommitError::{Busy, Gap, OtherEpoch, Unavailable};
+    use LocalCommitError::{Busy, Gap, Unavailable};
     let index = commit.commit.index;
     let mut attempts = 1;
     loop {
         match system.send_commit(commit.clone()).await {
             Ok(()) => return Ok(true),
-            // Of a later epoch than the node has come to, if not of the very same.
-            Err(Gap { .. } | OtherEpoch { .. }) if index > system.height().saturating_add(1) => return Ok(false),
+            Err(Gap { .. }) if index > system.height().saturating_add(1) => return Ok(false),
             // It has caught up meanwhile, or will be able to.
-            Err(Gap { .. } | OtherEpoch { .. } | Busy { .. } | Unavailable) if attempts < OFFERS => attempts += 1,
+            Err(Gap { .. } | Busy { .. } | Unavailable) if attempts < OFFERS => attempts += 1,
             Err(error) => return Err(error),
         }
         tokio::time::sleep(OFFER_PAUSE).await;
