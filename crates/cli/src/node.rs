@@ -23,8 +23,12 @@ use tokio::{
 /// What is logged unless `RUST_LOG` says otherwise: the database tells more than an operator can act on.
 const DEFAULT_LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
 
-/// How long the system may take to stop, and then the executor.
+/// How long the system may take to stop in order.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// When the process ends although something has not stopped, say because the disk does not answer: the system's deadline,
+/// as long again for what it then cuts off, and a margin.
+const END_AFTER: Duration = Duration::from_secs(25);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -128,10 +132,18 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         std::process::exit(130);
     });
     tracing::info!("stopping");
-    let report = system.shutdown(SHUTDOWN_DEADLINE).await;
-    if timeout(SHUTDOWN_DEADLINE, executor).await.is_err() {
-        tracing::warn!("the executor's state is not saved, as the disk does not answer; it will start further back");
-    }
+    let stopping = async {
+        let report = system.shutdown(SHUTDOWN_DEADLINE).await;
+        let _ = executor.await;
+        report
+    };
+    let Ok(report) = timeout(END_AFTER, stopping).await else {
+        let reason = "threads are blocked, or the disk does not answer; nothing that was announced is lost";
+        let late = format!("the node did not stop within {END_AFTER:?}: {reason}");
+        return Err(CliError::failed(
+            failed.map_or(late.clone(), |fatal| format!("the node gave up: {fatal}; {late}")),
+        ));
+    };
     admin.abort();
     // What is left of a node that did not stop in order is overwritten by the next.
     let _ = fs::remove_file(config.run_file());

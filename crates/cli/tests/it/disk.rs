@@ -239,3 +239,16 @@ fn a_second_signal_ends_a_node_at_once_that_is_still_stopping() {
         assert!(!finished.stderr.contains("stopped"), "{finished:?}");
     }
 }
+
+#[test]
+fn a_node_whose_disk_does_not_answer_ends_all_the_same_when_it_is_told_to() {
+    let home = Home::new();
+    let node = ready(Running::start(&mut over_faults(&home, &[])));
+    fail(&home, "s,0,0,-1,0,any");
+    let finished = node.stop("TERM");
+    assert_eq!(finished.code(), 1, "{finished:?}");
+    let last = finished.stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: the node did not stop within 25s: ") && last.contains("the disk"), "{last}");
+    heal(&home);
+    home.start_node("node.toml").stop("TERM").ok();
+}
