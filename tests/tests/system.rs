@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 use tokio::time::timeout;
 
@@ -143,6 +144,7 @@ struct Faulty {
     /// Called before each write with its number and the batch; what it returns is returned, if anything.
     before_apply: fn(&MemStore, u32, &[CertifiedCommit]) -> Option<Applied>,
     before_latest_epoch: fn(u32),
+    before_flush: fn(),
     applies: AtomicU32,
     reads: AtomicU32,
 }
@@ -150,7 +152,7 @@ struct Faulty {
 impl Faulty {
     fn new(inner: Arc<MemStore>) -> Self {
         let (applies, reads) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { inner, before_apply: |_, _, _| None, before_latest_epoch: |_| {}, applies, reads }
+        Self { inner, before_apply: |_, _, _| None, before_latest_epoch: |_| {}, before_flush: || {}, applies, reads }
     }
 }
 
@@ -194,6 +196,7 @@ impl Store for Faulty {
         self.inner.update_peers(put, remove)
     }
     fn flush(&self) -> Result<(), StoreError> {
+        (self.before_flush)();
         self.inner.flush()
     }
 }
@@ -254,4 +257,17 @@ async fn a_system_whose_actor_does_not_stay_up_stops_with_the_reason() {
     let fatal = report.fatal.unwrap().to_string();
     assert!(fatal.contains("state-sync does not stay up") && fatal.contains("on purpose"), "{fatal}");
     assert_eq!(handle.status().await.fatal, Some(fatal));
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_is_named_and_does_not_hold_up_shutdown_for_ever() {
+    let (builder, _) = chain(0);
+    let genesis = builder.genesis().clone();
+    let never = || loop {
+        std::thread::park();
+    };
+    let hanging = Faulty { before_flush: never, ..Faulty::new(mem_store(&genesis, &[])) };
+    let system = node(2, &genesis, Arc::new(hanging), config(&[])).start().unwrap();
+    let report = timeout(PATIENCE, system.shutdown(Duration::from_secs(1))).await.unwrap();
+    assert_eq!(report.overdue, ["store: the disk does not answer; what was announced is on it"]);
 }

@@ -43,7 +43,10 @@ use soma_transport::{Listener, Transport};
 use soma_types::{Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 /// What a node is made of.
@@ -83,6 +86,9 @@ const GROUP_MEMBER: Intensity = Intensity { max_restarts: 5, within: Duration::f
 /// Restarts of actors that belong together before the system gives up: with the default backoff, after about ten
 /// seconds of an actor that always fails.
 const GROUP: Intensity = Intensity { max_restarts: 3, within: Duration::from_secs(60) };
+
+/// What the flush of the store has at shutdown even when nothing is left of the deadline.
+const MIN_FLUSH_TIME: Duration = Duration::from_millis(500);
 
 /// Names of the actors, as messages and status have them.
 mod name {
@@ -374,10 +380,12 @@ impl Node {
         let mut overdue: Vec<String> = overdue.into_iter().map(Into::into).collect();
         self.closing.cancel();
         let store = self.store;
-        match self.offload.run(move || store.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => overdue.push(format!("store: {error}")),
-            Err(exit) => overdue.push(format!("store: flush {exit}")),
+        let left = deadline.saturating_sub(started.elapsed()).max(MIN_FLUSH_TIME);
+        match timeout(left, self.offload.run(move || store.flush())).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => overdue.push(format!("store: {error}")),
+            Ok(Err(exit)) => overdue.push(format!("store: flush {exit}")),
+            Err(_) => overdue.push("store: the disk does not answer; what was announced is on it".into()),
         }
         self.io.end();
         overdue
