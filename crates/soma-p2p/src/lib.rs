@@ -5,9 +5,9 @@
 //!            node (executor, consensus)
 //!               ^ synced_commits    | send_commit
 //!   +-----------+------- Handle ----v-------------------------+
-//!   | actor thread:  supervisor                                |
-//!   |   Verifier  StoreWriter  PeerHeights  Connections        |
-//!   |   Discovery  StateSync(-> SyncWorker x n)  GrpcAdapter   |
+//!   | supervisor tree, a thread for each actor:                |
+//!   |   Verifier  StoreWriter  Connections  Discovery          |
+//!   |   StateSync(-> SyncWorker x n)  PeerHeights  GrpcAdapter |
 //!   | io runtime: TLS, HTTP/2     CPU pool: signatures         |
 //!   +----------------------------------------------------------+
 //! ```

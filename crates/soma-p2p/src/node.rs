@@ -69,7 +69,7 @@ pub(crate) struct Machinery {
     pub(crate) environment: Environment,
 }
 
-/// A running node, on the current actor thread.
+/// A running node; its supervisors run on the current thread.
 pub(crate) struct Node {
     supervision: Supervision,
     listener: Listener,
@@ -392,7 +392,7 @@ impl Node {
     }
 }
 
-/// Reads the store off the actor thread, for an actor that is being started.
+/// Reads the store off the actor's thread, for an actor that is being started.
 fn read<R, F>(offload: &Offload, store: &Arc<dyn Store>, read: F) -> impl Future<Output = Result<R, String>> + use<R, F>
 where
     R: Send + 'static,

@@ -1,14 +1,20 @@
-//! How actors live: the shell around a core, and the supervision that restarts what fails.
+//! How actors live: the shell around a core, and the tree of supervisors that restarts what fails.
 //!
 //! ```text
-//!   Supervisor --factory--> actor's context, run in a task of ours --JoinHandle--> ExitReason
-//!       ^                                                                              |
-//!       +---- RestartTracker: restart after a backoff | stop | escalate <--------------+
+//!   Supervisor: strategy, order ----------------------------------+ restart with a backoff | stop | escalate
+//!     `- guardian: one life --factory--> thread of its own: actor --ends--> ExitReason
+//!               ^------------- heartbeat ---------------'
 //! ```
 //!
-//! actix's own supervisor does not survive a panic (the handler's unwinding ends the actor for good), so each actor's
-//! context runs as a task here, and the task's end is mapped to an [`ExitReason`]. A restarted actor is made anew by
-//! its factory: state is rebuilt, not carried over. Whoever talks to it holds an [`ActorRef`](soma_messages::ActorRef), which follows.
+//! actix's own supervisor does not survive a panic (the handler's unwinding ends the actor for good), and nothing in it
+//! notices a handler that does not return. So each actor's context runs as a task here, in a node on a thread of its
+//! own ([`Environment::with_threads`]), its end is mapped to an [`ExitReason`], and one that gives no sign of life is
+//! replaced. A restarted actor is made anew by its factory: state is rebuilt, not carried over. Whoever talks to it
+//! holds an [`ActorRef`](soma_messages::ActorRef) or a [`Mailbox`](soma_messages::Mailbox), which follow.
+//!
+//! - [`Supervisor`] puts a tree together, [`Supervision`] is one that lives, [`Tree`] looks at it.
+//! - [`ChildSpec`] and [`Rules`] say how a child is to live; [`RestartTracker`] decides, and is pure.
+//! - [`Shell`] and [`CoreHost`] run a core; [`Fault`] makes one fail on purpose.
 
 #![deny(missing_docs)]
 
