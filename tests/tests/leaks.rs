@@ -1,8 +1,9 @@
 //! What a system leaves in its process. A test binary of its own: it looks at the whole process.
 #![cfg(target_os = "linux")]
 
-use soma_tests::{chain, config, disk_store, expect_commits, node, start};
+use soma_tests::{PATIENCE, chain, config, disk_store, expect_commits, node, start};
 use std::fs;
+use tokio::time::timeout;
 
 /// The process' threads and open files, by name.
 fn left() -> (Vec<String>, Vec<String>) {
@@ -36,17 +37,17 @@ async fn whole_life() {
 
 #[tokio::test]
 async fn a_system_that_has_stopped_leaves_no_thread_and_no_file_behind() {
-    // The first life starts what the process keeps, such as the runtime of this test.
-    whole_life().await;
     let before = left();
     for _ in 0..3 {
         whole_life().await;
     }
-    let mut after = left();
-    // A thread pool ends its threads on its own time once nobody has it any more; files are closed at once.
-    while after.0.len() > before.0.len() {
-        tokio::task::yield_now().await;
-        after = left();
-    }
-    assert_eq!(after, before);
+    // A thread pool ends its threads on its own time once nobody has it any more.
+    let settled = async {
+        while left() != before {
+            tokio::task::yield_now().await;
+        }
+    };
+    // What is left after all is shown below.
+    let _ = timeout(PATIENCE, settled).await;
+    assert_eq!(left(), before);
 }
