@@ -16,8 +16,11 @@ use tokio::{
 };
 
 /// An actor as a supervisor's child.
-pub(crate) struct ActorChild<A: Actor> {
-    spec: Rc<ChildSpec<A>>,
+pub(crate) struct ActorChild<A: Actor>(Rc<Place<A>>);
+
+/// What all lives of one child share.
+struct Place<A: Actor> {
+    spec: ChildSpec<A>,
     stop: Mailbox<Stop>,
     environment: Environment,
     display: Display,
@@ -30,7 +33,7 @@ where
     pub(crate) fn new(spec: ChildSpec<A>, environment: Environment) -> Self {
         let stop = spec.slot.reference().mailbox("supervisor");
         let display = Display::new(environment.clock());
-        Self { spec: Rc::new(spec), stop, environment, display }
+        Self(Rc::new(Place { spec, stop, environment, display }))
     }
 }
 
@@ -39,41 +42,29 @@ where
     A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
 {
     fn name(&self) -> &'static str {
-        self.spec.slot.name()
+        self.0.spec.slot.name()
     }
 
     fn rules(&self) -> Rules {
-        self.spec.rules
+        self.0.spec.rules
     }
 
     fn display(&self) -> &Display {
-        &self.display
+        &self.0.display
     }
 
     fn tree(&self) -> Tree {
-        Tree::new(self.name(), None, Vec::new(), &self.display)
+        Tree::new(self.name(), None, Vec::new(), &self.0.display)
     }
 
     fn live(&mut self, orders: watch::Receiver<Order>) -> LocalBoxFuture<'static, Ended> {
-        let life = OneLife {
-            spec: self.spec.clone(),
-            stop: self.stop.clone(),
-            environment: self.environment.clone(),
-            display: self.display.clone(),
-        };
-        life.run(orders).boxed_local()
+        let place = self.0.clone();
+        async move { place.live(orders).await }.boxed_local()
     }
 }
 
-struct OneLife<A: Actor> {
-    spec: Rc<ChildSpec<A>>,
-    stop: Mailbox<Stop>,
-    environment: Environment,
-    display: Display,
-}
-
-impl<A: Actor<Context = Context<A>>> OneLife<A> {
-    async fn run(self, orders: watch::Receiver<Order>) -> Ended {
+impl<A: Actor<Context = Context<A>>> Place<A> {
+    async fn live(&self, orders: watch::Receiver<Order>) -> Ended {
         let (name, life) = (self.spec.slot.name(), Life::default());
         let ended = self.live_and_end(orders, &life).await;
         // Whoever waits for an answer learns that none will come, and whoever writes finds nobody.

@@ -147,14 +147,15 @@ pub struct Supervisor {
     environment: Environment,
     seed: u64,
     display: Display,
-    children: Vec<Box<dyn Child>>,
+    /// Lent to each life.
+    children: Rc<RefCell<Vec<Box<dyn Child>>>>,
 }
 
 impl Supervisor {
     /// A supervisor without children. `seed` is for the jitter of backoffs.
     pub fn new(name: &'static str, strategy: Strategy, environment: Environment, seed: u64) -> Self {
         let display = Display::new(environment.clock());
-        Self { name, strategy, rules: Rules::default(), environment, seed, display, children: Vec::new() }
+        Self { name, strategy, rules: Rules::default(), environment, seed, display, children: Rc::default() }
     }
 
     /// With other rules for itself, as a child of another supervisor.
@@ -168,13 +169,14 @@ impl Supervisor {
     where
         A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
     {
-        self.children.push(Box::new(ActorChild::new(spec, self.environment.clone())));
+        let child = ActorChild::new(spec, self.environment.clone());
+        self.children.borrow_mut().push(Box::new(child));
     }
 
     /// Adds a supervisor; it is started after those added before. When a child of it does not stay up, all of its
     /// children are stopped, and it counts as failed.
     pub fn supervisor(&mut self, child: Supervisor) {
-        self.children.push(Box::new(SupervisorChild::new(child)));
+        self.children.borrow_mut().push(Box::new(child));
     }
 
     /// Starts the children, on the current thread's [`LocalSet`](tokio::task::LocalSet).
@@ -182,9 +184,8 @@ impl Supervisor {
         let escalation = watch::Sender::new(None);
         let escalated = escalation.subscribe();
         let (orders, ordered) = watch::channel(Order::Live);
-        let root = SupervisorChild::new(self);
-        let tree = root.tree();
-        let mut reign = Reign::new(root, ordered, Some(escalation));
+        let tree = self.tree();
+        let mut reign = Reign::new(&self, ordered, Some(escalation));
         let task = actix_rt::spawn(async move { reign.run().await });
         Supervision { tree, escalated, orders, task }
     }
@@ -224,26 +225,7 @@ impl Supervision {
     }
 }
 
-/// A supervisor as a child, and the root.
-struct SupervisorChild {
-    name: &'static str,
-    strategy: Strategy,
-    rules: Rules,
-    environment: Environment,
-    seed: u64,
-    display: Display,
-    /// Lent to each life.
-    children: Rc<RefCell<Vec<Box<dyn Child>>>>,
-}
-
-impl SupervisorChild {
-    fn new(supervisor: Supervisor) -> Self {
-        let Supervisor { name, strategy, rules, environment, seed, display, children } = supervisor;
-        Self { name, strategy, rules, environment, seed, display, children: Rc::new(RefCell::new(children)) }
-    }
-}
-
-impl Child for SupervisorChild {
+impl Child for Supervisor {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -262,16 +244,8 @@ impl Child for SupervisorChild {
     }
 
     fn live(&mut self, orders: watch::Receiver<Order>) -> LocalBoxFuture<'static, Ended> {
-        let life = SupervisorChild {
-            name: self.name,
-            strategy: self.strategy,
-            rules: self.rules,
-            environment: self.environment.clone(),
-            seed: self.seed,
-            display: self.display.clone(),
-            children: self.children.clone(),
-        };
-        async move { Reign::new(life, orders, None).run().await }.boxed_local()
+        let mut reign = Reign::new(self, orders, None);
+        async move { reign.run().await }.boxed_local()
     }
 }
 
@@ -292,7 +266,10 @@ struct Seat {
 
 /// One life of a supervisor.
 struct Reign {
-    supervisor: SupervisorChild,
+    strategy: Strategy,
+    environment: Environment,
+    display: Display,
+    children: Rc<RefCell<Vec<Box<dyn Child>>>>,
     orders: watch::Receiver<Order>,
     seats: Vec<Seat>,
     events: FuturesUnordered<LocalBoxFuture<'static, Event>>,
@@ -306,7 +283,7 @@ struct Reign {
 
 impl Reign {
     fn new(
-        supervisor: SupervisorChild,
+        supervisor: &Supervisor,
         orders: watch::Receiver<Order>,
         escalation: Option<watch::Sender<Option<Escalation>>>,
     ) -> Self {
@@ -320,7 +297,10 @@ impl Reign {
         let seats = seats.collect();
         drop(children);
         Self {
-            supervisor,
+            strategy: supervisor.strategy,
+            environment: supervisor.environment.clone(),
+            display: supervisor.display.clone(),
+            children: supervisor.children.clone(),
             orders,
             seats,
             events: FuturesUnordered::new(),
@@ -335,7 +315,7 @@ impl Reign {
         for child in 0..self.seats.len() {
             self.start(child);
         }
-        self.supervisor.display.running(None);
+        self.display.running(None);
         loop {
             let event = match self.backlog.pop_front() {
                 Some(event) => event,
@@ -364,17 +344,17 @@ impl Reign {
                 Event::Ended { .. } => {}
             }
         }
-        self.supervisor.display.state(ChildState::Stopping);
+        self.display.state(ChildState::Stopping);
         self.stop_all().await;
         Ended { exit: ExitReason::Normal, overdue: std::mem::take(&mut self.overdue) }
     }
 
     fn name(&self, child: usize) -> &'static str {
-        self.supervisor.children.borrow()[child].name()
+        self.children.borrow()[child].name()
     }
 
     fn display(&self, child: usize) -> Display {
-        self.supervisor.children.borrow()[child].display().clone()
+        self.children.borrow()[child].display().clone()
     }
 
     fn start(&mut self, child: usize) {
@@ -383,7 +363,7 @@ impl Reign {
         seat.orders.send_replace(Order::Live);
         seat.alive = true;
         let life = seat.life;
-        let living = self.supervisor.children.borrow_mut()[child].live(seat.orders.subscribe());
+        let living = self.children.borrow_mut()[child].live(seat.orders.subscribe());
         self.events.push(async move { Event::Ended { child, life, ended: living.await } }.boxed_local());
     }
 
@@ -397,8 +377,8 @@ impl Reign {
             display.ended(ChildState::Stopped, exit);
             return None;
         }
-        let now = self.supervisor.environment.now().monotonic;
-        let decision = match self.supervisor.environment.census().blocked() {
+        let now = self.environment.now().monotonic;
+        let decision = match self.environment.census().blocked() {
             // One more thread would be lost each time.
             blocked if blocked >= MAX_BLOCKED_THREADS => Decision::Escalate,
             _ => self.seats[child].tracker.on_exit(now, &exit),
@@ -433,13 +413,13 @@ impl Reign {
 
     /// Stops those who go with a child, and plans the start of them all.
     async fn restart(&mut self, child: usize, after: Duration) {
-        let affected = self.supervisor.strategy.affected(child, self.seats.len());
+        let affected = self.strategy.affected(child, self.seats.len());
         let mut members = Vec::new();
         for other in affected.clone().rev() {
             if other == child {
                 members.push(other);
             } else if self.seats[other].alive {
-                let deadline = self.supervisor.children.borrow()[other].rules().shutdown;
+                let deadline = self.children.borrow()[other].rules().shutdown;
                 let exit = self.stop(other, deadline).await;
                 tracing::warn!(child = self.name(other), with = self.name(child), "restarted together");
                 self.display(other).ended(ChildState::BackingOff, exit);
@@ -527,7 +507,7 @@ impl Reign {
                 }
                 continue;
             }
-            let own = self.supervisor.children.borrow()[child].rules().shutdown;
+            let own = self.children.borrow()[child].rules().shutdown;
             let exit = self.stop(child, share.min(own)).await;
             self.display(child).ended(ChildState::Stopped, exit);
         }
