@@ -2,10 +2,10 @@
 
 use crate::{
     AuthorityIndex, BlockBodyDigest, BlockDigest, ChainId, CodecError, CommitRef, Committee, Epoch, QuorumSignatures,
-    Round, Scope, Signable, Signature, Signed, SigningKey, TimestampMs, limits,
+    Round, Scope, Signable, Signature, Signed, SigningKey, TimestampMs, codec, limits,
 };
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
 use std::{fmt, ops::Deref, sync::Arc};
 
 /// Names one block: its place in the DAG and the digest of its bytes, signature included.
@@ -38,30 +38,14 @@ impl fmt::Debug for BlockRef {
     }
 }
 
-/// One transaction as the block carries it: opaque here, read by the node's transaction verifier.
+/// One transaction as the block carries it: opaque here, read by the node's transaction verifier. Of a decoded block it is
+/// a slice of the block's own bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionBytes(pub Bytes);
 
 impl Serialize for TransactionBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for TransactionBytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A visitor that borrows: what a length prefix claims is never allocated before it is there.
-        struct Slice;
-        impl de::Visitor<'_> for Slice {
-            type Value = TransactionBytes;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("transaction bytes")
-            }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<TransactionBytes, E> {
-                Ok(TransactionBytes(Bytes::copy_from_slice(bytes)))
-            }
-        }
-        deserializer.deserialize_bytes(Slice)
     }
 }
 
@@ -75,7 +59,7 @@ pub struct EndOfEpoch {
 }
 
 /// The body of a block.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Block {
     /// Epoch in which it is made.
     pub epoch: Epoch,
@@ -95,10 +79,38 @@ pub struct Block {
     pub end_of_epoch: Option<EndOfEpoch>,
 }
 
+/// The same as it lies in its encoding: transactions stay where they are.
+#[derive(Deserialize)]
+struct EncodedBlock<'a> {
+    epoch: Epoch,
+    round: Round,
+    author: AuthorityIndex,
+    timestamp_ms: TimestampMs,
+    ancestors: Vec<BlockRef>,
+    #[serde(borrow)]
+    transactions: Vec<&'a [u8]>,
+    commit_votes: Vec<CommitRef>,
+    end_of_epoch: Option<EndOfEpoch>,
+}
+
 impl Signable for Block {
     const SCOPE: Scope = Scope::Block;
     const WHAT: &'static str = "block";
     const MAX_BYTES: usize = limits::MAX_BLOCK_BYTES;
+
+    fn decode_body(body: &Bytes) -> Result<Self, CodecError> {
+        let block: EncodedBlock<'_> = codec::decode(body, Self::WHAT, Self::MAX_BYTES)?;
+        Ok(Self {
+            epoch: block.epoch,
+            round: block.round,
+            author: block.author,
+            timestamp_ms: block.timestamp_ms,
+            ancestors: block.ancestors,
+            transactions: block.transactions.into_iter().map(|bytes| TransactionBytes(body.slice_ref(bytes))).collect(),
+            commit_votes: block.commit_votes,
+            end_of_epoch: block.end_of_epoch,
+        })
+    }
 
     fn body_digest(body: &[u8]) -> [u8; 32] {
         BlockBodyDigest::of(&[body]).0

@@ -1,6 +1,8 @@
 //! Certified transactions and quorum signatures.
 
-use crate::{AuthorityIndex, CertificateDigest, Epoch, PublicKey, Signature, TransactionDigest, codec};
+use crate::{
+    AuthorityIndex, CertificateDigest, CodecError, Epoch, PublicKey, Signature, TransactionDigest, codec, limits,
+};
 use serde::{Deserialize, Serialize};
 
 /// One authority's signature.
@@ -63,5 +65,58 @@ impl Certificate {
     /// What each authority signs: the epoch and the transaction with its sender's signature.
     pub fn signed_digest(epoch: Epoch, signed_transaction: &SignedTransaction) -> CertificateDigest {
         CertificateDigest::of(&[&codec::encode(&(epoch, signed_transaction))])
+    }
+}
+
+/// A certificate as it lies in its encoding. What was signed is digested where it lies, not encoded again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedCertificate<'a> {
+    /// Epoch of the committee that signed.
+    pub epoch: Epoch,
+    /// Who asks.
+    pub sender: PublicKey,
+    /// What for.
+    pub payload: &'a [u8],
+    /// The sender's signature, over [`transaction_digest`](Self::transaction_digest).
+    pub signature: Signature,
+    /// Who vouches, over [`signed_digest`](Self::signed_digest).
+    pub quorum: QuorumSignatures,
+    /// The encoding from the epoch to the sender's signature.
+    signed: &'a [u8],
+}
+
+/// The fields of a [`Certificate`] in their order.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    epoch: Epoch,
+    sender: PublicKey,
+    _nonce: u64,
+    payload: &'a [u8],
+    signature: Signature,
+    quorum: QuorumSignatures,
+}
+
+impl<'a> EncodedCertificate<'a> {
+    /// Bytes of the epoch, before the transaction.
+    const EPOCH_BYTES: usize = 8;
+    /// Bytes of the transaction beside its payload: sender, nonce and length.
+    const TRANSACTION_HEAD_BYTES: usize = 32 + 8 + 8;
+
+    /// Decodes `bytes`, all of them.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, CodecError> {
+        let fields: Fields<'a> = codec::decode(bytes, "certificate", limits::MAX_BLOCK_BYTES)?;
+        let Fields { epoch, sender, _nonce, payload, signature, quorum } = fields;
+        let end = Self::EPOCH_BYTES + Self::TRANSACTION_HEAD_BYTES + payload.len() + Signature::BYTES;
+        Ok(Self { epoch, sender, payload, signature, quorum, signed: &bytes[..end] })
+    }
+
+    /// What the sender has signed.
+    pub fn transaction_digest(&self) -> TransactionDigest {
+        TransactionDigest::of(&[&self.signed[Self::EPOCH_BYTES..self.signed.len() - Signature::BYTES]])
+    }
+
+    /// What each authority has signed.
+    pub fn signed_digest(&self) -> CertificateDigest {
+        CertificateDigest::of(&[self.signed])
     }
 }

@@ -1,7 +1,8 @@
 //! 32-byte BLAKE3 digests, one type and one derive-key context for each kind, so that a digest of one kind never
 //! equals a digest of another, whatever the bytes.
 
-use std::fmt;
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+use std::{fmt, sync::LazyLock};
 
 macro_rules! digest {
     ($(#[$doc:meta])* $name:ident, $context:literal) => {
@@ -15,7 +16,9 @@ macro_rules! digest {
 
             /// Digest of the concatenation of `parts`.
             pub fn of(parts: &[&[u8]]) -> Self {
-                let mut hasher = blake3::Hasher::new_derive_key(Self::CONTEXT);
+                // Made from the context once, not for each digest.
+                static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context($context));
+                let mut hasher = blake3::Hasher::new_from_context_key(&KEY);
                 for part in parts {
                     hasher.update(part);
                 }

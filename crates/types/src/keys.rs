@@ -36,6 +36,54 @@ impl PublicKey {
     }
 }
 
+/// Encodings of the points of small order, and of two of them the second spelling ("negative zero"): what
+/// [`PublicKey::check_encoding`] refuses though its number is in range.
+const SMALL_ORDER: [[u8; 32]; 10] = {
+    const fn y(head: u8, middle: u8, tail: u8) -> [u8; 32] {
+        let mut bytes = [middle; 32];
+        bytes[0] = head;
+        bytes[31] = tail;
+        bytes
+    }
+    /// y of the points of order 8, and its negative.
+    const Y8: [u8; 32] = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ];
+    const MINUS_Y8: [u8; 32] = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ];
+    const fn negative(mut bytes: [u8; 32]) -> [u8; 32] {
+        bytes[31] |= 0x80;
+        bytes
+    }
+    let (zero, one, minus_one) = (y(0, 0, 0), y(1, 0, 0), y(0xec, 0xff, 0x7f));
+    [
+        zero,
+        negative(zero),
+        one,
+        negative(one),
+        minus_one,
+        negative(minus_one),
+        Y8,
+        negative(Y8),
+        MINUS_Y8,
+        negative(MINUS_Y8),
+    ]
+};
+
+impl PublicKey {
+    /// Checks what the bytes alone tell: that they are no second spelling, and no point of small order. Whether they are a
+    /// point at all shows when something is verified with them, which is far cheaper where many signatures share a key.
+    pub fn check_encoding(&self) -> Result<(), KeyError> {
+        // y is below the field's prime 2^255 - 19: its bytes, least significant first, are not ed..ff, ff.., 7f.
+        let [head, middle @ .., tail] = &self.0;
+        let too_large = *head >= 0xed && middle.iter().all(|byte| *byte == 0xff) && *tail & 0x7f == 0x7f;
+        if too_large || SMALL_ORDER.contains(&self.0) { Err(KeyError { key: *self }) } else { Ok(()) }
+    }
+}
+
 impl From<&SigningKey> for PublicKey {
     fn from(key: &SigningKey) -> Self {
         Self(key.verifying_key().to_bytes())
@@ -158,5 +206,39 @@ impl Intent {
     /// Signs `digest` in this context.
     pub fn sign(&self, key: &SigningKey, digest: &[u8; 32]) -> Signature {
         Signature(key.sign(&self.message(digest)).to_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What [`PublicKey::verifying_key`] refuses of these, `check_encoding` must refuse, unless they are no point at all.
+    fn agrees(key: PublicKey) {
+        let is_point = VerifyingKey::from_bytes(&key.0).is_ok();
+        assert_eq!(key.check_encoding().is_ok() && is_point, key.verifying_key().is_ok(), "{key}");
+    }
+
+    #[test]
+    fn the_bytes_of_a_key_tell_whether_it_is_of_small_order_or_a_second_spelling() {
+        for bytes in SMALL_ORDER {
+            assert!(VerifyingKey::from_bytes(&bytes).is_ok_and(|key| key.is_weak()), "{bytes:?} is of small order");
+            agrees(PublicKey(bytes));
+        }
+        // All numbers from the prime up to 2^255, with either sign: second spellings, or none.
+        for (head, sign) in (0xed..=0xff).flat_map(|head| [(head, 0x7f), (head, 0xff)]) {
+            let mut bytes = [0xff; 32];
+            (bytes[0], bytes[31]) = (head, sign);
+            assert!(PublicKey(bytes).check_encoding().is_err());
+            agrees(PublicKey(bytes));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_that_is_a_point_passes_by_its_bytes_exactly_when_it_passes_as_a_point(bytes: [u8; 32]) {
+            agrees(PublicKey(bytes));
+        }
     }
 }

@@ -35,7 +35,9 @@ mod signed;
 
 pub use address::{Address, AddressError};
 pub use block::{Block, BlockRef, EndOfEpoch, SignedBlock, TransactionBytes, VerifiedBlock, epoch_genesis_refs};
-pub use certificate::{AuthoritySignature, Certificate, QuorumSignatures, SignedTransaction, Transaction};
+pub use certificate::{
+    AuthoritySignature, Certificate, EncodedCertificate, QuorumSignatures, SignedTransaction, Transaction,
+};
 pub use codec::CodecError;
 pub use commit::{CertifiedCommit, Commit, CommitRef, CommittedSubDag, SubDagDigest, TrustedCommit};
 pub use committee::{Authority, Committee, CommitteeError};

@@ -1,6 +1,8 @@
 //! What a node says of itself to others, in its own hand.
 
-use crate::{Address, ChainId, CodecError, NodeInfoDigest, PeerId, Scope, Signable, Signed, TimestampMs, limits};
+use crate::{
+    Address, ChainId, CodecError, NodeInfoDigest, PeerId, Scope, Signable, Signed, TimestampMs, codec, limits,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +74,10 @@ impl Signable for NodeInfo {
     const SCOPE: Scope = Scope::NodeInfo;
     const WHAT: &'static str = "node info";
     const MAX_BYTES: usize = limits::MAX_NODE_INFO_BYTES;
+
+    fn decode_body(body: &Bytes) -> Result<Self, CodecError> {
+        codec::decode(body, Self::WHAT, Self::MAX_BYTES)
+    }
 
     fn body_digest(body: &[u8]) -> [u8; 32] {
         NodeInfoDigest::of(&[body]).0

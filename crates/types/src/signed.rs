@@ -2,17 +2,20 @@
 
 use crate::{ChainId, CodecError, Intent, Scope, Signature, SigningKey, codec};
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use std::ops::Deref;
 
 /// A body that its author signs.
-pub trait Signable: Serialize + DeserializeOwned {
+pub trait Signable: Serialize + Sized {
     /// What the signature is for.
     const SCOPE: Scope;
     /// The type's name in errors.
     const WHAT: &'static str;
     /// Greatest length in bytes of the body with its signature.
     const MAX_BYTES: usize;
+
+    /// Decodes the body; long parts of it may be slices of `body`.
+    fn decode_body(body: &Bytes) -> Result<Self, CodecError>;
 
     /// Digest of the encoded body: what is signed.
     fn body_digest(body: &[u8]) -> [u8; 32];
@@ -59,10 +62,10 @@ impl<T: Signable> Signed<T> {
             reason: format!("{} bytes are too few to hold a signature", bytes.len()),
         };
         let body_len = bytes.len().checked_sub(Signature::BYTES).ok_or_else(too_short)?;
-        let (body, signature) = bytes.split_at(body_len);
-        let value = codec::decode(body, T::WHAT, T::MAX_BYTES)?;
-        let signature = Signature::try_from(signature).map_err(|_| too_short())?;
-        Ok(Self { value, body_digest: T::body_digest(body), signature, bytes })
+        let body = bytes.slice(..body_len);
+        let value = T::decode_body(&body)?;
+        let signature = Signature::try_from(&bytes[body_len..]).map_err(|_| too_short())?;
+        Ok(Self { value, body_digest: T::body_digest(&body), signature, bytes })
     }
 
     /// What the author signed.

@@ -7,7 +7,8 @@ use arbitrary::{block, certificate, commit, committee, damage, damaged, genesis,
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use soma_types::{
-    Certificate, Committee, Genesis, Signable, Signed, SignedBlock, SignedNodeInfo, TrustedCommit, codec, limits,
+    Certificate, Committee, EncodedCertificate, Genesis, Signable, Signed, SignedBlock, SignedNodeInfo, TrustedCommit,
+    codec, limits,
 };
 
 fn certificate_of(bytes: &[u8]) -> Option<Certificate> {
@@ -40,8 +41,16 @@ fn assert_canonical(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     if let Ok(genesis) = Genesis::decode(&bytes) {
         prop_assert_eq!(genesis.encode(), &bytes[..]);
     }
-    if let Some(certificate) = certificate_of(&bytes) {
+    let lying = EncodedCertificate::decode(&bytes);
+    prop_assert_eq!(lying.is_ok(), certificate_of(&bytes).is_some());
+    if let (Some(certificate), Ok(lying)) = (certificate_of(&bytes), lying) {
         prop_assert_eq!(codec::encode(&certificate), &bytes[..]);
+        let signed = &certificate.signed_transaction;
+        prop_assert_eq!(lying.transaction_digest(), signed.transaction.digest());
+        prop_assert_eq!(lying.signed_digest(), Certificate::signed_digest(certificate.epoch, signed));
+        prop_assert_eq!((lying.epoch, lying.sender), (certificate.epoch, signed.transaction.sender));
+        prop_assert_eq!((lying.payload, lying.signature), (&signed.transaction.payload[..], signed.signature));
+        prop_assert_eq!(lying.quorum, certificate.quorum);
     }
     Ok(())
 }

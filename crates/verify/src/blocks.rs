@@ -61,16 +61,65 @@ impl BlocksError {
     }
 }
 
+/// What is checked of a block beside what always is: its digest, and its form.
+#[derive(Clone, Copy)]
+pub enum Checks<'a> {
+    /// Its author's signature and all of its transactions.
+    Full(&'a dyn TransactionVerifier),
+    /// Nothing: a quorum that certified its digest has checked it, and is believed.
+    Certified,
+}
+
+/// Blocks that are right but for their signatures.
+#[derive(Debug)]
+pub struct CheckedBlocks {
+    /// Only called verified once they are given out.
+    blocks: Vec<VerifiedBlock>,
+    batch: SignatureBatch,
+}
+
+impl CheckedBlocks {
+    /// Blocks.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Signatures that are still to be checked.
+    pub fn signatures(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Checks the signatures of several answers together, with a verdict for each: the more, the cheaper each.
+    pub fn verify_all(answers: Vec<Self>) -> Vec<Result<Vec<VerifiedBlock>, BlocksError>> {
+        let batches: Vec<_> = answers.iter().map(|answer| &answer.batch).collect();
+        let verdicts = SignatureBatch::verify_each(&batches);
+        let verdict = |(answer, verdict): (Self, Result<(), Vec<usize>>)| {
+            let bad = verdict.err().and_then(|owners| owners.first().copied());
+            match bad.and_then(|owner| answer.blocks.get(owner)) {
+                Some(block) => {
+                    Err(BlocksError::Invalid { reference: block.reference(), source: BlockError::BadSignature })
+                }
+                None => Ok(answer.blocks),
+            }
+        };
+        answers.into_iter().zip(verdicts).map(verdict).collect()
+    }
+}
+
 /// Checks that `blocks` are those which `refs`, taken from trusted commits of the context's epoch, name, in that
-/// order, and that each is valid by itself. Rules between blocks are [`verify_sub_dag`](crate::verify_sub_dag)'s.
-///
-/// All signatures are checked as one [`SignatureBatch`]: the more blocks, the cheaper each.
-pub fn verify_blocks(
+/// order, and that each is valid by itself but for its signatures. Rules between blocks are
+/// [`verify_sub_dag`](crate::verify_sub_dag)'s.
+pub fn check_blocks(
     context: &EpochContext,
-    transactions: &dyn TransactionVerifier,
+    checks: Checks<'_>,
     refs: &[BlockRef],
     blocks: Vec<Bytes>,
-) -> Result<Vec<VerifiedBlock>, BlocksError> {
+) -> Result<CheckedBlocks, BlocksError> {
     if refs.len() != blocks.len() {
         return Err(BlocksError::Count { asked: refs.len(), received: blocks.len() });
     }
@@ -78,19 +127,26 @@ pub fn verify_blocks(
     let blocks = refs
         .iter()
         .zip(blocks)
-        .map(|(&reference, bytes)| decode_named(reference, bytes))
+        .map(|(&reference, bytes)| decode_named(reference, bytes).map(VerifiedBlock::assume_verified))
         .collect::<Result<Vec<_>, _>>()?;
 
     let mut batch = SignatureBatch::new();
     for (position, block) in blocks.iter().enumerate() {
-        check_committed(context, transactions, block, position, &mut batch)
+        check_committed(context, checks, block, position, &mut batch)
             .map_err(|source| BlocksError::Invalid { reference: block.reference(), source })?;
     }
-    let bad = batch.verify().err().and_then(|owners| owners.first().copied());
-    if let Some(block) = bad.and_then(|owner| blocks.get(owner)) {
-        return Err(BlocksError::Invalid { reference: block.reference(), source: BlockError::BadSignature });
-    }
-    Ok(blocks.into_iter().map(VerifiedBlock::assume_verified).collect())
+    Ok(CheckedBlocks { blocks, batch })
+}
+
+/// [`check_blocks`] in full, with the signatures of this one answer.
+pub fn verify_blocks(
+    context: &EpochContext,
+    transactions: &dyn TransactionVerifier,
+    refs: &[BlockRef],
+    blocks: Vec<Bytes>,
+) -> Result<Vec<VerifiedBlock>, BlocksError> {
+    let checked = check_blocks(context, Checks::Full(transactions), refs, blocks)?;
+    CheckedBlocks::verify_all(vec![checked]).remove(0)
 }
 
 /// Decodes the bytes that `reference` names. Decoding hashes them; only undecodable ones are hashed here, to tell
@@ -111,19 +167,20 @@ fn decode_named(reference: BlockRef, bytes: Bytes) -> Result<SignedBlock, Blocks
 /// Checks one block but for its signatures, which go into `batch`.
 fn check_committed(
     context: &EpochContext,
-    transactions: &dyn TransactionVerifier,
+    checks: Checks<'_>,
     block: &SignedBlock,
     owner: usize,
     batch: &mut SignatureBatch,
 ) -> Result<(), BlockError> {
     check_block(context, block)?;
+    let Checks::Full(transactions) = checks else { return Ok(()) };
     for (position, transaction) in block.transactions.iter().enumerate() {
         transactions
             .verify(context, &transaction.0, owner, batch)
             .map_err(|source| BlockError::Transaction { position, source })?;
     }
-    let key =
-        context.key(block.author).ok_or(BlockError::UnknownAuthor { author: block.author, size: context.size() })?;
-    batch.push(owner, *key, context.intent(Scope::Block).message(block.body_digest()), block.signature());
+    let unknown = BlockError::UnknownAuthor { author: block.author, size: context.size() };
+    let key = context.public_key(block.author).ok_or(unknown)?;
+    batch.push(owner, key, context.intent(Scope::Block).message(block.body_digest()), block.signature());
     Ok(())
 }

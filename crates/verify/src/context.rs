@@ -3,8 +3,8 @@
 
 use ed25519_dalek::VerifyingKey;
 use soma_types::{
-    AuthorityIndex, BlockRef, ChainId, Committee, CommitteeError, Epoch, Intent, QuorumSignatures, Scope, Signature,
-    Stake, epoch_genesis_refs,
+    AuthorityIndex, BlockRef, ChainId, Committee, CommitteeError, Epoch, Intent, PublicKey, QuorumSignatures, Scope,
+    Signature, Stake, epoch_genesis_refs,
 };
 
 /// One epoch of one chain. Holds a valid committee: made once per epoch and shared as `Arc<EpochContext>`.
@@ -85,9 +85,14 @@ impl EpochContext {
         self.quorum
     }
 
-    /// The protocol key of a member.
+    /// The protocol key of a member, as a point of the curve.
     pub fn key(&self, authority: AuthorityIndex) -> Option<&VerifyingKey> {
         self.keys.get(authority as usize)
+    }
+
+    /// The protocol key of a member.
+    pub fn public_key(&self, authority: AuthorityIndex) -> Option<&PublicKey> {
+        self.committee.authority(authority).map(|member| &member.protocol_key)
     }
 
     /// The stake of a member.

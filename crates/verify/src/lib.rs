@@ -3,7 +3,7 @@
 //! ```text
 //!  FetchCommits answer --check_commits-----> TrustedCommit x n, certifier blocks
 //!                                                  | names, with digests
-//!  FetchBlocks answer  --verify_blocks-----> VerifiedBlock x m
+//!  FetchBlocks answer  --check_blocks------> CheckedBlocks --with others', in one batch--> VerifiedBlock x m
 //!                                                  | joined by commit
 //!                        verify_sub_dag----> ready to apply; the next committee, if the epoch ends
 //!  GetKnownPeers answer -verify_node_info--> SignedNodeInfo
@@ -17,7 +17,8 @@
 //!   What a quorum's votes pin by digest cannot be the serving peer's doing.
 //!
 //! Signatures that alone decide whether something is trusted (certifier blocks, end-of-epoch certificates, node infos)
-//! are checked with `verify_strict`. Those below a digest that a quorum certified go through [`SignatureBatch`].
+//! are checked with `verify_strict`. Those below a digest that a quorum certified go through [`SignatureBatch`], or are
+//! left to that quorum ([`Checks::Certified`]).
 
 #![deny(missing_docs)]
 
@@ -31,7 +32,7 @@ mod sub_dag;
 mod transaction;
 
 pub use block_rules::BlockError;
-pub use blocks::{BlocksError, verify_blocks};
+pub use blocks::{BlocksError, CheckedBlocks, Checks, check_blocks, verify_blocks};
 pub use commits::{CheckedCommits, CommitsError, check_commits};
 pub use context::{EpochContext, QuorumError};
 pub use node_info::{MAX_CLOCK_SKEW_MS, MAX_NODE_INFO_AGE_MS, NodeInfoError, verify_node_info};

@@ -1,7 +1,7 @@
 //! Checks of the transactions in a block. A node may bring its own; certificates are the default.
 
 use crate::{EpochContext, QuorumError, SignatureBatch};
-use soma_types::{Certificate, CodecError, Epoch, KeyError, Scope, codec, limits};
+use soma_types::{CodecError, EncodedCertificate, Epoch, KeyError, Scope};
 
 /// Checks one transaction of a block.
 pub trait TransactionVerifier: Send + Sync + 'static {
@@ -46,7 +46,7 @@ pub enum TransactionError {
     },
 }
 
-/// The default verifier: every transaction is a [`Certificate`] of the block's epoch.
+/// The default verifier: every transaction is a [`Certificate`](soma_types::Certificate) of the block's epoch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CertificateVerifier;
 
@@ -58,23 +58,21 @@ impl TransactionVerifier for CertificateVerifier {
         owner: usize,
         batch: &mut SignatureBatch,
     ) -> Result<(), TransactionError> {
-        let certificate: Certificate = codec::decode(transaction, "certificate", limits::MAX_BLOCK_BYTES)?;
+        let certificate = EncodedCertificate::decode(transaction)?;
         if certificate.epoch != context.epoch() {
             return Err(TransactionError::OtherEpoch { expected: context.epoch(), found: certificate.epoch });
         }
         context.check_signers(&certificate.quorum)?;
-        let signed = &certificate.signed_transaction;
-        let sender = signed.transaction.sender.verifying_key()?;
-        let message = context.intent(Scope::Transaction).message(&signed.transaction.digest().0);
-        batch.push(owner, sender, message, &signed.signature);
+        certificate.sender.check_encoding()?;
+        let message = context.intent(Scope::Transaction).message(&certificate.transaction_digest().0);
+        batch.push(owner, &certificate.sender, message, &certificate.signature);
 
-        let digest = Certificate::signed_digest(certificate.epoch, signed);
-        let message = context.intent(Scope::Certificate).message(&digest.0);
+        let message = context.intent(Scope::Certificate).message(&certificate.signed_digest().0);
         for vote in &certificate.quorum.signatures {
             let size = context.size();
-            let key =
-                context.key(vote.authority).ok_or(QuorumError::UnknownAuthority { authority: vote.authority, size })?;
-            batch.push(owner, *key, message, &vote.signature);
+            let unknown = QuorumError::UnknownAuthority { authority: vote.authority, size };
+            let key = context.public_key(vote.authority).ok_or(unknown)?;
+            batch.push(owner, key, message, &vote.signature);
         }
         Ok(())
     }
