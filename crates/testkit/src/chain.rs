@@ -4,6 +4,7 @@
 //!   round r:   every live authority signs a block on its own last one and the latest of each other
 //!   leader(r): rotates by stake; if it made a block, the next commit takes it with its history not yet taken
 //!   round r+1: every block votes for that commit: these are its certifier blocks
+//!   rounds_per_commit rounds after r, at the earliest, the next leader is committed
 //!   last commit of an epoch: its leader block hands over to the next committee; a new DAG begins
 //! ```
 
@@ -25,8 +26,15 @@ const ROUNDS_KEPT: Round = 20;
 /// Of a hundred rounds, how many a faulty authority sits out, as far as a quorum remains.
 const FAULTY_SKIPS_PERCENT: u32 = 30;
 
-/// Users who send transactions in turn.
-const SENDERS: u64 = 16;
+/// What a transaction in a block is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Payload {
+    /// A certificate: signed by its sender and by a quorum. What nodes accept unless they bring a verifier of their own.
+    #[default]
+    Certified,
+    /// Random bytes with no signature in them, for nodes whose transaction verifier takes any.
+    Opaque,
+}
 
 /// What chain to build.
 #[derive(Clone, Debug)]
@@ -39,10 +47,17 @@ pub struct ChainSpec {
     pub stakes: Vec<Stake>,
     /// Addresses of the authorities; /ip4/127.0.0.1/tcp/9000 and up where none is given.
     pub addresses: Vec<Address>,
-    /// Certified transactions in each block.
+    /// Transactions in each block.
     pub transactions_per_block: usize,
-    /// Bytes of each transaction's payload.
+    /// What they are.
+    pub payload: Payload,
+    /// Bytes of each transaction's payload; an opaque one is nothing else.
     pub payload_bytes: usize,
+    /// Users who send transactions in turn, at least 1.
+    pub senders: u32,
+    /// From one committed leader to the next, at least so many rounds, at least 1: the blocks of a commit are about
+    /// as many times as many as the authorities.
+    pub rounds_per_commit: u32,
     /// Commits in each epoch.
     pub commits_per_epoch: u32,
     /// When the chain began.
@@ -63,7 +78,10 @@ impl Default for ChainSpec {
             stakes: vec![1; 4],
             addresses: Vec::new(),
             transactions_per_block: 1,
+            payload: Payload::Certified,
             payload_bytes: 128,
+            senders: 16,
+            rounds_per_commit: 1,
             commits_per_epoch: 500,
             start_timestamp_ms: 1_700_000_000_000,
             round_interval_ms: 100,
@@ -89,6 +107,9 @@ pub enum SpecError {
     /// An epoch has to have a commit that is not its last.
     #[error("an epoch has at least 2 commits, not {0}")]
     EpochTooShort(u32),
+    /// Something that there has to be at least one of.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
     /// The stakes make no committee.
     #[error(transparent)]
     Committee(#[from] CommitteeError),
@@ -107,6 +128,8 @@ pub struct ChainBuilder {
     now_ms: TimestampMs,
     /// Last round made in this epoch.
     round: Round,
+    /// The round of this epoch from which on a leader is committed.
+    next_leader_round: Round,
     /// Blocks by round, the recent ones.
     dag: BTreeMap<Round, BTreeMap<AuthorityIndex, VerifiedBlock>>,
     /// Latest block of each authority; its genesis block at first.
@@ -122,6 +145,11 @@ impl ChainBuilder {
     pub fn new(spec: ChainSpec) -> Result<Self, SpecError> {
         if spec.commits_per_epoch < 2 {
             return Err(SpecError::EpochTooShort(spec.commits_per_epoch));
+        }
+        for (value, name) in [(spec.rounds_per_commit, "rounds_per_commit"), (spec.senders, "senders")] {
+            if value == 0 {
+                return Err(SpecError::Zero(name));
+            }
         }
         let (committee, protocol_keys) = committee_of(&spec, 0);
         committee.validate()?;
@@ -142,6 +170,7 @@ impl ChainBuilder {
             protocol_keys,
             commits_in_epoch: 0,
             round: 0,
+            next_leader_round: spec.rounds_per_commit,
             dag: BTreeMap::new(),
             latest: epoch_genesis_refs(0, size),
             committed: BTreeSet::new(),
@@ -184,8 +213,8 @@ impl ChainBuilder {
     /// The next commit, with its blocks and the blocks that certify it.
     pub fn next_commit(&mut self) -> CertifiedCommit {
         let leader = loop {
-            // Every round but the first has been made already, to vote for the commit before.
-            if self.dag.is_empty() {
+            // The first round after a commit has been made already, to vote for it.
+            while self.round < self.next_leader_round {
                 self.make_round();
             }
             let leader = self.leader(self.round);
@@ -211,6 +240,7 @@ impl ChainBuilder {
                 unvoted.push(commit.reference());
             }
         }
+        self.next_leader_round = self.round.saturating_add(self.spec.rounds_per_commit);
         self.make_round();
         let certifiers = self.dag[&self.round].values().cloned().collect();
         if leader.end_of_epoch.is_some() {
@@ -249,7 +279,7 @@ impl ChainBuilder {
             }
             taken.insert((reference.round, reference.author), block);
         }
-        let oldest = self.round.saturating_sub(ROUNDS_KEPT);
+        let oldest = self.round.saturating_sub(ROUNDS_KEPT.max(2 * self.spec.rounds_per_commit));
         self.dag = self.dag.split_off(&oldest);
         self.committed.retain(|reference| reference.round >= oldest);
         taken.into_values().collect()
@@ -271,7 +301,8 @@ impl ChainBuilder {
         self.round += 1;
         self.now_ms += self.spec.round_interval_ms;
         let leader = self.leader(self.round);
-        let last_of_epoch = self.commits_in_epoch + 1 == self.spec.commits_per_epoch;
+        let committed = self.round >= self.next_leader_round;
+        let last_of_epoch = committed && self.commits_in_epoch + 1 == self.spec.commits_per_epoch;
         let parents = self.latest.clone();
         let mut blocks = BTreeMap::new();
         for author in self.makers() {
@@ -315,9 +346,13 @@ impl ChainBuilder {
 
     fn transaction(&mut self) -> TransactionBytes {
         self.nonce += 1;
-        let sender = key(self.spec.seed, Purpose::Sender, (self.nonce % SENDERS) as AuthorityIndex, 0);
         let mut payload = vec![0; self.spec.payload_bytes];
         self.rng.fill_bytes(&mut payload);
+        if self.spec.payload == Payload::Opaque {
+            return TransactionBytes(payload.into());
+        }
+        let sender = (self.nonce % u64::from(self.spec.senders)) as AuthorityIndex;
+        let sender = key(self.spec.seed, Purpose::Sender, sender, 0);
         let transaction = Transaction { sender: PublicKey::from(&sender), nonce: self.nonce, payload };
         let intent = Intent { scope: Scope::Transaction, chain: self.chain };
         let signature = intent.sign(&sender, transaction.digest().as_bytes());
@@ -339,6 +374,7 @@ impl ChainBuilder {
         let size = self.committee.authorities.len();
         self.commits_in_epoch = 0;
         self.round = 0;
+        self.next_leader_round = self.spec.rounds_per_commit;
         self.dag.clear();
         self.latest = epoch_genesis_refs(epoch, size);
         self.committed.clear();

@@ -7,11 +7,13 @@
 
 mod chain;
 mod keys;
+mod kinds;
 mod live;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 
-pub use chain::{ChainBuilder, ChainSpec, SpecError};
+pub use chain::{ChainBuilder, ChainSpec, Payload, SpecError};
+pub use kinds::BlockKind;
 pub use live::LiveSource;
 
 use bytes::Bytes;

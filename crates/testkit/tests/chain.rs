@@ -1,7 +1,7 @@
 //! What the builder makes is what the verifier accepts, whatever the spec.
 
-use soma_testkit::{ChainBuilder, ChainSpec, LiveSource, SpecError};
-use soma_types::{CertifiedCommit, CommitRef};
+use soma_testkit::{BlockKind, ChainBuilder, ChainSpec, LiveSource, Payload, SpecError};
+use soma_types::{Certificate, CertifiedCommit, CommitRef, codec};
 use soma_verify::{CertificateVerifier, EpochContext, check_commits, verify_blocks, verify_sub_dag};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -40,6 +40,8 @@ fn every_commit_of_every_kind_of_chain_verifies_across_epochs() {
             transactions_per_block: 0,
             ..ChainSpec::default()
         },
+        ChainSpec { rounds_per_commit: 3, senders: 1_000, commits_per_epoch: 6, ..ChainSpec::default() },
+        ChainSpec { rounds_per_commit: 10, silent: BTreeSet::from([2]), commits_per_epoch: 6, ..ChainSpec::default() },
     ];
     for spec in specs {
         let mut builder = ChainBuilder::new(spec.clone()).unwrap();
@@ -109,4 +111,56 @@ async fn a_live_source_keeps_its_rate_on_average_even_for_a_late_caller() {
     assert!(started.elapsed() < Duration::from_millis(500), "what was due came at once");
     source.next().await;
     assert!(started.elapsed() >= Duration::from_millis(500), "what was not due came when it was");
+}
+
+#[test]
+fn ten_rounds_to_a_commit_make_forty_blocks_of_it_none_of_which_ends_the_epoch_too_early() {
+    let spec = ChainSpec { rounds_per_commit: 10, commits_per_epoch: 4, ..ChainSpec::default() };
+    let commits = ChainBuilder::new(spec).unwrap().build(9);
+    let ends: Vec<_> = commits
+        .iter()
+        .map(|commit| commit.blocks.iter().filter(|block| block.end_of_epoch.is_some()).count())
+        .collect();
+    assert_eq!(ends, [0, 0, 0, 1, 0, 0, 0, 1, 0]);
+    let blocks: Vec<_> = commits.iter().map(|commit| commit.blocks.len()).collect();
+    // The other blocks of the leader's round are committed with the next one; the end of an epoch leaves them behind.
+    assert_eq!(blocks, [37, 40, 40, 40, 37, 40, 40, 40, 37]);
+}
+
+#[test]
+fn blocks_of_each_kind_are_as_long_as_their_kind_says_and_hold_as_many_signatures() {
+    for kind in BlockKind::ALL {
+        for rounds_per_commit in [1, 10] {
+            let like = ChainSpec { rounds_per_commit, commits_per_epoch: 10_000, ..ChainSpec::default() };
+            let spec = kind.spec(like).unwrap();
+            assert_eq!(spec.payload == Payload::Certified, kind == BlockKind::C);
+            let commits = ChainBuilder::new(spec).unwrap().build(120);
+            let blocks: Vec<_> = commits.iter().flat_map(|commit| &commit.blocks).collect();
+            let mean = blocks.iter().map(|block| block.bytes().len()).sum::<usize>() as f64 / blocks.len() as f64;
+            let off = mean / kind.block_bytes() as f64 - 1.0;
+            assert!(off.abs() < 0.02, "{kind}, {rounds_per_commit} rounds to a commit: {mean} bytes");
+            for block in blocks {
+                let signed = block.transactions.iter().map(|transaction| match kind {
+                    BlockKind::C => {
+                        let certificate: Certificate = codec::decode(&transaction.0, "certificate", 4_096).unwrap();
+                        1 + certificate.quorum.signatures.len()
+                    }
+                    BlockKind::S | BlockKind::L => 0,
+                });
+                assert_eq!(1 + signed.sum::<usize>(), kind.signatures());
+            }
+        }
+        assert_eq!(kind.to_string().parse(), Ok(kind));
+    }
+    assert!("s".parse::<BlockKind>().is_err_and(|error| error.to_string().contains("\"s\"")));
+}
+
+#[test]
+fn a_chain_without_senders_or_rounds_is_refused_with_the_setting() {
+    for spec in
+        [ChainSpec { senders: 0, ..ChainSpec::default() }, ChainSpec { rounds_per_commit: 0, ..ChainSpec::default() }]
+    {
+        let name = if spec.senders == 0 { "senders" } else { "rounds_per_commit" };
+        assert_eq!(ChainBuilder::new(spec).err(), Some(SpecError::Zero(name)));
+    }
 }
