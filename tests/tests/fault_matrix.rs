@@ -21,7 +21,7 @@ const FULL: &[(&str, &[&str])] = &[
     ("state-sync", &["Picked", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
     ("store-writer", &["Done", "Submit"]),
     ("sync-worker", &["BlocksChecked", "BlocksFetched", "CommitsChecked", "CommitsFetched", "Start", "SubDagsChecked"]),
-    ("verifier", &["Done", "Submit"]),
+    ("verifier", &["BatchDone", "Checked", "Done", "Submit"]),
 ];
 
 /// What only a node whose own consensus makes commits takes.

@@ -1,7 +1,8 @@
 //! Verifier: puts checks on a CPU pool, with permits, and answers whoever asked.
 //!
 //! ```text
-//!   VerifyCommits, VerifyBlocks, ... --> core (permits, order) --> pool: soma-verify --> Reply
+//!   VerifyCommits, VerifySubDags, ... --> core (permits, order) --> pool: soma-verify --> Reply
+//!   VerifyBlocks ------------------> core ---> pool: all but signatures --> core (joins) --> pool: signatures --> Reply
 //! ```
 //!
 //! A check that panics fails that check: its asker sees no answer, the pool and the actor live on.
@@ -12,5 +13,5 @@ mod actor;
 mod metrics;
 mod pool;
 
-pub use actor::Verifier;
+pub use actor::{Verification, Verifier};
 pub use pool::{PoolError, PoolSize};

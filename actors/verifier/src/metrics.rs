@@ -7,7 +7,13 @@ pub(crate) fn refused() {
     counter!("soma_verifier_refused_total").increment(1);
 }
 
-/// Blocks whose every signature was checked.
+/// Signatures are checked together.
+pub(crate) fn batch(signatures: usize) {
+    counter!("soma_verifier_batches_total").increment(1);
+    counter!("soma_verifier_signatures_total").increment(signatures as u64);
+}
+
+/// Blocks that passed.
 pub(crate) fn blocks_verified(blocks: usize) {
     counter!("soma_verifier_blocks_total").increment(blocks as u64);
 }

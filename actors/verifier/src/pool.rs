@@ -14,9 +14,6 @@ use tokio::{sync::oneshot, time::timeout};
 /// takes longer, say in a transaction verifier of the node's own, does not end.
 const MAX_CHECK_TIME: Duration = Duration::from_secs(60);
 
-/// One piece of work, which answers whoever asked for it.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
-
 /// Where checks run.
 #[derive(Clone)]
 pub(crate) enum CpuPool {
@@ -51,6 +48,14 @@ impl PoolSize {
 }
 
 impl CpuPool {
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        match self {
+            Self::Threads(pool) => pool.current_num_threads(),
+            Self::Inline => 1,
+        }
+    }
+
     /// Jobs that may be on the pool at once: one for each thread, and one more each that is ready when it ends.
     pub(crate) fn permits(&self) -> usize {
         match self {
@@ -60,8 +65,12 @@ impl CpuPool {
     }
 
     /// Runs the job.
-    pub(crate) async fn run(self, job: Job, census: Census) -> JobEnd {
-        let (done, ended) = oneshot::channel();
+    pub(crate) async fn run<R: Send + 'static>(
+        self,
+        job: impl FnOnce() -> R + Send + 'static,
+        census: Census,
+    ) -> JobEnd<R> {
+        let (done, mut ended) = oneshot::channel();
         let cause = current();
         let on_thread = Arc::new(OnceLock::new());
         let left_behind = LeftBehind::new(census);
@@ -70,30 +79,34 @@ impl CpuPool {
             // Set once, here.
             let _ = thread.set(thread::current().name().unwrap_or("unnamed").to_owned());
             // What the job answers follows from what asked for it, on whatever thread it runs.
-            let panicked = catch_unwind(AssertUnwindSafe(|| following(cause, job))).is_err();
+            let result = catch_unwind(AssertUnwindSafe(|| following(cause, job))).ok();
             leaving.come_back();
-            let _ = done.send(panicked);
+            let _ = done.send(result);
         };
         match self {
             Self::Threads(pool) => pool.spawn(work),
             Self::Inline => work(),
         }
-        match timeout(MAX_CHECK_TIME, ended).await {
-            Ok(Ok(false)) => JobEnd::Done,
-            Ok(Ok(true) | Err(_)) => JobEnd::Panicked,
+        let end = match timeout(MAX_CHECK_TIME, &mut ended).await {
+            Ok(end) => end,
             Err(_) if left_behind.leave() => {
                 let thread = on_thread.get().cloned().unwrap_or_else(|| "none yet".into());
-                JobEnd::Blocked { thread }
+                return JobEnd::Blocked { thread };
             }
-            Err(_) => JobEnd::Done,
+            // It has come back at this very moment.
+            Err(_) => ended.await,
+        };
+        match end {
+            Ok(Some(result)) => JobEnd::Done(result),
+            Ok(None) | Err(_) => JobEnd::Panicked,
         }
     }
 }
 
 /// How a job ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum JobEnd {
-    Done,
+pub(crate) enum JobEnd<R> {
+    Done(R),
     Panicked,
     /// It did not.
     Blocked {
@@ -110,8 +123,8 @@ mod tests {
     async fn a_check_that_panics_costs_itself_and_the_pool_lives_on() {
         let pool = PoolSize::Threads(1).build().unwrap();
         let census = Census::default();
-        assert_eq!(pool.clone().run(Box::new(|| panic!("on purpose")), census.clone()).await, JobEnd::Panicked);
-        assert_eq!(pool.run(Box::new(|| {}), census).await, JobEnd::Done);
+        assert_eq!(pool.clone().run(|| panic!("on purpose"), census.clone()).await, JobEnd::<()>::Panicked);
+        assert_eq!(pool.run(|| 7, census).await, JobEnd::Done(7));
     }
 
     // In virtual time the limit has passed as soon as nothing else is left to do.
@@ -129,7 +142,7 @@ mod tests {
             // Dropped when the job is.
             let _ = &ended;
         };
-        let running = pool.run(Box::new(job), census.clone());
+        let running = pool.run(job, census.clone());
         let running = tokio::spawn(running);
         // The thread has it before time passes.
         tokio::task::yield_now().await;

@@ -1,19 +1,37 @@
-//! Verifier: how much may be on the CPU pool at once, and what waits for it.
+//! Verifier: how much may be on the CPU pool at once, what waits for it, and which signatures are checked together.
+//!
+//! ```text
+//!   Submit --> high | normal --Run--> pool --Done-----------------------------> (answered)
+//!                                       `---Checked(signatures)--> to be joined --RunBatch--> pool --BatchDone--> (answered)
+//! ```
 //!
 //! A job runs when fewer than [`Config::permits`] do; up to [`Config::max_waiting`] wait, those that others wait for
 //! first; further ones are refused, and whoever asked tries again later.
+//!
+//! Signatures cost the less each, the more are checked together. They are joined across jobs until there are
+//! [`Config::batch_signatures`], or until a thread has had nothing to do for [`Config::batch_delay`]: while all threads
+//! are busy, waiting costs nothing; and when nothing else is under way, nothing can come that would be worth a wait.
 
 use crate::core::{Core, Now};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 /// How the Verifier works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Jobs on the pool at once: one for each thread and one more that is ready when it ends.
+    /// Threads of the pool.
+    pub threads: usize,
+    /// Jobs and batches on the pool at once: one for each thread and one more that is ready when it ends.
     pub permits: usize,
-    /// Jobs waiting for a permit. Each holds at most one answer's bytes.
+    /// Jobs waiting for a permit or for their signatures. Each holds at most one answer's bytes.
     pub max_waiting: usize,
+    /// Signatures that are enough for a batch.
+    pub batch_signatures: usize,
+    /// How long signatures wait for others while a thread has nothing to do.
+    pub batch_delay: Duration,
 }
 
 /// How soon a job is wanted.
@@ -28,6 +46,8 @@ pub enum Priority {
 /// What can happen to the Verifier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
+    /// From the shell: the time asked for has come.
+    Wake,
     /// From workers and Discovery: check this.
     Submit {
         /// Under which the shell keeps job and answer's address.
@@ -35,10 +55,24 @@ pub enum Input {
         /// How soon.
         priority: Priority,
     },
-    /// From the pool: the job is done, or panicked.
+    /// From the pool: the job is done and answered, or panicked.
     Done {
         /// Which.
         job: u64,
+        /// Whether it panicked.
+        panicked: bool,
+    },
+    /// From the pool: the job is right but for its signatures.
+    Checked {
+        /// Which.
+        job: u64,
+        /// How many signatures there are to check.
+        signatures: usize,
+    },
+    /// From the pool: the batch is done and its jobs answered, or it panicked.
+    BatchDone {
+        /// Which.
+        batch: u64,
         /// Whether it panicked.
         panicked: bool,
     },
@@ -49,6 +83,13 @@ pub enum Input {
 pub enum Effect {
     /// Put the job on the pool.
     Run(u64),
+    /// Put the signatures of these jobs on the pool, together.
+    RunBatch {
+        /// The batch's number.
+        batch: u64,
+        /// The jobs, in the order in which they came.
+        jobs: Vec<u64>,
+    },
     /// Tell whoever asked that there is too much to do.
     Refuse(u64),
 }
@@ -56,16 +97,28 @@ pub enum Effect {
 /// The Verifier as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Jobs on the pool.
+    /// Jobs and batches on the pool.
     pub running: usize,
-    /// Jobs waiting.
+    /// Jobs waiting for the pool or for their signatures.
     pub waiting: usize,
     /// Jobs done since start.
     pub done: u64,
     /// Jobs refused since start.
     pub refused: u64,
-    /// Jobs that panicked since start.
+    /// Jobs and batches that panicked since start.
     pub panicked: u64,
+    /// Signatures checked in batches since start.
+    pub signatures: u64,
+    /// Batches since start.
+    pub batches: u64,
+}
+
+/// A job whose signatures wait to be joined with others.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Unsigned {
+    job: u64,
+    signatures: usize,
+    since: Duration,
 }
 
 /// The core of the Verifier.
@@ -73,18 +126,83 @@ pub struct Snapshot {
 pub struct Verifier {
     config: Config,
     running: BTreeSet<u64>,
+    /// Batches on the pool: how many jobs each has.
+    batches: BTreeMap<u64, usize>,
+    next_batch: u64,
     high: VecDeque<u64>,
     normal: VecDeque<u64>,
+    unsigned: VecDeque<Unsigned>,
+    /// Signatures of those.
+    waiting_signatures: usize,
     done: u64,
     refused: u64,
     panicked: u64,
+    signatures: u64,
 }
 
 impl Verifier {
     /// Starts idle.
     pub fn new(config: Config) -> Self {
-        let (high, normal) = (VecDeque::new(), VecDeque::new());
-        Self { config, running: BTreeSet::new(), high, normal, done: 0, refused: 0, panicked: 0 }
+        Self {
+            config,
+            running: BTreeSet::new(),
+            batches: BTreeMap::new(),
+            next_batch: 0,
+            high: VecDeque::new(),
+            normal: VecDeque::new(),
+            unsigned: VecDeque::new(),
+            waiting_signatures: 0,
+            done: 0,
+            refused: 0,
+            panicked: 0,
+            signatures: 0,
+        }
+    }
+
+    fn on_pool(&self) -> usize {
+        self.running.len() + self.batches.len()
+    }
+
+    fn waiting(&self) -> usize {
+        self.high.len() + self.normal.len() + self.unsigned.len()
+    }
+
+    /// Whether the signatures that wait are to be checked now.
+    fn is_batch_due(&self, now: Now) -> bool {
+        let Some(oldest) = self.unsigned.front() else { return false };
+        let waited = now.monotonic.saturating_sub(oldest.since) >= self.config.batch_delay;
+        let alone = self.on_pool() == 0 && self.normal.is_empty();
+        self.waiting_signatures >= self.config.batch_signatures
+            || alone
+            || (waited && self.on_pool() < self.config.threads)
+    }
+
+    /// The next batch: what is there, up to what is enough.
+    fn take_batch(&mut self) -> Effect {
+        let (mut jobs, mut signatures) = (Vec::new(), 0);
+        while signatures < self.config.batch_signatures
+            && let Some(unsigned) = self.unsigned.pop_front()
+        {
+            signatures += unsigned.signatures;
+            jobs.push(unsigned.job);
+        }
+        self.waiting_signatures -= signatures;
+        self.signatures += signatures as u64;
+        let batch = self.next_batch;
+        self.next_batch += 1;
+        self.batches.insert(batch, jobs.len());
+        Effect::RunBatch { batch, jobs }
+    }
+
+    fn next(&mut self, now: Now) -> Option<Effect> {
+        let run = |job: &mut VecDeque<u64>, running: &mut BTreeSet<u64>| {
+            let job = job.pop_front()?;
+            running.insert(job);
+            Some(Effect::Run(job))
+        };
+        run(&mut self.high, &mut self.running)
+            .or_else(|| self.is_batch_due(now).then(|| self.take_batch()))
+            .or_else(|| run(&mut self.normal, &mut self.running))
     }
 }
 
@@ -95,10 +213,12 @@ impl Core for Verifier {
 
     const NAME: &'static str = "verifier";
 
-    fn handle(&mut self, _now: Now, input: Input) -> Vec<Effect> {
+    fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            Input::Submit { job, .. } if self.high.len() + self.normal.len() >= self.config.max_waiting => {
+            // Nothing to do but what follows every input.
+            Input::Wake => {}
+            Input::Submit { job, .. } if self.waiting() >= self.config.max_waiting => {
                 self.refused += 1;
                 effects.push(Effect::Refuse(job));
             }
@@ -109,22 +229,41 @@ impl Core for Verifier {
                 self.done += 1;
                 self.panicked += u64::from(panicked);
             }
+            Input::Checked { job, signatures } => {
+                self.running.remove(&job);
+                self.unsigned.push_back(Unsigned { job, signatures, since: now.monotonic });
+                self.waiting_signatures += signatures;
+            }
+            Input::BatchDone { batch, panicked } => {
+                self.done += self.batches.remove(&batch).unwrap_or(0) as u64;
+                self.panicked += u64::from(panicked);
+            }
         }
-        while self.running.len() < self.config.permits {
-            let Some(job) = self.high.pop_front().or_else(|| self.normal.pop_front()) else { break };
-            self.running.insert(job);
-            effects.push(Effect::Run(job));
+        while self.on_pool() < self.config.permits {
+            let Some(effect) = self.next(now) else { break };
+            effects.push(effect);
         }
         effects
     }
 
+    fn wake() -> Option<Input> {
+        Some(Input::Wake)
+    }
+
+    fn next_wake(&self) -> Option<Duration> {
+        let oldest = self.unsigned.front().filter(|_| self.on_pool() < self.config.threads)?;
+        Some(oldest.since + self.config.batch_delay)
+    }
+
     fn snapshot(&self) -> Snapshot {
         Snapshot {
-            running: self.running.len(),
-            waiting: self.high.len() + self.normal.len(),
+            running: self.on_pool(),
+            waiting: self.waiting(),
             done: self.done,
             refused: self.refused,
             panicked: self.panicked,
+            signatures: self.signatures,
+            batches: self.next_batch,
         }
     }
 }
@@ -132,24 +271,80 @@ impl Core for Verifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
-    const NOW: Now = Now { monotonic: Duration::ZERO, unix_ms: 0 };
+    fn at(ms: u64) -> Now {
+        Now { monotonic: Duration::from_millis(ms), unix_ms: 0 }
+    }
+
+    fn core(threads: usize, permits: usize, max_waiting: usize) -> Verifier {
+        let batch_delay = Duration::from_millis(1);
+        Verifier::new(Config { threads, permits, max_waiting, batch_signatures: 100, batch_delay })
+    }
 
     fn submit(core: &mut Verifier, job: u64, priority: Priority) -> Vec<Effect> {
-        core.handle(NOW, Input::Submit { job, priority })
+        core.handle(at(0), Input::Submit { job, priority })
+    }
+
+    fn checked(core: &mut Verifier, ms: u64, job: u64, signatures: usize) -> Vec<Effect> {
+        core.handle(at(ms), Input::Checked { job, signatures })
     }
 
     #[test]
     fn jobs_wait_for_permits_the_wanted_ones_first_and_beyond_the_bound_are_refused() {
-        let mut core = Verifier::new(Config { permits: 1, max_waiting: 2 });
+        let mut core = core(1, 1, 2);
         assert_eq!(submit(&mut core, 1, Priority::Normal), [Effect::Run(1)]);
         assert_eq!(submit(&mut core, 2, Priority::Normal), []);
         assert_eq!(submit(&mut core, 3, Priority::High), []);
         assert_eq!(submit(&mut core, 4, Priority::High), [Effect::Refuse(4)]);
-        assert_eq!(core.handle(NOW, Input::Done { job: 1, panicked: true }), [Effect::Run(3)]);
-        assert_eq!(core.handle(NOW, Input::Done { job: 3, panicked: false }), [Effect::Run(2)]);
+        assert_eq!(core.handle(at(0), Input::Done { job: 1, panicked: true }), [Effect::Run(3)]);
+        assert_eq!(core.handle(at(0), Input::Done { job: 3, panicked: false }), [Effect::Run(2)]);
         let snapshot = core.snapshot();
         assert_eq!((snapshot.done, snapshot.refused, snapshot.panicked), (2, 1, 1));
+    }
+
+    #[test]
+    fn signatures_with_which_nothing_can_be_joined_are_checked_at_once() {
+        let mut core = core(2, 4, 10);
+        submit(&mut core, 1, Priority::Normal);
+        assert_eq!(checked(&mut core, 0, 1, 3), [Effect::RunBatch { batch: 0, jobs: vec![1] }]);
+        core.handle(at(1), Input::BatchDone { batch: 0, panicked: false });
+        let snapshot = core.snapshot();
+        assert_eq!((snapshot.running, snapshot.waiting, snapshot.done, snapshot.signatures), (0, 0, 1, 3));
+    }
+
+    #[test]
+    fn signatures_of_several_jobs_are_joined_until_there_are_enough() {
+        let mut core = core(1, 4, 10);
+        for job in 1..=4 {
+            submit(&mut core, job, Priority::Normal);
+        }
+        assert_eq!(checked(&mut core, 0, 1, 40), []);
+        assert_eq!(checked(&mut core, 0, 2, 40), []);
+        assert_eq!(checked(&mut core, 0, 3, 40), [Effect::RunBatch { batch: 0, jobs: vec![1, 2, 3] }]);
+        // The only thread is busy with the batch, so that a wait costs nothing.
+        assert_eq!((checked(&mut core, 0, 4, 40), core.next_wake()), (vec![], None));
+        let effects = core.handle(at(5), Input::BatchDone { batch: 0, panicked: false });
+        assert_eq!(effects, [Effect::RunBatch { batch: 1, jobs: vec![4] }]);
+    }
+
+    #[test]
+    fn a_thread_with_nothing_to_do_waits_for_more_signatures_no_longer_than_the_delay() {
+        let mut core = core(2, 4, 10);
+        submit(&mut core, 1, Priority::Normal);
+        submit(&mut core, 2, Priority::Normal);
+        assert_eq!(checked(&mut core, 0, 1, 40), [], "the other one may bring more");
+        assert_eq!(core.next_wake(), Some(Duration::from_millis(1)));
+        assert_eq!(core.handle(at(1), Input::Wake), [Effect::RunBatch { batch: 0, jobs: vec![1] }]);
+        assert_eq!(core.next_wake(), None);
+    }
+
+    #[test]
+    fn a_batch_that_panics_costs_its_own_jobs() {
+        let mut core = core(1, 1, 10);
+        submit(&mut core, 1, Priority::Normal);
+        checked(&mut core, 0, 1, 1);
+        submit(&mut core, 2, Priority::Normal);
+        assert_eq!(core.handle(at(0), Input::BatchDone { batch: 0, panicked: true }), [Effect::Run(2)]);
+        assert_eq!((core.snapshot().done, core.snapshot().panicked), (1, 1));
     }
 }

@@ -1,6 +1,7 @@
 //! What an operator can set. Every default is the seed documents', or says why it is what it is.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use soma_actor_verifier::Verification;
 use soma_replay::core_names;
 use soma_types::{Access, Address, AddressError, NodeRole, PeerId, limits};
 use soma_wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS};
@@ -182,6 +183,9 @@ impl Default for ServingConfig {
 pub struct VerifierConfig {
     /// Threads of the CPU pool; 0: one for each core.
     pub threads: usize,
+    /// How much of a block that a quorum has certified is checked: `"full"`, every signature of it and its transactions,
+    /// or `"certified"`, its digest and its form (docs/adr/0008 in the sources says what that gives up).
+    pub verification: Verification,
 }
 
 /// Recording what the actors receive, to replay it with `soma-p2p replay`.

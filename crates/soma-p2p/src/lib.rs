@@ -56,6 +56,7 @@ pub use status::{PeerStatus, Status};
 pub use synced_commits::SyncedCommits;
 pub use system::{ActorSystem, Fatal, ShutdownReport};
 
+pub use soma_actor_verifier::Verification;
 pub use soma_protocol::{
     connections::DialFailure,
     peer_heights::NoPeer,

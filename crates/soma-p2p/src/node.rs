@@ -166,9 +166,10 @@ impl Node {
 
         let spec = {
             let (transactions, environment) = (transactions.clone(), environment.clone());
+            let verification = config.verifier.verification;
             ChildSpec::new(verifier_slot, capacity, move || {
                 // A pool of its own for each incarnation: the last one's may have blocked threads.
-                let verifier = Verifier::new(chain, transactions.clone(), pool, environment.clone());
+                let verifier = Verifier::new(chain, verification, transactions.clone(), pool, environment.clone());
                 async move { verifier.map_err(|error| error.to_string()) }
             })
         };
