@@ -99,7 +99,7 @@ fn a_system_that_cannot_start_says_what_and_where() {
     let mut wrong = config(&[]);
     wrong.state_sync.max_workers = 0;
     let error = node(2, &genesis, mem_store(&genesis, &[]), wrong).start().err().unwrap();
-    assert_eq!(error.to_string(), "configuration: state_sync.max_workers = 0: must be 1 to 64");
+    assert_eq!(error.to_string(), "configuration: state_sync.max_workers = 0: must be 1 to 256");
 
     let error = ActorSystem::builder().genesis(genesis).identity(key(1)).start().err().unwrap();
     assert_eq!(error.to_string(), "the builder was not given a store");

@@ -15,7 +15,6 @@ use soma_supervision::{IoTasks, Offload};
 use soma_types::{BlockRef, CommitIndex, CommitRef};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
-    limits::MAX_COMMITS_RESPONSE_BYTES,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
@@ -188,7 +187,7 @@ impl PeerApi for Service {
         let mut permit = self.admit(&call, Rpc::FetchCommits).await?;
         let served = self
             .read(move |store| {
-                let served = serve_commits(store, range.start(), range.end(), MAX_COMMITS_RESPONSE_BYTES)?;
+                let served = serve_commits(store, range.start(), range.end(), range.max_bytes())?;
                 Ok((store.watermarks()?, served))
             })
             .await?;

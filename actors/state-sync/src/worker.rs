@@ -20,11 +20,11 @@ use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::Link;
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Fault, PeerId, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
-use soma_wire::{BlockRefs, Call, CallError, CommitRange, FetchedCommits};
+use soma_wire::{BlockRefs, Call, CallError, CommitRange, FetchedCommits, limits::MAX_COMMITS_RESPONSE_BYTES};
 use std::{collections::BTreeMap, future::ready, sync::Arc};
 
-/// Requests for blocks that one worker has open at once: one is downloaded while the one before is checked.
-const MAX_REQUESTS: usize = 2;
+/// Requests for blocks that one worker has open at once: all of a usual range, so that it takes one round trip.
+const MAX_REQUESTS: usize = 4;
 
 /// What workers are connected to.
 #[derive(Clone)]
@@ -101,6 +101,7 @@ impl SyncWorker {
             start: task.start,
             end: task.end,
             max_bytes: task.max_bytes,
+            holds_any_answer: task.max_bytes >= MAX_COMMITS_RESPONSE_BYTES as u64,
             blocks_per_request: task.settings.blocks_per_request,
             max_requests: MAX_REQUESTS,
         };
@@ -162,10 +163,11 @@ impl SyncWorker {
     }
 
     fn fetch_commits(&mut self, context: &mut Context<Self>) {
-        let (link, call, start, end) = (self.link.clone(), self.call(), self.task.start, self.task.proof_end);
+        let (link, call, max_bytes) = (self.link.clone(), self.call(), self.task.max_bytes);
+        let (start, end) = (self.task.start, self.task.proof_end);
         let fetching = async move {
             let link = link.ok_or_else(CallError::connection_gone)?;
-            let range = CommitRange::new(start, end)?;
+            let range = CommitRange::new(start, end)?.within(max_bytes);
             link.api().fetch_commits(call, range).await
         };
         let finish = |worker: &mut Self, result: Result<Result<FetchedCommits, CallError>, ExitReason>| {

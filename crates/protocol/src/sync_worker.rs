@@ -27,6 +27,9 @@ pub struct Config {
     pub end: CommitIndex,
     /// Bytes that it may hold.
     pub max_bytes: u64,
+    /// Whether these hold any answer of commits that the protocol allows. If not, a peer that cannot serve within them may
+    /// have the commits all the same.
+    pub holds_any_answer: bool,
     /// Blocks in one request.
     pub blocks_per_request: u32,
     /// Requests for blocks at once.
@@ -166,6 +169,10 @@ impl SyncWorker {
             self.queue.push_front((got, to));
         }
         if received == 0 {
+            if !matches!(self.shortfall, Some(Shortfall::Fault { .. })) {
+                // Not even one block fits into what was left for this request.
+                self.stop(Shortfall::Cut);
+            }
             return Vec::new();
         }
         self.parts.insert(from, Part::Checking { to: got });
@@ -194,15 +201,18 @@ impl SyncWorker {
                 })
                 .sum();
             let left = self.config.max_bytes.saturating_sub(self.bytes + reserved);
-            if left < MAX_BLOCK_BYTES as u64 {
+            if left < self.least() {
                 self.queue.push_front((from, to));
                 if reserved == 0 {
                     self.stop(Shortfall::Cut);
                 }
                 break;
             }
-            // Leave the other request its share, but never less than one block for this one.
-            let allowed = (left / 2).max(MAX_BLOCK_BYTES as u64);
+            // Leave the other requests their share.
+            let wanted = u64::from(to - from);
+            let waiting: u64 = self.queue.iter().map(|(from, to)| u64::from(to - from)).sum();
+            let share = u128::from(left) * u128::from(wanted) / u128::from(wanted + waiting).max(1);
+            let allowed = (share as u64).max(self.least());
             self.parts.insert(from, Part::Fetching { to, allowed });
             effects.push(Effect::FetchBlocks { from, to, max_bytes: allowed });
         }
@@ -212,6 +222,11 @@ impl SyncWorker {
             effects.push(self.finish());
         }
         effects
+    }
+
+    /// Bytes that a request must be allowed: one block of the largest size, or what a small range has for one.
+    fn least(&self) -> u64 {
+        (self.config.max_bytes / 4).min(MAX_BLOCK_BYTES as u64)
     }
 
     fn busy_requests(&self) -> usize {
@@ -228,14 +243,8 @@ impl SyncWorker {
         }
         let commits = self.commit_ends.iter().take_while(|end| **end <= verified).count() as u32;
         if commits == 0 {
-            let none = || Failure {
-                fault: Fault::Ours,
-                reason: format!("commit {} is larger than a range may be", self.config.start),
-            };
-            let shortfall = match self.shortfall.take() {
-                Some(Shortfall::Cut) | None => none().into(),
-                Some(other) => other,
-            };
+            // Neither cut nor failed, and not one commit: there was none to fetch.
+            let shortfall = self.shortfall.take().unwrap_or(Shortfall::Cut);
             return Effect::Finish { verified: None, shortfall: Some(shortfall) };
         }
         Effect::CheckSubDags { commits }
@@ -255,6 +264,11 @@ impl Core for SyncWorker {
             Input::CommitsFetched(Ok(bytes)) => {
                 self.bytes = bytes;
                 return vec![Effect::CheckCommits];
+            }
+            Input::CommitsFetched(Err(failure))
+                if failure.fault == Fault::DoesNotHave && !self.config.holds_any_answer =>
+            {
+                return vec![Effect::Finish { verified: None, shortfall: Some(Shortfall::Cut) }];
             }
             Input::CommitsFetched(Err(failure)) => {
                 return vec![Effect::Finish { verified: None, shortfall: Some(failure.into()) }];

@@ -132,9 +132,10 @@ pub struct StateSyncConfig {
     pub commits_per_fetch: u32,
     /// Blocks in one request, at most 1,000.
     pub blocks_per_fetch: u32,
-    /// Ranges fetched at once.
+    /// Ranges fetched at once, at most. How many there are is for the bytes on their way to decide, which adapt to bandwidth
+    /// and delay.
     pub max_workers: usize,
-    /// Bytes fetched and not yet stored, in all. Each range at work reserves [`bytes_per_range`](Self::bytes_per_range).
+    /// Bytes fetched and not yet stored, in all, whatever peers do.
     pub bytes_in_flight: u64,
     /// Bytes that one range may hold; where it would exceed them it is cut.
     pub bytes_per_range: u64,
@@ -165,7 +166,7 @@ impl Default for StateSyncConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServingConfig {
-    /// Calls of one peer answered at once: its workers' requests, and some for heights and pushes.
+    /// Calls of one peer answered at once: as many as a connection carries, twice, so that an honest one never meets it.
     pub max_calls_per_peer: usize,
     /// Calls of all peers answered at once. Each holds about 1 MiB at most, one for commits up to 12 MiB.
     pub max_calls: usize,
@@ -173,7 +174,7 @@ pub struct ServingConfig {
 
 impl Default for ServingConfig {
     fn default() -> Self {
-        Self { max_calls_per_peer: 16, max_calls: 128 }
+        Self { max_calls_per_peer: 128, max_calls: 512 }
     }
 }
 
@@ -264,7 +265,7 @@ impl Config {
         positive("state_sync.height_query_interval", sync.height_query_interval)?;
         check("state_sync.commits_per_fetch", sync.commits_per_fetch.into(), 1, MAX_COMMITS_PER_FETCH as u64)?;
         check("state_sync.blocks_per_fetch", sync.blocks_per_fetch.into(), 1, MAX_BLOCKS_PER_FETCH as u64)?;
-        check("state_sync.max_workers", sync.max_workers as u64, 1, 64)?;
+        check("state_sync.max_workers", sync.max_workers as u64, 1, 256)?;
         // A range must be able to hold the largest commit with its votes, or it could never be fetched.
         let largest = (limits::MAX_COMMIT_BLOCKS_BYTES + MAX_COMMITS_RESPONSE_BYTES) as u64;
         check("state_sync.bytes_per_range", sync.bytes_per_range, largest, u64::MAX)?;

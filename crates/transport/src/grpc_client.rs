@@ -9,7 +9,7 @@ use soma_wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, FetchedCommits, KnownPeers,
     PeerApi, Status,
     convert::checked_chunk,
-    limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
+    limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MESSAGE_OVERHEAD_BYTES},
     proto::{
         FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,
         GetKnownPeersRequest, PushCommitRequest, p2p_client::P2pClient,
@@ -125,9 +125,10 @@ impl PeerApi for GrpcPeer {
     }
 
     async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
-        let mut client = self.client.clone();
+        // Nothing larger than what was asked for is ever held.
+        let mut client = self.client.clone().max_decoding_message_size(range.max_bytes() + MESSAGE_OVERHEAD_BYTES);
         let message = FetchCommitsRequest::from(range);
-        within(&call, client.fetch_commits(request(&call, message))).await?.try_into()
+        FetchedCommits::from(within(&call, client.fetch_commits(request(&call, message))).await?).checked(range)
     }
 
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {

@@ -207,7 +207,7 @@ impl PeerApi for MemoryPeer {
     }
 
     async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
-        self.within(call, self.api.fetch_commits(self.seen(call), range)).await?.checked()
+        self.within(call, self.api.fetch_commits(self.seen(call), range)).await?.checked(range)
     }
 
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {

@@ -41,6 +41,7 @@ pub struct Availability {
 pub struct CommitRange {
     start: CommitIndex,
     end: CommitIndex,
+    max_bytes: usize,
 }
 
 impl CommitRange {
@@ -50,7 +51,14 @@ impl CommitRange {
             let message = format!("commits {start} to {end}: a range starts at 1 or later and not behind its end");
             return Err(CallError::new(Status::InvalidArgument, message));
         }
-        Ok(Self { start, end: end.min(start.saturating_add(MAX_COMMITS_PER_FETCH as u32 - 1)) })
+        let end = end.min(start.saturating_add(MAX_COMMITS_PER_FETCH as u32 - 1));
+        Ok(Self { start, end, max_bytes: MAX_COMMITS_RESPONSE_BYTES })
+    }
+
+    /// The same with an answer of at most so many bytes, as far as the protocol allows.
+    pub fn within(self, max_bytes: u64) -> Self {
+        let max_bytes = max_bytes.clamp(1, MAX_COMMITS_RESPONSE_BYTES as u64) as usize;
+        Self { max_bytes, ..self }
     }
 
     /// First index.
@@ -61,6 +69,11 @@ impl CommitRange {
     /// Last index.
     pub fn end(&self) -> CommitIndex {
         self.end
+    }
+
+    /// Bytes of commits and certifier blocks in the answer.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
     }
 }
 

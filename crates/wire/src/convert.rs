@@ -60,13 +60,14 @@ impl TryFrom<proto::FetchCommitsRequest> for CommitRange {
     type Error = CallError;
 
     fn try_from(request: proto::FetchCommitsRequest) -> Result<Self, CallError> {
-        CommitRange::new(request.start, request.end)
+        let range = CommitRange::new(request.start, request.end)?;
+        Ok(if request.max_bytes > 0 { range.within(request.max_bytes.into()) } else { range })
     }
 }
 
 impl From<CommitRange> for proto::FetchCommitsRequest {
     fn from(range: CommitRange) -> Self {
-        Self { start: range.start(), end: range.end() }
+        Self { start: range.start(), end: range.end(), max_bytes: range.max_bytes() as u32 }
     }
 }
 
@@ -133,24 +134,23 @@ impl From<FetchedCommits> for proto::FetchCommitsResponse {
     }
 }
 
-impl TryFrom<proto::FetchCommitsResponse> for FetchedCommits {
-    type Error = CallError;
-
-    fn try_from(answer: proto::FetchCommitsResponse) -> Result<Self, CallError> {
-        Self { commits: answer.commits, certifier_blocks: answer.certifier_blocks }.checked()
+impl From<proto::FetchCommitsResponse> for FetchedCommits {
+    fn from(answer: proto::FetchCommitsResponse) -> Self {
+        Self { commits: answer.commits, certifier_blocks: answer.certifier_blocks }
     }
 }
 
 impl FetchedCommits {
-    /// Checks the answer's limits.
-    pub fn checked(self) -> Result<Self, CallError> {
+    /// Checks the limits of an answer to `range`.
+    pub fn checked(self, range: CommitRange) -> Result<Self, CallError> {
         if self.commits.is_empty() || self.commits.len() > MAX_COMMITS_PER_FETCH {
             let message = format!("{} commits: 1 to {MAX_COMMITS_PER_FETCH} are allowed", self.commits.len());
             return Err(malformed(message));
         }
         let bytes = self.size();
-        if bytes > MAX_COMMITS_RESPONSE_BYTES {
-            return Err(malformed(format!("{bytes} bytes of commits and votes are over the limit")));
+        let limit = range.max_bytes();
+        if bytes > limit {
+            return Err(malformed(format!("{bytes} bytes of commits and votes are over the limit of {limit}")));
         }
         Ok(self)
     }

@@ -26,7 +26,9 @@ fn decode_all(bytes: &Bytes) {
     if let Ok(Ok(answer)) = GetKnownPeersResponse::decode(bytes.clone()).map(KnownPeers::try_from) {
         assert!(answer.known_peers.len() <= MAX_KNOWN_PEERS);
     }
-    if let Ok(Ok(answer)) = FetchCommitsResponse::decode(bytes.clone()).map(FetchedCommits::try_from) {
+    if let Ok(Ok(answer)) = FetchCommitsResponse::decode(bytes.clone())
+        .map(|answer| FetchedCommits::from(answer).checked(CommitRange::new(1, u32::MAX).unwrap()))
+    {
         assert!((1..=MAX_COMMITS_PER_FETCH).contains(&answer.commits.len()));
     }
     if let Ok(Ok(chunk)) = FetchBlocksResponse::decode(bytes.clone()).map(|answer| checked_chunk(answer.blocks)) {

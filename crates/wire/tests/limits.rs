@@ -79,8 +79,12 @@ fn commits_and_votes_of_the_greatest_size_fit_into_an_answer_however_they_are_di
         assert!(answer.size() <= MAX_COMMITS_RESPONSE_BYTES);
         let message = FetchCommitsResponse::from(answer.clone());
         assert!(message.encoded_len() + GRPC_HEADER_BYTES <= MAX_RESPONSE_BYTES, "{}", message.encoded_len());
-        assert_eq!(FetchedCommits::try_from(message).unwrap(), answer);
+        assert_eq!(FetchedCommits::from(message).checked(all_commits()).unwrap(), answer);
     }
+}
+
+fn all_commits() -> CommitRange {
+    CommitRange::new(1, 100).unwrap()
 }
 
 #[test]
@@ -114,14 +118,27 @@ fn one_block_too_many_and_one_block_twice_are_refused_on_both_sides() {
 fn a_range_of_commits_never_overflows_and_never_exceeds_the_limit() {
     let last = u32::MAX;
     for (start, end) in [(1, 1), (1, last), (last, last), (last - 50, last), (7, 106), (7, 107)] {
-        let range = CommitRange::try_from(FetchCommitsRequest { start, end }).unwrap();
+        let range = CommitRange::try_from(FetchCommitsRequest { start, end, max_bytes: 0 }).unwrap();
         assert_eq!(range.start(), start);
         assert!(range.end() <= end && range.end() >= start);
         assert!((range.end() - range.start()) < MAX_COMMITS_PER_FETCH as u32);
     }
     for (start, end) in [(0, 0), (0, 5), (2, 1), (last, 1)] {
-        let refused = CommitRange::try_from(FetchCommitsRequest { start, end });
+        let refused = CommitRange::try_from(FetchCommitsRequest { start, end, max_bytes: 0 });
         assert_eq!(status(refused), Status::InvalidArgument, "{start} to {end}");
+    }
+}
+
+#[test]
+fn a_caller_may_set_a_lower_limit_to_an_answer_and_never_a_higher_one() {
+    let request = |max_bytes| FetchCommitsRequest { start: 1, end: 100, max_bytes };
+    for (asked, limit) in [(0, MAX_COMMITS_RESPONSE_BYTES), (1 << 20, 1 << 20), (u32::MAX, MAX_COMMITS_RESPONSE_BYTES)]
+    {
+        let range = CommitRange::try_from(request(asked)).unwrap();
+        assert_eq!(range.max_bytes(), limit);
+        let answer = |bytes| FetchedCommits { commits: vec![zeros(bytes - 1)], certifier_blocks: vec![zeros(1)] };
+        assert!(answer(limit).checked(range).is_ok());
+        assert_eq!(status(answer(limit + 1).checked(range)), Status::MalformedAnswer);
     }
 }
 
@@ -142,7 +159,7 @@ fn an_answer_over_a_limit_is_malformed() {
         commits(vec![zeros(1); MAX_COMMITS_PER_FETCH + 1], vec![]),
         commits(vec![zeros(1)], vec![zeros(MAX_COMMITS_RESPONSE_BYTES)]),
     ] {
-        assert_eq!(status(FetchedCommits::try_from(answer)), Status::MalformedAnswer);
+        assert_eq!(status(FetchedCommits::from(answer).checked(all_commits())), Status::MalformedAnswer);
     }
 
     assert_eq!(status(checked_chunk(vec![])), Status::MalformedAnswer);

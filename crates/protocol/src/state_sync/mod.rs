@@ -12,11 +12,13 @@
 //! - A range leaves the plan only as written commits or as somebody else's (local) commits; whatever happens to a
 //!   worker, what it did not deliver goes back.
 //! - Commits are linked, written and announced in index order, each once. `applied` moves only after a durable write.
+//! - Whatever peers send, a range holds no more than it has reserved, and all of them together no more than the budget.
 //! - A peer's claim raises the target, nothing else: ranges are planned upward from what is linked, at most
 //!   [`Config::ranges_ahead`] of them, and within [`Config::bytes_in_flight`].
 //! - A range is checked with the committee of its own epoch or not at all: where the boundary is not known yet, the
 //!   range is held until it is.
 
+mod flow;
 mod link;
 mod plan;
 #[cfg(test)]
@@ -49,16 +51,17 @@ const LOCAL_GRACE: Duration = Duration::from_secs(2);
 /// How StateSync works. Defaults are the seed documents' (state_sync.md, "Configuration Parameters").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Commits in one range, at most 100.
+    /// Commits in one range, at most 100; fewer where they are large, or a peer is slow.
     pub commits_per_fetch: u32,
-    /// Workers at once.
+    /// Workers at once. It is the window of bytes on their way that decides how many there are.
     pub max_workers: usize,
     /// Ranges beyond the last linked commit up to which new ones are planned: bounds the commits in the reorder
     /// buffer (a range that came in parts is split, but covers no more).
     pub ranges_ahead: usize,
     /// Bytes reserved by workers and waiting to be written, in all.
     pub bytes_in_flight: u64,
-    /// Bytes that one worker may hold; its range is cut where it would exceed them.
+    /// Bytes that one worker may ever hold; its range is cut where it would exceed them. It reserves as much until it is
+    /// known what commits take, and twice of that from then on.
     pub bytes_per_range: u64,
     /// How long a range waits when no peer can serve it.
     pub no_peer_wait: Duration,
@@ -68,8 +71,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             commits_per_fetch: 100,
-            max_workers: 4,
-            ranges_ahead: 32,
+            max_workers: 96,
+            ranges_ahead: 256,
             bytes_in_flight: 128 << 20,
             bytes_per_range: 32 << 20,
             no_peer_wait: Duration::from_secs(1),
@@ -415,6 +418,7 @@ pub struct StateSync {
     /// Known ends of epochs beyond the tip: last commit of an epoch, and the epoch after it.
     handovers: BTreeMap<CommitIndex, Epoch>,
     next_key: u64,
+    flow: flow::Flow,
     write: link::WriteQueue,
     /// Commits of the node's own consensus that were fetched from peers as well and are not durable yet: answered
     /// when they are. As many as there are callers.
@@ -447,6 +451,7 @@ impl StateSync {
             ranges: BTreeMap::new(),
             handovers: BTreeMap::new(),
             next_key: 0,
+            flow: flow::Flow::default(),
             write: link::WriteQueue::default(),
             awaited: BTreeSet::new(),
             last_local: None,
@@ -461,7 +466,7 @@ impl StateSync {
     }
 
     fn bytes_in_flight(&self) -> u64 {
-        let ranges: u64 = self.ranges.values().map(|range| range.bytes(self.config.bytes_per_range)).sum();
+        let ranges: u64 = self.ranges.values().map(plan::Range::bytes).sum();
         ranges + self.write.bytes()
     }
 
@@ -476,7 +481,7 @@ impl StateSync {
         };
         match (&range.state, &range.no_peer, &range.last_failure) {
             (RangeState::Held { epoch }, ..) => Progress::NoCommittee { epoch: *epoch },
-            (RangeState::Waiting { .. } | RangeState::Picking, Some(reason), _) => {
+            (RangeState::Waiting { .. } | RangeState::Picking { .. }, Some(reason), _) => {
                 Progress::NoPeer { needed, reason: *reason }
             }
             (RangeState::Waiting { .. }, None, Some(reason)) => {

@@ -20,6 +20,8 @@ pub(super) struct Range {
     pub(super) no_peer: Option<NoPeer>,
     /// Why it failed last.
     pub(super) last_failure: Option<String>,
+    /// What it reserved was too little for its first commit: it reserves all that a range may.
+    outgrown: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -27,9 +29,9 @@ pub(super) enum RangeState {
     /// To be started, not before this time.
     Waiting { not_before: Duration },
     /// PeerHeights is choosing a peer.
-    Picking,
+    Picking { reserve: u64 },
     /// A worker fetches it.
-    Running { peer: PeerId },
+    Running { peer: PeerId, since: Duration, reserve: u64 },
     /// Verified; the bytes wait in the shell to be linked.
     Done { peer: PeerId, verified: Verified },
     /// Said to be of this epoch, whose committee is not known yet.
@@ -39,25 +41,25 @@ pub(super) enum RangeState {
 impl Range {
     fn waiting(key: RangeKey, end: CommitIndex, not_before: Duration) -> Self {
         let state = RangeState::Waiting { not_before };
-        Self { key, end, state, attempts: 0, avoid: None, no_peer: None, last_failure: None }
+        Self { key, end, state, attempts: 0, avoid: None, no_peer: None, last_failure: None, outgrown: false }
     }
 
     pub(super) fn peer(&self) -> Option<PeerId> {
         match self.state {
-            RangeState::Running { peer } => Some(peer),
+            RangeState::Running { peer, .. } => Some(peer),
             _ => None,
         }
     }
 
     /// Whether it has a worker or is about to.
     fn is_active(&self) -> bool {
-        matches!(self.state, RangeState::Picking | RangeState::Running { .. })
+        matches!(self.state, RangeState::Picking { .. } | RangeState::Running { .. })
     }
 
     /// Bytes that it may hold now.
-    pub(super) fn bytes(&self, reserve: u64) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         match &self.state {
-            RangeState::Picking | RangeState::Running { .. } => reserve,
+            RangeState::Picking { reserve } | RangeState::Running { reserve, .. } => *reserve,
             RangeState::Done { verified, .. } => verified.bytes,
             RangeState::Waiting { .. } | RangeState::Held { .. } => 0,
         }
@@ -106,10 +108,14 @@ impl StateSync {
         picked: Result<PeerId, NoPeer>,
         effects: &mut Vec<Effect>,
     ) {
-        let start = self.start_of(key).filter(|start| matches!(self.ranges[start].state, RangeState::Picking));
+        let picking = self.start_of(key).and_then(|start| match self.ranges[&start].state {
+            RangeState::Picking { reserve } => Some((start, reserve)),
+            _ => None,
+        });
+        let start = picking.map(|(start, _)| start);
         // What the node's own consensus has made meanwhile is not fetched.
-        let wanted = start.filter(|start| self.ranges[start].end > self.tip.commit.index);
-        let Some(start) = wanted else {
+        let wanted = picking.filter(|(start, _)| self.ranges[start].end > self.tip.commit.index);
+        let Some((start, reserve)) = wanted else {
             if let Some(start) = start {
                 self.ranges.remove(&start);
             }
@@ -122,7 +128,12 @@ impl StateSync {
         let start = start.max(self.tip.commit.index + 1);
         match picked {
             Ok(peer) => {
-                range.state = RangeState::Running { peer };
+                range.state = RangeState::Running { peer, since: now.monotonic, reserve };
+                let end = self.flow.end_for(peer, start, range.end);
+                if end < range.end {
+                    self.add_waiting(end + 1, range.end, now.monotonic);
+                    range.end = end;
+                }
                 let widest = start.saturating_add(MAX_ANSWER - 1).max(range.end);
                 range.no_peer = None;
                 effects.push(Effect::Fetch {
@@ -132,7 +143,7 @@ impl StateSync {
                     end: range.end,
                     proof_end: if range.attempts > 0 { widest } else { range.end },
                     epoch: self.epoch_of(start),
-                    max_bytes: self.config.bytes_per_range,
+                    max_bytes: reserve,
                 });
             }
             Err(reason) => {
@@ -151,12 +162,16 @@ impl StateSync {
         shortfall: Option<Shortfall>,
         effects: &mut Vec<Effect>,
     ) {
-        let running = self.start_of(key).and_then(|start| Some((start, self.ranges[&start].peer()?)));
-        let Some((start, peer)) = running else {
+        let running = self.start_of(key).and_then(|start| match self.ranges[&start].state {
+            RangeState::Running { peer, since, .. } => Some((start, peer, since)),
+            _ => None,
+        });
+        let Some((start, peer, since)) = running else {
             effects.push(Effect::Discard(key));
             return;
         };
         if let Some(verified) = &verified {
+            self.flow.learn(now, peer, since, verified, self.config.bytes_in_flight);
             self.counters.commits_fetched += u64::from(verified.last.index - verified.first) + 1;
             self.counters.blocks_fetched += verified.blocks;
             self.counters.bytes_fetched += verified.bytes;
@@ -167,7 +182,8 @@ impl StateSync {
             }
         }
         let Some(mut range) = self.ranges.remove(&start) else { return };
-        let end = range.end;
+        let (end, outgrown) = (range.end, range.outgrown);
+        let nothing = verified.is_none();
         let attempts = if verified.is_some() { 0 } else { range.attempts };
         // What came is kept; what did not goes back as a range of its own.
         let missing_from = verified.as_ref().map_or(start, |verified| verified.last.index + 1);
@@ -202,6 +218,11 @@ impl StateSync {
                     outcome = Outcome::Failed { fault: Fault::Unproven, reason };
                 }
                 Some(Shortfall::OtherEpoch { found, .. }) => rest.state = RangeState::Held { epoch: found },
+                // One commit with its votes and blocks is more than what was reserved.
+                Some(Shortfall::Cut) if nothing && !outgrown => rest.outgrown = true,
+                Some(Shortfall::Cut) if nothing => {
+                    rest.fail(now, None, format!("commit {missing_from} is larger than a range may be"));
+                }
                 Some(Shortfall::Cut) | None => {}
             }
         }
@@ -258,15 +279,19 @@ impl StateSync {
         self.last_now = now.monotonic;
         self.plan_ranges(now);
 
-        let reserve = self.config.bytes_per_range;
+        let most = self.config.bytes_per_range;
         let next = self.tip.commit.index + 1;
         let mut active = self.ranges.values().filter(|range| range.is_active()).count();
-        // One reserve is kept for the next range in order, so that the budget can never lock out the very range
-        // that would free it; the rest is shared by all others. What is being written frees itself.
+        // As much as a range may ever have is kept for the next range in order, so that the budget can never lock out the
+        // very range that would free it; the rest is shared by all others. What is being written frees itself.
         let budget = self.config.bytes_in_flight;
         let covers_next = |start: CommitIndex, range: &Range| (start..=range.end).contains(&next);
         let others = self.ranges.iter().filter(|(start, range)| !covers_next(**start, range));
-        let mut others = self.write.bytes() + others.map(|(_, range)| range.bytes(reserve)).sum::<u64>();
+        let mut others = self.write.bytes() + others.map(|(_, range)| range.bytes()).sum::<u64>();
+        let length = |start: CommitIndex, range: &Range| range.end.saturating_sub(start).saturating_add(1);
+        let on_their_way = self.ranges.iter().filter(|(_, range)| range.is_active());
+        let mut on_their_way: u64 = on_their_way.map(|(start, range)| self.flow.expected(length(*start, range))).sum();
+        let mut filled = false;
         for (start, range) in &mut self.ranges {
             if active >= self.config.max_workers {
                 break;
@@ -275,8 +300,12 @@ impl StateSync {
             if not_before > now.monotonic {
                 continue;
             }
+            let commits = length(*start, range);
+            let (expected, reserve) = (self.flow.expected(commits), self.flow.reserve(&self.config, commits));
+            let reserve = if range.outgrown || range.attempts > 0 { most } else { reserve };
             if *start > next {
-                if others + reserve > budget.saturating_sub(reserve) {
+                filled = on_their_way + expected > self.flow.window();
+                if filled || others + reserve > budget.saturating_sub(most) {
                     break;
                 }
                 others += reserve;
@@ -284,9 +313,11 @@ impl StateSync {
                 continue;
             }
             active += 1;
-            range.state = RangeState::Picking;
+            on_their_way += expected;
+            range.state = RangeState::Picking { reserve };
             effects.push(Effect::Pick { key: range.key, start: *start, avoid: range.avoid });
         }
+        self.flow.note_filled(filled);
     }
 
     /// Covers everything from the tip to the target with ranges, as far up as their number may go. Gaps are filled
@@ -314,9 +345,10 @@ impl StateSync {
             gaps.push((next, target));
         }
         let not_before = self.not_before(now);
+        let commits = self.flow.commits(&self.config);
         for (mut start, last) in gaps {
             while start <= last && self.ranges.len() < self.config.ranges_ahead {
-                let end = last.min(start.saturating_add(self.config.commits_per_fetch - 1));
+                let end = last.min(start.saturating_add(commits - 1));
                 self.add_waiting(start, end, not_before);
                 start = end.saturating_add(1);
             }

@@ -5,7 +5,8 @@ const NOW: Now = Now { monotonic: std::time::Duration::ZERO, unix_ms: 0 };
 const MIB: u64 = 1 << 20;
 
 fn worker(max_bytes: u64) -> SyncWorker {
-    let config = Config { start: 1, end: 4, max_bytes, blocks_per_request: 10, max_requests: 2 };
+    let config =
+        Config { start: 1, end: 4, max_bytes, holds_any_answer: true, blocks_per_request: 10, max_requests: 2 };
     let mut core = SyncWorker::new(config);
     assert_eq!(core.handle(NOW, Input::Start), [Effect::FetchCommits]);
     assert_eq!(core.handle(NOW, Input::CommitsFetched(Ok(100))), [Effect::CheckCommits]);
@@ -109,8 +110,8 @@ fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_la
     let mut core = worker(8 * MIB);
     let effects = core.handle(NOW, Input::CommitsChecked(Ok(vec![5, 5])));
     let [Effect::FetchBlocks { from: 0, to: 10, max_bytes }] = effects[..] else { panic!("{effects:?}") };
-    assert!(max_bytes <= 4 * MIB);
-    let bytes = max_bytes;
+    assert_eq!(max_bytes, 8 * MIB - 100, "the only request may have all");
+    let bytes = 4 * MIB;
     let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 4, bytes, failure: None });
     let [Effect::CheckBlocks { from: 0 }, Effect::FetchBlocks { from: 4, to: 10, .. }] = effects[..] else {
         panic!("{effects:?}")
@@ -119,6 +120,27 @@ fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_la
     core.handle(NOW, Input::BlocksFetched { from: 4, received: 3, bytes: 4 * MIB - 200, failure: None });
     checked(&mut core, 0);
     assert_eq!(checked(&mut core, 4), [Effect::CheckSubDags { commits: 1 }]);
+}
+
+#[test]
+fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blames_nobody() {
+    let mut core = worker(MIB);
+    core.handle(NOW, Input::CommitsChecked(Ok(vec![1, 1])));
+    let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 0, bytes: 0, failure: None });
+    assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(Shortfall::Cut) }]);
+}
+
+#[test]
+fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_all_the_same() {
+    let missing = || Failure { fault: Fault::DoesNotHave, reason: "not here".into() };
+    for (holds_any_answer, shortfall) in [(false, Shortfall::Cut), (true, missing().into())] {
+        let config =
+            Config { start: 1, end: 4, max_bytes: MIB, holds_any_answer, blocks_per_request: 10, max_requests: 2 };
+        let mut core = SyncWorker::new(config);
+        core.handle(NOW, Input::Start);
+        let effects = core.handle(NOW, Input::CommitsFetched(Err(missing())));
+        assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(shortfall) }]);
+    }
 }
 
 #[test]

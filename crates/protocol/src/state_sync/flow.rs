@@ -1,0 +1,137 @@
+//! Flow: how many commits make a range, how many bytes are on their way at once, and how much of it from one peer.
+//!
+//! ```text
+//!   bytes of a commit  (measured) --> commits in a range, its reserve
+//!   time of a range    (measured, for each peer) --> the window: bytes asked for and not yet verified
+//! ```
+//!
+//! The window is what a link needs to stay busy: bandwidth x delay. It grows while ranges come back about as soon as the
+//! soonest of their peer did, and shrinks when they come late, for then they wait in some queue: the link's, the peer's, or
+//! this node's own processor's. The budget of bytes in flight bounds it, whatever it would be.
+
+use super::{Config, Verified};
+use crate::core::Now;
+use serde::{Deserialize, Serialize};
+use soma_types::{CommitIndex, PeerId};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Bytes that a range is to have: enough that what a range costs by itself is nothing, and few enough that several
+/// verify side by side.
+const RANGE_BYTES: u64 = 4 << 20;
+
+/// Least that a range reserves: room for one block of the largest size.
+const MIN_RESERVE: u64 = 1 << 20;
+
+/// Bytes on their way that are always worth it: they keep all cores checking signatures in large batches.
+const MIN_WINDOW: u64 = 16 << 20;
+
+/// Longest that a range should take at a slow peer; it gets shorter ones. Far less than a request may take.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long the soonest range of a peer is what others are compared with: routes and loads change.
+const SOONEST_AGE: Duration = Duration::from_secs(30);
+
+/// Peers whose pace is remembered.
+const MAX_PACES: usize = 256;
+
+/// What ranges have taken so far.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Flow {
+    /// Bytes of a commit with its blocks, as far as is known: rises at once, falls slowly.
+    bytes_per_commit: Option<u64>,
+    window: u64,
+    /// The window was full when ranges were last started. One that is not used says nothing, and does not grow.
+    filled: bool,
+    paces: BTreeMap<PeerId, Pace>,
+}
+
+/// How soon one peer's ranges come.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Pace {
+    soonest: Duration,
+    /// When that was.
+    at: Duration,
+    /// Time for a mebibyte of the latest range.
+    per_mib: Duration,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self { bytes_per_commit: None, window: MIN_WINDOW, filled: false, paces: BTreeMap::new() }
+    }
+}
+
+impl Flow {
+    /// Commits in a new range.
+    pub(super) fn commits(&self, config: &Config) -> u32 {
+        let fitting = self.bytes_per_commit.map_or(u64::MAX, |bytes| RANGE_BYTES / bytes.max(1));
+        fitting.clamp(1, u64::from(config.commits_per_fetch.max(1))) as u32
+    }
+
+    /// Commits that `peer` is asked for at once.
+    pub(super) fn commits_from(&self, peer: PeerId) -> u32 {
+        let (Some(pace), Some(bytes)) = (self.paces.get(&peer), self.bytes_per_commit) else { return u32::MAX };
+        let micros = pace.per_mib.as_micros().saturating_mul(u128::from(bytes)) >> 20;
+        let commits = LONGEST.as_micros().checked_div(micros).unwrap_or(u128::MAX);
+        commits.clamp(1, u128::from(u32::MAX)) as u32
+    }
+
+    /// Bytes that so many commits will have.
+    pub(super) fn expected(&self, commits: u32) -> u64 {
+        self.bytes_per_commit.map_or(RANGE_BYTES, |bytes| bytes.saturating_mul(commits.into()))
+    }
+
+    /// Bytes that a range of so many commits may have.
+    pub(super) fn reserve(&self, config: &Config, commits: u32) -> u64 {
+        match self.bytes_per_commit {
+            Some(_) => self.expected(commits).saturating_mul(2).max(MIN_RESERVE).min(config.bytes_per_range),
+            None => config.bytes_per_range,
+        }
+    }
+
+    /// Bytes to have on their way.
+    pub(super) fn window(&self) -> u64 {
+        self.window
+    }
+
+    /// Notes whether the window was what kept more ranges from being started.
+    pub(super) fn note_filled(&mut self, filled: bool) {
+        self.filled = filled;
+    }
+
+    /// Learns from a range that `peer` has served since `since`.
+    pub(super) fn learn(&mut self, now: Now, peer: PeerId, since: Duration, verified: &Verified, budget: u64) {
+        let bytes = verified.bytes.max(1);
+        let commits = u64::from(verified.last.index.saturating_sub(verified.first)) + 1;
+        let sample = (bytes / commits).max(1);
+        self.bytes_per_commit =
+            Some(self.bytes_per_commit.map_or(sample, |known| sample.max((known * 7 + sample) / 8)));
+
+        let time = now.monotonic.saturating_sub(since);
+        let per_mib = Duration::from_micros(((time.as_micros() << 20) / u128::from(bytes)) as u64);
+        let known = self.paces.get(&peer).filter(|pace| now.monotonic < pace.at + SOONEST_AGE);
+        let soonest = known.map_or(time, |pace| pace.soonest);
+        if time <= soonest * 2 {
+            if self.filled {
+                self.window = (self.window + bytes).min(budget);
+            }
+        } else if time > soonest * 3 {
+            self.window = self.window.saturating_sub(bytes).max(MIN_WINDOW);
+        }
+        let pace = match known {
+            Some(pace) if pace.soonest <= time => Pace { per_mib, ..*pace },
+            _ => Pace { soonest: time, at: now.monotonic, per_mib },
+        };
+        if self.paces.len() >= MAX_PACES && !self.paces.contains_key(&peer) {
+            // Whoever has not been as soon as once for the longest time has most likely gone.
+            let oldest = self.paces.iter().min_by_key(|(_, pace)| pace.at).map(|(peer, _)| *peer);
+            oldest.map(|peer| self.paces.remove(&peer));
+        }
+        self.paces.insert(peer, pace);
+    }
+
+    /// How far a range from `start` goes that is asked of `peer`, of one that goes to `end`.
+    pub(super) fn end_for(&self, peer: PeerId, start: CommitIndex, end: CommitIndex) -> CommitIndex {
+        end.min(start.saturating_add(self.commits_from(peer) - 1))
+    }
+}
