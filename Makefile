@@ -9,10 +9,13 @@ SEEDS ?= 50
 SEED ?=
 SCENARIO ?=
 
+# Options for `make bench` and `make bench-quick`, e.g. BENCH="sync/C --senders 1000"
+BENCH ?=
+
 # Options for `make chaos`: how many kills; SEED draws the victims and the moments
 KILLS ?= 100
 
-.PHONY: help run test sim chaos lint doc bench-recording mutants bless-traces
+.PHONY: help run test sim chaos lint doc bench-recording mutants bless-traces bench bench-quick
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -40,6 +43,13 @@ bless-traces: ## Write the golden traces anew, and show what has changed in them
 
 mutants: ## Break the range planner on purpose, and see whether simulation finds each bug within 50 seeds
 	$(CARGO) run -p soma-tests --bin mutants
+
+bench: ## Measure everything: the parts, then whole syncs beside what the hardware allows; BENCH=sync/C runs those cases
+	$(CARGO) bench -p soma-tests --bench parts
+	$(CARGO) run --release -p soma-p2p-cli -- bench $(BENCH)
+
+bench-quick: ## Every kind of block once, in under three minutes
+	$(CARGO) run --release -p soma-p2p-cli -- bench --quick $(BENCH)
 
 bench-recording: ## Measure what recording a trace costs a sync
 	$(CARGO) bench -p soma-tests --bench recording

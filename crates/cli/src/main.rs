@@ -1,6 +1,7 @@
 //! The `soma-p2p` command. `soma-p2p help` lists what it does.
 
 mod admin;
+mod bench;
 mod chaos;
 mod error;
 mod executor;
@@ -42,6 +43,11 @@ enum Command {
     Localnet(localnet::Args),
     /// Run such a network while its nodes are killed and restarted, and count what gets lost.
     Chaos(chaos::Args),
+    /// Measure how fast nodes sync, beside what the hardware allows.
+    Bench(bench::Args),
+    /// One node of a benchmark.
+    #[command(hide = true)]
+    BenchNode,
     /// Look into a store.
     Inspect(inspect::Args),
     /// Show what the actors of a node received, or feed it to their cores again.
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Localnet(args) => localnet::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchNode => bench::node::run(),
         Command::Inspect(args) => inspect::run(&args),
         Command::Replay(args) => replay::run(&args),
     };

@@ -32,7 +32,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("tonic", &["soma-wire", "soma-transport", "soma-tests"]),
     ("prost", &["soma-wire"]),
     ("fjall", &["soma-store"]),
-    ("rustls", &["soma-transport"]),
+    // The benchmark measures a bare TLS stream, to say what the transport costs above it.
+    ("rustls", &["soma-transport", "soma-p2p-cli"]),
     ("soma-testkit", &["soma-p2p-cli", "soma-tests"]),
 ];
 
