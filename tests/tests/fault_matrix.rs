@@ -18,7 +18,7 @@ const FULL: &[(&str, &[&str])] = &[
     ("discovery", &["Answered", "Asked", "Book", "DialFailed", "OwnInfo", "Peer", "Wake"]),
     ("grpc-adapter", &["Arrived", "Finished"]),
     ("peer-heights", &["OwnHeight", "Peer", "Pick", "PushDone", "Pushed", "Queried", "Report", "Wake"]),
-    ("state-sync", &["Picked", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
+    ("state-sync", &["Executor", "Picked", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
     ("store-writer", &["Done", "Submit"]),
     ("sync-worker", &["BlocksChecked", "BlocksFetched", "CommitsChecked", "CommitsFetched", "Start", "SubDagsChecked"]),
     ("verifier", &["BatchDone", "Checked", "Done", "Submit"]),

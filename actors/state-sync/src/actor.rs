@@ -2,6 +2,7 @@
 
 use crate::{
     local, metrics,
+    published::Published,
     salvage::Salvage,
     worker::{SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
@@ -9,7 +10,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_messages::{
     AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop,
     peer_heights::{OwnHeight, Pick, Report},
-    state_sync::{Kept, LocalCommit, Target},
+    state_sync::{ExecutorAt, Kept, LocalCommit, Target},
     store_writer::Apply,
 };
 use soma_protocol::{
@@ -20,10 +21,9 @@ use soma_protocol::{
 };
 use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, ExitReason, Heartbeat, Shell, run_actor};
-use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch};
+use soma_types::{CertifiedCommit, ChainId, CommitRef, Committee, Epoch};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::sync::{broadcast, watch};
 
 /// Mailbox of a worker: it gets no messages but its own futures' results.
 const WORKER_MAILBOX: usize = 1;
@@ -50,15 +50,6 @@ pub struct StartState {
     pub tip: Tip,
     /// Committee of the epoch of the next commit.
     pub committee: Arc<EpochContext>,
-}
-
-/// What becomes durable, for executors.
-#[derive(Clone, Debug)]
-pub struct Published {
-    /// Highest durable commit.
-    pub highest: watch::Sender<CommitIndex>,
-    /// The latest sub-dags, for readers that keep up; others read the store.
-    pub sub_dags: broadcast::Sender<Arc<CommittedSubDag>>,
 }
 
 /// What StateSync is connected to.
@@ -110,7 +101,7 @@ impl StateSync {
         environment: Environment,
     ) -> Self {
         let committees = BTreeMap::from([(start.tip.next_epoch, start.committee)]);
-        wiring.published.highest.send_replace(start.tip.commit.index);
+        wiring.published.begin(start.tip.commit.index);
         Self {
             settings,
             workers: wiring.workers,
@@ -239,22 +230,12 @@ impl StateSync {
     }
 
     fn publish(&mut self, keys: &[RangeKey], highest: CommitRef) {
-        for commits in keys.iter().filter_map(|key| self.held.remove(key)) {
-            if let Some(last) = commits.last() {
-                let epoch = last.commit.epoch;
-                self.committees.retain(|known, _| *known >= epoch);
-            }
-            for commit in commits.iter() {
-                // Nobody listening is no error: an executor that comes later reads the store.
-                let _ = self.published.sub_dags.send(Arc::new(commit.sub_dag()));
-            }
+        let commits: Vec<_> = keys.iter().filter_map(|key| self.held.remove(key)).collect();
+        if let Some(last) = commits.iter().rev().find_map(|commits| commits.last()) {
+            let epoch = last.commit.epoch;
+            self.committees.retain(|known, _| *known >= epoch);
         }
-        // Never back: whatever an incarnation that was taken for dead still has to say.
-        self.published.highest.send_if_modified(|current| {
-            let higher = highest.index > *current;
-            *current = highest.index.max(*current);
-            higher
-        });
+        self.published.extend(commits, highest);
         self.salvage.applied(highest.index);
         tracing::debug!(index = highest.index, "commits applied");
     }
@@ -300,6 +281,15 @@ impl Handler<Envelope<Target>> for StateSync {
 
     fn handle(&mut self, envelope: Envelope<Target>, context: &mut Context<Self>) {
         self.feed(envelope.origin, Input::Target(envelope.message.0), context);
+    }
+}
+
+impl Handler<Envelope<ExecutorAt>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<ExecutorAt>, context: &mut Context<Self>) {
+        let ExecutorAt { reader, next } = envelope.message;
+        self.feed(envelope.origin, Input::Executor { reader, next }, context);
     }
 }
 

@@ -14,8 +14,10 @@
 mod actor;
 mod local;
 mod metrics;
+mod published;
 mod salvage;
 mod worker;
 
-pub use actor::{Published, Settings, StartState, StateSync, Wiring};
+pub use actor::{Settings, StartState, StateSync, Wiring};
+pub use published::{Commits, Latest, Published};
 pub use worker::WorkerMailboxes;

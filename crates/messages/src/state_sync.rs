@@ -25,3 +25,12 @@ pub struct Kept {
     /// The blocks; their bytes are those that the worker holds.
     pub blocks: Vec<VerifiedBlock>,
 }
+
+/// From the reader of an executor's stream: how far the executor has got. Sent now and then, and when the stream ends.
+#[derive(Debug)]
+pub struct ExecutorAt {
+    /// Which of the readers of this node.
+    pub reader: u64,
+    /// The commit that it is given next; `None` when there is none any more.
+    pub next: Option<CommitIndex>,
+}

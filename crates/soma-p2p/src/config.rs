@@ -1,5 +1,6 @@
 //! What an operator can set. Every default is the seed documents', or says why it is what it is.
 
+use crate::synced_commits::TELL_EVERY;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use soma_actor_verifier::Verification;
 use soma_replay::core_names;
@@ -120,7 +121,7 @@ impl Default for ConnectionsConfig {
 pub struct StateSyncConfig {
     /// Messages in each actor's mailbox.
     pub mailbox_capacity: usize,
-    /// Sub-dags kept for executors that keep up; slower ones are served from the store.
+    /// Commits that wait in each executor's stream.
     pub synced_commit_channel_capacity: usize,
     /// How long a range waits when no peer can serve it.
     #[serde(with = "humantime_serde")]
@@ -139,6 +140,8 @@ pub struct StateSyncConfig {
     pub bytes_in_flight: u64,
     /// Bytes that one range may hold; where it would exceed them it is cut.
     pub bytes_per_range: u64,
+    /// Commits that the node may be ahead of its foremost executor before it stops fetching, if it has any.
+    pub max_executor_lag: u32,
     /// How often each peer is asked how far it has got, beside what it pushes.
     #[serde(with = "humantime_serde")]
     pub height_query_interval: Duration,
@@ -157,6 +160,7 @@ impl Default for StateSyncConfig {
             max_workers: core.max_workers,
             bytes_in_flight: core.bytes_in_flight,
             bytes_per_range: core.bytes_per_range,
+            max_executor_lag: core.max_executor_lag,
             height_query_interval: soma_protocol::peer_heights::Config::default().query_interval,
         }
     }
@@ -269,6 +273,7 @@ impl Config {
         // A range must be able to hold the largest commit with its votes, or it could never be fetched.
         let largest = (limits::MAX_COMMIT_BLOCKS_BYTES + MAX_COMMITS_RESPONSE_BYTES) as u64;
         check("state_sync.bytes_per_range", sync.bytes_per_range, largest, u64::MAX)?;
+        check("state_sync.max_executor_lag", sync.max_executor_lag.into(), TELL_EVERY.into(), u32::MAX.into())?;
         check("state_sync.bytes_in_flight", sync.bytes_in_flight, sync.bytes_per_range, u64::MAX)?;
         check("serving.max_calls_per_peer", serving.max_calls_per_peer as u64, 1, 10_000)?;
         check("serving.max_calls", serving.max_calls as u64, 1, 100_000)?;

@@ -5,7 +5,10 @@ use crate::{
     synced_commits::SyncedCommits,
 };
 use soma_actor_state_sync::Published;
-use soma_messages::{Mailbox, Observe, state_sync::LocalCommit};
+use soma_messages::{
+    Mailbox, Observe,
+    state_sync::{ExecutorAt, LocalCommit},
+};
 use soma_protocol::{
     connections, discovery, peer_heights, serving,
     state_sync::{self, LocalCommitError},
@@ -14,7 +17,10 @@ use soma_protocol::{
 use soma_store::Store;
 use soma_supervision::{Escalation, IoTasks, Offload, Tree};
 use soma_types::{Address, CertifiedCommit, ChainId, CommitIndex, PeerId};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) offload: Offload,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) local_commit: Mailbox<LocalCommit>,
+    pub(crate) executor_at: Mailbox<ExecutorAt>,
+    /// Readers of streams so far.
+    pub(crate) next_reader: AtomicU64,
     pub(crate) observers: Observers,
     pub(crate) tree: Tree,
     pub(crate) escalation: watch::Receiver<Option<Escalation>>,
@@ -88,7 +97,7 @@ impl Handle {
 
     /// Index of the highest durable commit.
     pub fn height(&self) -> CommitIndex {
-        *self.shared.published.highest.borrow()
+        self.shared.published.highest()
     }
 
     /// Hands over the next commit of the node's own consensus, with its blocks and the blocks whose votes certify it.

@@ -42,11 +42,13 @@ use soma_supervision::{
 use soma_transport::{Listener, Transport};
 use soma_types::{Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
-use tokio::{
-    sync::{broadcast, watch},
-    time::timeout,
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// What a node is made of.
@@ -153,9 +155,7 @@ impl Node {
             listener.map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })??;
         let own_info = own_info(&config, &key, chain, listener.address());
 
-        let (highest, _) = watch::channel(store.watermarks()?.highest_synced.index);
-        let (sub_dags, _) = broadcast::channel(config.state_sync.synced_commit_channel_capacity);
-        let published = Published { highest, sub_dags };
+        let published = Published::new(store.watermarks()?.highest_synced.index);
 
         let new = |name, strategy| Supervisor::new(name, strategy, environment.clone(), seed);
         let member = Rules { intensity: GROUP_MEMBER, ..Rules::default() };
@@ -335,6 +335,8 @@ impl Node {
             offload: offload.clone(),
             store: store.clone(),
             local_commit: state_sync.mailbox(name::HANDLE),
+            executor_at: state_sync.mailbox(name::HANDLE),
+            next_reader: AtomicU64::new(0),
             observers: Observers {
                 state_sync: state_sync.mailbox(name::HANDLE),
                 peer_heights: peer_heights.mailbox(name::HANDLE),
@@ -467,6 +469,7 @@ fn state_sync_config(config: &Config) -> sync_core::Config {
         bytes_in_flight: sync.bytes_in_flight,
         bytes_per_range: sync.bytes_per_range,
         no_peer_wait: sync.wait_when_no_peer,
+        max_executor_lag: sync.max_executor_lag,
         ..Default::default()
     }
 }

@@ -114,7 +114,7 @@ impl Status {
     /// What is known without asking any actor.
     pub(crate) fn without_actors(shared: &Shared) -> Self {
         let fatal = shared.escalation.borrow().as_ref().map(ToString::to_string);
-        let height = *shared.published.highest.borrow();
+        let height = shared.published.highest();
         Self {
             peer_id: shared.peer_id,
             chain_id: shared.chain_id,
@@ -181,6 +181,9 @@ fn explain(
         Progress::NoPeer { needed, reason } => format!("commit {needed} is needed, but {reason}"),
         Progress::NoCommittee { epoch } => {
             format!("the next commit is said to be of epoch {epoch}, whose committee is not known yet")
+        }
+        Progress::ExecutorBehind { next } => {
+            format!("commits up to {height} are stored, and the executor is at {next}: fetching waits for it")
         }
         Progress::Disk { reason } => format!("commits cannot be stored: {reason}"),
         Progress::Retrying { needed, attempts, reason } => {

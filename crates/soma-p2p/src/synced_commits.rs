@@ -2,19 +2,24 @@
 
 use crate::handle::Shared;
 use futures::Stream;
+use soma_actor_state_sync::Latest;
+use soma_messages::{Mailbox, state_sync::ExecutorAt};
 use soma_store::{CorruptReason, Record, Store, StoreError};
 use soma_supervision::Offload;
 use soma_types::{CommitIndex, CommittedSubDag};
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of blocks after which a read of the store is enough for now.
 const READ_AHEAD_BYTES: usize = 1 << 20;
+
+/// Commits after which StateSync is told how far the executor has got: an executor may always lag by as much.
+pub(crate) const TELL_EVERY: CommitIndex = 64;
 
 type Item = Result<Arc<CommittedSubDag>, StoreError>;
 
@@ -29,10 +34,13 @@ pub struct SyncedCommits {
 impl SyncedCommits {
     pub(crate) fn start(shared: &Arc<Shared>, from: CommitIndex) -> Self {
         let (sender, receiver) = mpsc::channel(shared.channel_capacity);
+        let next = from.max(1);
         let reader = Reader {
-            next: from.max(1),
-            latest: shared.published.sub_dags.subscribe(),
-            highest: shared.published.highest.subscribe(),
+            next,
+            told: None,
+            latest: shared.published.subscribe(),
+            state_sync: shared.executor_at.clone(),
+            number: shared.next_reader.fetch_add(1, Ordering::Relaxed),
             store: shared.store.clone(),
             offload: shared.offload.clone(),
             closing: shared.closing.clone(),
@@ -63,8 +71,11 @@ impl Stream for SyncedCommits {
 /// Follows what is published, and fills every gap from the store.
 struct Reader {
     next: CommitIndex,
-    latest: broadcast::Receiver<Arc<CommittedSubDag>>,
-    highest: watch::Receiver<CommitIndex>,
+    /// What StateSync was told last.
+    told: Option<CommitIndex>,
+    latest: watch::Receiver<Latest>,
+    state_sync: Mailbox<ExecutorAt>,
+    number: u64,
     store: Arc<dyn Store>,
     offload: Offload,
     closing: CancellationToken,
@@ -73,61 +84,63 @@ struct Reader {
 impl Reader {
     async fn run(mut self, sender: mpsc::Sender<Item>) {
         let closing = self.closing.clone();
-        let reading = async {
-            loop {
-                let commits = match self.read().await {
-                    Ok(commits) => commits,
-                    Err(error) => {
-                        let _ = sender.send(Err(error)).await;
-                        return;
-                    }
-                };
-                for commit in commits {
-                    if sender.send(Ok(commit)).await.is_err() {
-                        return;
-                    }
-                    self.next += 1;
-                }
-            }
-        };
         tokio::select! {
             biased;
             () = closing.cancelled() => {}
             () = sender.closed() => {}
-            () = reading => {}
+            () = self.read(&sender) => {}
         }
+        self.tell(None).await;
     }
 
-    /// Commits from `next` on, at least one; waits for it if it is not there yet.
-    async fn read(&mut self) -> Result<Vec<Arc<CommittedSubDag>>, StoreError> {
+    /// Tells StateSync how far the executor has got. One that is being restarted waits for no executor until it is told.
+    async fn tell(&mut self, next: Option<CommitIndex>) {
+        let _ = self.state_sync.deliver(ExecutorAt { reader: self.number, next }).await;
+        self.told = next;
+    }
+
+    /// Gives commit after commit, until nobody takes them or the store fails.
+    async fn read(&mut self, sender: &mpsc::Sender<Item>) {
         loop {
-            let published = match self.latest.try_recv() {
-                // Nothing to read: wait for the next one. It may have been published just before this reader
-                // subscribed; then only the watermark tells of it.
-                Err(broadcast::error::TryRecvError::Empty) if self.next > *self.highest.borrow_and_update() => {
-                    tokio::select! {
-                        biased;
-                        published = self.latest.recv() => published.ok(),
-                        _ = self.highest.changed() => None,
+            if self.told.is_none_or(|told| self.next >= told + TELL_EVERY) {
+                self.tell(Some(self.next)).await;
+            }
+            let (at_hand, highest) = {
+                let latest = self.latest.borrow_and_update();
+                (latest.holding(self.next), latest.highest())
+            };
+            if let Some(commits) = at_hand {
+                let first = commits.partition_point(|commit| commit.commit.index < self.next);
+                for commit in &commits[first..] {
+                    if sender.send(Ok(Arc::new(commit.sub_dag()))).await.is_err() {
+                        return;
+                    }
+                    self.next += 1;
+                }
+            } else if self.next <= highest {
+                match self.read_store(highest).await {
+                    Ok(commits) => {
+                        for commit in commits {
+                            if sender.send(Ok(commit)).await.is_err() {
+                                return;
+                            }
+                            self.next += 1;
+                        }
+                    }
+                    Err(error) => {
+                        let _ = sender.send(Err(error)).await;
+                        return;
                     }
                 }
+            } else if self.latest.changed().await.is_err() {
                 // The system is gone; the end of this task is on its way.
-                Err(broadcast::error::TryRecvError::Closed) => std::future::pending().await,
-                other => other.ok(),
-            };
-            match published {
-                Some(commit) if commit.commit_ref.index == self.next => return Ok(vec![commit]),
-                // Read from the store before it was published.
-                Some(commit) if commit.commit_ref.index < self.next => {}
-                // Ahead of us, or nothing in the ring: what is next is in the store, if it is anywhere.
-                _ if self.next <= *self.highest.borrow() => return self.read_store().await,
-                _ => {}
+                std::future::pending().await
             }
         }
     }
 
-    async fn read_store(&self) -> Result<Vec<Arc<CommittedSubDag>>, StoreError> {
-        let (store, first, highest) = (self.store.clone(), self.next, *self.highest.borrow());
+    async fn read_store(&self, highest: CommitIndex) -> Result<Vec<Arc<CommittedSubDag>>, StoreError> {
+        let (store, first) = (self.store.clone(), self.next);
         let reading = move || {
             let mut commits = Vec::new();
             let mut bytes = 0;

@@ -97,7 +97,7 @@ async fn requests_against_the_protocol_are_invalid_arguments() {
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
     for (start, end) in [(0, 0), (0, 1), (2, 1), (u32::MAX, 0)] {
-        let refused = client.fetch_commits(FetchCommitsRequest { start, end }).await.unwrap_err();
+        let refused = client.fetch_commits(FetchCommitsRequest { start, end, max_bytes: 0 }).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
     assert_eq!(node.calls(), 0);

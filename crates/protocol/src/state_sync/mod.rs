@@ -48,6 +48,9 @@ const MAX_ANSWER: CommitIndex = 100;
 /// How long after a commit of the node's own consensus the next one is left to it before peers are asked.
 const LOCAL_GRACE: Duration = Duration::from_secs(2);
 
+/// Executors whose progress is followed; there is one, or a few.
+const MAX_EXECUTORS: usize = 64;
+
 /// How StateSync works. Defaults are the seed documents' (state_sync.md, "Configuration Parameters").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -65,6 +68,8 @@ pub struct Config {
     pub bytes_per_range: u64,
     /// How long a range waits when no peer can serve it.
     pub no_peer_wait: Duration,
+    /// Commits that may be durable and not yet given to the foremost executor before fetching waits for it.
+    pub max_executor_lag: u32,
 }
 
 impl Default for Config {
@@ -76,6 +81,7 @@ impl Default for Config {
             bytes_in_flight: 128 << 20,
             bytes_per_range: 32 << 20,
             no_peer_wait: Duration::from_secs(1),
+            max_executor_lag: 10_000,
         }
     }
 }
@@ -182,6 +188,13 @@ pub enum Input {
         key: RangeKey,
         /// Its exit reason.
         reason: String,
+    },
+    /// From the reader of an executor's stream: the commit that it is given next, `None` when the stream has ended.
+    Executor {
+        /// Which reader.
+        reader: u64,
+        /// Its next commit.
+        next: Option<CommitIndex>,
     },
     /// From the StoreWriter, answering [`Effect::Write`].
     Written(Result<CommitRef, String>),
@@ -354,6 +367,11 @@ pub enum Progress {
         /// That epoch.
         epoch: Epoch,
     },
+    /// As far ahead of the foremost executor as it may be.
+    ExecutorBehind {
+        /// The commit that the executor is given next.
+        next: CommitIndex,
+    },
     /// Commits cannot be written.
     Disk {
         /// The store's error.
@@ -423,6 +441,8 @@ pub struct StateSync {
     /// Commits of the node's own consensus that were fetched from peers as well and are not durable yet: answered
     /// when they are. As many as there are callers.
     awaited: BTreeSet<(CommitIndex, RangeKey)>,
+    /// The next commit of each executor.
+    executors: BTreeMap<u64, CommitIndex>,
     /// When the node's own consensus last made a commit.
     last_local: Option<Duration>,
     /// Time of the last input: waits that are over are limited by something else than time.
@@ -454,15 +474,24 @@ impl StateSync {
             flow: flow::Flow::default(),
             write: link::WriteQueue::default(),
             awaited: BTreeSet::new(),
+            executors: BTreeMap::new(),
             last_local: None,
             last_now: Duration::ZERO,
             counters: Counters::default(),
         }
     }
 
-    /// How far to plan.
+    /// How far peers have got.
     fn target(&self) -> CommitIndex {
         self.claimed.max(self.proven).max(self.tip.commit.index)
+    }
+
+    /// How far to plan: no further ahead than the foremost executor allows. Another that is slow, or stands still, holds up
+    /// nobody; it reads the store.
+    fn horizon(&self) -> CommitIndex {
+        let foremost = self.executors.values().max();
+        let limit = foremost.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag - 1));
+        self.target().min(limit).max(self.tip.commit.index)
     }
 
     fn bytes_in_flight(&self) -> u64 {
@@ -476,8 +505,13 @@ impl StateSync {
         }
         let needed = self.tip.commit.index + 1;
         let Some((_, range)) = self.ranges.range(..=needed).next_back() else {
-            let busy = !self.write.is_empty() || self.target() > self.tip.commit.index;
-            return if busy { Progress::Syncing } else { Progress::Synced };
+            let busy = !self.write.is_empty() || self.horizon() > self.tip.commit.index;
+            let foremost = self.executors.values().max();
+            return match foremost {
+                _ if busy => Progress::Syncing,
+                Some(next) if self.target() > self.tip.commit.index => Progress::ExecutorBehind { next: *next },
+                _ => Progress::Synced,
+            };
         };
         match (&range.state, &range.no_peer, &range.last_failure) {
             (RangeState::Held { epoch }, ..) => Progress::NoCommittee { epoch: *epoch },
@@ -510,6 +544,12 @@ impl Core for StateSync {
                 self.on_worker_done(now, key, verified, shortfall, &mut effects);
             }
             Input::WorkerFailed { key, reason } => self.on_worker_failed(now, key, reason, &mut effects),
+            Input::Executor { reader, next: Some(next) } => {
+                if self.executors.len() < MAX_EXECUTORS || self.executors.contains_key(&reader) {
+                    self.executors.insert(reader, next);
+                }
+            }
+            Input::Executor { reader, next: None } => drop(self.executors.remove(&reader)),
             Input::Written(result) => self.on_written(now, result, &mut effects),
             Input::LocalCommit { key, commit } => self.on_local_commit(now, key, commit, &mut effects),
         }

@@ -323,7 +323,7 @@ impl StateSync {
     /// Covers everything from the tip to the target with ranges, as far up as their number may go. Gaps are filled
     /// wherever they are: claims that fall and rise again leave some.
     fn plan_ranges(&mut self, now: Now) {
-        let target = self.target();
+        let target = self.horizon();
         self.ranges.retain(|start, range| {
             *start <= target || range.is_active() || matches!(range.state, RangeState::Done { .. })
         });

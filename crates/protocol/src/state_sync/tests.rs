@@ -217,6 +217,34 @@ fn certified_commits_that_do_not_follow_the_chain_are_not_linked() {
 }
 
 #[test]
+fn fetching_waits_for_the_foremost_executor_and_for_no_other() {
+    let mut core = core(Config { max_executor_lag: 64, ..small() });
+    let executor = |core: &mut StateSync, reader, next| core.handle(at(0), Input::Executor { reader, next });
+    executor(&mut core, 1, Some(1));
+    let effects = core.handle(at(0), Input::Target(200));
+    let mut starts: Vec<_> = started(&mut core, &effects);
+    let mut ends = Vec::new();
+    while let Some((key, start, end)) = starts.pop() {
+        ends.push(end);
+        let effects = done(&mut core, key, start, end);
+        starts.extend(started(&mut core, &effects));
+        if effects.iter().any(|effect| matches!(effect, Effect::Write(_))) || starts.is_empty() {
+            let index = core.snapshot().linked;
+            core.handle(at(0), Input::Written(Ok(CommitRef { index, digest: digest(index) })));
+            let more = core.handle(at(0), Input::Wake);
+            starts.extend(started(&mut core, &more));
+        }
+    }
+    assert_eq!(ends.into_iter().max(), Some(64), "no commit beyond the lag");
+    assert_eq!(core.snapshot().progress, Progress::ExecutorBehind { next: 1 });
+    // Another one that is further on lets it go on; one that has gone is not waited for.
+    assert!(executor(&mut core, 2, Some(11)).iter().any(|effect| matches!(effect, Effect::Pick { start: 65, .. })));
+    executor(&mut core, 1, None);
+    executor(&mut core, 2, None);
+    assert_eq!(core.snapshot().progress, Progress::Syncing);
+}
+
+#[test]
 fn a_disk_that_fails_is_tried_again_and_nothing_is_announced_meanwhile() {
     let mut core = core(small());
     let effects = core.handle(at(0), Input::Target(10));
@@ -335,6 +363,7 @@ fn world() -> impl Strategy<Value = World> {
         bytes_in_flight: 1_000 * ranges,
         bytes_per_range: 1_000,
         no_peer_wait: Duration::from_millis(10),
+        ..Config::default()
     });
     let order = prop::collection::vec(any::<prop::sample::Index>(), 64);
     let bools = |count| prop::collection::vec(prop::bool::weighted(0.15), count);

@@ -1,0 +1,139 @@
+//! What is durable, for executors: how far the chain goes, and the latest of it as it was verified, so that whoever keeps
+//! up need not read it back.
+
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
+use std::{collections::VecDeque, sync::Arc};
+use tokio::sync::watch;
+
+/// Bytes of the latest commits that are kept at hand; executors that are further behind read the store.
+const RECENT_BYTES: usize = 8 << 20;
+
+/// Consecutive commits with their blocks.
+pub type Commits = Arc<Vec<CertifiedCommit>>;
+
+/// The writing end, for StateSync.
+#[derive(Clone, Debug)]
+pub struct Published(watch::Sender<Latest>);
+
+/// The end of the durable chain.
+#[derive(Debug)]
+pub struct Latest {
+    highest: CommitIndex,
+    /// In order, without gaps, up to the highest.
+    recent: VecDeque<(Commits, usize)>,
+    bytes: usize,
+}
+
+impl Published {
+    /// Commits up to `highest` are in the store, and none is at hand.
+    pub fn new(highest: CommitIndex) -> Self {
+        Self(watch::channel(Latest { highest, recent: VecDeque::new(), bytes: 0 }).0)
+    }
+
+    /// The reading end.
+    pub fn subscribe(&self) -> watch::Receiver<Latest> {
+        self.0.subscribe()
+    }
+
+    /// Index of the highest durable commit.
+    pub fn highest(&self) -> CommitIndex {
+        self.0.borrow().highest
+    }
+
+    /// An incarnation of StateSync begins with what the store holds.
+    pub(crate) fn begin(&self, highest: CommitIndex) {
+        self.0.send_if_modified(|latest| {
+            let higher = highest > latest.highest;
+            if higher {
+                // What the last incarnation had written and not published is in the store only.
+                *latest = Latest { highest, recent: VecDeque::new(), bytes: 0 };
+            }
+            higher
+        });
+    }
+
+    /// These commits are durable, up to `highest`.
+    pub(crate) fn extend(&self, commits: impl IntoIterator<Item = Commits>, highest: CommitRef) {
+        self.0.send_if_modified(|latest| {
+            // Never back: whatever an incarnation that was taken for dead still has to say.
+            if highest.index <= latest.highest {
+                return false;
+            }
+            for commits in commits {
+                let bytes = commits.iter().map(CertifiedCommit::size).sum();
+                latest.recent.push_back((commits, bytes));
+                latest.bytes += bytes;
+            }
+            latest.highest = highest.index;
+            while latest.bytes > RECENT_BYTES
+                && let Some((_, bytes)) = latest.recent.pop_front()
+            {
+                latest.bytes -= bytes;
+            }
+            true
+        });
+    }
+}
+
+impl Latest {
+    /// Index of the highest durable commit.
+    pub fn highest(&self) -> CommitIndex {
+        self.highest
+    }
+
+    /// The commits at hand that `index` is one of.
+    pub fn holding(&self, index: CommitIndex) -> Option<Commits> {
+        let last = |commits: &Commits| commits.last().map_or(0, |last| last.commit.index);
+        let place = self.recent.partition_point(|(commits, _)| last(commits) < index);
+        let (commits, _) = self.recent.get(place)?;
+        let first = commits.first()?.commit.index;
+        (first <= index).then(|| commits.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use soma_testkit::{ChainBuilder, ChainSpec};
+
+    fn indices(commits: Option<Commits>) -> Vec<CommitIndex> {
+        commits.iter().flat_map(|commits| commits.iter().map(|commit| commit.commit.index)).collect()
+    }
+
+    fn extend(published: &Published, ranges: &[&[CertifiedCommit]]) {
+        let highest = ranges.last().unwrap().last().unwrap().commit.reference();
+        published.extend(ranges.iter().map(|range| Arc::new(range.to_vec())), highest);
+    }
+
+    #[test]
+    fn the_latest_commits_are_at_hand_and_never_more_than_their_bytes() {
+        let spec = ChainSpec { payload_bytes: 100_000, ..ChainSpec::default() };
+        let chain = ChainBuilder::new(spec).unwrap().build(40);
+        let published = Published::new(0);
+        extend(&published, &[&chain[..3], &chain[3..5]]);
+        let latest = published.subscribe();
+        assert_eq!(indices(latest.borrow().holding(1)), [1, 2, 3]);
+        assert_eq!(indices(latest.borrow().holding(4)), [4, 5]);
+        assert_eq!(indices(latest.borrow().holding(6)), []);
+        for range in chain[5..].chunks(2) {
+            extend(&published, &[range]);
+        }
+        assert_eq!(indices(latest.borrow().holding(1)), [], "pushed out by later ones");
+        assert!(latest.borrow().bytes <= RECENT_BYTES);
+        assert_eq!(indices(latest.borrow().holding(40)), [40]);
+    }
+
+    #[test]
+    fn the_end_never_goes_back_and_what_the_store_alone_holds_is_not_at_hand() {
+        let chain = ChainBuilder::new(ChainSpec::default()).unwrap().build(10);
+        let published = Published::new(0);
+        extend(&published, &[&chain[..5]]);
+        extend(&published, &[&chain[..3]]);
+        published.begin(4);
+        assert_eq!((published.highest(), indices(published.subscribe().borrow().holding(5)).len()), (5, 5));
+        published.begin(7);
+        assert_eq!((published.highest(), indices(published.subscribe().borrow().holding(5))), (7, vec![]));
+        extend(&published, &[&chain[7..]]);
+        assert_eq!(indices(published.subscribe().borrow().holding(9)), [8, 9, 10]);
+    }
+}
