@@ -5,8 +5,9 @@ use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
 
-/// Bytes of the latest commits that are kept at hand; executors that are further behind read the store.
-const RECENT_BYTES: usize = 8 << 20;
+/// Bytes of the latest commits that are kept at hand, several write batches; executors that are further behind read the
+/// store.
+const RECENT_BYTES: usize = 32 << 20;
 
 /// Consecutive commits with their blocks.
 pub type Commits = Arc<Vec<CertifiedCommit>>;
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn the_latest_commits_are_at_hand_and_never_more_than_their_bytes() {
         let spec = ChainSpec { payload_bytes: 100_000, ..ChainSpec::default() };
-        let chain = ChainBuilder::new(spec).unwrap().build(40);
+        let chain = ChainBuilder::new(spec).unwrap().build(100);
         let published = Published::new(0);
         extend(&published, &[&chain[..3], &chain[3..5]]);
         let latest = published.subscribe();
@@ -120,7 +121,7 @@ mod tests {
         }
         assert_eq!(indices(latest.borrow().holding(1)), [], "pushed out by later ones");
         assert!(latest.borrow().bytes <= RECENT_BYTES);
-        assert_eq!(indices(latest.borrow().holding(40)), [40]);
+        assert_eq!(indices(latest.borrow().holding(100)), [100]);
     }
 
     #[test]
