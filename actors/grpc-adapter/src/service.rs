@@ -10,19 +10,30 @@ use soma_messages::{
     peer_heights::Pushed,
 };
 use soma_protocol::serving::{Refusal, Rpc};
-use soma_store::{Store, StoreError, serve_commits};
+use soma_store::{Served, Store, StoreError, serve_commits};
 use soma_supervision::{IoTasks, Offload};
 use soma_types::{BlockRef, CommitIndex, CommitRef};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Bytes of blocks after which a chunk is sent. A chunk ends with the block that reaches them, so it is far below
 /// the protocol's limit even with the largest block.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// Bytes of blocks that one call reads at once, before it is another one's turn: several chunks, so that going to a
+/// blocking thread and back costs little; few enough for a call whose reader is slow to hold little.
+const READ_BYTES: usize = 1 << 20;
+
+/// Calls that read blocks at the same moment. The others wait in line: each is as fast as any other, and a crowd of
+/// readers does not take the processor from the node's own work.
+const READS_AT_ONCE: usize = 4;
 
 /// Longest time for one answer, slow readers included, whatever the caller allows itself and the transport passes on.
 const MAX_SERVING_TIME: Duration = Duration::from_secs(30);
@@ -50,12 +61,14 @@ pub struct ServiceWiring {
 /// Answers calls.
 pub struct Service {
     wiring: ServiceWiring,
+    /// First come, first served.
+    turns: Arc<Semaphore>,
 }
 
 impl Service {
     /// A service that answers from what it is connected to.
     pub fn new(wiring: ServiceWiring) -> Self {
-        Self { wiring }
+        Self { wiring, turns: Arc::new(Semaphore::new(READS_AT_ONCE)) }
     }
 
     async fn admit(&self, call: &Call, rpc: Rpc) -> Result<CallPermit, CallError> {
@@ -102,44 +115,65 @@ async fn read_store<R: Send + 'static>(
     }
 }
 
-/// Reads blocks from the front of `refs` until a chunk is full.
-fn read_chunk(store: &dyn Store, refs: &[BlockRef]) -> Result<Result<Vec<Bytes>, BlockRef>, StoreError> {
-    let mut chunk = Vec::new();
-    let mut bytes = 0;
-    for reference in refs {
-        match store.blocks(std::slice::from_ref(reference))?.pop().flatten() {
-            Some(block) => {
-                bytes += block.len();
-                chunk.push(block);
-            }
-            None => return Ok(Err(*reference)),
-        }
-        if bytes >= CHUNK_BYTES {
-            break;
-        }
-    }
-    Ok(Ok(chunk))
+/// One answer with blocks.
+struct Answer {
+    wiring: ServiceWiring,
+    turns: Arc<Semaphore>,
+    refs: Arc<[BlockRef]>,
+    permit: CallPermit,
+    sender: mpsc::Sender<Result<Vec<Bytes>, CallError>>,
 }
 
-/// Sends chunk after chunk until all are sent, something is missing, or the reader goes away.
-async fn stream_blocks(
-    wiring: &ServiceWiring,
-    mut refs: Vec<BlockRef>,
-    mut permit: CallPermit,
-    sender: &mpsc::Sender<Result<Vec<Bytes>, CallError>>,
-) {
-    while !refs.is_empty() {
-        let wanted = refs.clone();
-        let chunk = match read_store(wiring, move |store| read_chunk(store, &wanted)).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(missing)) => Err(CallError::new(Status::NotFound, format!("block {missing} is not here"))),
-            Err(error) => Err(error),
-        };
-        let sent = chunk.as_ref().ok().map(|chunk| (chunk.len(), chunk.iter().map(Bytes::len).sum::<usize>()));
-        let read = sender.send(chunk).await.is_ok();
-        let Some((blocks, bytes)) = sent.filter(|_| read) else { return };
-        permit.count(bytes as u64, blocks as u64);
-        refs.drain(..blocks);
+impl Answer {
+    /// Sends chunk after chunk until all are sent, something is missing, or the reader goes away. An error comes last.
+    async fn send(&mut self) {
+        if let Err(Some(error)) = self.send_chunks().await {
+            // Who has gone away does not want to know.
+            let _ = self.sender.send(Err(error)).await;
+        }
+    }
+
+    /// Without an error in `Err`: the reader has gone away.
+    async fn send_chunks(&mut self) -> Result<(), Option<CallError>> {
+        let refs = self.refs.clone();
+        let (mut next, mut chunk, mut bytes) = (0, Vec::new(), 0);
+        while next < refs.len() {
+            let blocks = self.read_from(next).await.map_err(Some)?;
+            for block in blocks {
+                let Some(block) = block else {
+                    self.send_chunk(chunk, bytes).await?;
+                    return Err(Some(CallError::new(Status::NotFound, format!("block {} is not here", refs[next]))));
+                };
+                next += 1;
+                bytes += block.len();
+                chunk.push(block);
+                if bytes >= CHUNK_BYTES {
+                    self.send_chunk(std::mem::take(&mut chunk), std::mem::take(&mut bytes)).await?;
+                }
+            }
+        }
+        self.send_chunk(chunk, bytes).await
+    }
+
+    /// Some blocks from position `next` on, when it is this call's turn; at least one.
+    async fn read_from(&self, next: usize) -> Result<Vec<Option<Bytes>>, CallError> {
+        let turn = self.turns.clone().acquire_owned().await;
+        let refs = self.refs.clone();
+        read_store(&self.wiring, move |store| {
+            // Nobody closes the semaphore. The turn lasts as long as the reading, whether or not somebody waits for it.
+            let _turn = turn;
+            store.blocks_within(&refs[next..], READ_BYTES)
+        })
+        .await
+    }
+
+    async fn send_chunk(&mut self, chunk: Vec<Bytes>, bytes: usize) -> Result<(), Option<CallError>> {
+        let blocks = chunk.len();
+        if blocks > 0 {
+            self.sender.send(Ok(chunk)).await.map_err(|_| None)?;
+            self.permit.count(bytes as u64, blocks as u64);
+        }
+        Ok(())
     }
 }
 
@@ -192,9 +226,8 @@ impl PeerApi for Service {
             })
             .await?;
         match served {
-            (_, Some((commits, certifier_blocks))) => {
-                let commits: Vec<_> = commits.iter().map(|commit| commit.bytes().clone()).collect();
-                let answer = FetchedCommits { commits, certifier_blocks };
+            (_, Some(Served { commits, certifiers })) => {
+                let answer = FetchedCommits { commits, certifier_blocks: certifiers };
                 permit.count(answer.size() as u64, 0);
                 Ok(answer)
             }
@@ -211,16 +244,16 @@ impl PeerApi for Service {
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
         let permit = self.admit(&call, Rpc::FetchBlocks).await?;
         let time = call.timeout.min(MAX_SERVING_TIME);
-        // One chunk on its way, one being read.
+        // One chunk on its way, the next ones read.
         let (sender, receiver) = mpsc::channel(1);
-        let wiring = self.wiring.clone();
+        let (wiring, turns, refs) = (self.wiring.clone(), self.turns.clone(), refs.into_vec().into());
+        let mut answer = Answer { wiring, turns, refs, permit, sender };
         // A task of its own: the transport does not poll a stream that nobody reads, but its time runs out all the same.
         self.wiring.io.detach(async move {
-            let streaming = stream_blocks(&wiring, refs.into_vec(), permit, &sender);
-            if timeout(time, streaming).await.is_err() {
+            if timeout(time, answer.send()).await.is_err() {
                 let error = CallError::new(Status::DeadlineExceeded, "the answer was not read in time");
                 // Only if there is room: whoever does not read is not waited for.
-                let _ = sender.try_send(Err(error));
+                let _ = answer.sender.try_send(Err(error));
             }
         });
         Ok(ReceiverStream::new(receiver).boxed())

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What always holds:
-//! - A directory is looked at before anything in it is written, and what is not ours, of another chain, of a newer
+//! - A directory is looked at before anything in it is written, and what is not ours, of another chain, of another
 //!   format or in use stays as it is. (Opening the database itself would write: it repairs its journal.)
 //! - Each part appears whole, by a rename: a creation that is cut off anywhere is finished by the next open.
 
@@ -20,8 +20,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Newest format of the store that this program reads, and the one that it writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The format of the store that this program reads and writes. 1 had a value for each block.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const IDENTITY_FILE: &str = "soma-store";
 const IDENTITY_DRAFT: &str = "soma-store.new";
@@ -173,6 +173,9 @@ fn read_identity(path: &Path, identity: File) -> Result<Genesis, StoreError> {
     let found = u32::from_le_bytes(*version);
     if found > FORMAT_VERSION {
         return Err(StoreError::NewerFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
+    }
+    if found < FORMAT_VERSION {
+        return Err(StoreError::OlderFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
     let (chain, genesis) = rest.split_first_chunk().ok_or_else(unknown)?;
     let corrupt = |reason| Record::Identity.corrupt(Place::Disk(path.into()), reason);

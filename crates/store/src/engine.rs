@@ -2,15 +2,16 @@
 //!
 //! One writer at a time ([`Engine::writer`]); readers take no lock and may run beside it. Tables need not show a
 //! batch to readers all at once, so a batch is written in an order in which every part comes after what it needs:
-//! blocks, votes, committees, commits, and the watermarks last.
+//! segments, rounds, votes, committees, commits, and the watermarks last.
 
 use crate::{
-    CorruptReason, Place, Record, Store, StoreError, Watermarks,
-    layout::{
-        META_CHAIN_ID, META_WATERMARKS, Table, block_key, commit_key, epoch_key, parse_epoch_key, parse_vote_key,
-        vote_key, vote_prefix,
-    },
+    CorruptReason, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks,
+    layout::{META_CHAIN_ID, META_WATERMARKS, Table, commit_key, epoch_key, parse_commit_key, parse_epoch_key},
     plan::plan,
+    reader::BlockReader,
+    rounds::ChangedRounds,
+    segments::Packer,
+    votes::{self, BatchVotes},
 };
 use bytes::Bytes;
 use soma_types::{
@@ -26,12 +27,12 @@ use std::{
 pub(crate) struct Write {
     pub(crate) table: Table,
     pub(crate) key: Vec<u8>,
-    /// The new value; `None` removes the key.
+    /// The new value; `None` removes the key. Kept as it is: no slice of something larger.
     pub(crate) value: Option<Bytes>,
 }
 
 impl Write {
-    fn put(table: Table, key: impl Into<Vec<u8>>, value: impl Into<Bytes>) -> Self {
+    pub(crate) fn put(table: Table, key: impl Into<Vec<u8>>, value: impl Into<Bytes>) -> Self {
         Self { table, key: key.into(), value: Some(value.into()) }
     }
 }
@@ -40,10 +41,17 @@ impl Write {
 pub(crate) trait Tables: Send + Sync + 'static {
     /// The value at `key`.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
-    /// Length of the value at `key`.
-    fn size_of(&self, table: Table, key: &[u8]) -> Result<Option<usize>, StoreError>;
     /// All entries whose keys begin with `prefix`, in order.
     fn scan(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+    /// Shows the entries from key `first` to key `last` (included), in order, until `visit` has seen enough and says
+    /// `false`.
+    fn walk(
+        &self,
+        table: Table,
+        first: &[u8],
+        last: &[u8],
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError>;
     /// The last key.
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError>;
     /// Makes all `writes`, which name no key twice, or none of them; durable when it returns. A reader who sees one
@@ -94,7 +102,7 @@ impl<T: Tables> Engine<T> {
         // that were announced are lost.
         let record = Record::Watermarks;
         let last = engine.tables.last_key(Table::Commits)?;
-        if let Some(found) = last.and_then(|key| Some(CommitIndex::from_be_bytes(key[..].try_into().ok()?)))
+        if let Some(found) = last.and_then(|key| parse_commit_key(&key))
             && found > highest.index
         {
             return Err(engine.corrupt(record, CorruptReason::Behind { highest: highest.index, found }));
@@ -113,6 +121,15 @@ impl<T: Tables> Engine<T> {
     /// The genesis of the chain.
     pub(crate) fn genesis(&self) -> &Genesis {
         &self.genesis
+    }
+
+    fn decode_commit(&self, index: CommitIndex, bytes: Bytes) -> Result<TrustedCommit, StoreError> {
+        let record = Record::Commit(index);
+        let commit = TrustedCommit::decode(bytes).map_err(|error| self.corrupt(record, error))?;
+        if commit.index != index {
+            return Err(self.corrupt(record, CorruptReason::OtherCommit { found: commit.index }));
+        }
+        Ok(commit)
     }
 
     fn corrupt(&self, record: Record, reason: impl Into<CorruptReason>) -> StoreError {
@@ -142,38 +159,71 @@ impl<T: Tables> Store for Engine<T> {
     }
 
     fn commit(&self, index: CommitIndex) -> Result<Option<TrustedCommit>, StoreError> {
-        let Some(bytes) = self.tables.get(Table::Commits, &commit_key(index))? else { return Ok(None) };
-        let record = Record::Commit(index);
-        let commit = TrustedCommit::decode(bytes).map_err(|error| self.corrupt(record, error))?;
-        if commit.index != index {
-            return Err(self.corrupt(record, CorruptReason::OtherCommit { found: commit.index }));
-        }
-        Ok(Some(commit))
+        let bytes = self.tables.get(Table::Commits, &commit_key(index))?;
+        bytes.map(|bytes| self.decode_commit(index, bytes)).transpose()
     }
 
     fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError> {
-        range.map_while(|index| self.commit(index).transpose()).collect()
+        let start = *range.start();
+        let stored = self.commit_bytes(range, usize::MAX)?;
+        (start..=CommitIndex::MAX).zip(stored).map(|(index, bytes)| self.decode_commit(index, bytes)).collect()
+    }
+
+    fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+        let (mut commits, mut room, mut next) = (Vec::new(), max_bytes, Some(*range.start()));
+        if range.is_empty() {
+            return Ok(commits);
+        }
+        self.tables.walk(
+            Table::Commits,
+            &commit_key(*range.start()),
+            &commit_key(*range.end()),
+            &mut |key, commit| {
+                let Some(index) = next.filter(|index| key == commit_key(*index)) else { return false };
+                let Some(left) = room.checked_sub(commit.len()) else { return false };
+                (room, next) = (left, index.checked_add(1));
+                commits.push(commit);
+                true
+            },
+        )?;
+        Ok(commits)
     }
 
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        refs.iter().map(|block| self.tables.get(Table::Blocks, &block_key(block))).collect()
+        self.blocks_within(refs, usize::MAX)
+    }
+
+    fn blocks_within(&self, refs: &[BlockRef], max_bytes: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut reader = BlockReader::new(&self.tables);
+        let (mut blocks, mut total) = (Vec::new(), 0);
+        for block in refs {
+            let location = reader.locate(block)?;
+            total += location.map_or(0, |location| location.length as usize);
+            if total > max_bytes && !blocks.is_empty() {
+                break;
+            }
+            blocks.push(location.map(|location| reader.read(block, location)).transpose()?);
+        }
+        Ok(blocks)
     }
 
     fn block_sizes(&self, refs: &[BlockRef]) -> Result<Vec<Option<usize>>, StoreError> {
-        refs.iter().map(|block| self.tables.size_of(Table::Blocks, &block_key(block))).collect()
+        let mut reader = BlockReader::new(&self.tables);
+        refs.iter().map(|block| Ok(reader.locate(block)?.map(|location| location.length as usize))).collect()
     }
 
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
-        let stored = self.commit(commit.index)?.filter(|stored| stored.reference() == commit);
         let mut voters = Vec::new();
-        for (key, _) in self.tables.scan(Table::Votes, &vote_prefix(commit))? {
-            let voter = parse_vote_key(&key).ok_or_else(|| {
-                self.corrupt(Record::Vote(commit.index), CorruptReason::KeyLength { bytes: key.len() })
-            })?;
-            if stored.as_ref().is_none_or(|stored| stored.epoch == voter.epoch) {
-                voters.push(voter);
-            }
+        for (_, value) in self.tables.scan(Table::Votes, &commit_key(commit.index))? {
+            let more = votes::voters(&value, commit);
+            voters.extend(more.map_err(|reason| self.corrupt(Record::Vote(commit.index), reason))?);
         }
+        // One block may be in several batches: as a certifier block first, then committed.
+        voters.sort_unstable();
+        voters.dedup();
+        // What is stored is named by its digest: to decode it would tell the epoch and no more.
+        let stored = self.commit(commit.index)?.filter(|stored| stored.reference() == commit);
+        voters.retain(|voter| stored.as_ref().is_none_or(|stored| stored.epoch == voter.epoch));
         Ok(voters)
     }
 
@@ -217,7 +267,11 @@ impl<T: Tables> Store for Engine<T> {
         if changes.is_empty() {
             return Ok(());
         }
-        let write = |(peer, value): (PeerId, _)| Write { table: Table::Peers, key: peer.0.to_vec(), value };
+        let write = |(peer, value): (PeerId, Option<Bytes>)| Write {
+            table: Table::Peers,
+            key: peer.0.to_vec(),
+            value: value.map(|info| Bytes::copy_from_slice(&info)),
+        };
         self.tables.write(changes.into_iter().map(write).collect())
     }
 
@@ -227,25 +281,32 @@ impl<T: Tables> Store for Engine<T> {
         let planned = plan(&self.tables.place(), before.highest_synced, batch)?;
         let after = Watermarks { highest_synced: planned.highest_synced, ..before };
 
-        let mut writes = Vec::with_capacity(planned.blocks.len() + planned.votes.len() + planned.commits.len() + 3);
-        for (block, bytes) in planned.blocks {
-            let key = block_key(&block);
+        let mut packer = Packer::new(planned.first);
+        let mut rounds = ChangedRounds::new(&self.tables)?;
+        let mut votes = BatchVotes::default();
+        let limit = planned.highest_synced.index.saturating_add(VOTES_AHEAD);
+        for block in batch.iter().flat_map(|certified| certified.blocks.iter().chain(&certified.certifiers)) {
+            let reference = block.reference();
             // Its name fixes its bytes, and a certifier block is often committed a little later: written once.
-            if self.tables.size_of(Table::Blocks, &key)? != Some(bytes.len()) {
-                writes.push(Write::put(Table::Blocks, key, bytes.clone()));
-            }
+            let stored = rounds.add(&self.tables, &reference, || packer.push(block.bytes()))?;
+            // So are its votes, as far as they were not too far ahead then.
+            let kept = stored.map(|stored| stored.segment.batch.saturating_add(VOTES_AHEAD));
+            let new = block.commit_votes.iter().filter(|vote| vote.index <= limit && Some(vote.index) > kept);
+            new.for_each(|vote| votes.push(*vote, reference));
         }
-        for (commit, block) in planned.votes {
-            writes.push(Write::put(Table::Votes, vote_key(commit, &block), Bytes::new()));
-        }
+        let mut writes = packer.finish();
+        writes.extend(rounds.finish());
+        writes.extend(votes.finish(planned.first));
         for (epoch, committee) in planned.committees {
             writes.push(Write::put(Table::Committees, epoch_key(epoch), codec::encode(committee)));
         }
         for (epoch, index) in planned.last_commits {
             writes.push(Write::put(Table::Epochs, epoch_key(epoch), codec::encode(&index)));
         }
-        for commit in planned.commits {
-            writes.push(Write::put(Table::Commits, commit_key(commit.index), commit.bytes().clone()));
+        for CertifiedCommit { commit, .. } in batch {
+            // A copy: it is a slice of the answer that it came in, which would stay in memory with it.
+            let bytes = Bytes::copy_from_slice(commit.bytes());
+            writes.push(Write::put(Table::Commits, commit_key(commit.index), bytes));
         }
         writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&after)));
         self.tables.write(writes)?;
@@ -271,6 +332,10 @@ macro_rules! store_by_engine {
                 -> Result<Option<soma_types::TrustedCommit>, crate::StoreError>;
             fn commits(range: std::ops::RangeInclusive<soma_types::CommitIndex>)
                 -> Result<Vec<soma_types::TrustedCommit>, crate::StoreError>;
+            fn commit_bytes(range: std::ops::RangeInclusive<soma_types::CommitIndex>, max_bytes: usize)
+                -> Result<Vec<bytes::Bytes>, crate::StoreError>;
+            fn blocks_within(refs: &[soma_types::BlockRef], max_bytes: usize)
+                -> Result<Vec<Option<bytes::Bytes>>, crate::StoreError>;
             fn blocks(refs: &[soma_types::BlockRef]) -> Result<Vec<Option<bytes::Bytes>>, crate::StoreError>;
             fn block_sizes(refs: &[soma_types::BlockRef]) -> Result<Vec<Option<usize>>, crate::StoreError>;
             fn votes(commit: soma_types::CommitRef) -> Result<Vec<soma_types::BlockRef>, crate::StoreError>;

@@ -1,6 +1,7 @@
 //! What can go wrong with a store. Every message says what, where, and what to do about it.
 
-use soma_types::{BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, Epoch};
+use crate::segments::SegmentId;
+use soma_types::{BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, Epoch, Round};
 use std::{
     fmt,
     io::{self, ErrorKind},
@@ -39,6 +40,20 @@ pub enum Record {
         /// The block.
         block: BlockRef,
     },
+    /// A segment: blocks that were stored together.
+    #[error("segment {0} of the blocks")]
+    Segment(SegmentId),
+    /// The list of the blocks of a round.
+    #[error("the list of blocks of round {round} of epoch {epoch}")]
+    Round {
+        /// Its epoch.
+        epoch: Epoch,
+        /// The round.
+        round: Round,
+    },
+    /// The list of rounds.
+    #[error("the list of rounds")]
+    Rounds,
     /// A vote for a commit.
     #[error("a vote for commit {0}")]
     Vote(CommitIndex),
@@ -95,6 +110,22 @@ pub enum CorruptReason {
     #[error("its key has {bytes} bytes")]
     KeyLength {
         /// Bytes of the key.
+        bytes: usize,
+    },
+    /// It has a length that no value of its kind has.
+    #[error("it has {bytes} bytes")]
+    Length {
+        /// Bytes of the value.
+        bytes: usize,
+    },
+    /// It is shorter than it was.
+    #[error("it has {bytes} bytes, and block {block} ends at byte {end}")]
+    CutOff {
+        /// A block that is not all there.
+        block: Box<BlockRef>,
+        /// Where that block ends.
+        end: u64,
+        /// Bytes that are there.
         bytes: usize,
     },
     /// A batch that was announced cannot be read.
@@ -319,6 +350,19 @@ pub enum StoreError {
         /// Its format version.
         found: u32,
         /// The newest that this program reads.
+        supported: u32,
+    },
+    /// An older program wrote the store, in a format that this one does not read. Nothing was written.
+    #[error(
+        "store {} has format version {found}, and this program reads {supported} only; remove the store and sync anew, or \
+         use the program that wrote it", path.display()
+    )]
+    OlderFormat {
+        /// The store.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The one that this program reads.
         supported: u32,
     },
     /// The file system refused.

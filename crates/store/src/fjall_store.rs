@@ -8,7 +8,7 @@ use crate::{
     layout::Table,
 };
 use bytes::Bytes;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, config::CompressionPolicy};
 use soma_types::{CommitIndex, Genesis};
 use std::{
     panic,
@@ -17,10 +17,10 @@ use std::{
 
 /// Memory for blocks of the database that were read lately. A node reads what it wrote a moment ago, from memtables;
 /// the cache serves peers that catch up, and they read mostly in sequence.
-const CACHE_BYTES: u64 = 32 << 20;
+const CACHE_BYTES: u64 = 16 << 20;
 
 /// Memory for the latest writes of one table before they move to its files. Up to four more wait for their turn when
-/// the disk is slow; only blocks, commits and votes ever fill one.
+/// the disk is slow; only segments ever fill them, the other tables get a tenth as much.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
 /// Disk for journals: bounds what is read again at the next start. fjall keeps whole journals of 64 MB.
@@ -165,14 +165,22 @@ impl FjallTables {
             // fjall takes a value that does not decompress for the end of the journal. One that is stored as it is, it
             // checks. Blocks, which are nearly all of it, hardly compress.
             .journal_compression(CompressionType::None)
+            // With more, one of fjall's spins for as long as another one compacts: it takes the message that there is
+            // something to compact, which is not for it, and puts it back.
+            .worker_threads(1)
             .open()
             .map_err(failed)?;
         let open = |table: Table| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            // Uncompressed, so that what is read is a slice of what the database read: nothing here compresses well.
+            let options = || {
+                KeyspaceCreateOptions::default()
+                    .max_memtable_size(MEMTABLE_BYTES)
+                    .data_block_compression_policy(CompressionPolicy::disabled())
+            };
             database.keyspace(table.name(), options).map_err(failed)
         };
-        let [a, b, c, d, e, f, g] = Table::ALL;
-        let keyspaces = [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?];
+        let [a, b, c, d, e, f, g, h] = Table::ALL;
+        let keyspaces = [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?, open(h)?];
         Ok(Self { path: path.to_owned(), database, keyspaces })
     }
 
@@ -191,11 +199,6 @@ impl Tables for FjallTables {
         Ok(value.map(Bytes::from))
     }
 
-    fn size_of(&self, table: Table, key: &[u8]) -> Result<Option<usize>, StoreError> {
-        let size = self.keyspace(table).size_of(key).map_err(|error| self.read_error(error))?;
-        Ok(size.map(|size| size as usize))
-    }
-
     fn scan(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let keyspace = self.keyspace(table);
         let entries = if prefix.is_empty() { keyspace.iter() } else { keyspace.prefix(prefix) };
@@ -203,6 +206,22 @@ impl Tables for FjallTables {
             .map(|entry| entry.into_inner().map(|(key, value)| (Bytes::from(key), Bytes::from(value))))
             .collect::<Result<_, _>>()
             .map_err(|error| self.read_error(error))
+    }
+
+    fn walk(
+        &self,
+        table: Table,
+        first: &[u8],
+        last: &[u8],
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        for entry in self.keyspace(table).range(first..=last) {
+            let (key, value) = entry.into_inner().map_err(|error| self.read_error(error))?;
+            if !visit(&key, Bytes::from(value)) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError> {
@@ -216,8 +235,7 @@ impl Tables for FjallTables {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for Write { table, key, value } in writes {
             match value {
-                // A copy: blocks are slices of the chunks that they came in, which would stay in memory with them.
-                Some(value) => batch.insert(self.keyspace(table), key, &value[..]),
+                Some(value) => batch.insert(self.keyspace(table), key, value),
                 None => batch.remove(self.keyspace(table), key),
             }
         }

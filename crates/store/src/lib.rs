@@ -1,7 +1,9 @@
 //! The durable chain store: one trait, an embedded implementation on disk and one in memory.
 //!
 //! ```text
-//!   StoreWriter --apply(batch)--> plan (the rules) --> one atomic, fsynced batch of writes
+//!   StoreWriter --apply(batch)--> plan (the rules) --> segments of blocks, and where in them each block is
+//!                                                        |
+//!                                      one atomic, fsynced batch of writes
 //!                                                        |
 //!      FjallStore: fjall on disk ------------------------+----- MemStore: sorted maps
 //!                                                        |
@@ -23,6 +25,9 @@
 //!   can find out.
 //! - **Nothing is guessed.** A stored value that does not decode, or is not what its key names, is
 //!   [`StoreError::Corrupt`] and never a panic or a default.
+//!
+//! How it lies in the tables, and why so: docs/adr/0007. In short: blocks go from the wire into values of about 64 KiB in
+//! the order of the chain, and from there to peers as slices; nothing is decoded on that way.
 
 #![deny(missing_docs)]
 
@@ -34,12 +39,17 @@ mod journal;
 mod layout;
 mod mem;
 mod plan;
+mod reader;
+mod rounds;
+mod segments;
 mod serving;
+mod votes;
 
 pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreError};
 pub use fjall_store::FjallStore;
 pub use mem::MemStore;
 pub use plan::VOTES_AHEAD;
+pub use segments::SegmentId;
 pub use serving::{Served, serve_commits};
 
 use bytes::Bytes;
@@ -78,8 +88,39 @@ pub trait Store: Send + Sync + 'static {
     /// The caller bounds the range: everything in it is held in memory at once.
     fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError>;
 
+    /// The stored bytes of the commits of `range`, from its start on, up to the first that is not stored or with which
+    /// they would have more than `max_bytes` bytes together.
+    fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+        let (mut commits, mut room) = (Vec::new(), max_bytes);
+        for index in range {
+            let Some(commit) = self.commit(index)? else { break };
+            let Some(left) = room.checked_sub(commit.bytes().len()) else { break };
+            room = left;
+            commits.push(commit.bytes().clone());
+        }
+        Ok(commits)
+    }
+
     /// The stored bytes of `refs` in the order asked, `None` where a block is missing.
+    ///
+    /// Cheapest in the order of the chain: blocks that are neighbours there are read together. Each may be a slice of
+    /// what was read, and keep that in memory: 64 KiB at most, unless it is longer itself.
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError>;
+
+    /// As [`blocks`](Self::blocks), for as many of `refs`, from the first on, as have at most `max_bytes` bytes together;
+    /// for the first one in any case.
+    fn blocks_within(&self, refs: &[BlockRef], max_bytes: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let (mut blocks, mut total) = (Vec::new(), 0);
+        for reference in refs {
+            let block = self.blocks(std::slice::from_ref(reference))?.pop().flatten();
+            total += block.as_ref().map_or(0, Bytes::len);
+            if total > max_bytes && !blocks.is_empty() {
+                break;
+            }
+            blocks.push(block);
+        }
+        Ok(blocks)
+    }
 
     /// The lengths in bytes of `refs` in the order asked, `None` where a block is missing. Cheaper than
     /// [`blocks`](Self::blocks) where the store keeps lengths apart from bytes.
@@ -95,7 +136,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// The commit at `index` with its blocks, as the executor takes it; `None` if the commit is not stored.
     ///
-    /// A commit whose block is missing or damaged is [`StoreError::Corrupt`], which names both.
+    /// A commit whose block is missing or damaged is [`StoreError::Corrupt`], which names both, or what that block was
+    /// stored in.
     fn sub_dag(&self, index: CommitIndex) -> Result<Option<CommittedSubDag>, StoreError> {
         let Some(commit) = self.commit(index)? else { return Ok(None) };
         let mut blocks = Vec::with_capacity(commit.blocks.len());

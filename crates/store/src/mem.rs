@@ -9,6 +9,7 @@ use bytes::Bytes;
 use soma_types::Genesis;
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
@@ -66,15 +67,27 @@ impl Tables for MemTables {
         Ok(self.read().get(&table).and_then(|map| map.get(key)).cloned())
     }
 
-    fn size_of(&self, table: Table, key: &[u8]) -> Result<Option<usize>, StoreError> {
-        Ok(self.read().get(&table).and_then(|map| map.get(key)).map(Bytes::len))
-    }
-
     fn scan(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let maps = self.read();
         let Some(map) = maps.get(&table) else { return Ok(Vec::new()) };
         let entries = map.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
         Ok(entries.map(|(key, value)| (Bytes::copy_from_slice(key), value.clone())).collect())
+    }
+
+    fn walk(
+        &self,
+        table: Table,
+        first: &[u8],
+        last: &[u8],
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        let maps = self.read();
+        let range = (Bound::Included(first), Bound::Included(last));
+        let mut entries = maps.get(&table).into_iter().flat_map(|map| map.range::<[u8], _>(range));
+        while let Some((key, value)) = entries.next()
+            && visit(key, value.clone())
+        {}
+        Ok(())
     }
 
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError> {

@@ -1,26 +1,21 @@
-//! The rules of [`Store::apply`](crate::Store::apply), pure: what a batch must be, and what it writes.
+//! The rules of [`Store::apply`](crate::Store::apply), pure: what a batch must be, and where it leads.
 
 use crate::{Mismatch, Place, StoreError};
-use bytes::Bytes;
-use soma_types::{BlockRef, CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, TrustedCommit};
-use std::collections::{BTreeMap, BTreeSet};
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch};
+use std::collections::BTreeMap;
 
 /// How far over the last commit of a batch a vote may point and still be kept. Blocks vote for what their authors
 /// have committed, which is a few rounds ahead at most; further votes are a liar's, and would fill the disk.
 pub const VOTES_AHEAD: CommitIndex = 100;
 
-/// What a batch writes, each record once.
+/// What a batch writes besides its commits, blocks and votes.
 pub(crate) struct PlannedBatch<'a> {
-    /// Committed and certifier blocks.
-    pub(crate) blocks: BTreeMap<BlockRef, &'a Bytes>,
-    /// Which block votes for which commit.
-    pub(crate) votes: BTreeSet<(CommitRef, BlockRef)>,
-    /// The commits, in order.
-    pub(crate) commits: Vec<&'a TrustedCommit>,
     /// Committees that the batch hands over to, by epoch.
     pub(crate) committees: BTreeMap<Epoch, &'a Committee>,
     /// Last commits of the epochs that end in the batch.
     pub(crate) last_commits: BTreeMap<Epoch, CommitIndex>,
+    /// The batch's first commit.
+    pub(crate) first: CommitIndex,
     /// The batch's last commit.
     pub(crate) highest_synced: CommitRef,
 }
@@ -32,25 +27,17 @@ pub(crate) fn plan<'a>(
     batch: &'a [CertifiedCommit],
 ) -> Result<PlannedBatch<'a>, StoreError> {
     let highest_synced = check_chain(place, highest, batch)?;
-    let vote_limit = highest_synced.index.saturating_add(VOTES_AHEAD);
     let mut planned = PlannedBatch {
-        blocks: BTreeMap::new(),
-        votes: BTreeSet::new(),
-        commits: Vec::with_capacity(batch.len()),
         committees: BTreeMap::new(),
         last_commits: BTreeMap::new(),
+        // What the batch has begun with by now.
+        first: highest.index + 1,
         highest_synced,
     };
     for certified in batch {
         let commit = &certified.commit;
         let mismatch = |what| StoreError::Mismatch { place: place.clone(), index: commit.index, what: Box::new(what) };
         check_blocks(certified).map_err(mismatch)?;
-        for block in certified.blocks.iter().chain(&certified.certifiers) {
-            let reference = block.reference();
-            planned.blocks.insert(reference, block.bytes());
-            let votes = block.commit_votes.iter().filter(|vote| vote.index <= vote_limit);
-            planned.votes.extend(votes.map(|vote| (*vote, reference)));
-        }
         if let Some(end) = certified.end_of_epoch() {
             let next = &end.next_committee;
             if commit.epoch.checked_add(1) != Some(next.epoch) {
@@ -59,7 +46,6 @@ pub(crate) fn plan<'a>(
             planned.committees.insert(next.epoch, next);
             planned.last_commits.insert(commit.epoch, commit.index);
         }
-        planned.commits.push(commit);
     }
     Ok(planned)
 }

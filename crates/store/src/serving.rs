@@ -5,8 +5,14 @@ use bytes::Bytes;
 use soma_types::{AuthorityIndex, BlockRef, CommitIndex, Committee, TrustedCommit};
 use std::collections::BTreeMap;
 
-/// Commits in order, and the bytes of the blocks whose votes certify the last of them.
-pub type Served = (Vec<TrustedCommit>, Vec<Bytes>);
+/// Commits whose last one is proved, as they are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The bytes of consecutive commits, in order.
+    pub commits: Vec<Bytes>,
+    /// The bytes of the blocks whose votes certify the last of them.
+    pub certifiers: Vec<Bytes>,
+}
 
 /// The commits from `start` on, with the certifier blocks of the last.
 ///
@@ -18,8 +24,8 @@ pub type Served = (Vec<TrustedCommit>, Vec<Bytes>);
 /// `None` when nothing can be served: `start` is over `end`, not synced yet, pruned or the genesis; or no commit in
 /// reach has a quorum of stored votes; or already the first of them is over `max_bytes`.
 ///
-/// Holds at most `max_bytes` and one more commit in memory. Of the other voters it asks for no more than the sizes,
-/// and only once their stake is known to suffice.
+/// Holds at most `max_bytes` and one more commit in memory. Decodes the first commit and those that might be the last,
+/// none between. Of the other voters it asks for no more than the sizes, and only once their stake is known to suffice.
 pub fn serve_commits(
     store: &dyn Store,
     start: CommitIndex,
@@ -27,55 +33,41 @@ pub fn serve_commits(
     max_bytes: usize,
 ) -> Result<Option<Served>, StoreError> {
     let watermarks = store.watermarks()?;
+    let end = end.min(watermarks.highest_synced.index);
     // The lowest available is 1 at least: the genesis, which nobody votes for, is never served.
-    if start < watermarks.lowest_available {
+    if start < watermarks.lowest_available || start > end {
         return Ok(None);
     }
-    let (mut commits, mut total) = commits_within(store, start, end.min(watermarks.highest_synced.index), max_bytes)?;
-    let Some(epoch) = commits.first().map(|commit| commit.epoch) else { return Ok(None) };
+    let Some(epoch) = store.commit(start)?.map(|first| first.epoch) else { return Ok(None) };
+    let end = store.last_commit_of_epoch(epoch)?.map_or(end, |last| end.min(last));
+    let mut commits = store.commit_bytes(start..=end, max_bytes)?;
+    let mut total: usize = commits.iter().map(Bytes::len).sum();
     let record = Record::Committee(epoch);
     let committee = store.committee(epoch)?.ok_or_else(|| record.corrupt(store.place(), CorruptReason::Missing))?;
 
-    while let Some(last) = commits.last() {
-        if let Some(certifiers) = smallest_quorum(store, last, &committee)?
-            && certifiers.bytes <= max_bytes.saturating_sub(total)
+    // As many as an index can count, so that the last one's index is one.
+    while let Some(index) = (commits.len() as CommitIndex).checked_sub(1).map(|behind| start + behind) {
+        let last = TrustedCommit::decode(commits[(index - start) as usize].clone());
+        let last = last.map_err(|error| Record::Commit(index).corrupt(store.place(), error))?;
+        if last.index != index {
+            let reason = CorruptReason::OtherCommit { found: last.index };
+            return Err(Record::Commit(index).corrupt(store.place(), reason));
+        }
+        if last.epoch == epoch
+            && let Some(chosen) = smallest_quorum(store, &last, &committee)?
+            && chosen.bytes <= max_bytes.saturating_sub(total)
         {
-            let index = last.index;
-            let blocks = store.blocks(&certifiers.blocks)?;
-            let blocks = blocks.into_iter().zip(&certifiers.blocks).map(|(bytes, &block)| {
+            let blocks = store.blocks(&chosen.blocks)?.into_iter().zip(&chosen.blocks).map(|(bytes, &block)| {
                 let record = Record::Certifier { index, block };
                 bytes.ok_or_else(|| record.corrupt(store.place(), CorruptReason::Missing))
             });
-            let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
-            return Ok(Some((commits, blocks)));
+            let certifiers = blocks.collect::<Result<_, _>>()?;
+            return Ok(Some(Served { commits, certifiers }));
         }
         total -= last.bytes().len();
         commits.pop();
     }
     Ok(None)
-}
-
-/// The commits from `start` to `end` that are of one epoch and have at most `max_bytes` bytes together, and how many
-/// these are.
-fn commits_within(
-    store: &dyn Store,
-    start: CommitIndex,
-    end: CommitIndex,
-    max_bytes: usize,
-) -> Result<(Vec<TrustedCommit>, usize), StoreError> {
-    let mut commits: Vec<TrustedCommit> = Vec::new();
-    let mut total: usize = 0;
-    for index in start..=end {
-        let Some(commit) = store.commit(index)? else { break };
-        let other_epoch = commits.first().is_some_and(|first| first.epoch != commit.epoch);
-        let size = commit.bytes().len();
-        if other_epoch || size > max_bytes - total {
-            break;
-        }
-        total += size;
-        commits.push(commit);
-    }
-    Ok((commits, total))
 }
 
 /// Blocks that certify a commit.

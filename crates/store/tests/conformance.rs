@@ -24,6 +24,11 @@ for_both_stores!(
     the_end_of_an_epoch_stores_the_next_committee,
     the_address_book_keeps_the_last_word_for_each_peer,
     a_certifier_block_that_is_committed_later_is_still_there,
+    a_block_that_votes_in_two_batches_is_one_voter,
+    blocks_of_one_round_are_there_whichever_batches_they_came_in,
+    blocks_of_any_length_read_back_in_any_order,
+    blocks_within_a_bound_are_the_first_ones_and_at_least_one,
+    commits_as_bytes_end_at_the_bound_and_at_the_first_gap,
     readers_beside_a_writer_see_whole_commits,
 );
 
@@ -301,6 +306,116 @@ fn a_certifier_block_that_is_committed_later_is_still_there(open: Factory) {
     let second = chain.commit_of(first[0].certifiers.clone());
     store.apply(std::slice::from_ref(&second)).unwrap();
     assert_eq!(store.sub_dag(2).unwrap(), Some(second.sub_dag()));
+}
+
+fn a_block_that_votes_in_two_batches_is_one_voter(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut first = chain.commit();
+    let this = first.commit.reference();
+    let ahead = CommitRef { index: 1 + VOTES_AHEAD + 1, digest: CommitDigest([5; 32]) };
+    first.certifiers = chain.votes(&[this, ahead], &[0, 1]);
+    let voters = first.certifiers.clone();
+    let refs: Vec<_> = voters.iter().map(|block| block.reference()).collect();
+    store.apply(std::slice::from_ref(&first)).unwrap();
+    assert_eq!(store.votes(ahead).unwrap(), []);
+    // Twice in one batch, too: certifier blocks of one commit, blocks of the next.
+    let mut second = chain.commit();
+    second.certifiers = voters.clone();
+    let third = chain.commit_of(voters);
+    store.apply(&[second, third]).unwrap();
+    assert_eq!(store.votes(this).unwrap(), refs);
+    // What was too far ahead at first is not any more.
+    assert_eq!(store.votes(ahead).unwrap(), refs);
+}
+
+fn blocks_of_one_round_are_there_whichever_batches_they_came_in(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    // Of two authors, and of one of them two different blocks; the later ones come first.
+    let late: Vec<_> = [(3, 0), (1, 7), (1, 0), (0, 0)].map(|(author, size)| chain.block(7, author, &[], size)).into();
+    let mut expected = Vec::new();
+    for block in late {
+        let round = chain.round + 10;
+        let commit = chain.commit_of(vec![block.clone(), chain.block(round, 2, &[], 9)]);
+        store.apply(std::slice::from_ref(&commit)).unwrap();
+        expected.extend(commit.blocks);
+    }
+    let missing = chain.block(7, 1, &[], 8).reference();
+    let refs: Vec<_> = expected.iter().map(|block| block.reference()).collect();
+    let bytes: Vec<_> = expected.iter().map(|block| Some(block.bytes().clone())).collect();
+    assert_eq!(store.blocks(&refs).unwrap(), bytes);
+    assert_eq!(store.blocks(&[missing]).unwrap(), [None]);
+    assert_eq!(store.block_sizes(&[missing]).unwrap(), [None]);
+}
+
+/// A batch of blocks of very different lengths, up to the longest that there may be.
+fn of_many_lengths(chain: &mut Chain) -> Vec<CertifiedCommit> {
+    [[0, 1, 65_000], [70_000, 5, 64 << 10], [30_000, 30_000, 30_000], [1_000_000, 0, 1]]
+        .map(|sizes| {
+            let round = chain.round + 1;
+            let blocks = sizes.iter().zip(0..).map(|(size, author)| chain.block(round, author, &[], *size)).collect();
+            chain.commit_of(blocks)
+        })
+        .into()
+}
+
+fn blocks_of_any_length_read_back_in_any_order(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let batch = of_many_lengths(&mut chain);
+    store.apply(&batch).unwrap();
+    let blocks: Vec<_> = batch.iter().flat_map(|certified| certified.blocks.clone()).collect();
+    for step in [1, 5, 7, 11] {
+        let asked: Vec<_> = (0..blocks.len()).map(|number| &blocks[number * step % blocks.len()]).collect();
+        let refs: Vec<_> = asked.iter().map(|block| block.reference()).collect();
+        let bytes: Vec<_> = asked.iter().map(|block| Some(block.bytes().clone())).collect();
+        assert_eq!(store.blocks(&refs).unwrap(), bytes);
+    }
+    for certified in &batch {
+        assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+    }
+}
+
+fn blocks_within_a_bound_are_the_first_ones_and_at_least_one(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let batch = of_many_lengths(&mut chain);
+    store.apply(&batch).unwrap();
+    let mut refs: Vec<_> = batch.iter().flat_map(|certified| certified.commit.blocks.clone()).collect();
+    refs.insert(2, chain.block(99, 3, &[], 0).reference());
+    let all = store.blocks(&refs).unwrap();
+    let mut total = 0;
+    for (count, block) in (1..).zip(&all) {
+        total += block.as_ref().map_or(0, Bytes::len);
+        let fits = store.blocks_within(&refs, total).unwrap();
+        // With the last one there is room for one that is not there.
+        let expected = if count == 2 { 3 } else { count };
+        assert_eq!(fits, all[..expected], "{total}");
+        let less = store.blocks_within(&refs, total - 1).unwrap();
+        assert!(less == all[..less.len()] && less.len() < expected.max(2), "{total}");
+    }
+    assert_eq!(store.blocks_within(&refs, 0).unwrap(), all[..1]);
+    assert_eq!(store.blocks_within(&[], 100).unwrap(), []);
+}
+
+fn commits_as_bytes_end_at_the_bound_and_at_the_first_gap(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let bytes: Vec<_> = chain.grow(5).iter().map(|certified| certified.commit.bytes().clone()).collect();
+    let mut again = Chain::new();
+    store.apply(&again.grow(5)).unwrap();
+    for (range, expected) in [(1..=5, &bytes[..]), (2..=3, &bytes[1..3]), (4..=u32::MAX, &bytes[3..]), (6..=9, &[])] {
+        let total: usize = expected.iter().map(Bytes::len).sum();
+        assert_eq!(store.commit_bytes(range.clone(), usize::MAX).unwrap(), expected);
+        assert_eq!(store.commit_bytes(range.clone(), total).unwrap(), expected);
+        if let Some((_, fewer)) = expected.split_last() {
+            assert_eq!(store.commit_bytes(range, total - 1).unwrap(), fewer);
+        }
+    }
+    #[expect(clippy::reversed_empty_ranges)]
+    let reversed = 4..=3;
+    assert_eq!(store.commit_bytes(reversed, usize::MAX).unwrap(), Vec::<Bytes>::new());
 }
 
 fn readers_beside_a_writer_see_whole_commits(open: Factory) {

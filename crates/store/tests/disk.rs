@@ -5,8 +5,8 @@ mod common;
 use bytes::Bytes;
 use common::Chain;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use soma_store::{CorruptReason, FjallStore, NotAStoreReason, Record, Store, StoreError};
-use soma_types::{CertifiedCommit, CommitIndex, PeerId, SubDagDigest};
+use soma_store::{CorruptReason, FjallStore, NotAStoreReason, Record, SegmentId, Store, StoreError};
+use soma_types::{CertifiedCommit, CommitIndex, PeerId, SignedBlock, SubDagDigest};
 use std::{
     collections::BTreeMap,
     fs,
@@ -116,6 +116,30 @@ fn blocks_that_have_left_memory_for_files_read_back_with_their_sizes() {
     check(&store);
     drop(store);
     check(&FjallStore::open(&path, &chain.genesis).unwrap());
+}
+
+#[test]
+fn a_block_is_written_once_however_often_it_comes() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let mut blocks = BTreeMap::new();
+    let mut certifiers = chain.grow(1).remove(0).certifiers;
+    chain = Chain::new();
+    for _ in 0..5 {
+        // As from consensus: the certifier blocks of one commit are the blocks of the next.
+        let mut next = chain.commit_of(certifiers);
+        certifiers = chain.votes(&[next.commit.reference()], &[0, 1, 2]);
+        next.certifiers = certifiers.clone();
+        let all = next.blocks.iter().chain(&next.certifiers);
+        blocks.extend(all.map(|block| (block.reference(), block.bytes().len())));
+        store.apply(&[next]).unwrap();
+    }
+    drop(store);
+    let database = Database::builder(path.join("db")).open().unwrap();
+    let segments = database.keyspace("segments", KeyspaceCreateOptions::default).unwrap();
+    let stored: usize = segments.iter().map(|segment| segment.value().unwrap().len()).sum();
+    assert_eq!(stored, blocks.values().sum::<usize>());
 }
 
 #[test]
@@ -317,14 +341,30 @@ fn a_store_of_a_newer_format_is_left_as_it_is() {
     drop(FjallStore::open(&path, &genesis).unwrap());
     let identity = path.join("soma-store");
     let mut bytes = fs::read(&identity).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     // What follows the version may be anything in a newer format.
     bytes.truncate(20);
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 2, supported: 1, .. })));
+        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 3, supported: 2, .. })));
     }
     refused(&path, |path| FjallStore::open(path, &genesis));
+}
+
+#[test]
+fn a_store_of_an_older_format_is_left_as_it_is_with_what_to_do() {
+    let (_directory, path) = fresh();
+    let genesis = Chain::new().genesis;
+    drop(FjallStore::open(&path, &genesis).unwrap());
+    let identity = path.join("soma-store");
+    let mut bytes = fs::read(&identity).unwrap();
+    bytes[8] = 1;
+    fs::write(&identity, bytes).unwrap();
+    for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
+        assert!(matches!(open.err(), Some(StoreError::OlderFormat { found: 1, supported: 2, .. })));
+    }
+    let error = refused(&path, |path| FjallStore::open(path, &genesis));
+    assert!(error.to_string().contains("remove the store and sync anew"), "{error}");
 }
 
 #[test]
@@ -399,24 +439,66 @@ fn a_damaged_value_is_an_error_that_names_it() {
     assert_eq!(corrupt(store.commit(2).unwrap_err()), (Record::Commit(2), CorruptReason::OtherCommit { found: 1 }));
     drop(store);
 
-    let [first, second] = [0, 1].map(|position| batch[2].blocks[position].reference());
-    let key = [
-        &first.epoch.to_be_bytes()[..],
-        &first.round.to_be_bytes(),
-        &first.author.to_be_bytes(),
-        first.digest.as_bytes(),
-    ]
-    .concat();
-    let record = Record::BlockOfCommit { index: 3, block: first };
-    let store = damage(&path, "blocks", &key, Some(b"garbage")).unwrap();
+    // The blocks of commit 3 in the one segment of the batch, the first two behind each other.
+    let [first, second] = [0, 1].map(|position| &batch[2].blocks[position]);
+    let reference = first.reference();
+    let key = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    let segment: Vec<u8> = batch
+        .iter()
+        .flat_map(|certified| certified.blocks.iter().chain(&certified.certifiers))
+        .flat_map(|block| block.bytes().clone())
+        .collect();
+    let start = segment.windows(first.bytes().len()).position(|bytes| bytes == first.bytes()).unwrap();
+    let changed = |bytes: &[u8]| {
+        let mut segment = segment.clone();
+        segment.splice(start..start + bytes.len(), bytes.iter().copied());
+        segment
+    };
+    let record = Record::BlockOfCommit { index: 3, block: reference };
+    let store = damage(&path, "segments", &key, Some(&changed(&vec![0xff; first.bytes().len()]))).unwrap();
     assert!(matches!(corrupt(store.sub_dag(3).unwrap_err()), (at, CorruptReason::Codec(_)) if at == record));
     drop(store);
-    let store = damage(&path, "blocks", &key, Some(batch[2].blocks[1].bytes())).unwrap();
-    let other = CorruptReason::OtherBlock { found: Box::new(second) };
-    assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, other));
+    // Its signature is another: all decodes, and it is not the block that the commit names.
+    let mut other = first.bytes().to_vec();
+    *other.last_mut().unwrap() ^= 1;
+    let found = Box::new(SignedBlock::decode(other.clone().into()).unwrap().reference());
+    let store = damage(&path, "segments", &key, Some(&changed(&other))).unwrap();
+    assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, CorruptReason::OtherBlock { found }));
     drop(store);
-    let store = damage(&path, "blocks", &key, None).unwrap();
+    let end = start + first.bytes().len();
+    let cut = CorruptReason::CutOff { block: Box::new(reference), end: end as u64, bytes: end - 1 };
+    let whole = Record::Segment(SegmentId { batch: 1, number: 0 });
+    for (value, reason) in [(Some(&segment[..end - 1]), cut), (None, CorruptReason::Missing)] {
+        let store = damage(&path, "segments", &key, value).unwrap();
+        assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (whole, reason.clone()));
+        assert_eq!(corrupt(store.blocks(&[reference]).unwrap_err()), (whole, reason));
+        // How long it was is known without it.
+        assert_eq!(store.block_sizes(&[reference]).unwrap(), [Some(first.bytes().len())]);
+    }
+    drop(damage(&path, "segments", &key, Some(&segment)).unwrap());
+
+    let round = [&reference.epoch.to_be_bytes()[..], &reference.round.to_be_bytes()].concat();
+    let store = damage(&path, "rounds", &round, Some(&[7; 53])).unwrap();
+    let record_of_round = Record::Round { epoch: 0, round: reference.round };
+    let reason = CorruptReason::Length { bytes: 53 };
+    assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record_of_round, reason.clone()));
+    // The writer does not add to what it cannot read.
+    let mut late = chain.clone();
+    let late = late.commit_of(vec![Chain { epoch: 0, ..late.clone() }.block(reference.round, 3, &[], 0)]);
+    assert_eq!(corrupt(store.apply(&[late]).unwrap_err()), (record_of_round, reason));
+    drop(store);
+    let store = damage(&path, "rounds", &round, None).unwrap();
     assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, CorruptReason::Missing));
+    assert_eq!(store.blocks(&[reference, second.reference()]).unwrap(), [None, None]);
+    drop(store);
+    let vote = [4u32.to_be_bytes(), 1u32.to_be_bytes()].concat();
+    let store = damage(&path, "votes", &vote, Some(&[0; 47])).unwrap();
+    let votes = store.votes(batch[3].commit.reference()).unwrap_err();
+    assert_eq!(corrupt(votes), (Record::Vote(4), CorruptReason::Length { bytes: 47 }));
+    drop(store);
+    let store = damage(&path, "rounds", b"short", Some(b"")).unwrap();
+    let unwritten = corrupt(store.apply(&chain.grow(1)).unwrap_err());
+    assert_eq!(unwritten, (Record::Rounds, CorruptReason::KeyLength { bytes: 5 }));
     drop(store);
 
     let store = damage(&path, "committees", &1u64.to_be_bytes(), Some(b"garbage")).unwrap();

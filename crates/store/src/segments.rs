@@ -1,0 +1,122 @@
+//! Blocks in the order of the chain, about a hundred in a value.
+//!
+//! ```text
+//!   commit 1: a b c   commit 2: d e f   its certifier blocks: g h       (one batch)
+//!   segment 1.0: a b c d      segment 1.1: e f g h
+//! ```
+//!
+//! A segment belongs to the batch that wrote it and is never changed. Which bytes of it are which block, the
+//! [rounds](crate::rounds) say.
+
+use crate::{
+    engine::Write,
+    layout::{Table, pair_key},
+};
+use bytes::Bytes;
+use soma_types::CommitIndex;
+use std::fmt;
+
+/// A segment ends before it gets longer. A block that is longer by itself is a segment of its own.
+///
+/// Whoever keeps a block that was read keeps its segment in memory. docs/adr/0007 has what other lengths cost.
+pub(crate) const SEGMENT_BYTES: usize = 64 << 10;
+
+/// Names one segment; sorted as the chain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentId {
+    /// The first commit of the batch that it was written with.
+    pub batch: CommitIndex,
+    /// Its number in the batch, from 0.
+    pub number: u32,
+}
+
+impl SegmentId {
+    pub(crate) fn key(self) -> [u8; 8] {
+        pair_key(self.batch, self.number)
+    }
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.batch, self.number)
+    }
+}
+
+/// Where the bytes of a block are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) segment: SegmentId,
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+}
+
+/// Puts the blocks of one batch into segments.
+pub(crate) struct Packer<'a> {
+    next: SegmentId,
+    /// What the next segment is to hold.
+    pieces: Vec<&'a [u8]>,
+    /// Its length.
+    bytes: usize,
+    writes: Vec<Write>,
+}
+
+impl<'a> Packer<'a> {
+    /// For the batch that begins with this commit.
+    pub(crate) fn new(batch: CommitIndex) -> Self {
+        Self { next: SegmentId { batch, number: 0 }, pieces: Vec::new(), bytes: 0, writes: Vec::new() }
+    }
+
+    /// Adds a block. Where it will be.
+    pub(crate) fn push(&mut self, block: &'a [u8]) -> Location {
+        if self.bytes + block.len() > SEGMENT_BYTES {
+            self.end_segment();
+        }
+        // Neither is over 4 GiB: a block has at most 1 MiB and so has what comes before it.
+        let (offset, length) = (self.bytes as u32, block.len() as u32);
+        self.bytes += block.len();
+        self.pieces.push(block);
+        Location { segment: self.next, offset, length }
+    }
+
+    /// The segments.
+    pub(crate) fn finish(mut self) -> Vec<Write> {
+        self.end_segment();
+        self.writes
+    }
+
+    fn end_segment(&mut self) {
+        if self.pieces.is_empty() {
+            return;
+        }
+        // A copy: blocks are slices of the chunks that they came in, which would stay in memory with them.
+        let segment = Bytes::from(self.pieces.concat());
+        self.writes.push(Write::put(Table::Segments, self.next.key(), segment));
+        self.next.number += 1;
+        self.pieces.clear();
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_filled_in_order_up_to_their_bound_and_a_long_block_is_one_of_its_own() {
+        let lengths = [1, SEGMENT_BYTES - 1, 1, SEGMENT_BYTES * 3, 0, SEGMENT_BYTES, 7];
+        let blocks: Vec<Vec<u8>> = lengths.iter().zip(1..).map(|(length, fill)| vec![fill; *length]).collect();
+        let mut packer = Packer::new(5);
+        let locations: Vec<_> = blocks.iter().map(|block| packer.push(block)).collect();
+        let writes = packer.finish();
+        let numbers: Vec<_> = locations.iter().map(|location| location.segment.number).collect();
+        assert_eq!(numbers, [0, 0, 1, 2, 3, 3, 4]);
+        assert!(writes.iter().map(|write| &write.key).is_sorted());
+        for (block, location) in blocks.iter().zip(&locations) {
+            let write = writes.iter().find(|write| write.key == location.segment.key()).unwrap();
+            let (start, end) = (location.offset as usize, (location.offset + location.length) as usize);
+            assert_eq!(&write.value.as_ref().unwrap()[start..end], &block[..]);
+        }
+        assert_eq!(writes.len(), 5);
+        assert!(Packer::new(1).finish().is_empty());
+    }
+}
