@@ -8,6 +8,7 @@ const PROBE_COMMITS: usize = 16;
 
 /// A kind of block: its mean length and how many signatures it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "simulation", derive(serde::Serialize, serde::Deserialize))]
 pub enum BlockKind {
     /// 600 bytes, its author's signature.
     S,

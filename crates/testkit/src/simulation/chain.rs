@@ -1,6 +1,6 @@
 //! The chain that a simulated network is on, built once for all runs that need it.
 
-use crate::{ChainBuilder, ChainSpec, simulation::Scenario};
+use crate::{BlockKind, ChainBuilder, ChainSpec, simulation::Scenario};
 use soma_types::{CertifiedCommit, CommitIndex, CommittedSubDag, Genesis};
 use std::{
     collections::BTreeMap,
@@ -31,8 +31,8 @@ impl Chain {
     }
 }
 
-/// What makes chains differ, beside their length.
-type Kind = (u32, u32, usize);
+/// What makes chains differ, beside their length: validators, commits in an epoch, transactions in a block, blocks.
+type Kind = (u32, u32, usize, Option<BlockKind>);
 
 /// Chains built so far, each as long as was needed. Signing one takes longer than many a simulation; what is built is
 /// a pure function of the kind, so sharing it between runs cannot make them differ.
@@ -45,14 +45,23 @@ struct Built {
 
 /// The chain of a scenario.
 pub(super) fn of(scenario: &Scenario) -> Chain {
-    let kind = (scenario.validators.max(1), scenario.commits_per_epoch.max(2), scenario.transactions_per_block);
+    let kind = (
+        scenario.validators.max(1),
+        scenario.commits_per_epoch.max(2),
+        scenario.transactions_per_block,
+        scenario.blocks,
+    );
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let Built { builder, commits } = built.entry(kind).or_insert_with(|| {
-        let (validators, commits_per_epoch, transactions_per_block) = kind;
+        let (validators, commits_per_epoch, transactions_per_block, blocks) = kind;
         let stakes = vec![1; validators as usize];
         let spec = ChainSpec { stakes, commits_per_epoch, transactions_per_block, ..ChainSpec::default() };
+        let spec = match blocks {
+            Some(kind) => kind.spec(spec),
+            None => Ok(spec),
+        };
         // At least one authority, of equal stakes, in epochs of at least two commits: never refused.
-        let builder = ChainBuilder::new(spec).expect("a valid spec");
+        let builder = spec.and_then(ChainBuilder::new).expect("a valid spec");
         Built { builder, commits: Vec::new() }
     });
     while commits.len() < scenario.commits as usize {
@@ -61,4 +70,23 @@ pub(super) fn of(scenario: &Scenario) -> Chain {
         commits.push(Arc::new(Link { certified, sub_dag }));
     }
     Chain { genesis: builder.genesis().clone(), commits: commits[..scenario.commits as usize].to_vec() }
+}
+
+/// How long a chain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainSize {
+    /// Blocks of all commits.
+    pub blocks: u64,
+    /// Bytes of these blocks.
+    pub bytes: u64,
+}
+
+impl Scenario {
+    /// How long its chain is at the end.
+    pub fn chain_size(&self) -> ChainSize {
+        let chain = of(self);
+        let blocks = || chain.commits.iter().flat_map(|link| &link.certified.blocks);
+        let bytes = blocks().map(|block| block.bytes().len() as u64).sum();
+        ChainSize { blocks: blocks().count() as u64, bytes }
+    }
 }

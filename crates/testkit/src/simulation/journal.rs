@@ -200,6 +200,17 @@ impl Journal {
         self.pages().taken.clone()
     }
 
+    /// When each node executed its last commit.
+    pub(super) fn caught_up(&self) -> BTreeMap<NodeName, Duration> {
+        let pages = self.pages();
+        let executed = pages.entries.iter().filter_map(|(at, entry)| match entry {
+            Entry::Executed { node, .. } => Some((*node, *at)),
+            _ => None,
+        });
+        // Of several for one node the last stays.
+        executed.collect()
+    }
+
     pub(super) fn counts(&self) -> Counts {
         self.pages().counts
     }

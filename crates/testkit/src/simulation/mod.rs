@@ -4,7 +4,7 @@
 //!   Scenario (plain data) + seed --> world: one paused current-thread runtime
 //!      |- node x n   a LocalSet each: the real node, its executor, its consensus, its monitor
 //!      |     disk      MemStore: survives a crash, fails on order;  disk time: virtual
-//!      |- network    MemoryNetwork behind latency, loss, partitions and lies, message by message
+//!      |- network    MemoryNetwork behind latency, bandwidth, loss, partitions and lies, message by message
 //!      |- script     what happens when: crashes, restarts, partitions, slow disks, panics
 //!      `- journal    every event with its time --> digest;  the first broken invariant --> Failure
 //! ```
@@ -18,6 +18,7 @@
 //!   that breaks ends the run.
 
 mod chain;
+mod chunks;
 mod disk;
 mod event;
 mod fault_injection;
@@ -35,6 +36,7 @@ mod shrink;
 mod wire;
 mod world;
 
+pub use chain::ChainSize;
 pub use event::{ActorFault, DiskFault, DiskOperation, Event, Moment};
 pub use invariants::Invariant;
 pub use random::scenario as random_scenario;

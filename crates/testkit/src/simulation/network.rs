@@ -1,7 +1,7 @@
 //! The simulated wire: who reaches whom, how long a message is on its way, and whether it arrives.
 
 use crate::simulation::{
-    Invariant, Lie, NodeName,
+    Invariant, Lie, NodeName, Scenario,
     journal::{Entry, Fate, Journal},
 };
 use rand::{RngExt, SeedableRng};
@@ -20,6 +20,9 @@ use tokio::time::sleep;
 /// TLS transport.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// What a message takes of a link beside its payload: headers of the call and of packets.
+const FRAMING_BYTES: usize = 200;
+
 /// The network of one run. Clones are the same network.
 #[derive(Clone)]
 pub(super) struct SimNetwork {
@@ -35,6 +38,10 @@ struct State {
     loss_percent: f64,
     /// One side of the partition; nobody while there is none.
     partition: BTreeSet<NodeName>,
+    /// Bytes per second of each link in each direction, if they have a limit.
+    bandwidth: Option<u64>,
+    /// Until when a link is taken by what was sent on it, from whom to whom, in time since the start.
+    taken: BTreeMap<(NodeName, NodeName), Duration>,
     hosts: BTreeMap<PeerId, Host>,
     connections: BTreeMap<ConnectionId, (NodeName, NodeName, Inbound)>,
 }
@@ -48,12 +55,14 @@ pub(super) struct Host {
 }
 
 impl SimNetwork {
-    pub(super) fn new(seed: u64, latency: Range<Duration>, loss_percent: f64, journal: Journal) -> Self {
+    pub(super) fn new(seed: u64, scenario: &Scenario, journal: Journal) -> Self {
         let state = State {
             rng: ChaCha8Rng::seed_from_u64(seed),
-            latency,
-            loss_percent,
+            latency: scenario.latency.clone(),
+            loss_percent: scenario.loss_percent,
             partition: BTreeSet::new(),
+            bandwidth: scenario.bandwidth,
+            taken: BTreeMap::new(),
             hosts: BTreeMap::new(),
             connections: BTreeMap::new(),
         };
@@ -135,14 +144,46 @@ impl SimNetwork {
         self.state().rng.random_range(0..bound.max(1))
     }
 
-    /// One message on its way. Resolves when it arrives; never if it does not.
-    pub(super) async fn cross(&self, from: NodeName, to: NodeName, what: &'static str) {
-        let fate = self.state().fate(from, to);
+    /// Whether links have a bandwidth: only then does it matter how long a message is.
+    pub(super) fn has_bandwidth(&self) -> bool {
+        self.state().bandwidth.is_some()
+    }
+
+    /// The shortest time that a message is on its way.
+    pub(super) fn latency(&self) -> Duration {
+        self.state().latency.start
+    }
+
+    /// Whether nothing gets from one to the other now.
+    pub(super) fn cuts(&self, from: NodeName, to: NodeName) -> bool {
+        self.state().cuts(from, to)
+    }
+
+    /// One message, with a payload of so many bytes, is sent.
+    pub(super) fn depart(&self, from: NodeName, to: NodeName, what: &'static str, bytes: usize) -> Fate {
+        let now = self.journal.now();
+        let mut state = self.state();
+        let mut fate = state.fate(from, to);
+        if let Fate::Arrives(latency) = fate {
+            fate = Fate::Arrives(latency + state.transmission(now, from, to, bytes));
+        }
+        drop(state);
         self.journal.write(Entry::Message { from, to, what, fate });
+        fate
+    }
+
+    /// One message on its way. Resolves when it arrives; never if it does not.
+    pub(super) async fn cross(&self, from: NodeName, to: NodeName, what: &'static str, bytes: usize) {
+        let fate = self.depart(from, to, what, bytes);
+        self.arrive(from, to, fate).await;
+    }
+
+    /// The way of a message that was sent just now.
+    pub(super) async fn arrive(&self, from: NodeName, to: NodeName, fate: Fate) {
         let Fate::Arrives(latency) = fate else { return std::future::pending().await };
         sleep(latency).await;
         // Cut in the middle of its way.
-        if self.state().cuts(from, to) {
+        if self.cuts(from, to) {
             std::future::pending().await
         }
     }
@@ -178,6 +219,15 @@ impl SimNetwork {
 impl State {
     fn cuts(&self, from: NodeName, to: NodeName) -> bool {
         self.partition.contains(&from) != self.partition.contains(&to)
+    }
+
+    /// How long it takes until the last byte of a message is sent, behind what was sent before on the same link.
+    fn transmission(&mut self, now: Duration, from: NodeName, to: NodeName, bytes: usize) -> Duration {
+        let Some(bandwidth) = self.bandwidth else { return Duration::ZERO };
+        let taken = self.taken.entry((from, to)).or_default();
+        let nanoseconds = (bytes + FRAMING_BYTES) as u64 * 1_000_000_000 / bandwidth.max(1);
+        *taken = (*taken).max(now) + Duration::from_nanos(nanoseconds);
+        *taken - now
     }
 
     fn fate(&mut self, from: NodeName, to: NodeName) -> Fate {

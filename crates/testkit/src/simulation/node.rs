@@ -1,18 +1,21 @@
 //! One simulated machine: a disk and a process. The process can be ended at any moment; the disk stays.
 
-use crate::simulation::{
-    DiskOperation, Event, Invariant, NodeName, Scenario,
-    chain::Chain,
-    disk::SimDisk,
-    fault_injection::PlannedActorFaults,
-    invariants::Monitor,
-    journal::{Entry, Journal},
-    network::{Host, SimNetwork},
-    wire::SimTransport,
+use crate::{
+    Payload,
+    simulation::{
+        DiskOperation, Event, Invariant, NodeName, Scenario,
+        chain::Chain,
+        disk::SimDisk,
+        fault_injection::PlannedActorFaults,
+        invariants::Monitor,
+        journal::{Entry, Journal},
+        network::{Host, SimNetwork},
+        wire::SimTransport,
+    },
 };
 use soma_p2p::{
-    Builder, Clock, Config, Environment, Handle, LocalCommitError, LocalSystem, MemStore, PeerId, SeedPeer, SigningKey,
-    StartError, Store, Surroundings,
+    Builder, Clock, Config, Environment, EpochContext, Handle, LocalCommitError, LocalSystem, MemStore, PeerId,
+    SeedPeer, SignatureBatch, SigningKey, StartError, Store, Surroundings, TransactionError, TransactionVerifier,
 };
 use soma_replay::Recorder;
 use soma_types::CommitIndex;
@@ -60,6 +63,8 @@ pub(super) struct Node {
     /// All commits but the last so many are there at the start; each of these is made an interval after the one before.
     live: (u32, Duration),
     honest: Vec<PeerId>,
+    /// Whether nothing is to be checked of its chain's transactions.
+    opaque: bool,
     may_fail: bool,
     disk_may_fail: bool,
     gives_up: Option<String>,
@@ -85,6 +90,15 @@ struct Process {
     environment: Environment,
     /// Has it stop in order; it answers who was overdue.
     stop: oneshot::Sender<oneshot::Sender<Vec<String>>>,
+}
+
+/// Takes transactions that are random bytes.
+struct Opaque;
+
+impl TransactionVerifier for Opaque {
+    fn verify(&self, _: &EpochContext, _: &[u8], _: usize, _: &mut SignatureBatch) -> Result<(), TransactionError> {
+        Ok(())
+    }
 }
 
 /// What all nodes of a run share.
@@ -129,6 +143,7 @@ impl Node {
             recorder: recorder.for_node(&name.in_traces()),
             live: (scenario.live_commits, scenario.commit_interval),
             honest: scenario.honest_nodes().into_iter().map(|node| PeerId::from(&self::key(node))).collect(),
+            opaque: scenario.blocks.is_some_and(|kind| kind.payload() == Payload::Opaque),
             may_fail,
             disk_may_fail: any(&|event| matches!(event, Event::DiskFault { .. })),
             gives_up: scenario.gives_up.get(&name).cloned(),
@@ -280,6 +295,10 @@ impl Node {
             .transport(Arc::new(SimTransport::new(self.name, PeerId::from(&self.key), self.network.clone())))
             // A node that starts again does not make the same choices again.
             .seed(self.seed.wrapping_add(start << 32));
+        let builder = match self.opaque {
+            true => builder.transaction_verifier(Arc::new(Opaque)),
+            false => builder,
+        };
         builder.start_local(Surroundings { environment, disk_time: self.disk_time.subscribe() }).await
     }
 

@@ -68,6 +68,8 @@ pub struct Report {
     pub lost: u64,
     /// Commits executed, by all nodes.
     pub executed: u64,
+    /// When each node executed its last commit, in virtual time since the start.
+    pub caught_up: BTreeMap<NodeName, Duration>,
     /// Starts of nodes after the first of each.
     pub restarts: u64,
     /// Faults of actors injected.
@@ -94,6 +96,7 @@ impl fmt::Display for Report {
             inputs,
             lost,
             executed,
+            caught_up: _,
             restarts,
             faults,
             disk_faults,

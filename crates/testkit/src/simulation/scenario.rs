@@ -1,6 +1,9 @@
 //! What a simulation is to play: plain data, written and printed as the story it tells.
 
-use crate::simulation::{Event, Moment, event::Time};
+use crate::{
+    BlockKind,
+    simulation::{Event, Moment, event::Time},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use soma_p2p::Config;
@@ -130,10 +133,14 @@ pub struct Scenario {
     pub commits_per_epoch: u32,
     /// Certified transactions in each block: most of what nodes have to check.
     pub transactions_per_block: usize,
+    /// Blocks of this kind, with what it has for transactions.
+    pub blocks: Option<BlockKind>,
     /// How long a message is on its way, in whole milliseconds.
     pub latency: Range<Duration>,
     /// Messages of a hundred that are lost.
     pub loss_percent: f64,
+    /// Bytes per second of each link between two nodes in each direction: messages queue for it. No limit if `None`.
+    pub bandwidth: Option<u64>,
     /// Settings of every node that are not the defaults, by key, such as `state_sync.max_workers`.
     pub settings: BTreeMap<String, Value>,
     /// What happens when.
@@ -159,8 +166,10 @@ impl Scenario {
             commit_interval: millis(250),
             commits_per_epoch: 500,
             transactions_per_block: 1,
+            blocks: None,
             latency: millis(5)..millis(20),
             loss_percent: 0.0,
+            bandwidth: None,
             settings: BTreeMap::new(),
             events: Vec::new(),
             synced_within: secs(30),
@@ -211,6 +220,12 @@ impl Scenario {
         self
     }
 
+    /// Blocks of a kind with which speed is measured.
+    pub fn blocks(mut self, kind: BlockKind) -> Self {
+        self.blocks = Some(kind);
+        self
+    }
+
     /// A message is this long on its way.
     pub fn latency(mut self, latency: Range<Duration>) -> Self {
         self.latency = latency;
@@ -220,6 +235,13 @@ impl Scenario {
     /// So many messages of a hundred are lost: who waits for one waits until its time is over.
     pub fn loss_percent(mut self, percent: f64) -> Self {
         self.loss_percent = percent;
+        self
+    }
+
+    /// Each link between two nodes carries so many bytes per second in each direction, one message behind the other;
+    /// chunks of a stream follow one another as far as the receiver's window goes.
+    pub fn bandwidth(mut self, bytes_per_second: u64) -> Self {
+        self.bandwidth = Some(bytes_per_second);
         self
     }
 
@@ -318,9 +340,15 @@ impl fmt::Display for Scenario {
         if self.transactions_per_block != usual.transactions_per_block {
             writeln!(f, "    .transactions_per_block({})", self.transactions_per_block)?;
         }
+        if let Some(kind) = self.blocks {
+            writeln!(f, "    .blocks(BlockKind::{kind})")?;
+        }
         writeln!(f, "    .latency({}..{})", Time(self.latency.start), Time(self.latency.end))?;
         if self.loss_percent > 0.0 {
             writeln!(f, "    .loss_percent({:?})", self.loss_percent)?;
+        }
+        if let Some(bandwidth) = self.bandwidth {
+            writeln!(f, "    .bandwidth({bandwidth})")?;
         }
         for (key, value) in &self.settings {
             writeln!(f, "    .set({key:?}, {value})")?;

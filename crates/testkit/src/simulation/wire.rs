@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!   caller --> Link of MemoryTransport --> request crosses --> PeerApi of the node --> (lie) --> answer crosses
-//!                `- its timeout runs over all of it                       stream: each chunk crosses
+//!                `- its timeout runs over all of it                       stream: each chunk crosses (see `chunks`)
 //! ```
 
 use crate::simulation::{
-    NodeName, lies,
+    NodeName,
+    chunks::Chunks,
+    lies,
     network::{Host, SimNetwork},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use soma_p2p::{Address, CommitIndex, CommitRef, PeerId};
+use soma_p2p::{Address, BlockRef, CommitIndex, CommitRef, PeerId};
 use soma_transport::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, MemoryTransport, Transport,
 };
@@ -42,9 +44,9 @@ impl Transport for SimTransport {
         let unknown = || DialError::Unreachable { address: address.clone(), reason: "no route".into() };
         let to = self.network.host(peer).ok_or_else(unknown)?.name;
         let dialling = async {
-            self.network.cross(self.name, to, "dial").await;
+            self.network.cross(self.name, to, "dial", 0).await;
             let link = self.memory.dial(peer, address, limit).await;
-            self.network.cross(to, self.name, "dial answered").await;
+            self.network.cross(to, self.name, "dial answered", 0).await;
             link
         };
         let too_late = |_| DialError::Timeout { address: address.clone(), timeout: limit };
@@ -107,22 +109,31 @@ impl Responder {
     async fn answer<T>(
         &self,
         call: &Call,
-        rpc: Rpc,
+        rpc: Rpc<T>,
         answering: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
         let caller = self.caller(call)?.name;
-        self.network.cross(caller, self.name, rpc.request).await;
+        self.network.cross(caller, self.name, rpc.request, rpc.request_bytes).await;
         let answer = answering.await;
-        self.network.cross(self.name, caller, rpc.answer).await;
+        let bytes = answer.as_ref().map_or(0, rpc.answer_bytes);
+        self.network.cross(self.name, caller, rpc.answer, bytes).await;
         answer
     }
 }
 
-/// Names of a call's messages in the journal.
-#[derive(Clone, Copy)]
-struct Rpc {
+/// A call's messages: their names in the journal, and what of their payload is not small.
+struct Rpc<T> {
     request: &'static str,
+    request_bytes: usize,
     answer: &'static str,
+    answer_bytes: fn(&T) -> usize,
+}
+
+impl<T> Rpc<T> {
+    /// A call of which both messages are small.
+    fn small(request: &'static str, answer: &'static str) -> Self {
+        Self { request, request_bytes: 0, answer, answer_bytes: |_| 0 }
+    }
 }
 
 /// One node's answers, behind the network.
@@ -134,7 +145,9 @@ struct Wire {
 #[async_trait]
 impl PeerApi for Wire {
     async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
-        let rpc = Rpc { request: "GetKnownPeers", answer: "KnownPeers" };
+        let size = |said: &KnownPeers| said.known_peers.iter().chain([&said.own_info]).map(Bytes::len).sum();
+        let rpc =
+            Rpc { request_bytes: own_info.len(), answer_bytes: size, ..Rpc::small("GetKnownPeers", "KnownPeers") };
         self.responder.answer(&call, rpc, self.inner.get_known_peers(call, own_info)).await
     }
 
@@ -145,7 +158,7 @@ impl PeerApi for Wire {
             self.responder.network.check_told(&host, said.highest_synced, "GetCommitAvailability");
             Ok(lies::availability(host.lie, said))
         };
-        let rpc = Rpc { request: "GetCommitAvailability", answer: "CommitAvailability" };
+        let rpc = Rpc::small("GetCommitAvailability", "CommitAvailability");
         self.responder.answer(&call, rpc, answering).await
     }
 
@@ -155,7 +168,7 @@ impl PeerApi for Wire {
             self.responder.network.check_told(&self.responder.host()?, said.index, "GetCommitInfo");
             Ok(said)
         };
-        let rpc = Rpc { request: "GetCommitInfo", answer: "CommitInfo" };
+        let rpc = Rpc::small("GetCommitInfo", "CommitInfo");
         self.responder.answer(&call, rpc, answering).await
     }
 
@@ -166,26 +179,46 @@ impl PeerApi for Wire {
             let answer = self.inner.fetch_commits(call, range).await?;
             Ok(lies::commits(lie, answer, &self.responder.network))
         };
-        let rpc = Rpc { request: "FetchCommits", answer: "Commits" };
+        let rpc = Rpc { answer_bytes: FetchedCommits::size, ..Rpc::small("FetchCommits", "Commits") };
         self.responder.answer(&call, rpc, answering).await
     }
 
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
         let lie = self.responder.host()?.lie;
+        let (request, answer, request_bytes) = ("FetchBlocks", "Blocks", refs.as_slice().len() * BlockRef::BYTES);
         let answering = async {
             lies::before_serving(lie).await?;
             self.inner.fetch_blocks(call, refs).await
         };
-        let rpc = Rpc { request: "FetchBlocks", answer: "Blocks" };
-        let stream = self.responder.answer(&call, rpc, answering).await?;
-        let caller = self.responder.caller(&call)?.name;
         let responder = self.responder.clone();
+        if responder.network.has_bandwidth() {
+            let caller = responder.caller(&call)?.name;
+            responder.network.cross(caller, responder.name, request, request_bytes).await;
+            let answered = answering.await;
+            let fate = responder.network.depart(responder.name, caller, answer, 0);
+            let arrival = responder.network.arrive(responder.name, caller, fate);
+            let Ok(stream) = answered else {
+                arrival.await;
+                return answered;
+            };
+            let mut chunks = Chunks::new(responder.network.clone(), responder.name, caller, lie, stream);
+            // Chunks follow the head of the answer.
+            tokio::select! {
+                biased;
+                () = arrival => {}
+                () = chunks.send() => {}
+            }
+            return Ok(chunks.into_stream());
+        }
+        let rpc = Rpc { request_bytes, ..Rpc::small(request, answer) };
+        let stream = responder.answer(&call, rpc, answering).await?;
+        let caller = responder.caller(&call)?.name;
         let chunks = futures::stream::unfold(Some(stream), move |stream| {
             let responder = responder.clone();
             async move {
                 let mut stream = stream?;
                 let chunk = stream.next().await?;
-                responder.network.cross(responder.name, caller, "chunk of blocks").await;
+                responder.network.cross(responder.name, caller, "chunk of blocks", 0).await;
                 let (chunk, goes_on) = match chunk {
                     Ok(blocks) => {
                         let (blocks, goes_on) = lies::chunk(lie, blocks, &responder.network);
@@ -204,7 +237,7 @@ impl PeerApi for Wire {
         // What is checked is what the caller knew when it sent the message.
         self.responder.network.check_told(&caller, index, "PushCommit");
         let told = lies::pushed(caller.lie, index);
-        let rpc = Rpc { request: "PushCommit", answer: "PushCommit taken" };
+        let rpc = Rpc::small("PushCommit", "PushCommit taken");
         self.responder.answer(&call, rpc, self.inner.push_commit(call, told)).await
     }
 }

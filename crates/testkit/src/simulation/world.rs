@@ -37,7 +37,7 @@ pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Played, SettingsErr
     let (recorder, mut recorded) = Recorder::in_memory(seed);
     LocalSet::new().block_on(&runtime, async move {
         let journal = Journal::new();
-        let network = SimNetwork::new(seed, scenario.latency.clone(), scenario.loss_percent, journal.clone());
+        let network = SimNetwork::new(seed, scenario, journal.clone());
         let common = Common { scenario, chain, network, journal: journal.clone(), recorder, seed };
         let world = World::new(&common, &config);
         let ended = tokio::select! {
@@ -229,6 +229,7 @@ impl World {
             inputs: found.inputs,
             lost: counts.lost,
             executed: counts.executed,
+            caught_up: self.journal.caught_up(),
             restarts: counts.starts.saturating_sub(self.nodes.len() as u64),
             faults: counts.faults,
             disk_faults: counts.disk_faults,
