@@ -118,9 +118,13 @@ impl Limit {
                 append_mb_per_s: measured / 1e6 / append.wall.as_secs_f64().max(1e-9),
             },
         };
-        let cpu = limit.limit_verify_cpu_s + limit.limit_tls_cpu_s + limit.limit_append_cpu_s;
-        limit.limit_s = (cpu / cores as f64).max(limit.limit_tls_wall_s).max(limit.limit_append_wall_s);
+        limit.limit_s = (limit.cpu_s() / cores as f64).max(limit.limit_tls_wall_s).max(limit.limit_append_wall_s);
         Ok(limit)
+    }
+
+    /// CPU seconds of all parts.
+    pub(super) fn cpu_s(&self) -> f64 {
+        self.limit_verify_cpu_s + self.limit_tls_cpu_s + self.limit_append_cpu_s
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   mod.rs: which cases            session.rs: directories, chains, results of one run
 //!     |
-//!     +-- sync.rs, ...: a file for each kind of measurement, listed in MEASUREMENTS
+//!     +-- sync.rs, growth.rs, ...: a file for each kind of measurement, listed in MEASUREMENTS
 //!           |-- chain.rs     what is synced, on disk
 //!           |-- limit.rs     what its irreducible parts cost (tls_stream.rs, usage.rs)
 //!           |-- child.rs     a node's process, seen from here; node.rs: seen from there
@@ -12,6 +12,7 @@
 
 mod chain;
 mod child;
+mod growth;
 mod limit;
 pub(crate) mod node;
 mod plot;
@@ -26,7 +27,7 @@ use session::Session;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Every kind of measurement, in the order in which they are run.
-const MEASUREMENTS: &[Measurement] = &[sync::MEASUREMENT];
+const MEASUREMENTS: &[Measurement] = &[sync::MEASUREMENT, growth::MEASUREMENT];
 
 /// A kind of measurement.
 struct Measurement {

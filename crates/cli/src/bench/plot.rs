@@ -1,6 +1,6 @@
 //! Plots, as SVG.
 
-use super::node::Sample;
+use super::{node::Sample, report::SyncRecord};
 use crate::error::CliError;
 use plotters::prelude::*;
 use std::path::Path;
@@ -40,6 +40,35 @@ fn draw_throughput(path: &Path, title: &str, rates: &[(f64, f64)]) -> Result<(),
         .build_cartesian_2d(0.0..most(|point| point.0), 0.0..most(|point| point.1))?;
     chart.configure_mesh().x_desc("seconds").y_desc("blocks/s").draw()?;
     chart.draw_series(LineSeries::new(rates.iter().copied(), BLUE.stroke_width(2)))?;
+    root.present()?;
+    Ok(())
+}
+
+/// Blocks per second, and below it peak memory, over the length of the chain.
+pub(super) fn growth(path: &Path, records: &[SyncRecord]) -> Result<(), CliError> {
+    let rates: Vec<_> = records.iter().map(|record| (f64::from(record.commits), record.blocks_per_s)).collect();
+    let memory = records.iter().filter_map(|record| Some((f64::from(record.commits), record.peak_rss_mib?)));
+    draw_growth(path, &rates, &memory.collect::<Vec<_>>()).map_err(|error| failed(path, &error))
+}
+
+fn draw_growth(path: &Path, rates: &[(f64, f64)], memory: &[(f64, f64)]) -> Result<(), Box<dyn std::error::Error>> {
+    let root = SVGBackend::new(path, (SIZE.0, 2 * SIZE.1)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let curves = [("throughput", "blocks/s", rates, BLUE), ("peak memory of the syncing node", "MiB", memory, RED)];
+    for (area, (title, unit, points, colour)) in root.split_evenly((2, 1)).iter().zip(curves) {
+        let first = points.first().map_or(1.0, |point| point.0);
+        let last = points.last().map_or(2.0, |point| point.0).max(first + 1.0);
+        let most = points.iter().map(|point| point.1).fold(1e-3, f64::max) * 1.1;
+        let mut chart = ChartBuilder::on(area)
+            .caption(title, ("sans-serif", 20))
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(80)
+            .build_cartesian_2d((first..last).log_scale(), 0.0..most)?;
+        chart.configure_mesh().x_desc("commits").y_desc(unit).draw()?;
+        chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+        chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
+    }
     root.present()?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::{
     chain::Chain,
+    growth::Step,
     limit::{Calibration, Limit},
     sync::Measured,
 };
@@ -28,6 +29,9 @@ pub(crate) struct SyncRecord {
     /// From the start of the syncing system until its executor had the last commit.
     pub(crate) wall_s: f64,
     pub(crate) limit_ratio: f64,
+    /// CPU of both sides over that of the limit's parts: how much work there is beside them, whether or not all cores
+    /// are kept busy with it. What else runs on the machine hardly changes it.
+    pub(crate) cpu_ratio: f64,
     pub(crate) blocks_per_s: f64,
     /// Most memory that the syncing process has held.
     pub(crate) peak_rss_mib: Option<f64>,
@@ -61,6 +65,7 @@ impl SyncRecord {
             bytes: chain.bytes,
             wall_s,
             limit_ratio: wall_s / limit.limit_s,
+            cpu_ratio: (measured.synced.cpu_s + measured.server_cpu_s) / limit.cpu_s(),
             blocks_per_s: chain.blocks as f64 / wall_s,
             peak_rss_mib: measured.synced.peak_rss_mib,
             client_cpu_s: measured.synced.cpu_s,
@@ -91,6 +96,7 @@ pub(super) fn sync_table(records: &[SyncRecord]) -> Table {
         "wall s",
         "limit s",
         "ratio",
+        "CPU ratio",
         "peak MiB",
         "client CPU s",
         "server CPU s",
@@ -105,10 +111,25 @@ pub(super) fn sync_table(records: &[SyncRecord]) -> Table {
             format!("{:.2}", record.wall_s),
             format!("{:.2}", record.limit.limit_s),
             format!("{:.2}", record.limit_ratio),
+            format!("{:.2}", record.cpu_ratio),
             known(record.peak_rss_mib, 0),
             format!("{:.2}", record.client_cpu_s),
             format!("{:.2}", record.server_cpu_s),
             known(record.other_cpu_s, 2),
+        ]);
+    }
+    rows
+}
+
+/// How syncs of longer chains compare with those of shorter ones.
+pub(super) fn growth_table(steps: &[Step]) -> Table {
+    let mut rows = table(["commits", "growth of time", "throughput ratio", "peak memory ratio"]);
+    for step in steps {
+        rows.add_row([
+            format!("{} to {}", step.from_commits, step.to_commits),
+            format!("{:.3}", step.growth),
+            format!("{:.3}", step.throughput_ratio),
+            known(step.peak_rss_ratio, 2),
         ]);
     }
     rows

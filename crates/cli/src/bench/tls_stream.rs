@@ -2,7 +2,7 @@
 
 use super::{limit::Cost, usage};
 use bytes::Bytes;
-use rcgen::{CertifiedKey, PKCS_ED25519};
+use rcgen::PKCS_ED25519;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, Stream,
     crypto::ring,
@@ -11,7 +11,7 @@ use rustls::{
 };
 use std::{
     error::Error,
-    io::{self, Read, Write},
+    io::{self, BufReader, IoSlice, Read, Write},
     net::{TcpListener, TcpStream},
     sync::Arc,
     thread,
@@ -21,8 +21,8 @@ use std::{
 /// The name in the certificate, which both ends have.
 const NAME: &str = "bench";
 
-/// Bytes given to one write and room for one read.
-const CHUNK: usize = 64 << 10;
+/// Bytes given to one write, and room for one read, of the stream and of the socket.
+const CHUNK: usize = 256 << 10;
 
 /// Sends all of `blocks` so many times, and measures both ends after the handshake.
 pub(super) fn measure(blocks: &[Bytes], passes: usize) -> Result<Cost, Box<dyn Error + Send + Sync>> {
@@ -33,9 +33,10 @@ pub(super) fn measure(blocks: &[Bytes], passes: usize) -> Result<Cost, Box<dyn E
     let total = data.len() * passes;
     thread::scope(|scope| {
         let sender = scope.spawn(move || -> Result<f64, Box<dyn Error + Send + Sync>> {
-            let (mut socket, _) = listener.accept()?;
-            socket.set_nodelay(true)?;
+            let mut socket = Buffered::new(listener.accept()?.0)?;
             let mut connection = ServerConnection::new(server_config)?;
+            // Many records to one call of the system.
+            connection.set_buffer_limit(Some(2 * CHUNK));
             let mut stream = Stream::new(&mut connection, &mut socket);
             expect_hello(&mut stream)?;
             let before = usage::thread_cpu_s();
@@ -47,8 +48,7 @@ pub(super) fn measure(blocks: &[Bytes], passes: usize) -> Result<Cost, Box<dyn E
             stream.flush()?;
             Ok(usage::thread_cpu_s() - before)
         });
-        let mut socket = TcpStream::connect(address)?;
-        socket.set_nodelay(true)?;
+        let mut socket = Buffered::new(TcpStream::connect(address)?)?;
         let mut connection = ClientConnection::new(client_config, ServerName::try_from(NAME)?)?;
         let mut stream = Stream::new(&mut connection, &mut socket);
         stream.write_all(HELLO)?;
@@ -68,6 +68,36 @@ pub(super) fn measure(blocks: &[Bytes], passes: usize) -> Result<Cost, Box<dyn E
     })
 }
 
+/// A socket that is read in large pieces: rustls alone asks for 4 KiB at a time.
+struct Buffered(BufReader<TcpStream>);
+
+impl Buffered {
+    fn new(socket: TcpStream) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        Ok(Self(BufReader::with_capacity(CHUNK, socket)))
+    }
+}
+
+impl Read for Buffered {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.0.read(room)
+    }
+}
+
+impl Write for Buffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.get_mut().write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
+}
+
 /// What the reading end says when the handshake is done, so that neither end measures it.
 const HELLO: &[u8] = b"go";
 
@@ -80,7 +110,6 @@ fn expect_hello(stream: &mut impl Read) -> io::Result<()> {
 fn configs() -> Result<(Arc<ClientConfig>, Arc<ServerConfig>), Box<dyn Error + Send + Sync>> {
     let signing_key = rcgen::KeyPair::generate_for(&PKCS_ED25519)?;
     let cert = rcgen::CertificateParams::new(vec![NAME.to_owned()])?.self_signed(&signing_key)?;
-    let CertifiedKey { cert, signing_key } = CertifiedKey { cert, signing_key };
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();

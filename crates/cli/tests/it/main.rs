@@ -4,6 +4,7 @@
 //! when its test ends, whether the test passes or not.
 
 mod bad_input;
+mod bench;
 mod chaos;
 #[cfg(target_os = "linux")]
 mod disk;
