@@ -15,7 +15,7 @@ BENCH ?=
 # Options for `make chaos`: how many kills; SEED draws the victims and the moments
 KILLS ?= 100
 
-.PHONY: help run test sim chaos lint doc bench-recording mutants bless-traces bench bench-quick
+.PHONY: help run test sim chaos lint doc bench-recording mutants bless-traces bench bench-quick bench-latency
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -50,6 +50,9 @@ bench: ## Measure everything: the parts, then whole syncs beside what the hardwa
 
 bench-quick: ## Every kind of block once, in under three minutes
 	$(CARGO) run --release -p soma-p2p-cli -- bench --quick $(BENCH)
+
+bench-latency: ## Sync over simulated links with latencies of 0, 20 and 100 ms
+	$(CARGO) run --release -p soma-tests --bin sim-latency
 
 bench-recording: ## Measure what recording a trace costs a sync
 	$(CARGO) bench -p soma-tests --bench recording
