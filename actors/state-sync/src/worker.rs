@@ -3,7 +3,7 @@
 use crate::{actor::Settings, salvage::Blocks};
 use actix::{Actor, ActorContext, Context};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::LocalBoxFuture};
 use soma_messages::{
     AskError, Links, Mailbox, Reply,
     causality::current,
@@ -20,11 +20,16 @@ use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::Link;
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Fault, PeerId, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
-use soma_wire::{BlockRefs, Call, CallError, CommitRange, FetchedCommits, limits::MAX_COMMITS_RESPONSE_BYTES};
+use soma_wire::{BlockRefs, Call, CallError, CommitRange, FetchedCommits, Status, limits::MAX_COMMITS_RESPONSE_BYTES};
 use std::{collections::BTreeMap, future::ready, sync::Arc};
+use tokio::sync::mpsc;
 
 /// Requests for blocks that one worker has open at once: all of a usual range, so that it takes one round trip.
 const MAX_REQUESTS: usize = 4;
+
+/// Bytes of blocks that are handed to the Verifier at once, as soon as they are there: several parts to a range of the usual
+/// size, and enough that a part's own cost is nothing.
+const PART_BYTES: usize = 1 << 20;
 
 /// What workers are connected to.
 #[derive(Clone)]
@@ -220,7 +225,7 @@ impl SyncWorker {
         let received = taken.len() as u32;
         (received > 0).then(|| {
             self.taken.insert(from, taken);
-            Input::BlocksFetched { from, received, bytes, failure: None }
+            Input::BlocksFetched { from, received, bytes, ended: true, failure: None }
         })
     }
 
@@ -236,23 +241,55 @@ impl SyncWorker {
         }
         let (link, call) = (self.link.clone(), self.call());
         let refs = self.refs[from as usize..to as usize].to_vec();
-        let fetching = async move {
-            match link {
-                Some(link) => read_blocks(&link, call, refs, max_bytes).await,
-                None => (Vec::new(), Some(CallError::connection_gone())),
+        // One part on its way to this actor while the next is read.
+        let (sender, parts) = mpsc::channel(1);
+        let reading = async move {
+            let result = match link {
+                Some(link) => read_blocks(&link, call, refs, max_bytes, &sender).await,
+                None => Err(CallError::connection_gone()),
+            };
+            if let Err(error) = result {
+                // Who does not wait any more needs no reason.
+                let _ = sender.send(BlocksPart { blocks: Vec::new(), end: Some(Err(error)) }).await;
             }
         };
-        let finish = move |worker: &mut Self, result: Result<(Vec<Bytes>, Option<CallError>), ExitReason>| {
-            let (blocks, failure) = match result {
-                Ok((blocks, error)) => (blocks, error.map(|error| failure(&error))),
-                Err(exit) => (Vec::new(), Some(ours(exit.to_string()))),
-            };
+        let reading = self.mailboxes.io.spawn(reading).boxed_local();
+        self.take_part(from, Download { parts, reading }, context);
+    }
+
+    /// Waits for the next blocks of a download, which begin with `from`.
+    fn take_part(&mut self, from: u32, mut download: Download, context: &mut Context<Self>) {
+        let waiting = async move {
+            match download.parts.recv().await {
+                Some(BlocksPart { blocks, end: None }) => (blocks, Ok(Some(download))),
+                Some(BlocksPart { blocks, end: Some(end) }) => {
+                    (blocks, end.map(|()| None).map_err(|error| failure(&error)))
+                }
+                None => {
+                    let exit = download.reading.await.err().unwrap_or(ExitReason::Normal);
+                    (Vec::new(), Err(ours(format!("the call {exit}"))))
+                }
+            }
+        };
+        let finish = move |worker: &mut Self, part: (Vec<Bytes>, _), origin, context: &mut Context<Self>| {
+            let (blocks, rest): (_, Result<Option<Download>, Failure>) = part;
             let received = blocks.len() as u32;
             let bytes = blocks.iter().map(|block| block.len() as u64).sum();
             worker.received.insert(from, blocks);
-            Input::BlocksFetched { from, received, bytes, failure }
+            let (rest, failure) = match rest {
+                Ok(rest) => (rest, None),
+                Err(failure) => (None, Some(failure)),
+            };
+            worker.feed(
+                origin,
+                Input::BlocksFetched { from, received, bytes, ended: rest.is_none(), failure },
+                context,
+            );
+            if let Some(rest) = rest {
+                worker.take_part(from + received, rest, context);
+            }
         };
-        self.run(fetching, finish, context);
+        self.later(waiting, finish, context);
     }
 
     fn check_blocks(&mut self, from: u32, context: &mut Context<Self>) {
@@ -314,42 +351,62 @@ impl SyncWorker {
     }
 }
 
-/// Reads a block stream to its end, or to where more than `max_bytes` would come. What came before a failure counts.
-async fn read_blocks(link: &Link, call: Call, refs: Vec<BlockRef>, max_bytes: u64) -> (Vec<Bytes>, Option<CallError>) {
-    let wanted = refs.len();
-    let mut blocks = Vec::with_capacity(wanted);
+/// Blocks on their way from a peer to the actor.
+struct BlocksPart {
+    blocks: Vec<Bytes>,
+    /// How the answer ended, if these are its last.
+    end: Option<Result<(), CallError>>,
+}
+
+/// A request for blocks that is being answered. Dropping it ends the call.
+struct Download {
+    parts: mpsc::Receiver<BlocksPart>,
+    reading: LocalBoxFuture<'static, Result<(), ExitReason>>,
+}
+
+/// Reads a block stream to its end, or to where more than `max_bytes` would come, and hands on what comes in parts. What
+/// came before a failure counts.
+async fn read_blocks(
+    link: &Link,
+    call: Call,
+    refs: Vec<BlockRef>,
+    max_bytes: u64,
+    parts: &mpsc::Sender<BlocksPart>,
+) -> Result<(), CallError> {
+    let mut wanted = refs.len();
     let mut left = max_bytes;
-    let opened = match BlockRefs::new(refs) {
-        Ok(refs) => link.api().fetch_blocks(call, refs).await,
-        Err(error) => Err(error),
-    };
-    let mut stream = match opened {
-        Ok(stream) => stream,
-        Err(error) => return (blocks, Some(error)),
-    };
-    while blocks.len() < wanted {
-        match stream.next().await {
-            Some(Ok(chunk)) => {
-                if blocks.len() + chunk.len() > wanted {
-                    let error = CallError::new(soma_wire::Status::MalformedAnswer, "more blocks than were asked for");
-                    return (blocks, Some(error));
-                }
-                for block in chunk {
-                    match left.checked_sub(block.len() as u64) {
-                        Some(rest) => left = rest,
-                        None => return (blocks, None),
-                    }
-                    blocks.push(block);
-                }
-            }
-            Some(Err(error)) => return (blocks, Some(error)),
-            None => {
-                let error = CallError::new(soma_wire::Status::NotFound, "the answer ended before the last block");
-                return (blocks, Some(error));
+    let (mut blocks, mut bytes) = (Vec::new(), 0);
+    let mut stream = link.api().fetch_blocks(call, BlockRefs::new(refs)?).await?;
+    let end = 'reading: loop {
+        let chunk = match stream.next().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(error)) => break Err(error),
+            None => break Err(CallError::new(Status::NotFound, "the answer ended before the last block")),
+        };
+        if chunk.len() > wanted {
+            break Err(CallError::new(Status::MalformedAnswer, "more blocks than were asked for"));
+        }
+        for block in chunk {
+            let Some(rest) = left.checked_sub(block.len() as u64) else { break 'reading Ok(()) };
+            left = rest;
+            bytes += block.len();
+            wanted -= 1;
+            blocks.push(block);
+        }
+        if wanted == 0 {
+            break Ok(());
+        }
+        if bytes >= PART_BYTES {
+            bytes = 0;
+            let part = BlocksPart { blocks: std::mem::take(&mut blocks), end: None };
+            if parts.send(part).await.is_err() {
+                return Ok(());
             }
         }
-    }
-    (blocks, None)
+    };
+    // Whoever does not wait any more has ended.
+    let _ = parts.send(BlocksPart { blocks, end: Some(end) }).await;
+    Ok(())
 }
 
 fn failure(error: &CallError) -> Failure {

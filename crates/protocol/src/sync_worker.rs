@@ -1,7 +1,7 @@
 //! SyncWorker: one range of commits from one peer, from the first request to verified commits.
 //!
 //! ```text
-//!   FetchCommits -> CheckCommits -> FetchBlocks x n (two at a time) -> CheckBlocks each -> CheckSubDags -> Finish
+//!   FetchCommits -> CheckCommits -> FetchBlocks x n (some at a time) -> CheckBlocks as they come -> CheckSubDags -> Finish
 //! ```
 //!
 //! Always:
@@ -60,20 +60,22 @@ pub enum Input {
     CommitsFetched(Result<u64, Failure>),
     /// Answer to [`Effect::CheckCommits`]: the number of blocks of each commit.
     CommitsChecked(Result<Vec<u32>, Shortfall>),
-    /// Answer to [`Effect::FetchBlocks`].
+    /// A part of the answer to [`Effect::FetchBlocks`]: the next blocks of the request.
     BlocksFetched {
-        /// The request's first block.
+        /// The first of them.
         from: u32,
         /// How many came.
         received: u32,
         /// Bytes of them.
         bytes: u64,
-        /// Why not all, if not for the bytes allowed.
+        /// Whether this is the last part.
+        ended: bool,
+        /// Why not all came by then, if not for the bytes allowed.
         failure: Option<Failure>,
     },
     /// Answer to [`Effect::CheckBlocks`].
     BlocksChecked {
-        /// The request's first block.
+        /// The part's first block.
         from: u32,
         /// Whether they are right.
         result: Result<(), Failure>,
@@ -98,9 +100,9 @@ pub enum Effect {
         /// Bytes allowed.
         max_bytes: u64,
     },
-    /// Have the blocks of a request checked.
+    /// Have the blocks of a part checked.
     CheckBlocks {
-        /// The request's first block.
+        /// The part's first block.
         from: u32,
     },
     /// Have the first commits checked with their blocks.
@@ -132,7 +134,7 @@ pub struct SyncWorker {
     commit_ends: Vec<u32>,
     /// Blocks not asked for yet, as [from, to).
     queue: VecDeque<(u32, u32)>,
-    /// Requests by first block.
+    /// Parts of requests by first block; what is still to come of a request is one of them.
     parts: BTreeMap<u32, Part>,
     bytes: u64,
     shortfall: Option<Shortfall>,
@@ -159,20 +161,28 @@ impl SyncWorker {
         }
     }
 
-    fn on_blocks_fetched(&mut self, from: u32, received: u32, bytes: u64, failure: Option<Failure>) -> Vec<Effect> {
-        let Some(Part::Fetching { to, .. }) = self.parts.remove(&from) else { return Vec::new() };
+    fn on_blocks_fetched(
+        &mut self,
+        from: u32,
+        received: u32,
+        bytes: u64,
+        ended: bool,
+        failure: Option<Failure>,
+    ) -> Vec<Effect> {
+        let Some(Part::Fetching { to, allowed }) = self.parts.remove(&from) else { return Vec::new() };
         self.bytes += bytes;
         let got = from + received;
-        if let Some(failure) = failure {
+        if !ended {
+            self.parts.insert(got, Part::Fetching { to, allowed: allowed.saturating_sub(bytes) });
+        } else if let Some(failure) = failure {
             self.stop(failure.into());
+        } else if got < to && received == 0 {
+            // Not even one block fits into what was left for this request.
+            self.stop(Shortfall::Cut);
         } else if got < to {
             self.queue.push_front((got, to));
         }
         if received == 0 {
-            if !matches!(self.shortfall, Some(Shortfall::Fault { .. })) {
-                // Not even one block fits into what was left for this request.
-                self.stop(Shortfall::Cut);
-            }
             return Vec::new();
         }
         self.parts.insert(from, Part::Checking { to: got });
@@ -280,8 +290,8 @@ impl Core for SyncWorker {
                 self.on_commits_checked(&blocks);
                 Vec::new()
             }
-            Input::BlocksFetched { from, received, bytes, failure } => {
-                self.on_blocks_fetched(from, received, bytes, failure)
+            Input::BlocksFetched { from, received, bytes, ended, failure } => {
+                self.on_blocks_fetched(from, received, bytes, ended, failure)
             }
             Input::BlocksChecked { from, result } => {
                 if let Some(Part::Checking { to }) = self.parts.remove(&from) {

@@ -135,3 +135,105 @@ impl Flow {
         end.min(start.saturating_add(self.commits_from(peer) - 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use soma_types::{CommitDigest, CommitRef};
+
+    const PEER: PeerId = PeerId([1; 32]);
+    const OTHER: PeerId = PeerId([2; 32]);
+    const BUDGET: u64 = 64 << 20;
+
+    fn served(flow: &mut Flow, peer: PeerId, at_ms: u64, took_ms: u64, commits: u32, bytes: u64) {
+        let digest = CommitDigest::default();
+        let verified = Verified {
+            first: 1,
+            last: CommitRef { index: commits, digest },
+            previous: digest,
+            first_timestamp_ms: 0,
+            last_timestamp_ms: 0,
+            epoch: 0,
+            ends_epoch: false,
+            bytes,
+            blocks: 1,
+        };
+        let now = Now { monotonic: Duration::from_millis(at_ms), unix_ms: 0 };
+        flow.learn(now, peer, Duration::from_millis(at_ms - took_ms), &verified, BUDGET);
+    }
+
+    #[test]
+    fn until_commits_are_known_a_range_may_have_all_that_a_range_may_and_then_twice_of_what_they_take() {
+        let (mut flow, config) = (Flow::default(), Config::default());
+        assert_eq!((flow.commits(&config), flow.reserve(&config, 100)), (100, config.bytes_per_range));
+        served(&mut flow, PEER, 10, 10, 100, 3 << 20);
+        let reserve = flow.reserve(&config, 100);
+        assert!((6 << 20) - 1_000 <= reserve && reserve <= 6 << 20, "{reserve}");
+        assert_eq!(flow.reserve(&config, 1), MIN_RESERVE, "room for the largest block");
+        assert_eq!(flow.reserve(&config, 10_000), config.bytes_per_range);
+    }
+
+    #[test]
+    fn ranges_have_fewer_commits_where_these_are_large() {
+        let (mut flow, config) = (Flow::default(), Config::default());
+        served(&mut flow, PEER, 10, 10, 10, 10 << 20);
+        assert_eq!(flow.commits(&config), 4);
+        served(&mut flow, PEER, 20, 10, 1, 16 << 20);
+        assert_eq!(flow.commits(&config), 1);
+    }
+
+    #[test]
+    fn the_window_grows_while_it_is_filled_and_ranges_come_as_soon_as_ever() {
+        let mut flow = Flow::default();
+        flow.note_filled(false);
+        served(&mut flow, PEER, 400, 400, 100, 1 << 20);
+        assert_eq!(flow.window(), MIN_WINDOW, "a window that is not filled is large enough");
+        flow.note_filled(true);
+        for round in 1..100 {
+            served(&mut flow, PEER, 400 + round, 400, 100, 1 << 20);
+        }
+        assert_eq!(flow.window(), BUDGET, "as far as the budget goes");
+    }
+
+    #[test]
+    fn the_window_shrinks_while_ranges_wait_in_a_queue_and_never_below_what_keeps_the_cores_busy() {
+        let mut flow = Flow::default();
+        flow.note_filled(true);
+        for round in 0..10 {
+            served(&mut flow, PEER, 1_000 + round, 100, 100, 4 << 20);
+        }
+        let grown = flow.window();
+        served(&mut flow, PEER, 2_000, 250, 100, 4 << 20);
+        assert_eq!(flow.window(), grown, "somewhat later is no queue yet");
+        served(&mut flow, PEER, 2_001, 400, 100, 4 << 20);
+        assert!(flow.window() < grown);
+        for round in 0..100 {
+            served(&mut flow, PEER, 3_000 + round, 400, 100, 4 << 20);
+        }
+        assert_eq!(flow.window(), MIN_WINDOW);
+        // What was soonest long ago is no measure any more.
+        served(&mut flow, PEER, 60_000, 400, 100, 4 << 20);
+        assert!(flow.window() > MIN_WINDOW);
+    }
+
+    #[test]
+    fn a_slow_peer_is_asked_for_less_at_once_and_a_fast_one_is_not() {
+        let mut flow = Flow::default();
+        served(&mut flow, OTHER, 60_000, 100, 100, 1 << 20);
+        served(&mut flow, PEER, 60_000, 50_000, 100, 1 << 20);
+        assert_eq!(flow.end_for(PEER, 11, 110), 20);
+        assert_eq!(flow.end_for(OTHER, 11, 110), 110);
+        assert_eq!(flow.end_for(PeerId([3; 32]), 11, 110), 110, "nothing is known of it");
+    }
+
+    #[test]
+    fn the_paces_of_no_more_peers_are_remembered_than_may_be() {
+        let mut flow = Flow::default();
+        for number in 0..1_000u32 {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&number.to_le_bytes());
+            served(&mut flow, PeerId(id), 1_000 + u64::from(number), 10, 1, 100);
+        }
+        assert_eq!(flow.paces.len(), MAX_PACES);
+    }
+}

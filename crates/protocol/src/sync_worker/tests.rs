@@ -14,7 +14,7 @@ fn worker(max_bytes: u64) -> SyncWorker {
 }
 
 fn fetched(core: &mut SyncWorker, from: u32, received: u32, failure: Option<Failure>) -> Vec<Effect> {
-    core.handle(NOW, Input::BlocksFetched { from, received, bytes: 1_000, failure })
+    core.handle(NOW, Input::BlocksFetched { from, received, bytes: 1_000, ended: true, failure })
 }
 
 fn checked(core: &mut SyncWorker, from: u32) -> Vec<Effect> {
@@ -112,21 +112,35 @@ fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_la
     let [Effect::FetchBlocks { from: 0, to: 10, max_bytes }] = effects[..] else { panic!("{effects:?}") };
     assert_eq!(max_bytes, 8 * MIB - 100, "the only request may have all");
     let bytes = 4 * MIB;
-    let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 4, bytes, failure: None });
+    let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 4, bytes, ended: true, failure: None });
     let [Effect::CheckBlocks { from: 0 }, Effect::FetchBlocks { from: 4, to: 10, .. }] = effects[..] else {
         panic!("{effects:?}")
     };
     // What is left does not hold a block any more: the range ends with the first commit.
-    core.handle(NOW, Input::BlocksFetched { from: 4, received: 3, bytes: 4 * MIB - 200, failure: None });
+    core.handle(NOW, Input::BlocksFetched { from: 4, received: 3, bytes: 4 * MIB - 200, ended: true, failure: None });
     checked(&mut core, 0);
     assert_eq!(checked(&mut core, 4), [Effect::CheckSubDags { commits: 1 }]);
+}
+
+#[test]
+fn blocks_are_checked_as_they_come_and_not_only_when_all_of_a_request_have() {
+    let mut core = worker(8 * MIB);
+    core.handle(NOW, Input::CommitsChecked(Ok(vec![4, 6])));
+    let part = |from, received, ended| Input::BlocksFetched { from, received, bytes: 1_000, ended, failure: None };
+    assert_eq!(core.handle(NOW, part(0, 3, false)), [Effect::CheckBlocks { from: 0 }]);
+    assert_eq!(checked(&mut core, 0), [], "the request goes on");
+    assert_eq!(core.handle(NOW, part(3, 2, false)), [Effect::CheckBlocks { from: 3 }]);
+    // The connection ends: what had come is kept.
+    let broken = Input::BlocksFetched { from: 5, received: 0, bytes: 0, ended: true, failure: Some(slow()) };
+    assert_eq!(core.handle(NOW, broken), []);
+    assert_eq!(checked(&mut core, 3), [Effect::CheckSubDags { commits: 1 }]);
 }
 
 #[test]
 fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blames_nobody() {
     let mut core = worker(MIB);
     core.handle(NOW, Input::CommitsChecked(Ok(vec![1, 1])));
-    let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 0, bytes: 0, failure: None });
+    let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 0, bytes: 0, ended: true, failure: None });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(Shortfall::Cut) }]);
 }
 
