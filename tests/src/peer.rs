@@ -9,7 +9,6 @@ use soma_transport::{ConnectionId, Inbound, InboundHandler, Listener, TlsTranspo
 use soma_types::{BlockRef, CommitIndex, CommitRef};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
-    limits::MAX_COMMITS_RESPONSE_BYTES,
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -58,10 +57,9 @@ impl PeerApi for Peer {
     }
 
     async fn fetch_commits(&self, _: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
-        let served = serve_commits(&self.store, range.start(), range.end(), MAX_COMMITS_RESPONSE_BYTES);
-        let (commits, certifier_blocks) = served.map_err(failed)?.ok_or_else(not_here)?;
-        let commits = commits.iter().map(|commit| commit.bytes().clone()).collect();
-        (self.behaviour.commits)(FetchedCommits { commits, certifier_blocks })
+        let served = serve_commits(&self.store, range.start(), range.end(), range.max_bytes());
+        let served = served.map_err(failed)?.ok_or_else(not_here)?;
+        (self.behaviour.commits)(FetchedCommits { commits: served.commits, certifier_blocks: served.certifiers })
     }
 
     async fn fetch_blocks(&self, _: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
