@@ -8,6 +8,7 @@
 //! A kind is a length of blocks (S 600 B, C 1.5 KB, L 4 KB) and how many of them a commit has. CPU is that of the whole
 //! process, threads of the database included, so that what it does in the background counts.
 //!
+//! - `raw`: the calibration: the same blocks appended to a file, 4 MiB at once, and synced each time.
 //! - `apply`: a sync; batches of about 4 MiB, every 1,000 blocks the certifier blocks of the last commit.
 //! - `head`: a batch for each commit, with its certifier blocks, which the next commit commits.
 //! - `cold`: 1,000 blocks by their refs in the chain's order, each once, from a store that was just opened. The database
@@ -23,7 +24,9 @@ use soma_types::{
     Signed, SignedBlock, SigningKey, TransactionBytes, TrustedCommit, VerifiedBlock,
 };
 use std::{
+    fs::File,
     hint::black_box,
+    io::Write,
     path::Path,
     time::{Duration, Instant},
 };
@@ -50,8 +53,8 @@ fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     println!("us per block; CPU of the whole process, wall in brackets; `written` in bytes per byte of block");
     println!(
-        "{:5} {:>8} {:>15} {:>8} {:>15} {:>8} {:>15} {:>15} {:>15} {:>15}",
-        "chain", "blocks", "apply", "written", "head", "written", "cold", "warm", "sub_dag", "serve"
+        "{:5} {:>8} {:>15} {:>15} {:>8} {:>15} {:>8} {:>15} {:>15} {:>15} {:>15}",
+        "chain", "blocks", "raw", "apply", "written", "head", "written", "cold", "warm", "sub_dag", "serve"
     );
     for (name, block_bytes, rounds_per_commit) in KINDS {
         if chosen.is_empty() || chosen.iter().any(|wanted| wanted == name) {
@@ -74,6 +77,15 @@ fn measure(name: &str, block_bytes: usize, rounds_per_commit: u32) {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = directory.path().join("store");
 
+    let raw = Cost::of(synced_refs.len(), || {
+        let mut file = File::create(directory.path().join("raw")).unwrap();
+        for batch in &synced {
+            let blocks = batch.iter().flat_map(|certified| &certified.blocks);
+            let bytes = blocks.map(|block| &block.bytes()[..]).collect::<Vec<_>>().concat();
+            file.write_all(&bytes).unwrap();
+            file.sync_data().unwrap();
+        }
+    });
     let open = |path: &Path| FjallStore::open(path, &chain.genesis).unwrap();
     let store = open(&path);
     let apply = Cost::of(synced_refs.len(), || {
@@ -125,8 +137,9 @@ fn measure(name: &str, block_bytes: usize, rounds_per_commit: u32) {
     });
     let written = |cost: &Cost| format!("{:.2}", cost.written / block_bytes as f64);
     println!(
-        "{name:5} {:>8} {:>15} {:>8} {:>15} {:>8} {:>15} {:>15} {:>15} {:>15}",
+        "{name:5} {:>8} {:>15} {:>15} {:>8} {:>15} {:>8} {:>15} {:>15} {:>15} {:>15}",
         synced_refs.len(),
+        raw.shown(false),
         apply.shown(true),
         written(&apply),
         head.shown(true),
