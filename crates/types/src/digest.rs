@@ -44,7 +44,7 @@ macro_rules! hex_text {
                 if serializer.is_human_readable() {
                     return serializer.collect_str(self);
                 }
-                self.0.serialize(serializer)
+                crate::digest::halves(&self.0).serialize(serializer)
             }
         }
 
@@ -53,7 +53,7 @@ macro_rules! hex_text {
                 if deserializer.is_human_readable() {
                     return String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom);
                 }
-                <[u8; 32]>::deserialize(deserializer).map(Self)
+                <(u128, u128)>::deserialize(deserializer).map(|halves| Self(crate::digest::joined(halves)))
             }
         }
 
@@ -82,6 +82,23 @@ macro_rules! hex_text {
     };
 }
 pub(crate) use hex_text;
+
+/// 32 bytes as two numbers. In the canonical codec, which is little-endian and of fixed width, these are the very bytes;
+/// and serde takes two steps over them instead of thirty-two.
+pub(crate) fn halves(bytes: &[u8; 32]) -> (u128, u128) {
+    let (mut low, mut high) = ([0; 16], [0; 16]);
+    low.copy_from_slice(&bytes[..16]);
+    high.copy_from_slice(&bytes[16..]);
+    (u128::from_le_bytes(low), u128::from_le_bytes(high))
+}
+
+/// The bytes of which [`halves`] made two numbers.
+pub(crate) fn joined((low, high): (u128, u128)) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(&low.to_le_bytes());
+    bytes[16..].copy_from_slice(&high.to_le_bytes());
+    bytes
+}
 
 /// The first four bytes in hex, for logs.
 pub(crate) struct Short<'a>(pub(crate) &'a [u8; 32]);

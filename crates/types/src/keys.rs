@@ -1,6 +1,9 @@
 //! Ed25519 keys and signatures as bytes, and the intent that every signature covers.
 
-use crate::{ChainId, digest::hex_text};
+use crate::{
+    ChainId,
+    digest::{halves, hex_text, joined},
+};
 use ed25519_dalek::{Signer, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -132,22 +135,22 @@ impl fmt::Debug for Signature {
     }
 }
 
-// Serde has no arrays of 64; as a tuple of two halves the encoding is the bare 64 bytes.
+// Serde has no arrays of 64; as two halves the encoding is the bare 64 bytes.
 impl Serialize for Signature {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (low, high) = self.0.split_at(32);
-        let halves: (&[u8; 32], &[u8; 32]) =
-            (low.try_into().map_err(serde::ser::Error::custom)?, high.try_into().map_err(serde::ser::Error::custom)?);
-        halves.serialize(serializer)
+        let (mut low, mut high) = ([0; 32], [0; 32]);
+        low.copy_from_slice(&self.0[..32]);
+        high.copy_from_slice(&self.0[32..]);
+        (halves(&low), halves(&high)).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (low, high) = <([u8; 32], [u8; 32])>::deserialize(deserializer)?;
+        let (low, high) = Deserialize::deserialize(deserializer)?;
         let mut bytes = [0; 64];
-        bytes[..32].copy_from_slice(&low);
-        bytes[32..].copy_from_slice(&high);
+        bytes[..32].copy_from_slice(&joined(low));
+        bytes[32..].copy_from_slice(&joined(high));
         Ok(Self(bytes))
     }
 }
