@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId};
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 /// The other side of a call, and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +97,7 @@ impl BlockRefs {
         if refs.is_empty() || refs.len() > MAX_BLOCKS_PER_FETCH {
             return refuse(format!("{} block references: 1 to {MAX_BLOCKS_PER_FETCH} are allowed", refs.len()));
         }
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::with_capacity(refs.len());
         match refs.iter().find(|reference| !seen.insert(**reference)) {
             Some(twice) => refuse(format!("block {twice} is asked for twice")),
             None => Ok(Self(refs)),
