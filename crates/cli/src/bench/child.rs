@@ -39,6 +39,15 @@ pub(crate) struct BenchNode {
     log: PathBuf,
 }
 
+/// What a process has used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Used {
+    /// CPU seconds, user and system.
+    pub(crate) cpu_s: f64,
+    /// Most memory that it has held, in MiB.
+    pub(crate) peak_rss_mib: Option<f64>,
+}
+
 impl BenchNode {
     /// Starts a node; `name` is for its log and for errors.
     pub(crate) fn start(session: &Session, name: &str, setup: &Setup) -> Result<Self, CliError> {
@@ -95,13 +104,18 @@ impl BenchNode {
         self.stdin = None;
     }
 
-    /// Stops it: CPU seconds that it has used since it was ready.
-    pub(crate) fn stop(mut self, session: &Session) -> Result<f64, CliError> {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it: what it has used since it was ready.
+    pub(crate) fn stop(mut self, session: &Session) -> Result<Used, CliError> {
         self.ask_to_stop();
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
-            if let Event::Stopped { cpu_s, .. } = self.next(session, deadline)? {
-                return Ok(cpu_s);
+            if let Event::Stopped { cpu_s, peak_rss_mib } = self.next(session, deadline)? {
+                return Ok(Used { cpu_s, peak_rss_mib });
             }
         }
     }

@@ -3,20 +3,24 @@
 //! ```text
 //!   mod.rs: which cases            session.rs: directories, chains, results of one run
 //!     |
-//!     +-- sync.rs, growth.rs, ...: a file for each kind of measurement, listed in MEASUREMENTS
+//!     +-- sync.rs, growth.rs, head.rs, ...: a file for each kind of measurement, listed in MEASUREMENTS
 //!           |-- chain.rs     what is synced, on disk
 //!           |-- limit.rs     what its irreducible parts cost (tls_stream.rs, usage.rs)
-//!           |-- child.rs     a node's process, seen from here; node.rs: seen from there
+//!           |-- child.rs     a node's process, seen from here; node.rs, pace.rs: seen from there
 //!           `-- report.rs, plot.rs
 //! ```
 
 mod chain;
 mod child;
 mod growth;
+mod head;
+mod idle;
 mod limit;
 pub(crate) mod node;
+mod pace;
 mod plot;
 mod report;
+mod serving;
 mod session;
 mod sync;
 mod tls_stream;
@@ -27,7 +31,8 @@ use session::Session;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Every kind of measurement, in the order in which they are run.
-const MEASUREMENTS: &[Measurement] = &[sync::MEASUREMENT, growth::MEASUREMENT];
+const MEASUREMENTS: &[Measurement] =
+    &[sync::MEASUREMENT, growth::MEASUREMENT, head::MEASUREMENT, idle::MEASUREMENT, serving::MEASUREMENT];
 
 /// A kind of measurement.
 struct Measurement {

@@ -3,7 +3,10 @@
 //! It reads its setup, one line of JSON, from standard input, and tells events as lines of JSON on standard output.
 //! The end of its standard input stops it: so it never outlives the benchmark.
 
-use super::usage;
+use super::{
+    pace::{self, Pace, Times},
+    usage,
+};
 use crate::{error::CliError, files};
 use serde::{Deserialize, Serialize};
 use soma_p2p::{
@@ -60,6 +63,13 @@ pub(crate) enum Role {
         /// The last commit.
         last: CommitIndex,
     },
+    /// Hands over commits of its own, once it is connected to a peer both ways.
+    Propose(Pace),
+    /// Takes commits up to one, noting when each comes.
+    Take {
+        /// The last commit.
+        last: CommitIndex,
+    },
 }
 
 /// What a node tells.
@@ -77,6 +87,10 @@ pub(crate) enum Event {
     Progress(Sample),
     /// Its executor has been given the last commit, which is durable.
     Synced(Synced),
+    /// It has handed over all commits, and began to with each of them at this time.
+    Handed(Times),
+    /// Its executor was given these commits.
+    Taken(Times),
     /// It ends. What it has used since it was ready.
     Stopped {
         /// CPU seconds, user and system.
@@ -144,15 +158,26 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
         .transaction_verifier(transactions);
 
     let done = Arc::new(AtomicBool::new(false));
-    let stop = watch_stdin(matches!(setup.role, Role::Sync { .. }).then(|| done.clone()));
+    let stop = watch_stdin((!matches!(setup.role, Role::Serve)).then(|| done.clone()));
     let (cpu, started) = (usage::process_cpu_s(), Instant::now());
     let system = builder.start().map_err(CliError::input)?;
     tell(&Event::Ready { peer_id: system.peer_id(), address: system.address().clone() })?;
-    if let Role::Sync { last } = setup.role {
-        let end = follow(&system, last, started)?;
-        let cpu_s = usage::process_cpu_s() - cpu;
-        done.store(true, Ordering::Relaxed);
-        tell(&Event::Synced(Synced { end, cpu_s, peak_rss_mib: usage::peak_rss_mib() }))?;
+    match setup.role {
+        Role::Serve => {}
+        Role::Sync { last } => {
+            let end = follow(&system, last, started)?;
+            let cpu_s = usage::process_cpu_s() - cpu;
+            done.store(true, Ordering::Relaxed);
+            tell(&Event::Synced(Synced { end, cpu_s, peak_rss_mib: usage::peak_rss_mib() }))?;
+        }
+        Role::Propose(pace) => {
+            pace::propose(&system, pace)?;
+            done.store(true, Ordering::Relaxed);
+        }
+        Role::Take { last } => {
+            pace::take(&system, last)?;
+            done.store(true, Ordering::Relaxed);
+        }
     }
     // An error is the end of standard input, too.
     let _ = stop.recv();
@@ -206,7 +231,7 @@ fn watch_stdin(busy: Option<Arc<AtomicBool>>) -> Receiver<()> {
 }
 
 /// Tells the benchmark, which reads everything at once.
-fn tell(event: &Event) -> Result<(), CliError> {
+pub(crate) fn tell(event: &Event) -> Result<(), CliError> {
     let line = serde_json::to_string(event).map_err(CliError::failed)?;
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CliError::failed)

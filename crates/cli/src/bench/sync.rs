@@ -167,7 +167,6 @@ fn sync(
     }
     let store = session.work().join("fresh-store");
     remove(&store)?;
-    let machine = usage::machine_cpu_s();
     let setup = Setup {
         store: store.clone(),
         key: key(u8::MAX),
@@ -177,6 +176,7 @@ fn sync(
     };
     let mut client = BenchNode::start(session, "syncing", &setup)?;
     client.ready(session)?;
+    let machine = usage::machine_cpu_s();
     let task = session.task(name, chain.commits.into());
     let deadline = Instant::now() + Duration::from_secs(session.args.timeout);
     let mut samples = vec![Sample::default()];

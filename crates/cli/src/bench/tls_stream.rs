@@ -1,109 +1,113 @@
 //! One TLS 1.3 stream on loopback, as bare as it can be: what the wire costs when nothing but bytes go over it.
+//!
+//! One thread is both ends in turn, so that no switch between threads is counted and every byte is still in the cache:
+//! nothing that has ends of its own can do with less.
 
 use super::{limit::Cost, usage};
 use bytes::Bytes;
 use rcgen::PKCS_ED25519;
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, Stream,
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
     crypto::ring,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
     version::TLS13,
 };
 use std::{
     error::Error,
-    io::{self, BufReader, IoSlice, Read, Write},
+    io::{self, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::Arc,
-    thread,
-    time::Instant,
+    time::Duration,
 };
 
 /// The name in the certificate, which both ends have.
 const NAME: &str = "bench";
 
-/// Bytes given to one write, and room for one read, of the stream and of the socket.
-const CHUNK: usize = 256 << 10;
+/// Bytes sent before they are read: four records, and less than any socket holds.
+const CHUNK: usize = 64 << 10;
 
-/// Sends all of `blocks` so many times, and measures both ends after the handshake.
+/// Sends all of `blocks` so many times, and measures both ends after the handshake. The wall time is that of the slower
+/// end, had each a core of its own.
 pub(super) fn measure(blocks: &[Bytes], passes: usize) -> Result<Cost, Box<dyn Error + Send + Sync>> {
     let data: Vec<u8> = blocks.iter().flat_map(|block| block.iter().copied()).collect();
     let (client_config, server_config) = configs()?;
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    let address = listener.local_addr()?;
-    let total = data.len() * passes;
-    thread::scope(|scope| {
-        let sender = scope.spawn(move || -> Result<f64, Box<dyn Error + Send + Sync>> {
-            let mut socket = Buffered::new(listener.accept()?.0)?;
-            let mut connection = ServerConnection::new(server_config)?;
-            // Many records to one call of the system.
-            connection.set_buffer_limit(Some(2 * CHUNK));
-            let mut stream = Stream::new(&mut connection, &mut socket);
-            expect_hello(&mut stream)?;
-            let before = usage::thread_cpu_s();
-            for _ in 0..passes {
-                for chunk in data.chunks(CHUNK) {
-                    stream.write_all(chunk)?;
-                }
-            }
-            stream.flush()?;
-            Ok(usage::thread_cpu_s() - before)
-        });
-        let mut socket = Buffered::new(TcpStream::connect(address)?)?;
-        let mut connection = ClientConnection::new(client_config, ServerName::try_from(NAME)?)?;
-        let mut stream = Stream::new(&mut connection, &mut socket);
-        stream.write_all(HELLO)?;
-        stream.flush()?;
-        let (before, started) = (usage::thread_cpu_s(), Instant::now());
-        let mut room = vec![0; CHUNK];
-        let mut received = 0;
-        while received < total {
-            match stream.read(&mut room)? {
-                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                count => received += count,
+    let socket = TcpStream::connect(listener.local_addr()?)?;
+    let mut receiver = End::new(ClientConnection::new(client_config, ServerName::try_from(NAME)?)?.into(), socket)?;
+    let mut sender = End::new(ServerConnection::new(server_config)?.into(), listener.accept()?.0)?;
+    while receiver.connection.is_handshaking() || sender.connection.is_handshaking() {
+        receiver.send()?;
+        sender.receive()?;
+        sender.send()?;
+        receiver.receive()?;
+    }
+    let mut room = vec![0; CHUNK];
+    let (mut sent_cpu, mut received_cpu) = (0.0, 0.0);
+    let mut now = usage::thread_cpu_s();
+    let mut lap = |total: &mut f64| {
+        let before = std::mem::replace(&mut now, usage::thread_cpu_s());
+        *total += now - before;
+    };
+    for chunk in std::iter::repeat_n(&data, passes).flat_map(|data| data.chunks(CHUNK)) {
+        sender.connection.writer().write_all(chunk)?;
+        sender.send()?;
+        lap(&mut sent_cpu);
+        let mut missing = chunk.len();
+        while missing > 0 {
+            receiver.receive()?;
+            missing -= receiver.read(&mut room[..missing])?;
+            // What the socket did not take at once.
+            sender.send()?;
+        }
+        lap(&mut received_cpu);
+    }
+    let wall = Duration::from_secs_f64(f64::max(sent_cpu, received_cpu));
+    Ok(Cost { cpu_s: sent_cpu + received_cpu, wall })
+}
+
+/// One end of the stream.
+struct End {
+    connection: Connection,
+    /// Read in large pieces: rustls asks for 4 KiB at a time.
+    socket: BufReader<TcpStream>,
+}
+
+impl End {
+    fn new(connection: Connection, socket: TcpStream) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { connection, socket: BufReader::with_capacity(2 * CHUNK, socket) })
+    }
+
+    /// Gives the socket what it takes.
+    fn send(&mut self) -> io::Result<()> {
+        while self.connection.wants_write() {
+            match self.connection.write_tls(self.socket.get_mut()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                result => result.map(drop)?,
             }
         }
-        let (received, wall) = (usage::thread_cpu_s() - before, started.elapsed());
-        let sent = sender.join().map_err(|_| "the sending end panicked")??;
-        Ok(Cost { cpu_s: sent + received, wall })
-    })
-}
-
-/// A socket that is read in large pieces: rustls alone asks for 4 KiB at a time.
-struct Buffered(BufReader<TcpStream>);
-
-impl Buffered {
-    fn new(socket: TcpStream) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        Ok(Self(BufReader::with_capacity(CHUNK, socket)))
+        Ok(())
     }
-}
 
-impl Read for Buffered {
+    /// Takes and decrypts something, if anything has come.
+    fn receive(&mut self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        match self.connection.read_tls(&mut self.socket) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => result.map(drop)?,
+        }
+        self.connection.process_new_packets()?;
+        Ok(())
+    }
+
+    /// Reads what was decrypted.
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.0.read(room)
+        match self.connection.reader().read(room) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            result => result,
+        }
     }
-}
-
-impl Write for Buffered {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.get_mut().write(bytes)
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.get_mut().write_vectored(pieces)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.get_mut().flush()
-    }
-}
-
-/// What the reading end says when the handshake is done, so that neither end measures it.
-const HELLO: &[u8] = b"go";
-
-fn expect_hello(stream: &mut impl Read) -> io::Result<()> {
-    let mut hello = [0; HELLO.len()];
-    stream.read_exact(&mut hello)
 }
 
 /// The same cryptography as a node's: ring, its first choice of cipher, which is AES-256-GCM.
