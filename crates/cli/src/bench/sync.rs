@@ -194,7 +194,7 @@ fn sync(
     let machine = machine.and_then(|before| Some(usage::machine_cpu_s()? - before));
     // All are asked before any is waited for.
     servers.iter_mut().for_each(BenchNode::ask_to_stop);
-    let server_cpu_s = servers.into_iter().map(|server| server.stop(session)).sum::<Result<f64, _>>()?;
+    let server_cpu_s = servers.into_iter().map(|server| Ok(server.stop(session)?.cpu_s)).sum::<Result<f64, _>>()?;
     client.stop(session)?;
     task.end();
     if synced.end.blocks != chain.blocks || synced.end.bytes != chain.bytes {
@@ -206,7 +206,7 @@ fn sync(
     Ok((Measured { synced, server_cpu_s, other_cpu_s }, samples))
 }
 
-fn serving(chain: &Chain, store: PathBuf, index: usize, verification: Verification) -> Setup {
+pub(super) fn serving(chain: &Chain, store: PathBuf, index: usize, verification: Verification) -> Setup {
     Setup {
         genesis: chain.genesis_file.clone(),
         store,
@@ -218,17 +218,17 @@ fn serving(chain: &Chain, store: PathBuf, index: usize, verification: Verificati
 }
 
 /// Nodes of a benchmark keep no secrets.
-fn key(index: u8) -> [u8; 32] {
+pub(super) fn key(index: u8) -> [u8; 32] {
     [index.wrapping_add(0xb0); 32]
 }
 
-fn config(verification: Verification, seed_peers: Vec<SeedPeer>) -> Config {
+pub(super) fn config(verification: Verification, seed_peers: Vec<SeedPeer>) -> Config {
     let mut config = Config { listen: loopback().into(), seed_peers, ..Config::default() };
     config.verifier.verification = verification;
     config
 }
 
-fn remove(dir: &std::path::Path) -> Result<(), CliError> {
+pub(super) fn remove(dir: &std::path::Path) -> Result<(), CliError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CliError::failed(error)),
         _ => Ok(()),
