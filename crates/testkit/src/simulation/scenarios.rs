@@ -86,6 +86,7 @@ pub fn crash_in_the_middle_of_a_sync() -> Scenario {
         .full_nodes(1)
         .commits(200)
         .set("state_sync.commits_per_fetch", 10)
+        .set("state_sync.max_workers", 4)
         .at(secs(0))
         .disk_time(full(0), millis(100))
         .at(millis(450))
