@@ -26,8 +26,8 @@ const PATIENCE: u32 = 100;
 /// Measure in simulation what latency costs a sync.
 #[derive(Parser)]
 struct Options {
-    /// Megabits per second of each link, in each direction.
-    #[arg(long, default_value_t = 100)]
+    /// Megabits per second of each link, in each direction. More make the chain longer, too.
+    #[arg(long, default_value_t = 25)]
     mbit: u64,
     /// Latencies of a link, one way, in milliseconds; the first is what the others are compared with.
     #[arg(long, value_delimiter = ',', default_value = "0,20,100")]
@@ -44,6 +44,9 @@ struct Options {
     /// Seed of the simulation.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Print everything that happens, instead of measuring.
+    #[arg(long)]
+    journal: bool,
     /// Where the JSON lines go.
     #[arg(long, default_value = "bench-out/latency.jsonl")]
     out: PathBuf,
@@ -78,6 +81,9 @@ impl Measured {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if options.journal {
+        return journal(&options);
+    }
     if let Some(parent) = options.out.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -100,7 +106,19 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(options: &Options, kind: BlockKind, peers: u32, latency_ms: u64) -> anyhow::Result<Measured> {
+fn journal(options: &Options) -> anyhow::Result<()> {
+    for &kind in &options.kinds {
+        for &peers in &options.peers {
+            for &latency_ms in &options.latency_ms {
+                let lines = scenario(options, kind, peers, latency_ms)?.tell(options.seed)?;
+                lines.iter().for_each(|line| println!("{line}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn scenario(options: &Options, kind: BlockKind, peers: u32, latency_ms: u64) -> anyhow::Result<Scenario> {
     let bandwidth = options.mbit * 1_000_000 / 8;
     let bytes = bandwidth * u64::from(peers) * options.seconds;
     let commits = (bytes / (kind.block_bytes() as u64 * u64::from(AUTHORITIES))).max(1);
@@ -115,8 +133,11 @@ fn measure(options: &Options, kind: BlockKind, peers: u32, latency_ms: u64) -> a
         .bandwidth(bandwidth)
         .synced_within(secs(options.seconds) * PATIENCE);
     // All of them make blocks, and some serve them.
-    let scenario =
-        (peers..AUTHORITIES).fold(scenario, |scenario, silent| scenario.at(millis(1)).crash(validator(silent)));
+    Ok((peers..AUTHORITIES).fold(scenario, |scenario, silent| scenario.at(millis(1)).crash(validator(silent))))
+}
+
+fn measure(options: &Options, kind: BlockKind, peers: u32, latency_ms: u64) -> anyhow::Result<Measured> {
+    let scenario = scenario(options, kind, peers, latency_ms)?;
     let ChainSize { blocks, bytes } = scenario.chain_size();
     let report: Report = scenario.run(options.seed)?;
     let took = report.caught_up.get(&full(0)).copied().unwrap_or_default();
