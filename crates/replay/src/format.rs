@@ -12,7 +12,7 @@ use crate::record::{Header, Record};
 const MAGIC: &[u8; 8] = b"SOMATRCE";
 
 /// The format's version. Files of another one are refused.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// Bytes before a record's payload.
 const FRAME_BYTES: usize = 12;

@@ -40,7 +40,11 @@ fn main() -> Result<()> {
 
 /// Prints how the stories differ.
 fn show(old: &[u8], new: &[u8]) -> Result<()> {
-    let (old, new) = (story(old)?, story(new)?);
+    let new = story(new)?;
+    let old = story(old).unwrap_or_else(|error| {
+        println!("  the old one cannot be read any more: {error}");
+        String::new()
+    });
     let diff = TextDiff::from_lines(&old, &new);
     let changes: Vec<_> = diff.iter_all_changes().filter(|change| change.tag() != ChangeTag::Equal).collect();
     let count = |tag| changes.iter().filter(|change| change.tag() == tag).count();
