@@ -26,7 +26,7 @@ mod sync;
 mod tls_stream;
 mod usage;
 
-use crate::error::CliError;
+use crate::{error::CliError, localnet::interrupt};
 use session::Session;
 use std::{path::PathBuf, process::ExitCode};
 
@@ -101,7 +101,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
             failed.get_or_insert(format!("{}: {error}", measurement.name));
         }
         if session.is_interrupted() {
-            break;
+            drop(session);
+            return Ok(interrupt::said(&args.out));
         }
     }
     println!("{}", session.results().display());

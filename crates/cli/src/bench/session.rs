@@ -22,10 +22,18 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// How the names of working directories begin.
+const WORK: &str = "work-";
+
+/// The file in one that is locked while it is in use.
+const LOCK: &str = "lock";
+
 /// What every measurement works with.
 pub(crate) struct Session {
     pub(crate) args: Args,
     work: TempDir,
+    /// Held for as long as the working directory is in use.
+    _lock: File,
     results: PathBuf,
     started_unix: u64,
     git: Option<String>,
@@ -53,12 +61,15 @@ impl Session {
         let out = &args.out;
         let refuse = |error: std::io::Error| CliError::input(format!("--out {}: {error}", out.display()));
         fs::create_dir_all(out).map_err(refuse)?;
-        let work = tempfile::Builder::new().prefix("work-").tempdir_in(out).map_err(refuse)?;
+        remove_left_behind(out);
+        let work = tempfile::Builder::new().prefix(WORK).tempdir_in(out).map_err(refuse)?;
+        let lock = File::create(work.path().join(LOCK)).map_err(refuse)?;
+        lock.lock().map_err(refuse)?;
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let results = out.join(format!("{started_unix}.jsonl"));
         let interrupted = interrupt::on_ctrl_c()?;
         let (git, chains) = (git_revision(), BTreeMap::new());
-        Ok(Self { args, work, results, started_unix, git, interrupted, chains, calibration: None })
+        Ok(Self { args, work, _lock: lock, results, started_unix, git, interrupted, chains, calibration: None })
     }
 
     /// Where files of this run may go; on the disk of the results, and removed at the end.
@@ -159,6 +170,18 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Removes what runs that were killed have left of their chains, which is much. What cannot be removed is in nobody's
+/// way.
+fn remove_left_behind(out: &Path) {
+    for entry in fs::read_dir(out).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with(WORK);
+        if ours && File::open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(dir);
+        }
     }
 }
 

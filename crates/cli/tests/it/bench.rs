@@ -1,8 +1,16 @@
 //! `bench`: a small run of every kind, and what it promises to write. No time is judged.
 
-use crate::Home;
+use crate::{Home, Running};
 use serde_json::Value;
 use std::{fs, path::PathBuf};
+#[cfg(target_os = "linux")]
+use {
+    crate::DEADLINE,
+    std::{
+        thread,
+        time::{Duration, Instant},
+    },
+};
 
 /// What every line of a sync holds, and what it must be.
 fn check_sync(line: &Value) {
@@ -74,6 +82,53 @@ fn a_small_run_writes_a_line_and_a_plot_for_each_case_and_leaves_nothing_else() 
         assert!(text.starts_with("<svg ") && text.trim_end().ends_with("</svg>"), "{}", plot.display());
         assert!(text.contains("polyline") && text.contains("blocks/s"), "{}", plot.display());
     }
+}
+
+/// Starts eight short syncs, one after the other, and waits for the first to end.
+fn in_the_middle(home: &Home) -> Running {
+    let bench = Running::start(&mut home.command(["bench", "--out", "out", "--quick", "growth/"]));
+    bench.until("one sync has ended", |output| output.stderr.contains("growth/500-commits: "));
+    bench
+}
+
+fn working_directories(home: &Home) -> usize {
+    let names = fs::read_dir(home.path("out")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("work-")).count()
+}
+
+#[test]
+fn ctrl_c_stops_the_nodes_and_removes_their_stores() {
+    let home = Home::empty();
+    let finished = in_the_middle(&home).stop("INT");
+    assert_eq!(finished.code(), 130, "{finished:?}");
+    assert!(finished.stderr.lines().last().is_some_and(|last| last.starts_with("interrupted; ")), "{finished:?}");
+    assert_eq!(working_directories(&home), 0);
+    #[cfg(target_os = "linux")]
+    assert_eq!(processes_in(&home), 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn nodes_of_a_benchmark_that_is_killed_end_by_themselves_and_the_next_one_removes_their_stores() {
+    let home = Home::empty();
+    let killed = in_the_middle(&home).stop("KILL");
+    assert_eq!(killed.status.code(), None, "{killed:?}");
+    let deadline = Instant::now() + DEADLINE;
+    while processes_in(&home) > 0 {
+        assert!(Instant::now() < deadline, "a node outlives its benchmark");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(working_directories(&home), 1);
+    home.run(["bench", "--out", "out", "--quick", "--blocks", "40", "sync/S/"]).ok();
+    assert_eq!(working_directories(&home), 0);
+}
+
+/// Processes that run in the directory, as nodes of a benchmark do that was started there.
+#[cfg(target_os = "linux")]
+fn processes_in(home: &Home) -> usize {
+    let dir = home.path(".").canonicalize().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == dir)).count()
 }
 
 #[test]
