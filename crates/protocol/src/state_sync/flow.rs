@@ -19,6 +19,9 @@ use std::{collections::BTreeMap, time::Duration};
 /// verify side by side.
 const RANGE_BYTES: u64 = 4 << 20;
 
+/// Commits in a range until it is known what they take: of the largest commits there may be, a hundred are 1.6 GB.
+const FIRST_COMMITS: u32 = 20;
+
 /// Least that a range reserves: room for one block of the largest size.
 const MIN_RESERVE: u64 = 1 << 20;
 
@@ -64,7 +67,7 @@ impl Default for Flow {
 impl Flow {
     /// Commits in a new range.
     pub(super) fn commits(&self, config: &Config) -> u32 {
-        let fitting = self.bytes_per_commit.map_or(u64::MAX, |bytes| RANGE_BYTES / bytes.max(1));
+        let fitting = self.bytes_per_commit.map_or(u64::from(FIRST_COMMITS), |bytes| RANGE_BYTES / bytes.max(1));
         fitting.clamp(1, u64::from(config.commits_per_fetch.max(1))) as u32
     }
 
@@ -165,8 +168,9 @@ mod tests {
     #[test]
     fn until_commits_are_known_a_range_may_have_all_that_a_range_may_and_then_twice_of_what_they_take() {
         let (mut flow, config) = (Flow::default(), Config::default());
-        assert_eq!((flow.commits(&config), flow.reserve(&config, 100)), (100, config.bytes_per_range));
+        assert_eq!((flow.commits(&config), flow.reserve(&config, 20)), (FIRST_COMMITS, config.bytes_per_range));
         served(&mut flow, PEER, 10, 10, 100, 3 << 20);
+        assert_eq!(flow.commits(&config), 100);
         let reserve = flow.reserve(&config, 100);
         assert!((6 << 20) - 1_000 <= reserve && reserve <= 6 << 20, "{reserve}");
         assert_eq!(flow.reserve(&config, 1), MIN_RESERVE, "room for the largest block");
