@@ -17,11 +17,7 @@ mod replay;
 mod status;
 
 use clap::{Parser, Subcommand};
-use mimalloc::MiMalloc;
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Peer-to-peer sync for a Soma node.
 ///
