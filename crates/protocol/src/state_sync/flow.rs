@@ -81,15 +81,16 @@ impl Flow {
 
     /// Bytes that so many commits will have.
     pub(super) fn expected(&self, commits: u32) -> u64 {
-        self.bytes_per_commit.map_or(RANGE_BYTES, |bytes| bytes.saturating_mul(commits.into()))
+        self.bytes_per_commit.map_or(MIN_RESERVE, |bytes| bytes.saturating_mul(commits.into()))
     }
 
     /// Bytes that a range of so many commits may have.
     pub(super) fn reserve(&self, config: &Config, commits: u32) -> u64 {
-        match self.bytes_per_commit {
-            Some(_) => self.expected(commits).saturating_mul(2).max(MIN_RESERVE).min(config.bytes_per_range),
-            None => config.bytes_per_range,
-        }
+        // Until it is known what commits take: some ranges at once, also over a long link; what is larger is cut, and asked for
+        // again with room for anything.
+        let usual =
+            self.bytes_per_commit.map_or(config.bytes_per_range / 4, |_| self.expected(commits).saturating_mul(2));
+        usual.max(MIN_RESERVE).min(config.bytes_per_range)
     }
 
     /// Bytes to have on their way.
@@ -166,9 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn until_commits_are_known_a_range_may_have_all_that_a_range_may_and_then_twice_of_what_they_take() {
+    fn until_commits_are_known_a_range_may_have_a_part_of_what_a_range_may_and_then_twice_of_what_they_take() {
         let (mut flow, config) = (Flow::default(), Config::default());
-        assert_eq!((flow.commits(&config), flow.reserve(&config, 20)), (FIRST_COMMITS, config.bytes_per_range));
+        assert_eq!((flow.commits(&config), flow.reserve(&config, 20)), (FIRST_COMMITS, config.bytes_per_range / 4));
         served(&mut flow, PEER, 10, 10, 100, 3 << 20);
         assert_eq!(flow.commits(&config), 100);
         let reserve = flow.reserve(&config, 100);

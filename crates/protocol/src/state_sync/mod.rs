@@ -63,8 +63,8 @@ pub struct Config {
     pub ranges_ahead: usize,
     /// Bytes reserved by workers and waiting to be written, in all.
     pub bytes_in_flight: u64,
-    /// Bytes that one worker may ever hold; its range is cut where it would exceed them. It reserves as much until it is
-    /// known what commits take, and twice of that from then on.
+    /// Bytes that one worker may ever hold; its range is cut where it would exceed them. It reserves a quarter
+    /// until it is known what commits take, twice of that from then on, and all of it where that was too little.
     pub bytes_per_range: u64,
     /// How long a range waits when no peer can serve it.
     pub no_peer_wait: Duration,
