@@ -47,6 +47,7 @@ mutants: ## Break the range planner on purpose, and see whether simulation finds
 bench: ## Measure everything: the parts, then whole syncs beside what the hardware allows; BENCH=sync/C runs those cases
 	$(CARGO) bench -p soma-tests --bench parts
 	$(CARGO) run --release -p soma-p2p-cli -- bench $(BENCH)
+	$(CARGO) run --release -p soma-tests --bin sim-latency
 
 bench-quick: ## Every kind of block once, in under three minutes
 	$(CARGO) run --release -p soma-p2p-cli -- bench --quick $(BENCH)

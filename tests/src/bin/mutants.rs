@@ -42,10 +42,10 @@ const MUTANTS: &[Mutant] = &[
         wrong: "RangeState::Held { epoch } if *start < next && self.epoch_of(*start) == epoch => Some(*start),",
     },
     Mutant {
-        bug: "the budget for bytes in flight is not kept",
+        bug: "a range that failed once is never tried again",
         file: PLANNER,
-        right: "if others + reserve > budget.saturating_sub(reserve) {",
-        wrong: "if others + reserve > budget.saturating_mul(4) {",
+        right: "        self.state = RangeState::Waiting { not_before: now.monotonic + delay };\n",
+        wrong: "        let _ = (now, delay);\n        self.state = RangeState::Waiting { not_before: Duration::MAX };\n",
     },
 ];
 
