@@ -173,7 +173,7 @@ mod tests {
         served(&mut flow, PEER, 10, 10, 100, 3 << 20);
         assert_eq!(flow.commits(&config), 100);
         let reserve = flow.reserve(&config, 100);
-        assert!((6 << 20) - 1_000 <= reserve && reserve <= 6 << 20, "{reserve}");
+        assert!(((6 << 20) - 1_000..=6 << 20).contains(&reserve), "{reserve}");
         assert_eq!(flow.reserve(&config, 1), MIN_RESERVE, "room for the largest block");
         assert_eq!(flow.reserve(&config, 10_000), config.bytes_per_range);
     }
