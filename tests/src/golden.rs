@@ -17,7 +17,7 @@ pub fn scenarios() -> Vec<Scenario> {
         scenarios::startup_and_discovery(),
         scenarios::cold_sync().commits(40).set("state_sync.commits_per_fetch", 10),
         scenarios::worker_crash().commits(40),
-        scenarios::lying_peer().full_nodes(1),
+        scenarios::lying_peer().full_nodes(1).set("state_sync.commits_per_fetch", 4),
         scenarios::epoch_change().full_nodes(1).commits(30).commits_per_epoch(10).live(5, Duration::from_millis(200)),
         scenarios::partition_and_heal().full_nodes(1).commits(50).live(40, Duration::from_secs(1)),
     ]
