@@ -72,7 +72,7 @@ impl Flow {
     }
 
     /// Commits that `peer` is asked for at once.
-    pub(super) fn commits_from(&self, peer: PeerId) -> u32 {
+    fn commits_from(&self, peer: PeerId) -> u32 {
         let (Some(pace), Some(bytes)) = (self.paces.get(&peer), self.bytes_per_commit) else { return u32::MAX };
         let micros = pace.per_mib.as_micros().saturating_mul(u128::from(bytes)) >> 20;
         let commits = LONGEST.as_micros().checked_div(micros).unwrap_or(u128::MAX);
