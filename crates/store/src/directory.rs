@@ -4,6 +4,7 @@
 //!   PATH/soma-store        magic, format version, chain id, genesis: what this directory is. Written once.
 //!   PATH/soma-store.lock   locked as long as the store is open
 //!   PATH/db/               the fjall database
+//!   PATH/blocks/           the files of blocks, once there are any
 //!   PATH/*.new             either of them while it is being made
 //! ```
 //!
@@ -12,16 +13,16 @@
 //!   format or in use stays as it is. (Opening the database itself would write: it repairs its journal.)
 //! - Each part appears whole, by a rename: a creation that is cut off anywhere is finished by the next open.
 
-use crate::{CorruptReason, NotAStoreReason, Place, Record, StoreError};
+use crate::{CorruptReason, NotAStoreReason, Place, Record, StoreError, error::io_error};
 use soma_types::{ChainId, Genesis, limits};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Write},
     path::{Path, PathBuf},
 };
 
-/// The format of the store that this program reads and writes. 1 had a value for each block.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+/// The format of the store that this program reads and writes. 1 had a value for each block, 2 no files of blocks.
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 const IDENTITY_FILE: &str = "soma-store";
 const IDENTITY_DRAFT: &str = "soma-store.new";
@@ -237,7 +238,7 @@ fn exists(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Makes the names in a directory durable.
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     // Windows has no such call and needs none.
     if cfg!(unix) {
         File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path, "make its entries durable"))?;
@@ -247,11 +248,6 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
 
 fn not_a_store(path: &Path, reason: NotAStoreReason) -> StoreError {
     StoreError::NotAStore { path: path.to_owned(), reason }
-}
-
-fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io { path, doing, source }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
     plan::plan,
     reader::BlockReader,
     rounds::ChangedRounds,
-    segments::Packer,
+    segments::{Packer, Segment, SegmentId},
     votes::{self, BatchVotes},
 };
 use bytes::Bytes;
@@ -54,9 +54,11 @@ pub(crate) trait Tables: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
     /// The last key.
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError>;
-    /// Makes all `writes`, which name no key twice, or none of them; durable when it returns. A reader who sees one
-    /// of them sees those before it.
-    fn write(&self, writes: Vec<Write>) -> Result<(), StoreError>;
+    /// The bytes of a segment.
+    fn segment(&self, id: SegmentId) -> Result<Option<Bytes>, StoreError>;
+    /// Makes all `writes`, which name no key twice, or none of them, `segments` first; durable when it returns. A
+    /// reader who sees one of them sees those before it.
+    fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError>;
     /// Makes durable whatever is not yet.
     fn flush(&self) -> Result<(), StoreError>;
     /// Where the tables are.
@@ -272,7 +274,7 @@ impl<T: Tables> Store for Engine<T> {
             key: peer.0.to_vec(),
             value: value.map(|info| Bytes::copy_from_slice(&info)),
         };
-        self.tables.write(changes.into_iter().map(write).collect())
+        self.tables.write(&[], changes.into_iter().map(write).collect())
     }
 
     fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError> {
@@ -294,8 +296,8 @@ impl<T: Tables> Store for Engine<T> {
             let new = block.commit_votes.iter().filter(|vote| vote.index <= limit && Some(vote.index) > kept);
             new.for_each(|vote| votes.push(*vote, reference));
         }
-        let mut writes = packer.finish();
-        writes.extend(rounds.finish());
+        let segments = packer.finish();
+        let mut writes: Vec<_> = rounds.finish().collect();
         writes.extend(votes.finish(planned.first));
         for (epoch, committee) in planned.committees {
             writes.push(Write::put(Table::Committees, epoch_key(epoch), codec::encode(committee)));
@@ -309,7 +311,7 @@ impl<T: Tables> Store for Engine<T> {
             writes.push(Write::put(Table::Commits, commit_key(commit.index), bytes));
         }
         writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&after)));
-        self.tables.write(writes)?;
+        self.tables.write(&segments, writes)?;
         Ok(after)
     }
 

@@ -128,6 +128,18 @@ pub enum CorruptReason {
         /// Bytes that are there.
         bytes: usize,
     },
+    /// The file of blocks that it lies in is gone.
+    #[error("its file, number {file} in blocks, is missing")]
+    FileMissing {
+        /// Number of the file.
+        file: u32,
+    },
+    /// Its bytes are not those that were written.
+    #[error("its bytes in file number {file} in blocks are not those that were written")]
+    Checksum {
+        /// Number of the file.
+        file: u32,
+    },
     /// A batch that was announced cannot be read.
     #[error("the write at byte {offset} cannot be read, and later ones can")]
     BrokenBatch {
@@ -375,8 +387,16 @@ pub enum StoreError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The database failed. After a failed write, also one of its own in the background, it takes no more of them
-    /// until the store is opened again; what is stored can still be read.
+    /// A write failed earlier. After that nobody can tell what is on the disk, and nothing more is written until the
+    /// store is opened again; what is stored can still be read.
+    #[error("{place} takes no more writes since one failed: {first}")]
+    Stopped {
+        /// The store.
+        place: Place,
+        /// The first failure, and what to do about it.
+        first: Box<str>,
+    },
+    /// The database failed.
     #[error("{place}: cannot {doing}: {}; {}", cause(source), advice_on_database(source))]
     Database {
         /// The store.
@@ -411,7 +431,7 @@ fn cause(error: &fjall::Error) -> String {
     match (system_error(error), error) {
         (Some(error), _) => error.to_string(),
         (None, fjall::Error::Poisoned) => {
-            "an earlier write failed, and the database takes no more (the log has the first error)".to_owned()
+            "a write of the database's own failed, and it takes no more (the log has its error)".to_owned()
         }
         (None, error) => format!("{error:?}"),
     }
@@ -459,6 +479,11 @@ fn advice_on_database(error: &fjall::Error) -> &'static str {
         (None, fjall::Error::Poisoned) => "free space on the disk or check the disk, then restart the node",
         _ => "check the disk, then restore the store from a copy or remove it and sync anew",
     }
+}
+
+/// The error for a failed call of the file system on `path`.
+pub(crate) fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { path: path.to_owned(), doing, source }
 }
 
 impl Record {

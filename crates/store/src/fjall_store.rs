@@ -2,10 +2,12 @@
 
 use crate::{
     CorruptReason, Place, Record, Store, StoreError,
+    block_files::BlockFiles,
     directory::Directory,
     engine::{Engine, Tables, Write, store_by_engine},
     journal,
     layout::Table,
+    segments::{Segment, SegmentId},
 };
 use bytes::Bytes;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, config::CompressionPolicy};
@@ -13,14 +15,19 @@ use soma_types::{CommitIndex, Genesis};
 use std::{
     panic,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 /// Memory for blocks of the database that were read lately. A node reads what it wrote a moment ago, from memtables;
 /// the cache serves peers that catch up, and they read mostly in sequence.
 const CACHE_BYTES: u64 = 16 << 20;
 
+/// Blocks of a batch with so many bytes go to files; those of smaller ones stay in the database, which is synced in any
+/// case: at the head a commit costs one sync and not two.
+const FILED_BYTES: usize = 256 << 10;
+
 /// Memory for the latest writes of one table before they move to its files. Up to four more wait for their turn when
-/// the disk is slow; only segments ever fill them, the other tables get a tenth as much.
+/// the disk is slow.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
 /// Disk for journals: bounds what is read again at the next start. fjall keeps whole journals of 64 MB.
@@ -80,7 +87,7 @@ impl FjallStore {
         directory.create_database(|draft| {
             tracing::info!(path = %path.display(), chain = %genesis.chain_id(), "creating a store");
             let tables = FjallTables::create(path, draft)?;
-            tables.write(Engine::<FjallTables>::first_writes(genesis))
+            tables.write(&[], Engine::<FjallTables>::first_writes(genesis))
         })?;
         Self::open_in(directory)
     }
@@ -128,6 +135,9 @@ struct FjallTables {
     database: Database,
     /// In the order of [`Table::ALL`], which is that of the enum.
     keyspaces: [Keyspace; Table::ALL.len()],
+    files: BlockFiles,
+    /// The first write that failed, and why.
+    failed: OnceLock<Box<str>>,
 }
 
 impl FjallTables {
@@ -179,13 +189,23 @@ impl FjallTables {
             };
             database.keyspace(table.name(), options).map_err(failed)
         };
-        let [a, b, c, d, e, f, g, h] = Table::ALL;
-        let keyspaces = [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?, open(h)?];
-        Ok(Self { path: path.to_owned(), database, keyspaces })
+        let [a, b, c, d, e, f, g, h, i] = Table::ALL;
+        let keyspaces = [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?, open(h)?, open(i)?];
+        let files = BlockFiles::open(path)?;
+        Ok(Self { path: path.to_owned(), database, keyspaces, files, failed: OnceLock::new() })
     }
 
     fn keyspace(&self, table: Table) -> &Keyspace {
         &self.keyspaces[table as usize]
+    }
+
+    /// Does `write`, unless one has failed before.
+    fn writing(&self, write: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        if let Some(first) = self.failed.get() {
+            return Err(StoreError::Stopped { place: self.place(), first: first.clone() });
+        }
+        // The first one stays, whoever else fails at the same moment.
+        write().inspect_err(|error| drop(self.failed.set(error.to_string().into())))
     }
 
     fn read_error(&self, source: fjall::Error) -> StoreError {
@@ -229,21 +249,42 @@ impl Tables for FjallTables {
         last.key().map(|key| Some(Bytes::from(key))).map_err(|error| self.read_error(error))
     }
 
-    fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        // fjall puts the whole batch into the journal and syncs it before any of it can be read, then shows it in
-        // this order. When the sync fails it shows nothing and takes no more writes.
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for Write { table, key, value } in writes {
-            match value {
-                Some(value) => batch.insert(self.keyspace(table), key, value),
-                None => batch.remove(self.keyspace(table), key),
-            }
+    fn segment(&self, id: SegmentId) -> Result<Option<Bytes>, StoreError> {
+        // Most are in files.
+        match self.get(Table::Extents, &id.key())? {
+            Some(extent) => self.files.read(id, &extent).map(Some),
+            None => self.get(Table::Segments, &id.key()),
         }
-        batch.commit().map_err(database_error(&self.path, "write a batch"))
+    }
+
+    fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
+        self.writing(|| {
+            // fjall puts the whole batch into the journal and syncs it before any of it can be read, then shows it in
+            // this order. When the sync fails it shows nothing and takes no more writes.
+            let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+            if segments.iter().map(|segment| segment.bytes).sum::<usize>() < FILED_BYTES {
+                for segment in segments {
+                    batch.insert(self.keyspace(Table::Segments), segment.id.key(), segment.concat());
+                }
+            } else {
+                for (segment, extent) in segments.iter().zip(self.files.append(segments)?) {
+                    batch.insert(self.keyspace(Table::Extents), segment.id.key(), extent.encode());
+                }
+            }
+            for Write { table, key, value } in writes {
+                match value {
+                    Some(value) => batch.insert(self.keyspace(table), key, value),
+                    None => batch.remove(self.keyspace(table), key),
+                }
+            }
+            batch.commit().map_err(database_error(&self.path, "write a batch"))
+        })
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.database.persist(PersistMode::SyncAll).map_err(database_error(&self.path, "sync the journal"))
+        self.writing(|| {
+            self.database.persist(PersistMode::SyncAll).map_err(database_error(&self.path, "sync the journal"))
+        })
     }
 
     fn place(&self) -> Place {

@@ -10,7 +10,7 @@
 //!
 //! What the bytes of an entry say is fjall's to check, by the checksum of the batch.
 
-use crate::{CorruptReason, Place, Record, StoreError, Watermarks, layout::META_WATERMARKS};
+use crate::{CorruptReason, Place, Record, StoreError, Watermarks, error::io_error, layout::META_WATERMARKS};
 use soma_types::{CommitIndex, codec};
 use std::{
     fs::{self, File, OpenOptions},
@@ -190,9 +190,4 @@ fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let (taken, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     Some(taken)
-}
-
-fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io { path, doing, source }
 }

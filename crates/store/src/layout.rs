@@ -6,6 +6,7 @@
 //! | table      | key                                 | value                                                              |
 //! |------------|-------------------------------------|--------------------------------------------------------------------|
 //! | segments   | first commit of its batch u32, number in the batch u32 | blocks with their signatures, one behind the other in the order of the chain: [`segments`](crate::segments) |
+//! | extents    | as of segments                      | where in [files](crate::block_files) the segment is instead: file u32, offset u32, length u32, checksum u64 |
 //! | rounds     | epoch u64, round u32                | author, digest and place of each block of the round: [`rounds`](crate::rounds) |
 //! | votes      | commit index u32, first commit of the batch of the voters u32 | by digest, epoch and round, the voters' authors and digests: [`votes`](crate::votes) |
 //! | committees | epoch u64                           | committee                                                          |
@@ -24,6 +25,8 @@ use soma_types::{CommitIndex, Epoch, Round};
 pub(crate) enum Table {
     /// Blocks in the order of the chain, many in a value.
     Segments,
+    /// Where segments are that are in files.
+    Extents,
     /// Places of blocks by round.
     Rounds,
     /// Votes by commit.
@@ -42,8 +45,9 @@ pub(crate) enum Table {
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Segments,
+        Self::Extents,
         Self::Rounds,
         Self::Votes,
         Self::Committees,
@@ -57,6 +61,7 @@ impl Table {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Segments => "segments",
+            Self::Extents => "extents",
             Self::Rounds => "rounds",
             Self::Votes => "votes",
             Self::Committees => "committees",

@@ -31,6 +31,7 @@
 
 #![deny(missing_docs)]
 
+mod block_files;
 mod directory;
 mod engine;
 mod error;

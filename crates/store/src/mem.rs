@@ -4,6 +4,7 @@ use crate::{
     Place, StoreError,
     engine::{Engine, Tables, Write, store_by_engine},
     layout::Table,
+    segments::{Segment, SegmentId},
 };
 use bytes::Bytes;
 use soma_types::Genesis;
@@ -50,7 +51,7 @@ impl MemTables {
         self.maps.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put_all(&self, writes: Vec<Write>) {
+    fn put_all(&self, writes: impl IntoIterator<Item = Write>) {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         for Write { table, key, value } in writes {
             let map = maps.entry(table).or_default();
@@ -96,8 +97,13 @@ impl Tables for MemTables {
         Ok(last.map(|(key, _)| Bytes::copy_from_slice(key)))
     }
 
-    fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        self.put_all(writes);
+    fn segment(&self, id: SegmentId) -> Result<Option<Bytes>, StoreError> {
+        self.get(Table::Segments, &id.key())
+    }
+
+    fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
+        let segments = segments.iter().map(|segment| Write::put(Table::Segments, segment.id.key(), segment.concat()));
+        self.put_all(segments.chain(writes));
         Ok(())
     }
 

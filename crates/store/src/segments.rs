@@ -8,10 +8,7 @@
 //! A segment belongs to the batch that wrote it and is never changed. Which bytes of it are which block, the
 //! [rounds](crate::rounds) say.
 
-use crate::{
-    engine::Write,
-    layout::{Table, pair_key},
-};
+use crate::layout::pair_key;
 use bytes::Bytes;
 use soma_types::CommitIndex;
 use std::fmt;
@@ -50,50 +47,62 @@ pub(crate) struct Location {
     pub(crate) length: u32,
 }
 
+/// A segment that is to be written.
+pub(crate) struct Segment<'a> {
+    pub(crate) id: SegmentId,
+    /// Its blocks.
+    pub(crate) pieces: Vec<&'a [u8]>,
+    /// Its length.
+    pub(crate) bytes: usize,
+}
+
+impl Segment<'_> {
+    /// Its bytes: a copy, since blocks are slices of the chunks that they came in, which would stay in memory with them.
+    pub(crate) fn concat(&self) -> Bytes {
+        self.pieces.concat().into()
+    }
+}
+
 /// Puts the blocks of one batch into segments.
 pub(crate) struct Packer<'a> {
-    next: SegmentId,
+    segments: Vec<Segment<'a>>,
     /// What the next segment is to hold.
-    pieces: Vec<&'a [u8]>,
-    /// Its length.
-    bytes: usize,
-    writes: Vec<Write>,
+    next: Segment<'a>,
 }
 
 impl<'a> Packer<'a> {
     /// For the batch that begins with this commit.
     pub(crate) fn new(batch: CommitIndex) -> Self {
-        Self { next: SegmentId { batch, number: 0 }, pieces: Vec::new(), bytes: 0, writes: Vec::new() }
+        let id = SegmentId { batch, number: 0 };
+        Self { segments: Vec::new(), next: Segment { id, pieces: Vec::new(), bytes: 0 } }
     }
 
     /// Adds a block. Where it will be.
     pub(crate) fn push(&mut self, block: &'a [u8]) -> Location {
-        if self.bytes + block.len() > SEGMENT_BYTES {
+        if self.next.bytes + block.len() > SEGMENT_BYTES {
             self.end_segment();
         }
+        let next = &mut self.next;
         // Neither is over 4 GiB: a block has at most 1 MiB and so has what comes before it.
-        let (offset, length) = (self.bytes as u32, block.len() as u32);
-        self.bytes += block.len();
-        self.pieces.push(block);
-        Location { segment: self.next, offset, length }
+        let (offset, length) = (next.bytes as u32, block.len() as u32);
+        next.bytes += block.len();
+        next.pieces.push(block);
+        Location { segment: next.id, offset, length }
     }
 
     /// The segments.
-    pub(crate) fn finish(mut self) -> Vec<Write> {
+    pub(crate) fn finish(mut self) -> Vec<Segment<'a>> {
         self.end_segment();
-        self.writes
+        self.segments
     }
 
     fn end_segment(&mut self) {
-        if self.pieces.is_empty() {
+        if self.next.pieces.is_empty() {
             return;
         }
-        // A copy: blocks are slices of the chunks that they came in, which would stay in memory with them.
-        let segment = Bytes::from(self.pieces.concat());
-        self.writes.push(Write::put(Table::Segments, self.next.key(), segment));
-        self.next.number += 1;
-        self.pieces.clear();
-        self.bytes = 0;
+        let SegmentId { batch, number } = self.next.id;
+        let next = Segment { id: SegmentId { batch, number: number + 1 }, pieces: Vec::new(), bytes: 0 };
+        self.segments.push(std::mem::replace(&mut self.next, next));
     }
 }
 
@@ -107,16 +116,17 @@ mod tests {
         let blocks: Vec<Vec<u8>> = lengths.iter().zip(1..).map(|(length, fill)| vec![fill; *length]).collect();
         let mut packer = Packer::new(5);
         let locations: Vec<_> = blocks.iter().map(|block| packer.push(block)).collect();
-        let writes = packer.finish();
+        let segments = packer.finish();
         let numbers: Vec<_> = locations.iter().map(|location| location.segment.number).collect();
         assert_eq!(numbers, [0, 0, 1, 2, 3, 3, 4]);
-        assert!(writes.iter().map(|write| &write.key).is_sorted());
+        assert!(segments.iter().map(|segment| segment.id.key()).is_sorted());
         for (block, location) in blocks.iter().zip(&locations) {
-            let write = writes.iter().find(|write| write.key == location.segment.key()).unwrap();
+            let segment = segments.iter().find(|segment| segment.id == location.segment).unwrap();
             let (start, end) = (location.offset as usize, (location.offset + location.length) as usize);
-            assert_eq!(&write.value.as_ref().unwrap()[start..end], &block[..]);
+            assert_eq!(&segment.concat()[start..end], &block[..]);
         }
-        assert_eq!(writes.len(), 5);
+        assert_eq!(segments.len(), 5);
+        assert!(segments.iter().all(|segment| segment.concat().len() == segment.bytes));
         assert!(Packer::new(1).finish().is_empty());
     }
 }

@@ -202,7 +202,7 @@ fn a_change_of_any_file_is_harmless_or_an_error_that_names_the_store_and_says_wh
 
 #[test]
 fn a_damaged_table_is_harmless_or_an_error_when_it_is_read() {
-    let original = Original::new(14, 1_000_000);
+    let original = Original::new(60, 200_000);
     let tables = original
         .files
         .iter()
@@ -217,4 +217,26 @@ fn a_damaged_table_is_harmless_or_an_error_when_it_is_read() {
         }
     }
     assert!(checked > 0, "nothing has reached a table");
+}
+
+#[test]
+fn a_damaged_file_of_blocks_is_an_error_that_names_the_segment_and_serves_nobody_other_bytes() {
+    let original = Original::new(3, 1_000_000);
+    let (name, bytes) = original.file(|name| name.ends_with(".blocks"));
+    assert!(bytes.len() > 3_000_000);
+    for bytes in changed(bytes) {
+        let expected = match bytes {
+            None => CorruptReason::FileMissing { file: 1 },
+            Some(_) => CorruptReason::Checksum { file: 1 },
+        };
+        let error = original.read(name, bytes.as_deref()).unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Corrupt { record: Record::Segment(_), reason, .. } if *reason == expected),
+            "{error}"
+        );
+        assert!(error.to_string().contains("blocks"), "{error}");
+    }
+    // What a process that was killed had appended is nobody's, and is not written over either.
+    let torn = [bytes, &[0xa5; 3_000]].concat();
+    assert_eq!(original.read(name, Some(&torn)).unwrap() as usize, original.commits.len());
 }

@@ -115,7 +115,16 @@ fn blocks_that_have_left_memory_for_files_read_back_with_their_sizes() {
     };
     check(&store);
     drop(store);
-    check(&FjallStore::open(&path, &chain.genesis).unwrap());
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    check(&store);
+    // A file of its own for each process that writes many at once.
+    let files = |path: &Path| std::fs::read_dir(path.join("blocks")).unwrap().count();
+    assert_eq!(files(&path), 1);
+    let large = (0..4).map(|author| chain.block(chain.round + 1, author, &[], 100_000)).collect();
+    let large = chain.commit_of(large);
+    store.apply(std::slice::from_ref(&large)).unwrap();
+    assert_eq!(files(&path), 2);
+    assert_eq!(store.sub_dag(large.commit.index).unwrap(), Some(large.sub_dag()));
 }
 
 #[test]
@@ -341,12 +350,12 @@ fn a_store_of_a_newer_format_is_left_as_it_is() {
     drop(FjallStore::open(&path, &genesis).unwrap());
     let identity = path.join("soma-store");
     let mut bytes = fs::read(&identity).unwrap();
-    bytes[8] = 3;
+    bytes[8] += 1;
     // What follows the version may be anything in a newer format.
     bytes.truncate(20);
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 3, supported: 2, .. })));
+        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 4, supported: 3, .. })));
     }
     refused(&path, |path| FjallStore::open(path, &genesis));
 }
@@ -358,10 +367,10 @@ fn a_store_of_an_older_format_is_left_as_it_is_with_what_to_do() {
     drop(FjallStore::open(&path, &genesis).unwrap());
     let identity = path.join("soma-store");
     let mut bytes = fs::read(&identity).unwrap();
-    bytes[8] = 1;
+    bytes[8] -= 1;
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::OlderFormat { found: 1, supported: 2, .. })));
+        assert!(matches!(open.err(), Some(StoreError::OlderFormat { found: 2, supported: 3, .. })));
     }
     let error = refused(&path, |path| FjallStore::open(path, &genesis));
     assert!(error.to_string().contains("remove the store and sync anew"), "{error}");

@@ -73,9 +73,18 @@ fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect()
 }
 
-/// The next batch: small blocks for faults of the journal, or a megabyte that soon fills tables.
-fn batch(chain: &mut Chain, large: bool) -> Vec<CertifiedCommit> {
-    let size = if large { 250_000 } else { 3_000 };
+/// Bytes of a block: small for faults of the journal, so many that they soon fill tables, or that they go to a file of
+/// blocks at once.
+fn block_bytes(plan: &str) -> usize {
+    match plan {
+        _ if plan.ends_with(",tables") => 60_000,
+        _ if plan.ends_with(".blocks") => 250_000,
+        _ => 3_000,
+    }
+}
+
+/// The next batch, with four blocks of `size` bytes.
+fn batch(chain: &mut Chain, size: usize) -> Vec<CertifiedCommit> {
     let mut batch = chain.grow(1);
     let (round, next) = (chain.round + 1, chain.clone());
     batch.push(chain.commit_of((0..4).map(|author| next.block(round, author, &[], size)).collect()));
@@ -84,7 +93,7 @@ fn batch(chain: &mut Chain, large: bool) -> Vec<CertifiedCommit> {
 
 /// Applies batches, with faults from the fourth on, until one fails; then looks at what can be seen.
 fn apply_until_it_fails(path: &Path, plan: &str) {
-    let large = plan.contains("tables");
+    let size = block_bytes(plan);
     let mut chain = Chain::new();
     let store = FjallStore::open(path, &chain.genesis).unwrap();
     let mut announced = 0;
@@ -92,7 +101,7 @@ fn apply_until_it_fails(path: &Path, plan: &str) {
         if number == 3 {
             fail(path, plan);
         }
-        match store.apply(&batch(&mut chain, large)) {
+        match store.apply(&batch(&mut chain, size)) {
             Ok(watermarks) => announced = watermarks.highest_synced.index,
             Err(error) => return Some(error),
         }
@@ -113,10 +122,10 @@ fn apply_until_it_fails(path: &Path, plan: &str) {
         }
         let mut next = Chain::new();
         while next.last.index < announced {
-            batch(&mut next, large);
+            batch(&mut next, size);
         }
         for error in [
-            store.apply(&batch(&mut next, large)).unwrap_err(),
+            store.apply(&batch(&mut next, size)).unwrap_err(),
             store.update_peers(&[], &[PeerId([1; 32])]).unwrap_err(),
             store.flush().unwrap_err(),
         ] {
@@ -128,19 +137,19 @@ fn apply_until_it_fails(path: &Path, plan: &str) {
 }
 
 /// Opens the store without faults: it holds what was announced, whole, and goes on.
-fn check(path: &Path, announced: CommitIndex, large: bool) {
+fn check(path: &Path, announced: CommitIndex, size: usize) {
     let mut chain = Chain::new();
     let store = FjallStore::open(path, &chain.genesis).unwrap();
     let highest = store.watermarks().unwrap().highest_synced;
     assert!(highest.index >= announced, "{highest} {announced}");
     while chain.last.index < highest.index {
-        for certified in batch(&mut chain, large) {
+        for certified in batch(&mut chain, size) {
             assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
         }
     }
     assert_eq!(chain.last, highest);
     assert_eq!(store.commit(highest.index + 1).unwrap(), None);
-    store.apply(&batch(&mut chain, large)).unwrap();
+    store.apply(&batch(&mut chain, size)).unwrap();
 }
 
 /// Runs `test` as a second process with each of `plans`, and checks what it left and that its errors say `what` failed.
@@ -159,8 +168,12 @@ fn nothing_is_lost(test: &str, plans: &[String], errno: i32, says: &[&str]) {
                 assert!(error.contains(part), "{plan}: {error:?} does not say {part:?}");
             }
         }
+        // Also those that come later say what failed first.
+        for error in refused {
+            assert!(error.contains(&format!("takes no more writes since one failed: {failed}")), "{plan}: {error}");
+        }
         assert!(plan.contains("tables") || failed.contains(cause), "{plan}: {failed}");
-        check(&path, announced, plan.contains("tables"));
+        check(&path, announced, block_bytes(plan));
     }
 }
 
@@ -204,6 +217,23 @@ fn a_table_that_cannot_be_written_loses_nothing_that_was_announced() {
         .map(|(call, after, errno)| format!("{call},{after},0,{errno},0,tables"))
         .into();
     nothing_is_lost("a_table_that_cannot_be_written_loses_nothing_that_was_announced", &plans, ENOSPC, &["free space"]);
+}
+
+#[test]
+fn a_file_of_blocks_that_cannot_be_written_loses_nothing_that_was_announced() {
+    if let Some((path, plan)) = as_child() {
+        return apply_until_it_fails(&path, &plan);
+    }
+    let test = "a_file_of_blocks_that_cannot_be_written_loses_nothing_that_was_announced";
+    // Also one that is cut short, and a disk that fails once and then says that all is well.
+    let full: Vec<_> = [(0, 0, 0), (2, 1, 0), (1, 0, 1)]
+        .map(|(after, count, short)| format!("w,{after},{count},{ENOSPC},{short},.blocks"))
+        .into();
+    nothing_is_lost(test, &full, ENOSPC, &["free space"]);
+    let broken: Vec<_> = [("w", 0, 1), ("s", 0, 0), ("s", 3, 1)]
+        .map(|(call, after, count)| format!("{call},{after},{count},{EIO},0,.blocks"))
+        .into();
+    nothing_is_lost(test, &broken, EIO, &["check the disk"]);
 }
 
 fn open_without_syncing(path: &Path) {

@@ -1,0 +1,197 @@
+//! Files of blocks: what a sync writes lies here, and in the database only where.
+//!
+//! ```text
+//!   blocks/00000001.blocks   segment 1.0 | segment 1.1 | segment 201.0 | ...      appended to up to 256 MiB
+//!   blocks/00000002.blocks   segment 9001.0 | ...
+//! ```
+//!
+//! A database writes every value to its journal first and to a table later. For values of 64 KiB that is half of the
+//! work of a sync (docs/adr/0007), and a file to which one thread appends needs no journal: bytes are synced here before
+//! the database is told of them, and what it was not told of is nobody's.
+//!
+//! A file is never opened for writing again: each process begins one of its own when it first has something for it. So
+//! nobody has to find out where the last one was torn.
+
+use crate::{
+    CorruptReason, Place, Record, StoreError,
+    directory::sync_directory,
+    error::io_error,
+    segments::{Segment, SegmentId},
+};
+use bytes::Bytes;
+use soma_types::limits::MAX_BLOCK_BYTES;
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// The directory of the files in that of the store.
+const DIRECTORY: &str = "blocks";
+
+/// A file ends with the batch that reaches it: 256 MiB, so that there are few, and each is soon free when its chain is
+/// not needed any more.
+const FILE_BYTES: u64 = 256 << 20;
+
+/// Where a segment lies, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Number of the file.
+    file: u32,
+    /// Where in the file it begins.
+    offset: u32,
+    length: u32,
+    /// XXH3 of its bytes. Peers are served what is read, undecoded: damage must not look like a lie of ours.
+    checksum: u64,
+}
+
+impl Extent {
+    const BYTES: usize = 20;
+
+    pub(crate) fn encode(self) -> Bytes {
+        let Self { file, offset, length, checksum } = self;
+        let numbers = [file, offset, length].map(u32::to_be_bytes);
+        [numbers.as_flattened(), &checksum.to_be_bytes()].concat().into()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        let (numbers, checksum) = bytes.split_last_chunk::<8>()?;
+        let (numbers, _) = numbers.as_chunks::<4>();
+        let [file, offset, length] = *numbers else { return None };
+        let number = u32::from_be_bytes;
+        let checksum = u64::from_be_bytes(*checksum);
+        Some(Self { file: number(file), offset: number(offset), length: number(length), checksum })
+    }
+}
+
+/// The files of one store.
+pub(crate) struct BlockFiles {
+    /// The store's directory.
+    store: PathBuf,
+    /// Held while a batch is appended. What it guards is put back as it was when that fails.
+    end: Mutex<End>,
+}
+
+/// Where the next segment goes.
+struct End {
+    /// The file that is written, once this process has written any.
+    file: Option<File>,
+    number: u32,
+    offset: u64,
+}
+
+impl BlockFiles {
+    /// The files of the store at `store`. Writes nothing.
+    pub(crate) fn open(store: &Path) -> Result<Self, StoreError> {
+        let directory = store.join(DIRECTORY);
+        let mut number = 0;
+        match fs::read_dir(&directory) {
+            Ok(entries) => {
+                for entry in entries {
+                    let name = entry.map_err(io_error(&directory, "list it"))?.file_name();
+                    let named = name.to_str().and_then(|name| name.strip_suffix(".blocks")?.parse().ok());
+                    number = number.max(named.unwrap_or(0));
+                }
+            }
+            // Made with the first file.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error(&directory, "list it")(error)),
+        }
+        Ok(Self { store: store.to_owned(), end: Mutex::new(End { file: None, number, offset: 0 }) })
+    }
+
+    /// Writes `segments` and makes them durable. Where each is.
+    ///
+    /// After a failure nobody can tell what is on the disk: nothing may be appended any more.
+    pub(crate) fn append(&self, segments: &[Segment<'_>]) -> Result<Vec<Extent>, StoreError> {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, mut offset) = (end.number, end.offset);
+        let (mut file, number, is_new) = match end.file.take() {
+            Some(file) if offset < FILE_BYTES => (file, number, false),
+            _ => {
+                offset = 0;
+                (self.create(number + 1)?, number + 1, true)
+            }
+        };
+        let path = self.path(number);
+        let mut extents = Vec::with_capacity(segments.len());
+        let mut pieces = Vec::new();
+        for segment in segments {
+            let mut checksum = Xxh3::new();
+            for piece in &segment.pieces {
+                checksum.update(piece);
+                pieces.push(IoSlice::new(piece));
+            }
+            // Offsets are below `FILE_BYTES` and a batch: far from 4 GiB. So is a segment.
+            let (start, length) = (offset as u32, segment.bytes as u32);
+            extents.push(Extent { file: number, offset: start, length, checksum: checksum.digest() });
+            offset += segment.bytes as u64;
+        }
+        write_all(&mut file, &mut pieces).map_err(io_error(&path, "write blocks"))?;
+        file.sync_data().map_err(io_error(&path, "sync blocks"))?;
+        if is_new {
+            sync_directory(&self.store.join(DIRECTORY))?;
+        }
+        *end = End { file: Some(file), number, offset };
+        Ok(extents)
+    }
+
+    /// The bytes of segment `id`, which are where `extent`, as it lies in the database, says.
+    pub(crate) fn read(&self, id: SegmentId, extent: &[u8]) -> Result<Bytes, StoreError> {
+        let corrupt = |reason| Record::Segment(id).corrupt(Place::Disk(self.store.as_path().into()), reason);
+        let extent = Extent::decode(extent).ok_or_else(|| corrupt(CorruptReason::Length { bytes: extent.len() }))?;
+        let path = self.path(extent.file);
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(&path)?;
+            file.seek(SeekFrom::Start(extent.offset.into()))?;
+            // Not made as long as the extent says: that may be damaged, too.
+            let mut bytes = Vec::with_capacity((extent.length as usize).min(MAX_BLOCK_BYTES));
+            file.take(extent.length.into()).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = match read() {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(corrupt(CorruptReason::FileMissing { file: extent.file }));
+            }
+            Err(error) => return Err(io_error(&path, "read blocks")(error)),
+        };
+        if bytes.len() != extent.length as usize || xxh3_64(&bytes) != extent.checksum {
+            return Err(corrupt(CorruptReason::Checksum { file: extent.file }));
+        }
+        Ok(bytes.into())
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        self.store.join(DIRECTORY).join(format!("{number:08}.blocks"))
+    }
+
+    fn create(&self, number: u32) -> Result<File, StoreError> {
+        let directory = self.store.join(DIRECTORY);
+        match fs::create_dir(&directory) {
+            Ok(()) => sync_directory(&self.store)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_error(&directory, "create the directory")(error)),
+        }
+        let path = self.path(number);
+        OpenOptions::new().write(true).create_new(true).open(&path).map_err(io_error(&path, "create it"))
+    }
+}
+
+/// Writes all of `pieces`, as many at once as the system takes.
+fn write_all(file: &mut File, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Empty ones at the start would look like a file that takes nothing more.
+    IoSlice::advance_slices(&mut pieces, 0);
+    while !pieces.is_empty() {
+        match file.write_vectored(pieces) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut pieces, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
