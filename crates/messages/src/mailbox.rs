@@ -4,7 +4,7 @@ use crate::causality;
 use crate::incarnation::{Incarnation, Life, Queued};
 use actix::{Actor, Addr, Context, Handler, Message, Recipient, dev::ToEnvelope, prelude::SendError};
 use soma_replay::{Cause, Origin};
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use tokio::sync::{oneshot, watch};
 
 /// A message on its way, with what the receiver needs to tell its story.
@@ -167,6 +167,7 @@ where
     M: Send + 'static,
 {
     fn resolve(&self) -> Option<Receiver<M>>;
+    fn first_life(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// One incarnation as a receiver of messages of type `M`.
@@ -184,6 +185,13 @@ where
     fn resolve(&self) -> Option<Receiver<M>> {
         let Incarnation { address, life } = self.current.borrow().clone()?;
         Some(Receiver { recipient: address.recipient(), life })
+    }
+
+    fn first_life(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        // References are made before anyone lives there and look at the place without taking note of a change: so the
+        // first one counts, whenever it was.
+        let mut current = self.current.clone();
+        Box::pin(async move { drop(current.changed().await) })
     }
 }
 
@@ -215,6 +223,11 @@ impl<M: Send + 'static> Mailbox<M> {
     /// The actor at the other end.
     pub fn receiver(&self) -> &'static str {
         self.receiver
+    }
+
+    /// Resolves when the receiver has come up for the first time, or its place is gone; at once if it was there before.
+    pub(crate) fn first_life(&self) -> impl Future<Output = ()> + use<M> {
+        self.route.first_life()
     }
 
     /// Puts a message into an envelope: it follows from what is being done now, whenever it is sent.

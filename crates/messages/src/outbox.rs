@@ -10,8 +10,8 @@ const CAPACITY: usize = 1_024;
 
 /// A queue in front of a [`Mailbox`], emptied by a task, one message at a time.
 ///
-/// What is posted while the receiver is being restarted is dropped: a restarted actor rebuilds its state by asking,
-/// not from old news.
+/// What is posted before the receiver has come up for the first time waits for it: actors start at the same time. What
+/// is posted while it is being restarted is dropped: a restarted actor rebuilds its state by asking, not from old news.
 pub struct Outbox<M: Send + 'static> {
     queue: mpsc::Sender<Envelope<M>>,
     /// For its name and its envelopes; the task has the one that sends.
@@ -24,6 +24,7 @@ impl<M: Debug + Send + 'static> Outbox<M> {
         let (queue, mut posted) = mpsc::channel(CAPACITY);
         let (receiver, mut sending) = (mailbox.receiver(), mailbox.clone());
         actix_rt::spawn(async move {
+            sending.first_life().await;
             while let Some(envelope) = posted.recv().await {
                 if sending.deliver_envelope(envelope).await != Delivery::Accepted {
                     tracing::debug!(receiver, "message dropped: the receiver is not there");
@@ -45,5 +46,53 @@ impl<M: Debug + Send + 'static> Outbox<M> {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => Delivery::Closed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Life, Slot};
+    use actix::{Actor, Context, Handler};
+
+    struct Listener(mpsc::UnboundedSender<u32>);
+
+    impl Actor for Listener {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Envelope<u32>> for Listener {
+        type Result = ();
+
+        fn handle(&mut self, envelope: Envelope<u32>, _: &mut Context<Self>) {
+            self.0.send(envelope.message).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_posted_before_the_receiver_is_there_for_the_first_time_waits_and_what_it_misses_later_does_not() {
+        actix_rt::System::new().block_on(async {
+            let (heard, mut hears) = mpsc::unbounded_channel();
+            let slot = Slot::<Listener>::new("listener");
+            let outbox = Outbox::new(slot.reference().mailbox::<u32>("sender"));
+            let post = |number| assert_eq!(outbox.post(number), Delivery::Accepted);
+            post(1);
+            post(2);
+            // The outbox has had its turn, and found nobody.
+            tokio::task::yield_now().await;
+            let first = Life::default();
+            slot.enter(Listener(heard.clone()).start(), first.clone());
+            assert_eq!((hears.recv().await, hears.recv().await), (Some(1), Some(2)));
+
+            slot.leave(&first);
+            post(3);
+            // Emptied: 3 has been taken out, and there was nobody.
+            while outbox.queue.capacity() < CAPACITY {
+                tokio::task::yield_now().await;
+            }
+            slot.enter(Listener(heard).start(), Life::default());
+            post(4);
+            assert_eq!(hears.recv().await, Some(4));
+        });
     }
 }
