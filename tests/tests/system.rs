@@ -4,8 +4,8 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use soma_p2p::{
     ActorSystem, BlockRef, CertificateVerifier, CertifiedCommit, ChainId, ChildState, CommitRef, Committee,
-    EpochContext, LocalCommitError, MemStore, PeerId, SignatureBatch, StartError, Store, StoreError, TransactionError,
-    TransactionVerifier, TrustedCommit, Watermarks,
+    EpochContext, LocalCommitError, MemStore, PeerId, PeerList, SignatureBatch, StartError, Store, StoreError,
+    TransactionError, TransactionVerifier, TrustedCommit, Watermarks,
 };
 use soma_tests::{PATIENCE, chain, config, eventually, expect_commits, key, mem_store, node, start};
 use std::{
@@ -189,11 +189,11 @@ impl Store for Faulty {
     fn last_commit_of_epoch(&self, epoch: u64) -> Result<Option<u32>, StoreError> {
         self.inner.last_commit_of_epoch(epoch)
     }
-    fn peers(&self) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
-        self.inner.peers()
+    fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
+        self.inner.peers(list)
     }
-    fn update_peers(&self, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
-        self.inner.update_peers(put, remove)
+    fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
+        self.inner.update_peers(list, put, remove)
     }
     fn flush(&self) -> Result<(), StoreError> {
         (self.before_flush)();

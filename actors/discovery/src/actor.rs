@@ -8,7 +8,7 @@ use soma_messages::{
     causality::following,
     connections::{Dial, PeerChanged, TellConnected},
     discovery::{DialFailed, KnownPeersAsked},
-    store_writer::UpdatePeers,
+    store_writer::{PeerList, UpdatePeers},
     verifier::VerifyNodeInfos,
 };
 use soma_protocol::{
@@ -186,7 +186,7 @@ impl Shell for Discovery {
             Effect::Dial { peer, addresses } => drop(self.dial.post(Dial { peer, addresses })),
             Effect::SaveBook { put, remove } => {
                 let put = put.into_iter().map(|(peer, info)| (peer, info.into_bytes())).collect();
-                let _ = self.update_peers.post(UpdatePeers { put, remove });
+                let _ = self.update_peers.post(UpdatePeers { list: PeerList::Infos, put, remove });
             }
             Effect::Query { peer, own_info } => self.query(peer, own_info.into_bytes(), context),
             Effect::Answer { key, own_info, peers } => {

@@ -2,19 +2,21 @@
 
 use crate::metrics;
 use actix::{Actor, ActorContext, Context, Handler};
+use bytes::Bytes;
 use soma_messages::{
     Envelope, Links, Mailbox, Observe, Outbox, Reply, Stop,
     connections::{Ban, PeerChanged, TellConnected},
     peer_heights::{OwnHeight, Pick, Pushed, Report},
     state_sync::Target,
+    store_writer::{PeerList, UpdatePeers},
 };
 use soma_protocol::{
     Core,
-    peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot},
+    peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot, Standing},
     state_sync::Outcome,
 };
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
-use soma_types::{ChainId, CommitIndex, Fault, PeerId};
+use soma_types::{ChainId, CommitIndex, Fault, PeerId, codec};
 use soma_wire::{Availability, Call, CallError};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -42,7 +44,21 @@ pub struct Wiring {
     pub ban: Mailbox<Ban>,
     /// Connections.
     pub tell_connected: Mailbox<TellConnected>,
+    /// The StoreWriter.
+    pub update_peers: Mailbox<UpdatePeers>,
 }
+
+/// What the store holds when PeerHeights starts.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// The store's watermark.
+    pub own_height: CommitIndex,
+    /// What peers have done.
+    pub standings: Vec<(PeerId, Bytes)>,
+}
+
+/// More bytes than a stored standing has.
+const MAX_STANDING_BYTES: usize = 64;
 
 /// The actor.
 pub struct PeerHeights {
@@ -54,6 +70,7 @@ pub struct PeerHeights {
     target: Outbox<Target>,
     ban: Outbox<Ban>,
     tell_connected: Outbox<TellConnected>,
+    update_peers: Outbox<UpdatePeers>,
     // State
     host: CoreHost<PeerHeightsCore>,
     picks: BTreeMap<u64, Reply<Result<PeerId, NoPeer>>>,
@@ -61,14 +78,10 @@ pub struct PeerHeights {
 }
 
 impl PeerHeights {
-    /// Starts without peers and asks Connections for them. `own_height` is the store's watermark.
-    pub fn new(
-        config: Config,
-        own_height: CommitIndex,
-        settings: Settings,
-        wiring: Wiring,
-        environment: Environment,
-    ) -> Self {
+    /// Starts without peers and asks Connections for them.
+    pub fn new(config: Config, stored: Stored, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
+        let standings = stored.standings.into_iter().filter_map(|(peer, bytes)| decode_standing(peer, &bytes));
+        let standings = standings.collect();
         Self {
             settings,
             links: wiring.links,
@@ -76,7 +89,8 @@ impl PeerHeights {
             target: Outbox::new(wiring.target),
             ban: Outbox::new(wiring.ban),
             tell_connected: Outbox::new(wiring.tell_connected),
-            host: CoreHost::new(PeerHeightsCore::new(config, own_height), environment),
+            update_peers: Outbox::new(wiring.update_peers),
+            host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), environment),
             picks: BTreeMap::new(),
             next_pick: 0,
         }
@@ -121,6 +135,17 @@ impl PeerHeights {
     }
 }
 
+/// A standing as it is stored. One that does not decode is forgotten: a peer begins anew rather than the node not at all.
+fn decode_standing(peer: PeerId, bytes: &[u8]) -> Option<(PeerId, Standing)> {
+    match codec::decode(bytes, "standing", MAX_STANDING_BYTES) {
+        Ok(standing) => Some((peer, standing)),
+        Err(error) => {
+            tracing::warn!(peer = %peer.short(), %error, "the stored standing of a peer is unreadable: forgotten");
+            None
+        }
+    }
+}
+
 impl Actor for PeerHeights {
     type Context = Context<Self>;
 
@@ -150,6 +175,12 @@ impl Shell for PeerHeights {
                 metrics::target(index);
                 // A target that StateSync missed is told again with the next claim or query.
                 let _ = self.target.post(Target(index));
+            }
+            Effect::SaveStandings { put, remove } => {
+                let encoded = |(peer, standing): (PeerId, Standing)| (peer, codec::encode(&standing).into());
+                let put = put.into_iter().map(encoded).collect();
+                // What is lost is written with the peer's next change.
+                let _ = self.update_peers.post(UpdatePeers { list: PeerList::Standings, put, remove });
             }
             Effect::Ban { peer, duration, reason } => {
                 // The core has dropped the peer already; a lost ban leaves it connected and unused.
@@ -183,7 +214,7 @@ impl Handler<Envelope<Report>> for PeerHeights {
 
     fn handle(&mut self, envelope: Envelope<Report>, context: &mut Context<Self>) {
         let Report { peer, start, outcome } = envelope.message;
-        if let Outcome::Failed { fault, reason } = &outcome {
+        if let Outcome::Failed { fault, reason, .. } = &outcome {
             metrics::fault(fault.name());
             tracing::debug!(peer = %peer.short(), start, ?fault, reason, "range failed");
         }

@@ -5,4 +5,4 @@
 mod actor;
 mod metrics;
 
-pub use actor::{PeerHeights, Settings, Wiring};
+pub use actor::{PeerHeights, Settings, Stored, Wiring};

@@ -10,7 +10,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_messages::{
     AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop,
     peer_heights::{OwnHeight, Pick, Report},
-    state_sync::{ExecutorAt, Kept, LocalCommit, Target},
+    state_sync::{Downloaded, ExecutorAt, Kept, LocalCommit, Target},
     store_writer::Apply,
 };
 use soma_protocol::{
@@ -263,6 +263,13 @@ impl Shell for StateSync {
             }
             // A lost report leaves a peer's load or score off by one until it reconnects.
             Effect::Report { peer, start, outcome } => drop(self.report.post(Report { peer, start, outcome })),
+            Effect::Cancel(key) => {
+                // Ending the future ends the worker, and that its calls.
+                if let Some(worker) = self.running.remove(&key) {
+                    context.cancel_future(worker);
+                }
+                self.salvage.done(key);
+            }
             Effect::Discard(key) => drop(self.held.remove(&key)),
             Effect::Write(keys) => self.write(&keys, context),
             Effect::Publish { keys, highest } => self.publish(&keys, highest),
@@ -299,6 +306,14 @@ impl Handler<Envelope<Kept>> for StateSync {
     fn handle(&mut self, envelope: Envelope<Kept>, _: &mut Context<Self>) {
         let Kept { key, blocks } = envelope.message;
         self.salvage.keep(key, blocks);
+    }
+}
+
+impl Handler<Envelope<Downloaded>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Downloaded>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Downloaded { key: envelope.message.0 }, context);
     }
 }
 

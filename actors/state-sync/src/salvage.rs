@@ -16,16 +16,21 @@ pub(crate) struct Salvage {
 pub(crate) type Blocks = BTreeMap<BlockRef, VerifiedBlock>;
 
 impl Salvage {
-    /// A worker begins with the commits `start` to `end`. It is given what a dead one has left of them.
+    /// A worker begins with the commits `start` to `end`. It is given what a dead one has left of them, and what
+    /// one that takes long has verified so far.
     pub(crate) fn begin(&mut self, key: RangeKey, start: CommitIndex, end: CommitIndex) -> Blocks {
-        self.at_work.insert(key, (start, Vec::new()));
-        match self.left.take() {
+        let mut blocks = match self.left.take() {
             Some((at, blocks)) if (start..=end).contains(&at) => blocks,
             other => {
                 self.left = other;
                 Blocks::new()
             }
+        };
+        for (_, kept) in self.at_work.values().filter(|(at, _)| *at == start) {
+            blocks.extend(kept.iter().map(|block| (block.reference(), block.clone())));
         }
+        self.at_work.insert(key, (start, Vec::new()));
+        blocks
     }
 
     /// A worker has verified blocks.

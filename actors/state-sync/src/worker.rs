@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt, future::LocalBoxFuture};
 use soma_messages::{
     AskError, Links, Mailbox, Reply,
     causality::current,
-    state_sync::Kept,
+    state_sync::{Downloaded, Kept},
     verifier::{Rejection, VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags},
 };
 use soma_protocol::{
@@ -46,6 +46,8 @@ pub struct WorkerMailboxes {
     pub verify_sub_dags: Mailbox<VerifySubDags>,
     /// StateSync.
     pub keep: Mailbox<Kept>,
+    /// StateSync.
+    pub downloaded: Mailbox<Downloaded>,
 }
 
 /// What one worker is for.
@@ -410,11 +412,11 @@ async fn read_blocks(
 }
 
 fn failure(error: &CallError) -> Failure {
-    Failure { fault: error.fault(), reason: error.to_string() }
+    Failure { fault: error.fault(), reason: error.to_string(), retry_after: error.retry_after }
 }
 
 fn ours(reason: String) -> Failure {
-    Failure { fault: Fault::Ours, reason }
+    Failure { fault: Fault::Ours, reason, retry_after: None }
 }
 
 fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Result<R, Failure> {
@@ -426,14 +428,14 @@ fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Result<R, Fai
 
 fn shortfall(rejection: Rejection) -> Shortfall {
     match rejection {
-        Rejection::Fault { fault, reason } => Shortfall::Fault { fault, reason },
+        Rejection::Fault { fault, reason } => Shortfall::Fault { fault, reason, retry_after: None },
         Rejection::OtherEpoch { index, found } => Shortfall::OtherEpoch { index, found },
     }
 }
 
 fn verdict(rejection: Rejection) -> Failure {
     match rejection {
-        Rejection::Fault { fault, reason } => Failure { fault, reason },
+        Rejection::Fault { fault, reason } => Failure { fault, reason, retry_after: None },
         other @ Rejection::OtherEpoch { .. } => ours(other.to_string()),
     }
 }
@@ -460,6 +462,8 @@ impl Shell for SyncWorker {
             Effect::CheckCommits => self.check_commits(context),
             Effect::FetchBlocks { from, to, max_bytes } => self.fetch_blocks(from, to, max_bytes, context),
             Effect::CheckBlocks { from } => self.check_blocks(from, context),
+            // What StateSync has no time for leads to a second worker at worst.
+            Effect::TellDownloaded => drop(self.mailboxes.downloaded.tell(Downloaded(self.key))),
             Effect::CheckSubDags { commits } => self.check_sub_dags(commits, context),
             Effect::Finish { verified, shortfall } => {
                 let verified = verified.and_then(|_| self.range.take());

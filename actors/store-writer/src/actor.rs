@@ -137,8 +137,8 @@ impl Shell for StoreWriter {
                     };
                     self.run(job, write, |result| reply.send(result), context);
                 }
-                Some(Job::UpdatePeers(UpdatePeers { put, remove })) => {
-                    self.run(job, move |store| store.update_peers(&put, &remove), drop, context);
+                Some(Job::UpdatePeers(UpdatePeers { list, put, remove })) => {
+                    self.run(job, move |store| store.update_peers(list, &put, &remove), drop, context);
                 }
                 None => {}
             },

@@ -3,7 +3,7 @@
 use crate::{error::CliError, status::table};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use soma_p2p::{BlockRef, CommitIndex, FjallStore, SignedBlock, Store, StoreError};
+use soma_p2p::{BlockRef, CommitIndex, FjallStore, PeerList, SignedBlock, Store, StoreError};
 use soma_store::NotAStoreReason;
 use std::io::Write;
 use std::{
@@ -102,7 +102,7 @@ fn summary(store: &FjallStore, as_json: bool) -> Result<ExitCode, CliError> {
         "highest_synced": { "index": highest.index, "digest": highest.digest.to_string() },
         "lowest_available": watermarks.lowest_available,
         "epochs": epochs,
-        "known_peers": store.peers().map_err(CliError::failed)?.len(),
+        "known_peers": store.peers(PeerList::Infos).map_err(CliError::failed)?.len(),
     });
     let text = format!(
         "chain             {} ({})\nhighest synced    {} {}\nlowest available  {}\nknown peers       {}\n\n{rows}",

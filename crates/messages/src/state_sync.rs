@@ -26,6 +26,10 @@ pub struct Kept {
     pub blocks: Vec<VerifiedBlock>,
 }
 
+/// From a SyncWorker: all that it asked its peer for has come.
+#[derive(Debug)]
+pub struct Downloaded(pub RangeKey);
+
 /// From the reader of an executor's stream: how far the executor has got. Sent now and then, and when the stream ends.
 #[derive(Debug)]
 pub struct ExecutorAt {

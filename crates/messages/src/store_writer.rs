@@ -2,6 +2,7 @@
 
 use crate::Reply;
 use bytes::Bytes;
+pub use soma_store::PeerList;
 use soma_store::{StoreError, Watermarks};
 use soma_types::{CertifiedCommit, PeerId};
 use std::sync::Arc;
@@ -29,10 +30,12 @@ pub struct Apply {
     pub reply: Reply<Result<Watermarks, WriteError>>,
 }
 
-/// From Discovery: update the address book.
+/// From Discovery and PeerHeights: update what is kept of peers.
 #[derive(Debug)]
 pub struct UpdatePeers {
-    /// New or newer signed infos.
+    /// Which list.
+    pub list: PeerList,
+    /// New or newer entries.
     pub put: Vec<(PeerId, Bytes)>,
     /// Forgotten peers.
     pub remove: Vec<PeerId>,

@@ -6,20 +6,27 @@
 //! - Any connected peer that has a range's *start* may serve the range.
 //! - The kind of a fault decides what follows (`soma_types::Fault`): only provable lies and malformed answers ban,
 //!   slowness and overload mean a pause, and what is our own fault costs the peer nothing.
+//! - What a peer has done is remembered across its connections and across restarts of this node; peers on the
+//!   allowlist are never disconnected for it, only not asked.
+
+mod selection;
+mod standing;
+
+pub use standing::{MAX_STANDINGS, Standing};
 
 use crate::{
     core::{Core, Now, PeerEvent},
     state_sync::Outcome,
 };
-use rand::{RngExt, SeedableRng, seq::IndexedRandom};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Fault, PeerId};
-use std::{collections::BTreeMap, time::Duration};
-
-/// How many of the best candidates the choice is among: spreads load without giving up quality
-/// (checkpoint_processing.md, "PeerBalancer").
-const SELECTION_WINDOW: usize = 2;
+use standing::Standings;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// First pause after a fault that does not ban, and first time that a disproved claim stays down.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -27,9 +34,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Of a hundred picks, how many go to any candidate instead of the best, so that a peer that was slow once is
-/// measured again.
-const EXPLORATION_PERCENT: u32 = 5;
+/// How often in a row others may be faster than a peer before it counts as slow: one in twenty of anybody's downloads
+/// takes longer than nineteen others.
+const OUTRUN_TOLERANCE: u32 = 2;
+
+/// Time between two writes of what is remembered of peers. Bans are written at once.
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How PeerHeights works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +50,8 @@ pub struct Config {
     pub ban_min: Duration,
     /// Longest ban.
     pub ban_max: Duration,
+    /// Peers that are never disconnected: what bans others is a pause for them.
+    pub allowlist: BTreeSet<PeerId>,
     /// Seed of all choices.
     pub seed: u64,
 }
@@ -50,6 +62,7 @@ impl Default for Config {
             query_interval: Duration::from_secs(5),
             ban_min: Duration::from_secs(600),
             ban_max: Duration::from_secs(12 * 3600),
+            allowlist: BTreeSet::new(),
             seed: 0,
         }
     }
@@ -135,6 +148,13 @@ pub enum Effect {
         /// Why, for logs.
         reason: String,
     },
+    /// Have these standings stored, and those peers' removed.
+    SaveStandings {
+        /// New or changed.
+        put: Vec<(PeerId, Standing)>,
+        /// Forgotten.
+        remove: Vec<PeerId>,
+    },
 }
 
 /// Why no peer can serve a commit.
@@ -157,6 +177,14 @@ pub enum NoPeer {
     NobodyHasIt {
         /// Connected peers.
         peers: usize,
+    },
+    /// Those that claim it could not serve it when they were asked.
+    #[error("{peers} peers claim up to commit {claimed}, and none could serve it when asked")]
+    ClaimsUnproven {
+        /// How many.
+        peers: usize,
+        /// The highest claim.
+        claimed: CommitIndex,
     },
     /// Those that have it failed lately and are given a pause.
     #[error("all {peers} peers that have it failed lately and are given a pause")]
@@ -181,7 +209,7 @@ pub struct PeerSnapshot {
     pub served: u64,
     /// Failures in a row.
     pub failures: u32,
-    /// Standing: 100 for a peer without fault, less with each failure in a row, 0 at ten.
+    /// Standing: 100 for a peer without fault, 0 for the worst. Recovers with time and with what it serves.
     pub score: u32,
 }
 
@@ -210,6 +238,9 @@ struct Peer {
     in_flight: usize,
     served: u64,
     failures: u32,
+    /// How often in a row another peer was faster with the same range.
+    outruns: u32,
+    speed: Option<selection::Speed>,
     paused_until: Duration,
 }
 
@@ -219,10 +250,6 @@ impl Peer {
         let cap = self.disproved.filter(|(_, until)| *until > now).map_or(CommitIndex::MAX, |(above, _)| above);
         self.claim.map(|claim| claim.min(cap))
     }
-
-    fn score(&self) -> u32 {
-        100 - 10 * self.failures.min(10)
-    }
 }
 
 /// The core of PeerHeights.
@@ -231,28 +258,32 @@ pub struct PeerHeights {
     config: Config,
     rng: ChaCha8Rng,
     peers: BTreeMap<PeerId, Peer>,
-    /// Bans of a peer so far: outlives its connection, bounded by [`MAX_OFFENDERS`].
-    offences: BTreeMap<PeerId, u32>,
+    standings: Standings,
+    next_save: Duration,
     own_height: CommitIndex,
     target: CommitIndex,
     bans: u64,
-    last_now: Duration,
+    last_now: Now,
 }
-
-/// Offenders remembered, so that bans double. Beyond, the one with the lowest id is forgotten: which one does not
-/// matter, and an attacker with that many identities gains a first-time ban.
-const MAX_OFFENDERS: usize = 1_024;
 
 fn pause(repetition: u32) -> Duration {
     PAUSE_MIN.saturating_mul(1 << repetition.min(16)).min(PAUSE_MAX)
 }
 
 impl PeerHeights {
-    /// Starts without peers; `own_height` is the store's watermark.
-    pub fn new(config: Config, own_height: CommitIndex) -> Self {
-        let rng = ChaCha8Rng::seed_from_u64(config.seed);
-        let (peers, offences) = (BTreeMap::new(), BTreeMap::new());
-        Self { config, rng, peers, offences, own_height, target: 0, bans: 0, last_now: Duration::ZERO }
+    /// Starts without peers; `own_height` is the store's watermark, `standings` what was stored of peers.
+    pub fn new(config: Config, own_height: CommitIndex, standings: Vec<(PeerId, Standing)>) -> Self {
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            config,
+            peers: BTreeMap::new(),
+            standings: Standings::new(standings),
+            next_save: Duration::ZERO,
+            own_height,
+            target: 0,
+            bans: 0,
+            last_now: Now { monotonic: Duration::ZERO, unix_ms: 0 },
+        }
     }
 
     fn update_target(&mut self, now: Now, peers_became_able: bool, effects: &mut Vec<Effect>) {
@@ -275,82 +306,84 @@ impl PeerHeights {
         had != state.highest(now.monotonic)
     }
 
-    fn pick(&mut self, now: Now, start: CommitIndex, avoid: Option<PeerId>) -> Result<PeerId, NoPeer> {
-        let now = now.monotonic;
-        if self.peers.is_empty() {
-            return Err(NoPeer::NotConnected);
-        }
-        let reached: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| peer.highest(now).is_some_and(|highest| highest >= start)).collect();
-        if reached.is_empty() {
-            return Err(NoPeer::NobodyHasIt { peers: self.peers.len() });
-        }
-        let having: Vec<_> = reached.iter().filter(|(_, peer)| peer.lowest <= start).collect();
-        if having.is_empty() {
-            let lowest = reached.iter().map(|(_, peer)| peer.lowest).min().unwrap_or(0);
-            return Err(NoPeer::AllPruned { peers: reached.len(), lowest });
-        }
-        let mut ready: Vec<_> = having.iter().filter(|(_, peer)| peer.paused_until <= now).collect();
-        // A peer that just failed is asked again only when nobody else can be.
-        if ready.len() > 1 {
-            ready.retain(|(id, _)| Some(**id) != avoid);
-        }
-        if ready.is_empty() {
-            return Err(NoPeer::AllPaused { peers: having.len() });
-        }
-        ready.sort_by_key(|(id, peer)| (peer.in_flight, peer.failures, **id));
-        let explore = self.rng.random_ratio(EXPLORATION_PERCENT, 100);
-        // Only equals in load compete: a free peer always goes before a busy one.
-        let least = ready[0].1.in_flight;
-        let equals = ready.iter().filter(|(_, peer)| peer.in_flight == least).count();
-        let window = if explore { ready.len() } else { equals.min(SELECTION_WINDOW) };
-        let chosen = ready[..window].choose(&mut self.rng).map_or(*ready[0].0, |(id, _)| **id);
-        if let Some(peer) = self.peers.get_mut(&chosen) {
-            peer.in_flight += 1;
-        }
-        Ok(chosen)
-    }
-
     fn on_report(&mut self, now: Now, id: PeerId, start: CommitIndex, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.in_flight = peer.in_flight.saturating_sub(1);
         match outcome {
-            Outcome::Served { last } => {
+            Outcome::Served { last, bytes, time } => {
                 peer.served += 1;
-                peer.failures = 0;
+                (peer.failures, peer.outruns) = (0, 0);
+                peer.speed = Some(selection::Speed::with(peer.speed, bytes, time));
+                self.standings.on_served(id, now.unix_ms);
                 if peer.disproved.is_some_and(|(above, _)| last > above) {
                     (peer.disproved, peer.disproofs) = (None, 0);
                 }
             }
             Outcome::Unused | Outcome::Failed { fault: Fault::Ours, .. } => {}
-            Outcome::Failed { fault, reason } => {
+            Outcome::Outrun { after } => {
+                peer.outruns += 1;
+                peer.speed = Some(selection::Speed::with(peer.speed, 0, after));
+                peer.paused_until = now.monotonic + pause(peer.outruns - 1);
+                if peer.outruns > OUTRUN_TOLERANCE {
+                    peer.failures += 1;
+                    self.standings.on_fault(id, Fault::Slow, now.unix_ms);
+                }
+            }
+            Outcome::Failed { fault, reason, retry_after } => {
                 peer.failures += 1;
+                self.standings.on_fault(id, fault, now.unix_ms);
                 match fault {
-                    Fault::ProvableLie | Fault::Malformed => self.ban(id, reason, effects),
+                    Fault::ProvableLie | Fault::Malformed => self.ban(now, id, reason, effects),
                     Fault::DoesNotHave | Fault::Unproven => {
                         let until = now.monotonic + pause(peer.disproofs);
                         peer.disproofs += 1;
                         peer.disproved = Some((start.saturating_sub(1), until));
                     }
-                    Fault::Slow | Fault::Overloaded | Fault::Ours => {
-                        peer.paused_until = now.monotonic + pause(peer.failures - 1);
+                    // It knows best when it has time; but not for longer than anybody is left alone.
+                    Fault::Overloaded => {
+                        let wait = retry_after.unwrap_or_default().max(pause(peer.failures - 1)).min(PAUSE_MAX);
+                        peer.paused_until = now.monotonic + wait;
                     }
+                    Fault::Slow | Fault::Ours => peer.paused_until = now.monotonic + pause(peer.failures - 1),
                 }
             }
         }
         self.update_target(now, false, effects);
     }
 
-    fn ban(&mut self, peer: PeerId, reason: String, effects: &mut Vec<Effect>) {
-        if !self.offences.contains_key(&peer) && self.offences.len() >= MAX_OFFENDERS {
-            self.offences.pop_first();
-        }
-        let offences = self.offences.entry(peer).or_default();
-        let duration = self.config.ban_min.saturating_mul(1 << (*offences).min(16)).min(self.config.ban_max);
-        *offences += 1;
+    fn ban(&mut self, now: Now, id: PeerId, reason: String, effects: &mut Vec<Effect>) {
+        let (shortest, longest) = (self.config.ban_min, self.config.ban_max);
+        let duration = self.standings.ban(id, now.unix_ms, shortest, longest);
         self.bans += 1;
-        self.peers.remove(&peer);
-        effects.push(Effect::Ban { peer, duration, reason });
+        self.next_save = now.monotonic;
+        if self.config.allowlist.contains(&id) {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.paused_until = now.monotonic + duration;
+            }
+            return;
+        }
+        self.peers.remove(&id);
+        effects.push(Effect::Ban { peer: id, duration, reason });
+    }
+
+    fn on_connected(&mut self, now: Now, id: PeerId, effects: &mut Vec<Effect>) {
+        let banned = self.standings.banned(id, now.unix_ms);
+        if let Some(duration) = banned.filter(|_| !self.config.allowlist.contains(&id)) {
+            // Banned before a restart, of this node or of Connections.
+            let reason = "it is still banned".to_owned();
+            return effects.push(Effect::Ban { peer: id, duration, reason });
+        }
+        let peer = self.peers.entry(id).or_default();
+        peer.next_query = now.monotonic;
+        peer.paused_until = peer.paused_until.max(now.monotonic + banned.unwrap_or_default());
+    }
+
+    fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.standings.has_changed() && self.next_save <= now.monotonic {
+            let (put, remove) = self.standings.take_changes(now.unix_ms);
+            self.next_save = now.monotonic + SAVE_INTERVAL;
+            effects.push(Effect::SaveStandings { put, remove });
+        }
     }
 
     /// Tells peers that are behind what this node has; one push to a peer at a time, always the latest.
@@ -382,14 +415,12 @@ impl Core for PeerHeights {
     const NAME: &'static str = "peer-heights";
 
     fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
-        self.last_now = now.monotonic;
+        self.last_now = now;
         let mut effects = Vec::new();
         match input {
             // Pauses and disproofs may have run out.
             Input::Wake => self.update_target(now, true, &mut effects),
-            Input::Peer(PeerEvent::Connected(peer)) => {
-                self.peers.entry(peer).or_default().next_query = now.monotonic;
-            }
+            Input::Peer(PeerEvent::Connected(peer)) => self.on_connected(now, peer, &mut effects),
             Input::Peer(PeerEvent::Lost(peer)) => {
                 self.peers.remove(&peer);
                 self.update_target(now, false, &mut effects);
@@ -429,6 +460,7 @@ impl Core for PeerHeights {
             }
         }
         self.query_due(now, &mut effects);
+        self.save(now, &mut effects);
         effects
     }
 
@@ -442,18 +474,19 @@ impl Core for PeerHeights {
             let disproved = peer.disproved.map(|(_, until)| until);
             [query, disproved, Some(peer.paused_until)]
         });
-        times.flatten().filter(|at| *at > self.last_now).min()
+        let save = self.standings.has_changed().then_some(self.next_save);
+        times.flatten().chain(save).filter(|at| *at > self.last_now.monotonic).min()
     }
 
     fn snapshot(&self) -> Snapshot {
         let peers = self.peers.iter().map(|(id, peer)| PeerSnapshot {
             peer: *id,
-            highest: peer.highest(self.last_now),
+            highest: peer.highest(self.last_now.monotonic),
             lowest: peer.claim.map(|_| peer.lowest),
             in_flight: peer.in_flight,
             served: peer.served,
             failures: peer.failures,
-            score: peer.score(),
+            score: self.standings.score(*id, self.last_now.unix_ms),
         });
         Snapshot { peers: peers.collect(), bans: self.bans }
     }

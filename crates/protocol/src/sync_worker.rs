@@ -16,7 +16,10 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Fault, limits::MAX_BLOCK_BYTES};
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 /// What a worker is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,11 +46,14 @@ pub struct Failure {
     pub fault: Fault,
     /// For logs and status.
     pub reason: String,
+    /// When the peer wants to be asked again, if it said so.
+    pub retry_after: Option<Duration>,
 }
 
 impl From<Failure> for Shortfall {
     fn from(failure: Failure) -> Self {
-        Self::Fault { fault: failure.fault, reason: failure.reason }
+        let Failure { fault, reason, retry_after } = failure;
+        Self::Fault { fault, reason, retry_after }
     }
 }
 
@@ -105,6 +111,8 @@ pub enum Effect {
         /// The part's first block.
         from: u32,
     },
+    /// Tell StateSync that nothing more is waited for from the peer.
+    TellDownloaded,
     /// Have the first commits checked with their blocks.
     CheckSubDags {
         /// How many.
@@ -138,6 +146,7 @@ pub struct SyncWorker {
     parts: BTreeMap<u32, Part>,
     bytes: u64,
     shortfall: Option<Shortfall>,
+    downloaded: bool,
     finishing: bool,
 }
 
@@ -145,7 +154,16 @@ impl SyncWorker {
     /// A worker that has not begun.
     pub fn new(config: Config) -> Self {
         let (queue, parts) = (VecDeque::new(), BTreeMap::new());
-        Self { config, commit_ends: Vec::new(), queue, parts, bytes: 0, shortfall: None, finishing: false }
+        Self {
+            config,
+            commit_ends: Vec::new(),
+            queue,
+            parts,
+            bytes: 0,
+            shortfall: None,
+            downloaded: false,
+            finishing: false,
+        }
     }
 
     fn on_commits_checked(&mut self, blocks: &[u32]) {
@@ -227,6 +245,10 @@ impl SyncWorker {
             effects.push(Effect::FetchBlocks { from, to, max_bytes: allowed });
         }
         let idle = self.parts.values().all(|part| matches!(part, Part::Checked { .. }));
+        if self.queue.is_empty() && self.busy_requests() == 0 && !self.downloaded && !idle {
+            self.downloaded = true;
+            effects.push(Effect::TellDownloaded);
+        }
         if self.queue.is_empty() && idle && !self.finishing {
             self.finishing = true;
             effects.push(self.finish());

@@ -100,17 +100,29 @@ pub struct ConnectionsConfig {
     /// How long one dial to one address may take, handshakes included.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
+    /// Peers that are never disconnected for what they do, only not asked for a while.
+    pub allowlist: Vec<PeerId>,
+    /// First ban of a peer that lied or sent malformed data; each further one is twice as long.
+    #[serde(with = "humantime_serde")]
+    pub ban_min: Duration,
+    /// Longest ban.
+    #[serde(with = "humantime_serde")]
+    pub ban_max: Duration,
 }
 
 impl Default for ConnectionsConfig {
     fn default() -> Self {
         let core = soma_protocol::connections::Config::default();
+        let heights = soma_protocol::peer_heights::Config::default();
         Self {
             max_outbound: core.max_outbound,
             max_inbound: core.max_inbound,
             max_inbound_per_source: core.max_inbound_per_source,
             max_dials: core.max_dials,
             connect_timeout: Duration::from_secs(5),
+            allowlist: Vec::new(),
+            ban_min: heights.ban_min,
+            ban_max: heights.ban_max,
         }
     }
 }
@@ -231,6 +243,9 @@ pub struct ConfigError {
     pub rule: String,
 }
 
+/// Peers on the allowlist; a list is searched for each connection.
+const MAX_ALLOWED: u64 = 10_000;
+
 impl Config {
     /// Checks every value, and values against one another.
     pub fn validate(&self) -> Result<(), ConfigError> {
@@ -260,6 +275,12 @@ impl Config {
         check("connections.max_inbound_per_source", connections.max_inbound_per_source as u64, 1, 10_000)?;
         check("connections.max_dials", connections.max_dials as u64, 1, 1_000)?;
         positive("connections.connect_timeout", connections.connect_timeout)?;
+        check("connections.allowlist (count)", connections.allowlist.len() as u64, 0, MAX_ALLOWED)?;
+        positive("connections.ban_min", connections.ban_min)?;
+        if connections.ban_max < connections.ban_min {
+            let (value, rule) = (format!("{:?}", connections.ban_max), "must be at least connections.ban_min".into());
+            return Err(ConfigError { key: "connections.ban_max", value, rule });
+        }
         // 0 would mean an unbounded mailbox to actix.
         check("state_sync.mailbox_capacity", sync.mailbox_capacity as u64, 1, 100_000)?;
         let channel = sync.synced_commit_channel_capacity as u64;

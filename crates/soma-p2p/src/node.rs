@@ -25,7 +25,7 @@ use crate::{
 use soma_actor_connections::Connections;
 use soma_actor_discovery::Discovery;
 use soma_actor_grpc_adapter::{GrpcAdapter, InboundGate, Service, ServiceWiring};
-use soma_actor_peer_heights::PeerHeights;
+use soma_actor_peer_heights::{PeerHeights, Stored};
 use soma_actor_state_sync::{Published, StartState, StateSync, WorkerMailboxes};
 use soma_actor_store_writer::StoreWriter;
 use soma_actor_verifier::{PoolSize, Verifier};
@@ -34,7 +34,7 @@ use soma_protocol::{
     connections as connections_core, discovery as discovery_core, peer_heights as heights_core, serving,
     state_sync as sync_core,
 };
-use soma_store::{CorruptReason, Record, Store, StoreError};
+use soma_store::{CorruptReason, PeerList, Record, Store, StoreError};
 use soma_supervision::{
     ChildSpec, Environment, Escalation, ExitReason, Intensity, IoTasks, Offload, PlannedFaults, Rules, Strategy,
     Supervision, Supervisor,
@@ -188,11 +188,13 @@ impl Node {
             let core = heights_core::Config {
                 query_interval: config.state_sync.height_query_interval,
                 seed,
-                ..Default::default()
+                ban_min: config.connections.ban_min,
+                ban_max: config.connections.ban_max,
+                allowlist: config.connections.allowlist.iter().copied().collect(),
             };
             let settings = soma_actor_peer_heights::Settings { chain, timeout: config.discovery.query_timeout };
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
-            let (state_sync, connections) = (state_sync.clone(), connections.clone());
+            let (state_sync, connections, writer) = (state_sync.clone(), connections.clone(), store_writer.clone());
             let environment = environment.clone();
             ChildSpec::new(peer_heights_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
@@ -202,12 +204,13 @@ impl Node {
                     target: state_sync.mailbox(name::PEER_HEIGHTS),
                     ban: connections.mailbox(name::PEER_HEIGHTS),
                     tell_connected: connections.mailbox(name::PEER_HEIGHTS),
+                    update_peers: writer.mailbox(name::PEER_HEIGHTS),
                 };
-                let watermarks = read(&offload, &store, |store| store.watermarks());
-                async move {
-                    let own_height = watermarks.await?.highest_synced.index;
-                    Ok(PeerHeights::new(core, own_height, settings, wiring, environment))
-                }
+                let stored = read(&offload, &store, |store| {
+                    let own_height = store.watermarks()?.highest_synced.index;
+                    Ok(Stored { own_height, standings: store.peers(PeerList::Standings)? })
+                });
+                async move { Ok(PeerHeights::new(core, stored.await?, settings, wiring, environment)) }
             })
         };
         let peer_heights_spec = spec.with_rules(member);
@@ -260,7 +263,7 @@ impl Node {
                     update_peers: writer.mailbox(name::DISCOVERY),
                 };
                 let (key, own_info) = (key.clone(), own_info.clone());
-                let book = read(&offload, &store, |store| store.peers());
+                let book = read(&offload, &store, |store| store.peers(PeerList::Infos));
                 async move {
                     let book = book.await?.into_iter().map(|(_, info)| info).collect();
                     let settings = soma_actor_discovery::Settings { key, own_info, timeout: query_timeout, book };
@@ -292,6 +295,7 @@ impl Node {
                         verify_blocks: verifier.mailbox("sync-worker"),
                         verify_sub_dags: verifier.mailbox("sync-worker"),
                         keep: own.mailbox("sync-worker"),
+                        downloaded: own.mailbox("sync-worker"),
                     },
                     pick: heights.mailbox(name::STATE_SYNC),
                     report: heights.mailbox(name::STATE_SYNC),

@@ -5,7 +5,7 @@
 //! segments, rounds, votes, committees, commits, and the watermarks last.
 
 use crate::{
-    CorruptReason, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks,
+    CorruptReason, PeerList, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks,
     layout::{META_CHAIN_ID, META_WATERMARKS, Table, commit_key, epoch_key, parse_commit_key, parse_epoch_key},
     plan::plan,
     reader::BlockReader,
@@ -252,27 +252,27 @@ impl<T: Tables> Store for Engine<T> {
         index.map(Some).map_err(|error| self.corrupt(Record::LastCommit(epoch), error))
     }
 
-    fn peers(&self) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
-        let named = |(key, info): (Bytes, Bytes)| {
+    fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
+        let named = |(key, value): (Bytes, Bytes)| {
             let id = <[u8; 32]>::try_from(&key[..])
                 .map_err(|_| self.corrupt(Record::Peer, CorruptReason::KeyLength { bytes: key.len() }))?;
-            Ok((PeerId(id), info))
+            Ok((PeerId(id), value))
         };
-        self.tables.scan(Table::Peers, &[])?.into_iter().map(named).collect()
+        self.tables.scan(Table::of(list), &[])?.into_iter().map(named).collect()
     }
 
-    fn update_peers(&self, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
+    fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
         // A map, so that no key is named twice: later entries and removals win.
         let mut changes: BTreeMap<PeerId, Option<Bytes>> = BTreeMap::new();
-        changes.extend(put.iter().map(|(peer, info)| (*peer, Some(info.clone()))));
+        changes.extend(put.iter().map(|(peer, value)| (*peer, Some(value.clone()))));
         changes.extend(remove.iter().map(|peer| (*peer, None)));
         if changes.is_empty() {
             return Ok(());
         }
         let write = |(peer, value): (PeerId, Option<Bytes>)| Write {
-            table: Table::Peers,
+            table: Table::of(list),
             key: peer.0.to_vec(),
-            value: value.map(|info| Bytes::copy_from_slice(&info)),
+            value: value.map(|value| Bytes::copy_from_slice(&value)),
         };
         self.tables.write(&[], changes.into_iter().map(write).collect())
     }
@@ -346,15 +346,17 @@ macro_rules! store_by_engine {
             fn latest_epoch() -> Result<soma_types::Epoch, crate::StoreError>;
             fn last_commit_of_epoch(epoch: soma_types::Epoch)
                 -> Result<Option<soma_types::CommitIndex>, crate::StoreError>;
-            fn peers() -> Result<Vec<(soma_types::PeerId, bytes::Bytes)>, crate::StoreError>;
-            fn update_peers(put: &[(soma_types::PeerId, bytes::Bytes)], remove: &[soma_types::PeerId])
+            fn peers(list: crate::PeerList) -> Result<Vec<(soma_types::PeerId, bytes::Bytes)>, crate::StoreError>;
+            fn update_peers(
+                list: crate::PeerList, put: &[(soma_types::PeerId, bytes::Bytes)], remove: &[soma_types::PeerId]
+            )
                 -> Result<(), crate::StoreError>;
             fn apply(batch: &[soma_types::CertifiedCommit]) -> Result<crate::Watermarks, crate::StoreError>;
             fn flush() -> Result<(), crate::StoreError>;
             fn place() -> crate::Place;
         }
     };
-    ($store:ty: $(fn $name:ident($($arg:ident: $kind:ty),*) -> $result:ty;)*) => {
+    ($store:ty: $(fn $name:ident($($arg:ident: $kind:ty),* $(,)?) -> $result:ty;)*) => {
         impl crate::Store for $store {
             $(fn $name(&self, $($arg: $kind),*) -> $result {
                 self.engine.$name($($arg),*)

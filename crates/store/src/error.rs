@@ -74,8 +74,8 @@ pub enum Record {
     /// The index of an epoch's last commit.
     #[error("the last commit of epoch {0}")]
     LastCommit(Epoch),
-    /// An entry of the address book.
-    #[error("an entry of the address book")]
+    /// An entry of the address book, or of the standings of peers.
+    #[error("an entry of a list of peers")]
     Peer,
     /// The watermarks.
     #[error("the watermarks")]

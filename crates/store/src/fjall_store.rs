@@ -189,8 +189,9 @@ impl FjallTables {
             };
             database.keyspace(table.name(), options).map_err(failed)
         };
-        let [a, b, c, d, e, f, g, h, i] = Table::ALL;
-        let keyspaces = [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?, open(h)?, open(i)?];
+        let [a, b, c, d, e, f, g, h, i, j] = Table::ALL;
+        let keyspaces =
+            [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?, open(h)?, open(i)?, open(j)?];
         let files = BlockFiles::open(path)?;
         Ok(Self { path: path.to_owned(), database, keyspaces, files, failed: OnceLock::new() })
     }

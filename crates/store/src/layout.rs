@@ -13,11 +13,13 @@
 //! | epochs     | epoch u64                           | index of its last commit                                           |
 //! | commits    | index u32                           | commit                                                             |
 //! | peers      | peer id                             | signed node info                                                   |
+//! | standings  | peer id                             | what the peer has done, in the form of PeerHeights                 |
 //! | meta       | name                                | chain id, watermarks                                               |
 //!
 //! What grows with the chain is written in the order of its keys, or nearly so: the database moves it to its last level
 //! without writing it again. Few and large values: an entry costs far more than its bytes (docs/adr/0007).
 
+use crate::PeerList;
 use soma_types::{CommitIndex, Epoch, Round};
 
 /// One sorted map of bytes.
@@ -39,13 +41,15 @@ pub(crate) enum Table {
     Commits,
     /// The address book.
     Peers,
+    /// Standings of peers.
+    Standings,
     /// Chain id and watermarks.
     Meta,
 }
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Segments,
         Self::Extents,
         Self::Rounds,
@@ -54,8 +58,17 @@ impl Table {
         Self::Epochs,
         Self::Commits,
         Self::Peers,
+        Self::Standings,
         Self::Meta,
     ];
+
+    /// Where a list of peers is.
+    pub(crate) fn of(list: PeerList) -> Self {
+        match list {
+            PeerList::Infos => Self::Peers,
+            PeerList::Standings => Self::Standings,
+        }
+    }
 
     /// Its name on disk. Part of the format.
     pub(crate) fn name(self) -> &'static str {
@@ -68,6 +81,7 @@ impl Table {
             Self::Epochs => "epochs",
             Self::Commits => "commits",
             Self::Peers => "peers",
+            Self::Standings => "standings",
             Self::Meta => "meta",
         }
     }

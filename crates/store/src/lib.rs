@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What it owns: commits, their blocks, the votes that those blocks hold, committees, each epoch's last commit, the
-//! watermarks and the address book.
+//! watermarks, the address book and the standing of peers.
 //!
 //! What always holds:
 //! - **Durable before told.** When [`Store::apply`] returns, its batch survives `kill -9` and a power cut; when it
@@ -69,6 +69,15 @@ pub struct Watermarks {
     /// The first commit that is stored with its blocks; 1 until something is pruned. One more than
     /// `highest_synced.index` while nothing is stored yet.
     pub lowest_available: CommitIndex,
+}
+
+/// A list of peers that a store keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerList {
+    /// The address book: signed node infos.
+    Infos,
+    /// What peers have done, and who is banned; in the form of whoever writes it.
+    Standings,
 }
 
 /// The chain as one node has it, durably.
@@ -168,12 +177,12 @@ pub trait Store: Send + Sync + 'static {
     /// Index of the last commit of `epoch`; `None` while it is not stored.
     fn last_commit_of_epoch(&self, epoch: Epoch) -> Result<Option<CommitIndex>, StoreError>;
 
-    /// The address book: signed node infos by peer, in the order of peer ids.
-    fn peers(&self) -> Result<Vec<(PeerId, Bytes)>, StoreError>;
+    /// What is kept of peers, in the order of their ids.
+    fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError>;
 
-    /// Changes the address book: sets every entry of `put` (the last one for a peer counts), then drops every peer
-    /// of `remove`. Atomic and durable.
-    fn update_peers(&self, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError>;
+    /// Changes what is kept of peers: sets every entry of `put` (the last one for a peer counts), then drops every
+    /// peer of `remove`. Atomic and durable.
+    fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError>;
 
     /// Stores `batch` in one atomic and durable step and returns where the chain now ends.
     ///

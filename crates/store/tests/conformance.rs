@@ -4,7 +4,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Chain, Factory};
-use soma_store::{Mismatch, Store, StoreError, VOTES_AHEAD, Watermarks};
+use soma_store::{Mismatch, PeerList, Store, StoreError, VOTES_AHEAD, Watermarks};
 use soma_types::{CertifiedCommit, CommitDigest, CommitRef, PeerId, SubDagDigest};
 
 for_both_stores!(
@@ -45,7 +45,7 @@ fn contents(store: &dyn Store, voted: &[CommitRef]) -> impl PartialEq + std::fmt
     let epochs: Vec<_> = (0..=latest + 1)
         .map(|epoch| (store.committee(epoch).unwrap(), store.last_commit_of_epoch(epoch).unwrap()))
         .collect();
-    (watermarks, commits, digest.to_string(), votes, latest, epochs, store.peers().unwrap())
+    (watermarks, commits, digest.to_string(), votes, latest, epochs, store.peers(PeerList::Infos).unwrap())
 }
 
 fn a_new_store_holds_the_genesis_and_no_more(open: Factory) {
@@ -62,7 +62,7 @@ fn a_new_store_holds_the_genesis_and_no_more(open: Factory) {
     assert_eq!(store.committee(1).unwrap(), None);
     assert_eq!(store.latest_epoch().unwrap(), 0);
     assert_eq!(store.last_commit_of_epoch(0).unwrap(), None);
-    assert_eq!(store.peers().unwrap(), []);
+    assert_eq!(store.peers(PeerList::Infos).unwrap(), []);
     store.flush().unwrap();
 }
 
@@ -290,12 +290,14 @@ fn the_address_book_keeps_the_last_word_for_each_peer(open: Factory) {
     let store = open(&chain.genesis);
     let peer = |id| PeerId([id; 32]);
     let entry = |id, info: &'static str| (peer(id), Bytes::from_static(info.as_bytes()));
-    store.update_peers(&[entry(3, "old"), entry(1, "one"), entry(2, "two"), entry(3, "three")], &[]).unwrap();
-    assert_eq!(store.peers().unwrap(), [entry(1, "one"), entry(2, "two"), entry(3, "three")]);
-    store.update_peers(&[entry(2, "new"), entry(4, "four")], &[peer(4), peer(1), peer(9)]).unwrap();
-    assert_eq!(store.peers().unwrap(), [entry(2, "new"), entry(3, "three")]);
-    store.update_peers(&[], &[]).unwrap();
-    assert_eq!(store.peers().unwrap().len(), 2);
+    store
+        .update_peers(PeerList::Infos, &[entry(3, "old"), entry(1, "one"), entry(2, "two"), entry(3, "three")], &[])
+        .unwrap();
+    assert_eq!(store.peers(PeerList::Infos).unwrap(), [entry(1, "one"), entry(2, "two"), entry(3, "three")]);
+    store.update_peers(PeerList::Infos, &[entry(2, "new"), entry(4, "four")], &[peer(4), peer(1), peer(9)]).unwrap();
+    assert_eq!(store.peers(PeerList::Infos).unwrap(), [entry(2, "new"), entry(3, "three")]);
+    store.update_peers(PeerList::Infos, &[], &[]).unwrap();
+    assert_eq!(store.peers(PeerList::Infos).unwrap().len(), 2);
 }
 
 fn a_certifier_block_that_is_committed_later_is_still_there(open: Factory) {
@@ -456,7 +458,9 @@ fn both_stores_hold_the_same_after_the_same_calls() {
     for batch in &batches {
         let [memory, disk] = [&stores[0], &stores[1]].map(|store| {
             store.apply(batch).unwrap();
-            store.update_peers(&[(PeerId([batch.len() as u8; 32]), Bytes::from_static(b"info"))], &[]).unwrap();
+            store
+                .update_peers(PeerList::Infos, &[(PeerId([batch.len() as u8; 32]), Bytes::from_static(b"info"))], &[])
+                .unwrap();
             contents(&**store, &voted)
         });
         assert_eq!(memory, disk);

@@ -4,7 +4,7 @@
 mod common;
 
 use common::Chain;
-use soma_store::{CorruptReason, FjallStore, Record, Store, StoreError};
+use soma_store::{CorruptReason, FjallStore, PeerList, Record, Store, StoreError};
 use soma_types::CertifiedCommit;
 use std::{
     fs,
@@ -92,7 +92,7 @@ impl Original {
             store.votes(certified.commit.reference())?;
         }
         assert_eq!(store.commit(highest + 1)?, None);
-        store.peers()?;
+        store.peers(PeerList::Infos)?;
         for epoch in 0..=store.latest_epoch()? {
             assert!(store.committee(epoch)?.is_some(), "the committee of epoch {epoch} is missing in silence");
         }

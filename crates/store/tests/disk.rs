@@ -5,7 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::Chain;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use soma_store::{CorruptReason, FjallStore, NotAStoreReason, Record, SegmentId, Store, StoreError};
+use soma_store::{CorruptReason, FjallStore, NotAStoreReason, PeerList, Record, SegmentId, Store, StoreError};
 use soma_types::{CertifiedCommit, CommitIndex, PeerId, SignedBlock, SubDagDigest};
 use std::{
     collections::BTreeMap,
@@ -60,7 +60,7 @@ fn everything_is_there_after_reopening() {
     let peer = (PeerId([4; 32]), Bytes::from_static(b"info"));
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
     let watermarks = store.apply(&batch).unwrap();
-    store.update_peers(std::slice::from_ref(&peer), &[]).unwrap();
+    store.update_peers(PeerList::Infos, std::slice::from_ref(&peer), &[]).unwrap();
     let votes = store.votes(chain.last).unwrap();
     drop(store);
 
@@ -69,7 +69,7 @@ fn everything_is_there_after_reopening() {
         assert_eq!(store.genesis(), &chain.genesis);
         assert_eq!(store.chain_id(), chain.genesis.chain_id());
         assert_eq!(store.path(), path);
-        assert_eq!(store.peers().unwrap(), std::slice::from_ref(&peer));
+        assert_eq!(store.peers(PeerList::Infos).unwrap(), std::slice::from_ref(&peer));
         assert_eq!(store.votes(chain.last).unwrap(), votes);
         assert_eq!((store.latest_epoch().unwrap(), store.last_commit_of_epoch(0).unwrap()), (1, Some(6)));
         for certified in &batch {
@@ -517,7 +517,10 @@ fn a_damaged_value_is_an_error_that_names_it() {
     assert!(matches!(corrupt(store.last_commit_of_epoch(0).unwrap_err()), (Record::LastCommit(0), _)));
     drop(store);
     let store = damage(&path, "peers", b"short", Some(b"info")).unwrap();
-    assert_eq!(corrupt(store.peers().unwrap_err()), (Record::Peer, CorruptReason::KeyLength { bytes: 5 }));
+    assert_eq!(
+        corrupt(store.peers(PeerList::Infos).unwrap_err()),
+        (Record::Peer, CorruptReason::KeyLength { bytes: 5 })
+    );
     drop(store);
 
     // Without these a store does not even open.

@@ -6,7 +6,7 @@
 mod common;
 
 use common::Chain;
-use soma_store::{FjallStore, Store, StoreError};
+use soma_store::{FjallStore, PeerList, Store, StoreError};
 use soma_types::{CertifiedCommit, CommitIndex, PeerId};
 use std::{
     fs::File,
@@ -126,7 +126,7 @@ fn apply_until_it_fails(path: &Path, plan: &str) {
         }
         for error in [
             store.apply(&batch(&mut next, size)).unwrap_err(),
-            store.update_peers(&[], &[PeerId([1; 32])]).unwrap_err(),
+            store.update_peers(PeerList::Infos, &[], &[PeerId([1; 32])]).unwrap_err(),
             store.flush().unwrap_err(),
         ] {
             assert!(error.is_fatal());

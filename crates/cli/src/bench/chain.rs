@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use crate::{error::CliError, files, localnet::chain as history};
-use soma_p2p::{FjallStore, Genesis, Store};
+use soma_p2p::{FjallStore, Genesis, PeerList, Store};
 use soma_testkit::{BlockKind, ChainSpec, Payload};
 use std::{
     fs::{self, File},
@@ -93,9 +93,9 @@ impl Chain {
         }
         for copy in &self.copies[..count] {
             let store = FjallStore::open_existing(copy).map_err(CliError::failed)?;
-            let known = store.peers().map_err(CliError::failed)?;
+            let known = store.peers(PeerList::Infos).map_err(CliError::failed)?;
             let known: Vec<_> = known.into_iter().map(|(peer, _)| peer).collect();
-            store.update_peers(&[], &known).map_err(CliError::failed)?;
+            store.update_peers(PeerList::Infos, &[], &known).map_err(CliError::failed)?;
         }
         Ok(&self.copies[..count])
     }

@@ -11,7 +11,7 @@ fn at(ms: u64) -> Now {
 
 /// A core that knows peers 1, 2, ... with these heights (highest, lowest).
 fn with_peers(heights: &[(CommitIndex, CommitIndex)]) -> PeerHeights {
-    let mut core = PeerHeights::new(Config::default(), 0);
+    let mut core = PeerHeights::new(Config::default(), 0, Vec::new());
     for (number, (highest, lowest)) in (1..).zip(heights) {
         let peer = peer(number);
         let effects = core.handle(at(0), Input::Peer(PeerEvent::Connected(peer)));
@@ -33,7 +33,7 @@ fn pick(core: &mut PeerHeights, now: Now, start: CommitIndex) -> Result<PeerId, 
 }
 
 fn fail(core: &mut PeerHeights, now: Now, peer: PeerId, start: CommitIndex, fault: Fault) -> Vec<Effect> {
-    let outcome = Outcome::Failed { fault, reason: "test".into() };
+    let outcome = Outcome::Failed { fault, reason: "test".into(), retry_after: None };
     core.handle(now, Input::Report { peer, start, outcome })
 }
 
@@ -45,7 +45,7 @@ fn a_peer_that_has_a_ranges_start_may_serve_it_and_one_that_has_pruned_it_may_no
     assert_eq!(pick(&mut core, at(0), 101), Err(NoPeer::NobodyHasIt { peers: 2 }));
     let mut pruned = with_peers(&[(100, 50), (100, 70)]);
     assert_eq!(pick(&mut pruned, at(0), 20), Err(NoPeer::AllPruned { peers: 2, lowest: 50 }));
-    assert_eq!(pick(&mut PeerHeights::new(Config::default(), 0), at(0), 1), Err(NoPeer::NotConnected));
+    assert_eq!(pick(&mut PeerHeights::new(Config::default(), 0, Vec::new()), at(0), 1), Err(NoPeer::NotConnected));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_claim_of_the_highest_index_falls_when_its_owner_cannot_serve_it_and_honest_
     assert_eq!(liar, peer(2));
     let effects = fail(&mut core, at(0), liar, 101, Fault::DoesNotHave);
     assert!(effects.contains(&Effect::Target(100)), "{effects:?}");
-    assert_eq!(pick(&mut core, at(1), 101), Err(NoPeer::NobodyHasIt { peers: 2 }));
+    assert_eq!(pick(&mut core, at(1), 101), Err(NoPeer::ClaimsUnproven { peers: 1, claimed: u32::MAX }));
     // It claims again, and is asked again, but each time later.
     let mut waits = Vec::new();
     let mut now = 0;
@@ -81,19 +81,102 @@ fn a_claim_of_the_highest_index_falls_when_its_owner_cannot_serve_it_and_honest_
 fn a_lie_bans_longer_each_time_and_the_innocent_keep_their_score() {
     let mut core = with_peers(&[(100, 1), (100, 1)]);
     let mut durations = Vec::new();
+    let mut now = 0;
     for _ in 0..3 {
-        core.handle(at(0), Input::Peer(PeerEvent::Connected(peer(2))));
-        for effect in fail(&mut core, at(0), peer(2), 1, Fault::ProvableLie) {
-            if let Effect::Ban { peer: banned, duration, .. } = effect {
-                assert_eq!(banned, peer(2));
-                durations.push(duration.as_secs());
-            }
-        }
+        core.handle(at(now), Input::Peer(PeerEvent::Connected(peer(2))));
+        let effects = fail(&mut core, at(now), peer(2), 1, Fault::ProvableLie);
+        let bans = banned(&effects);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::SaveStandings { .. })), "kept at once");
+        durations.extend(bans.iter().map(|(_, duration)| duration.as_secs()));
+        now += bans[0].1.as_millis() as u64;
     }
     assert_eq!(durations, [600, 1_200, 2_400]);
     let snapshot = core.snapshot();
     assert_eq!(snapshot.peers.len(), 1, "who is banned is not asked");
     assert_eq!((snapshot.peers[0].peer, snapshot.peers[0].score), (peer(1), 100));
+}
+
+fn banned(effects: &[Effect]) -> Vec<(PeerId, Duration)> {
+    let ban = |effect: &Effect| match effect {
+        Effect::Ban { peer, duration, .. } => Some((*peer, *duration)),
+        _ => None,
+    };
+    effects.iter().filter_map(ban).collect()
+}
+
+#[test]
+fn a_ban_lasts_over_a_restart_and_then_ends() {
+    let mut core = with_peers(&[(100, 1)]);
+    let effects = fail(&mut core, at(0), peer(1), 1, Fault::Malformed);
+    let saved = effects.into_iter().find_map(|effect| match effect {
+        Effect::SaveStandings { put, .. } => Some(put),
+        _ => None,
+    });
+    // The time since the start begins anew, that of the day goes on.
+    let mut core = PeerHeights::new(Config::default(), 0, saved.unwrap());
+    let now = Now { monotonic: Duration::ZERO, unix_ms: 200_000 };
+    let effects = core.handle(now, Input::Peer(PeerEvent::Connected(peer(1))));
+    assert_eq!(banned(&effects), [(peer(1), Duration::from_secs(400))]);
+    let now = Now { monotonic: Duration::from_secs(400), unix_ms: 600_000 };
+    let effects = core.handle(now, Input::Peer(PeerEvent::Connected(peer(1))));
+    assert_eq!(effects, [Effect::Query(peer(1))]);
+    assert!((50..60).contains(&core.snapshot().peers[0].score), "forgiven, not forgotten: {:?}", core.snapshot());
+}
+
+#[test]
+fn a_peer_on_the_allowlist_is_not_disconnected_only_not_asked() {
+    let config = Config { allowlist: BTreeSet::from([peer(1)]), ..Config::default() };
+    let mut core = PeerHeights::new(config, 0, Vec::new());
+    core.handle(at(0), Input::Peer(PeerEvent::Connected(peer(1))));
+    core.handle(at(0), Input::Queried { peer: peer(1), answer: Ok((100, 1)) });
+    assert_eq!(banned(&fail(&mut core, at(0), peer(1), 1, Fault::ProvableLie)), []);
+    assert_eq!(pick(&mut core, at(599_999), 1), Err(NoPeer::AllPaused { peers: 1 }));
+    assert_eq!(pick(&mut core, at(600_000), 1), Ok(peer(1)));
+}
+
+#[test]
+fn a_peer_that_says_when_it_wants_to_be_asked_again_is_not_asked_before() {
+    let mut core = with_peers(&[(100, 1)]);
+    let busy = |retry_after| Outcome::Failed { fault: Fault::Overloaded, reason: "busy".into(), retry_after };
+    let hint = Some(Duration::from_secs(7));
+    core.handle(at(0), Input::Report { peer: peer(1), start: 1, outcome: busy(hint) });
+    assert_eq!(pick(&mut core, at(6_999), 1), Err(NoPeer::AllPaused { peers: 1 }));
+    assert_eq!(pick(&mut core, at(7_000), 1), Ok(peer(1)));
+    assert_eq!(core.snapshot().peers[0].score, 100, "to say so is what it should do");
+    // Nobody is believed to be busy for ever.
+    core.handle(at(7_000), Input::Report { peer: peer(1), start: 1, outcome: busy(Some(Duration::MAX)) });
+    assert_eq!(pick(&mut core, at(67_000), 1), Ok(peer(1)));
+}
+
+#[test]
+fn the_faster_peer_gets_more_ranges_and_the_slower_one_is_not_forgotten() {
+    let mut core = with_peers(&[(100, 1), (100, 1)]);
+    let served = |ms| Outcome::Served { last: 100, bytes: 4 << 20, time: Duration::from_millis(ms) };
+    let mut picks = BTreeMap::new();
+    for _ in 0..200 {
+        let peer = pick(&mut core, at(0), 1).unwrap();
+        *picks.entry(peer).or_insert(0) += 1;
+        let ms = if peer == self::peer(1) { 100 } else { 1_000 };
+        core.handle(at(0), Input::Report { peer, start: 1, outcome: served(ms) });
+    }
+    assert!(picks[&peer(1)] > 150 && picks[&peer(2)] > 2, "{picks:?}");
+    // With many at once, a tenth of the speed gets about a tenth of the ranges.
+    let many: Vec<_> = (0..22).map(|_| pick(&mut core, at(0), 1).unwrap()).collect();
+    let slow = many.iter().filter(|picked| **picked == peer(2)).count();
+    assert!((1..=5).contains(&slow), "{many:?}");
+}
+
+#[test]
+fn a_peer_that_is_outrun_rests_and_only_one_that_always_is_loses_its_score() {
+    let mut core = with_peers(&[(100, 1)]);
+    let outrun = || Outcome::Outrun { after: Duration::from_secs(1) };
+    for _ in 0..OUTRUN_TOLERANCE {
+        core.handle(at(0), Input::Report { peer: peer(1), start: 1, outcome: outrun() });
+    }
+    assert_eq!(core.snapshot().peers[0].score, 100);
+    assert_eq!(pick(&mut core, at(999), 1), Err(NoPeer::AllPaused { peers: 1 }));
+    core.handle(at(1_000), Input::Report { peer: peer(1), start: 1, outcome: outrun() });
+    assert_eq!(core.snapshot().peers[0].score, 90);
 }
 
 #[test]
@@ -141,7 +224,7 @@ fn a_push_raises_the_target_at_once() {
 #[test]
 fn the_same_seed_makes_the_same_choices() {
     let choices = |seed| {
-        let mut core = PeerHeights::new(Config { seed, ..Config::default() }, 0);
+        let mut core = PeerHeights::new(Config { seed, ..Config::default() }, 0, Vec::new());
         for number in 1..=10 {
             core.handle(at(0), Input::Peer(PeerEvent::Connected(peer(number))));
             core.handle(at(0), Input::Queried { peer: peer(number), answer: Ok((100, 1)) });

@@ -37,6 +37,16 @@ const SOONEST_AGE: Duration = Duration::from_secs(30);
 /// Peers whose pace is remembered.
 const MAX_PACES: usize = 256;
 
+/// How long a download is waited for before a second peer is asked, until it is known how long they take.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Least that a download is waited for: less is noise.
+const MIN_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How many mean deviations beyond the mean one in twenty takes longer: two if times were normally distributed, and
+/// they have a longer tail.
+const DEVIATIONS: u32 = 3;
+
 /// What ranges have taken so far.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Flow {
@@ -46,6 +56,30 @@ pub(super) struct Flow {
     /// The window was full when ranges were last started. One that is not used says nothing, and does not grow.
     filled: bool,
     paces: BTreeMap<PeerId, Pace>,
+    downloads: BTreeMap<PeerId, Downloads>,
+    /// Those of all peers.
+    any_download: Option<Downloads>,
+}
+
+/// How long downloads take: mean and mean deviation, the latest counting most.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Downloads {
+    mean: Duration,
+    deviation: Duration,
+    /// When the latest one ended.
+    at: Duration,
+}
+
+impl Downloads {
+    /// With one more that took `time`. The weights are those of TCP's timer (RFC 6298).
+    fn with(before: Option<Self>, time: Duration, at: Duration) -> Self {
+        let Some(Self { mean, deviation, .. }) = before else { return Self { mean: time, deviation: time / 2, at } };
+        Self { mean: (mean * 7 + time) / 8, deviation: (deviation * 3 + mean.abs_diff(time)) / 4, at }
+    }
+
+    fn patience(&self) -> Duration {
+        (self.mean + self.deviation * DEVIATIONS).max(MIN_PATIENCE)
+    }
 }
 
 /// How soon one peer's ranges come.
@@ -60,7 +94,14 @@ struct Pace {
 
 impl Default for Flow {
     fn default() -> Self {
-        Self { bytes_per_commit: None, window: MIN_WINDOW, filled: false, paces: BTreeMap::new() }
+        Self {
+            bytes_per_commit: None,
+            window: MIN_WINDOW,
+            filled: false,
+            paces: BTreeMap::new(),
+            downloads: BTreeMap::new(),
+            any_download: None,
+        }
     }
 }
 
@@ -132,6 +173,24 @@ impl Flow {
             oldest.map(|peer| self.paces.remove(&peer));
         }
         self.paces.insert(peer, pace);
+    }
+
+    /// Learns from a download that `peer` has served since `since`.
+    pub(super) fn learn_download(&mut self, now: Now, peer: PeerId, since: Duration) {
+        let (time, at) = (now.monotonic.saturating_sub(since), now.monotonic);
+        self.any_download = Some(Downloads::with(self.any_download, time, at));
+        if self.downloads.len() >= MAX_PACES && !self.downloads.contains_key(&peer) {
+            let oldest = self.downloads.iter().min_by_key(|(_, downloads)| downloads.at).map(|(peer, _)| *peer);
+            oldest.map(|peer| self.downloads.remove(&peer));
+        }
+        let known = self.downloads.get(&peer).copied();
+        self.downloads.insert(peer, Downloads::with(known, time, at));
+    }
+
+    /// How long a download from `peer` is waited for before another peer is asked as well.
+    pub(super) fn patience(&self, peer: PeerId) -> Duration {
+        let known = self.downloads.get(&peer).or(self.any_download.as_ref());
+        known.map_or(FIRST_PATIENCE, Downloads::patience)
     }
 
     /// How far a range from `start` goes that is asked of `peer`, of one that goes to `end`.

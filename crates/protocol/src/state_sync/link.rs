@@ -120,7 +120,7 @@ impl StateSync {
                     };
                     range.fail(now, Some(peer), reason.clone());
                     effects.push(Effect::Discard(key));
-                    let outcome = Outcome::Failed { fault: Fault::Unproven, reason };
+                    let outcome = Outcome::Failed { fault: Fault::Unproven, reason, retry_after: None };
                     effects.push(Effect::Report { peer, start: next, outcome });
                     break;
                 }

@@ -18,6 +18,7 @@
 //! - A range is checked with the committee of its own epoch or not at all: where the boundary is not known yet, the
 //!   range is held until it is.
 
+mod backup;
 mod flow;
 mod link;
 mod plan;
@@ -156,6 +157,8 @@ pub enum Shortfall {
         fault: Fault,
         /// For logs and status.
         reason: String,
+        /// When the peer wants to be asked again, if it said so.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -181,6 +184,11 @@ pub enum Input {
         verified: Option<Verified>,
         /// Why not all.
         shortfall: Option<Shortfall>,
+    },
+    /// From a worker: all that it asked for has come, and is being checked.
+    Downloaded {
+        /// The range.
+        key: RangeKey,
     },
     /// From the supervisor: a worker ended without a result.
     WorkerFailed {
@@ -246,6 +254,8 @@ pub enum Effect {
         /// Whose fault it was that not all came, if anyone's.
         outcome: Outcome,
     },
+    /// End the worker with this key: another one was faster.
+    Cancel(RangeKey),
     /// Drop the bytes held under a key.
     Discard(RangeKey),
     /// Write the commits held under these keys, in this order, in one batch.
@@ -275,6 +285,15 @@ pub enum Outcome {
     Served {
         /// The last verified commit.
         last: CommitIndex,
+        /// Bytes of commits, blocks and votes.
+        bytes: u64,
+        /// How long it took, checks included.
+        time: Duration,
+    },
+    /// It took so long that another peer was asked as well, and that one was faster.
+    Outrun {
+        /// How long it was waited for.
+        after: Duration,
     },
     /// Nobody's doing: the range was not needed any more, or failed on our side.
     Unused,
@@ -284,6 +303,8 @@ pub enum Outcome {
         fault: Fault,
         /// For logs and status.
         reason: String,
+        /// When it wants to be asked again, if it said so.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -543,6 +564,7 @@ impl Core for StateSync {
             Input::WorkerDone { key, verified, shortfall } => {
                 self.on_worker_done(now, key, verified, shortfall, &mut effects);
             }
+            Input::Downloaded { key } => self.on_downloaded(now, key),
             Input::WorkerFailed { key, reason } => self.on_worker_failed(now, key, reason, &mut effects),
             Input::Executor { reader, next: Some(next) } => {
                 if self.executors.len() < MAX_EXECUTORS || self.executors.contains_key(&reader) {
@@ -567,7 +589,7 @@ impl Core for StateSync {
             RangeState::Waiting { not_before } => Some(not_before),
             _ => None,
         });
-        retries.chain(self.write.retry_at()).filter(|at| *at > self.last_now).min()
+        retries.chain(self.write.retry_at()).chain(self.backups_at()).filter(|at| *at > self.last_now).min()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -577,7 +599,7 @@ impl Core for StateSync {
             linked: self.tip.commit.index,
             target: self.target(),
             epoch: self.tip.next_epoch,
-            workers: self.ranges.values().filter(|range| range.peer().is_some()).count(),
+            workers: self.ranges.values().map(plan::Range::running).sum(),
             ranges: self.ranges.len(),
             bytes_in_flight: self.bytes_in_flight(),
             commits_fetched: counters.commits_fetched,

@@ -1,6 +1,9 @@
 //! The plan: ranges from the last linked commit upward, and what happens to each.
 
-use super::{Effect, LOCAL_GRACE, MAX_ANSWER, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified};
+use super::{
+    Effect, LOCAL_GRACE, MAX_ANSWER, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified,
+    backup::{self, Backup},
+};
 use crate::{core::Now, peer_heights::NoPeer};
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch, Fault, PeerId};
@@ -22,6 +25,10 @@ pub(super) struct Range {
     pub(super) last_failure: Option<String>,
     /// What it reserved was too little for its first commit: it reserves all that a range may.
     outgrown: bool,
+    /// Its second worker.
+    pub(super) backup: Option<Backup>,
+    /// When there was nobody else to ask for it, or one of two had failed.
+    pub(super) no_backup_at: Option<Duration>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,7 +38,13 @@ pub(super) enum RangeState {
     /// PeerHeights is choosing a peer.
     Picking { reserve: u64 },
     /// A worker fetches it.
-    Running { peer: PeerId, since: Duration, reserve: u64 },
+    Running {
+        peer: PeerId,
+        since: Duration,
+        reserve: u64,
+        /// All has come; what is left is to check it.
+        downloaded: bool,
+    },
     /// Verified; the bytes wait in the shell to be linked.
     Done { peer: PeerId, verified: Verified },
     /// Said to be of this epoch, whose committee is not known yet.
@@ -40,8 +53,18 @@ pub(super) enum RangeState {
 
 impl Range {
     fn waiting(key: RangeKey, end: CommitIndex, not_before: Duration) -> Self {
-        let state = RangeState::Waiting { not_before };
-        Self { key, end, state, attempts: 0, avoid: None, no_peer: None, last_failure: None, outgrown: false }
+        Self {
+            key,
+            end,
+            state: RangeState::Waiting { not_before },
+            attempts: 0,
+            avoid: None,
+            no_peer: None,
+            last_failure: None,
+            outgrown: false,
+            backup: None,
+            no_backup_at: None,
+        }
     }
 
     pub(super) fn peer(&self) -> Option<PeerId> {
@@ -51,18 +74,36 @@ impl Range {
         }
     }
 
+    /// Workers that it has.
+    pub(super) fn running(&self) -> usize {
+        let backup = self.backup.as_ref().is_some_and(|backup| backup.peer.is_some());
+        usize::from(self.peer().is_some()) + usize::from(backup)
+    }
+
     /// Whether it has a worker or is about to.
     fn is_active(&self) -> bool {
         matches!(self.state, RangeState::Picking { .. } | RangeState::Running { .. })
     }
 
+    /// How far commits may be asked for to prove it by.
+    pub(super) fn proof_end(&self, start: CommitIndex) -> CommitIndex {
+        if self.attempts > 0 { start.saturating_add(MAX_ANSWER - 1).max(self.end) } else { self.end }
+    }
+
+    /// Workers that it has or is about to get.
+    pub(super) fn workers(&self) -> usize {
+        usize::from(self.is_active()) + usize::from(self.backup.is_some())
+    }
+
     /// Bytes that it may hold now.
     pub(super) fn bytes(&self) -> u64 {
-        match &self.state {
-            RangeState::Picking { reserve } | RangeState::Running { reserve, .. } => *reserve,
-            RangeState::Done { verified, .. } => verified.bytes,
-            RangeState::Waiting { .. } | RangeState::Held { .. } => 0,
-        }
+        let of_backup = self.backup.as_ref().map_or(0, |backup| backup.reserve);
+        of_backup
+            + match &self.state {
+                RangeState::Picking { reserve } | RangeState::Running { reserve, .. } => *reserve,
+                RangeState::Done { verified, .. } => verified.bytes,
+                RangeState::Waiting { .. } | RangeState::Held { .. } => 0,
+            }
     }
 
     pub(super) fn fail(&mut self, now: Now, peer: Option<PeerId>, reason: String) {
@@ -77,12 +118,12 @@ impl Range {
 
 impl StateSync {
     /// The first commit of the range with this key. There are at most `ranges_ahead` of them.
-    fn start_of(&self, key: RangeKey) -> Option<CommitIndex> {
+    pub(super) fn start_of(&self, key: RangeKey) -> Option<CommitIndex> {
         self.ranges.iter().find(|(_, range)| range.key == key).map(|(start, _)| *start)
     }
 
     /// The epoch of a commit beyond the tip, as far as the known handovers tell.
-    fn epoch_of(&self, index: CommitIndex) -> Epoch {
+    pub(super) fn epoch_of(&self, index: CommitIndex) -> Epoch {
         self.handovers.range(..index).next_back().map_or(self.tip.next_epoch, |(_, epoch)| *epoch)
     }
 
@@ -108,6 +149,9 @@ impl StateSync {
         picked: Result<PeerId, NoPeer>,
         effects: &mut Vec<Effect>,
     ) {
+        if let Some(start) = self.start_of_backup(key) {
+            return self.on_backup_picked(now, start, picked, effects);
+        }
         let picking = self.start_of(key).and_then(|start| match self.ranges[&start].state {
             RangeState::Picking { reserve } => Some((start, reserve)),
             _ => None,
@@ -128,20 +172,19 @@ impl StateSync {
         let start = start.max(self.tip.commit.index + 1);
         match picked {
             Ok(peer) => {
-                range.state = RangeState::Running { peer, since: now.monotonic, reserve };
+                range.state = RangeState::Running { peer, since: now.monotonic, reserve, downloaded: false };
                 let end = self.flow.end_for(peer, start, range.end);
                 if end < range.end {
                     self.add_waiting(end + 1, range.end, now.monotonic);
                     range.end = end;
                 }
-                let widest = start.saturating_add(MAX_ANSWER - 1).max(range.end);
-                range.no_peer = None;
+                (range.no_peer, range.no_backup_at) = (None, None);
                 effects.push(Effect::Fetch {
                     key,
                     peer,
                     start,
                     end: range.end,
-                    proof_end: if range.attempts > 0 { widest } else { range.end },
+                    proof_end: range.proof_end(start),
                     epoch: self.epoch_of(start),
                     max_bytes: reserve,
                 });
@@ -162,6 +205,10 @@ impl StateSync {
         shortfall: Option<Shortfall>,
         effects: &mut Vec<Effect>,
     ) {
+        let failure = backup::failure(verified.is_none(), shortfall.as_ref());
+        if self.goes_on_without(now, key, failure.as_ref(), effects) {
+            return;
+        }
         let running = self.start_of(key).and_then(|start| match self.ranges[&start].state {
             RangeState::Running { peer, since, .. } => Some((start, peer, since)),
             _ => None,
@@ -188,8 +235,17 @@ impl StateSync {
         // What came is kept; what did not goes back as a range of its own.
         let missing_from = verified.as_ref().map_or(start, |verified| verified.last.index + 1);
         let mut outcome = match (&shortfall, &verified) {
-            (Some(Shortfall::Fault { fault, reason }), _) => Outcome::Failed { fault: *fault, reason: reason.clone() },
-            (_, Some(verified)) => Outcome::Served { last: verified.last.index },
+            // What was lost on the way is nobody's fault while something comes.
+            (Some(Shortfall::Fault { fault, reason, retry_after }), delivered)
+                if *fault != Fault::Slow || delivered.is_none() =>
+            {
+                Outcome::Failed { fault: *fault, reason: reason.clone(), retry_after: *retry_after }
+            }
+            (_, Some(verified)) => Outcome::Served {
+                last: verified.last.index,
+                bytes: verified.bytes,
+                time: now.monotonic.saturating_sub(since),
+            },
             (_, None) => Outcome::Unused,
         };
         if let Some(verified) = verified {
@@ -205,7 +261,7 @@ impl StateSync {
             let rest = self.add_waiting(missing_from, end, now.monotonic);
             rest.attempts = attempts;
             match shortfall {
-                Some(Shortfall::Fault { fault, reason }) => {
+                Some(Shortfall::Fault { fault, reason, .. }) => {
                     let blamed = (fault != Fault::Ours).then_some(peer);
                     rest.fail(now, blamed, reason);
                 }
@@ -215,7 +271,7 @@ impl StateSync {
                 Some(Shortfall::OtherEpoch { index, found }) if next_is_due => {
                     let reason = format!("commit {index} is said to be of epoch {found}, but epoch {due} is due");
                     rest.fail(now, Some(peer), reason.clone());
-                    outcome = Outcome::Failed { fault: Fault::Unproven, reason };
+                    outcome = Outcome::Failed { fault: Fault::Unproven, reason, retry_after: None };
                 }
                 Some(Shortfall::OtherEpoch { found, .. }) => rest.state = RangeState::Held { epoch: found },
                 // One commit with its votes and blocks is more than what was reserved.
@@ -231,7 +287,30 @@ impl StateSync {
         self.release_held(now);
     }
 
+    /// What a worker asked for has come: it is not the peer's time from now on.
+    pub(super) fn on_downloaded(&mut self, now: Now, key: RangeKey) {
+        let of_backup = self.start_of_backup(key);
+        let Some(range) = of_backup.or_else(|| self.start_of(key)).and_then(|start| self.ranges.get_mut(&start)) else {
+            return;
+        };
+        let backup = range.backup.as_ref().and_then(|backup| backup.peer);
+        match (&mut range.state, backup) {
+            (RangeState::Running { .. }, Some((peer, since))) if of_backup.is_some() => {
+                self.flow.learn_download(now, peer, since);
+            }
+            (RangeState::Running { peer, since, downloaded, .. }, _) => {
+                *downloaded = true;
+                self.flow.learn_download(now, *peer, *since);
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn on_worker_failed(&mut self, now: Now, key: RangeKey, reason: String, effects: &mut Vec<Effect>) {
+        if self.goes_on_without(now, key, Some(&Outcome::Unused), effects) {
+            self.counters.worker_failures += 1;
+            return;
+        }
         effects.push(Effect::Discard(key));
         let Some(range) = self.start_of(key).and_then(|start| self.ranges.get_mut(&start)) else { return };
         let Some(peer) = range.peer() else { return };
@@ -279,15 +358,15 @@ impl StateSync {
         self.last_now = now.monotonic;
         self.plan_ranges(now);
 
+        self.start_backups(now, effects);
+
         let most = self.config.bytes_per_range;
         let next = self.tip.commit.index + 1;
-        let mut active = self.ranges.values().filter(|range| range.is_active()).count();
+        let mut active = self.workers();
         // As much as a range may ever have is kept for the next range in order, so that the budget can never lock out the
         // very range that would free it; the rest is shared by all others. What is being written frees itself.
-        let budget = self.config.bytes_in_flight;
-        let covers_next = |start: CommitIndex, range: &Range| (start..=range.end).contains(&next);
-        let others = self.ranges.iter().filter(|(start, range)| !covers_next(**start, range));
-        let mut others = self.write.bytes() + others.map(|(_, range)| range.bytes()).sum::<u64>();
+        let (budget, kept) = (self.config.bytes_in_flight, self.kept_for_next());
+        let mut others = self.bytes_of_others();
         let length = |start: CommitIndex, range: &Range| range.end.saturating_sub(start).saturating_add(1);
         let on_their_way = self.ranges.iter().filter(|(_, range)| range.is_active());
         let mut on_their_way: u64 = on_their_way.map(|(start, range)| self.flow.expected(length(*start, range))).sum();
@@ -305,7 +384,7 @@ impl StateSync {
             let reserve = if range.outgrown || range.attempts > 0 { most } else { reserve };
             if *start > next {
                 filled = on_their_way + expected > self.flow.window();
-                if filled || others + reserve > budget.saturating_sub(most) {
+                if filled || others + reserve > budget.saturating_sub(kept) {
                     break;
                 }
                 others += reserve;
@@ -318,6 +397,31 @@ impl StateSync {
             effects.push(Effect::Pick { key: range.key, start: *start, avoid: range.avoid });
         }
         self.flow.note_filled(filled);
+    }
+
+    /// Workers at work and about to be.
+    pub(super) fn workers(&self) -> usize {
+        self.ranges.values().map(Range::workers).sum()
+    }
+
+    fn is_next(&self, start: CommitIndex, range: &Range) -> bool {
+        (start..=range.end).contains(&(self.tip.commit.index + 1))
+    }
+
+    /// Bytes of the range that everything waits for.
+    pub(super) fn bytes_of_next(&self) -> u64 {
+        self.ranges.iter().filter(|(start, range)| self.is_next(**start, range)).map(|(_, range)| range.bytes()).sum()
+    }
+
+    /// Bytes of all other ranges and of what is being written.
+    pub(super) fn bytes_of_others(&self) -> u64 {
+        let others = self.ranges.iter().filter(|(start, range)| !self.is_next(**start, range));
+        self.write.bytes() + others.map(|(_, range)| range.bytes()).sum::<u64>()
+    }
+
+    /// Bytes that others leave to the next range: what a range may ever have, or what it and its backup have.
+    pub(super) fn kept_for_next(&self) -> u64 {
+        self.config.bytes_per_range.max(self.bytes_of_next())
     }
 
     /// Covers everything from the tip to the target with ranges, as far up as their number may go. Gaps are filled

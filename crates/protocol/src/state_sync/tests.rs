@@ -122,14 +122,14 @@ fn a_gap_below_a_range_at_work_is_not_planned_beyond_the_target() {
     let [_, (second, 11, 20), (_, 21, 30)] = ranges[..] else { panic!("{ranges:?}") };
     // Whoever claimed everything fails to serve the second range, and is still asked for the third.
     core.handle(at(0), Input::Target(10));
-    let fault = Shortfall::Fault { fault: Fault::DoesNotHave, reason: "not here".into() };
+    let fault = Shortfall::Fault { fault: Fault::DoesNotHave, reason: "not here".into(), retry_after: None };
     let effects = core.handle(at(0), Input::WorkerDone { key: second, verified: None, shortfall: Some(fault) });
     // Planned, found to be beyond the target, and planned anew at once, it would be asked for without end.
     let asks = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 11, .. }));
     assert!(!asks(&effects), "{effects:?}");
     assert_eq!(core.snapshot().ranges, 2, "only what is at work is left");
     // Once somebody claims it again it is fetched.
-    let effects = core.handle(at(1_000), Input::Target(20));
+    let effects = core.handle(at(900), Input::Target(20));
     assert!(asks(&effects), "{effects:?}");
 }
 
@@ -151,14 +151,14 @@ fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
     let mut core = core(small());
     let effects = core.handle(at(0), Input::Target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
-    let fault = Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into() };
+    let fault = Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into(), retry_after: None };
     let part = Input::WorkerDone { key, verified: Some(verified(1, 4, 10)), shortfall: Some(fault) };
     let effects = core.handle(at(0), part);
     assert!(effects.contains(&Effect::Write(vec![key])));
-    assert!(effects.iter().any(|effect| matches!(
-        effect,
-        Effect::Report { peer: PEER, outcome: Outcome::Failed { fault: Fault::Slow, .. }, .. }
-    )));
+    // Something was lost on the way: no reason to doubt who delivers.
+    let served =
+        |effect: &Effect| matches!(effect, Effect::Report { peer: PEER, outcome: Outcome::Served { last: 4, .. }, .. });
+    assert!(effects.iter().any(served), "{effects:?}");
     let wake = core.next_wake().unwrap();
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 5, avoid: Some(PEER), .. })));
@@ -313,6 +313,94 @@ fn what_consensus_delivers_meanwhile_is_not_written_twice() {
     assert_eq!(core.snapshot().commits_discarded, 10);
 }
 
+/// Starts one range at `PEER`, waits until it is late, and has `LIAR` picked as the second. The keys of both.
+fn late_range(core: &mut StateSync) -> (RangeKey, RangeKey) {
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(first, 1, 10)] = started(core, &effects)[..] else { panic!("{effects:?}") };
+    let wake = core.next_wake().unwrap();
+    let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
+    let [Effect::Pick { key, start: 1, avoid: Some(PEER) }] = effects[..] else { panic!("{effects:?}") };
+    let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Picked { key, peer: Ok(LIAR) });
+    assert!(matches!(effects[..], [Effect::Fetch { peer: LIAR, start: 1, end: 10, .. }]), "{effects:?}");
+    assert_eq!((core.snapshot().workers, core.snapshot().ranges), (2, 1));
+    (first, key)
+}
+
+fn reports(effects: &[Effect]) -> Vec<(PeerId, Outcome)> {
+    let report = |effect: &Effect| match effect {
+        Effect::Report { peer, outcome, .. } => Some((*peer, outcome.clone())),
+        _ => None,
+    };
+    effects.iter().filter_map(report).collect()
+}
+
+#[test]
+fn a_range_that_is_late_is_asked_of_a_second_peer_and_whoever_is_first_wins() {
+    for second_wins in [true, false] {
+        let mut core = core(small());
+        let (first, second) = late_range(&mut core);
+        let (winner, loser) = if second_wins { (second, first) } else { (first, second) };
+        let effects = core.handle(
+            at(1_200),
+            Input::WorkerDone { key: winner, verified: Some(verified(1, 10, 100)), shortfall: None },
+        );
+        assert!(effects.contains(&Effect::Cancel(loser)) && effects.contains(&Effect::Write(vec![winner])));
+        let [(slow, Outcome::Outrun { after }), (fast, Outcome::Served { time, .. })] = &reports(&effects)[..] else {
+            panic!("{effects:?}")
+        };
+        let times = [(PEER, 1_200), (LIAR, 200)].map(|(peer, ms)| (peer, Duration::from_millis(ms)));
+        let [of_first, of_second] = times;
+        let (expected_fast, expected_slow) = if second_wins { (of_second, of_first) } else { (of_first, of_second) };
+        assert_eq!(((*fast, *time), (*slow, *after)), (expected_fast, expected_slow));
+        assert_eq!((core.snapshot().workers, core.snapshot().bytes_in_flight), (0, 100));
+    }
+}
+
+#[test]
+fn when_one_of_two_workers_fails_the_other_goes_on_alone_and_only_the_one_is_blamed() {
+    for (fails, blamed) in [(0, PEER), (1, LIAR)] {
+        let mut core = core(small());
+        let (first, second) = late_range(&mut core);
+        let (failing, other) = [(first, second), (second, first)][fails];
+        let fault = Shortfall::Fault { fault: Fault::ProvableLie, reason: "a lie".into(), retry_after: None };
+        let effects =
+            core.handle(at(1_100), Input::WorkerDone { key: failing, verified: None, shortfall: Some(fault) });
+        let [(peer, Outcome::Failed { fault: Fault::ProvableLie, .. })] = &reports(&effects)[..] else {
+            panic!("{effects:?}")
+        };
+        assert_eq!((*peer, core.snapshot().workers), (blamed, 1));
+        let effects = done(&mut core, other, 1, 10);
+        assert!(effects.contains(&Effect::Write(vec![other])), "{effects:?}");
+    }
+}
+
+#[test]
+fn a_range_that_has_come_and_is_being_checked_is_asked_of_nobody_else() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(key, ..)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
+    core.handle(at(20), Input::Downloaded { key });
+    assert_eq!(core.next_wake(), None);
+    assert_eq!(core.handle(at(60_000), Input::Wake), []);
+}
+
+#[test]
+fn where_nobody_else_can_be_asked_the_one_that_is_late_is_waited_for() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(10));
+    let [(first, ..)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
+    for picked in [Ok(PEER), Err(NoPeer::AllPaused { peers: 1 })] {
+        let now = Now { monotonic: core.next_wake().unwrap(), unix_ms: 0 };
+        let effects = core.handle(now, Input::Wake);
+        let [Effect::Pick { key, .. }] = effects[..] else { panic!("{effects:?}") };
+        let effects = core.handle(now, Input::Picked { key, peer: picked });
+        let given_back = picked.is_ok().then_some((PEER, Outcome::Unused));
+        assert_eq!(reports(&effects), Vec::from_iter(given_back));
+        assert!(core.next_wake().unwrap() > now.monotonic, "asked again later, not at once");
+    }
+    assert!(done(&mut core, first, 1, 10).contains(&Effect::Write(vec![first])));
+}
+
 /// What happens to one worker of the model.
 #[derive(Clone, Debug)]
 enum Fate {
@@ -353,6 +441,8 @@ struct World {
     order: Vec<prop::sample::Index>,
     disk_fails: Vec<bool>,
     local: Vec<bool>,
+    /// Milliseconds that a step takes.
+    times: Vec<u64>,
 }
 
 fn world() -> impl Strategy<Value = World> {
@@ -367,8 +457,17 @@ fn world() -> impl Strategy<Value = World> {
     });
     let order = prop::collection::vec(any::<prop::sample::Index>(), 64);
     let bools = |count| prop::collection::vec(prop::bool::weighted(0.15), count);
-    (config, 1u32..120, prop::collection::vec(fate(), 64), order, bools(16), bools(64)).prop_map(
-        |(config, head, fates, order, disk_fails, local)| World { config, head, fates, order, disk_fails, local },
+    let times = prop::collection::vec(prop_oneof![4 => Just(1u64), 1 => 200u64..2_000], 64);
+    (config, 1u32..120, prop::collection::vec(fate(), 64), order, bools(16), bools(64), times).prop_map(
+        |(config, head, fates, order, disk_fails, local, times)| World {
+            config,
+            head,
+            fates,
+            order,
+            disk_fails,
+            local,
+            times,
+        },
     )
 }
 
@@ -383,7 +482,7 @@ fn run(world: &World) -> Result<(), TestCaseError> {
     while applied < world.head {
         step += 1;
         prop_assert!(step < 5_000, "no progress: {:?}", core.snapshot());
-        now += 1;
+        now += world.times.get(step % world.times.len().max(1)).copied().unwrap_or(1);
         // A fault-free world in the end: every fate is used once, then all deliver.
         let fate = world.fates.get(step).cloned().unwrap_or(Fate::Delivers);
         let input = if open.is_empty() {
@@ -441,6 +540,11 @@ fn run(world: &World) -> Result<(), TestCaseError> {
                     held.remove(&key);
                     discarded.insert(key);
                 }
+                // Its worker ends, wherever it was.
+                Effect::Cancel(key) => {
+                    held.remove(&key);
+                    open.retain(|effect| !matches!(effect, Effect::Fetch { key: open, .. } if *open == key));
+                }
                 Effect::Announce(index) => prop_assert_eq!(index, applied, "announced only what is durable"),
                 Effect::Report { outcome: Outcome::Failed { reason, .. }, .. } => {
                     prop_assert_eq!(reason, "failed", "nobody is blamed but for what the model made fail");
@@ -475,7 +579,7 @@ fn worker(
         return Input::WorkerFailed { key, reason: "died".into() };
     }
     if let Fate::Fails(fault) = fate {
-        let shortfall = Shortfall::Fault { fault: *fault, reason: "failed".into() };
+        let shortfall = Shortfall::Fault { fault: *fault, reason: "failed".into(), retry_after: None };
         return Input::WorkerDone { key, verified: None, shortfall: Some(shortfall) };
     }
     if epoch_of(start) != epoch {
@@ -490,7 +594,9 @@ fn worker(
     let last = end.min(epoch_end).min(part);
     held.insert(key, (start, last));
     let shortfall = match fate {
-        Fate::FailsAfter(_, fault) => Some(Shortfall::Fault { fault: *fault, reason: "failed".into() }),
+        Fate::FailsAfter(_, fault) => {
+            Some(Shortfall::Fault { fault: *fault, reason: "failed".into(), retry_after: None })
+        }
         _ if last < end => Some(Shortfall::Cut),
         _ => None,
     };
@@ -520,7 +626,7 @@ fn a_range_that_could_not_be_had_is_asked_for_with_the_commits_behind_it_that_ma
     let (key, start, end, proof_end) = asked(&fetches(&mut core, &effects)).expect("a fetch");
     assert_eq!(proof_end, end, "nothing more than the range at first");
     let reason = "commit 1 cannot be served".into();
-    let shortfall = Some(Shortfall::Fault { fault: Fault::DoesNotHave, reason });
+    let shortfall = Some(Shortfall::Fault { fault: Fault::DoesNotHave, reason, retry_after: None });
     core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall });
     let effects = core.handle(at(RETRY_MAX.as_millis() as u64), Input::Wake);
     let again = asked(&fetches(&mut core, &effects)).expect("another fetch");

@@ -22,7 +22,7 @@ fn checked(core: &mut SyncWorker, from: u32) -> Vec<Effect> {
 }
 
 fn slow() -> Failure {
-    Failure { fault: Fault::Slow, reason: "timed out".into() }
+    Failure { fault: Fault::Slow, reason: "timed out".into(), retry_after: None }
 }
 
 fn verified(last: u32) -> Verified {
@@ -79,7 +79,7 @@ fn what_verified_before_a_failure_is_delivered_with_the_reason() {
     checked(&mut core, 0);
     assert_eq!(checked(&mut core, 10), [Effect::CheckSubDags { commits: 2 }]);
     let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(2))));
-    let shortfall = Some(Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into() });
+    let shortfall = Some(Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into(), retry_after: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall }]);
 }
 
@@ -89,7 +89,7 @@ fn blocks_that_do_not_verify_end_the_range_before_them() {
     core.handle(NOW, Input::CommitsChecked(Ok(vec![5, 5, 5, 5])));
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
-    let lie = Failure { fault: Fault::ProvableLie, reason: "wrong block".into() };
+    let lie = Failure { fault: Fault::ProvableLie, reason: "wrong block".into(), retry_after: None };
     core.handle(NOW, Input::BlocksChecked { from: 0, result: Err(lie.clone()) });
     let effects = checked(&mut core, 10);
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(lie.into()) }]);
@@ -132,7 +132,7 @@ fn blocks_are_checked_as_they_come_and_not_only_when_all_of_a_request_have() {
     assert_eq!(core.handle(NOW, part(3, 2, false)), [Effect::CheckBlocks { from: 3 }]);
     // The connection ends: what had come is kept.
     let broken = Input::BlocksFetched { from: 5, received: 0, bytes: 0, ended: true, failure: Some(slow()) };
-    assert_eq!(core.handle(NOW, broken), []);
+    assert_eq!(core.handle(NOW, broken), [Effect::TellDownloaded], "nothing more comes");
     assert_eq!(checked(&mut core, 3), [Effect::CheckSubDags { commits: 1 }]);
 }
 
@@ -146,7 +146,7 @@ fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blam
 
 #[test]
 fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_all_the_same() {
-    let missing = || Failure { fault: Fault::DoesNotHave, reason: "not here".into() };
+    let missing = || Failure { fault: Fault::DoesNotHave, reason: "not here".into(), retry_after: None };
     for (holds_any_answer, shortfall) in [(false, Shortfall::Cut), (true, missing().into())] {
         let config =
             Config { start: 1, end: 4, max_bytes: MIB, holds_any_answer, blocks_per_request: 10, max_requests: 2 };

@@ -8,8 +8,8 @@ use crate::simulation::{
 };
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, Committee, MemStore, PeerId, Store, StoreError,
-    TrustedCommit, Watermarks,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, Committee, MemStore, PeerId, PeerList, Store,
+    StoreError, TrustedCommit, Watermarks,
 };
 use soma_types::Epoch;
 use std::{
@@ -126,17 +126,17 @@ impl Store for SimDisk {
         self.read()?.last_commit_of_epoch(epoch)
     }
 
-    fn peers(&self) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
-        self.read()?.peers()
+    fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
+        self.read()?.peers(list)
     }
 
-    fn update_peers(&self, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
+    fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
         match self.due(DiskOperation::UpdatePeers) {
-            None => self.below.update_peers(put, remove),
-            Some(DiskFault::Error) => Err(self.error("write the address book")),
+            None => self.below.update_peers(list, put, remove),
+            Some(DiskFault::Error) => Err(self.error("write a list of peers")),
             Some(DiskFault::ShortWrite) => {
-                self.below.update_peers(&put[..put.len().div_ceil(2)], &[])?;
-                Err(self.error("write the whole address book"))
+                self.below.update_peers(list, &put[..put.len().div_ceil(2)], &[])?;
+                Err(self.error("write a whole list of peers"))
             }
         }
     }

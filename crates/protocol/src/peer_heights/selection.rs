@@ -1,0 +1,89 @@
+//! Which peer serves a range.
+//!
+//! Of those that have its start and are not given a pause, the one that is expected to have it done first: by its
+//! measured speed, the ranges that it is serving already, and its standing. A few picks go to any of them, so that a
+//! peer that was slow once is measured again.
+
+use super::{NoPeer, PeerHeights};
+use crate::core::Now;
+use rand::{RngExt, seq::IndexedRandom};
+use serde::{Deserialize, Serialize};
+use soma_types::{CommitIndex, PeerId};
+use std::time::Duration;
+
+/// How many of the best candidates the choice is among, if they are about as good: spreads load without giving up
+/// quality (checkpoint_processing.md, "PeerBalancer").
+const SELECTION_WINDOW: usize = 2;
+
+/// Of a hundred picks, how many go to any candidate instead of the best.
+const EXPLORATION_PERCENT: u32 = 5;
+
+/// Bytes that a range counts for beside its own: its round trips, which a small one has, too.
+const BYTES_PER_RANGE: u64 = 256 << 10;
+
+/// How fast a peer serves, in bytes per second, the latest ranges counting most.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Speed(u64);
+
+impl Speed {
+    /// With one more range of so many bytes.
+    pub(super) fn with(before: Option<Self>, bytes: u64, time: Duration) -> Self {
+        let micros = time.as_micros().max(1);
+        let sample = u128::from(bytes.saturating_add(BYTES_PER_RANGE)) * 1_000_000 / micros;
+        let sample = u64::try_from(sample).unwrap_or(u64::MAX).max(1);
+        Self(before.map_or(sample, |Self(known)| known - known / 4 + sample / 4).max(1))
+    }
+}
+
+impl PeerHeights {
+    pub(super) fn pick(&mut self, now: Now, start: CommitIndex, avoid: Option<PeerId>) -> Result<PeerId, NoPeer> {
+        let unix_ms = now.unix_ms;
+        let now = now.monotonic;
+        if self.peers.is_empty() {
+            return Err(NoPeer::NotConnected);
+        }
+        let reached: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.highest(now).is_some_and(|highest| highest >= start)).collect();
+        if reached.is_empty() {
+            let claims = self.peers.values().filter_map(|peer| peer.claim).filter(|claim| *claim >= start);
+            return Err(match claims.clone().max() {
+                Some(claimed) => NoPeer::ClaimsUnproven { peers: claims.count(), claimed },
+                None => NoPeer::NobodyHasIt { peers: self.peers.len() },
+            });
+        }
+        let having: Vec<_> = reached.iter().filter(|(_, peer)| peer.lowest <= start).collect();
+        if having.is_empty() {
+            let lowest = reached.iter().map(|(_, peer)| peer.lowest).min().unwrap_or(0);
+            return Err(NoPeer::AllPruned { peers: reached.len(), lowest });
+        }
+        let mut ready: Vec<_> = having.iter().filter(|(_, peer)| peer.paused_until <= now).collect();
+        // A peer that just failed is asked again only when nobody else can be.
+        if ready.len() > 1 {
+            ready.retain(|(id, _)| Some(**id) != avoid);
+        }
+        if ready.is_empty() {
+            return Err(NoPeer::AllPaused { peers: having.len() });
+        }
+        // Who was never measured may be as fast as anybody.
+        let fastest = self.peers.values().filter_map(|peer| peer.speed).map(|Speed(speed)| speed).max().unwrap_or(1);
+        let mut ready: Vec<(u128, PeerId)> = ready
+            .iter()
+            .map(|(id, peer)| {
+                let speed = peer.speed.map_or(fastest, |Speed(speed)| speed);
+                let ranges = peer.in_flight as u128 + 1 + u128::from(peer.failures);
+                let distrust = 200 - u128::from(self.standings.score(**id, unix_ms));
+                (ranges * distrust * u128::from(fastest) * 1_000 / u128::from(speed), **id)
+            })
+            .collect();
+        ready.sort_unstable();
+        let explore = self.rng.random_ratio(EXPLORATION_PERCENT, 100);
+        let (best, _) = ready[0];
+        let as_good = ready.iter().filter(|(cost, _)| *cost <= best + best / 8).count();
+        let window = if explore { ready.len() } else { as_good.min(SELECTION_WINDOW) };
+        let chosen = ready[..window].choose(&mut self.rng).map_or(ready[0].1, |(_, id)| *id);
+        if let Some(peer) = self.peers.get_mut(&chosen) {
+            peer.in_flight += 1;
+        }
+        Ok(chosen)
+    }
+}
