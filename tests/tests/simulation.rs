@@ -79,6 +79,12 @@ fn the_range_of_a_worker_that_hangs_is_fetched_by_another() {
 }
 
 #[test]
+fn a_worker_that_hangs_on_its_peer_is_overtaken_by_another_within_seconds() {
+    let report = play(&scenarios::worker_that_hangs_on_its_peer(), 1);
+    assert_eq!((report.actors_lost, report.penalties), (vec![], vec![]));
+}
+
+#[test]
 fn nodes_sync_while_many_of_their_actors_panic_again_and_again() {
     let report = play(&scenarios::storm_of_panics(), 1);
     assert_eq!((report.faults, report.actors_lost.len()), (105, 105));

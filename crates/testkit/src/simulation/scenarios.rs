@@ -173,9 +173,20 @@ pub fn hung_worker() -> Scenario {
         .set("state_sync.commits_per_fetch", 10)
         .set("state_sync.request_timeout", "2s")
         .at(secs(0))
-        .hang(full(0), "sync-worker", "BlocksFetched", 2)
+        .hang(full(0), "sync-worker", "SubDagsChecked", 1)
         // The time of a request and two minutes, then it counts as dead.
         .synced_within(secs(150))
+}
+
+/// A worker takes what has come from its peer and never does anything with it: a second one fetches its range.
+pub fn worker_that_hangs_on_its_peer() -> Scenario {
+    Scenario::named("worker that hangs on its peer")
+        .full_nodes(1)
+        .commits(40)
+        .set("state_sync.commits_per_fetch", 10)
+        .at(secs(0))
+        .hang(full(0), "sync-worker", "BlocksFetched", 2)
+        .synced_within(secs(10))
 }
 
 /// Many actors of several nodes panic again and again while these sync, each no more often than its supervisor bears.
