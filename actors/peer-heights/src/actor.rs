@@ -171,10 +171,10 @@ impl Shell for PeerHeights {
                     reply.send(peer);
                 }
             }
-            Effect::Target(index) => {
-                metrics::target(index);
+            Effect::Target(target) => {
+                metrics::target(target.highest);
                 // A target that StateSync missed is told again with the next claim or query.
-                let _ = self.target.post(Target(index));
+                let _ = self.target.post(Target(target));
             }
             Effect::SaveStandings { put, remove } => {
                 let encoded = |(peer, standing): (PeerId, Standing)| (peer, codec::encode(&standing).into());

@@ -89,6 +89,8 @@ pub struct StateSync {
     next_local: u64,
     running: BTreeMap<RangeKey, SpawnHandle>,
     salvage: Salvage,
+    /// The cause that the metric shows.
+    shown: Option<&'static str>,
 }
 
 impl StateSync {
@@ -117,6 +119,7 @@ impl StateSync {
             next_local: 0,
             running: BTreeMap::new(),
             salvage: Salvage::default(),
+            shown: None,
         }
     }
 
@@ -132,15 +135,15 @@ impl StateSync {
             // While PeerHeights is being restarted nobody is known to be connected.
             let peer = answer.unwrap_or(Err(NoPeer::NotConnected));
             sync.feed(origin, Input::Picked { key, peer }, context);
+            sync.show_progress();
         };
         self.later(asking, finish, context);
     }
 
     fn start_worker(&mut self, key: RangeKey, task: Task, epoch: Epoch, context: &mut Context<Self>) {
         let Some(committee) = self.committees.get(&epoch).cloned() else {
-            let reason = format!("the committee of epoch {epoch} is not at hand");
-            let failed = async move { Input::WorkerFailed { key, reason } };
-            self.later(failed, |sync, input, origin, context| sync.feed(origin, input, context), context);
+            let missing = async move { Input::NoCommittee { key, epoch } };
+            self.later(missing, |sync, input, origin, context| sync.feed(origin, input, context), context);
             return;
         };
         let (deliver, delivered) = Reply::channel();
@@ -201,6 +204,17 @@ impl StateSync {
         };
         self.feed(origin, input, context);
         metrics::in_flight(self.host.snapshot().bytes_in_flight);
+        self.show_progress();
+    }
+
+    /// Says what it does, and if nothing, why: in the metric, and in the log when the cause is another one.
+    fn show_progress(&mut self) {
+        let progress = self.host.snapshot().progress;
+        if self.shown != Some(progress.cause()) {
+            metrics::cause(self.shown, progress.cause());
+            tracing::info!(cause = progress.cause(), ?progress, "state of the sync");
+            self.shown = Some(progress.cause());
+        }
     }
 
     /// Keeps the committee that a verified end of epoch has handed over to.
@@ -225,6 +239,7 @@ impl StateSync {
         };
         let finish = |sync: &mut Self, result, origin, context: &mut Context<Self>| {
             sync.feed(origin, Input::Written(result), context);
+            sync.show_progress();
         };
         self.later(writing, finish, context);
     }
@@ -288,6 +303,7 @@ impl Handler<Envelope<Target>> for StateSync {
 
     fn handle(&mut self, envelope: Envelope<Target>, context: &mut Context<Self>) {
         self.feed(envelope.origin, Input::Target(envelope.message.0), context);
+        self.show_progress();
     }
 }
 
@@ -297,6 +313,7 @@ impl Handler<Envelope<ExecutorAt>> for StateSync {
     fn handle(&mut self, envelope: Envelope<ExecutorAt>, context: &mut Context<Self>) {
         let ExecutorAt { reader, next } = envelope.message;
         self.feed(envelope.origin, Input::Executor { reader, next }, context);
+        self.show_progress();
     }
 }
 

@@ -25,6 +25,14 @@ pub(crate) fn worker_failed() {
     counter!("soma_sync_worker_failures_total").increment(1);
 }
 
+/// What it is doing, and if nothing, why: 1 for what is the case.
+pub(crate) fn cause(before: Option<&'static str>, now: &'static str) {
+    if let Some(before) = before {
+        gauge!("soma_sync_cause", "cause" => before).set(0.0);
+    }
+    gauge!("soma_sync_cause", "cause" => now).set(1.0);
+}
+
 /// Bytes held.
 pub(crate) fn in_flight(bytes: u64) {
     gauge!("soma_sync_bytes_in_flight").set(bytes as f64);

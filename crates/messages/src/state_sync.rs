@@ -1,12 +1,15 @@
 //! Messages that StateSync takes.
 
 use crate::Reply;
-use soma_protocol::state_sync::{LocalCommitError, RangeKey};
+use soma_protocol::{
+    peer_heights,
+    state_sync::{LocalCommitError, RangeKey},
+};
 use soma_types::{CertifiedCommit, CommitIndex, VerifiedBlock};
 
-/// From PeerHeights: the highest commit that some peer claims; also sent when peers became able to serve.
+/// From PeerHeights: what peers claim; also sent when they became able to serve.
 #[derive(Debug)]
-pub struct Target(pub CommitIndex);
+pub struct Target(pub peer_heights::Target);
 
 /// From the node's consensus: its next commit.
 #[derive(Debug)]

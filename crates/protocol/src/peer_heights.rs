@@ -130,8 +130,8 @@ pub enum Effect {
         /// Who, or why nobody.
         peer: Result<PeerId, NoPeer>,
     },
-    /// Tell StateSync the highest claim; also when it is unchanged but peers became able to serve.
-    Target(CommitIndex),
+    /// Tell StateSync what peers claim; also when it is unchanged but peers became able to serve.
+    Target(Target),
     /// Tell the peer that this node has the commit.
     Push {
         /// Whom.
@@ -157,6 +157,20 @@ pub enum Effect {
     },
 }
 
+/// What peers claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The highest commit of all claims that are not disproved; 0 without any.
+    pub highest: CommitIndex,
+    /// Why this says nothing about how far the chain has got, if it does not: no peer's word stands.
+    pub doubt: Option<NoPeer>,
+}
+
+impl Target {
+    /// As long as nothing has been heard.
+    pub const NONE: Self = Self { highest: 0, doubt: Some(NoPeer::NotConnected) };
+}
+
 /// Why no peer can serve a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
@@ -164,6 +178,12 @@ pub enum NoPeer {
     /// Not connected to anyone.
     #[error("not connected to any peer")]
     NotConnected,
+    /// Connected, and nobody has answered yet.
+    #[error("none of {peers} connected peers has told yet how far it has got")]
+    Unheard {
+        /// Connected peers.
+        peers: usize,
+    },
     /// Those that have got that far no longer keep it.
     #[error("all {peers} peers that got that far have pruned it; the lowest commit that any still has is {lowest}")]
     AllPruned {
@@ -192,6 +212,20 @@ pub enum NoPeer {
         /// How many.
         peers: usize,
     },
+}
+
+impl NoPeer {
+    /// The name of the cause, as metrics and the status have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotConnected => "not-connected",
+            Self::Unheard { .. } => "unheard",
+            Self::AllPruned { .. } => "all-pruned",
+            Self::NobodyHasIt { .. } => "nobody-has-it",
+            Self::ClaimsUnproven { .. } => "claims-unproven",
+            Self::AllPaused { .. } => "all-paused",
+        }
+    }
 }
 
 /// One peer as operators see it.
@@ -261,7 +295,7 @@ pub struct PeerHeights {
     standings: Standings,
     next_save: Duration,
     own_height: CommitIndex,
-    target: CommitIndex,
+    target: Target,
     bans: u64,
     last_now: Now,
 }
@@ -280,18 +314,35 @@ impl PeerHeights {
             standings: Standings::new(standings),
             next_save: Duration::ZERO,
             own_height,
-            target: 0,
+            target: Target::NONE,
             bans: 0,
             last_now: Now { monotonic: Duration::ZERO, unix_ms: 0 },
         }
     }
 
     fn update_target(&mut self, now: Now, peers_became_able: bool, effects: &mut Vec<Effect>) {
-        let target = self.peers.values().filter_map(|peer| peer.highest(now.monotonic)).max().unwrap_or(0);
+        let highest = self.peers.values().filter_map(|peer| peer.highest(now.monotonic)).max().unwrap_or(0);
+        let target = Target { highest, doubt: self.doubt(now) };
         if target != self.target || peers_became_able {
             self.target = target;
             effects.push(Effect::Target(target));
         }
+    }
+
+    /// Why nobody's word stands: a claim does, as far as it goes, until its owner cannot serve it.
+    fn doubt(&self, now: Now) -> Option<NoPeer> {
+        if self.peers.is_empty() {
+            return Some(NoPeer::NotConnected);
+        }
+        let stands = |peer: &Peer| peer.claim.is_some() && peer.highest(now.monotonic) == peer.claim;
+        if self.peers.values().any(stands) {
+            return None;
+        }
+        let claims = self.peers.values().filter_map(|peer| peer.claim);
+        Some(match claims.clone().max() {
+            Some(claimed) => NoPeer::ClaimsUnproven { peers: claims.count(), claimed },
+            None => NoPeer::Unheard { peers: self.peers.len() },
+        })
     }
 
     fn on_claim(&mut self, now: Now, peer: PeerId, highest: CommitIndex, lowest: Option<CommitIndex>) -> bool {
@@ -420,7 +471,10 @@ impl Core for PeerHeights {
         match input {
             // Pauses and disproofs may have run out.
             Input::Wake => self.update_target(now, true, &mut effects),
-            Input::Peer(PeerEvent::Connected(peer)) => self.on_connected(now, peer, &mut effects),
+            Input::Peer(PeerEvent::Connected(peer)) => {
+                self.on_connected(now, peer, &mut effects);
+                self.update_target(now, false, &mut effects);
+            }
             Input::Peer(PeerEvent::Lost(peer)) => {
                 self.peers.remove(&peer);
                 self.update_target(now, false, &mut effects);

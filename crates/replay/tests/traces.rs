@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use soma_protocol::{
-    Core, Now,
+    Core, Now, peer_heights,
     state_sync::{self, StateSync, Tip},
     store_writer::{self, StoreWriter},
 };
@@ -13,6 +13,10 @@ use soma_replay::{
 use soma_types::{CommitDigest, CommitRef, PeerId};
 use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
+
+fn target(highest: u32) -> state_sync::Input {
+    state_sync::Input::Target(peer_heights::Target { highest, doubt: None })
+}
 
 fn at(ms: u64) -> Now {
     Now { monotonic: Duration::from_millis(ms), unix_ms: 1_000 + ms }
@@ -45,7 +49,7 @@ impl<C: Core> Recorded<C> {
 /// StateSync is told of a target, plans `ranges` ranges, and is told again and again that nobody can serve them.
 fn story(recorder: &Recorder, ranges: u32, failures: u64) {
     let mut sync = Recorded::new(state_sync(), recorder);
-    let (mut origin, effects) = sync.feed(Origin::root("peer-heights"), state_sync::Input::Target(ranges * 100));
+    let (mut origin, effects) = sync.feed(Origin::root("peer-heights"), target(ranges * 100));
     let keys: Vec<_> = effects.iter().filter_map(picked).collect();
     assert!(!keys.is_empty());
     for failure in 0..failures {
@@ -276,11 +280,11 @@ fn what_the_writer_cannot_take_is_a_gap_that_is_counted_and_replay_goes_on_behin
     let dir = TempDir::new().unwrap();
     record_into(dir.path(), 1 << 20, |recorder| {
         let mut sync = Recorded::new(state_sync(), recorder);
-        sync.feed(Origin::root("test"), state_sync::Input::Target(100));
+        sync.feed(Origin::root("test"), target(100));
         // More than the whole queue holds.
         let reason = "x".repeat(9 << 20);
         sync.feed(Origin::root("test"), state_sync::Input::WorkerFailed { key: state_sync::RangeKey(0), reason });
-        sync.feed(Origin::root("test"), state_sync::Input::Target(200));
+        sync.feed(Origin::root("test"), target(200));
     });
     let report = run(&Trace::read(dir.path()).unwrap());
     assert!(report.is_identical(), "{report}");

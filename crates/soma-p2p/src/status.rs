@@ -3,7 +3,11 @@
 use crate::handle::{Observers, Shared};
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
-    discovery, peer_heights::PeerSnapshot, serving, state_sync, state_sync::Progress, store_writer, verifier,
+    discovery,
+    peer_heights::{NoPeer, PeerSnapshot},
+    serving, state_sync,
+    state_sync::Progress,
+    store_writer, verifier,
 };
 use soma_supervision::ChildStatus;
 use soma_types::{Address, ChainId, CommitIndex, Epoch, PeerId};
@@ -28,6 +32,8 @@ pub struct Status {
     pub epoch: Option<Epoch>,
     /// What state sync is doing.
     pub progress: Option<Progress>,
+    /// The cause in one word, as the metric `soma_sync_cause` has it.
+    pub cause: Option<String>,
     /// The same in words.
     pub explanation: String,
     /// Peers connected in either direction.
@@ -104,8 +110,9 @@ impl Status {
             status.percent = percent(status.height, status.target);
             status.epoch = Some(sync.epoch);
             status.progress = Some(sync.progress.clone());
+            status.cause = Some(sync.progress.cause().into());
             if status.fatal.is_none() {
-                status.explanation = explain(&sync.progress, status.height, status.target, discovery.as_ref());
+                status.explanation = explain(sync, discovery.as_ref());
             }
         }
         Self { state_sync: sync, discovery, verifier, store_writer, serving, ..status }
@@ -124,6 +131,7 @@ impl Status {
             percent: 0,
             epoch: None,
             progress: None,
+            cause: None,
             explanation: match &fatal {
                 Some(reason) => format!("the system gave up: {reason}"),
                 None if shared.closing.is_cancelled() => "stopped".into(),
@@ -158,32 +166,26 @@ fn percent(height: CommitIndex, target: CommitIndex) -> u8 {
 }
 
 /// Progress in words, with what an operator needs to act.
-fn explain(
-    progress: &Progress,
-    height: CommitIndex,
-    target: CommitIndex,
-    discovery: Option<&discovery::Snapshot>,
-) -> String {
-    match progress {
-        Progress::Synced if target == 0 => {
+fn explain(sync: &state_sync::Snapshot, discovery: Option<&discovery::Snapshot>) -> String {
+    let state_sync::Snapshot { applied, target, .. } = sync;
+    match &sync.progress {
+        Progress::Synced => format!("synced at commit {applied}"),
+        Progress::Syncing => format!("fetching commits {} to {target}", applied + 1),
+        Progress::NoPeer { needed, reason: reason @ NoPeer::NotConnected } => {
             let seeds = discovery.map(|discovery| discovery.seed_failures.as_slice()).unwrap_or_default();
-            match seeds {
-                [] => "waiting for peers to tell how far they have got".into(),
-                failures => {
-                    let failures: Vec<_> =
-                        failures.iter().map(|(peer, failure)| format!("{}: {failure}", peer.short())).collect();
-                    format!("no peer yet; seed peers that cannot be used: {}", failures.join("; "))
-                }
-            }
+            let failures: Vec<_> = seeds.iter().map(|(peer, failure)| format!("{}: {failure}", peer.short())).collect();
+            let seeds = match failures[..] {
+                [] => String::new(),
+                _ => format!("; seed peers that cannot be used: {}", failures.join("; ")),
+            };
+            format!("commit {needed} is next, but {reason}{seeds}")
         }
-        Progress::Synced => format!("synced at commit {height}"),
-        Progress::Syncing => format!("fetching commits {} to {target}", height + 1),
-        Progress::NoPeer { needed, reason } => format!("commit {needed} is needed, but {reason}"),
+        Progress::NoPeer { needed, reason } => format!("commit {needed} is next, but {reason}"),
         Progress::NoCommittee { epoch } => {
-            format!("the next commit is said to be of epoch {epoch}, whose committee is not known yet")
+            format!("the next commit is of epoch {epoch}, whose committee is not known")
         }
         Progress::ExecutorBehind { next } => {
-            format!("commits up to {height} are stored, and the executor is at {next}: fetching waits for it")
+            format!("commits up to {applied} are stored, and the executor is at {next}: fetching waits for it")
         }
         Progress::Disk { reason } => format!("commits cannot be stored: {reason}"),
         Progress::Retrying { needed, attempts, reason } => {

@@ -48,6 +48,9 @@ impl PeerHeights {
             let claims = self.peers.values().filter_map(|peer| peer.claim).filter(|claim| *claim >= start);
             return Err(match claims.clone().max() {
                 Some(claimed) => NoPeer::ClaimsUnproven { peers: claims.count(), claimed },
+                None if self.peers.values().all(|peer| peer.claim.is_none()) => {
+                    NoPeer::Unheard { peers: self.peers.len() }
+                }
                 None => NoPeer::NobodyHasIt { peers: self.peers.len() },
             });
         }

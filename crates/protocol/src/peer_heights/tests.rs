@@ -15,7 +15,7 @@ fn with_peers(heights: &[(CommitIndex, CommitIndex)]) -> PeerHeights {
     for (number, (highest, lowest)) in (1..).zip(heights) {
         let peer = peer(number);
         let effects = core.handle(at(0), Input::Peer(PeerEvent::Connected(peer)));
-        assert_eq!(effects, [Effect::Query(peer)], "a new peer is asked at once");
+        assert!(effects.contains(&Effect::Query(peer)), "a new peer is asked at once: {effects:?}");
         core.handle(at(0), Input::Queried { peer, answer: Ok((*highest, *lowest)) });
     }
     core
@@ -61,7 +61,7 @@ fn a_claim_of_the_highest_index_falls_when_its_owner_cannot_serve_it_and_honest_
     let liar = pick(&mut core, at(0), 101).unwrap();
     assert_eq!(liar, peer(2));
     let effects = fail(&mut core, at(0), liar, 101, Fault::DoesNotHave);
-    assert!(effects.contains(&Effect::Target(100)), "{effects:?}");
+    assert!(effects.contains(&Effect::Target(Target { highest: 100, doubt: None })), "{effects:?}");
     assert_eq!(pick(&mut core, at(1), 101), Err(NoPeer::ClaimsUnproven { peers: 1, claimed: u32::MAX }));
     // It claims again, and is asked again, but each time later.
     let mut waits = Vec::new();
@@ -119,7 +119,7 @@ fn a_ban_lasts_over_a_restart_and_then_ends() {
     assert_eq!(banned(&effects), [(peer(1), Duration::from_secs(400))]);
     let now = Now { monotonic: Duration::from_secs(400), unix_ms: 600_000 };
     let effects = core.handle(now, Input::Peer(PeerEvent::Connected(peer(1))));
-    assert_eq!(effects, [Effect::Query(peer(1))]);
+    assert!(banned(&effects).is_empty() && effects.contains(&Effect::Query(peer(1))), "{effects:?}");
     assert!((50..60).contains(&core.snapshot().peers[0].score), "forgiven, not forgotten: {:?}", core.snapshot());
 }
 
@@ -198,7 +198,10 @@ fn a_slow_peer_is_given_a_pause_and_then_asked_again() {
     let wake = core.next_wake().unwrap();
     assert_eq!(wake, Duration::from_millis(500));
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
-    assert!(effects.contains(&Effect::Target(100)), "StateSync hears that somebody is able again: {effects:?}");
+    assert!(
+        effects.contains(&Effect::Target(Target { highest: 100, doubt: None })),
+        "StateSync hears that somebody is able again: {effects:?}"
+    );
     assert_eq!(pick(&mut core, at(500), 1), Ok(peer(1)));
 }
 
@@ -217,7 +220,7 @@ fn peers_that_are_behind_are_told_of_new_commits_one_push_at_a_time_and_always_t
 fn a_push_raises_the_target_at_once() {
     let mut core = with_peers(&[(5, 1)]);
     let effects = core.handle(at(0), Input::Pushed { peer: peer(1), index: 9 });
-    assert_eq!(effects, [Effect::Target(9)]);
+    assert_eq!(effects, [Effect::Target(Target { highest: 9, doubt: None })]);
     assert_eq!(core.handle(at(0), Input::Pushed { peer: peer(9), index: 99 }), [], "nor by strangers");
 }
 

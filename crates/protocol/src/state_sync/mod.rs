@@ -27,7 +27,7 @@ mod tests;
 
 use crate::{
     core::{Core, Now},
-    peer_heights::NoPeer,
+    peer_heights::{NoPeer, Target},
 };
 use plan::{Range, RangeState};
 use serde::{Deserialize, Serialize};
@@ -167,8 +167,8 @@ pub enum Shortfall {
 pub enum Input {
     /// From the shell: the time asked for has come.
     Wake,
-    /// From PeerHeights: the highest commit that some peer claims, or that peers became able to serve.
-    Target(CommitIndex),
+    /// From PeerHeights: what peers claim, or that they became able to serve.
+    Target(Target),
     /// From PeerHeights, answering [`Effect::Pick`].
     Picked {
         /// The range.
@@ -196,6 +196,13 @@ pub enum Input {
         key: RangeKey,
         /// Its exit reason.
         reason: String,
+    },
+    /// From the shell: a worker cannot be started, for the committee of its epoch is not at hand.
+    NoCommittee {
+        /// The range.
+        key: RangeKey,
+        /// The epoch.
+        epoch: Epoch,
     },
     /// From the reader of an executor's stream: the commit that it is given next, `None` when the stream has ended.
     Executor {
@@ -409,6 +416,21 @@ pub enum Progress {
     },
 }
 
+impl Progress {
+    /// The name of the cause, as metrics and the status have it.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Synced => "synced",
+            Self::Syncing => "syncing",
+            Self::NoPeer { reason, .. } => reason.name(),
+            Self::NoCommittee { .. } => "no-committee",
+            Self::ExecutorBehind { .. } => "executor-behind",
+            Self::Disk { .. } => "disk",
+            Self::Retrying { .. } => "retrying",
+        }
+    }
+}
+
 /// StateSync's state as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -448,8 +470,8 @@ pub struct StateSync {
     applied: CommitRef,
     /// Last commit linked in order.
     tip: Tip,
-    /// Highest commit that a peer claims: a hint, which may fall.
-    claimed: CommitIndex,
+    /// What peers claim: a hint, which may fall.
+    claimed: Target,
     /// Highest commit that a worker verified.
     proven: CommitIndex,
     /// Planned ranges by first commit: contiguous from `tip + 1`, never overlapping.
@@ -459,6 +481,8 @@ pub struct StateSync {
     next_key: u64,
     flow: flow::Flow,
     write: link::WriteQueue,
+    /// The epoch whose committee was last found missing.
+    no_committee: Option<Epoch>,
     /// Commits of the node's own consensus that were fetched from peers as well and are not durable yet: answered
     /// when they are. As many as there are callers.
     awaited: BTreeSet<(CommitIndex, RangeKey)>,
@@ -487,13 +511,14 @@ impl StateSync {
             config,
             applied: tip.commit,
             tip,
-            claimed: tip.commit.index,
+            claimed: Target::NONE,
             proven: tip.commit.index,
             ranges: BTreeMap::new(),
             handovers: BTreeMap::new(),
             next_key: 0,
             flow: flow::Flow::default(),
             write: link::WriteQueue::default(),
+            no_committee: None,
             awaited: BTreeSet::new(),
             executors: BTreeMap::new(),
             last_local: None,
@@ -504,7 +529,7 @@ impl StateSync {
 
     /// How far peers have got.
     fn target(&self) -> CommitIndex {
-        self.claimed.max(self.proven).max(self.tip.commit.index)
+        self.claimed.highest.max(self.proven).max(self.tip.commit.index)
     }
 
     /// How far to plan: no further ahead than the foremost executor allows. Another that is slow, or stands still, holds up
@@ -531,11 +556,12 @@ impl StateSync {
             return match foremost {
                 _ if busy => Progress::Syncing,
                 Some(next) if self.target() > self.tip.commit.index => Progress::ExecutorBehind { next: *next },
-                _ => Progress::Synced,
+                _ => self.claimed.doubt.map_or(Progress::Synced, |reason| Progress::NoPeer { needed, reason }),
             };
         };
         match (&range.state, &range.no_peer, &range.last_failure) {
             (RangeState::Held { epoch }, ..) => Progress::NoCommittee { epoch: *epoch },
+            _ if self.no_committee == Some(self.tip.next_epoch) => Progress::NoCommittee { epoch: self.tip.next_epoch },
             (RangeState::Waiting { .. } | RangeState::Picking { .. }, Some(reason), _) => {
                 Progress::NoPeer { needed, reason: *reason }
             }
@@ -566,6 +592,11 @@ impl Core for StateSync {
             }
             Input::Downloaded { key } => self.on_downloaded(now, key),
             Input::WorkerFailed { key, reason } => self.on_worker_failed(now, key, reason, &mut effects),
+            Input::NoCommittee { key, epoch } => {
+                self.no_committee = Some(epoch);
+                let reason = format!("the committee of epoch {epoch} is not at hand");
+                self.on_worker_failed(now, key, reason, &mut effects);
+            }
             Input::Executor { reader, next: Some(next) } => {
                 if self.executors.len() < MAX_EXECUTORS || self.executors.contains_key(&reader) {
                     self.executors.insert(reader, next);

@@ -4,7 +4,10 @@ use super::{
     Effect, LOCAL_GRACE, MAX_ANSWER, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified,
     backup::{self, Backup},
 };
-use crate::{core::Now, peer_heights::NoPeer};
+use crate::{
+    core::Now,
+    peer_heights::{NoPeer, Target},
+};
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch, Fault, PeerId};
 use std::time::Duration;
@@ -133,7 +136,7 @@ impl StateSync {
         self.ranges.entry(start).or_insert(Range::waiting(RangeKey(self.next_key), end, not_before))
     }
 
-    pub(super) fn on_target(&mut self, now: Now, target: CommitIndex) {
+    pub(super) fn on_target(&mut self, now: Now, target: Target) {
         self.claimed = target;
         for range in self.ranges.values_mut() {
             if let (RangeState::Waiting { not_before }, Some(_)) = (&mut range.state, &range.no_peer) {

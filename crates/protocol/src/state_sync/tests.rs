@@ -12,6 +12,10 @@ fn at(ms: u64) -> Now {
     Now { monotonic: Duration::from_millis(ms), unix_ms: ms }
 }
 
+fn target(highest: CommitIndex) -> Input {
+    Input::Target(Target { highest, doubt: None })
+}
+
 fn digest(index: CommitIndex) -> CommitDigest {
     CommitDigest::of(&[&index.to_be_bytes()])
 }
@@ -80,7 +84,7 @@ fn done(core: &mut StateSync, key: RangeKey, first: CommitIndex, last: CommitInd
 #[test]
 fn ranges_are_planned_upward_and_fetched_by_as_many_workers_as_there_may_be() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(25));
+    let effects = core.handle(at(0), target(25));
     let ranges: Vec<_> = started(&mut core, &effects).into_iter().map(|(_, start, end)| (start, end)).collect();
     assert_eq!(ranges, [(1, 10), (11, 20), (21, 25)]);
 }
@@ -88,7 +92,7 @@ fn ranges_are_planned_upward_and_fetched_by_as_many_workers_as_there_may_be() {
 #[test]
 fn ranges_that_come_out_of_order_are_written_in_order() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(20));
+    let effects = core.handle(at(0), target(20));
     let ranges = started(&mut core, &effects);
     let (first, second) = (ranges[0].0, ranges[1].0);
     let effects = done(&mut core, second, 11, 20);
@@ -106,22 +110,22 @@ fn ranges_that_come_out_of_order_are_written_in_order() {
 #[test]
 fn a_claim_of_the_highest_index_there_is_plans_no_more_than_the_bound() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(u32::MAX));
+    let effects = core.handle(at(0), target(u32::MAX));
     assert_eq!(started(&mut core, &effects).len(), 3);
     assert_eq!(core.snapshot().ranges, 6);
     // The claim falls: what nobody has is not waited for.
-    core.handle(at(0), Input::Target(0));
+    core.handle(at(0), target(0));
     assert_eq!(core.snapshot().ranges, 3, "only what is at work is left");
 }
 
 #[test]
 fn a_gap_below_a_range_at_work_is_not_planned_beyond_the_target() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(u32::MAX));
+    let effects = core.handle(at(0), target(u32::MAX));
     let ranges = started(&mut core, &effects);
     let [_, (second, 11, 20), (_, 21, 30)] = ranges[..] else { panic!("{ranges:?}") };
     // Whoever claimed everything fails to serve the second range, and is still asked for the third.
-    core.handle(at(0), Input::Target(10));
+    core.handle(at(0), target(10));
     let fault = Shortfall::Fault { fault: Fault::DoesNotHave, reason: "not here".into(), retry_after: None };
     let effects = core.handle(at(0), Input::WorkerDone { key: second, verified: None, shortfall: Some(fault) });
     // Planned, found to be beyond the target, and planned anew at once, it would be asked for without end.
@@ -129,14 +133,14 @@ fn a_gap_below_a_range_at_work_is_not_planned_beyond_the_target() {
     assert!(!asks(&effects), "{effects:?}");
     assert_eq!(core.snapshot().ranges, 2, "only what is at work is left");
     // Once somebody claims it again it is fetched.
-    let effects = core.handle(at(900), Input::Target(20));
+    let effects = core.handle(at(900), target(20));
     assert!(asks(&effects), "{effects:?}");
 }
 
 #[test]
 fn a_worker_that_dies_returns_its_range_and_nobody_is_blamed() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(key, 1, 10)] = started(&mut core, &effects)[..] else { panic!() };
     let effects = core.handle(at(0), Input::WorkerFailed { key, reason: "panicked".into() });
     assert!(effects.contains(&Effect::Report { peer: PEER, start: 0, outcome: Outcome::Unused }));
@@ -149,7 +153,7 @@ fn a_worker_that_dies_returns_its_range_and_nobody_is_blamed() {
 #[test]
 fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     let fault = Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into(), retry_after: None };
     let part = Input::WorkerDone { key, verified: Some(verified(1, 4, 10)), shortfall: Some(fault) };
@@ -167,7 +171,7 @@ fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
 #[test]
 fn commits_behind_an_unknown_epoch_boundary_are_held_until_the_committee_is_known() {
     let mut core = core(Config { commits_per_fetch: 20, ..small() });
-    let effects = core.handle(at(0), Input::Target(60));
+    let effects = core.handle(at(0), target(60));
     let ranges = started(&mut core, &effects);
     assert_eq!(ranges.iter().map(|range| range.1).collect::<Vec<_>>(), [1, 21, 41]);
     // Commits 41 to 60 are of epoch 1, whose committee nobody knows yet.
@@ -193,7 +197,7 @@ fn commits_behind_an_unknown_epoch_boundary_are_held_until_the_committee_is_know
 #[test]
 fn a_false_claim_of_another_epoch_for_the_next_commit_is_the_peers_fault() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     let other = Shortfall::OtherEpoch { index: 1, found: 7 };
     let effects = core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall: Some(other) });
@@ -207,7 +211,7 @@ fn a_false_claim_of_another_epoch_for_the_next_commit_is_the_peers_fault() {
 #[test]
 fn certified_commits_that_do_not_follow_the_chain_are_not_linked() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     let fork = Verified { previous: CommitDigest([9; 32]), ..verified(1, 10, 1) };
     let effects = core.handle(at(0), Input::WorkerDone { key, verified: Some(fork), shortfall: None });
@@ -221,7 +225,7 @@ fn fetching_waits_for_the_foremost_executor_and_for_no_other() {
     let mut core = core(Config { max_executor_lag: 64, ..small() });
     let executor = |core: &mut StateSync, reader, next| core.handle(at(0), Input::Executor { reader, next });
     executor(&mut core, 1, Some(1));
-    let effects = core.handle(at(0), Input::Target(200));
+    let effects = core.handle(at(0), target(200));
     let mut starts: Vec<_> = started(&mut core, &effects);
     let mut ends = Vec::new();
     while let Some((key, start, end)) = starts.pop() {
@@ -247,7 +251,7 @@ fn fetching_waits_for_the_foremost_executor_and_for_no_other() {
 #[test]
 fn a_disk_that_fails_is_tried_again_and_nothing_is_announced_meanwhile() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     done(&mut core, key, 1, 10);
     let effects = core.handle(at(0), Input::Written(Err("disk full".into())));
@@ -261,13 +265,13 @@ fn a_disk_that_fails_is_tried_again_and_nothing_is_announced_meanwhile() {
 #[test]
 fn without_peers_the_next_commit_waits_and_the_state_says_why() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let Effect::Pick { key, .. } = effects[0] else { panic!() };
     let reason = NoPeer::AllPruned { peers: 7, lowest: 120_000 };
     core.handle(at(0), Input::Picked { key, peer: Err(reason) });
     assert_eq!(core.snapshot().progress, Progress::NoPeer { needed: 1, reason });
     // A peer that became able to serve is asked at once, not at the next interval.
-    let effects = core.handle(at(1), Input::Target(10));
+    let effects = core.handle(at(1), target(10));
     assert_eq!(effects, [Effect::Pick { key, start: 1, avoid: None }]);
 }
 
@@ -298,7 +302,7 @@ fn the_nodes_own_commits_are_taken_in_order_and_refused_with_the_reason_otherwis
 #[test]
 fn what_consensus_delivers_meanwhile_is_not_written_twice() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     for index in 1..=4 {
         core.handle(
@@ -315,7 +319,7 @@ fn what_consensus_delivers_meanwhile_is_not_written_twice() {
 
 /// Starts one range at `PEER`, waits until it is late, and has `LIAR` picked as the second. The keys of both.
 fn late_range(core: &mut StateSync) -> (RangeKey, RangeKey) {
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(first, 1, 10)] = started(core, &effects)[..] else { panic!("{effects:?}") };
     let wake = core.next_wake().unwrap();
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
@@ -377,7 +381,7 @@ fn when_one_of_two_workers_fails_the_other_goes_on_alone_and_only_the_one_is_bla
 #[test]
 fn a_range_that_has_come_and_is_being_checked_is_asked_of_nobody_else() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
     core.handle(at(20), Input::Downloaded { key });
     assert_eq!(core.next_wake(), None);
@@ -387,7 +391,7 @@ fn a_range_that_has_come_and_is_being_checked_is_asked_of_nobody_else() {
 #[test]
 fn where_nobody_else_can_be_asked_the_one_that_is_late_is_waited_for() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let [(first, ..)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
     for picked in [Ok(PEER), Err(NoPeer::AllPaused { peers: 1 })] {
         let now = Now { monotonic: core.next_wake().unwrap(), unix_ms: 0 };
@@ -474,7 +478,7 @@ fn world() -> impl Strategy<Value = World> {
 /// Runs the model to its end and checks, at every step, what must always hold.
 fn run(world: &World) -> Result<(), TestCaseError> {
     let mut core = core(world.config.clone());
-    let mut open: Vec<Effect> = core.handle(at(0), Input::Target(world.head));
+    let mut open: Vec<Effect> = core.handle(at(0), target(world.head));
     let (mut now, mut step, mut written, mut applied) = (0u64, 0usize, 0u32, 0u32);
     let mut held: BTreeMap<RangeKey, (CommitIndex, CommitIndex)> = BTreeMap::new();
     let mut discarded = BTreeSet::new();
@@ -616,7 +620,7 @@ proptest! {
 #[test]
 fn a_range_that_could_not_be_had_is_asked_for_with_the_commits_behind_it_that_may_prove_it() {
     let mut core = core(small());
-    let effects = core.handle(at(0), Input::Target(10));
+    let effects = core.handle(at(0), target(10));
     let asked = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
             Effect::Fetch { key, start, end, proof_end, .. } => Some((*key, *start, *end, *proof_end)),
