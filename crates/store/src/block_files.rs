@@ -114,8 +114,11 @@ impl BlockFiles {
             _ => {
                 offset = 0;
                 // A name that somebody put there may have the greatest number.
-                let exhausted =
-                    || io_error(&self.path(number), "find a number for the next file")(ErrorKind::Other.into());
+                let exhausted = || {
+                    io_error(&self.path(number), "begin a file behind it")(io::Error::other(
+                        "it has the greatest number",
+                    ))
+                };
                 let number = number.checked_add(1).ok_or_else(exhausted)?;
                 (self.create(number)?, number, true)
             }
