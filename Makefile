@@ -39,6 +39,7 @@ chaos: ## Kill and restart random nodes of a syncing network KILLS times, and co
 
 lint: ## Check formatting, clippy, docs, and the dependency rules
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) run --quiet -p soma-tests --bin dependency-rules
