@@ -5,7 +5,7 @@
 //! A property test (`tests/canonical.rs`) holds the claim for arbitrary input.
 //!
 //! Decoding takes memory in proportion to the bytes that are there, whatever lengths they claim: text and bytes are
-//! taken from where they lie, and lists grow with the elements that come ([`text`], [`bytes`], [`list`]). A test of
+//! taken from where they lie, and lists grow with the elements that come (`text`, `bytes`, `list`). A test of
 //! `soma-untrusted` measures it.
 
 use serde::{

@@ -49,7 +49,6 @@ fn story(chain: &crate::Chain) -> Vec<u8> {
         let peer = Ok(PeerId::from(&chain.network_key));
         for effect in effects {
             if let state_sync::Effect::Pick { key, .. } = effect {
-                let peer = peer.clone();
                 track.handle(&mut sync, at(2), origin, state_sync::Input::Picked { key, peer });
             }
         }
