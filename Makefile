@@ -1,4 +1,5 @@
-# `make` or `make help` lists the targets. Needs the Rust toolchain and a C compiler, nothing else.
+# `make` or `make help` lists the targets. Needs the Rust toolchain and a C compiler, nothing else; `make fuzz` a C++
+# compiler, too.
 
 CARGO ?= cargo
 # Options for `make run`, e.g. ARGS="--commits 5000 --full-nodes 2"
@@ -15,7 +16,11 @@ BENCH ?=
 # Options for `make chaos`: how many kills; SEED draws the victims and the moments
 KILLS ?= 100
 
-.PHONY: help run test sim chaos lint doc bench-recording mutants bless-traces bench bench-quick bench-latency
+# Options for `make fuzz`: the time for each target, and some targets instead of all, e.g. TARGETS="block message"
+SECONDS ?= 60
+TARGETS ?=
+
+.PHONY: help run test sim chaos lint doc bench-recording mutants bless-traces fuzz bench bench-quick bench-latency
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -34,6 +39,7 @@ chaos: ## Kill and restart random nodes of a syncing network KILLS times, and co
 
 lint: ## Check formatting, clippy, docs, and the dependency rules
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) run --quiet -p soma-tests --bin dependency-rules
@@ -43,6 +49,9 @@ bless-traces: ## Write the golden traces anew, and show what has changed in them
 
 mutants: ## Break the range planner on purpose, and see whether simulation finds each bug within 50 seeds
 	$(CARGO) run -p soma-tests --bin mutants
+
+fuzz: ## Feed every decoder of untrusted bytes made-up input, SECONDS for each: SECONDS=20 TARGETS="block message"
+	CARGO="$(CARGO)" fuzz/run.sh $(SECONDS) $(TARGETS)
 
 bench: ## Measure everything: the parts, then whole syncs beside what the hardware allows; BENCH=sync/C runs those cases
 	$(CARGO) bench -p soma-tests --bench parts

@@ -1,6 +1,6 @@
 //! How values are written in a trace: bincode with varying integer width, for most numbers are small.
 
-use crate::format::MAX_RECORD_BYTES;
+use crate::{bounded::Value, format::MAX_RECORD_BYTES};
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -26,9 +26,9 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, config().with_no_limit()).expect("encoding into memory does not fail")
 }
 
-/// The value that `bytes` encode, all of them.
+/// The value that `bytes` encode, all of them. Takes memory in proportion to them, whatever lengths they claim.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, DecodeError> {
-    match bincode::serde::decode_from_slice(bytes, config()) {
+    match bincode::serde::seed_decode_from_slice(Value::<T>::new(), bytes, config()) {
         Ok((value, read)) if read == bytes.len() => Ok(value),
         Ok((_, read)) => Err(DecodeError { what, reason: format!("{} bytes too many", bytes.len() - read) }),
         Err(error) => Err(DecodeError { what, reason: error.to_string() }),

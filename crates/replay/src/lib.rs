@@ -15,6 +15,7 @@
 
 #![deny(missing_docs)]
 
+mod bounded;
 mod cores;
 mod encoding;
 mod format;

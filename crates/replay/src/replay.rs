@@ -157,7 +157,8 @@ impl<'a> Replayer<'a, '_> {
             Item::Record(Record::Gap(gap)) => {
                 self.run.cores.remove(&gap.actor);
                 if let Some(actor) = self.actor(gap.actor) {
-                    actor.missed += gap.missed;
+                    // Any number, where a trace was made up.
+                    actor.missed = actor.missed.saturating_add(gap.missed);
                 }
             }
             Item::Record(Record::Ended(_)) => {}

@@ -158,7 +158,8 @@ impl Reader {
         if self.expected != Some((header.run, header.file)) {
             self.items.push(Item::Begins(header.clone()));
         }
-        self.expected = Some((header.run, header.file + 1));
+        // None continues a file of the greatest number: a header may say anything.
+        self.expected = header.file.checked_add(1).map(|next| (header.run, next));
         let mut last = None;
         while offset < bytes.len() {
             let format = |source| TraceError::Format { place: place(offset), source: FormatError::Decode(source) };

@@ -352,3 +352,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_header_with_the_greatest_file_number_and_gaps_beyond_count_are_read_and_replayed() {
+    // What a run was missed of adds up, and the next file has the next number: a trace that somebody made up overflowed
+    // both.
+    let header = Header { file: u64::MAX, ..header() };
+    let recorded = Trace::from_bytes(&recorded_story()).unwrap();
+    let state = recorded.records().next().unwrap().clone();
+    let Record::State(first) = &state else { panic!("a trace begins with a state") };
+    let gap = |number| Record::Gap(soma_replay::Gap { number, actor: first.actor, missed: u64::MAX });
+    let bytes = Trace::write(&header, [&state, &gap(1), &gap(2)]);
+    let trace = Trace::from_bytes(&bytes).unwrap();
+    assert_eq!(trace.records().count(), 3);
+    assert_eq!(figures(&run(&trace), "state-sync").missed, u64::MAX);
+}

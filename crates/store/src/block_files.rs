@@ -56,7 +56,7 @@ impl Extent {
         [numbers.as_flattened(), &checksum.to_be_bytes()].concat().into()
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
         let (numbers, checksum) = bytes.split_last_chunk::<8>()?;
         let (numbers, _) = numbers.as_chunks::<4>();
@@ -113,7 +113,14 @@ impl BlockFiles {
             Some(file) if offset < FILE_BYTES => (file, number, false),
             _ => {
                 offset = 0;
-                (self.create(number + 1)?, number + 1, true)
+                // A name that somebody put there may have the greatest number.
+                let exhausted = || {
+                    io_error(&self.path(number), "begin a file behind it")(io::Error::other(
+                        "it has the greatest number",
+                    ))
+                };
+                let number = number.checked_add(1).ok_or_else(exhausted)?;
+                (self.create(number)?, number, true)
             }
         };
         let path = self.path(number);

@@ -167,7 +167,11 @@ fn read_identity(path: &Path, identity: File) -> Result<Genesis, StoreError> {
     let mut bytes = Vec::new();
     let file = path.join(IDENTITY_FILE);
     identity.take(MAX_IDENTITY_BYTES).read_to_end(&mut bytes).map_err(io_error(&file, "read it"))?;
+    decode_identity(path, &bytes)
+}
 
+/// The genesis in the bytes of the identity file of the store at `path`.
+pub(crate) fn decode_identity(path: &Path, bytes: &[u8]) -> Result<Genesis, StoreError> {
     let unknown = || not_a_store(path, NotAStoreReason::UnknownIdentity);
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(unknown)?;
     let (version, rest) = rest.split_first_chunk().ok_or_else(unknown)?;
@@ -187,14 +191,19 @@ fn read_identity(path: &Path, identity: File) -> Result<Genesis, StoreError> {
     Genesis::decode(genesis).map_err(|error| corrupt(error.into()))
 }
 
-fn write_identity(path: &Path, genesis: &Genesis) -> Result<(), StoreError> {
+/// The bytes of the identity file.
+pub(crate) fn encode_identity(genesis: &Genesis) -> Vec<u8> {
     let encoded = genesis.encode();
     let mut bytes = Vec::with_capacity(IDENTITY_HEADER_BYTES + encoded.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
     bytes.extend_from_slice(genesis.chain_id().as_bytes());
     bytes.extend_from_slice(&encoded);
+    bytes
+}
 
+fn write_identity(path: &Path, genesis: &Genesis) -> Result<(), StoreError> {
+    let bytes = encode_identity(genesis);
     let draft = path.join(IDENTITY_DRAFT);
     let write = || {
         let mut file = File::create(&draft)?;

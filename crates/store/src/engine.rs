@@ -125,6 +125,12 @@ impl<T: Tables> Engine<T> {
         &self.genesis
     }
 
+    /// What it is over.
+    #[cfg(test)]
+    pub(crate) fn tables(&self) -> &T {
+        &self.tables
+    }
+
     fn decode_commit(&self, index: CommitIndex, bytes: Bytes) -> Result<TrustedCommit, StoreError> {
         let record = Record::Commit(index);
         let commit = TrustedCommit::decode(bytes).map_err(|error| self.corrupt(record, error))?;

@@ -159,6 +159,16 @@ impl Batch {
     }
 }
 
+/// Bytes of the batches at the start of `bytes` that are whole, and whether one follows behind a broken one.
+#[cfg(feature = "decoders")]
+pub(crate) fn whole(bytes: &[u8]) -> (usize, bool) {
+    let (mut rest, mut sequence) = (bytes, None);
+    while let Some((batch, behind)) = Batch::parse(rest) {
+        (rest, sequence) = (behind, Some(batch.sequence));
+    }
+    (bytes.len() - rest.len(), is_followed(rest, sequence))
+}
+
 /// Key and value, as it lies on disk, of an entry behind its tag.
 fn entry<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     // Value, removal, weak removal, value elsewhere.

@@ -32,6 +32,8 @@
 #![deny(missing_docs)]
 
 mod block_files;
+#[cfg(feature = "decoders")]
+pub mod decoders;
 mod directory;
 mod engine;
 mod error;

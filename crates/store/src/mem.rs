@@ -115,3 +115,68 @@ impl Tables for MemTables {
         Place::Memory
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+    use soma_testkit::{ChainBuilder, ChainSpec};
+    use soma_types::{BlockRef, CertifiedCommit, CommitIndex};
+
+    /// Calls everything that reads, and the writer, which reads what it adds to.
+    fn read_all(store: &MemStore, commits: &[CertifiedCommit], next: &CertifiedCommit) {
+        let _ = (store.watermarks(), store.latest_epoch(), store.peers(), store.commits(0..=CommitIndex::MAX));
+        for epoch in 0..3 {
+            let _ = (store.committee(epoch), store.last_commit_of_epoch(epoch));
+        }
+        for certified in commits {
+            let commit = certified.commit.reference();
+            let refs: Vec<BlockRef> = certified.blocks.iter().map(|block| block.reference()).collect();
+            let _ = (store.commit(commit.index), store.sub_dag(commit.index), store.votes(commit));
+            let _ = (store.block_sizes(&refs), store.blocks_within(&refs, 1_000));
+            if let Ok(blocks) = store.blocks(&refs) {
+                assert_eq!(blocks.len(), refs.len());
+            }
+        }
+        let _ = crate::serve_commits(store, 1, CommitIndex::MAX, 1 << 20);
+        let _ = store.apply(std::slice::from_ref(next));
+    }
+
+    #[test]
+    fn a_value_that_was_changed_or_cut_off_is_an_error_or_harmless_and_never_a_panic() {
+        let spec = ChainSpec { commits_per_epoch: 2, payload_bytes: 1, senders: 1, ..ChainSpec::default() };
+        let mut builder = ChainBuilder::new(spec).unwrap();
+        let genesis = builder.genesis().clone();
+        let commits = builder.build(3);
+        let next = builder.next_commit();
+        let store = MemStore::new(&genesis);
+        store.apply(&commits[..2]).unwrap();
+        store.apply(&commits[2..]).unwrap();
+        let original = store.engine.tables().read().clone();
+        for (table, map) in &original {
+            for (key, value) in map {
+                let put = |key: &[u8], value: Vec<u8>| {
+                    let damaged = MemTables { maps: RwLock::new(original.clone()) };
+                    damaged.put_all([Write { table: *table, key: key.to_vec(), value: Some(value.into()) }]);
+                    if let Ok(engine) = Engine::open(damaged, genesis.clone()) {
+                        read_all(&MemStore { engine }, &commits, &next);
+                    }
+                };
+                // Each byte of short values, some of long ones.
+                let step = (value.len() / 40).max(1);
+                for position in (0..value.len()).step_by(step) {
+                    put(key, value[..position].to_vec());
+                    for byte in [0, 0x7f, 0xff, value[position] ^ 1] {
+                        let mut changed = value.to_vec();
+                        changed[position] = byte;
+                        put(key, changed);
+                    }
+                }
+                put(key, [&value[..], &[0xff]].concat());
+                // A key of no or another length, behind all others.
+                put(&[], value.to_vec());
+                put(&[0xff; 5], value.to_vec());
+            }
+        }
+    }
+}

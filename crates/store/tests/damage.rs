@@ -240,3 +240,20 @@ fn a_damaged_file_of_blocks_is_an_error_that_names_the_segment_and_serves_nobody
     let torn = [bytes, &[0xa5; 3_000]].concat();
     assert_eq!(original.read(name, Some(&torn)).unwrap() as usize, original.commits.len());
 }
+
+#[test]
+fn a_file_of_blocks_of_the_greatest_number_leaves_no_room_for_another_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let mut chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    drop(store);
+    fs::create_dir_all(path.join("blocks")).unwrap();
+    fs::write(path.join("blocks").join(format!("{}.blocks", u32::MAX)), []).unwrap();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let mut batch = chain.grow(1);
+    let (round, next) = (chain.round + 1, chain.clone());
+    batch.push(chain.commit_of((0..4).map(|author| next.block(round, author, &[], 900_000)).collect()));
+    let error = store.apply(&batch).unwrap_err().to_string();
+    assert!(error.contains("4294967295.blocks"), "{error}");
+}

@@ -112,6 +112,22 @@ pub(crate) fn peer_of(certificate: &CertificateDer<'_>) -> Result<PeerId, Certif
     Ok(PeerId::from(key))
 }
 
+/// What a handshake makes of certificates, for fuzz targets and their property tests.
+#[cfg(feature = "decoders")]
+pub mod decoders {
+    use super::{CertificateDer, Identity, PeerId, SigningKey, TransportError, peer_of};
+
+    /// The node that a certificate proves, if it is of the only form that is accepted.
+    pub fn certified_peer(certificate: &[u8]) -> Option<PeerId> {
+        peer_of(&CertificateDer::from(certificate)).ok()
+    }
+
+    /// The certificate of the node that has `key`.
+    pub fn certificate(key: &SigningKey) -> Result<Vec<u8>, TransportError> {
+        Identity::new(key).map(|identity| identity.certificate.to_vec())
+    }
+}
+
 /// Accepts any node that proves a key: who may stay is for others to decide.
 #[derive(Debug)]
 struct PeerVerifier {

@@ -22,6 +22,8 @@ mod tls;
 mod watched_io;
 
 pub use certificate::TransportError;
+#[cfg(feature = "decoders")]
+pub use certificate::decoders;
 pub use link::Link;
 pub use memory::{MemoryNetwork, MemoryTransport};
 pub use tls::TlsTransport;

@@ -86,9 +86,11 @@ struct EncodedBlock<'a> {
     round: Round,
     author: AuthorityIndex,
     timestamp_ms: TimestampMs,
+    #[serde(deserialize_with = "codec::list")]
     ancestors: Vec<BlockRef>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "codec::list")]
     transactions: Vec<&'a [u8]>,
+    #[serde(deserialize_with = "codec::list")]
     commit_votes: Vec<CommitRef>,
     end_of_epoch: Option<EndOfEpoch>,
 }

@@ -19,6 +19,7 @@ pub struct AuthoritySignature {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuorumSignatures {
     /// The signatures.
+    #[serde(deserialize_with = "codec::list")]
     pub signatures: Vec<AuthoritySignature>,
 }
 
@@ -30,7 +31,7 @@ pub struct Transaction {
     /// Tells two equal requests of one sender apart.
     pub nonce: u64,
     /// What for.
-    #[serde(with = "serde_bytes")]
+    #[serde(serialize_with = "serde_bytes::serialize", deserialize_with = "codec::bytes")]
     pub payload: Vec<u8>,
 }
 

@@ -3,8 +3,16 @@
 //! Every value has one encoding by construction: integers have one width, lengths are `u64`, `Option` and enum
 //! tags admit only their own values, and text is UTF-8. What remains is trailing bytes, which [`decode`] refuses.
 //! A property test (`tests/canonical.rs`) holds the claim for arbitrary input.
+//!
+//! Decoding takes memory in proportion to the bytes that are there, whatever lengths they claim: text and bytes are
+//! taken from where they lie, and lists grow with the elements that come (`text`, `bytes`, `list`). A test of
+//! `soma-untrusted` measures it.
 
-use serde::{Serialize, de::Deserialize};
+use serde::{
+    Deserializer, Serialize,
+    de::{self, Deserialize},
+};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 /// The most that any one decode may claim, in bytes. Inputs are bounded by their own limits long before; this is
 /// what stops a length prefix from asking for more memory than any valid value has.
@@ -69,4 +77,48 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str, limit
         return Err(CodecError::TrailingBytes { what, extra: bytes.len() - read });
     }
     Ok(value)
+}
+
+/// Memory that a list has before its first element has been read. Serde's own lists begin with up to 1 MiB when a length
+/// claims as much.
+const FIRST_BYTES: usize = 4 << 10;
+
+/// A list that does not believe the length in front of it: for every `Vec` in a type that is decoded.
+pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct List<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+            let first = FIRST_BYTES / size_of::<T>().max(1);
+            let mut list = Vec::with_capacity(elements.size_hint().unwrap_or(0).min(first));
+            while let Some(element) = elements.next_element()? {
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(List(PhantomData))
+}
+
+/// Text that is copied from where it lies. An owned one would be as long as its length claims before it is read.
+pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Text;
+    impl de::Visitor<'_> for Text {
+        type Value = String;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+    }
+    deserializer.deserialize_str(Text)
+}
+
+/// Bytes that are copied from where they lie, as [`text`].
+pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    serde_bytes::deserialize::<Cow<'de, [u8]>, D>(deserializer).map(Cow::into_owned)
 }

@@ -35,6 +35,7 @@ pub struct Commit {
     /// The block that this commit commits.
     pub leader: BlockRef,
     /// All blocks in the order of (round, author); the leader is the last.
+    #[serde(deserialize_with = "codec::list")]
     pub blocks: Vec<BlockRef>,
     /// Epoch of the leader and of every block.
     pub epoch: Epoch,

@@ -23,6 +23,7 @@ pub struct Committee {
     /// The epoch in which it serves.
     pub epoch: Epoch,
     /// Members, by authority index.
+    #[serde(deserialize_with = "codec::list")]
     pub authorities: Vec<Authority>,
 }
 
@@ -117,7 +118,9 @@ impl Committee {
     /// Stake of the distinct `authorities`; those who are no members count nothing.
     pub fn stake_of(&self, authorities: impl IntoIterator<Item = AuthorityIndex>) -> Stake {
         let distinct: BTreeSet<_> = authorities.into_iter().collect();
-        distinct.into_iter().filter_map(|index| self.authority(index)).map(|member| member.stake).sum()
+        // As `total_stake`: a committee that is only decoded may have any stakes.
+        let stakes = distinct.into_iter().filter_map(|index| self.authority(index)).map(|member| member.stake);
+        stakes.fold(0, Stake::saturating_add)
     }
 
     /// Whether the distinct `authorities` hold a quorum.
@@ -168,6 +171,14 @@ mod tests {
         assert_eq!(committee.stake_of([0, 0, 0, 9]), 1);
         assert!(!committee.is_quorum([1, 1, 1]));
         assert!(committee.is_quorum([3, 1, 0]));
+    }
+
+    #[test]
+    fn stakes_of_a_committee_that_nobody_validated_add_up_without_overflow() {
+        let any = committee(&[u64::MAX, 1, u64::MAX]);
+        assert_eq!(any.total_stake(), u64::MAX);
+        assert_eq!(any.stake_of([0, 1, 2]), u64::MAX);
+        assert!(any.is_quorum([0, 1]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ const MAX_NAME_BYTES: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Genesis {
     /// A name for people; two chains of one name still differ in their id.
+    #[serde(deserialize_with = "codec::text")]
     pub name: String,
     /// When the chain began.
     pub timestamp_ms: TimestampMs,

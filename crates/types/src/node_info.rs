@@ -57,6 +57,7 @@ pub struct NodeInfo {
     /// Whom it describes and whose signature it bears.
     pub peer_id: PeerId,
     /// Where it listens, best first; at most [`limits::MAX_ADDRESSES_PER_NODE`].
+    #[serde(deserialize_with = "codec::list")]
     pub addresses: Vec<Address>,
     /// The chain that it is on.
     pub chain_id: ChainId,

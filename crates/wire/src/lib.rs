@@ -13,6 +13,7 @@
 #![deny(missing_docs)]
 
 mod api;
+pub mod codec;
 pub mod convert;
 mod error;
 pub mod limits;

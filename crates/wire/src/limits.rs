@@ -1,7 +1,7 @@
 //! Bounds of the protocol. A caller that asks for more blocks is refused, and for more commits
 //! gets fewer; an answer with more is malformed.
 
-use soma_types::limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_NODE_INFO_BYTES};
+use soma_types::limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_COMMITTEE_SIZE, MAX_NODE_INFO_BYTES};
 use std::time::Duration;
 
 /// Commits in one answer.
@@ -30,6 +30,11 @@ pub const MAX_REQUEST_BYTES: usize = MAX_BLOCKS_PER_FETCH * 64 + MESSAGE_OVERHEA
 /// Greatest answer message.
 pub const MAX_RESPONSE_BYTES: usize = MAX_COMMITS_RESPONSE_BYTES + MESSAGE_OVERHEAD_BYTES;
 
+/// Fields in one message: the longest list, commits and certifier blocks, and some that a later version may add. An empty
+/// entry has two bytes on the wire and thirty times as many in memory, so that bytes alone do not bound what an answer
+/// costs.
+pub const MAX_MESSAGE_FIELDS: usize = MAX_COMMITS_PER_FETCH + MAX_COMMITTEE_SIZE + 100;
+
 /// Longest that a responder's hint to call again later is passed on: it may not put itself out of use, nor overflow
 /// a clock to which the hint is added.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -43,4 +48,5 @@ const _: () = {
     assert!((MAX_KNOWN_PEERS + 1) * MAX_NODE_INFO_BYTES <= MAX_RESPONSE_BYTES);
     assert!(MAX_NODE_INFO_BYTES <= MAX_REQUEST_BYTES);
     assert!(MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES);
+    assert!(MAX_BLOCKS_PER_FETCH <= MAX_MESSAGE_FIELDS && MAX_KNOWN_PEERS < MAX_MESSAGE_FIELDS);
 };

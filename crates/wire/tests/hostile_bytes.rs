@@ -5,7 +5,8 @@ use proptest::{collection::vec, prelude::*};
 use prost::Message;
 use soma_types::{BlockDigest, BlockRef, CommitRef};
 use soma_wire::{
-    Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers,
+    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Status,
+    codec::{MessageError, decode},
     convert::checked_chunk,
     limits::*,
     proto::{
@@ -50,6 +51,21 @@ fn nearly_protobuf() -> impl Strategy<Value = Vec<u8>> {
             bytes
         });
     vec(field, 0..20).prop_map(|fields| fields.concat())
+}
+
+#[test]
+fn an_answer_of_more_entries_than_any_has_is_refused_before_they_are_made() {
+    // 12 MiB of commits without a byte, two bytes each on the wire, took 400 MiB in memory.
+    for entry in [[0x0a, 0], [0x12, 0], [0x08, 0]] {
+        let most = entry.repeat(MAX_MESSAGE_FIELDS);
+        assert_ne!(decode::<FetchCommitsResponse>(most.clone().into()), Err(MessageError::TooManyFields));
+        for entries in [MAX_MESSAGE_FIELDS + 1, MAX_RESPONSE_BYTES / 2] {
+            let refused = decode::<FetchCommitsResponse>(entry.repeat(entries).into());
+            assert_eq!(refused, Err(MessageError::TooManyFields), "{entries} of {entry:?}");
+        }
+    }
+    let error = tonic::Status::internal(MessageError::TooManyFields.to_string());
+    assert_eq!(CallError::from(error).status, Status::MalformedAnswer, "a caller knows whose fault it is");
 }
 
 proptest! {

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["soma-p2p"],
     &["soma-testkit"],
-    &["soma-p2p-cli", "soma-tests"],
+    &["soma-p2p-cli", "soma-tests", "soma-untrusted"],
 ];
 
 /// Who may use what from outside, wherever an unguarded use would undo the design.
@@ -34,7 +34,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("fjall", &["soma-store"]),
     // The benchmark measures a bare TLS stream, to say what the transport costs above it.
     ("rustls", &["soma-transport", "soma-p2p-cli"]),
-    ("soma-testkit", &["soma-p2p-cli", "soma-tests"]),
+    ("soma-testkit", &["soma-p2p-cli", "soma-tests", "soma-untrusted"]),
 ];
 
 /// What a pure core must not know.

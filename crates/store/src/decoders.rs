@@ -1,0 +1,55 @@
+//! The decoders of what lies on disk, for fuzz targets and property tests: each takes any bytes, and says what it made
+//! of them.
+
+use crate::{
+    Place, Record, StoreError, Watermarks,
+    block_files::Extent,
+    directory, journal,
+    layout::{parse_commit_key, parse_epoch_key, parse_round_key},
+    rounds, votes,
+};
+use soma_types::{BlockRef, CodecError, CommitRef, Genesis, codec};
+use std::path::Path;
+
+/// Where a segment lies: what it decodes to, encoded again.
+pub fn extent(bytes: &[u8]) -> Option<Vec<u8>> {
+    Extent::decode(bytes).map(|extent| extent.encode().to_vec())
+}
+
+/// Whether a round's value is one, and then whether `block` is in it.
+pub fn round(bytes: &[u8], block: &BlockRef) -> Result<bool, StoreError> {
+    let record = Record::Round { epoch: block.epoch, round: block.round };
+    rounds::find(bytes, block)
+        .map(|location| location.is_some())
+        .map_err(|reason| record.corrupt(Place::Memory, reason))
+}
+
+/// The blocks that vote for `commit` by one value of the votes.
+pub fn voters(bytes: &[u8], commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
+    votes::voters(bytes, commit).map_err(|reason| Record::Vote(commit.index).corrupt(Place::Memory, reason))
+}
+
+/// The watermarks.
+pub fn watermarks(bytes: &[u8]) -> Result<Watermarks, CodecError> {
+    codec::decode(bytes, "watermarks", 64)
+}
+
+/// Keys of the tables: whether `bytes` are one of a commit, of an epoch, of a round.
+pub fn keys(bytes: &[u8]) -> [bool; 3] {
+    [parse_commit_key(bytes).is_some(), parse_epoch_key(bytes).is_some(), parse_round_key(bytes).is_some()]
+}
+
+/// A journal of the database: how many of its first bytes are whole batches, and whether one follows behind a broken one.
+pub fn journal(bytes: &[u8]) -> (usize, bool) {
+    journal::whole(bytes)
+}
+
+/// The file that names the chain of a store.
+pub fn identity(bytes: &[u8]) -> Result<Genesis, StoreError> {
+    directory::decode_identity(Path::new("store"), bytes)
+}
+
+/// The bytes of that file.
+pub fn encode_identity(genesis: &Genesis) -> Vec<u8> {
+    directory::encode_identity(genesis)
+}
