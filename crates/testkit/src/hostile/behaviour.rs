@@ -83,7 +83,7 @@ pub enum Behaviour {
     SendsHugeAddresses,
     /// Opens connections under one identity after the other, as many as it can, and leaves them idle.
     ConnectsAndIdles,
-    /// Tells of commits without end.
+    /// Tells without end of commits that it does not have.
     FloodsPushes,
 }
 
@@ -174,7 +174,8 @@ impl Behaviour {
             | Self::NeverFinishes
             | Self::DribblesBytes
             | Self::FailsInside
-            | Self::SaysBusy => Consequence::Doubted,
+            | Self::SaysBusy
+            | Self::FloodsPushes => Consequence::Doubted,
             Self::ResetsConnections | Self::HasOtherKey | Self::IsOnOtherChain => Consequence::NotConnected,
             Self::FloodsNodeInfos
             | Self::InventsNodes
@@ -182,8 +183,7 @@ impl Behaviour {
             | Self::SendsExpiredNodeInfos
             | Self::SendsFutureNodeInfos
             | Self::SendsHugeAddresses
-            | Self::ConnectsAndIdles
-            | Self::FloodsPushes => Consequence::WithoutEffect,
+            | Self::ConnectsAndIdles => Consequence::WithoutEffect,
         }
     }
 

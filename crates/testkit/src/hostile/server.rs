@@ -135,45 +135,47 @@ impl InboundHandler for Open {
     }
 }
 
-/// A hostile peer that listens on loopback, until it is dropped.
+/// A peer that listens on loopback, until it is dropped.
 pub struct Server {
-    mischief: Mischief,
+    mischief: Option<Mischief>,
     seed_peer: SeedPeer,
     _listener: Listener,
     _throttle: Option<Throttle>,
 }
 
 impl Server {
-    /// Starts a peer that has `commits`, is known by `key`, and behaves so.
+    /// Starts a peer that has `commits`, is known by `key`, and behaves so; what it serves may be forged, where it is honest
+    /// in serving that.
     pub async fn start(
-        behaviour: Behaviour,
+        behaviour: impl Into<Option<Behaviour>>,
         key: &SigningKey,
         genesis: &Genesis,
         commits: &[CertifiedCommit],
         seed: u64,
     ) -> Self {
+        let behaviour = behaviour.into();
         let callers = Arc::new(Callers::default());
-        let hang_up = callers.clone();
         let trickle = Arc::new(AtomicBool::new(false));
-        let means = Means {
-            key: key.clone(),
-            seed,
-            hang_up: Arc::new(move |caller| hang_up.hang_up(caller)),
-            trickle: Some(trickle.clone()),
-        };
-        let mischief = Mischief::new(behaviour, means);
         let honest = Arc::new(StorePeer::new(genesis, commits, key.clone()));
+        let mischief = behaviour.map(|behaviour| {
+            let (key, hang_up, trickle) = (key.clone(), callers.clone(), Some(trickle.clone()));
+            let hang_up = Arc::new(move |caller| hang_up.hang_up(caller));
+            Mischief::new(behaviour, Means { key, seed, hang_up, trickle })
+        });
+        let api: Arc<dyn PeerApi> = match &mischief {
+            Some(mischief) => Arc::new(mischief.wrap(honest.clone())),
+            None => honest.clone(),
+        };
         let proves = match behaviour {
-            Behaviour::HasOtherKey => SigningKey::from_bytes(&[0xee; 32]),
+            Some(Behaviour::HasOtherKey) => SigningKey::from_bytes(&[0xee; 32]),
             _ => key.clone(),
         };
         let transport = TlsTransport::new(&proves).expect("a key");
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0)).into();
-        let handler = Arc::new(Open { api: Arc::new(mischief.wrap(honest.clone())), callers });
-        let listener = transport.listen(&any_port, handler).await.expect("loopback");
+        let listener = transport.listen(&any_port, Arc::new(Open { api, callers })).await.expect("loopback");
         let mut address = listener.address().clone();
         let mut throttle = None;
-        if behaviour == Behaviour::DribblesBytes {
+        if behaviour == Some(Behaviour::DribblesBytes) {
             let started = Throttle::start(address, move || trickle.load(Ordering::Relaxed)).await;
             address = started.address().clone();
             throttle = Some(started);
@@ -191,6 +193,6 @@ impl Server {
 
     /// How many answers it has changed, withheld or made up.
     pub fn acts(&self) -> u64 {
-        self.mischief.acts()
+        self.mischief.as_ref().map_or(0, Mischief::acts)
     }
 }

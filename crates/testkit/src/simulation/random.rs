@@ -86,10 +86,11 @@ pub fn hostile(seed: u64) -> Scenario {
         .validators(1 + HOSTILE_NODES)
         .committee(4)
         .full_nodes(1)
-        .commits(40)
-        .commits_per_epoch(rng.random_range(7..=15))
+        .commits(24)
+        .commits_per_epoch(rng.random_range(5..=10))
         .latency(latency(&mut rng))
-        .set("state_sync.commits_per_fetch", rng.random_range(3..=10_u32))
+        .set("state_sync.commits_per_fetch", rng.random_range(3..=8_u32))
+        .set("discovery.interval", "10s")
         .set("state_sync.request_timeout", "2s")
         .synced_within(secs(120));
     for number in 1..=HOSTILE_NODES {
