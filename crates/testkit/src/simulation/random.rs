@@ -83,6 +83,7 @@ pub fn scenario(seed: u64) -> Scenario {
 pub fn hostile(seed: u64) -> Scenario {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut scenario = Scenario::named(&format!("hostile {seed}"))
+        .topology(Topology::FullNodesKnowValidators)
         .validators(1 + HOSTILE_NODES)
         .committee(4)
         .full_nodes(1)

@@ -62,6 +62,8 @@ pub fn millis(milliseconds: u64) -> Duration {
 pub enum Topology {
     /// Everyone knows every validator.
     KnowValidators,
+    /// Every full node knows every validator, and these know nobody.
+    FullNodesKnowValidators,
     /// Everyone knows the first node only.
     KnowFirst,
     /// Everyone knows the node before it only.

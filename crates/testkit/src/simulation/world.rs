@@ -68,10 +68,12 @@ struct World {
 impl World {
     fn new(common: &Common<'_>, config: &Config) -> Self {
         let names = common.scenario.nodes();
+        let is_validator = |name: &NodeName| matches!(name, NodeName::Validator(_));
         let known = |position: usize| -> Vec<NodeName> {
             match common.scenario.topology {
-                Topology::KnowValidators => {
-                    names.iter().copied().filter(|name| matches!(name, NodeName::Validator(_))).collect()
+                Topology::FullNodesKnowValidators if is_validator(&names[position]) => Vec::new(),
+                Topology::KnowValidators | Topology::FullNodesKnowValidators => {
+                    names.iter().copied().filter(is_validator).collect()
                 }
                 Topology::KnowFirst => names.first().copied().into_iter().collect(),
                 Topology::Chain => position.checked_sub(1).map(|before| names[before]).into_iter().collect(),
