@@ -1,5 +1,6 @@
 //! The documents are true where a machine can tell.
 
+use soma_testkit::hostile::{Behaviour, Consequence};
 use std::{
     collections::BTreeSet,
     fs,
@@ -44,4 +45,19 @@ fn every_test_that_the_guarantees_name_exists() {
     // Metrics are named by strings in the code, tests by functions: both are words of it.
     let missing: Vec<_> = named.into_iter().filter(|name| !words.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new(), "named in docs/runtime-semantics.md and nowhere in the code");
+}
+
+#[test]
+fn every_hostile_behaviour_is_told_of_with_what_comes_of_it() {
+    let document = fs::read_to_string(root().join("docs/testing.md")).unwrap();
+    for behaviour in Behaviour::ALL {
+        let row = document.lines().find(|line| line.starts_with(&format!("| `{behaviour}` |")));
+        let consequence = match behaviour.consequence() {
+            Consequence::Banned => "**banned**",
+            Consequence::Doubted => "**doubted**",
+            Consequence::NotConnected => "**not connected**",
+            Consequence::WithoutEffect => "**no effect**",
+        };
+        assert!(row.is_some_and(|row| row.contains(consequence)), "{behaviour}: {row:?}, not {consequence}");
+    }
 }

@@ -1,8 +1,9 @@
 //! The fault matrix: every actor fails at every kind of input once while its node syncs, by a panic and by doing
 //! nothing ever more. Each time the sync ends with equal digests, the actor comes back, and no peer is blamed.
 
-use soma_testkit::simulation::{
-    ActorFault, Lie, LostActor, NodeName, Report, Scenario, Taken, full, millis, secs, validator,
+use soma_testkit::{
+    hostile::Behaviour,
+    simulation::{ActorFault, LostActor, NodeName, Report, Scenario, Taken, full, millis, secs, validator},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +44,7 @@ fn sync() -> Scenario {
         .set("state_sync.request_timeout", "2s")
         .set("discovery.interval", "2s")
         .at(secs(0))
-        .lie(validator(3), Lie::FlipsBlocks)
+        .hostile(validator(3), Behaviour::FlipsBlocks)
         .at(secs(0))
         // Late enough that whoever is hung on purpose has been replaced: nobody notes the end of a worker of a hung StateSync.
         .panic(full(0), "sync-worker", "CommitsChecked", 14)

@@ -1,4 +1,5 @@
-//! For tests, localnet and benchmarks: a deterministic builder of valid chains, and ways to break what it makes.
+//! For tests, localnet and benchmarks: a deterministic builder of valid chains, ways to break what it makes, and peers
+//! that misbehave.
 //!
 //! The builder plays all authorities of a consensus: it makes a block DAG as they would, commits it, and hands over
 //! from epoch to epoch. Equal specs make equal bytes.
@@ -6,6 +7,8 @@
 #![deny(missing_docs)]
 
 mod chain;
+#[cfg(feature = "simulation")]
+pub mod hostile;
 mod keys;
 mod kinds;
 mod live;

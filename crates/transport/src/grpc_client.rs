@@ -3,13 +3,12 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use soma_types::CommitIndex;
-use soma_types::CommitRef;
+use soma_types::{CommitIndex, CommitRef, limits::MAX_NODE_INFO_BYTES};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, FetchedCommits, KnownPeers,
     PeerApi, Status,
     convert::checked_chunk,
-    limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MESSAGE_OVERHEAD_BYTES},
+    limits::{MAX_CHUNK_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
     proto::{
         FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,
         GetKnownPeersRequest, PushCommitRequest, p2p_client::P2pClient,
@@ -73,10 +72,15 @@ pub(crate) struct GrpcPeer {
 
 impl GrpcPeer {
     pub(crate) fn new(channel: Channel) -> Self {
-        let client = P2pClient::new(channel.map_response(tame as fn(_) -> _))
-            .max_decoding_message_size(MAX_RESPONSE_BYTES)
-            .max_encoding_message_size(MAX_REQUEST_BYTES);
+        let client =
+            P2pClient::new(channel.map_response(tame as fn(_) -> _)).max_encoding_message_size(MAX_REQUEST_BYTES);
         Self { client }
+    }
+
+    /// For a call whose answer has so many bytes of payload at most: what is announced to be longer is refused before any
+    /// of it is kept.
+    fn client(&self, payload_bytes: usize) -> P2pClient<TameChannel> {
+        self.client.clone().max_decoding_message_size(payload_bytes + MESSAGE_OVERHEAD_BYTES)
     }
 }
 
@@ -109,31 +113,31 @@ async fn within<T>(
 #[async_trait]
 impl PeerApi for GrpcPeer {
     async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
-        let mut client = self.client.clone();
+        let mut client = self.client((MAX_KNOWN_PEERS + 1) * MAX_NODE_INFO_BYTES);
         within(&call, client.get_known_peers(request(&call, GetKnownPeersRequest { own_info }))).await?.try_into()
     }
 
     async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {
-        let mut client = self.client.clone();
+        let mut client = self.client(0);
         let answer = client.get_commit_availability(request(&call, GetCommitAvailabilityRequest {}));
         within(&call, answer).await.map(Into::into)
     }
 
     async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError> {
-        let mut client = self.client.clone();
+        let mut client = self.client(0);
         within(&call, client.get_commit_info(request(&call, GetCommitInfoRequest { index }))).await?.try_into()
     }
 
     async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
         // Nothing larger than what was asked for is ever held.
-        let mut client = self.client.clone().max_decoding_message_size(range.max_bytes() + MESSAGE_OVERHEAD_BYTES);
+        let mut client = self.client(range.max_bytes());
         let message = FetchCommitsRequest::from(range);
         FetchedCommits::from(within(&call, client.fetch_commits(request(&call, message))).await?).checked(range)
     }
 
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
         let deadline = Instant::now() + call.timeout;
-        let mut client = self.client.clone();
+        let mut client = self.client(MAX_CHUNK_BYTES);
         let message = FetchBlocksRequest::from(&refs);
         let stream = within(&call, client.fetch_blocks(request(&call, message))).await?;
         let chunks = futures::stream::unfold(Some(stream), move |stream| async move {
@@ -155,7 +159,7 @@ impl PeerApi for GrpcPeer {
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
-        let mut client = self.client.clone();
+        let mut client = self.client(0);
         within(&call, client.push_commit(request(&call, PushCommitRequest { index }))).await.map(drop)
     }
 }

@@ -64,7 +64,7 @@ impl MemoryNetwork {
 
     /// The transport of one node.
     pub fn transport(&self, peer: PeerId) -> MemoryTransport {
-        MemoryTransport { network: self.clone(), peer }
+        MemoryTransport { network: self.clone(), peer, source: IpAddr::V4(Ipv4Addr::LOCALHOST) }
     }
 
     /// Lets go of the handler that listened at `address`, unless another one listens there by now.
@@ -85,6 +85,14 @@ impl MemoryNetwork {
 pub struct MemoryTransport {
     network: MemoryNetwork,
     peer: PeerId,
+    source: IpAddr,
+}
+
+impl MemoryTransport {
+    /// The same with another address from which it dials; loopback, where none is given.
+    pub fn at(self, source: IpAddr) -> Self {
+        Self { source, ..self }
+    }
 }
 
 #[async_trait]
@@ -104,8 +112,7 @@ impl Transport for MemoryTransport {
             return Err(DialError::WrongKey { address, expected: peer, found: node.peer });
         }
         let connection = node.connections.child_token();
-        let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let inbound = Inbound { id, peer: self.peer, remote, hang_up: connection.clone() };
+        let inbound = Inbound { id, peer: self.peer, remote: self.source, hang_up: connection.clone() };
         match timeout(limit, Admission::new(node.handler.clone(), inbound).ask()).await {
             Ok(true) => {}
             Ok(false) => return Err(DialError::Handshake { address, reason: "not admitted".into() }),

@@ -144,6 +144,23 @@ async fn an_answer_that_is_announced_larger_than_the_limit_is_malformed() {
 }
 
 #[tokio::test]
+async fn an_answer_may_be_as_long_as_its_call_can_need_and_no_longer() {
+    // A megabyte where two numbers or a digest are due, three where two hundred node infos are: none of it comes, for only
+    // the length is sent. Five where a chunk of blocks is due.
+    let (one, three, five) = ("\0\0\x10\0\0", "\0\0\x30\0\0", "\0\0\x50\0\0");
+    let link = hostile(Text(HEADERS, one)).await;
+    assert_eq!(status(link.api().get_commit_info(call(HOSTILE), None).await), Status::MalformedAnswer);
+    assert_eq!(status(link.api().get_commit_availability(call(HOSTILE)).await), Status::MalformedAnswer);
+    assert_eq!(status(link.api().push_commit(call(HOSTILE), 1).await), Status::MalformedAnswer);
+    let link = hostile(Text(HEADERS, three)).await;
+    assert_eq!(status(link.api().get_known_peers(call(HOSTILE), "".into()).await), Status::MalformedAnswer);
+    let link = hostile(Text(HEADERS, five)).await;
+    let mut chunks = link.api().fetch_blocks(call(HOSTILE), refs(1)).await.unwrap();
+    let refused = futures::StreamExt::next(&mut chunks).await.expect("an answer");
+    assert_eq!(status(refused), Status::MalformedAnswer);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_protobuf_is_malformed() {
     let failures = failures(Text(HEADERS, "\0\0\0\0\x03\x07\x07\x07")).await;
     assert_eq!(failures.len(), 3);

@@ -263,3 +263,16 @@ fn votes_for_one_commit_do_not_certify_another_of_its_index() {
     let error = CommitsError::NoVote { certifier, commit: other.reference() };
     refused(check(commits, votes()), error, Fault::Malformed);
 }
+
+#[test]
+fn votes_signed_with_the_keys_of_an_earlier_epoch_are_a_lie() {
+    // Authority 1 has a new key from epoch 1 on; whoever found the old one votes with it.
+    let first = CHAIN.commit(PER_EPOCH + 1);
+    let votes = first.certifiers.iter().map(|block| bytes(&CHAIN.sign(block.value().clone())));
+    let start = PER_EPOCH as u32 + 1;
+    let commits = commit_bytes(std::slice::from_ref(first));
+    let result = check_commits(&CHAIN.context_of(1), start, start, commits, votes.collect());
+    let certifier = CHAIN.sign(first.certifiers[1].value().clone()).reference();
+    let error = CommitsError::InvalidCertifier { certifier, source: BlockError::BadSignature };
+    refused(result, error, Fault::ProvableLie);
+}

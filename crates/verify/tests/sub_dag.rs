@@ -4,8 +4,8 @@ mod support;
 
 use bytes::Bytes;
 use soma_types::{
-    Block, CertifiedCommit, Commit, Committee, CommitteeError, EndOfEpoch, Fault, TransactionBytes, TrustedCommit,
-    VerifiedBlock,
+    AuthoritySignature, Block, CertifiedCommit, Commit, Committee, CommitteeError, EndOfEpoch, Fault, QuorumSignatures,
+    Scope, TransactionBytes, TrustedCommit, VerifiedBlock,
     limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BLOCKS_BYTES},
 };
 use soma_verify::{QuorumError, SubDagError, verify_sub_dag};
@@ -266,4 +266,18 @@ fn a_next_committee_with_a_wrong_signature_is_refused() {
     let mut end = CHAIN.handover(next_committee(), &[0, 1, 2]);
     end.certificate = CHAIN.votes(soma_types::Scope::Block, &end.next_committee.digest().0, &[0, 1, 2]);
     refused(with_handover(end), wrong(0));
+}
+
+#[test]
+fn a_next_committee_that_signed_itself_in_is_refused() {
+    let next = next_committee();
+    // Authority 1 has another key in the next epoch; what it signs with that is nobody's signature in this one.
+    let intent = CHAIN.intent(Scope::NextCommittee);
+    let signatures = (0..4).map(|authority| AuthoritySignature {
+        authority,
+        signature: intent.sign(&CHAIN.builder.protocol_key(1, authority), &next.digest().0),
+    });
+    let certificate = QuorumSignatures { signatures: signatures.collect() };
+    let error = SubDagError::CertificateSignature { index: PER_EPOCH as u32, authority: 1 };
+    refused(with_handover(EndOfEpoch { next_committee: next, certificate }), error);
 }

@@ -1,7 +1,7 @@
 //! Simulates whole networks over many seeds, and shrinks what fails. `make sim` runs it.
 
 use clap::Parser;
-use soma_testkit::simulation::{Failure, Report, Scenario, random_scenario, scenarios, shrink};
+use soma_testkit::simulation::{Failure, Report, Scenario, hostile_scenario, random_scenario, scenarios, shrink};
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 /// Runs that shrinking a failed scenario may take.
@@ -10,7 +10,7 @@ const SHRINK_RUNS: usize = 200;
 /// Seeds between two lines that say how far it has got.
 const SEEDS_PER_LINE: u64 = 10;
 
-/// Simulate whole networks: named scenarios and random ones, each twice for each seed.
+/// Simulate whole networks: named scenarios, random ones, and one honest node among hostile ones, each twice for each seed.
 #[derive(Parser)]
 struct Options {
     /// How many seeds to run.
@@ -22,7 +22,7 @@ struct Options {
     /// Run this seed only.
     #[arg(long)]
     seed: Option<u64>,
-    /// Run only this scenario: a name as `--list` prints it, or `random`.
+    /// Run only this scenario: a name as `--list` prints it, `random` or `hostile`.
     #[arg(long)]
     scenario: Option<String>,
     /// Where the trace of a failure goes.
@@ -39,7 +39,8 @@ struct Options {
     list: bool,
 }
 
-const RANDOM: &str = "random";
+/// Scenarios out of a seed, by the first word of their names.
+const DRAWN: &[(&str, fn(u64) -> Scenario)] = &[("random", random_scenario), ("hostile", hostile_scenario)];
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     };
     let named = match options.scenario.as_deref() {
         None => scenarios::all(),
-        Some(RANDOM) => Vec::new(),
+        Some(name) if DRAWN.iter().any(|(drawn, _)| *drawn == name) => Vec::new(),
         Some(name) => match scenarios::all().into_iter().chain([scenarios::large()]).find(|known| known.name == name) {
             Some(scenario) => vec![scenario],
             None => {
@@ -64,11 +65,10 @@ fn main() -> ExitCode {
             }
         },
     };
-    let with_random = options.scenario.as_deref().is_none_or(|name| name == RANDOM);
+    let drawn = DRAWN.iter().filter(|(drawn, _)| options.scenario.as_deref().is_none_or(|name| name == *drawn));
     let begun = Instant::now();
     for seed in from..to {
-        let random = with_random.then(|| random_scenario(seed));
-        for scenario in named.iter().cloned().chain(random) {
+        for scenario in named.iter().cloned().chain(drawn.clone().map(|(_, draw)| draw(seed))) {
             if options.tell {
                 println!("{scenario}\n");
             }
@@ -118,7 +118,8 @@ fn report_failure(options: &Options, scenario: &Scenario, seed: u64, failure: Fa
         Ok(path) => println!("its trace: soma-p2p replay show {}", path.display()),
         Err(error) => println!("its trace could not be written: {error}"),
     }
-    let name = if scenario.name.starts_with(RANDOM) { RANDOM } else { &scenario.name };
+    let drawn = DRAWN.iter().map(|(drawn, _)| *drawn).find(|drawn| scenario.name == format!("{drawn} {seed}"));
+    let name = drawn.unwrap_or(&scenario.name);
     println!("rerun: make sim SEED={seed} SCENARIO={name:?}");
 }
 

@@ -31,7 +31,7 @@ impl Chain {
     }
 }
 
-/// What makes chains differ, beside their length: validators, commits in an epoch, transactions in a block, blocks.
+/// What makes chains differ, beside their length: members of the committee, commits in an epoch, transactions in a block, blocks.
 type Kind = (u32, u32, usize, Option<BlockKind>);
 
 /// Chains built so far, each as long as was needed. Signing one takes longer than many a simulation; what is built is
@@ -46,7 +46,7 @@ struct Built {
 /// The chain of a scenario.
 pub(super) fn of(scenario: &Scenario) -> Chain {
     let kind = (
-        scenario.validators.max(1),
+        scenario.committee.unwrap_or(scenario.validators).max(1),
         scenario.commits_per_epoch.max(2),
         scenario.transactions_per_block,
         scenario.blocks,

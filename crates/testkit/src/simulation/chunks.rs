@@ -7,7 +7,7 @@
 //!           <------------------- room for as many bytes, a latency later -------------'
 //! ```
 
-use crate::simulation::{Lie, NodeName, journal::Fate, lies, network::SimNetwork};
+use crate::simulation::{NodeName, journal::Fate, network::SimNetwork};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_wire::{BlockStream, CallError};
@@ -25,7 +25,6 @@ pub(super) struct Chunks {
     network: SimNetwork,
     from: NodeName,
     to: NodeName,
-    lie: Option<Lie>,
     /// What has not been sent yet; `None` when all has.
     unsent: Option<BlockStream>,
     /// What has been sent, with when it arrives.
@@ -38,15 +37,9 @@ pub(super) struct Chunks {
 
 impl Chunks {
     /// A stream that `from` has opened for `to`, and of which nothing has been sent.
-    pub(super) fn new(
-        network: SimNetwork,
-        from: NodeName,
-        to: NodeName,
-        lie: Option<Lie>,
-        stream: BlockStream,
-    ) -> Self {
+    pub(super) fn new(network: SimNetwork, from: NodeName, to: NodeName, stream: BlockStream) -> Self {
         let (on_the_way, returning) = (VecDeque::new(), VecDeque::new());
-        Self { network, from, to, lie, unsent: Some(stream), on_the_way, returning, in_window: 0 }
+        Self { network, from, to, unsent: Some(stream), on_the_way, returning, in_window: 0 }
     }
 
     /// Sends until nothing is left, and never resolves.
@@ -75,14 +68,8 @@ impl Chunks {
     }
 
     fn depart(&mut self, chunk: Chunk) {
-        let (chunk, goes_on) = match chunk {
-            Ok(blocks) => {
-                let (blocks, goes_on) = lies::chunk(self.lie, blocks, &self.network);
-                (Ok(blocks), goes_on)
-            }
-            Err(error) => (Err(error), false),
-        };
-        if !goes_on {
+        // After an error nothing follows.
+        if chunk.is_err() {
             self.unsent = None;
         }
         let bytes = size(&chunk);
@@ -152,7 +139,7 @@ mod tests {
     async fn arrivals(network: &SimNetwork, count: usize, bytes: usize) -> Vec<u128> {
         let started = Instant::now();
         let chunks = stream::iter((0..count).map(move |_| Ok(vec![Bytes::from(vec![0; bytes])]))).boxed();
-        let chunks = Chunks::new(network.clone(), validator(0), full(0), None, chunks).into_stream();
+        let chunks = Chunks::new(network.clone(), validator(0), full(0), chunks).into_stream();
         chunks.map(|_| started.elapsed().as_millis()).collect().await
     }
 

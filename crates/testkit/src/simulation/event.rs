@@ -1,6 +1,9 @@
 //! What can happen in a story, and how it is told.
 
-use crate::simulation::{Lie, NodeName, Scenario};
+use crate::{
+    hostile::Behaviour,
+    simulation::{NodeName, Scenario},
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Range, time::Duration};
 
@@ -28,8 +31,8 @@ pub enum Event {
     ExecutionTime(NodeName, Duration),
     /// The node's wall clock is off by so many milliseconds from its next start on.
     ClockSkew(NodeName, i64),
-    /// The node lies from now on.
-    Lie(NodeName, Lie),
+    /// The node behaves so from now on, towards all that ask it and, where that is what it does, towards all honest nodes.
+    Hostile(NodeName, Behaviour),
     /// Something goes wrong with an actor of the node when it takes an input.
     ActorFault {
         /// Where.
@@ -109,7 +112,7 @@ impl Event {
             | Self::DiskTime(node, _)
             | Self::ExecutionTime(node, _)
             | Self::ClockSkew(node, _)
-            | Self::Lie(node, _)
+            | Self::Hostile(node, _)
             | Self::ActorFault { node, .. } => Some(*node),
             Self::Partition(_) | Self::Heal | Self::Latency(_) | Self::LossPercent(_) => None,
         }
@@ -197,9 +200,9 @@ impl Moment {
         self.event(Event::ClockSkew(node, milliseconds))
     }
 
-    /// The node lies from now on.
-    pub fn lie(self, node: NodeName, lie: Lie) -> Scenario {
-        self.event(Event::Lie(node, lie))
+    /// The node behaves so from now on.
+    pub fn hostile(self, node: NodeName, behaviour: Behaviour) -> Scenario {
+        self.event(Event::Hostile(node, behaviour))
     }
 
     /// An actor of the node panics when it takes an input of this kind for the `nth` time from now on.
@@ -275,7 +278,7 @@ impl fmt::Display for Event {
             Self::DiskTime(node, time) => write!(f, "disk_time({node}, {})", Time(*time)),
             Self::ExecutionTime(node, time) => write!(f, "execution_time({node}, {})", Time(*time)),
             Self::ClockSkew(node, milliseconds) => write!(f, "clock_skew({node}, {milliseconds})"),
-            Self::Lie(node, lie) => write!(f, "lie({node}, Lie::{lie:?})"),
+            Self::Hostile(node, behaviour) => write!(f, "hostile({node}, Behaviour::{behaviour:?})"),
             Self::ActorFault { node, actor, input, nth, times, fault } => {
                 let at = format!("{node}, {actor:?}, {input:?}, {nth}");
                 match (times, fault) {

@@ -4,7 +4,7 @@
 //!   Scenario (plain data) + seed --> world: one paused current-thread runtime
 //!      |- node x n   a LocalSet each: the real node, its executor, its consensus, its monitor
 //!      |     disk      MemStore: survives a crash, fails on order;  disk time: virtual
-//!      |- network    MemoryNetwork behind latency, bandwidth, loss, partitions and lies, message by message
+//!      |- network    MemoryNetwork behind latency, bandwidth, loss and partitions, message by message
 //!      |- script     what happens when: crashes, restarts, partitions, slow disks, panics
 //!      `- journal    every event with its time --> digest;  the first broken invariant --> Failure
 //! ```
@@ -22,9 +22,9 @@ mod chunks;
 mod disk;
 mod event;
 mod fault_injection;
+mod hostility;
 mod invariants;
 mod journal;
-mod lies;
 mod network;
 mod node;
 mod random;
@@ -39,7 +39,7 @@ mod world;
 pub use chain::ChainSize;
 pub use event::{ActorFault, DiskFault, DiskOperation, Event, Moment};
 pub use invariants::Invariant;
-pub use random::scenario as random_scenario;
+pub use random::{hostile as hostile_scenario, scenario as random_scenario};
 pub use report::{Digest, Failure, LostActor, Penalty, Report, Taken};
-pub use scenario::{Lie, NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator};
+pub use scenario::{NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator};
 pub use shrink::{Shrunk, shrink};

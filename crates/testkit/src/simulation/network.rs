@@ -1,8 +1,11 @@
 //! The simulated wire: who reaches whom, how long a message is on its way, and whether it arrives.
 
-use crate::simulation::{
-    Invariant, Lie, NodeName, Scenario,
-    journal::{Entry, Fate, Journal},
+use crate::{
+    hostile::Mischief,
+    simulation::{
+        Invariant, NodeName, Scenario,
+        journal::{Entry, Fate, Journal},
+    },
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -51,7 +54,8 @@ struct State {
 pub(super) struct Host {
     pub(super) name: NodeName,
     pub(super) store: Arc<dyn Store>,
-    pub(super) lie: Option<Lie>,
+    /// How it misbehaves, if it does.
+    pub(super) mischief: Option<Mischief>,
 }
 
 impl SimNetwork {
@@ -79,9 +83,10 @@ impl SimNetwork {
         self.state().hosts.insert(peer, host);
     }
 
-    pub(super) fn set_lie(&self, name: NodeName, lie: Lie) {
-        for host in self.state().hosts.values_mut().filter(|host| host.name == name) {
-            host.lie = Some(lie);
+    /// From now on the node answers so.
+    pub(super) fn set_mischief(&self, peer: PeerId, mischief: Mischief) {
+        if let Some(host) = self.state().hosts.get_mut(&peer) {
+            host.mischief = Some(mischief);
         }
     }
 
@@ -119,6 +124,11 @@ impl SimNetwork {
         self.hang_up(|from, to| from == node || to == node);
     }
 
+    /// Ends the connections from one node to another.
+    pub(super) fn end_connections_between(&self, caller: NodeName, responder: NodeName) {
+        self.hang_up(|from, to| (from, to) == (caller, responder));
+    }
+
     /// How many connections a node has.
     pub(super) fn connections_of(&self, node: NodeName) -> usize {
         self.state().connections.values().filter(|(from, to, _)| *from == node || *to == node).count()
@@ -137,11 +147,6 @@ impl SimNetwork {
     /// Who has this key. Every key is that of a node: nobody else is attached to the network.
     pub(super) fn host(&self, peer: PeerId) -> Option<Host> {
         self.state().hosts.get(&peer).cloned()
-    }
-
-    /// A random position below `bound`.
-    pub(super) fn random_below(&self, bound: usize) -> usize {
-        self.state().rng.random_range(0..bound.max(1))
     }
 
     /// Whether links have a bandwidth: only then does it matter how long a message is.
@@ -205,7 +210,7 @@ impl SimNetwork {
     /// Checks that an honest node tells of no commit that it could lose.
     pub(super) fn check_told(&self, host: &Host, told: u32, how: &str) {
         let durable = host.store.watermarks().map_or(0, |watermarks| watermarks.highest_synced.index);
-        self.journal.check(host.lie.is_some() || told <= durable, Invariant::DurableBeforeTold, host.name, || {
+        self.journal.check(host.mischief.is_some() || told <= durable, Invariant::DurableBeforeTold, host.name, || {
             format!("it tells of commit {told} by {how}, but {durable} is the last one on its disk")
         });
     }

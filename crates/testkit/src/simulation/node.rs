@@ -33,7 +33,7 @@ use tokio::{
 };
 
 /// The wall clock of every node at the start of the simulation: a little after the chain's.
-const WALL_CLOCK_MS: u64 = 1_700_000_100_000;
+pub(super) const WALL_CLOCK_MS: u64 = 1_700_000_100_000;
 
 /// How long a validator's consensus waits before it offers a commit again.
 const OFFER_AGAIN: Duration = Duration::from_millis(100);
@@ -123,7 +123,7 @@ impl Node {
         }
         let store = Arc::new(store);
         let key = key(name);
-        network.attach(PeerId::from(&key), Host { name, store: store.clone(), lie: None });
+        network.attach(PeerId::from(&key), Host { name, store: store.clone(), mischief: None });
         let (_, number) = part_and_number(name);
         let any = |chosen: &dyn Fn(&Event) -> bool| {
             scenario.events.iter().any(|(_, event)| event.node() == Some(name) && chosen(event))
@@ -396,7 +396,7 @@ pub(super) fn peer_id(name: NodeName) -> PeerId {
 }
 
 /// A node's network key.
-fn key(name: NodeName) -> SigningKey {
+pub(super) fn key(name: NodeName) -> SigningKey {
     let (part, number) = part_and_number(name);
     let mut bytes = [part + 1; 32];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
@@ -404,7 +404,7 @@ fn key(name: NodeName) -> SigningKey {
 }
 
 /// Where a node listens: on a port of its own.
-fn address(name: NodeName) -> SocketAddr {
+pub(super) fn address(name: NodeName) -> SocketAddr {
     let (part, number) = part_and_number(name);
     SocketAddr::from(([10, part, (number >> 8) as u8, number as u8], 9_000))
 }

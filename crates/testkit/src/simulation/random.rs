@@ -1,11 +1,17 @@
 //! Scenarios out of nothing but a seed, in which every limit is hit sooner or later.
 
-use crate::simulation::{
-    ActorFault, DiskFault, DiskOperation, Event, Lie, NodeName, Scenario, Topology, full, millis, secs,
+use crate::{
+    hostile::Behaviour,
+    simulation::{
+        ActorFault, DiskFault, DiskOperation, Event, NodeName, Scenario, Topology, full, millis, secs, validator,
+    },
 };
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
+
+/// Nodes that are against one.
+const HOSTILE_NODES: u32 = 9;
 
 /// Faults begin within this time of the start.
 const FAULTS_UNTIL_MS: u64 = 20_000;
@@ -69,6 +75,30 @@ pub fn scenario(seed: u64) -> Scenario {
         fault(&mut scenario, &mut rng);
     }
     scenario.events.sort_by_key(|(time, _)| *time);
+    scenario
+}
+
+/// One honest node has a chain, nine hostile ones say that they do, each in its own way, and a node begins with nothing: it
+/// gets the whole chain, and the honest node keeps its full score.
+pub fn hostile(seed: u64) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut scenario = Scenario::named(&format!("hostile {seed}"))
+        .topology(Topology::FullNodesKnowValidators)
+        .validators(1 + HOSTILE_NODES)
+        .committee(4)
+        .full_nodes(1)
+        .commits(24)
+        .commits_per_epoch(rng.random_range(5..=10))
+        .latency(latency(&mut rng))
+        .set("state_sync.commits_per_fetch", rng.random_range(3..=8_u32))
+        .set("discovery.interval", "10s")
+        .set("state_sync.request_timeout", "2s")
+        .synced_within(secs(120));
+    for number in 1..=HOSTILE_NODES {
+        if let Some(behaviour) = Behaviour::ALL.choose(&mut rng) {
+            scenario.events.push((Duration::ZERO, Event::Hostile(validator(number), *behaviour)));
+        }
+    }
     scenario
 }
 
@@ -157,8 +187,8 @@ fn fault(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
             // The last node, whom nobody knows to begin with: a liar that is all that somebody knows of the network
             // keeps it out, and no protocol can help that.
             let liar = full(scenario.full_nodes - 1);
-            if let Some(lie) = Lie::ALL.choose(rng) {
-                scenario.events.push((Duration::ZERO, Event::Lie(liar, *lie)));
+            if let Some(behaviour) = Behaviour::ALL.choose(rng) {
+                scenario.events.push((Duration::ZERO, Event::Hostile(liar, *behaviour)));
             }
             let skew = rng.random_range(-90_000..=90_000);
             scenario.events.push((Duration::ZERO, Event::ClockSkew(node, skew)));

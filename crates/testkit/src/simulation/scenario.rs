@@ -62,39 +62,12 @@ pub fn millis(milliseconds: u64) -> Duration {
 pub enum Topology {
     /// Everyone knows every validator.
     KnowValidators,
+    /// Every full node knows every validator, and these know nobody.
+    FullNodesKnowValidators,
     /// Everyone knows the first node only.
     KnowFirst,
     /// Everyone knows the node before it only.
     Chain,
-}
-
-/// How a node lies: what it changes in its answers on their way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Lie {
-    /// Flips a bit of a block in each chunk.
-    FlipsBlocks,
-    /// Flips a bit of a commit in each answer.
-    FlipsCommits,
-    /// Claims to have every commit there can be, and says so to all it tells of its own.
-    ClaimsEverything,
-    /// Has neither commits nor blocks when asked for them.
-    ServesNothing,
-    /// Ends each stream of blocks after the first chunk's first block.
-    EndsStreamsEarly,
-    /// Leaves requests for commits and blocks without an answer.
-    NeverAnswers,
-}
-
-impl Lie {
-    /// Every lie there is.
-    pub const ALL: [Self; 6] = [
-        Self::FlipsBlocks,
-        Self::FlipsCommits,
-        Self::ClaimsEverything,
-        Self::ServesNothing,
-        Self::EndsStreamsEarly,
-        Self::NeverAnswers,
-    ];
 }
 
 /// A network, a chain, what happens, and what must come of it.
@@ -117,8 +90,10 @@ impl Lie {
 pub struct Scenario {
     /// What it is called.
     pub name: String,
-    /// Nodes of the committee.
+    /// Nodes that have the first commits at the start.
     pub validators: u32,
+    /// Members of the committee, where these are not as many: fewer make a chain that is cheaper to check.
+    pub committee: Option<u32>,
     /// Other nodes, which start empty.
     pub full_nodes: u32,
     /// Whom nodes know to begin with.
@@ -159,6 +134,7 @@ impl Scenario {
         Self {
             name: name.into(),
             validators: 4,
+            committee: None,
             full_nodes: 0,
             topology: Topology::KnowValidators,
             commits: 100,
@@ -181,6 +157,12 @@ impl Scenario {
     /// So many validators.
     pub fn validators(mut self, validators: u32) -> Self {
         self.validators = validators;
+        self
+    }
+
+    /// A committee of so many members, however many validators there are.
+    pub fn committee(mut self, members: u32) -> Self {
+        self.committee = Some(members);
         self
     }
 
@@ -279,11 +261,12 @@ impl Scenario {
         (0..self.validators).map(validator).chain((0..self.full_nodes).map(full)).collect()
     }
 
-    /// The nodes that never lie.
+    /// The nodes that never misbehave.
     pub fn honest_nodes(&self) -> Vec<NodeName> {
-        let lies =
-            |node: &NodeName| self.events.iter().any(|(_, event)| matches!(event, Event::Lie(liar, _) if liar == node));
-        self.nodes().into_iter().filter(|node| !lies(node)).collect()
+        let is_hostile = |node: &NodeName| {
+            self.events.iter().any(|(_, event)| matches!(event, Event::Hostile(who, _) if who == node))
+        };
+        self.nodes().into_iter().filter(|node| !is_hostile(node)).collect()
     }
 
     /// Length of the chain that the validators have at the start.
@@ -330,6 +313,9 @@ impl fmt::Display for Scenario {
         let usual = Self::named(&self.name);
         writeln!(f, "Scenario::named({:?})", self.name)?;
         writeln!(f, "    .validators({}).full_nodes({})", self.validators, self.full_nodes)?;
+        if let Some(members) = self.committee {
+            writeln!(f, "    .committee({members})")?;
+        }
         if self.topology != usual.topology {
             writeln!(f, "    .topology(Topology::{:?})", self.topology)?;
         }

@@ -1,6 +1,9 @@
 //! The scenarios by name: the fixed set of CI, and where golden traces come from.
 
-use crate::simulation::{ActorFault, DiskFault, DiskOperation, Lie, Scenario, Topology, full, millis, secs, validator};
+use crate::{
+    hostile::Behaviour,
+    simulation::{ActorFault, DiskFault, DiskOperation, Scenario, Topology, full, millis, secs, validator},
+};
 
 /// Every scenario of the fixed set.
 pub fn all() -> Vec<Scenario> {
@@ -56,7 +59,7 @@ pub fn lying_peer() -> Scenario {
         .commits(100)
         .set("state_sync.commits_per_fetch", 10)
         .at(secs(0))
-        .lie(validator(1), Lie::FlipsBlocks)
+        .hostile(validator(1), Behaviour::FlipsBlocks)
 }
 
 /// A node catches up, then follows, over several epochs, each with a committee that the one before has named.

@@ -1,15 +1,18 @@
 //! A node's transport in simulation: the one in memory, with the simulated network between caller and responder.
 //!
 //! ```text
-//!   caller --> Link of MemoryTransport --> request crosses --> PeerApi of the node --> (lie) --> answer crosses
+//!   caller --> Link of MemoryTransport --> request crosses --> PeerApi of the node, or HostilePeer around it --> answer crosses
 //!                `- its timeout runs over all of it                       stream: each chunk crosses (see `chunks`)
 //! ```
 
-use crate::simulation::{
-    NodeName,
-    chunks::Chunks,
-    lies,
-    network::{Host, SimNetwork},
+use crate::{
+    hostile::{Behaviour, Mischief},
+    simulation::{
+        NodeName,
+        chunks::Chunks,
+        network::{Host, SimNetwork},
+        node::address,
+    },
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,7 +27,10 @@ use soma_wire::{
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// The transport of one node.
+/// The key of those that have another one than they are known by.
+const OTHER_KEY: [u8; 32] = [0xee; 32];
+
+/// The transport of one node, or of one of the identities that it has.
 pub(super) struct SimTransport {
     name: NodeName,
     peer: PeerId,
@@ -34,7 +40,8 @@ pub(super) struct SimTransport {
 
 impl SimTransport {
     pub(super) fn new(name: NodeName, peer: PeerId, network: SimNetwork) -> Self {
-        Self { name, peer, memory: network.memory().transport(peer), network }
+        let source = address(name).ip();
+        Self { name, peer, memory: network.memory().transport(peer).at(source), network }
     }
 }
 
@@ -42,12 +49,19 @@ impl SimTransport {
 impl Transport for SimTransport {
     async fn dial(&self, peer: PeerId, address: &Address, limit: Duration) -> Result<Link, DialError> {
         let unknown = || DialError::Unreachable { address: address.clone(), reason: "no route".into() };
-        let to = self.network.host(peer).ok_or_else(unknown)?.name;
+        let host = self.network.host(peer).ok_or_else(unknown)?;
+        let to = host.name;
         let dialling = async {
             self.network.cross(self.name, to, "dial", 0).await;
             let link = self.memory.dial(peer, address, limit).await;
             self.network.cross(to, self.name, "dial answered", 0).await;
-            link
+            match host.mischief.as_ref().map(Mischief::behaviour) {
+                Some(Behaviour::HasOtherKey) => {
+                    let (address, found) = (address.clone(), PeerId(OTHER_KEY));
+                    Err(DialError::WrongKey { address, expected: peer, found })
+                }
+                _ => link,
+            }
         };
         let too_late = |_| DialError::Timeout { address: address.clone(), timeout: limit };
         timeout(limit, dialling).await.map_err(too_late)?
@@ -96,7 +110,7 @@ struct Responder {
 }
 
 impl Responder {
-    /// As it is now: it may have begun to lie.
+    /// As it is now: it may have begun to misbehave.
     fn host(&self) -> Result<Host, CallError> {
         self.network.host(self.peer).ok_or_else(CallError::connection_gone)
     }
@@ -142,21 +156,34 @@ struct Wire {
     inner: Arc<dyn PeerApi>,
 }
 
+impl Wire {
+    /// The node as it is now, and what it answers with.
+    fn answering(&self) -> Result<(Host, Arc<dyn PeerApi>), CallError> {
+        let host = self.responder.host()?;
+        let api: Arc<dyn PeerApi> = match &host.mischief {
+            Some(mischief) => Arc::new(mischief.wrap(self.inner.clone())),
+            None => self.inner.clone(),
+        };
+        Ok((host, api))
+    }
+}
+
 #[async_trait]
 impl PeerApi for Wire {
     async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
         let size = |said: &KnownPeers| said.known_peers.iter().chain([&said.own_info]).map(Bytes::len).sum();
         let rpc =
             Rpc { request_bytes: own_info.len(), answer_bytes: size, ..Rpc::small("GetKnownPeers", "KnownPeers") };
-        self.responder.answer(&call, rpc, self.inner.get_known_peers(call, own_info)).await
+        let (_, api) = self.answering()?;
+        self.responder.answer(&call, rpc, api.get_known_peers(call, own_info)).await
     }
 
     async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {
         let answering = async {
-            let said = self.inner.get_commit_availability(call).await?;
-            let host = self.responder.host()?;
+            let (host, api) = self.answering()?;
+            let said = api.get_commit_availability(call).await?;
             self.responder.network.check_told(&host, said.highest_synced, "GetCommitAvailability");
-            Ok(lies::availability(host.lie, said))
+            Ok(said)
         };
         let rpc = Rpc::small("GetCommitAvailability", "CommitAvailability");
         self.responder.answer(&call, rpc, answering).await
@@ -164,8 +191,9 @@ impl PeerApi for Wire {
 
     async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError> {
         let answering = async {
-            let said = self.inner.get_commit_info(call, index).await?;
-            self.responder.network.check_told(&self.responder.host()?, said.index, "GetCommitInfo");
+            let (host, api) = self.answering()?;
+            let said = api.get_commit_info(call, index).await?;
+            self.responder.network.check_told(&host, said.index, "GetCommitInfo");
             Ok(said)
         };
         let rpc = Rpc::small("GetCommitInfo", "CommitInfo");
@@ -174,22 +202,17 @@ impl PeerApi for Wire {
 
     async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
         let answering = async {
-            let lie = self.responder.host()?.lie;
-            lies::before_serving(lie).await?;
-            let answer = self.inner.fetch_commits(call, range).await?;
-            Ok(lies::commits(lie, answer, &self.responder.network))
+            let (_, api) = self.answering()?;
+            api.fetch_commits(call, range).await
         };
         let rpc = Rpc { answer_bytes: FetchedCommits::size, ..Rpc::small("FetchCommits", "Commits") };
         self.responder.answer(&call, rpc, answering).await
     }
 
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
-        let lie = self.responder.host()?.lie;
+        let (_, api) = self.answering()?;
         let (request, answer, request_bytes) = ("FetchBlocks", "Blocks", refs.as_slice().len() * BlockRef::BYTES);
-        let answering = async {
-            lies::before_serving(lie).await?;
-            self.inner.fetch_blocks(call, refs).await
-        };
+        let answering = api.fetch_blocks(call, refs);
         let responder = self.responder.clone();
         if responder.network.has_bandwidth() {
             let caller = responder.caller(&call)?.name;
@@ -201,7 +224,7 @@ impl PeerApi for Wire {
                 arrival.await;
                 return answered;
             };
-            let mut chunks = Chunks::new(responder.network.clone(), responder.name, caller, lie, stream);
+            let mut chunks = Chunks::new(responder.network.clone(), responder.name, caller, stream);
             // Chunks follow the head of the answer.
             tokio::select! {
                 biased;
@@ -219,14 +242,9 @@ impl PeerApi for Wire {
                 let mut stream = stream?;
                 let chunk = stream.next().await?;
                 responder.network.cross(responder.name, caller, "chunk of blocks", 0).await;
-                let (chunk, goes_on) = match chunk {
-                    Ok(blocks) => {
-                        let (blocks, goes_on) = lies::chunk(lie, blocks, &responder.network);
-                        (Ok(blocks), goes_on)
-                    }
-                    Err(error) => (Err(error), false),
-                };
-                Some((chunk, goes_on.then_some(stream)))
+                // After an error nothing follows.
+                let rest = chunk.is_ok().then_some(stream);
+                Some((chunk, rest))
             }
         });
         Ok(chunks.boxed())
@@ -236,7 +254,7 @@ impl PeerApi for Wire {
         let caller = self.responder.caller(&call)?;
         // What is checked is what the caller knew when it sent the message.
         self.responder.network.check_told(&caller, index, "PushCommit");
-        let told = lies::pushed(caller.lie, index);
+        let told = caller.mischief.map_or(index, |mischief| mischief.pushed(index));
         let rpc = Rpc::small("PushCommit", "PushCommit taken");
         self.responder.answer(&call, rpc, self.inner.push_commit(call, told)).await
     }

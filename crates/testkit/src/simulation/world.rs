@@ -2,6 +2,7 @@
 
 use crate::simulation::{
     Event, Failure, Invariant, NodeName, Report, Scenario, SettingsError, Topology, chain,
+    hostility::Hostility,
     journal::{Entry, Journal, Violation},
     network::SimNetwork,
     node::{Common, Node, seed_peer},
@@ -61,15 +62,18 @@ struct World {
     nodes: BTreeMap<NodeName, Rc<Node>>,
     network: SimNetwork,
     journal: Journal,
+    hostility: Hostility,
 }
 
 impl World {
     fn new(common: &Common<'_>, config: &Config) -> Self {
         let names = common.scenario.nodes();
+        let is_validator = |name: &NodeName| matches!(name, NodeName::Validator(_));
         let known = |position: usize| -> Vec<NodeName> {
             match common.scenario.topology {
-                Topology::KnowValidators => {
-                    names.iter().copied().filter(|name| matches!(name, NodeName::Validator(_))).collect()
+                Topology::FullNodesKnowValidators if is_validator(&names[position]) => Vec::new(),
+                Topology::KnowValidators | Topology::FullNodesKnowValidators => {
+                    names.iter().copied().filter(is_validator).collect()
                 }
                 Topology::KnowFirst => names.first().copied().into_iter().collect(),
                 Topology::Chain => position.checked_sub(1).map(|before| names[before]).into_iter().collect(),
@@ -80,7 +84,12 @@ impl World {
             config.seed_peers = known(position).into_iter().filter(|known| known != name).map(seed_peer).collect();
             (*name, Node::new(*name, config, common))
         });
-        Self { nodes: nodes.collect(), network: common.network.clone(), journal: common.journal.clone() }
+        Self {
+            nodes: nodes.collect(),
+            network: common.network.clone(),
+            journal: common.journal.clone(),
+            hostility: Hostility::new(common),
+        }
     }
 
     /// The whole story. Answers which actors were made anew.
@@ -103,6 +112,7 @@ impl World {
         sleep_until(begun + scenario.quiet_from()).await;
         self.all_is_well(scenario).await?;
         let restarted = self.restarted().await;
+        self.hostility.end();
         for node in self.nodes.values() {
             node.shutdown().await;
         }
@@ -135,9 +145,15 @@ impl World {
             },
         };
         match (event, node) {
-            (Event::Crash(_), Some(node)) => node.crash().await,
+            (Event::Crash(name), Some(node)) => {
+                self.hostility.end_of(name);
+                node.crash().await;
+            }
             (Event::Restart(_), Some(node)) => node.start(),
-            (Event::Shutdown(_), Some(node)) => node.shutdown().await,
+            (Event::Shutdown(name), Some(node)) => {
+                self.hostility.end_of(name);
+                node.shutdown().await;
+            }
             (Event::Repair(_), Some(node)) => node.repair(),
             (Event::DiskFault { operation, nth, times, fault, .. }, Some(node)) => {
                 node.disk.plan(operation, nth, times, fault);
@@ -145,7 +161,7 @@ impl World {
             (Event::DiskTime(_, time), Some(node)) => node.set_disk_time(time),
             (Event::ExecutionTime(_, time), Some(node)) => node.set_execution_time(time),
             (Event::ClockSkew(_, milliseconds), Some(node)) => node.set_clock_skew(milliseconds),
-            (Event::Lie(name, lie), Some(_)) => self.network.set_lie(name, lie),
+            (Event::Hostile(name, behaviour), Some(_)) => self.hostility.begin(name, behaviour),
             (Event::ActorFault { actor, input, nth, times, fault, .. }, Some(node)) => {
                 node.faults.plan(actor, input, nth, times, fault);
             }

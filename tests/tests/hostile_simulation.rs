@@ -1,0 +1,70 @@
+//! Hostile peers in virtual time: one honest peer is enough, whatever the others do. `make sim SCENARIO=hostile` goes on from
+//! here, over more seeds.
+
+use soma_testkit::{
+    hostile::Behaviour,
+    simulation::{Event, NodeName, Report, Scenario, full, hostile_scenario, validator},
+};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+/// How many mixes of behaviours are played.
+const SEEDS: u64 = 200;
+
+/// Threads that play them.
+const THREADS: usize = 2;
+
+fn behaviours(scenario: &Scenario) -> BTreeSet<Behaviour> {
+    let behaviours = scenario.events.iter().filter_map(|(_, event)| match event {
+        Event::Hostile(_, behaviour) => Some(*behaviour),
+        _ => None,
+    });
+    behaviours.collect()
+}
+
+/// What holds of each mix, beside every invariant: all commits were executed, in order, each with the digest that it has
+/// on the chain.
+fn check(scenario: &Scenario, seed: u64, report: &Report) {
+    let honest = |name: &NodeName| scenario.honest_nodes().contains(name);
+    let penalties: Vec<_> = report.penalties.iter().filter(|penalty| honest(&penalty.by)).collect();
+    assert!(penalties.is_empty(), "seed {seed}: an honest peer keeps its full score: {penalties:?}\n{scenario}");
+    assert!(report.caught_up.contains_key(&full(0)), "seed {seed}: {report}");
+    assert!(report.actors_lost.is_empty(), "seed {seed}: {:?}", report.actors_lost);
+}
+
+#[test]
+fn one_honest_peer_among_nine_hostile_ones_is_enough_for_a_sync_and_keeps_its_full_score() {
+    let next = AtomicU64::new(0);
+    let play = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SEEDS {
+                break;
+            }
+            let scenario = hostile_scenario(seed);
+            assert_eq!(scenario.honest_nodes(), [validator(0), full(0)]);
+            match scenario.run(seed) {
+                Ok(report) => check(&scenario, seed, &report),
+                Err(failure) => panic!("{failure}\n{scenario}"),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(play);
+        }
+    });
+    let played: BTreeSet<_> = (0..SEEDS).flat_map(|seed| behaviours(&hostile_scenario(seed))).collect();
+    assert_eq!(played, Behaviour::ALL.into(), "every behaviour has its part in some mix");
+}
+
+#[test]
+fn a_run_among_hostile_peers_is_the_same_each_time() {
+    for seed in [0, 1, 2] {
+        let scenario = hostile_scenario(seed);
+        scenario.run_twice(seed).unwrap_or_else(|failure| panic!("{failure}\n{scenario}"));
+    }
+}
