@@ -55,7 +55,7 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
     let host = match parts.next()? {
         Protocol::Ip4(ip) => ip.to_string(),
         Protocol::Ip6(ip) => ip.to_string(),
-        Protocol::Dns(name) => name.to_string(),
+        Protocol::Dns(name) if !name.is_empty() => name.to_string(),
         _ => return None,
     };
     let Protocol::Tcp(port) = parts.next()? else { return None };

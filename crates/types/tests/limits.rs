@@ -142,3 +142,13 @@ fn fewer_bytes_than_a_signature_are_refused() {
     }
     assert_eq!(SignedBlock::digest_of(&[0; Signature::BYTES - 1]), None);
 }
+
+#[test]
+fn an_address_without_a_host_is_none() {
+    // Found by the fuzz target `address`: a multiaddr takes an empty name, and nobody can dial it.
+    for text in ["/dns//tcp/0", "/dns//tcp/9000", "/ip4//tcp/1", "/dns/tcp/1"] {
+        assert!(text.parse::<Address>().is_err(), "{text}");
+    }
+    let encoded = codec::encode("/dns//tcp/0");
+    assert!(codec::decode::<Address>(&encoded, "address", 64).is_err());
+}
