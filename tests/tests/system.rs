@@ -1,15 +1,14 @@
 //! The system as a node embeds it: starting, stopping, failing, and being used from anywhere.
 
-use bytes::Bytes;
 use futures::executor::block_on;
 use soma_p2p::{
-    ActorSystem, BlockRef, CertificateVerifier, CertifiedCommit, ChainId, ChildState, CommitRef, Committee,
-    EpochContext, LocalCommitError, MemStore, PeerId, PeerList, SignatureBatch, StartError, Store, StoreError,
-    TransactionError, TransactionVerifier, TrustedCommit, Watermarks,
+    ActorSystem, CertificateVerifier, ChildState, EpochContext, LocalCommitError, SignatureBatch, StartError, Store,
+    TransactionError, TransactionVerifier,
 };
-use soma_tests::{PATIENCE, chain, config, eventually, expect_commits, key, mem_store, node, start};
+use soma_tests::{
+    PATIENCE, chain, config, eventually, expect_commits, faulty_store::Faulty, key, mem_store, node, start,
+};
 use std::{
-    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -134,71 +133,6 @@ async fn a_verifier_that_panics_costs_a_batch_not_the_sync_and_nobody_is_blamed(
     assert!(status.verifier.unwrap().panicked > 0);
     assert_eq!(status.peers[0].serving.as_ref().unwrap().score, 100);
     assert_eq!(status.banned, []);
-}
-
-type Applied = Result<Watermarks, StoreError>;
-
-/// A store in memory with a fault before some of its calls.
-struct Faulty {
-    inner: Arc<MemStore>,
-    /// Called before each write with its number and the batch; what it returns is returned, if anything.
-    before_apply: fn(&MemStore, u32, &[CertifiedCommit]) -> Option<Applied>,
-    before_latest_epoch: fn(u32),
-    before_flush: fn(),
-    applies: AtomicU32,
-    reads: AtomicU32,
-}
-
-impl Faulty {
-    fn new(inner: Arc<MemStore>) -> Self {
-        let (applies, reads) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { inner, before_apply: |_, _, _| None, before_latest_epoch: |_| {}, before_flush: || {}, applies, reads }
-    }
-}
-
-impl Store for Faulty {
-    fn apply(&self, batch: &[CertifiedCommit]) -> Applied {
-        let number = self.applies.fetch_add(1, Ordering::Relaxed);
-        (self.before_apply)(&self.inner, number, batch).unwrap_or_else(|| self.inner.apply(batch))
-    }
-    fn latest_epoch(&self) -> Result<u64, StoreError> {
-        (self.before_latest_epoch)(self.reads.fetch_add(1, Ordering::Relaxed));
-        self.inner.latest_epoch()
-    }
-    fn chain_id(&self) -> ChainId {
-        self.inner.chain_id()
-    }
-    fn watermarks(&self) -> Result<Watermarks, StoreError> {
-        self.inner.watermarks()
-    }
-    fn commit(&self, index: u32) -> Result<Option<TrustedCommit>, StoreError> {
-        self.inner.commit(index)
-    }
-    fn commits(&self, range: RangeInclusive<u32>) -> Result<Vec<TrustedCommit>, StoreError> {
-        self.inner.commits(range)
-    }
-    fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        self.inner.blocks(refs)
-    }
-    fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
-        self.inner.votes(commit)
-    }
-    fn committee(&self, epoch: u64) -> Result<Option<Committee>, StoreError> {
-        self.inner.committee(epoch)
-    }
-    fn last_commit_of_epoch(&self, epoch: u64) -> Result<Option<u32>, StoreError> {
-        self.inner.last_commit_of_epoch(epoch)
-    }
-    fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
-        self.inner.peers(list)
-    }
-    fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
-        self.inner.update_peers(list, put, remove)
-    }
-    fn flush(&self) -> Result<(), StoreError> {
-        (self.before_flush)();
-        self.inner.flush()
-    }
 }
 
 #[tokio::test]

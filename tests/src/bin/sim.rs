@@ -40,7 +40,10 @@ struct Options {
 }
 
 /// Scenarios out of a seed, by the first word of their names.
-const DRAWN: &[(&str, fn(u64) -> Scenario)] = &[("random", random_scenario), ("hostile", hostile_scenario)];
+/// Makes a scenario out of a seed.
+type Draw = fn(u64) -> Scenario;
+
+const DRAWN: &[(&str, Draw)] = &[("random", random_scenario), ("hostile", hostile_scenario)];
 
 fn main() -> ExitCode {
     let options = Options::parse();

@@ -1,0 +1,95 @@
+//! A store in memory that fails, or says something else than it has, as a scenario wants.
+
+use bytes::Bytes;
+use soma_p2p::{
+    BlockRef, CertifiedCommit, ChainId, CommitRef, Committee, MemStore, PeerId, PeerList, Store, StoreError,
+    TrustedCommit, Watermarks,
+};
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// What a write comes to.
+pub type Applied = Result<Watermarks, StoreError>;
+
+/// A store in memory with a fault before some of its calls.
+pub struct Faulty {
+    /// The store below.
+    pub inner: Arc<MemStore>,
+    /// Called before each write with its number and the batch; what it returns is returned, if anything.
+    pub before_apply: fn(&MemStore, u32, &[CertifiedCommit]) -> Option<Applied>,
+    /// Called before each read of the latest epoch with its number.
+    pub before_latest_epoch: fn(u32),
+    /// Called before each flush.
+    pub before_flush: fn(),
+    /// Changes what is said to be there.
+    pub watermarks: fn(Watermarks) -> Watermarks,
+    /// Writes so far.
+    pub applies: AtomicU32,
+    /// Reads of the latest epoch so far.
+    pub reads: AtomicU32,
+}
+
+impl Faulty {
+    /// No fault yet.
+    pub fn new(inner: Arc<MemStore>) -> Self {
+        Self {
+            inner,
+            before_apply: |_, _, _| None,
+            before_latest_epoch: |_| {},
+            before_flush: || {},
+            watermarks: |watermarks| watermarks,
+            applies: AtomicU32::new(0),
+            reads: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Store for Faulty {
+    fn apply(&self, batch: &[CertifiedCommit]) -> Applied {
+        let number = self.applies.fetch_add(1, Ordering::Relaxed);
+        (self.before_apply)(&self.inner, number, batch).unwrap_or_else(|| self.inner.apply(batch))
+    }
+    fn latest_epoch(&self) -> Result<u64, StoreError> {
+        (self.before_latest_epoch)(self.reads.fetch_add(1, Ordering::Relaxed));
+        self.inner.latest_epoch()
+    }
+    fn chain_id(&self) -> ChainId {
+        self.inner.chain_id()
+    }
+    fn watermarks(&self) -> Result<Watermarks, StoreError> {
+        self.inner.watermarks().map(self.watermarks)
+    }
+    fn commit(&self, index: u32) -> Result<Option<TrustedCommit>, StoreError> {
+        self.inner.commit(index)
+    }
+    fn commits(&self, range: RangeInclusive<u32>) -> Result<Vec<TrustedCommit>, StoreError> {
+        self.inner.commits(range)
+    }
+    fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.inner.blocks(refs)
+    }
+    fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
+        self.inner.votes(commit)
+    }
+    fn committee(&self, epoch: u64) -> Result<Option<Committee>, StoreError> {
+        self.inner.committee(epoch)
+    }
+    fn last_commit_of_epoch(&self, epoch: u64) -> Result<Option<u32>, StoreError> {
+        self.inner.last_commit_of_epoch(epoch)
+    }
+    fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
+        self.inner.peers(list)
+    }
+    fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
+        self.inner.update_peers(list, put, remove)
+    }
+    fn flush(&self) -> Result<(), StoreError> {
+        (self.before_flush)();
+        self.inner.flush()
+    }
+}
