@@ -40,7 +40,9 @@ struct Options {
 }
 
 /// Scenarios out of a seed, by the first word of their names.
-const DRAWN: &[(&str, fn(u64) -> Scenario)] = &[("random", random_scenario), ("hostile", hostile_scenario)];
+const DRAWN: &[(&str, Draw)] = &[("random", random_scenario), ("hostile", hostile_scenario)];
+
+type Draw = fn(u64) -> Scenario;
 
 fn main() -> ExitCode {
     let options = Options::parse();
