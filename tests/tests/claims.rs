@@ -57,3 +57,10 @@ fn a_peer_that_claims_every_commit_and_has_none_delays_a_sync_by_a_tenth_at_most
     let with = synced_after(PEERS, 1, behaviour);
     expect_no_delay(with, synced_after(PEERS - 1, 0, behaviour), "1 of 10 claims only");
 }
+
+#[test]
+fn all_peers_but_one_that_claim_every_commit_and_have_none_delay_a_sync_by_a_tenth_at_most() {
+    let behaviour = Behaviour::ClaimsWithoutServing;
+    let with = synced_after(PEERS, PEERS - 1, behaviour);
+    expect_no_delay(with, synced_after(1, 0, behaviour), "9 of 10 claim only");
+}
