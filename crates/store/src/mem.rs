@@ -119,7 +119,7 @@ impl Tables for MemTables {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Store;
+    use crate::{PeerList, Store};
     use soma_testkit::{ChainBuilder, ChainSpec};
     use soma_types::{BlockRef, CertifiedCommit, CommitIndex};
 

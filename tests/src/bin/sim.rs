@@ -40,10 +40,9 @@ struct Options {
 }
 
 /// Scenarios out of a seed, by the first word of their names.
-/// Makes a scenario out of a seed.
-type Draw = fn(u64) -> Scenario;
-
 const DRAWN: &[(&str, Draw)] = &[("random", random_scenario), ("hostile", hostile_scenario)];
+
+type Draw = fn(u64) -> Scenario;
 
 fn main() -> ExitCode {
     let options = Options::parse();

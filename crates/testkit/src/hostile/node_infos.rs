@@ -51,7 +51,8 @@ pub(super) fn change(
             said.known_peers = forged.map(sign).collect();
         }
         Behaviour::SendsExpiredNodeInfos => {
-            said.own_info = sign(NodeInfo { timestamp_ms: own.timestamp_ms - LONG_AGO_MS, ..own.clone() });
+            said.own_info =
+                sign(NodeInfo { timestamp_ms: own.timestamp_ms.saturating_sub(LONG_AGO_MS), ..own.clone() });
         }
         Behaviour::SendsFutureNodeInfos => {
             said.own_info = sign(NodeInfo { timestamp_ms: own.timestamp_ms + HOUR_MS, ..own.clone() });

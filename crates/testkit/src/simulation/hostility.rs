@@ -64,7 +64,8 @@ impl Hostility {
                 let identity = move |number| -> Arc<dyn Transport> {
                     Arc::new(SimTransport::new(name, identity(name, number), network.clone()))
                 };
-                let attacking = attack(behaviour, victim, own_key.clone(), identity, IDENTITIES, seed + number);
+                let attacking =
+                    attack(behaviour, victim, own_key.clone(), identity, IDENTITIES, seed.wrapping_add(number));
                 self.attacks.borrow_mut().entry(name).or_default().push(spawn_local(attacking).abort_handle());
             }
         }

@@ -1,0 +1,66 @@
+//! What a claim can do to a sync: nothing to speak of. Virtual time: equal on every machine.
+
+use soma_testkit::{
+    hostile::Behaviour,
+    simulation::{Event, Scenario, full, millis, secs, validator},
+};
+use std::time::Duration;
+
+/// Peers that a node with nothing syncs from, the claimants among them.
+const PEERS: u32 = 10;
+
+/// Of each link, so that a sync takes much longer than it takes to find peers.
+const BYTES_PER_SECOND: u64 = 25_000;
+
+const SEED: u64 = 1;
+
+/// When a fresh node has executed a chain that so many peers serve, of whom the last `claimants` behave so.
+fn synced_after(peers: u32, claimants: u32, behaviour: Behaviour) -> Duration {
+    let mut scenario = Scenario::named("claims")
+        .validators(peers)
+        .committee(4)
+        .full_nodes(1)
+        .commits(300)
+        .latency(millis(30)..millis(30))
+        .bandwidth(BYTES_PER_SECOND)
+        // Many ranges, so that the last of them is no great part of the whole.
+        .set("state_sync.commits_per_fetch", 10)
+        .synced_within(secs(300));
+    for number in peers - claimants..peers {
+        scenario.events.push((Duration::ZERO, Event::Hostile(validator(number), behaviour)));
+    }
+    let report = scenario.run(SEED).unwrap_or_else(|failure| panic!("{failure}\n{scenario}"));
+    let honest = scenario.honest_nodes();
+    let penalties: Vec<_> = report.penalties.iter().filter(|penalty| honest.contains(&penalty.by)).collect();
+    assert!(penalties.is_empty(), "honest peers keep their full score: {penalties:?}");
+    report.caught_up[&full(0)]
+}
+
+fn expect_no_delay(with: Duration, without: Duration, what: &str) {
+    println!("{what}: {with:?} with the claims, {without:?} without");
+    assert!(with.as_secs_f64() <= 1.1 * without.as_secs_f64(), "{what}: {with:?}, and {without:?} without them");
+}
+
+#[test]
+fn peers_that_claim_every_commit_and_serve_what_they_have_delay_a_sync_by_a_tenth_at_most() {
+    let behaviour = Behaviour::ClaimsEverything;
+    let without = synced_after(PEERS, 0, behaviour);
+    for claimants in [1, PEERS - 1] {
+        let with = synced_after(PEERS, claimants, behaviour);
+        expect_no_delay(with, without, &format!("{claimants} of {PEERS} claim and serve"));
+    }
+}
+
+#[test]
+fn a_peer_that_claims_every_commit_and_has_none_delays_a_sync_by_a_tenth_at_most() {
+    let behaviour = Behaviour::ClaimsWithoutServing;
+    let with = synced_after(PEERS, 1, behaviour);
+    expect_no_delay(with, synced_after(PEERS - 1, 0, behaviour), "1 of 10 claims only");
+}
+
+#[test]
+fn all_peers_but_one_that_claim_every_commit_and_have_none_delay_a_sync_by_a_tenth_at_most() {
+    let behaviour = Behaviour::ClaimsWithoutServing;
+    let with = synced_after(PEERS, PEERS - 1, behaviour);
+    expect_no_delay(with, synced_after(1, 0, behaviour), "9 of 10 claim only");
+}
