@@ -125,7 +125,12 @@ mod tests {
 
     /// Calls everything that reads, and the writer, which reads what it adds to.
     fn read_all(store: &MemStore, commits: &[CertifiedCommit], next: &CertifiedCommit) {
-        let _ = (store.watermarks(), store.latest_epoch(), store.peers(PeerList::Infos), store.commits(0..=CommitIndex::MAX));
+        let _ = (
+            store.watermarks(),
+            store.latest_epoch(),
+            store.peers(PeerList::Infos),
+            store.commits(0..=CommitIndex::MAX),
+        );
         for epoch in 0..3 {
             let _ = (store.committee(epoch), store.last_commit_of_epoch(epoch));
         }

@@ -18,6 +18,9 @@ const SELECTION_WINDOW: usize = 2;
 /// Of a hundred picks, how many go to any candidate instead of the best.
 const EXPLORATION_PERCENT: u32 = 5;
 
+/// Who failed lately is expected to take twice as long for each failure in a row, so often at most.
+const MAX_DOUBLINGS: u32 = 10;
+
 /// Bytes that a range counts for beside its own: its round trips, which a small one has, too.
 const BYTES_PER_RANGE: u64 = 256 << 10;
 
@@ -73,9 +76,11 @@ impl PeerHeights {
             .iter()
             .map(|(id, peer)| {
                 let speed = peer.speed.map_or(fastest, |Speed(speed)| speed);
-                let ranges = peer.in_flight as u128 + 1 + u128::from(peer.failures);
-                let distrust = 200 - u128::from(self.standings.score(**id, unix_ms));
-                (ranges * distrust * u128::from(fastest) * 1_000 / u128::from(speed), **id)
+                let ranges = peer.in_flight as u128 + 1;
+                let distrust =
+                    (200 - u128::from(self.standings.score(**id, unix_ms))) << peer.failures.min(MAX_DOUBLINGS);
+                let slowness = u128::from(fastest) * 1_000 / u128::from(speed);
+                (ranges * distrust * slowness, **id)
             })
             .collect();
         ready.sort_unstable();

@@ -187,6 +187,11 @@ impl Flow {
         self.downloads.insert(peer, Downloads::with(known, time, at));
     }
 
+    /// Whether the peer has served anything lately.
+    pub(super) fn has_served(&self, peer: PeerId) -> bool {
+        self.paces.contains_key(&peer)
+    }
+
     /// How long a download from `peer` is waited for before another peer is asked as well.
     pub(super) fn patience(&self, peer: PeerId) -> Duration {
         let known = self.downloads.get(&peer).or(self.any_download.as_ref());

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch, Fault, PeerId};
 use std::time::Duration;
 
+/// Of the attempts at a range that fails with peers which never served anything, one of so many is for a range with more
+/// commits behind it.
+pub(super) const WIDE_EVERY: u32 = 4;
+
 /// One planned range; its first commit is its key in the plan.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Range {
@@ -28,6 +32,8 @@ pub(super) struct Range {
     pub(super) last_failure: Option<String>,
     /// What it reserved was too little for its first commit: it reserves all that a range may.
     outgrown: bool,
+    /// Who has its commits may have no votes for the last: it is asked for with the commits behind it that prove it.
+    wide: bool,
     /// Its second worker.
     pub(super) backup: Option<Backup>,
     /// When there was nobody else to ask for it, or one of two had failed.
@@ -65,6 +71,7 @@ impl Range {
             no_peer: None,
             last_failure: None,
             outgrown: false,
+            wide: false,
             backup: None,
             no_backup_at: None,
         }
@@ -90,7 +97,7 @@ impl Range {
 
     /// How far commits may be asked for to prove it by.
     pub(super) fn proof_end(&self, start: CommitIndex) -> CommitIndex {
-        if self.attempts > 0 { start.saturating_add(MAX_ANSWER - 1).max(self.end) } else { self.end }
+        if self.wide { start.saturating_add(MAX_ANSWER - 1).max(self.end) } else { self.end }
     }
 
     /// Workers that it has or is about to get.
@@ -109,8 +116,13 @@ impl Range {
             }
     }
 
+    /// Goes back to be tried again: at once if `peer` is to blame, for PeerHeights does not pick that one again so soon, and
+    /// whoever is next may have it; later if nobody is.
     pub(super) fn fail(&mut self, now: Now, peer: Option<PeerId>, reason: String) {
-        let delay = RETRY_MIN.saturating_mul(1 << self.attempts.min(16)).min(RETRY_MAX);
+        let delay = match peer {
+            Some(_) => Duration::ZERO,
+            None => RETRY_MIN.saturating_mul(1 << self.attempts.min(16)).min(RETRY_MAX),
+        };
         self.attempts += 1;
         self.avoid = peer;
         self.no_peer = None;
@@ -261,12 +273,15 @@ impl StateSync {
         if missing_from <= end {
             let next_is_due = missing_from == self.tip.commit.index + 1;
             let (due, known) = (self.tip.next_epoch, self.epoch_of(missing_from));
+            let has_served = self.flow.has_served(peer);
             let rest = self.add_waiting(missing_from, end, now.monotonic);
             rest.attempts = attempts;
             match shortfall {
                 Some(Shortfall::Fault { fault, reason, .. }) => {
                     let blamed = (fault != Fault::Ours).then_some(peer);
                     rest.fail(now, blamed, reason);
+                    // Of one that has never served anything it is most likely that it has nothing; not for ever, though.
+                    rest.wide = has_served || rest.attempts.is_multiple_of(WIDE_EVERY);
                 }
                 // Its committee has become known since the worker began.
                 Some(Shortfall::OtherEpoch { found, .. }) if found == known => {}
@@ -384,7 +399,7 @@ impl StateSync {
             }
             let commits = length(*start, range);
             let (expected, reserve) = (self.flow.expected(commits), self.flow.reserve(&self.config, commits));
-            let reserve = if range.outgrown || range.attempts > 0 { most } else { reserve };
+            let reserve = if range.outgrown || range.wide { most } else { reserve };
             if *start > next {
                 filled = on_their_way + expected > self.flow.window();
                 if filled || others + reserve > budget.saturating_sub(kept) {
