@@ -31,6 +31,10 @@ const MIN_WINDOW: u64 = 16 << 20;
 /// Longest that a range should take at a slow peer; it gets shorter ones. Far less than a request may take.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// Bytes that a range is not cut below for a slow peer, whose ranges may be slow because it serves so many: votes and round
+/// trips of ever smaller ones would take more than what they are for.
+const LEAST_BYTES: u64 = 32 << 10;
+
 /// How long the soonest range of a peer is what others are compared with: routes and loads change.
 const SOONEST_AGE: Duration = Duration::from_secs(30);
 
@@ -117,7 +121,8 @@ impl Flow {
         let (Some(pace), Some(bytes)) = (self.paces.get(&peer), self.bytes_per_commit) else { return u32::MAX };
         let micros = pace.per_mib.as_micros().saturating_mul(u128::from(bytes)) >> 20;
         let commits = LONGEST.as_micros().checked_div(micros).unwrap_or(u128::MAX);
-        commits.clamp(1, u128::from(u32::MAX)) as u32
+        let least = (LEAST_BYTES / bytes.max(1)).max(1);
+        commits.clamp(least.into(), u128::from(u32::MAX)) as u32
     }
 
     /// Bytes that so many commits will have.
@@ -291,6 +296,8 @@ mod tests {
         served(&mut flow, OTHER, 60_000, 100, 100, 1 << 20);
         served(&mut flow, PEER, 60_000, 50_000, 100, 1 << 20);
         assert_eq!(flow.end_for(PEER, 11, 110), 20);
+        served(&mut flow, PEER, 60_000_000, 50_000_000, 100, 1 << 20);
+        assert_eq!(flow.end_for(PEER, 11, 110), 13, "no less than 32 KiB");
         assert_eq!(flow.end_for(OTHER, 11, 110), 110);
         assert_eq!(flow.end_for(PeerId([3; 32]), 11, 110), 110, "nothing is known of it");
     }
