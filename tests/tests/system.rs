@@ -2,11 +2,12 @@
 
 use futures::executor::block_on;
 use soma_p2p::{
-    ActorSystem, CertificateVerifier, ChildState, EpochContext, LocalCommitError, SignatureBatch, StartError, Store,
-    TransactionError, TransactionVerifier,
+    ActorSystem, CertificateVerifier, ChildState, Config, EpochContext, FjallStore, LocalCommitError, SignatureBatch,
+    StartError, Status, Store, TransactionError, TransactionVerifier,
 };
+use soma_testkit::hostile::{Behaviour, Server};
 use soma_tests::{
-    PATIENCE, chain, config, eventually, expect_commits, faulty_store::Faulty, key, mem_store, node, start,
+    PATIENCE, chain, config, disk_store, eventually, expect_commits, faulty_store::Faulty, key, mem_store, node, start,
 };
 use std::{
     sync::{
@@ -204,4 +205,24 @@ async fn a_disk_that_does_not_answer_is_named_and_does_not_hold_up_shutdown_for_
     let system = node(2, &genesis, Arc::new(hanging), config(&[])).start().unwrap();
     let report = timeout(PATIENCE, system.shutdown(Duration::from_secs(1))).await.unwrap();
     assert_eq!(report.overdue, ["store: the disk does not answer; what was announced is on it"]);
+}
+
+#[tokio::test]
+async fn a_ban_outlives_a_restart_of_the_node() {
+    let (builder, commits) = chain(60);
+    let genesis = builder.genesis();
+    let liar = Server::start(Behaviour::FlipsBlocks, &key(100), genesis, &commits, 1).await;
+    let liar_id = liar.seed_peer().peer_id;
+    let (store, directory) = disk_store(genesis, &[]);
+    let settings = Config { seed_peers: vec![liar.seed_peer()], ..config(&[]) };
+    let banned = |status: &Status| status.banned == [liar_id];
+    let first = start(node(2, genesis, store, settings.clone()));
+    eventually(&first, "the liar is banned", banned).await;
+    first.stop().await;
+    // What it sends is not looked at this time: it is cut off as soon as it is connected.
+    let store = FjallStore::open(&directory.path().join("store"), genesis).unwrap();
+    let again = start(node(2, genesis, Arc::new(store), settings));
+    let status = eventually(&again, "the liar is still banned", banned).await;
+    assert_eq!(status.state_sync.unwrap().workers, 0);
+    assert_eq!(status.cause.as_deref(), Some("not-connected"));
 }
