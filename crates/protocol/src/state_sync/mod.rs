@@ -561,7 +561,9 @@ impl StateSync {
         };
         match (&range.state, &range.no_peer, &range.last_failure) {
             (RangeState::Held { epoch }, ..) => Progress::NoCommittee { epoch: *epoch },
-            _ if self.no_committee == Some(self.tip.next_epoch) => Progress::NoCommittee { epoch: self.tip.next_epoch },
+            (RangeState::Waiting { .. }, ..) if self.no_committee == Some(self.tip.next_epoch) => {
+                Progress::NoCommittee { epoch: self.tip.next_epoch }
+            }
             (RangeState::Waiting { .. } | RangeState::Picking { .. }, Some(reason), _) => {
                 Progress::NoPeer { needed, reason: *reason }
             }
