@@ -78,12 +78,12 @@ impl Service {
         match answer.map_err(|error| CallError::new(Status::Unavailable, error.to_string()))? {
             Ok(permit) => Ok(permit),
             Err(refusal) => {
-                let status = match refusal {
-                    Refusal::OtherChain { .. } => Status::FailedPrecondition,
-                    Refusal::TooMany { .. } => Status::ResourceExhausted,
+                let (status, retry_after) = match refusal {
+                    Refusal::OtherChain { .. } => (Status::FailedPrecondition, None),
+                    Refusal::TooMany { .. } => (Status::ResourceExhausted, Some(RETRY_AFTER)),
+                    Refusal::TooFast { retry_after, .. } => (Status::ResourceExhausted, Some(retry_after)),
                 };
                 tracing::debug!(peer = %peer.short(), ?rpc, %refusal, "call refused");
-                let retry_after = matches!(refusal, Refusal::TooMany { .. }).then_some(RETRY_AFTER);
                 Err(CallError { status, message: refusal.to_string(), retry_after })
             }
         }
@@ -264,7 +264,11 @@ impl PeerApi for Service {
         let mut heights = self.wiring.pushed.clone();
         match heights.tell(Pushed { peer: call.peer, index }) {
             Delivery::Accepted => Ok(()),
-            Delivery::Busy => Err(CallError::new(Status::ResourceExhausted, "too many pushes")),
+            Delivery::Busy => Err(CallError {
+                status: Status::ResourceExhausted,
+                message: "too many pushes".into(),
+                retry_after: Some(RETRY_AFTER),
+            }),
             Delivery::Closed => Err(CallError::new(Status::Unavailable, "this node does not take pushes now")),
         }
     }

@@ -312,8 +312,7 @@ impl Node {
         root.supervisor(sync);
 
         let spec = {
-            let (per_peer, in_all) = (config.serving.max_calls_per_peer, config.serving.max_calls);
-            let core = serving::Config { chain, max_calls_per_peer: per_peer, max_calls: in_all };
+            let core = config.serving.core(chain);
             ChildSpec::new(grpc_adapter_slot, capacity, move || {
                 let adapter = GrpcAdapter::new(core.clone(), environment.clone());
                 async move { Ok(adapter) }
