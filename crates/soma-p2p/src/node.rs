@@ -31,8 +31,7 @@ use soma_actor_store_writer::StoreWriter;
 use soma_actor_verifier::{PoolSize, Verifier};
 use soma_messages::{LinkRegistry, Slot};
 use soma_protocol::{
-    connections as connections_core, discovery as discovery_core, peer_heights as heights_core, serving,
-    state_sync as sync_core,
+    connections as connections_core, discovery as discovery_core, peer_heights as heights_core, state_sync as sync_core,
 };
 use soma_store::{CorruptReason, PeerList, Record, Store, StoreError};
 use soma_supervision::{
