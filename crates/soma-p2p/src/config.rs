@@ -6,7 +6,9 @@ use soma_actor_verifier::Verification;
 use soma_protocol::serving::{self, Rates};
 use soma_replay::core_names;
 use soma_types::{Access, Address, AddressError, ChainId, NodeRole, PeerId, limits};
-use soma_wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS};
+use soma_wire::limits::{
+    MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS, MAX_RESPONSE_BYTES,
+};
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.
@@ -196,6 +198,9 @@ pub struct ServingConfig {
     /// Bytes of blocks and commits that one peer may take in a second; 0: any number. Only the operator knows what the
     /// line carries and costs, and a limit that is too low makes every peer that syncs from here slower.
     pub max_bytes_per_second: u64,
+    /// Bytes of answers that all peers together may leave unread; beyond, the connection that leaves most is ended. One
+    /// may leave a quarter. Streams of the largest blocks hold twice as much again on their way here.
+    pub max_unread_bytes: u64,
     /// For how long a peer that was quiet may have saved up what it did not ask for in each second.
     #[serde(with = "humantime_serde")]
     pub burst: Duration,
@@ -211,6 +216,7 @@ impl Default for ServingConfig {
             max_pushes_per_second: rates.pushes,
             max_peer_queries_per_second: rates.peer_queries,
             max_bytes_per_second: rates.bytes,
+            max_unread_bytes: 256 << 20,
             burst: rates.burst,
         }
     }
@@ -346,6 +352,8 @@ impl Config {
         if serving.max_bytes_per_second != 0 {
             check("serving.max_bytes_per_second", serving.max_bytes_per_second, MIN_BYTES_PER_SECOND, u64::MAX)?;
         }
+        // A quarter must hold the largest answer, or it could never be given.
+        check("serving.max_unread_bytes", serving.max_unread_bytes, 4 * MAX_RESPONSE_BYTES as u64, u64::MAX)?;
         // A second at least, or a bucket of one call in a second would never hold one.
         if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&serving.burst) {
             let (value, rule) = (format!("{:?}", serving.burst), "must be 1s to 60s".into());

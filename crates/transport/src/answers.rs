@@ -10,6 +10,9 @@
 //!                                              too long, or all have too much and this connection has most: hung up
 //! ```
 //!
+//! Of a stream of blocks, the message that HTTP/2 has not taken yet counts as unread. Behind it the service has one or
+//! two more.
+//!
 //! The lock is of this listener's book-keeping alone: nobody waits while holding it.
 
 use crate::ConnectionId;
@@ -150,7 +153,8 @@ impl Reader {
                 hang_up.cancel();
             }
         });
-        Body::new(AnswerBody { body, rest: Bytes::new(), _held: held, _taken: taken.drop_guard() })
+        let (rest, reader, _taken) = (Bytes::new(), self.clone(), taken.drop_guard());
+        Body::new(AnswerBody { body, rest, counted: 0, reader, held, _taken })
     }
 }
 
@@ -187,12 +191,35 @@ impl Drop for Held {
 /// An answer in pieces, whose end is noticed.
 struct AnswerBody {
     body: Body,
+    /// What HTTP/2 has not taken yet of the last message.
     rest: Bytes,
-    _held: Option<Arc<Held>>,
+    /// What is counted of it: nothing where the whole answer is counted.
+    counted: usize,
+    reader: Reader,
+    held: Option<Arc<Held>>,
     _taken: DropGuard,
 }
 
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.count(0);
+    }
+}
+
 impl AnswerBody {
+    /// The last message has so many bytes, the one before is gone.
+    fn count(&mut self, bytes: usize) {
+        let Reader { answers, connection, .. } = &self.reader;
+        if self.counted > 0 {
+            answers.remove(*connection, self.counted);
+        }
+        // Small ones are many, and matter to nobody.
+        self.counted = if self.held.is_none() && bytes > LAST_PIECE { bytes } else { 0 };
+        if self.counted > 0 {
+            answers.add(&self.reader, self.counted);
+        }
+    }
+
     fn piece(&mut self) -> Bytes {
         if self.rest.len() > LAST_PIECE {
             let len = (self.rest.len() - LAST_PIECE).min(PIECE);
@@ -212,9 +239,13 @@ impl HttpBody for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         if self.rest.is_empty() {
+            self.count(0);
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
+                    Ok(data) => {
+                        self.count(data.len());
+                        self.rest = data;
+                    }
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
                 other => return other,

@@ -25,8 +25,8 @@ use tower::Service;
 /// What a caller gets that does not say how long it waits, and the most that any gets.
 pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a call waits for room on its connection: much longer than an honest caller needs to take an answer that
-/// is on its way, and short enough for it to hear of it.
+/// How long a call waits for room on its connection, but no longer than half of its time, so that the caller hears of
+/// it: much longer than an honest one needs to take an answer that is on its way.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a caller is to wait whose call found no room.
@@ -72,7 +72,7 @@ fn caller_of<T>(request: &Request<T>) -> Result<&Caller, Status> {
 /// Waits until an answer of up to `most` bytes may be made for the caller of a request.
 async fn expect<T>(request: &Request<T>, timeout: Duration, most: usize) -> Result<Expected, Status> {
     let reader = caller_of(request)?.reader.clone();
-    match tokio::time::timeout(timeout.min(ROOM_WAIT), reader.expect(most)).await {
+    match tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.expect(most)).await {
         Ok(Some(expected)) => Ok(expected),
         _ => Err(Status::from(CallError {
             status: soma_wire::Status::ResourceExhausted,
