@@ -179,7 +179,7 @@ impl P2p for GrpcService {
         request: Request<FetchCommitsRequest>,
     ) -> Result<Response<FetchCommitsResponse>, Status> {
         let call = call_of(&request)?;
-        let range = CommitRange::try_from(request.get_ref().clone())?;
+        let range = CommitRange::try_from(*request.get_ref())?;
         let expected = expect(&request, call.timeout, range.max_bytes()).await?;
         let answer = self.api.fetch_commits(call, range).await?;
         Ok(counted(expected, answer.size(), answer.into()))
