@@ -44,6 +44,13 @@ const STREAM_WINDOW: u32 = 4 << 20;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
+/// Bytes that a peer may send on one stream of a connection that it made: the largest request fits twice. What comes
+/// there are only requests; a window for bulk would let each connection fill it with what nobody reads.
+const REQUEST_WINDOW: u32 = 256 << 10;
+
+/// The same for all streams of such a connection.
+const REQUESTS_WINDOW: u32 = 1 << 20;
+
 /// Bytes in one HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
 const MAX_FRAME: u32 = 256 << 10;
 
@@ -224,8 +231,8 @@ async fn serve(
     let served = Server::builder()
         // A caller that names no deadline gets this one, also while it dribbles its request.
         .timeout(MAX_TIMEOUT)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(REQUEST_WINDOW)
+        .initial_connection_window_size(REQUESTS_WINDOW)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .max_frame_size(MAX_FRAME)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
