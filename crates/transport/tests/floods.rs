@@ -51,7 +51,7 @@ async fn honest(node: &Node) -> Link {
 async fn is_served(link: &Link) {
     let began = Instant::now();
     link.api().get_commit_availability(call(LISTENER)).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// The next connection, past what was told of others.
@@ -257,7 +257,7 @@ async fn a_peer_that_opens_and_resets_calls_without_end_is_hung_up_and_others_ar
 
 #[tokio::test]
 async fn one_source_cannot_take_the_places_of_others_for_handshakes_nor_keep_its_own() {
-    let limit = Duration::from_secs(2);
+    let limit = Duration::from_secs(4);
     let transport = TlsTransport::new(&key(LISTENER)).unwrap().with_loopback_limited().with_handshake_timeout(limit);
     let mut node = Node::listen(&transport, LISTENER, Behaviour::Answers).await;
     let (_, port) = node.address().host_and_port();
