@@ -56,6 +56,7 @@ impl Shell for GrpcAdapter {
                 metrics::refused(match refusal {
                     Refusal::OtherChain { .. } => "other-chain",
                     Refusal::TooMany { .. } => "too-many",
+                    Refusal::TooFast { .. } => "too-fast",
                 });
                 if let Some(reply) = self.waiting.remove(&call) {
                     reply.send(Err(refusal));

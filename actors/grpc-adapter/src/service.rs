@@ -35,6 +35,9 @@ const READ_BYTES: usize = 1 << 20;
 /// readers does not take the processor from the node's own work.
 const READS_AT_ONCE: usize = 4;
 
+/// After so long, a reader is slow: what was read ahead for it is dropped, and read again when it is its time.
+const SLOW_READER: Duration = Duration::from_secs(1);
+
 /// Longest time for one answer, slow readers included, whatever the caller allows itself and the transport passes on.
 const MAX_SERVING_TIME: Duration = Duration::from_secs(30);
 
@@ -78,12 +81,12 @@ impl Service {
         match answer.map_err(|error| CallError::new(Status::Unavailable, error.to_string()))? {
             Ok(permit) => Ok(permit),
             Err(refusal) => {
-                let status = match refusal {
-                    Refusal::OtherChain { .. } => Status::FailedPrecondition,
-                    Refusal::TooMany { .. } => Status::ResourceExhausted,
+                let (status, retry_after) = match refusal {
+                    Refusal::OtherChain { .. } => (Status::FailedPrecondition, None),
+                    Refusal::TooMany { .. } => (Status::ResourceExhausted, Some(RETRY_AFTER)),
+                    Refusal::TooFast { retry_after, .. } => (Status::ResourceExhausted, Some(retry_after)),
                 };
                 tracing::debug!(peer = %peer.short(), ?rpc, %refusal, "call refused");
-                let retry_after = matches!(refusal, Refusal::TooMany { .. }).then_some(RETRY_AFTER);
                 Err(CallError { status, message: refusal.to_string(), retry_after })
             }
         }
@@ -138,8 +141,8 @@ impl Answer {
         let refs = self.refs.clone();
         let (mut next, mut chunk, mut bytes) = (0, Vec::new(), 0);
         while next < refs.len() {
-            let blocks = self.read_from(next).await.map_err(Some)?;
-            for block in blocks {
+            let mut blocks = self.read_from(next).await.map_err(Some)?.into_iter();
+            while let Some(block) = blocks.next() {
                 let Some(block) = block else {
                     self.send_chunk(chunk, bytes).await?;
                     return Err(Some(CallError::new(Status::NotFound, format!("block {} is not here", refs[next]))));
@@ -148,6 +151,9 @@ impl Answer {
                 bytes += block.len();
                 chunk.push(block);
                 if bytes >= CHUNK_BYTES {
+                    if timeout(SLOW_READER, self.sender.reserve()).await.is_err() {
+                        blocks = Vec::new().into_iter();
+                    }
                     self.send_chunk(std::mem::take(&mut chunk), std::mem::take(&mut bytes)).await?;
                 }
             }
@@ -264,7 +270,11 @@ impl PeerApi for Service {
         let mut heights = self.wiring.pushed.clone();
         match heights.tell(Pushed { peer: call.peer, index }) {
             Delivery::Accepted => Ok(()),
-            Delivery::Busy => Err(CallError::new(Status::ResourceExhausted, "too many pushes")),
+            Delivery::Busy => Err(CallError {
+                status: Status::ResourceExhausted,
+                message: "too many pushes".into(),
+                retry_after: Some(RETRY_AFTER),
+            }),
             Delivery::Closed => Err(CallError::new(Status::Unavailable, "this node does not take pushes now")),
         }
     }

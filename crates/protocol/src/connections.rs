@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use soma_types::{Address, PeerId};
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
@@ -346,7 +346,7 @@ impl Connections {
 
     fn admits(&self, now: Now, peer: PeerId, source: IpAddr) -> bool {
         let of_peer = self.inbound.values().filter(|(other, _)| *other == peer).count();
-        let of_source = self.inbound.values().filter(|(_, other)| *other == source).count();
+        let of_source = self.inbound.values().filter(|(_, other)| host(*other) == host(source)).count();
         !self.is_banned(now, peer)
             && self.inbound.len() < self.config.max_inbound
             && of_peer < self.config.max_inbound_per_peer
@@ -378,6 +378,14 @@ impl Connections {
 fn forget_first<V>(entries: &mut BTreeMap<PeerId, V>, until: impl Fn(&V) -> Duration) {
     if let Some(first) = entries.iter().min_by_key(|(_, value)| until(value)).map(|(peer, _)| *peer) {
         entries.remove(&first);
+    }
+}
+
+/// Who is behind an address: whoever has one IPv6 address has all 2^64 of its network.
+fn host(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        IpAddr::V4(_) => source,
     }
 }
 

@@ -1,12 +1,16 @@
 //! Serving: which of the calls that peers make are answered. The core of the gRPC adapter.
 //!
 //! Calls of another chain are refused first, then those over the limits: so many at once for each peer, so many in
-//! all. What is refused gets a reason, and costs nothing more.
+//! all; then those that come too fast: so many a second for each peer, and so many bytes. What is refused gets a
+//! reason and a time after which it would not have been refused, and costs nothing more.
+
+mod pace;
 
 use crate::core::{Core, Now};
+use pace::Paces;
 use serde::{Deserialize, Serialize};
 use soma_types::{ChainId, PeerId};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// How calls are admitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,33 @@ pub struct Config {
     pub max_calls_per_peer: usize,
     /// Calls of all peers at once. Each may hold one chunk of blocks, or one answer with commits.
     pub max_calls: usize,
+    /// How fast one peer may call.
+    pub rates: Rates,
+}
+
+/// What one peer may have in a second. Each is a token bucket: a peer that was quiet for [`burst`](Self::burst) may
+/// have at once what it did not ask for meanwhile, and no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Calls of any kind.
+    pub calls: u64,
+    /// PushCommit among them.
+    pub pushes: u64,
+    /// GetKnownPeers among them.
+    pub peer_queries: u64,
+    /// Bytes of blocks and commits; 0: any number. They are charged when a call ends, which is then in debt: what is
+    /// begun is finished, and the next call waits until all of it is paid off.
+    pub bytes: u64,
+    /// How long a bucket takes to fill.
+    pub burst: Duration,
+}
+
+impl Default for Rates {
+    /// A peer that syncs at 100,000 blocks a second makes about 1,300 calls. It pushes once for each commit, and asks
+    /// for peers every few seconds. Bytes are for the operator to limit, who knows what the line costs.
+    fn default() -> Self {
+        Self { calls: 5_000, pushes: 200, peer_queries: 10, bytes: 0, burst: Duration::from_secs(2) }
+    }
 }
 
 /// The rpcs.
@@ -93,6 +124,39 @@ pub enum Refusal {
         /// Of this peer, or of all.
         calls: usize,
     },
+    /// Too many in a second.
+    #[error("too many {what} of one peer, call again in {retry_after:?}")]
+    TooFast {
+        /// Of what.
+        what: Paced,
+        /// When the call would be answered, in whole milliseconds.
+        retry_after: Duration,
+    },
+}
+
+/// What is counted by the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Paced {
+    /// Calls of any kind.
+    Calls,
+    /// PushCommit.
+    Pushes,
+    /// GetKnownPeers.
+    PeerQueries,
+    /// Bytes of blocks and commits.
+    Bytes,
+}
+
+impl fmt::Display for Paced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Calls => "calls",
+            Self::Pushes => "pushes",
+            Self::PeerQueries => "questions for peers",
+            Self::Bytes => "bytes",
+        })
+    }
 }
 
 /// Serving as operators see it.
@@ -115,6 +179,7 @@ pub struct Snapshot {
 pub struct Serving {
     config: Config,
     active: BTreeMap<u64, (PeerId, Rpc)>,
+    paces: Paces,
     answered: BTreeMap<Rpc, u64>,
     refused: u64,
     blocks_sent: u64,
@@ -125,10 +190,10 @@ impl Serving {
     /// Starts without calls.
     pub fn new(config: Config) -> Self {
         let (active, answered) = (BTreeMap::new(), BTreeMap::new());
-        Self { config, active, answered, refused: 0, blocks_sent: 0, bytes_sent: 0 }
+        Self { config, active, paces: Paces::default(), answered, refused: 0, blocks_sent: 0, bytes_sent: 0 }
     }
 
-    fn check(&self, peer: PeerId, chain: Option<ChainId>) -> Result<(), Refusal> {
+    fn check(&mut self, now: Duration, peer: PeerId, chain: Option<ChainId>, rpc: Rpc) -> Result<(), Refusal> {
         let ours = self.config.chain;
         if chain != Some(ours) {
             return Err(Refusal::OtherChain { ours, theirs: chain });
@@ -140,7 +205,7 @@ impl Serving {
         if calls >= self.config.max_calls_per_peer {
             return Err(Refusal::TooMany { calls });
         }
-        Ok(())
+        self.paces.of(now, peer).call(now, &self.config.rates, rpc)
     }
 }
 
@@ -151,9 +216,9 @@ impl Core for Serving {
 
     const NAME: &'static str = "grpc-adapter";
 
-    fn handle(&mut self, _now: Now, input: Input) -> Vec<Effect> {
+    fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         match input {
-            Input::Arrived { call, peer, chain, rpc } => match self.check(peer, chain) {
+            Input::Arrived { call, peer, chain, rpc } => match self.check(now.monotonic, peer, chain, rpc) {
                 Ok(()) => {
                     self.active.insert(call, (peer, rpc));
                     vec![Effect::Admit(call)]
@@ -164,7 +229,10 @@ impl Core for Serving {
                 }
             },
             Input::Finished { call, bytes, blocks } => {
-                if let Some((_, rpc)) = self.active.remove(&call) {
+                if let Some((peer, rpc)) = self.active.remove(&call) {
+                    if bytes > 0 {
+                        self.paces.of(now.monotonic, peer).sent(now.monotonic, &self.config.rates, bytes);
+                    }
                     *self.answered.entry(rpc).or_default() += 1;
                     self.bytes_sent += bytes;
                     self.blocks_sent += blocks;
@@ -186,36 +254,4 @@ impl Core for Serving {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    const NOW: Now = Now { monotonic: Duration::ZERO, unix_ms: 0 };
-    const OURS: ChainId = ChainId([1; 32]);
-
-    fn arrive(core: &mut Serving, call: u64, peer: u8, chain: Option<ChainId>) -> Vec<Effect> {
-        core.handle(NOW, Input::Arrived { call, peer: PeerId([peer; 32]), chain, rpc: Rpc::FetchBlocks })
-    }
-
-    #[test]
-    fn a_peer_that_calls_too_much_is_refused_and_others_are_not() {
-        let mut core = Serving::new(Config { chain: OURS, max_calls_per_peer: 1, max_calls: 2 });
-        assert_eq!(arrive(&mut core, 1, 7, Some(OURS)), [Effect::Admit(1)]);
-        let refusal = Refusal::TooMany { calls: 1 };
-        assert_eq!(arrive(&mut core, 2, 7, Some(OURS)), [Effect::Refuse { call: 2, refusal }]);
-        assert_eq!(arrive(&mut core, 3, 8, Some(OURS)), [Effect::Admit(3)]);
-        assert!(matches!(arrive(&mut core, 4, 9, Some(OURS))[..], [Effect::Refuse { call: 4, .. }]));
-        core.handle(NOW, Input::Finished { call: 1, bytes: 10, blocks: 2 });
-        assert_eq!(arrive(&mut core, 5, 7, Some(OURS)), [Effect::Admit(5)]);
-        assert_eq!((core.snapshot().blocks_sent, core.snapshot().bytes_sent), (2, 10));
-    }
-
-    #[test]
-    fn a_call_of_another_chain_or_of_none_is_refused() {
-        let mut core = Serving::new(Config { chain: OURS, max_calls_per_peer: 1, max_calls: 1 });
-        for theirs in [None, Some(ChainId([2; 32]))] {
-            let refusal = Refusal::OtherChain { ours: OURS, theirs };
-            assert_eq!(arrive(&mut core, 1, 7, theirs), [Effect::Refuse { call: 1, refusal }]);
-        }
-    }
-}
+mod tests;

@@ -145,7 +145,11 @@ impl Builder {
         }
         let transport = match self.transport {
             Some(transport) => transport,
-            None => Arc::new(TlsTransport::new(&key)?),
+            None => {
+                // A quarter for one: few enough to leave the others room, and more than one that reads ever needs.
+                let unread = usize::try_from(self.config.serving.max_unread_bytes).unwrap_or(usize::MAX);
+                Arc::new(TlsTransport::new(&key)?.with_unread_bytes(unread / 4, unread))
+            }
         };
         let seed = match self.seed {
             Some(seed) => seed,

@@ -3,9 +3,12 @@
 use crate::synced_commits::TELL_EVERY;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use soma_actor_verifier::Verification;
+use soma_protocol::serving::{self, Rates};
 use soma_replay::core_names;
-use soma_types::{Access, Address, AddressError, NodeRole, PeerId, limits};
-use soma_wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS};
+use soma_types::{Access, Address, AddressError, ChainId, NodeRole, PeerId, limits};
+use soma_wire::limits::{
+    MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS, MAX_RESPONSE_BYTES,
+};
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.
@@ -186,13 +189,58 @@ pub struct ServingConfig {
     pub max_calls_per_peer: usize,
     /// Calls of all peers answered at once. Each holds about 1 MiB at most, one for commits up to 12 MiB.
     pub max_calls: usize,
+    /// Calls of one peer in a second.
+    pub max_calls_per_second: u64,
+    /// Pushes of one peer in a second.
+    pub max_pushes_per_second: u64,
+    /// Times in a second that one peer may ask whom this node knows.
+    pub max_peer_queries_per_second: u64,
+    /// Bytes of blocks and commits that one peer may take in a second; 0: any number. Only the operator knows what the
+    /// line carries and costs, and a limit that is too low makes every peer that syncs from here slower.
+    pub max_bytes_per_second: u64,
+    /// Bytes of answers that all peers together may leave unread; beyond, the connection that leaves most is ended. One
+    /// may leave a quarter. Streams of the largest blocks hold twice as much again on their way here.
+    pub max_unread_bytes: u64,
+    /// For how long a peer that was quiet may have saved up what it did not ask for in each second.
+    #[serde(with = "humantime_serde")]
+    pub burst: Duration,
 }
 
 impl Default for ServingConfig {
     fn default() -> Self {
-        Self { max_calls_per_peer: 128, max_calls: 512 }
+        let rates = Rates::default();
+        Self {
+            max_calls_per_peer: 128,
+            max_calls: 512,
+            max_calls_per_second: rates.calls,
+            max_pushes_per_second: rates.pushes,
+            max_peer_queries_per_second: rates.peer_queries,
+            max_bytes_per_second: rates.bytes,
+            max_unread_bytes: 256 << 20,
+            burst: rates.burst,
+        }
     }
 }
+
+impl ServingConfig {
+    /// For the core, on this chain.
+    pub(crate) fn core(&self, chain: ChainId) -> serving::Config {
+        let rates = Rates {
+            calls: self.max_calls_per_second,
+            pushes: self.max_pushes_per_second,
+            peer_queries: self.max_peer_queries_per_second,
+            bytes: self.max_bytes_per_second,
+            burst: self.burst,
+        };
+        serving::Config { chain, max_calls_per_peer: self.max_calls_per_peer, max_calls: self.max_calls, rates }
+    }
+}
+
+/// Calls a second beyond which counting them means nothing.
+const MAX_RATE: u64 = 1_000_000;
+
+/// Bytes a second below which one answer with commits would put a peer in debt for longer than its hint can say.
+const MIN_BYTES_PER_SECOND: u64 = 256 << 10;
 
 /// Checking signatures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,6 +346,19 @@ impl Config {
         check("state_sync.bytes_in_flight", sync.bytes_in_flight, sync.bytes_per_range, u64::MAX)?;
         check("serving.max_calls_per_peer", serving.max_calls_per_peer as u64, 1, 10_000)?;
         check("serving.max_calls", serving.max_calls as u64, 1, 100_000)?;
+        check("serving.max_calls_per_second", serving.max_calls_per_second, 1, MAX_RATE)?;
+        check("serving.max_pushes_per_second", serving.max_pushes_per_second, 1, MAX_RATE)?;
+        check("serving.max_peer_queries_per_second", serving.max_peer_queries_per_second, 1, MAX_RATE)?;
+        if serving.max_bytes_per_second != 0 {
+            check("serving.max_bytes_per_second", serving.max_bytes_per_second, MIN_BYTES_PER_SECOND, u64::MAX)?;
+        }
+        // A quarter must hold the largest answer, or it could never be given.
+        check("serving.max_unread_bytes", serving.max_unread_bytes, 4 * MAX_RESPONSE_BYTES as u64, u64::MAX)?;
+        // A second at least, or a bucket of one call in a second would never hold one.
+        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&serving.burst) {
+            let (value, rule) = (format!("{:?}", serving.burst), "must be 1s to 60s".into());
+            return Err(ConfigError { key: "serving.burst", value, rule });
+        }
         check("verifier.threads", self.verifier.threads as u64, 0, 1_024)?;
         if let Some(trace) = &self.trace {
             check("trace.ring_mib", trace.ring_mib, 1, 1 << 20)?;

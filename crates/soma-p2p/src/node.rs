@@ -31,8 +31,7 @@ use soma_actor_store_writer::StoreWriter;
 use soma_actor_verifier::{PoolSize, Verifier};
 use soma_messages::{LinkRegistry, Slot};
 use soma_protocol::{
-    connections as connections_core, discovery as discovery_core, peer_heights as heights_core, serving,
-    state_sync as sync_core,
+    connections as connections_core, discovery as discovery_core, peer_heights as heights_core, state_sync as sync_core,
 };
 use soma_store::{CorruptReason, PeerList, Record, Store, StoreError};
 use soma_supervision::{
@@ -312,8 +311,7 @@ impl Node {
         root.supervisor(sync);
 
         let spec = {
-            let (per_peer, in_all) = (config.serving.max_calls_per_peer, config.serving.max_calls);
-            let core = serving::Config { chain, max_calls_per_peer: per_peer, max_calls: in_all };
+            let core = config.serving.core(chain);
             ChildSpec::new(grpc_adapter_slot, capacity, move || {
                 let adapter = GrpcAdapter::new(core.clone(), environment.clone());
                 async move { Ok(adapter) }

@@ -1,25 +1,43 @@
 //! Answers over gRPC: from generated messages to [`PeerApi`] and back.
 
+use crate::answers::{Expected, Held, KNOWN_PEERS_BYTES, Reader};
 use async_trait::async_trait;
-use futures::{StreamExt, stream::BoxStream};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
+use http_body::Body as _;
 use soma_types::{ChainId, PeerId};
 use soma_wire::{
-    CHAIN_ID_METADATA, Call, PeerApi,
+    CHAIN_ID_METADATA, Call, CallError, CommitRange, PeerApi,
     proto::{
         FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
         GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest, PushCommitResponse, p2p_server::P2p,
     },
 };
-use std::{sync::Arc, time::Duration};
-use tonic::{Request, Response, Status};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tonic::{Request, Response, Status, body::Body, server::NamedService};
+use tower::Service;
 
 /// What a caller gets that does not say how long it waits, and the most that any gets.
 pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a call waits for room on its connection, but no longer than half of its time, so that the caller hears of
+/// it: much longer than an honest one needs to take an answer that is on its way.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a caller is to wait whose call found no room.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
 /// Who is at the other end of the connection that a request came over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller(pub(crate) PeerId);
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) peer: PeerId,
+    pub(crate) reader: Reader,
+}
 
 /// The generated service in terms of [`PeerApi`].
 pub(crate) struct GrpcService {
@@ -34,9 +52,7 @@ impl GrpcService {
 
 /// Caller, chain and deadline of a request.
 fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
-    let Some(Caller(peer)) = request.extensions().get::<Caller>().copied() else {
-        return Err(Status::internal("the connection has no peer id"));
-    };
+    let peer = caller_of(request)?.peer;
     let chain = match request.metadata().get_bin(CHAIN_ID_METADATA) {
         None => None,
         Some(value) => {
@@ -47,6 +63,68 @@ fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
     };
     let timeout = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
     Ok(Call { peer, chain, timeout: timeout.unwrap_or(MAX_TIMEOUT).min(MAX_TIMEOUT) })
+}
+
+fn caller_of<T>(request: &Request<T>) -> Result<&Caller, Status> {
+    request.extensions().get().ok_or_else(|| Status::internal("the connection has no peer id"))
+}
+
+/// Waits until an answer of up to `most` bytes may be made for the caller of a request.
+async fn expect<T>(request: &Request<T>, timeout: Duration, most: usize) -> Result<Expected, Status> {
+    let reader = caller_of(request)?.reader.clone();
+    match tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.expect(most)).await {
+        Ok(Some(expected)) => Ok(expected),
+        _ => Err(Status::from(CallError {
+            status: soma_wire::Status::ResourceExhausted,
+            message: "earlier answers on this connection are still to be read".into(),
+            retry_after: Some(RETRY_AFTER),
+        })),
+    }
+}
+
+/// A response that is counted as unread until its body has been taken.
+fn counted<T>(expected: Expected, bytes: usize, message: T) -> Response<T> {
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(expected.made(bytes));
+    response
+}
+
+/// The generated service with every answer watched until it is taken.
+#[derive(Clone)]
+pub(crate) struct Watched<S>(pub(crate) S);
+
+impl<S: NamedService> NamedService for Watched<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Watched<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let reader = request.extensions().get::<Caller>().map(|caller| caller.reader.clone());
+        let answer = self.0.call(request);
+        async move {
+            let (mut parts, body) = answer.await?.into_parts();
+            let held = parts.extensions.remove::<Arc<Held>>();
+            let body = match reader {
+                // Nothing but headers: there is no body to wait for.
+                Some(reader) if !body.is_end_stream() => reader.watch(body, held),
+                _ => body,
+            };
+            Ok(http::Response::from_parts(parts, body))
+        }
+        .boxed()
+    }
 }
 
 /// A gRPC timeout: up to eight digits and a unit.
@@ -74,8 +152,10 @@ impl P2p for GrpcService {
         request: Request<GetKnownPeersRequest>,
     ) -> Result<Response<GetKnownPeersResponse>, Status> {
         let call = call_of(&request)?;
+        let expected = expect(&request, call.timeout, KNOWN_PEERS_BYTES).await?;
         let answer = self.api.get_known_peers(call, request.into_inner().own_info).await?;
-        Ok(Response::new(answer.into()))
+        let bytes = answer.known_peers.iter().map(Bytes::len).sum::<usize>() + answer.own_info.len();
+        Ok(counted(expected, bytes, answer.into()))
     }
 
     async fn get_commit_availability(
@@ -99,8 +179,10 @@ impl P2p for GrpcService {
         request: Request<FetchCommitsRequest>,
     ) -> Result<Response<FetchCommitsResponse>, Status> {
         let call = call_of(&request)?;
-        let answer = self.api.fetch_commits(call, request.into_inner().try_into()?).await?;
-        Ok(Response::new(answer.into()))
+        let range = CommitRange::try_from(*request.get_ref())?;
+        let expected = expect(&request, call.timeout, range.max_bytes()).await?;
+        let answer = self.api.fetch_commits(call, range).await?;
+        Ok(counted(expected, answer.size(), answer.into()))
     }
 
     type FetchBlocksStream = BoxStream<'static, Result<FetchBlocksResponse, Status>>;

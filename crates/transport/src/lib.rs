@@ -13,9 +13,12 @@
 #![deny(missing_docs)]
 
 mod admission;
+mod answers;
 mod certificate;
+mod frames;
 mod grpc_client;
 mod grpc_server;
+mod handshakes;
 mod link;
 mod memory;
 mod tls;

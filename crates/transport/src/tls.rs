@@ -3,9 +3,11 @@
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, TransportError,
     admission::Admission,
+    answers::{self, Answers},
     certificate::{Identity, NAME, peer_of},
     grpc_client::GrpcPeer,
-    grpc_server::{Caller, GrpcService, MAX_TIMEOUT},
+    grpc_server::{Caller, GrpcService, MAX_TIMEOUT, Watched},
+    handshakes::Handshakes,
     watched_io::WatchedIo,
 };
 use async_trait::async_trait;
@@ -27,7 +29,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
@@ -41,6 +43,13 @@ const STREAM_WINDOW: u32 = 4 << 20;
 
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// Bytes that a peer may send on one stream of a connection that it made: the largest request fits twice. What comes
+/// there are only requests; a window for bulk would let each connection fill it with what nobody reads.
+const REQUEST_WINDOW: u32 = 256 << 10;
+
+/// The same for all streams of such a connection.
+const REQUESTS_WINDOW: u32 = 1 << 20;
 
 /// Bytes in one HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
 const MAX_FRAME: u32 = 256 << 10;
@@ -60,10 +69,6 @@ const MAX_HEADER_LIST: u32 = 16 << 10;
 /// Streams that a peer may reset before we have looked at them; more ends the connection (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 32;
 
-/// Handshakes at once. A socket beyond that is dropped: whoever opens sockets and says nothing holds these places
-/// for [`HANDSHAKE_TIMEOUT`], and admitted connections not at all.
-const MAX_HANDSHAKES: usize = 64;
-
 /// How long a handshake with admission may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -77,17 +82,39 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct TlsTransport {
     identity: Identity,
     handshake_timeout: Duration,
+    limit_loopback: bool,
+    answers: answers::Limits,
 }
 
 impl TlsTransport {
     /// A transport for the node with this key.
     pub fn new(key: &SigningKey) -> Result<Self, TransportError> {
-        Ok(Self { identity: Identity::new(key)?, handshake_timeout: HANDSHAKE_TIMEOUT })
+        let (identity, answers) = (Identity::new(key)?, answers::Limits::default());
+        Ok(Self { identity, handshake_timeout: HANDSHAKE_TIMEOUT, limit_loopback: false, answers })
     }
 
     /// The same with another time for handshakes of others.
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
+        self
+    }
+
+    /// The same with loopback as a source like any other. It is exempt otherwise: a whole network may run on one machine.
+    pub fn with_loopback_limited(mut self) -> Self {
+        self.limit_loopback = true;
+        self
+    }
+
+    /// The same with another time for an answer to be read.
+    pub fn with_answer_time(mut self, time: Duration) -> Self {
+        self.answers.time = time;
+        self
+    }
+
+    /// The same with other limits of what may wait to be read: by the peer of one connection, which always has room for
+    /// one answer, and by all.
+    pub fn with_unread_bytes(mut self, per_connection: usize, in_all: usize) -> Self {
+        (self.answers.per_connection, self.answers.in_all) = (per_connection, in_all);
         self
     }
 
@@ -173,6 +200,8 @@ impl Transport for TlsTransport {
             tls: TlsAcceptor::from(Arc::new(config)),
             handler: handler.clone(),
             handshake_timeout: self.handshake_timeout,
+            handshakes: Handshakes::new(self.limit_loopback),
+            answers: Answers::new(self.answers),
             connections: connections.clone(),
             incoming,
             next_id: AtomicU64::new(0),
@@ -194,14 +223,16 @@ async fn serve(
     accepting: CancellationToken,
     done: oneshot::Sender<()>,
 ) {
-    let service = P2pServer::new(GrpcService::new(handler.api()))
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
-        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let service = Watched(
+        P2pServer::new(GrpcService::new(handler.api()))
+            .max_decoding_message_size(MAX_REQUEST_BYTES)
+            .max_encoding_message_size(MAX_RESPONSE_BYTES),
+    );
     let served = Server::builder()
         // A caller that names no deadline gets this one, also while it dribbles its request.
         .timeout(MAX_TIMEOUT)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(REQUEST_WINDOW)
+        .initial_connection_window_size(REQUESTS_WINDOW)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .max_frame_size(MAX_FRAME)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
@@ -222,6 +253,8 @@ struct Acceptor {
     tls: TlsAcceptor,
     handler: Arc<dyn InboundHandler>,
     handshake_timeout: Duration,
+    handshakes: Arc<Handshakes>,
+    answers: Arc<Answers>,
     connections: CancellationToken,
     incoming: mpsc::Sender<io::Result<ServerIo>>,
     next_id: AtomicU64,
@@ -229,7 +262,6 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self: Arc<Self>, socket: TcpListener, accepting: CancellationToken) {
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         loop {
             let accepted = tokio::select! {
                 () = accepting.cancelled() => return,
@@ -243,7 +275,7 @@ impl Acceptor {
                     continue;
                 }
             };
-            let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            let Some(place) = self.handshakes.place(remote.ip()) else {
                 tracing::debug!(%remote, "connection dropped: too many handshakes");
                 continue;
             };
@@ -255,7 +287,7 @@ impl Acceptor {
                     Ok(Err(error)) => tracing::debug!(%remote, %error, "connection refused"),
                     Err(_) => tracing::debug!(%remote, "connection refused: the handshake took too long"),
                 }
-                drop(permit);
+                drop(place);
             });
         }
     }
@@ -272,7 +304,8 @@ impl Acceptor {
         if !Admission::new(self.handler.clone(), inbound).ask().await {
             return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
         }
-        let io = WatchedIo::new(tls, hang_up, closed.clone(), Caller(peer));
+        let reader = self.answers.reader(id, hang_up.clone());
+        let io = WatchedIo::new(tls, hang_up, closed.clone(), Caller { peer, reader }).counted();
         let handler = self.handler.clone();
         tokio::spawn(async move {
             closed.cancelled().await;

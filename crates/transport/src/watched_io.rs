@@ -1,5 +1,6 @@
-//! A byte stream that can be ended from outside, and whose end is noticed.
+//! A byte stream that can be ended from outside, and whose end is noticed; one that is flooded ends by itself.
 
+use crate::frames::Frames;
 use std::{
     io,
     pin::Pin,
@@ -15,6 +16,8 @@ pub(crate) struct WatchedIo<T, I> {
     hang_up: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Tells of the end when HTTP/2 drops the stream.
     _closed: DropGuard,
+    /// Counts what a client sends.
+    frames: Option<Frames>,
     /// What a server tells requests about the connection.
     info: I,
 }
@@ -22,7 +25,12 @@ pub(crate) struct WatchedIo<T, I> {
 impl<T, I> WatchedIo<T, I> {
     /// Cancelling `hang_up` ends the stream; its end cancels `closed`.
     pub(crate) fn new(inner: T, hang_up: CancellationToken, closed: CancellationToken, info: I) -> Self {
-        Self { inner, hang_up: Box::pin(hang_up.cancelled_owned()), _closed: closed.drop_guard(), info }
+        Self { inner, hang_up: Box::pin(hang_up.cancelled_owned()), _closed: closed.drop_guard(), frames: None, info }
+    }
+
+    /// The same, ended when a client at the other end floods it with HTTP/2 frames.
+    pub(crate) fn counted(self) -> Self {
+        Self { frames: Some(Frames::new()), ..self }
     }
 
     fn poll_hung_up(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -40,7 +48,15 @@ impl<T: AsyncRead + Unpin, I: Unpin> AsyncRead for WatchedIo<T, I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_hung_up(context)?;
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if let (Poll::Ready(Ok(())), Some(frames)) = (&read, &mut self.frames)
+            && let Err(flood) = frames.read(&buffer.filled()[before..])
+        {
+            tracing::debug!(%flood, "hung up");
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, flood)));
+        }
+        read
     }
 }
 

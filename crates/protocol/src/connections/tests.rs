@@ -107,6 +107,23 @@ fn neither_one_peer_nor_one_source_address_nor_all_together_can_take_every_inbou
 }
 
 #[test]
+fn all_addresses_of_an_ipv6_network_are_one_source() {
+    let mut core = Connections::new(Config { max_inbound_per_source: 2, ..Config::default() });
+    let mut arrive = |number: u8, source: &str| {
+        let (connection, source) = (u64::from(number), source.parse().unwrap());
+        let input = Input::Inbound { connection, peer: peer(number), source };
+        core.handle(at(0), input) == [Effect::Admit { connection, admitted: true }]
+    };
+    assert!(arrive(1, "2001:db8::1"));
+    assert!(arrive(2, "2001:db8::ffff:1"));
+    assert!(!arrive(3, "2001:db8::2"));
+    assert!(arrive(4, "2001:db8:0:1::1"));
+    for number in 5..20 {
+        assert!(arrive(number, "::1"), "loopback is exempt");
+    }
+}
+
+#[test]
 fn a_banned_peer_is_cut_off_and_kept_out_until_the_ban_ends() {
     let mut core = Connections::new(Config::default());
     let link = connect(&mut core, 1);

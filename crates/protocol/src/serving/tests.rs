@@ -1,0 +1,152 @@
+use super::{pace::MAX_PACES, *};
+
+const OURS: ChainId = ChainId([1; 32]);
+
+fn at(millis: u64) -> Now {
+    Now { monotonic: Duration::from_millis(millis), unix_ms: 0 }
+}
+
+fn config(max_calls_per_peer: usize, max_calls: usize) -> Config {
+    Config { chain: OURS, max_calls_per_peer, max_calls, rates: Rates::default() }
+}
+
+/// A core that limits nothing but how fast peers call.
+fn paced(rates: Rates) -> Serving {
+    Serving::new(Config { rates, ..config(usize::MAX, usize::MAX) })
+}
+
+fn arrive(core: &mut Serving, call: u64, peer: u8, chain: Option<ChainId>) -> Vec<Effect> {
+    core.handle(at(0), Input::Arrived { call, peer: PeerId([peer; 32]), chain, rpc: Rpc::FetchBlocks })
+}
+
+/// One call of peer 7, which ends at once. The hint if it is refused.
+fn ask(core: &mut Serving, millis: u64, peer: u8, rpc: Rpc, bytes: u64) -> Option<(Paced, Duration)> {
+    let arrived = Input::Arrived { call: 1, peer: PeerId([peer; 32]), chain: Some(OURS), rpc };
+    match core.handle(at(millis), arrived)[..] {
+        [Effect::Admit(1)] => {
+            core.handle(at(millis), Input::Finished { call: 1, bytes, blocks: 0 });
+            None
+        }
+        [Effect::Refuse { call: 1, refusal: Refusal::TooFast { what, retry_after } }] => Some((what, retry_after)),
+        ref other => panic!("admitted or too fast was expected, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_peer_that_calls_too_much_is_refused_and_others_are_not() {
+    let mut core = Serving::new(config(1, 2));
+    assert_eq!(arrive(&mut core, 1, 7, Some(OURS)), [Effect::Admit(1)]);
+    let refusal = Refusal::TooMany { calls: 1 };
+    assert_eq!(arrive(&mut core, 2, 7, Some(OURS)), [Effect::Refuse { call: 2, refusal }]);
+    assert_eq!(arrive(&mut core, 3, 8, Some(OURS)), [Effect::Admit(3)]);
+    assert!(matches!(arrive(&mut core, 4, 9, Some(OURS))[..], [Effect::Refuse { call: 4, .. }]));
+    core.handle(at(0), Input::Finished { call: 1, bytes: 10, blocks: 2 });
+    assert_eq!(arrive(&mut core, 5, 7, Some(OURS)), [Effect::Admit(5)]);
+    assert_eq!((core.snapshot().blocks_sent, core.snapshot().bytes_sent), (2, 10));
+}
+
+#[test]
+fn a_call_of_another_chain_or_of_none_is_refused() {
+    let mut core = Serving::new(config(1, 1));
+    for theirs in [None, Some(ChainId([2; 32]))] {
+        let refusal = Refusal::OtherChain { ours: OURS, theirs };
+        assert_eq!(arrive(&mut core, 1, 7, theirs), [Effect::Refuse { call: 1, refusal }]);
+    }
+}
+
+#[test]
+fn a_peer_that_calls_too_fast_is_told_when_and_whoever_obeys_is_answered() {
+    let mut core = paced(Rates { calls: 3, burst: Duration::from_secs(2), ..Rates::default() });
+    for _ in 0..6 {
+        assert_eq!(ask(&mut core, 0, 7, Rpc::FetchBlocks, 0), None, "a burst of two seconds");
+    }
+    for _ in 0..10 {
+        let refused = ask(&mut core, 0, 7, Rpc::GetCommitInfo, 0);
+        assert_eq!(refused, Some((Paced::Calls, Duration::from_millis(334))), "refusals cost nothing");
+    }
+    assert_eq!(ask(&mut core, 0, 8, Rpc::FetchBlocks, 0), None, "another peer has its own bucket");
+    assert!(ask(&mut core, 333, 7, Rpc::FetchBlocks, 0).is_some());
+    assert_eq!(ask(&mut core, 334, 7, Rpc::FetchBlocks, 0), None);
+    assert!(ask(&mut core, 334, 7, Rpc::FetchBlocks, 0).is_some());
+}
+
+#[test]
+fn however_a_peer_times_its_calls_it_gets_its_rate_and_one_burst() {
+    let rates = Rates { calls: 10, burst: Duration::from_secs(2), ..Rates::default() };
+    for step in [1, 7, 49, 100, 101, 999] {
+        let mut core = paced(rates.clone());
+        let answered = (0..60_000).step_by(step).filter(|now| ask(&mut core, *now, 7, Rpc::FetchBlocks, 0).is_none());
+        let answered = answered.count() as u64;
+        let asked = 60_000_u64.div_ceil(step as u64);
+        assert!(answered <= 620, "{answered} with {step} ms between");
+        assert!(answered >= asked.min(599), "{answered} of {asked} with {step} ms between");
+    }
+}
+
+#[test]
+fn pushes_and_questions_for_peers_have_a_smaller_rate_and_leave_the_rest_alone() {
+    let rates = Rates { pushes: 2, peer_queries: 1, burst: Duration::from_secs(1), ..Rates::default() };
+    let mut core = paced(rates);
+    for _ in 0..2 {
+        assert_eq!(ask(&mut core, 0, 7, Rpc::PushCommit, 0), None);
+    }
+    assert_eq!(ask(&mut core, 0, 7, Rpc::PushCommit, 0), Some((Paced::Pushes, Duration::from_millis(500))));
+    assert_eq!(ask(&mut core, 0, 7, Rpc::GetKnownPeers, 0), None);
+    assert_eq!(ask(&mut core, 0, 7, Rpc::GetKnownPeers, 0), Some((Paced::PeerQueries, Duration::from_secs(1))));
+    for _ in 0..100 {
+        assert_eq!(ask(&mut core, 0, 7, Rpc::FetchCommits, 0), None);
+    }
+}
+
+#[test]
+fn a_peer_that_took_more_bytes_than_its_rate_waits_until_they_are_paid_off() {
+    let mut core = paced(Rates { bytes: 1_000, burst: Duration::from_secs(2), ..Rates::default() });
+    assert_eq!(ask(&mut core, 0, 7, Rpc::FetchBlocks, 2_000), None);
+    assert_eq!(ask(&mut core, 0, 7, Rpc::FetchBlocks, 5_000), None, "the bucket is empty, and not in debt");
+    assert_eq!(ask(&mut core, 0, 7, Rpc::FetchBlocks, 0), Some((Paced::Bytes, Duration::from_secs(5))));
+    assert_eq!(ask(&mut core, 0, 8, Rpc::FetchBlocks, 0), None);
+    assert!(ask(&mut core, 4_999, 7, Rpc::PushCommit, 0).is_some());
+    assert_eq!(ask(&mut core, 5_000, 7, Rpc::FetchBlocks, 0), None);
+}
+
+#[test]
+fn any_number_of_bytes_is_served_where_the_operator_sets_no_rate() {
+    let mut core = paced(Rates::default());
+    for _ in 0..100 {
+        assert_eq!(ask(&mut core, 0, 7, Rpc::FetchBlocks, u64::MAX / 200), None);
+    }
+}
+
+#[test]
+fn a_peer_that_syncs_as_fast_as_any_does_not_meet_the_default_rates() {
+    let mut core = paced(Rates::default());
+    // 96 workers: each range takes one request for commits and four for blocks, 300 ranges a second.
+    for millis in 0..20_000 {
+        for call in 0..5 {
+            let rpc = if call == 0 { Rpc::FetchCommits } else { Rpc::FetchBlocks };
+            if millis % 10 < 3 {
+                assert_eq!(ask(&mut core, millis, 7, rpc, 1 << 20), None);
+            }
+        }
+        if millis % 10 == 0 {
+            assert_eq!(ask(&mut core, millis, 7, Rpc::PushCommit, 0), None);
+        }
+        if millis % 200 == 0 {
+            assert_eq!(ask(&mut core, millis, 7, Rpc::GetKnownPeers, 0), None);
+        }
+    }
+}
+
+#[test]
+fn paces_of_peers_that_were_quiet_are_dropped_and_there_are_never_more_than_so_many() {
+    let mut core = paced(Rates { calls: 1, burst: Duration::from_secs(100), ..Rates::default() });
+    for number in 0..3 * MAX_PACES as u32 {
+        let mut peer = [0; 32];
+        peer[..4].copy_from_slice(&number.to_le_bytes());
+        core.handle(at(0), Input::Arrived { call: 1, peer: PeerId(peer), chain: Some(OURS), rpc: Rpc::FetchBlocks });
+        core.handle(at(0), Input::Finished { call: 1, bytes: 1, blocks: 0 });
+        assert!(core.paces.len() <= MAX_PACES);
+    }
+    assert_eq!(ask(&mut core, 1_000, 7, Rpc::FetchBlocks, 0), None);
+    assert_eq!(core.paces.len(), 1);
+}
