@@ -380,6 +380,11 @@ impl PeerHeights {
                     self.standings.on_fault(id, Fault::Slow, now.unix_ms);
                 }
             }
+            // Of several ranges that it refuses at once, the first says all.
+            Outcome::Failed { fault: Fault::Overloaded, retry_after, .. } if peer.paused_until > now.monotonic => {
+                let wait = retry_after.unwrap_or_default().min(PAUSE_MAX);
+                peer.paused_until = peer.paused_until.max(now.monotonic + wait);
+            }
             Outcome::Failed { fault, reason, retry_after } => {
                 peer.failures += 1;
                 self.standings.on_fault(id, fault, now.unix_ms);
