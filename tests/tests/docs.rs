@@ -34,17 +34,19 @@ fn tests_named_in(document: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_test_that_the_guarantees_name_exists() {
-    let document = fs::read_to_string(root().join("docs/runtime-semantics.md")).unwrap();
+    let [semantics, testing] = ["runtime-semantics", "testing"]
+        .map(|name| fs::read_to_string(root().join(format!("docs/{name}.md"))).unwrap());
     let mut code = String::new();
     for folder in ["crates", "actors", "tests"] {
         sources(&root().join(folder), &mut code);
     }
     let words: BTreeSet<&str> = code.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).collect();
-    let named = tests_named_in(&document);
+    let mut named = tests_named_in(&semantics);
     assert!(named.len() > 60, "only {} names were found", named.len());
+    named.extend(tests_named_in(&testing));
     // Metrics are named by strings in the code, tests by functions: both are words of it.
     let missing: Vec<_> = named.into_iter().filter(|name| !words.contains(name)).collect();
-    assert_eq!(missing, Vec::<&str>::new(), "named in docs/runtime-semantics.md and nowhere in the code");
+    assert_eq!(missing, Vec::<&str>::new(), "named in the documents and nowhere in the code");
 }
 
 #[test]
