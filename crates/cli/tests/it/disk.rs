@@ -217,7 +217,7 @@ fn a_disk_fails(plan: &str, cause: &str, advice: &str) {
 
 #[test]
 fn a_node_whose_disk_is_full_says_so_announces_nothing_more_and_goes_on_after_a_restart() {
-    a_disk_fails(&format!("wc,0,0,{ENOSPC},0,any"), "No space left on device", "free space on the disk");
+    a_disk_fails(&format!("wc,0,0,{ENOSPC},0,any"), "No space left on device", "free space on it");
 }
 
 #[test]

@@ -41,8 +41,10 @@ fn a_trace_of_a_live_node_replays_as_identical_and_any_change_to_it_is_found_and
     let lines = home.run(["replay", "show", "traces/full-node-0"]).ok();
     let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(records[0]["begins"].is_object(), "{}", records[0]);
-    let told =
-        records.iter().find(|record| record["message"]["Target"].is_u64()).expect("StateSync was told of a target");
+    let told = records
+        .iter()
+        .find(|record| record["message"]["Target"]["highest"].is_u64())
+        .expect("StateSync was told of a target");
     assert_eq!((&told["actor"], &told["sender"]), (&"state-sync".into(), &"peer-heights".into()));
     let cause = records.iter().find(|record| record["record"] == told["cause"]).expect("its cause was recorded");
     assert_eq!(cause["actor"], "peer-heights", "{cause}");
