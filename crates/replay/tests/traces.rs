@@ -143,7 +143,7 @@ fn a_message_changed_by_hand_is_named_where_the_core_first_decides_otherwise() {
     let divergence = report.divergence.expect("a divergence");
     assert_eq!(divergence.record, number);
     let Difference::Decision { message, expected, got } = &divergence.difference else { panic!("{divergence}") };
-    assert_eq!(message["Target"], 100);
+    assert_eq!(message["Target"]["highest"], 100);
     assert!(expected.as_array().unwrap().len() > got.as_array().unwrap().len(), "{divergence}");
 }
 
