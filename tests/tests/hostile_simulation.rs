@@ -13,7 +13,7 @@ use std::{
 };
 
 /// How many mixes of behaviours are played.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 200;
 
 /// Threads that play them.
 const THREADS: usize = 2;
