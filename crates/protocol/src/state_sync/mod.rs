@@ -22,6 +22,7 @@ mod backup;
 mod flow;
 mod link;
 mod plan;
+mod progress;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use crate::{
     peer_heights::{NoPeer, Target},
 };
 use plan::{Range, RangeState};
+pub use progress::Progress;
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, Stake, TimestampMs};
 use std::{
@@ -375,62 +377,6 @@ pub enum LocalCommitError {
     },
 }
 
-/// What StateSync is doing, and if nothing, why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Progress {
-    /// Has every commit that a peer claims.
-    Synced,
-    /// Fetching or writing.
-    Syncing,
-    /// No peer can serve the next commit.
-    NoPeer {
-        /// The next commit.
-        needed: CommitIndex,
-        /// Why none can.
-        reason: NoPeer,
-    },
-    /// The next commit is said to be of an epoch whose committee is not known.
-    NoCommittee {
-        /// That epoch.
-        epoch: Epoch,
-    },
-    /// As far ahead of the foremost executor as it may be.
-    ExecutorBehind {
-        /// The commit that the executor is given next.
-        next: CommitIndex,
-    },
-    /// Commits cannot be written.
-    Disk {
-        /// The store's error.
-        reason: String,
-    },
-    /// The next range failed and is tried again.
-    Retrying {
-        /// The next commit.
-        needed: CommitIndex,
-        /// Attempts so far.
-        attempts: u32,
-        /// The last failure.
-        reason: String,
-    },
-}
-
-impl Progress {
-    /// The name of the cause, as metrics and the status have it.
-    pub fn cause(&self) -> &'static str {
-        match self {
-            Self::Synced => "synced",
-            Self::Syncing => "syncing",
-            Self::NoPeer { reason, .. } => reason.name(),
-            Self::NoCommittee { .. } => "no-committee",
-            Self::ExecutorBehind { .. } => "executor-behind",
-            Self::Disk { .. } => "disk",
-            Self::Retrying { .. } => "retrying",
-        }
-    }
-}
-
 /// StateSync's state as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -543,35 +489,6 @@ impl StateSync {
     fn bytes_in_flight(&self) -> u64 {
         let ranges: u64 = self.ranges.values().map(plan::Range::bytes).sum();
         ranges + self.write.bytes()
-    }
-
-    fn progress(&self) -> Progress {
-        if let Some(reason) = self.write.error() {
-            return Progress::Disk { reason: reason.to_owned() };
-        }
-        let needed = self.tip.commit.index + 1;
-        let Some((_, range)) = self.ranges.range(..=needed).next_back() else {
-            let busy = !self.write.is_empty() || self.horizon() > self.tip.commit.index;
-            let foremost = self.executors.values().max();
-            return match foremost {
-                _ if busy => Progress::Syncing,
-                Some(next) if self.target() > self.tip.commit.index => Progress::ExecutorBehind { next: *next },
-                _ => self.claimed.doubt.map_or(Progress::Synced, |reason| Progress::NoPeer { needed, reason }),
-            };
-        };
-        match (&range.state, &range.no_peer, &range.last_failure) {
-            (RangeState::Held { epoch }, ..) => Progress::NoCommittee { epoch: *epoch },
-            (RangeState::Waiting { .. }, ..) if self.no_committee == Some(self.tip.next_epoch) => {
-                Progress::NoCommittee { epoch: self.tip.next_epoch }
-            }
-            (RangeState::Waiting { .. } | RangeState::Picking { .. }, Some(reason), _) => {
-                Progress::NoPeer { needed, reason: *reason }
-            }
-            (RangeState::Waiting { .. }, None, Some(reason)) => {
-                Progress::Retrying { needed, attempts: range.attempts, reason: reason.clone() }
-            }
-            _ => Progress::Syncing,
-        }
     }
 }
 
