@@ -284,6 +284,11 @@ impl Peer {
         let cap = self.disproved.filter(|(_, until)| *until > now).map_or(CommitIndex::MAX, |(above, _)| above);
         self.claim.map(|claim| claim.min(cap))
     }
+
+    /// Leaves it alone until then, or for longer if it is to be already: a small fault ends no pause for a large one.
+    fn rest(&mut self, until: Duration) {
+        self.paused_until = self.paused_until.max(until);
+    }
 }
 
 /// The core of PeerHeights.
@@ -374,7 +379,7 @@ impl PeerHeights {
             Outcome::Outrun { after } => {
                 peer.outruns += 1;
                 peer.speed = Some(selection::Speed::with(peer.speed, 0, after));
-                peer.paused_until = now.monotonic + pause(peer.outruns - 1);
+                peer.rest(now.monotonic + pause(peer.outruns - 1));
                 if peer.outruns > OUTRUN_TOLERANCE {
                     peer.failures += 1;
                     self.standings.on_fault(id, Fault::Slow, now.unix_ms);
@@ -383,7 +388,7 @@ impl PeerHeights {
             // Of several ranges that it refuses at once, the first says all.
             Outcome::Failed { fault: Fault::Overloaded, retry_after, .. } if peer.paused_until > now.monotonic => {
                 let wait = retry_after.unwrap_or_default().min(PAUSE_MAX);
-                peer.paused_until = peer.paused_until.max(now.monotonic + wait);
+                peer.rest(now.monotonic + wait);
             }
             Outcome::Failed { fault, reason, retry_after } => {
                 peer.failures += 1;
@@ -398,9 +403,9 @@ impl PeerHeights {
                     // It knows best when it has time; but not for longer than anybody is left alone.
                     Fault::Overloaded => {
                         let wait = retry_after.unwrap_or_default().max(pause(peer.failures - 1)).min(PAUSE_MAX);
-                        peer.paused_until = now.monotonic + wait;
+                        peer.rest(now.monotonic + wait);
                     }
-                    Fault::Slow | Fault::Ours => peer.paused_until = now.monotonic + pause(peer.failures - 1),
+                    Fault::Slow | Fault::Ours => peer.rest(now.monotonic + pause(peer.failures - 1)),
                 }
             }
         }
@@ -414,7 +419,7 @@ impl PeerHeights {
         self.next_save = now.monotonic;
         if self.config.allowlist.contains(&id) {
             if let Some(peer) = self.peers.get_mut(&id) {
-                peer.paused_until = now.monotonic + duration;
+                peer.rest(now.monotonic + duration);
             }
             return;
         }
@@ -431,7 +436,7 @@ impl PeerHeights {
         }
         let peer = self.peers.entry(id).or_default();
         peer.next_query = now.monotonic;
-        peer.paused_until = peer.paused_until.max(now.monotonic + banned.unwrap_or_default());
+        peer.rest(now.monotonic + banned.unwrap_or_default());
     }
 
     fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {

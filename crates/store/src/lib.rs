@@ -26,8 +26,9 @@
 //! - **Nothing is guessed.** A stored value that does not decode, or is not what its key names, is
 //!   [`StoreError::Corrupt`] and never a panic or a default.
 //!
-//! How it lies in the tables, and why so: docs/adr/0007. In short: blocks go from the wire into values of about 64 KiB in
-//! the order of the chain, and from there to peers as slices; nothing is decoded on that way.
+//! How it lies on disk, and why so: docs/adr/0007. In short: blocks go from the wire into segments of about 64 KiB in the
+//! order of the chain (in files of their own, or in the database where a batch is small), and from there to peers as
+//! slices; nothing is decoded on that way.
 
 #![deny(missing_docs)]
 

@@ -130,6 +130,9 @@ fn a_peer_on_the_allowlist_is_not_disconnected_only_not_asked() {
     core.handle(at(0), Input::Peer(PeerEvent::Connected(peer(1))));
     core.handle(at(0), Input::Queried { peer: peer(1), answer: Ok((100, 1)) });
     assert_eq!(banned(&fail(&mut core, at(0), peer(1), 1, Fault::ProvableLie)), []);
+    // Of its other ranges some are late, too: that ends nothing.
+    fail(&mut core, at(1), peer(1), 1, Fault::Slow);
+    core.handle(at(2), Input::Report { peer: peer(1), start: 1, outcome: Outcome::Outrun { after: Duration::ZERO } });
     assert_eq!(pick(&mut core, at(599_999), 1), Err(NoPeer::AllPaused { peers: 1 }));
     assert_eq!(pick(&mut core, at(600_000), 1), Ok(peer(1)));
 }
