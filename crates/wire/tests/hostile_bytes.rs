@@ -55,7 +55,8 @@ fn nearly_protobuf() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn an_answer_of_more_entries_than_any_has_is_refused_before_they_are_made() {
-    // 12 MiB of commits without a byte, two bytes each on the wire, would take 400 MiB in memory: 32 bytes each, and the list doubles.
+    // 12 MiB of commits without a byte, two bytes each on the wire, would take 400 MiB in memory: 32 bytes each, in a
+    // list that doubles.
     for entry in [[0x0a, 0], [0x12, 0], [0x08, 0]] {
         let most = entry.repeat(MAX_MESSAGE_FIELDS);
         assert_ne!(decode::<FetchCommitsResponse>(most.clone().into()), Err(MessageError::TooManyFields));
