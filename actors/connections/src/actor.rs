@@ -13,7 +13,7 @@ use soma_protocol::{
 };
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::{Inbound, Link, Transport};
-use soma_types::{ChainId, CommitRef};
+use soma_types::{Address, ChainId, CommitRef, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// What a dial needs to know.
@@ -82,8 +82,8 @@ impl Connections {
         }
     }
 
-    fn start_dial(&mut self, link: LinkId, effect: Dial, context: &mut Context<Self>) {
-        let Dial { peer, addresses } = effect;
+    fn start_dial(&mut self, link: LinkId, effect: (PeerId, Vec<Address>), context: &mut Context<Self>) {
+        let (peer, addresses) = effect;
         let dialling = self.io.spawn(dial(self.transport.clone(), self.settings.clone(), peer, addresses));
         let finish = move |connections: &mut Self,
                            result: Result<Result<Link, DialFailure>, ExitReason>,
@@ -132,7 +132,7 @@ impl Shell for Connections {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::Dial { link, peer, addresses } => self.start_dial(link, Dial { peer, addresses }, context),
+            Effect::Dial { link, peer, addresses } => self.start_dial(link, (peer, addresses), context),
             Effect::HangUp { link, .. } => {
                 if let Some(link) = self.links.remove(&link) {
                     link.hang_up();
@@ -200,8 +200,8 @@ impl Handler<Envelope<Dial>> for Connections {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Dial>, context: &mut Context<Self>) {
-        let Dial { peer, addresses } = envelope.message;
-        self.feed(envelope.origin, Input::Dial { peer, addresses }, context);
+        let Dial { peer, addresses, purpose } = envelope.message;
+        self.feed(envelope.origin, Input::Dial { peer, addresses, purpose }, context);
     }
 }
 

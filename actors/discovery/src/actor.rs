@@ -7,13 +7,13 @@ use soma_messages::{
     AskError, Envelope, Links, Mailbox, Observe, Outbox, Reply, Stop,
     causality::following,
     connections::{Dial, PeerChanged, TellConnected},
-    discovery::{DialFailed, KnownPeersAsked},
+    discovery::{DialFailed, KnownPeersAsked, Probed},
     store_writer::{PeerList, UpdatePeers},
     verifier::VerifyNodeInfos,
 };
 use soma_protocol::{
     Core, Opaque,
-    discovery::{Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Snapshot},
+    discovery::{BookEntry, Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Snapshot},
 };
 use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
@@ -183,7 +183,7 @@ impl Shell for Discovery {
                 self.later(signed, |discovery, input, origin, context| discovery.feed(origin, input, context), context);
             }
             // What is lost here is decided anew at the next interval.
-            Effect::Dial { peer, addresses } => drop(self.dial.post(Dial { peer, addresses })),
+            Effect::Dial { peer, addresses, purpose } => drop(self.dial.post(Dial { peer, addresses, purpose })),
             Effect::SaveBook { put, remove } => {
                 let put = put.into_iter().map(|(peer, info)| (peer, info.into_bytes())).collect();
                 let _ = self.update_peers.post(UpdatePeers { list: PeerList::Infos, put, remove });
@@ -237,6 +237,22 @@ impl Handler<Envelope<Observe<Snapshot>>> for Discovery {
 
     fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
         envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Observe<Vec<BookEntry>>>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Vec<BookEntry>>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.core().book());
+    }
+}
+
+impl Handler<Envelope<Probed>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Probed>, _: &mut Context<Self>) {
+        drop(envelope);
     }
 }
 

@@ -1,18 +1,27 @@
 //! Messages that Connections takes.
 
 use crate::Reply;
-use soma_protocol::PeerEvent;
+use soma_protocol::{PeerEvent, connections::DialPurpose};
 use soma_transport::{ConnectionId, Inbound};
 use soma_types::{Address, PeerId};
 use std::time::Duration;
 
-/// From Discovery: a link to this peer is wanted.
+/// From Discovery: this peer is to be dialled.
 #[derive(Debug)]
 pub struct Dial {
     /// Whom.
     pub peer: PeerId,
     /// Where, best first.
     pub addresses: Vec<Address>,
+    /// What for.
+    pub purpose: DialPurpose,
+}
+
+/// From StateSync, when it starts and at each handover: the validators of the epoch of the next commit.
+#[derive(Clone, Debug)]
+pub struct CommitteeChanged {
+    /// Their network keys, and where the committee says that they listen.
+    pub validators: Vec<(PeerId, Address)>,
 }
 
 /// From PeerHeights: disconnect the peer and keep it out.

@@ -3,6 +3,7 @@
 use crate::Reply;
 use bytes::Bytes;
 use soma_protocol::connections::DialFailure;
+use soma_transport::Link;
 use soma_types::PeerId;
 use soma_wire::KnownPeers;
 
@@ -13,6 +14,15 @@ pub struct DialFailed {
     pub peer: PeerId,
     /// Why.
     pub failure: DialFailure,
+}
+
+/// From Connections: how a dial for [`DialPurpose::Probe`](soma_protocol::connections::DialPurpose) ended.
+#[derive(Debug)]
+pub struct Probed {
+    /// Whom.
+    pub peer: PeerId,
+    /// A link that nobody else has, to be ended by the receiver; or why there is none.
+    pub result: Result<Link, DialFailure>,
 }
 
 /// From the gRPC adapter: a peer asks whom this node knows.

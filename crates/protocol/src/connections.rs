@@ -60,6 +60,16 @@ impl Default for Config {
     }
 }
 
+/// What a dial is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DialPurpose {
+    /// A link that stays.
+    Link,
+    /// To see whether the peer can be reached where it says; the link goes to Discovery, which ends it.
+    Probe,
+}
+
 /// Names one dial and the link that comes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LinkId(pub u64);
@@ -99,12 +109,14 @@ pub enum DialFailure {
 pub enum Input {
     /// From the shell: the time asked for has come.
     Wake,
-    /// From Discovery: a link to this peer is wanted.
+    /// From Discovery: this peer is to be dialled.
     Dial {
         /// Whom.
         peer: PeerId,
         /// Where, best first.
         addresses: Vec<Address>,
+        /// What for.
+        purpose: DialPurpose,
     },
     /// From the shell's dial, answering [`Effect::Dial`].
     Dialled {
@@ -401,7 +413,7 @@ impl Core for Connections {
         let mut effects = Vec::new();
         match input {
             Input::Wake => self.banned.retain(|_, until| *until > now.monotonic),
-            Input::Dial { peer, addresses } => self.on_dial(now, peer, addresses, &mut effects),
+            Input::Dial { peer, addresses, purpose: _ } => self.on_dial(now, peer, addresses, &mut effects),
             Input::Dialled { link, peer, result } => self.on_dialled(now, link, peer, result, &mut effects),
             Input::LinkClosed { link, peer } => self.on_link_closed(now, link, peer, &mut effects),
             Input::Inbound { connection, peer, source } => {

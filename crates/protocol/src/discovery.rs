@@ -13,7 +13,7 @@
 //! - Seeds are never given up.
 
 use crate::{
-    connections::DialFailure,
+    connections::{DialFailure, DialPurpose},
     core::{Core, Now, Opaque, PeerEvent},
 };
 use rand::{SeedableRng, seq::IteratorRandom};
@@ -123,6 +123,8 @@ pub enum Effect {
         peer: PeerId,
         /// Where.
         addresses: Vec<Address>,
+        /// What for.
+        purpose: DialPurpose,
     },
     /// Ask the peer whom it knows.
     Query {
@@ -160,6 +162,23 @@ pub struct Snapshot {
     pub connected: usize,
     /// How the last dial to each unconnected seed failed.
     pub seed_failures: Vec<(PeerId, DialFailure)>,
+}
+
+/// A peer of the address book as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BookEntry {
+    /// Who.
+    pub peer: PeerId,
+    /// Where it says that it listens.
+    pub addresses: Vec<Address>,
+    /// Whom that may be told.
+    pub access: Access,
+    /// When it signed that, in milliseconds since 1970.
+    pub signed_ms: TimestampMs,
+    /// When this node was last connected to it, in milliseconds since 1970; `None`: never, it was only heard of.
+    pub seen_live_ms: Option<TimestampMs>,
+    /// Whether this node has a link to it now.
+    pub connected: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -201,6 +220,19 @@ impl Discovery {
             next_round: Duration::ZERO,
             to_save: BTreeSet::new(),
         }
+    }
+
+    /// The address book, by peer.
+    pub fn book(&self) -> Vec<BookEntry> {
+        let entry = |(peer, entry): (&PeerId, &Entry)| BookEntry {
+            peer: *peer,
+            addresses: entry.info.addresses.clone(),
+            access: entry.info.access,
+            signed_ms: entry.info.timestamp_ms,
+            seen_live_ms: entry.seen_live.then_some(entry.heard_ms),
+            connected: self.connected.contains(peer),
+        };
+        self.book.iter().map(entry).collect()
     }
 
     fn learn(&mut self, now: Now, info: KnownPeer) {
@@ -271,7 +303,7 @@ impl Discovery {
         wanted.append(&mut others);
         for (peer, addresses) in wanted {
             self.dialling.insert(peer);
-            effects.push(Effect::Dial { peer, addresses });
+            effects.push(Effect::Dial { peer, addresses, purpose: DialPurpose::Link });
         }
     }
 
@@ -281,7 +313,7 @@ impl Discovery {
         let known = self.connected.contains(&peer) || self.dialling.contains(&peer);
         if !known && links < self.config.target_connections && !addresses.is_empty() {
             self.dialling.insert(peer);
-            effects.push(Effect::Dial { peer, addresses });
+            effects.push(Effect::Dial { peer, addresses, purpose: DialPurpose::Link });
         }
     }
 

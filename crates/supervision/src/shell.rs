@@ -38,6 +38,11 @@ impl<C: Core> CoreHost<C> {
         self.environment.clone()
     }
 
+    /// The core, to look at.
+    pub fn core(&self) -> &C {
+        &self.core
+    }
+
     /// What the core shows of itself.
     pub fn snapshot(&self) -> C::Snapshot {
         self.core.snapshot()

@@ -3,7 +3,11 @@
 use crate::limits::MAX_ADDRESS_BYTES;
 use multiaddr::{Multiaddr, Protocol};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 /// A dialable address: `/ip4/…/tcp/PORT`, `/ip6/…/tcp/PORT` or `/dns/NAME/tcp/PORT`.
 ///
@@ -40,6 +44,11 @@ impl Address {
     /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The IP address; `None` for a name.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host_and_port().0.parse().ok()
     }
 
     /// Host and port as a TCP client takes them: an IP address or a name, and a port.

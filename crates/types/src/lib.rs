@@ -30,6 +30,7 @@ mod fault;
 mod genesis;
 mod keys;
 pub mod limits;
+mod network;
 mod node_info;
 mod signed;
 
@@ -48,6 +49,7 @@ pub use digest::{
 pub use fault::Fault;
 pub use genesis::Genesis;
 pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};
+pub use network::{NetworkGroup, Reach};
 pub use node_info::{Access, Capabilities, NodeInfo, NodeRole, ProtocolVersions, SignedNodeInfo};
 pub use signed::{Signable, Signed};
 

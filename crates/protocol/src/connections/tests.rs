@@ -13,7 +13,8 @@ fn address() -> Vec<Address> {
 }
 
 fn dial(core: &mut Connections, now: u64, number: u8) -> Option<LinkId> {
-    let effects = core.handle(at(now), Input::Dial { peer: peer(number), addresses: address() });
+    let effects =
+        core.handle(at(now), Input::Dial { peer: peer(number), addresses: address(), purpose: DialPurpose::Link });
     effects.into_iter().find_map(|effect| match effect {
         Effect::Dial { link, .. } => Some(link),
         _ => None,
@@ -44,7 +45,7 @@ fn dials_are_limited_and_wait_for_their_turn() {
     let mut core = Connections::new(Config { max_dials: 1, max_waiting_dials: 1, ..Config::default() });
     let first = dial(&mut core, 0, 1).unwrap();
     assert!(dial(&mut core, 0, 2).is_none());
-    let effects = core.handle(at(0), Input::Dial { peer: peer(3), addresses: address() });
+    let effects = core.handle(at(0), Input::Dial { peer: peer(3), addresses: address(), purpose: DialPurpose::Link });
     assert_eq!(effects, [Effect::DialFailed { peer: peer(3), failure: DialFailure::Full }]);
     let effects = core.handle(at(0), Input::Dialled { link: first, peer: peer(1), result: Ok(()) });
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Dial { peer: dialled, .. } if *dialled == peer(2))));
@@ -136,7 +137,7 @@ fn a_banned_peer_is_cut_off_and_kept_out_until_the_ban_ends() {
     ];
     assert_eq!(effects, expected);
     assert!(!inbound(&mut core, 6, 1, [192, 0, 2, 1]));
-    let effects = core.handle(at(0), Input::Dial { peer: peer(1), addresses: address() });
+    let effects = core.handle(at(0), Input::Dial { peer: peer(1), addresses: address(), purpose: DialPurpose::Link });
     assert_eq!(effects, [Effect::DialFailed { peer: peer(1), failure: DialFailure::Banned }]);
     assert_eq!(core.next_wake(), Some(Duration::from_secs(600)));
     core.handle(at(600_000), Input::Wake);
