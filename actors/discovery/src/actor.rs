@@ -1,28 +1,29 @@
 //! The shell: signs, asks, has infos checked, answers.
 
-use crate::metrics;
+use crate::{checked::Checked, metrics, stored};
 use actix::{Actor, ActorContext, Context, Handler};
 use bytes::Bytes;
 use soma_messages::{
     AskError, Envelope, Links, Mailbox, Observe, Outbox, Reply, Stop,
     causality::following,
-    connections::{Dial, PeerChanged, TellConnected},
+    connections::{CommitteeChanged, Dial, PeerChanged, TellConnected},
     discovery::{DialFailed, KnownPeersAsked, Probed},
     store_writer::{PeerList, UpdatePeers},
     verifier::VerifyNodeInfos,
 };
 use soma_protocol::{
     Core, Opaque,
-    discovery::{BookEntry, Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Snapshot},
+    discovery::{Answer, BookEntry, Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Seen, Snapshot},
 };
 use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
-use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
+use soma_transport::Link;
+use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey, TimestampMs};
 use soma_wire::{Call, KnownPeers};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Infos that passed, or nobody there to check them.
-type Verified = Result<Vec<KnownPeer>, AskError>;
+type Verified = Result<Vec<SignedNodeInfo>, AskError>;
 
 /// What Discovery needs to speak for this node.
 #[derive(Clone)]
@@ -33,8 +34,8 @@ pub struct Settings {
     pub own_info: NodeInfo,
     /// How long a query may take.
     pub timeout: Duration,
-    /// The stored address book, as bytes: checked again before it is believed.
-    pub book: Vec<Bytes>,
+    /// The stored address book: checked again before it is believed.
+    pub book: Vec<(PeerId, Bytes)>,
 }
 
 /// What Discovery is connected to.
@@ -66,6 +67,9 @@ pub struct Discovery {
     update_peers: Outbox<UpdatePeers>,
     // State
     host: CoreHost<DiscoveryCore>,
+    checked: Checked,
+    /// Links of probes, until they are asked.
+    probed: BTreeMap<PeerId, Link>,
     asked: BTreeMap<u64, Reply<KnownPeers>>,
     next_asked: u64,
 }
@@ -82,28 +86,56 @@ impl Discovery {
             verify: wiring.verify,
             update_peers: Outbox::new(wiring.update_peers),
             host: CoreHost::new(DiscoveryCore::new(config), environment),
+            checked: Checked::default(),
+            probed: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_asked: 0,
         }
     }
 
-    /// Has infos checked; what passes arrives as known peers.
+    /// Has infos checked, those that are not known to be in order.
     fn verified(&self, infos: Vec<Bytes>) -> impl Future<Output = Verified> + use<> {
-        let (mut verify, now_ms) = (self.verify.clone(), self.host.now().unix_ms);
+        let now_ms = self.host.now().unix_ms;
+        let (known, unknown) = self.checked.split(infos, now_ms);
+        self.verified_at(known, unknown, now_ms)
+    }
+
+    /// Has `unknown` checked as at that time, and adds `known`.
+    fn verified_at(
+        &self,
+        mut known: Vec<SignedNodeInfo>,
+        unknown: Vec<Bytes>,
+        now_ms: TimestampMs,
+    ) -> impl Future<Output = Verified> + use<> {
+        let mut verify = self.verify.clone();
         async move {
-            let infos = verify.ask(|reply| VerifyNodeInfos { infos, now_ms, reply }).await?;
-            Ok(infos.into_iter().map(known_peer).collect())
+            if !unknown.is_empty() {
+                known.extend(verify.ask(|reply| VerifyNodeInfos { infos: unknown, now_ms, reply }).await?);
+            }
+            Ok(known)
         }
+    }
+
+    /// What the core is told of infos that passed.
+    fn known_peers(&mut self, infos: Vec<SignedNodeInfo>) -> Vec<KnownPeer> {
+        self.checked.passed(&infos);
+        infos.iter().map(known_peer).collect()
     }
 
     fn query(&mut self, peer: PeerId, own_info: Bytes, context: &mut Context<Self>) {
         let call = Call { peer, chain: Some(self.settings.own_info.chain_id), timeout: self.settings.timeout };
-        let link = self.links.get(peer);
+        let probed = self.probed.remove(&peer);
+        let link = probed.clone().or_else(|| self.links.get(peer));
         let asking = self.io.spawn(async move {
-            match link {
+            let answer = match link {
                 Some(link) => link.api().get_known_peers(call, own_info).await.map_err(|error| error.to_string()),
                 None => Err("the connection is gone".into()),
+            };
+            // A probe has done its work.
+            if let Some(link) = probed {
+                link.hang_up();
             }
+            answer
         });
         let finish = move |discovery: &mut Self,
                            answer: Result<Result<KnownPeers, String>, ExitReason>,
@@ -115,7 +147,9 @@ impl Discovery {
                     infos.extend(answer.known_peers);
                     let verifying = discovery.verified(infos);
                     let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
-                        discovery.answered(origin, peer, infos.map_err(|error| error.to_string()), context);
+                        let seen = Seen::default();
+                        let answer = infos.map(|infos| Answer { infos: discovery.known_peers(infos), seen });
+                        discovery.answered(origin, peer, answer.map_err(|error| error.to_string()), context);
                     };
                     discovery.later(verifying, finish, context);
                 }
@@ -125,28 +159,23 @@ impl Discovery {
         self.later(asking, finish, context);
     }
 
-    fn answered(
-        &mut self,
-        origin: Origin,
-        peer: PeerId,
-        infos: Result<Vec<KnownPeer>, String>,
-        context: &mut Context<Self>,
-    ) {
-        if let Err(error) = &infos {
+    fn answered(&mut self, origin: Origin, peer: PeerId, answer: Result<Answer, String>, context: &mut Context<Self>) {
+        if let Err(error) = &answer {
             tracing::debug!(peer = %peer.short(), error, "query for known peers failed");
         }
-        self.feed(origin, Input::Answered { peer, infos }, context);
+        self.feed(origin, Input::Answered { peer, answer }, context);
         metrics::book(&self.host.snapshot());
     }
 }
 
-fn known_peer(info: SignedNodeInfo) -> KnownPeer {
+fn known_peer(info: &SignedNodeInfo) -> KnownPeer {
     KnownPeer {
         peer: info.peer_id,
         timestamp_ms: info.timestamp_ms,
         addresses: info.addresses.clone(),
         access: info.access,
-        bytes: info.bytes().clone().into(),
+        // A copy: these are a slice of a whole answer, which would stay in memory with them.
+        bytes: Bytes::copy_from_slice(info.bytes()).into(),
     }
 }
 
@@ -156,12 +185,15 @@ impl Actor for Discovery {
     fn started(&mut self, context: &mut Context<Self>) {
         // Without an answer Connections is being restarted, and tells of every link it makes.
         let _ = self.tell_connected.post(TellConnected { subscriber: DiscoveryCore::NAME });
-        let stored = std::mem::take(&mut self.settings.book);
-        let book = self.verified(stored);
-        let finish = |discovery: &mut Self, book: Verified, origin, context: &mut Context<Self>| {
-            discovery.feed(origin, Input::Book(book.unwrap_or_default()), context);
+        let records = stored::decode(std::mem::take(&mut self.settings.book));
+        // As at the time of the newest: how long the node was down says nothing of its peers.
+        let newest_ms = records.iter().map(|record| record.signed_ms).max().unwrap_or(0);
+        let infos = records.iter().map(|record| record.info.clone()).collect();
+        let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
+            let infos = discovery.known_peers(infos.unwrap_or_default());
+            discovery.feed(origin, Input::Book(stored::join(infos, records)), context);
         };
-        self.later(book, finish, context);
+        self.later(self.verified_at(Vec::new(), infos, newest_ms), finish, context);
     }
 }
 
@@ -174,9 +206,9 @@ impl Shell for Discovery {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::SignOwnInfo => {
+            Effect::SignOwnInfo { addresses } => {
                 let timestamp_ms = self.host.now().unix_ms;
-                let info = NodeInfo { timestamp_ms, ..self.settings.own_info.clone() };
+                let info = NodeInfo { timestamp_ms, addresses, ..self.settings.own_info.clone() };
                 let chain = info.chain_id;
                 let bytes = SignedNodeInfo::sign(info, chain, &self.settings.key).bytes().clone();
                 let signed = async move { Input::OwnInfo { bytes: bytes.into(), timestamp_ms } };
@@ -185,11 +217,11 @@ impl Shell for Discovery {
             // What is lost here is decided anew at the next interval.
             Effect::Dial { peer, addresses, purpose } => drop(self.dial.post(Dial { peer, addresses, purpose })),
             Effect::SaveBook { put, remove } => {
-                let put = put.into_iter().map(|(peer, info)| (peer, info.into_bytes())).collect();
+                let put = put.into_iter().map(|stored| (stored.info.peer, stored::encode(stored))).collect();
                 let _ = self.update_peers.post(UpdatePeers { list: PeerList::Infos, put, remove });
             }
             Effect::Query { peer, own_info } => self.query(peer, own_info.into_bytes(), context),
-            Effect::Answer { key, own_info, peers } => {
+            Effect::Answer { key, own_info, peers, seen } => {
                 if let Some(reply) = self.asked.remove(&key) {
                     let known_peers = peers.into_iter().map(Opaque::into_bytes).collect();
                     reply.send(KnownPeers { own_info: own_info.into_bytes(), known_peers });
@@ -216,6 +248,28 @@ impl Handler<Envelope<DialFailed>> for Discovery {
     }
 }
 
+impl Handler<Envelope<Probed>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Probed>, context: &mut Context<Self>) {
+        let Probed { peer, result } = envelope.message;
+        let result = result.map(|link| self.probed.insert(peer, link)).map(drop);
+        self.feed(envelope.origin, Input::Probed { peer, result }, context);
+        // The core did not want to ask it anything.
+        if let Some(link) = self.probed.remove(&peer) {
+            link.hang_up();
+        }
+    }
+}
+
+impl Handler<Envelope<CommitteeChanged>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Committee(envelope.message.validators), context);
+    }
+}
+
 impl Handler<Envelope<KnownPeersAsked>> for Discovery {
     type Result = ();
 
@@ -224,9 +278,10 @@ impl Handler<Envelope<KnownPeersAsked>> for Discovery {
         self.next_asked += 1;
         let key = self.next_asked;
         self.asked.insert(key, reply);
+        let remote = None;
         let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
-            let info = infos.ok().and_then(|mut infos| infos.pop());
-            discovery.feed(origin, Input::Asked { key, peer, info }, context);
+            let info = discovery.known_peers(infos.unwrap_or_default()).pop();
+            discovery.feed(origin, Input::Asked { key, peer, remote, info }, context);
         };
         following(envelope.origin.cause, || self.later(self.verified(vec![own_info]), finish, context));
     }
@@ -245,14 +300,6 @@ impl Handler<Envelope<Observe<Vec<BookEntry>>>> for Discovery {
 
     fn handle(&mut self, envelope: Envelope<Observe<Vec<BookEntry>>>, _: &mut Context<Self>) {
         envelope.message.0.send(self.host.core().book());
-    }
-}
-
-impl Handler<Envelope<Probed>> for Discovery {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Probed>, _: &mut Context<Self>) {
-        drop(envelope);
     }
 }
 

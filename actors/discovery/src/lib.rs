@@ -6,6 +6,8 @@
 #![deny(missing_docs)]
 
 mod actor;
+mod checked;
 mod metrics;
+mod stored;
 
 pub use actor::{Discovery, Settings, Wiring};

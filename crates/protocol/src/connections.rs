@@ -104,6 +104,16 @@ pub enum DialFailure {
     Full,
 }
 
+impl DialFailure {
+    /// Whether it says something of the peer, and not only of this node.
+    pub fn is_of_peer(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::WrongKey { .. } | Self::OtherChain { .. } => true,
+            Self::Banned | Self::Full => false,
+        }
+    }
+}
+
 /// What can happen to Connections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {

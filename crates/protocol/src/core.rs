@@ -78,6 +78,14 @@ impl Default for Content {
 }
 
 impl Opaque {
+    /// How many there are.
+    pub fn size(&self) -> u64 {
+        match &self.0 {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Stand(stand_in) => stand_in.size,
+        }
+    }
+
     /// The bytes; none in a core that is replayed.
     pub fn into_bytes(self) -> Bytes {
         match self.0 {

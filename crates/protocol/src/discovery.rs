@@ -1,41 +1,66 @@
 //! Discovery: which nodes there are, and whom to dial.
 //!
 //! ```text
-//!   seeds --> Dial --> Connected --> Query --> infos (verified by the shell) --> book --> Dial ...
-//!                                      ^ a few random peers each interval
-//!   asked by a peer --> its own info into the book, a sample of peers seen live as the answer
+//!   seeds, validators --> Dial --> Connected --> Query --> infos (verified by the shell) --> book --> Dial ...
+//!                                                 ^ a few random peers each interval
+//!   asked by a peer --> its own info into the book, Probe: can it be dialled?  --> a sample of peers seen live as the answer
+//!   book            --> Probe: a few each interval that were never reached, or not for long  --> tried, or failed
 //! ```
 //!
 //! Always:
-//! - An info is passed on in its owner's own bytes, only when this node has been connected to its owner, and never
-//!   to its owner; private ones never.
+//! - An info is passed on in its owner's own bytes, only when this node has reached its owner lately, and never to its
+//!   owner; private ones never, those for trusted peers to trusted peers.
 //! - Of two infos of one peer the newer counts. The book has a bound, and who was not heard of for a day leaves it.
-//! - Seeds are never given up.
+//! - Addresses near by are taken only from who is as near: nobody far away has this node dial its neighbours.
+//! - Seeds and the book are never given up: as long as there is no link, they are dialled again and again.
+
+mod book;
+mod hearsay;
+mod trouble;
+
+pub use book::StoredPeer;
+pub use hearsay::Seen;
+pub use trouble::Trouble;
 
 use crate::{
     connections::{DialFailure, DialPurpose},
     core::{Core, Now, Opaque, PeerEvent},
 };
+use book::{Book, Entry};
+use hearsay::Hearsay;
 use rand::{SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use soma_types::{Access, Address, PeerId, TimestampMs};
+use soma_types::{Access, Address, NetworkGroup, PeerId, Reach, TimestampMs};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
-
-/// Peers in the book beyond those connected.
-const MAX_BOOK: usize = 2_000;
-
-/// A peer not heard of for this long leaves the book.
-const FORGET_AFTER_MS: TimestampMs = 24 * 3600 * 1000;
 
 /// How old this node's own info may get before it is signed anew.
 const RESIGN_AFTER_MS: TimestampMs = 5 * 60 * 1000;
 
-/// Dials begun at once per interval: a book full of dead addresses costs this many dials, not two thousand.
-const DIALS_PER_INTERVAL: usize = 8;
+/// Dials for links begun in one interval: a book full of dead addresses costs this many dials, not thousands.
+const DIALS_PER_INTERVAL: usize = 16;
+
+/// Length of an interval while there is no link, if the configured one is longer.
+const LONELY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Peers that were never reached and are probed in one interval.
+const PROBES_PER_INTERVAL: usize = 4;
+
+/// Probes under way at once.
+const PROBES_AT_ONCE: usize = 8;
+
+/// Peers that asked and wait to be probed. Beyond, they are probed like any other in the book.
+const MAX_TO_DIAL_BACK: usize = 1_024;
+
+/// A peer that was reached is not probed again before this has passed.
+const PROBE_AGAIN_MS: TimestampMs = 10 * 60 * 1000;
+
+/// A peer is passed on for this long after it was last reached.
+const PASS_ON_MS: TimestampMs = 3600 * 1000;
 
 /// How Discovery works. Defaults are the seed documents'.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,12 +69,22 @@ pub struct Config {
     pub own_id: PeerId,
     /// Peers to begin with; never given up.
     pub seeds: Vec<(PeerId, Vec<Address>)>,
+    /// Peers to be connected to always, and trusted.
+    pub allowlist: BTreeSet<PeerId>,
+    /// Peers to have nothing to do with.
+    pub denylist: BTreeSet<PeerId>,
+    /// Where this node listens, as others are told.
+    pub addresses: Vec<Address>,
+    /// Its port; with it and without addresses, the address is learned from what peers see.
+    pub listen_port: Option<u16>,
     /// How often peers are asked for others.
     pub interval: Duration,
     /// How many of them at a time.
     pub peers_to_query: usize,
     /// How many links to have.
     pub target_connections: usize,
+    /// How many of them in one network.
+    pub max_per_group: usize,
     /// Infos in one answer.
     pub max_answer: usize,
     /// Seed of all choices.
@@ -84,7 +119,9 @@ pub enum Input {
         timestamp_ms: TimestampMs,
     },
     /// From the store, at the start: the address book.
-    Book(Vec<KnownPeer>),
+    Book(Vec<StoredPeer>),
+    /// From StateSync: the validators of the epoch of the next commit, and where the committee says that they listen.
+    Committee(Vec<(PeerId, Address)>),
     /// From Connections.
     Peer(PeerEvent),
     /// From Connections: a dial failed.
@@ -94,12 +131,19 @@ pub enum Input {
         /// Why.
         failure: DialFailure,
     },
-    /// From the shell's call, answering [`Effect::Query`]: verified infos only.
+    /// From Connections: how a dial for a probe ended. The shell has the link, and ends it after the next query.
+    Probed {
+        /// Whom.
+        peer: PeerId,
+        /// Reached, or why not.
+        result: Result<(), DialFailure>,
+    },
+    /// From the shell's call, answering [`Effect::Query`].
     Answered {
         /// Who was asked.
         peer: PeerId,
-        /// Its own info first, then those of others; or why there was no answer.
-        infos: Result<Vec<KnownPeer>, String>,
+        /// What it said, or why there was no answer.
+        answer: Result<Answer, String>,
     },
     /// From the gRPC adapter: a peer asks us. Its info, if it verified.
     Asked {
@@ -107,17 +151,31 @@ pub enum Input {
         key: u64,
         /// Who asks.
         peer: PeerId,
+        /// From where it is connected.
+        remote: Option<IpAddr>,
         /// What it says of itself.
         info: Option<KnownPeer>,
     },
+}
+
+/// What a peer that was asked answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Of the infos those that verified: its own, and others'.
+    pub infos: Vec<KnownPeer>,
+    /// What it says of this node.
+    pub seen: Seen,
 }
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
     /// Sign this node's info with the present time.
-    SignOwnInfo,
-    /// Ask Connections for a link.
+    SignOwnInfo {
+        /// Where it says that this node listens.
+        addresses: Vec<Address>,
+    },
+    /// Ask Connections for a dial.
     Dial {
         /// To whom.
         peer: PeerId,
@@ -141,11 +199,13 @@ pub enum Effect {
         own_info: Opaque,
         /// Others'.
         peers: Vec<Opaque>,
+        /// What this node has to say of the asker, but for its address.
+        seen: Seen,
     },
-    /// Have these infos stored, and those peers' removed.
+    /// Have these peers stored, and those removed.
     SaveBook {
-        /// New or newer infos.
-        put: Vec<(PeerId, Opaque)>,
+        /// New or changed ones.
+        put: Vec<StoredPeer>,
         /// Forgotten peers.
         remove: Vec<PeerId>,
     },
@@ -156,12 +216,14 @@ pub enum Effect {
 pub struct Snapshot {
     /// Peers in the book.
     pub known: usize,
-    /// Peers of them that this node has been connected to.
+    /// Peers of them that this node has reached.
     pub seen_live: usize,
     /// Peers connected now.
     pub connected: usize,
-    /// How the last dial to each unconnected seed failed.
-    pub seed_failures: Vec<(PeerId, DialFailure)>,
+    /// Where this node says that it listens.
+    pub addresses: Vec<Address>,
+    /// What is wrong, if something is.
+    pub trouble: Option<Trouble>,
 }
 
 /// A peer of the address book as operators see it.
@@ -181,103 +243,114 @@ pub struct BookEntry {
     pub connected: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    info: KnownPeer,
-    /// When this node was last connected to it, or took its info.
-    heard_ms: TimestampMs,
-    seen_live: bool,
-}
-
 /// The core of Discovery.
 #[derive(Serialize, Deserialize)]
 pub struct Discovery {
     config: Config,
     rng: ChaCha8Rng,
+    /// As told to peers.
+    addresses: Vec<Address>,
     own_info: Option<(Opaque, TimestampMs)>,
     signing: bool,
-    book: BTreeMap<PeerId, Entry>,
+    book: Book,
+    hearsay: Hearsay,
+    validators: BTreeMap<PeerId, Address>,
     connected: BTreeSet<PeerId>,
-    /// Dials asked for and not answered.
+    /// Dials for links asked for and not answered.
     dialling: BTreeSet<PeerId>,
+    /// Probes asked for and not answered.
+    probing: BTreeSet<PeerId>,
+    /// Peers that asked, to be probed.
+    to_dial_back: VecDeque<PeerId>,
+    dials_left: usize,
     seed_failures: BTreeMap<PeerId, DialFailure>,
     next_round: Duration,
-    to_save: BTreeSet<PeerId>,
 }
 
 impl Discovery {
     /// Starts with seeds only.
     pub fn new(config: Config) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         Self {
-            rng: ChaCha8Rng::seed_from_u64(config.seed),
-            config,
+            addresses: config.addresses.clone(),
             own_info: None,
             signing: false,
-            book: BTreeMap::new(),
+            book: Book::new(&mut rng),
+            hearsay: Hearsay::default(),
+            validators: BTreeMap::new(),
             connected: BTreeSet::new(),
             dialling: BTreeSet::new(),
+            probing: BTreeSet::new(),
+            to_dial_back: VecDeque::new(),
+            dials_left: DIALS_PER_INTERVAL,
             seed_failures: BTreeMap::new(),
             next_round: Duration::ZERO,
-            to_save: BTreeSet::new(),
+            rng,
+            config,
         }
     }
 
     /// The address book, by peer.
     pub fn book(&self) -> Vec<BookEntry> {
-        let entry = |(peer, entry): (&PeerId, &Entry)| BookEntry {
-            peer: *peer,
+        let entry = |entry: &Entry| BookEntry {
+            peer: entry.info.peer,
             addresses: entry.info.addresses.clone(),
             access: entry.info.access,
             signed_ms: entry.info.timestamp_ms,
-            seen_live_ms: entry.seen_live.then_some(entry.heard_ms),
-            connected: self.connected.contains(peer),
+            seen_live_ms: entry.live_ms,
+            connected: self.connected.contains(&entry.info.peer),
         };
-        self.book.iter().map(entry).collect()
+        self.book.entries().map(entry).collect()
     }
 
-    fn learn(&mut self, now: Now, info: KnownPeer) {
-        if info.peer == self.config.own_id {
+    fn is_trusted(&self, peer: PeerId) -> bool {
+        self.config.allowlist.contains(&peer) || self.validators.contains_key(&peer)
+    }
+
+    fn seed(&self, peer: PeerId) -> Option<&(PeerId, Vec<Address>)> {
+        self.config.seeds.iter().find(|(seed, _)| *seed == peer)
+    }
+
+    /// Where the peer is said to be, best first: its own word before the configuration's and the committee's.
+    fn addresses_of(&self, peer: PeerId) -> Vec<Address> {
+        let mut addresses = self.book.get(peer).map(|entry| entry.info.addresses.clone()).unwrap_or_default();
+        let others = self.seed(peer).map(|(_, addresses)| addresses.as_slice()).unwrap_or_default();
+        for address in others.iter().chain(self.validators.get(&peer)) {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
+    }
+
+    fn network_of(&self, peer: PeerId) -> Option<NetworkGroup> {
+        self.addresses_of(peer).first().map(NetworkGroup::of)
+    }
+
+    fn is_busy(&self, peer: PeerId) -> bool {
+        self.connected.contains(&peer) || self.dialling.contains(&peer)
+    }
+
+    fn links(&self) -> usize {
+        self.connected.len() + self.dialling.len()
+    }
+
+    /// Links below which this node takes what it can get.
+    fn few_links(&self) -> usize {
+        self.config.target_connections.div_ceil(2)
+    }
+
+    /// Takes in what somebody of network `source`, as near as `near`, says of a peer.
+    fn learn(&mut self, now: Now, mut info: KnownPeer, source: NetworkGroup, near: Reach) {
+        let peer = info.peer;
+        if peer == self.config.own_id || self.config.denylist.contains(&peer) {
             return;
         }
-        let peer = info.peer;
-        match self.book.get_mut(&peer) {
-            Some(entry) if entry.info.timestamp_ms < info.timestamp_ms => {
-                entry.info = info;
-                entry.heard_ms = now.unix_ms;
-            }
-            Some(_) => return,
-            None => {
-                if self.book.len() >= MAX_BOOK && !self.make_room() {
-                    return;
-                }
-                let seen_live = self.connected.contains(&peer);
-                self.book.insert(peer, Entry { info, heard_ms: now.unix_ms, seen_live });
-            }
+        info.addresses.retain(|address| address.ip().is_none_or(|ip| Reach::of(ip) >= near));
+        self.book.learn(info, source);
+        if self.connected.contains(&peer) {
+            self.book.live(peer, now.unix_ms);
         }
-        self.to_save.insert(peer);
-    }
-
-    /// Drops a random peer that was never seen live; a book of live ones is not displaced by hearsay.
-    fn make_room(&mut self) -> bool {
-        let unproven = self.book.iter().filter(|(_, entry)| !entry.seen_live).map(|(peer, _)| *peer);
-        match unproven.choose(&mut self.rng) {
-            Some(peer) => self.book.remove(&peer).is_some(),
-            None => false,
-        }
-    }
-
-    fn forget_old(&mut self, now: Now) -> Vec<PeerId> {
-        let oldest = now.unix_ms.saturating_sub(FORGET_AFTER_MS);
-        let old: Vec<_> = self
-            .book
-            .iter()
-            .filter(|(peer, entry)| entry.heard_ms < oldest && !self.connected.contains(peer))
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in &old {
-            self.book.remove(peer);
-        }
-        old
     }
 
     fn query(&mut self, peer: PeerId, effects: &mut Vec<Effect>) {
@@ -286,72 +359,218 @@ impl Discovery {
         }
     }
 
-    /// Dials seeds that are not connected, and others from the book up to the target.
-    fn dial(&mut self, effects: &mut Vec<Effect>) {
-        let busy = |peer: &PeerId| self.connected.contains(peer) || self.dialling.contains(peer);
-        let mut wanted: Vec<_> = self.config.seeds.iter().filter(|(peer, _)| !busy(peer)).cloned().collect();
-        let links = self.connected.len() + self.dialling.len() + wanted.len();
-        let room = self.config.target_connections.saturating_sub(links).min(DIALS_PER_INTERVAL);
-        let seeds: BTreeSet<_> = self.config.seeds.iter().map(|(peer, _)| *peer).collect();
-        let others = self.book.values().filter(|entry| {
-            let peer = &entry.info.peer;
-            !busy(peer) && !seeds.contains(peer) && !entry.info.addresses.is_empty()
-        });
-        let others = others.map(|entry| (entry.info.peer, entry.info.addresses.clone()));
-        let mut others = others.sample(&mut self.rng, room);
-        others.sort();
-        wanted.append(&mut others);
-        for (peer, addresses) in wanted {
+    fn sign(&mut self, effects: &mut Vec<Effect>) {
+        self.signing = true;
+        effects.push(Effect::SignOwnInfo { addresses: self.addresses.clone() });
+    }
+
+    fn dial_link(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
+        let addresses = self.addresses_of(peer);
+        if !addresses.is_empty() {
             self.dialling.insert(peer);
+            self.book.attempt(peer, now.monotonic);
             effects.push(Effect::Dial { peer, addresses, purpose: DialPurpose::Link });
         }
     }
 
-    /// Dials a peer that has just shown that it lives: at once, so that it hears of new commits without delay.
-    fn dial_back(&mut self, peer: PeerId, addresses: Vec<Address>, effects: &mut Vec<Effect>) {
-        let links = self.connected.len() + self.dialling.len();
-        let known = self.connected.contains(&peer) || self.dialling.contains(&peer);
-        if !known && links < self.config.target_connections && !addresses.is_empty() {
-            self.dialling.insert(peer);
-            effects.push(Effect::Dial { peer, addresses, purpose: DialPurpose::Link });
+    /// Dials those to be connected to whatever else there is: trusted peers that are known, the other validators if
+    /// this node is one, and seeds as long as there are few links.
+    fn dial_kept(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut kept = self.config.allowlist.clone();
+        if self.validators.contains_key(&self.config.own_id) {
+            kept.extend(self.validators.keys());
+        }
+        if self.connected.len() < self.few_links() {
+            kept.extend(self.config.seeds.iter().map(|(peer, _)| *peer));
+        }
+        kept.remove(&self.config.own_id);
+        for peer in kept {
+            if !self.is_busy(peer) && !self.config.denylist.contains(&peer) {
+                self.dial_link(now, peer, effects);
+            }
+        }
+    }
+
+    /// Dials peers from the book up to the target, not too many in one network.
+    fn dial(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut room = self.config.target_connections.saturating_sub(self.links()).min(self.dials_left);
+        if room == 0 {
+            return;
+        }
+        let mut groups = self.links_in_groups();
+        let mut candidates = self.book.candidates(now.monotonic, |entry| !self.is_busy(entry.info.peer));
+        while room > 0 {
+            let Some(peer) = candidates.pick(&mut self.rng) else { break };
+            if self.has_room_in_group(&groups, peer) {
+                room -= 1;
+                self.dials_left -= 1;
+                *groups.entry(self.network_of(peer)).or_default() += 1;
+                self.dial_link(now, peer, effects);
+            }
+        }
+    }
+
+    /// How many links there are in each network; trusted peers and seeds do not count.
+    fn links_in_groups(&self) -> BTreeMap<Option<NetworkGroup>, usize> {
+        let mut groups = BTreeMap::new();
+        for peer in self.connected.iter().chain(&self.dialling) {
+            if !self.is_trusted(*peer) && self.seed(*peer).is_none() {
+                *groups.entry(self.network_of(*peer)).or_default() += 1;
+            }
+        }
+        groups
+    }
+
+    fn has_room_in_group(&self, groups: &BTreeMap<Option<NetworkGroup>, usize>, peer: PeerId) -> bool {
+        let group = self.network_of(peer);
+        let exempt = self.is_trusted(peer) || group.as_ref().is_some_and(NetworkGroup::is_near);
+        exempt || groups.get(&group).is_none_or(|links| *links < self.config.max_per_group)
+    }
+
+    /// A peer has asked, and shown that it lives: a link to it if there are few, so that it hears of new commits without
+    /// delay; else a look whether it can be reached, before it is passed on.
+    fn dial_back(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.book.get(peer) else { return };
+        let lately = entry.live_ms.is_some_and(|live_ms| live_ms + PROBE_AGAIN_MS > now.unix_ms);
+        if self.is_busy(peer) {
+            return;
+        }
+        if self.links() < self.few_links() && self.has_room_in_group(&self.links_in_groups(), peer) {
+            self.dial_link(now, peer, effects);
+        } else if !lately && self.to_dial_back.len() < MAX_TO_DIAL_BACK && !self.to_dial_back.contains(&peer) {
+            self.to_dial_back.push_back(peer);
+            self.probe_who_asked(now, effects);
+        }
+    }
+
+    fn probe_who_asked(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while self.probing.len() < PROBES_AT_ONCE {
+            let Some(peer) = self.to_dial_back.pop_front() else { return };
+            self.probe(now, peer, effects);
+        }
+    }
+
+    fn probe(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
+        let addresses = self.addresses_of(peer);
+        if !self.is_busy(peer) && !self.probing.contains(&peer) && !addresses.is_empty() {
+            self.probing.insert(peer);
+            self.book.attempt(peer, now.monotonic);
+            effects.push(Effect::Dial { peer, addresses, purpose: DialPurpose::Probe });
+        }
+    }
+
+    /// Looks whether some that were never reached can be; if there are none, who was not for longest.
+    fn probe_some(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let suits = |entry: &Entry| !self.is_busy(entry.info.peer) && !self.probing.contains(&entry.info.peer);
+        let mut untested = self.book.candidates(now.monotonic, |entry| entry.live_ms.is_none() && suits(entry));
+        let before_ms = now.unix_ms.saturating_sub(PROBE_AGAIN_MS);
+        let stalest = self.book.least_lately_live(now.monotonic, before_ms, suits);
+        let room = PROBES_PER_INTERVAL.min(PROBES_AT_ONCE.saturating_sub(self.probing.len()));
+        let chosen: Vec<_> = std::iter::from_fn(|| untested.pick(&mut self.rng)).take(room).collect();
+        let stalest = stalest.filter(|_| chosen.is_empty() && room > 0);
+        for peer in chosen.into_iter().chain(stalest) {
+            self.probe(now, peer, effects);
         }
     }
 
     /// One interval's work.
     fn round(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.next_round = now.monotonic + self.config.interval;
         let stale = self.own_info.as_ref().is_none_or(|(_, signed)| now.unix_ms.abs_diff(*signed) > RESIGN_AFTER_MS);
         if stale && !self.signing {
-            self.signing = true;
-            effects.push(Effect::SignOwnInfo);
+            self.sign(effects);
         }
-        // A dial that was not answered (Connections refused it silently, or was restarted) is asked for again.
+        // What was not answered (Connections refused it silently, or was restarted) is asked for again.
         self.dialling.clear();
+        self.probing.clear();
+        self.dials_left = DIALS_PER_INTERVAL;
         let mut asked = self.connected.iter().copied().sample(&mut self.rng, self.config.peers_to_query);
         asked.sort();
         for peer in asked {
             self.query(peer, effects);
         }
-        let remove = self.forget_old(now);
-        let put = std::mem::take(&mut self.to_save);
-        let put: Vec<_> =
-            put.into_iter().filter_map(|peer| Some((peer, self.book.get(&peer)?.info.bytes.clone()))).collect();
+        self.book.forget_unseen(now.unix_ms, |peer| self.connected.contains(peer));
+        let (put, remove) = self.book.take_changes();
         if !put.is_empty() || !remove.is_empty() {
             effects.push(Effect::SaveBook { put, remove });
         }
-        self.dial(effects);
+        self.dial_kept(now, effects);
+        self.dial(now, effects);
+        self.probe_who_asked(now, effects);
+        self.probe_some(now, effects);
+        self.next_round = now.monotonic + self.interval();
     }
 
-    fn answer(&mut self, key: u64, asker: PeerId, effects: &mut Vec<Effect>) {
-        let shareable = self
-            .book
-            .values()
-            .filter(|entry| entry.seen_live && entry.info.peer != asker && entry.info.access == Access::Public);
+    fn interval(&self) -> Duration {
+        if self.connected.is_empty() { self.config.interval.min(LONELY_INTERVAL) } else { self.config.interval }
+    }
+
+    fn answered(&mut self, now: Now, peer: PeerId, answer: Answer, effects: &mut Vec<Effect>) {
+        let address = self.addresses_of(peer).into_iter().next();
+        let source = address.as_ref().map_or_else(|| NetworkGroup::Domain(String::new()), NetworkGroup::of);
+        // What a name stands for is not known here: it may be next door.
+        let near = address.and_then(|address| address.ip()).map_or(Reach::Loopback, Reach::of);
+        for info in answer.infos {
+            // What it says of itself is its own network's word, what it says of others, too.
+            self.learn(now, info, source.clone(), near);
+        }
+        if self.connected.contains(&peer) {
+            self.hearsay.said(peer, source, answer.seen, now.unix_ms);
+            self.learn_own_address(effects);
+        }
+        self.dial(now, effects);
+    }
+
+    /// Takes the address at which peers see this node for its own, if there is no other.
+    fn learn_own_address(&mut self, effects: &mut Vec<Effect>) {
+        let (true, Some(port)) = (self.config.addresses.is_empty(), self.config.listen_port) else { return };
+        let Some(ip) = self.hearsay.external_ip() else { return };
+        let learned = vec![Address::from(SocketAddr::new(ip, port))];
+        if self.addresses != learned {
+            self.addresses = learned;
+            self.sign(effects);
+        }
+    }
+
+    fn answer(&mut self, now: Now, key: u64, asker: PeerId, effects: &mut Vec<Effect>) {
+        let trusted = self.is_trusted(asker);
+        let shareable = self.book.entries().filter(|entry| {
+            let live = entry.reached() == Some(true)
+                && entry.live_ms.is_some_and(|live_ms| live_ms + PASS_ON_MS >= now.unix_ms);
+            let told = match entry.info.access {
+                Access::Public => true,
+                Access::Trusted => trusted,
+                Access::Private => false,
+            };
+            let peer = entry.info.peer;
+            told && peer != asker && (live || self.connected.contains(&peer))
+        });
         let mut sample = shareable.map(|entry| &entry.info).sample(&mut self.rng, self.config.max_answer);
         sample.sort_by_key(|info| info.peer);
         let peers = sample.into_iter().map(|info| info.bytes.clone()).collect();
         let own_info = self.own_info.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
-        effects.push(Effect::Answer { key, own_info, peers });
+        let reached = self.book.get(asker).and_then(Entry::reached);
+        let seen = Seen { ip: None, time_ms: now.unix_ms, reached };
+        effects.push(Effect::Answer { key, own_info, peers, seen });
+    }
+
+    /// A dial failed: only while others can be reached does that say something of the peer.
+    fn failed(&mut self, now: Now, peer: PeerId, failure: &DialFailure) {
+        if failure.is_of_peer() && !self.connected.is_empty() {
+            self.book.failed(peer, now.monotonic);
+        }
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        if self.connected.is_empty() {
+            let failures = self.seed_failures.iter().map(|(peer, failure)| (*peer, failure.clone())).collect();
+            let all_tried = self.seed_failures.len() >= self.config.seeds.len();
+            return all_tried.then(|| Trouble::without_links(failures, self.book.len()));
+        }
+        if let Some((ahead_ms, peers)) = self.hearsay.clock_off() {
+            return Some(Trouble::ClockOff { ahead_ms, peers });
+        }
+        let peers = self.hearsay.unreachable()?;
+        Some(Trouble::Unreachable { addresses: self.addresses.clone(), peers })
     }
 }
 
@@ -377,46 +596,58 @@ impl Core for Discovery {
                     }
                 }
             }
-            Input::Book(infos) => {
-                for info in infos {
-                    self.learn(now, info);
-                }
-                self.to_save.clear();
+            Input::Book(stored) => {
+                let denied = |stored: &StoredPeer| self.config.denylist.contains(&stored.info.peer);
+                let stored = stored.into_iter().filter(|stored| !denied(stored)).collect();
+                self.book.restore(now.unix_ms, stored);
+                self.dial(now, &mut effects);
+            }
+            Input::Committee(validators) => {
+                self.validators = validators.into_iter().collect();
+                self.dial_kept(now, &mut effects);
             }
             Input::Peer(PeerEvent::Connected(peer)) => {
                 self.connected.insert(peer);
                 self.dialling.remove(&peer);
                 self.seed_failures.remove(&peer);
-                if let Some(entry) = self.book.get_mut(&peer) {
-                    entry.seen_live = true;
-                    entry.heard_ms = now.unix_ms;
-                }
+                self.book.live(peer, now.unix_ms);
                 self.query(peer, &mut effects);
             }
             Input::Peer(PeerEvent::Lost(peer)) => {
                 self.connected.remove(&peer);
-                self.dial(&mut effects);
+                self.hearsay.forget(peer);
+                self.next_round = self.next_round.min(now.monotonic + self.interval());
+                self.dial(now, &mut effects);
             }
             Input::DialFailed { peer, failure } => {
                 self.dialling.remove(&peer);
-                if self.config.seeds.iter().any(|(seed, _)| *seed == peer) {
+                self.failed(now, peer, &failure);
+                if self.seed(peer).is_some() && failure.is_of_peer() {
                     self.seed_failures.insert(peer, failure);
                 }
+                self.dial(now, &mut effects);
             }
-            Input::Answered { peer: _, infos: Ok(infos) } => {
-                for info in infos {
-                    self.learn(now, info);
+            Input::Probed { peer, result } => {
+                self.probing.remove(&peer);
+                match result {
+                    Ok(()) => {
+                        self.book.live(peer, now.unix_ms);
+                        self.query(peer, &mut effects);
+                    }
+                    Err(failure) => self.failed(now, peer, &failure),
                 }
-                self.dial(&mut effects);
+                self.probe_who_asked(now, &mut effects);
             }
-            Input::Answered { infos: Err(_), .. } => {}
-            Input::Asked { key, peer, info } => {
+            Input::Answered { peer, answer: Ok(answer) } => self.answered(now, peer, answer, &mut effects),
+            Input::Answered { answer: Err(_), .. } => {}
+            Input::Asked { key, peer, remote, info } => {
                 if let Some(info) = info.filter(|info| info.peer == peer) {
-                    let addresses = info.addresses.clone();
-                    self.learn(now, info);
-                    self.dial_back(peer, addresses, &mut effects);
+                    let near = remote.map_or(Reach::Loopback, Reach::of);
+                    let source = remote.map_or_else(|| NetworkGroup::Domain(String::new()), NetworkGroup::of_ip);
+                    self.learn(now, info, source, near);
+                    self.dial_back(now, peer, &mut effects);
                 }
-                self.answer(key, peer, &mut effects);
+                self.answer(now, key, peer, &mut effects);
             }
         }
         if now.monotonic >= self.next_round {
@@ -436,9 +667,10 @@ impl Core for Discovery {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             known: self.book.len(),
-            seen_live: self.book.values().filter(|entry| entry.seen_live).count(),
+            seen_live: self.book.tried(),
             connected: self.connected.len(),
-            seed_failures: self.seed_failures.iter().map(|(peer, failure)| (*peer, failure.clone())).collect(),
+            addresses: self.addresses.clone(),
+            trouble: self.trouble(),
         }
     }
 }

@@ -42,7 +42,7 @@ use soma_transport::{Listener, Transport};
 use soma_types::{Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -246,7 +246,7 @@ impl Node {
         network.actor(spec.with_rules(member));
 
         let spec = {
-            let core = discovery_config(&config, PeerId::from(&*key), seed);
+            let core = discovery_config(&config, PeerId::from(&*key), &own_info.addresses, listener.address(), seed);
             let (key, query_timeout) = (key.clone(), config.discovery.query_timeout);
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
             let (connections, verifier, writer) = (connections.clone(), verifier.clone(), store_writer.clone());
@@ -264,7 +264,7 @@ impl Node {
                 let (key, own_info) = (key.clone(), own_info.clone());
                 let book = read(&offload, &store, |store| store.peers(PeerList::Infos));
                 async move {
-                    let book = book.await?.into_iter().map(|(_, info)| info).collect();
+                    let book = book.await?;
                     let settings = soma_actor_discovery::Settings { key, own_info, timeout: query_timeout, book };
                     Ok(Discovery::new(core, settings, wiring, environment))
                 }
@@ -431,7 +431,7 @@ fn own_info(config: &Config, key: &SigningKey, chain_id: soma_types::ChainId, li
     let addresses = match &config.external_addresses {
         external if !external.is_empty() => external.clone(),
         _ if unspecified => {
-            tracing::warn!(%listening, "no external address is set: peers cannot dial this node");
+            tracing::info!(%listening, "no external address is set: it is learned from what peers see");
             Vec::new()
         }
         _ => vec![listening.clone()],
@@ -447,7 +447,13 @@ fn own_info(config: &Config, key: &SigningKey, chain_id: soma_types::ChainId, li
     }
 }
 
-fn discovery_config(config: &Config, own_id: PeerId, seed: u64) -> discovery_core::Config {
+fn discovery_config(
+    config: &Config,
+    own_id: PeerId,
+    addresses: &[Address],
+    listening: &Address,
+    seed: u64,
+) -> discovery_core::Config {
     let mut seeds: BTreeMap<PeerId, Vec<Address>> = BTreeMap::new();
     for seed in config.seed_peers.iter().filter(|seed| seed.peer_id != own_id) {
         seeds.entry(seed.peer_id).or_default().push(seed.address.clone());
@@ -455,9 +461,14 @@ fn discovery_config(config: &Config, own_id: PeerId, seed: u64) -> discovery_cor
     discovery_core::Config {
         own_id,
         seeds: seeds.into_iter().collect(),
+        allowlist: config.connections.allowlist.iter().copied().collect(),
+        denylist: BTreeSet::new(),
+        addresses: addresses.to_vec(),
+        listen_port: Some(listening.host_and_port().1),
         interval: config.discovery.interval,
         peers_to_query: config.discovery.peers_to_query,
         target_connections: config.discovery.target_connections,
+        max_per_group: 2,
         max_answer: config.discovery.max_peers_in_answer,
         seed,
     }

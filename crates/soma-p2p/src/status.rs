@@ -3,7 +3,7 @@
 use crate::handle::{Observers, Shared};
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
-    discovery,
+    discovery::{self, Trouble},
     peer_heights::{NoPeer, PeerSnapshot},
     serving, state_sync,
     state_sync::Progress,
@@ -32,10 +32,14 @@ pub struct Status {
     pub epoch: Option<Epoch>,
     /// What state sync is doing.
     pub progress: Option<Progress>,
-    /// The cause in one word, as the metric `soma_sync_cause` has it.
+    /// The cause in one word, as the metric `soma_sync_cause` has it; where nobody is connected, what is wrong with that.
     pub cause: Option<String>,
     /// The same in words.
     pub explanation: String,
+    /// What is wrong with this node's place in the network in one word, as the metric `soma_network_trouble` has it.
+    pub network_trouble: Option<String>,
+    /// The same in words.
+    pub network_explanation: Option<String>,
     /// Peers connected in either direction.
     pub peers: Vec<PeerStatus>,
     /// Peers that are kept out for what they did.
@@ -105,14 +109,21 @@ impl Status {
         let mut status = Self::without_actors(shared);
         status.peers = peers.into_values().collect();
         status.banned = banned;
+        let trouble = discovery.as_ref().and_then(|discovery| discovery.trouble.as_ref());
+        status.network_trouble = trouble.map(|trouble| trouble.cause().into());
+        status.network_explanation = trouble.map(ToString::to_string);
         if let Some(sync) = &sync {
             status.target = sync.target.max(status.height);
             status.percent = percent(status.height, status.target);
             status.epoch = Some(sync.epoch);
             status.progress = Some(sync.progress.clone());
-            status.cause = Some(sync.progress.cause().into());
+            let alone = matches!(sync.progress, Progress::NoPeer { reason: NoPeer::NotConnected, .. });
+            status.cause = Some(match trouble {
+                Some(trouble) if alone => trouble.cause().into(),
+                _ => sync.progress.cause().into(),
+            });
             if status.fatal.is_none() {
-                status.explanation = explain(sync, discovery.as_ref());
+                status.explanation = explain(sync, trouble);
             }
         }
         Self { state_sync: sync, discovery, verifier, store_writer, serving, ..status }
@@ -137,6 +148,8 @@ impl Status {
                 None if shared.closing.is_cancelled() => "stopped".into(),
                 None => "state sync is being restarted".into(),
             },
+            network_trouble: None,
+            network_explanation: None,
             peers: Vec::new(),
             banned: Vec::new(),
             state_sync: None,
@@ -166,19 +179,14 @@ fn percent(height: CommitIndex, target: CommitIndex) -> u8 {
 }
 
 /// Progress in words, with what an operator needs to act.
-fn explain(sync: &state_sync::Snapshot, discovery: Option<&discovery::Snapshot>) -> String {
+fn explain(sync: &state_sync::Snapshot, trouble: Option<&Trouble>) -> String {
     let state_sync::Snapshot { applied, target, .. } = sync;
     match &sync.progress {
         Progress::Synced => format!("synced at commit {applied}"),
         Progress::Syncing => format!("fetching commits {} to {target}", applied + 1),
         Progress::NoPeer { needed, reason: reason @ NoPeer::NotConnected } => {
-            let seeds = discovery.map(|discovery| discovery.seed_failures.as_slice()).unwrap_or_default();
-            let failures: Vec<_> = seeds.iter().map(|(peer, failure)| format!("{}: {failure}", peer.short())).collect();
-            let seeds = match failures[..] {
-                [] => String::new(),
-                _ => format!("; seed peers that cannot be used: {}", failures.join("; ")),
-            };
-            format!("commit {needed} is next, but {reason}{seeds}")
+            let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            format!("commit {needed} is next, but {reason}{why}")
         }
         Progress::NoPeer { needed, reason } => format!("commit {needed} is next, but {reason}"),
         Progress::NoCommittee { epoch } => {

@@ -1,7 +1,7 @@
 //! The networks that addresses belong to: whoever has one address of a network can have many of it, and nobody has
 //! many networks.
 
-use crate::Address;
+use crate::{Address, codec};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -44,7 +44,7 @@ pub enum NetworkGroup {
     /// One machine, near by.
     Near(IpAddr),
     /// All names under one domain of two labels.
-    Domain(String),
+    Domain(#[serde(deserialize_with = "codec::text")] String),
 }
 
 impl NetworkGroup {

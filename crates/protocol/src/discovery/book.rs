@@ -1,0 +1,388 @@
+//! The address book: where peers are said to be, and which of them have been found there.
+//!
+//! ```text
+//!   told by a peer --> new    128 buckets; which one is for the networks of teller and told to decide, and a secret
+//!   reached        --> tried   32 buckets; which one is for the network and the address to decide, and the secret
+//! ```
+//!
+//! Nobody who has a network full of identities gets more of the book than that network's buckets: what one network
+//! tells of another is in one bucket, all that it tells in 16; all peers of one network that were reached are in 4.
+//! (Bitcoin's and CometBFT's books work so.) A machine near by counts as a network of its own.
+//!
+//! Always: a peer is in one bucket; a bucket has a bound, and so has the book in bytes; what was reached lately is never
+//! displaced by what is only told.
+
+use super::KnownPeer;
+use rand::{RngExt, seq::IteratorRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use soma_types::{Address, ContentDigest, NetworkGroup, PeerId, TimestampMs, codec};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// Buckets of peers that were told of.
+const NEW_BUCKETS: u64 = 128;
+
+/// Those of them that one network's word can reach.
+const NEW_BUCKETS_OF_SOURCE: u64 = 16;
+
+/// Buckets of peers that were reached.
+const TRIED_BUCKETS: u64 = 32;
+
+/// Those of them that one network's peers can be in.
+const TRIED_BUCKETS_OF_GROUP: u64 = 4;
+
+/// Peers in a bucket.
+const BUCKET_SIZE: usize = 64;
+
+/// Bytes of infos in the book. Ten thousand usual ones have 3 MiB; this bounds those of the greatest length.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A peer not heard of for this long leaves the book.
+const FORGET_AFTER_MS: TimestampMs = 24 * 3600 * 1000;
+
+/// A tried peer keeps its place against another for this long after it was last reached.
+const KEEPS_PLACE_MS: TimestampMs = 3600 * 1000;
+
+/// Failed attempts in a row after which a peer does not count as tried any more.
+const MAX_FAILURES: u32 = 3;
+
+/// Pause after an attempt that said nothing of the peer.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Pause after a failed attempt, doubled with each further one, up to 64 times.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Which half of the book, and which bucket there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Place {
+    New(u64),
+    Tried(u64),
+}
+
+/// A peer in the book.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) info: KnownPeer,
+    /// The network of who told of it.
+    pub(super) source: NetworkGroup,
+    place: Place,
+    /// When it was last connected.
+    pub(super) live_ms: Option<TimestampMs>,
+    /// When it last showed that it is there: its own signature, or a connection.
+    heard_ms: TimestampMs,
+    /// Failed attempts in a row.
+    failures: u32,
+    /// The last attempt to reach it.
+    attempted: Option<Duration>,
+}
+
+impl Entry {
+    /// Whether its turn has come, as far as former failures are concerned.
+    fn may_be_tried(&self, now: Duration) -> bool {
+        let pause = match self.failures {
+            0 => TRY_AGAIN_AFTER,
+            failures => RETRY_AFTER * (1 << (failures - 1).min(6)),
+        };
+        self.attempted.is_none_or(|attempted| now >= attempted + pause)
+    }
+
+    /// Whether it was reached where it says that it is: `None` as long as nobody has tried.
+    pub(super) fn reached(&self) -> Option<bool> {
+        match (self.live_ms, self.failures) {
+            (_, 1..) => Some(false),
+            (Some(_), 0) => Some(true),
+            (None, 0) => None,
+        }
+    }
+
+    /// What survives a restart.
+    pub(super) fn stored(&self) -> StoredPeer {
+        StoredPeer { info: self.info.clone(), source: self.source.clone(), seen_live_ms: self.live_ms }
+    }
+}
+
+/// A peer of the book as it is kept in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPeer {
+    /// Its info.
+    pub info: KnownPeer,
+    /// The network of who told of it.
+    pub source: NetworkGroup,
+    /// When it was last connected; `None`: never.
+    pub seen_live_ms: Option<TimestampMs>,
+}
+
+/// The address book.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Book {
+    secret: u64,
+    entries: BTreeMap<PeerId, Entry>,
+    buckets: BTreeMap<Place, BTreeSet<PeerId>>,
+    bytes: u64,
+    /// Not told the store yet.
+    changed: BTreeSet<PeerId>,
+}
+
+impl Book {
+    pub(super) fn new(rng: &mut ChaCha8Rng) -> Self {
+        let (entries, buckets, changed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { secret: rng.random(), entries, buckets, bytes: 0, changed }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn get(&self, peer: PeerId) -> Option<&Entry> {
+        self.entries.get(&peer)
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// How many have been reached and have not failed since.
+    pub(super) fn tried(&self) -> usize {
+        self.entries.values().filter(|entry| entry.live_ms.is_some()).count()
+    }
+
+    /// Takes in what the store had. However long the node was down, that does not count as not having heard of them.
+    pub(super) fn restore(&mut self, now_ms: TimestampMs, stored: Vec<StoredPeer>) {
+        let heard = |stored: &StoredPeer| stored.info.timestamp_ms.max(stored.seen_live_ms.unwrap_or(0));
+        let newest = stored.iter().map(heard).max().unwrap_or(now_ms);
+        let down_ms = now_ms.saturating_sub(newest);
+        for peer in stored {
+            let (id, heard_ms, live_ms) = (peer.info.peer, heard(&peer) + down_ms, peer.seen_live_ms);
+            self.learn(peer.info, peer.source);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.heard_ms = entry.heard_ms.max(heard_ms);
+            }
+            if let Some(live_ms) = live_ms {
+                self.settle(id, live_ms);
+            }
+        }
+        self.changed.clear();
+    }
+
+    /// Takes in an info, told by someone of network `source`. Of two infos of one peer the newer counts.
+    pub(super) fn learn(&mut self, info: KnownPeer, source: NetworkGroup) {
+        let (peer, size, heard_ms) = (info.peer, info.bytes.size(), info.timestamp_ms);
+        let Some(address) = info.addresses.first() else { return };
+        if let Some(known) = self.entries.get_mut(&peer) {
+            if known.info.timestamp_ms >= info.timestamp_ms {
+                return;
+            }
+            if known.info.addresses == info.addresses {
+                self.bytes = self.bytes - known.info.bytes.size() + size;
+                known.info = info;
+                known.heard_ms = known.heard_ms.max(heard_ms);
+                self.changed.insert(peer);
+                return;
+            }
+        }
+        // Unknown, or it has moved, and nobody has reached it there.
+        let place = Place::New(self.new_bucket(address, &source));
+        self.remove(peer);
+        if self.bytes + size > MAX_BYTES || !self.has_room(place) {
+            return;
+        }
+        self.bytes += size;
+        self.buckets.entry(place).or_default().insert(peer);
+        let entry = Entry { info, source, place, live_ms: None, heard_ms, failures: 0, attempted: None };
+        self.entries.insert(peer, entry);
+        self.changed.insert(peer);
+    }
+
+    /// The peer was reached.
+    pub(super) fn live(&mut self, peer: PeerId, now_ms: TimestampMs) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            (entry.failures, entry.attempted) = (0, None);
+            self.settle(peer, now_ms);
+        }
+    }
+
+    /// Has it count as tried, if there is room among the tried.
+    fn settle(&mut self, peer: PeerId, live_ms: TimestampMs) {
+        let Some(entry) = self.entries.get_mut(&peer) else { return };
+        entry.live_ms = Some(live_ms);
+        entry.heard_ms = entry.heard_ms.max(live_ms);
+        self.changed.insert(peer);
+        if matches!(entry.place, Place::Tried(_)) {
+            return;
+        }
+        let Some(address) = entry.info.addresses.first().cloned() else { return };
+        let place = Place::Tried(self.tried_bucket(&address));
+        let members = self.buckets.get(&place);
+        if members.is_some_and(|members| members.len() >= BUCKET_SIZE) {
+            let live_ms_of = |peer: &PeerId| self.entries.get(peer).and_then(|entry| entry.live_ms);
+            let oldest = members.into_iter().flatten().copied().min_by_key(live_ms_of);
+            match oldest {
+                Some(oldest) if live_ms_of(&oldest).unwrap_or(0) + KEEPS_PLACE_MS < live_ms => self.demote(oldest),
+                _ => return,
+            }
+        }
+        self.put(peer, place);
+    }
+
+    /// An attempt to reach the peer begins.
+    pub(super) fn attempt(&mut self, peer: PeerId, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            entry.attempted = Some(now);
+        }
+    }
+
+    /// The peer was not reached.
+    pub(super) fn failed(&mut self, peer: PeerId, now: Duration) {
+        let Some(entry) = self.entries.get_mut(&peer) else { return };
+        entry.failures = entry.failures.saturating_add(1);
+        entry.attempted = Some(now);
+        if entry.failures >= MAX_FAILURES && entry.live_ms.take().is_some() {
+            self.changed.insert(peer);
+            self.demote(peer);
+        }
+    }
+
+    /// Back among those that were only told of.
+    fn demote(&mut self, peer: PeerId) {
+        let Some(entry) = self.entries.get(&peer) else { return };
+        let (Place::Tried(_), Some(address)) = (entry.place, entry.info.addresses.first()) else { return };
+        let place = Place::New(self.new_bucket(address, &entry.source));
+        if self.has_room(place) { self.put(peer, place) } else { self.remove(peer) }
+    }
+
+    /// Whether the bucket can take one more. In a full one who failed most gives way; nobody else does.
+    fn has_room(&mut self, place: Place) -> bool {
+        let Some(members) = self.buckets.get(&place) else { return true };
+        if members.len() < BUCKET_SIZE {
+            return true;
+        }
+        let failures = |peer: &PeerId| self.entries.get(peer).map_or(0, |entry| entry.failures);
+        match members.iter().copied().max_by_key(failures) {
+            Some(worst) if failures(&worst) > 0 => {
+                self.remove(worst);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn put(&mut self, peer: PeerId, place: Place) {
+        let Some(entry) = self.entries.get_mut(&peer) else { return };
+        let left = std::mem::replace(&mut entry.place, place);
+        self.leave(peer, left);
+        self.buckets.entry(place).or_default().insert(peer);
+    }
+
+    fn leave(&mut self, peer: PeerId, place: Place) {
+        if let Some(members) = self.buckets.get_mut(&place) {
+            members.remove(&peer);
+            if members.is_empty() {
+                self.buckets.remove(&place);
+            }
+        }
+    }
+
+    fn remove(&mut self, peer: PeerId) {
+        if let Some(entry) = self.entries.remove(&peer) {
+            self.leave(peer, entry.place);
+            self.bytes -= entry.info.bytes.size();
+            self.changed.insert(peer);
+        }
+    }
+
+    /// Drops who was not heard of for a day, and is not kept.
+    pub(super) fn forget_unseen(&mut self, now_ms: TimestampMs, is_kept: impl Fn(&PeerId) -> bool) {
+        let oldest = now_ms.saturating_sub(FORGET_AFTER_MS);
+        let unseen = self.entries.iter().filter(|(peer, entry)| entry.heard_ms < oldest && !is_kept(peer));
+        for peer in unseen.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.remove(peer);
+        }
+    }
+
+    /// What the store is to be told: new and changed peers, and those that are gone.
+    pub(super) fn take_changes(&mut self) -> (Vec<StoredPeer>, Vec<PeerId>) {
+        let changed = std::mem::take(&mut self.changed);
+        let (there, gone): (Vec<_>, Vec<_>) = changed.into_iter().partition(|peer| self.entries.contains_key(peer));
+        (there.iter().filter_map(|peer| self.entries.get(peer)).map(Entry::stored).collect(), gone)
+    }
+
+    /// Peers to connect to, of those that `suits`.
+    pub(super) fn candidates(&self, now: Duration, suits: impl Fn(&Entry) -> bool) -> Candidates {
+        let mut buckets: BTreeMap<Place, Vec<PeerId>> = BTreeMap::new();
+        for (peer, entry) in &self.entries {
+            if entry.may_be_tried(now) && suits(entry) {
+                buckets.entry(entry.place).or_default().push(*peer);
+            }
+        }
+        let (tried, new) = buckets.into_iter().partition(|(place, _)| matches!(place, Place::Tried(_)));
+        Candidates { tried, new }
+    }
+
+    /// Who was not reached for longest, of those that `suits` and were last reached before `before_ms`.
+    pub(super) fn least_lately_live(
+        &self,
+        now: Duration,
+        before_ms: TimestampMs,
+        suits: impl Fn(&Entry) -> bool,
+    ) -> Option<PeerId> {
+        let is_due = |entry: &&Entry| {
+            entry.live_ms.is_some_and(|live_ms| live_ms < before_ms) && entry.may_be_tried(now) && suits(entry)
+        };
+        self.entries.values().filter(is_due).min_by_key(|entry| entry.live_ms).map(|entry| entry.info.peer)
+    }
+
+    fn new_bucket(&self, told: &Address, source: &NetworkGroup) -> u64 {
+        let (told, source) = (network(told), codec::encode(source));
+        let slot = self.hash(&[b"told", &told, &source]) % NEW_BUCKETS_OF_SOURCE;
+        self.hash(&[b"source", &source, &slot.to_le_bytes()]) % NEW_BUCKETS
+    }
+
+    fn tried_bucket(&self, address: &Address) -> u64 {
+        let slot = self.hash(&[b"address", address.as_str().as_bytes()]) % TRIED_BUCKETS_OF_GROUP;
+        self.hash(&[b"tried", &network(address), &slot.to_le_bytes()]) % TRIED_BUCKETS
+    }
+
+    fn hash(&self, parts: &[&[u8]]) -> u64 {
+        let secret = self.secret.to_le_bytes();
+        let mut all: Vec<&[u8]> = vec![&secret];
+        all.extend(parts);
+        let [a, b, c, d, e, f, g, h, ..] = ContentDigest::of(&all).0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// What stands for an address's network: near by, each address for itself.
+fn network(address: &Address) -> Vec<u8> {
+    let group = NetworkGroup::of(address);
+    if group.is_near() { address.as_str().as_bytes().to_vec() } else { codec::encode(&group) }
+}
+
+/// Peers to choose from: tried or not by a coin's fall, then a bucket, then one in it, so that who fills a bucket is not
+/// chosen more often than who is alone in one.
+pub(super) struct Candidates {
+    tried: BTreeMap<Place, Vec<PeerId>>,
+    new: BTreeMap<Place, Vec<PeerId>>,
+}
+
+impl Candidates {
+    /// Takes one out.
+    pub(super) fn pick(&mut self, rng: &mut ChaCha8Rng) -> Option<PeerId> {
+        let prefers_tried = rng.random_bool(0.5);
+        let table = match (self.tried.is_empty(), self.new.is_empty()) {
+            (false, true) => &mut self.tried,
+            (true, _) => &mut self.new,
+            (false, false) if prefers_tried => &mut self.tried,
+            (false, false) => &mut self.new,
+        };
+        let place = *table.keys().choose(rng)?;
+        let members = table.get_mut(&place)?;
+        let peer = members.swap_remove(rng.random_range(0..members.len()));
+        if members.is_empty() {
+            table.remove(&place);
+        }
+        Some(peer)
+    }
+}
