@@ -53,6 +53,10 @@ const PROBES_PER_INTERVAL: usize = 4;
 /// Probes under way at once.
 const PROBES_AT_ONCE: usize = 8;
 
+/// Intervals after which seeds without a link are probed at the latest. They are after one, two, four and so on: a network
+/// that has fallen apart grows together again where its seeds meet, and old nodes cost seeds little.
+const MAX_SEED_PROBE_EVERY: u32 = 512;
+
 /// Peers that asked and wait to be probed. Beyond, they are probed like any other in the book.
 const MAX_TO_DIAL_BACK: usize = 1_024;
 
@@ -265,6 +269,9 @@ pub struct Discovery {
     dials_left: usize,
     seed_failures: BTreeMap<PeerId, DialFailure>,
     next_round: Duration,
+    /// Intervals until seeds are probed, and how many there were before.
+    seed_probe_in: u32,
+    seed_probe_every: u32,
 }
 
 impl Discovery {
@@ -285,6 +292,8 @@ impl Discovery {
             dials_left: DIALS_PER_INTERVAL,
             seed_failures: BTreeMap::new(),
             next_round: Duration::ZERO,
+            seed_probe_in: 1,
+            seed_probe_every: 1,
             rng,
             config,
         }
@@ -459,6 +468,18 @@ impl Discovery {
         }
     }
 
+    fn probe_seeds(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.seed_probe_in = self.seed_probe_in.saturating_sub(1);
+        if self.seed_probe_in > 0 {
+            return;
+        }
+        self.seed_probe_every = (self.seed_probe_every * 2).min(MAX_SEED_PROBE_EVERY);
+        self.seed_probe_in = self.seed_probe_every;
+        for peer in self.config.seeds.iter().map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.probe(now, peer, effects);
+        }
+    }
+
     /// Looks whether some that were never reached can be; if there are none, who was not for longest.
     fn probe_some(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let suits = |entry: &Entry| !self.is_busy(entry.info.peer) && !self.probing.contains(&entry.info.peer);
@@ -496,6 +517,7 @@ impl Discovery {
         self.dial_kept(now, effects);
         self.dial(now, effects);
         self.probe_who_asked(now, effects);
+        self.probe_seeds(now, effects);
         self.probe_some(now, effects);
         self.next_round = now.monotonic + self.interval();
     }

@@ -82,6 +82,10 @@ fn connect(core: &mut Discovery, ms: u64, number: u8) -> Vec<Effect> {
     core.handle(at(ms), Input::Peer(PeerEvent::Connected(peer(number))))
 }
 
+fn lost(number: u8) -> Input {
+    Input::Peer(PeerEvent::Lost(peer(number)))
+}
+
 fn told(core: &mut Discovery, ms: u64, by: u8, infos: Vec<KnownPeer>) -> Vec<Effect> {
     let answer = Ok(Answer { infos, seen: Seen::default() });
     core.handle(at(ms), Input::Answered { peer: peer(by), answer })
@@ -136,8 +140,8 @@ fn only_peers_seen_live_are_passed_on_in_their_own_bytes_and_never_to_themselves
 fn a_peer_that_was_not_reached_for_an_hour_or_failed_since_is_not_passed_on() {
     let mut core = core(&[1]);
     connected_to(&mut core, 1..=3);
-    core.handle(at(2), Input::Peer(PeerEvent::Lost(peer(2))));
-    core.handle(at(2), Input::Peer(PeerEvent::Lost(peer(3))));
+    core.handle(at(2), lost(2));
+    core.handle(at(2), lost(3));
     assert_eq!(answer(&mut core, 3, 7).len(), 3, "they were live lately");
     let failure = DialFailure::Unreachable { reason: "gone".into() };
     core.handle(at(4), Input::DialFailed { peer: peer(2), failure });
@@ -362,7 +366,7 @@ fn a_few_that_were_never_reached_are_probed_each_interval_and_who_fails_often_is
 fn a_tried_peer_that_is_gone_does_not_stay_tried() {
     let mut core = core(&[1]);
     connected_to(&mut core, [1, 2]);
-    core.handle(at(2), Input::Peer(PeerEvent::Lost(peer(2))));
+    core.handle(at(2), lost(2));
     assert_eq!(core.snapshot().seen_live, 2);
     for ms in 3..6 {
         let failure = DialFailure::Unreachable { reason: "gone".into() };
@@ -376,7 +380,7 @@ fn a_node_without_a_network_does_not_blame_its_peers() {
     let mut core = core(&[1]);
     connected_to(&mut core, [1, 2]);
     for number in [1, 2] {
-        core.handle(at(2), Input::Peer(PeerEvent::Lost(peer(number))));
+        core.handle(at(2), lost(number));
     }
     for ms in 3..60 {
         let failure = DialFailure::Unreachable { reason: "no route".into() };
