@@ -18,7 +18,7 @@ use soma_protocol::{
 use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
-use soma_wire::{Call, KnownPeers};
+use soma_wire::{Call, KnownPeers, Seen};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Infos that passed, or nobody there to check them.
@@ -97,7 +97,8 @@ impl Discovery {
     }
 
     fn query(&mut self, peer: PeerId, own_info: Bytes, context: &mut Context<Self>) {
-        let call = Call { peer, chain: Some(self.settings.own_info.chain_id), timeout: self.settings.timeout };
+        let call =
+            Call { peer, chain: Some(self.settings.own_info.chain_id), remote: None, timeout: self.settings.timeout };
         let link = self.links.get(peer);
         let asking = self.io.spawn(async move {
             match link {
@@ -192,7 +193,8 @@ impl Shell for Discovery {
             Effect::Answer { key, own_info, peers } => {
                 if let Some(reply) = self.asked.remove(&key) {
                     let known_peers = peers.into_iter().map(Opaque::into_bytes).collect();
-                    reply.send(KnownPeers { own_info: own_info.into_bytes(), known_peers });
+                    let own_info = own_info.into_bytes();
+                    reply.send(KnownPeers { own_info, known_peers, seen: Seen::default() });
                 }
             }
         }
@@ -220,7 +222,7 @@ impl Handler<Envelope<KnownPeersAsked>> for Discovery {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<KnownPeersAsked>, context: &mut Context<Self>) {
-        let KnownPeersAsked { peer, own_info, reply } = envelope.message;
+        let KnownPeersAsked { peer, remote: _, own_info, reply } = envelope.message;
         self.next_asked += 1;
         let key = self.next_asked;
         self.asked.insert(key, reply);
