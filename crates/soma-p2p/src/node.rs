@@ -345,6 +345,7 @@ impl Node {
                 peer_heights: peer_heights.mailbox(name::HANDLE),
                 connections: connections.mailbox(name::HANDLE),
                 discovery: discovery.mailbox(name::HANDLE),
+                known_peers: discovery.mailbox(name::HANDLE),
                 verifier: verifier.mailbox(name::HANDLE),
                 store_writer: store_writer.mailbox(name::HANDLE),
                 serving: grpc_adapter.mailbox(name::HANDLE),
