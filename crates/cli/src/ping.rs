@@ -5,7 +5,7 @@
 use crate::{error::CliError, files};
 use bytes::Bytes;
 use serde::Serialize;
-use soma_p2p::{Address, ChainId, CommitIndex, NodeRole, PeerId, SeedPeer};
+use soma_p2p::{Address, ChainId, CommitIndex, NodeRole, PeerId, SeedPeer, SeedPeerError};
 use soma_transport::{DialError, Link, TlsTransport, Transport};
 use soma_types::{CommitDigest, NodeInfo, ProtocolVersions, SignedNodeInfo};
 use soma_verify::verify_node_info;
@@ -42,10 +42,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let hint = "a node prints both in its line `ready: peer ... listens on ...`";
-    let target: SeedPeer = args
-        .peer
-        .parse()
-        .map_err(|error| CliError::input(format!("{:?} names no peer and address: {error}; {hint}", args.peer)))?;
+    let wrong = |error: SeedPeerError| CliError::input(format!("PEER_ID@ADDRESS: {error}; {hint}"));
+    let target: SeedPeer = args.peer.parse().map_err(wrong)?;
     let key = match &args.key {
         Some(path) => files::read_key(path)?,
         None => files::new_key()?,

@@ -6,8 +6,8 @@ use soma_types::{
     Access, Authority, AuthoritySignature, Block, BlockBodyDigest, BlockDigest, BlockRef, Capabilities, Certificate,
     CertificateDigest, ChainId, Commit, CommitDigest, CommitRef, Committee, CommitteeDigest, EndOfEpoch, Genesis,
     Intent, NodeInfo, NodeInfoDigest, NodeRole, PeerId, ProtocolVersions, PublicKey, QuorumSignatures, Scope,
-    Signature, Signed, SignedBlock, SignedTransaction, SigningKey, Transaction, TransactionBytes, TransactionDigest,
-    TrustedCommit, codec, epoch_genesis_refs,
+    Signature, Signed, SignedBlock, SignedNodeInfo, SignedTransaction, SigningKey, Transaction, TransactionBytes,
+    TransactionDigest, TrustedCommit, codec, epoch_genesis_refs,
 };
 
 const CHAIN: ChainId = ChainId([0xc1; 32]);
@@ -81,6 +81,16 @@ fn node_info() -> NodeInfo {
 /// Hex of one of our own hashes of `bytes`, where the bytes themselves are too many to show.
 fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
+}
+
+#[test]
+fn a_node_info_as_it_was_before_it_named_the_lowest_commit_is_none() {
+    let signed = Signed::sign(node_info(), CHAIN, &key(60)).bytes().to_vec();
+    // The lowest commit and whom the addresses may be told, 4 bytes each, end the body.
+    let lowest = signed.len() - 64 - 8;
+    let older = [&signed[..lowest], &signed[lowest + 4..]].concat();
+    assert!(SignedNodeInfo::decode_bounded(older.into()).is_err());
+    assert!(SignedNodeInfo::decode_bounded(signed.into()).is_ok());
 }
 
 #[test]

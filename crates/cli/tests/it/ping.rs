@@ -131,9 +131,14 @@ fn ping_of_what_is_no_node_says_so() {
 fn ping_refuses_what_names_no_peer_and_address() {
     let home = Home::empty();
     let peer = "11".repeat(32);
-    for wrong in ["", "nonsense", "/ip4/127.0.0.1/tcp/9000", "abc@/ip4/127.0.0.1/tcp/9000", &format!("{peer}@nowhere")]
-    {
-        home.refuses(&["ping", wrong], &[&format!("{wrong:?}"), "ready: peer"]);
+    for (wrong, named) in [
+        ("", "\"\" is not of the form"),
+        ("nonsense", "\"nonsense\" is not of the form"),
+        ("/ip4/127.0.0.1/tcp/9000", "\"/ip4/127.0.0.1/tcp/9000\" is not of the form"),
+        ("abc@/ip4/127.0.0.1/tcp/9000", "\"abc\" is not a peer id"),
+        (&format!("{peer}@nowhere"), "\"nowhere\""),
+    ] {
+        home.refuses(&["ping", wrong], &["PEER_ID@ADDRESS", named, "ready: peer"]);
     }
     for (option, value) in [("--timeout", "soon"), ("--count", "0"), ("--count", "many")] {
         let finished = home.run(["ping", &format!("{peer}@/ip4/127.0.0.1/tcp/9000"), option, value]);
