@@ -168,7 +168,7 @@ impl Target {
     async fn hammers(&self, attacker: u8, refusals: &AtomicU64) {
         let transport = TlsTransport::new(&key(attacker)).unwrap();
         let Ok(link) = transport.dial(self.id, &self.address.into(), Duration::from_secs(5)).await else { return };
-        let call = Call { peer: self.id, chain: Some(self.chain), timeout: Duration::from_secs(5) };
+        let call = Call { peer: self.id, chain: Some(self.chain), remote: None, timeout: Duration::from_secs(5) };
         loop {
             let pushes = join_all((0..40).map(|_| link.api().push_commit(call, u32::MAX)));
             let queries = join_all((0..20).map(|_| link.api().get_known_peers(call, Bytes::from(vec![1; 9_000]))));

@@ -16,7 +16,8 @@ async fn server(limit: impl Fn(&mut Config)) -> (TestNode, Link, Call) {
     let server = start(node(1, &genesis, mem_store(&genesis, &commits), settings));
     let transport = TlsTransport::new(&key(7)).unwrap();
     let link = transport.dial(server.peer_id(), server.address(), Duration::from_secs(5)).await.unwrap();
-    let call = Call { peer: link.peer(), chain: Some(builder.chain_id()), timeout: Duration::from_secs(10) };
+    let call =
+        Call { peer: link.peer(), chain: Some(builder.chain_id()), remote: None, timeout: Duration::from_secs(10) };
     (server, link, call)
 }
 

@@ -32,7 +32,7 @@ async fn server() -> Server {
 
 impl Server {
     fn call(&self) -> Call {
-        Call { peer: self.link.peer(), chain: Some(self.chain), timeout: Duration::from_secs(10) }
+        Call { peer: self.link.peer(), chain: Some(self.chain), remote: None, timeout: Duration::from_secs(10) }
     }
 }
 
@@ -102,7 +102,7 @@ async fn known_peers_answers_with_the_nodes_own_signed_info_and_never_with_the_a
         chain_id: server.chain,
         timestamp_ms: now_ms(),
         protocol_versions: ProtocolVersions::SUPPORTED,
-        capabilities: Capabilities { role: NodeRole::FullNode, archive: false },
+        capabilities: Capabilities { role: NodeRole::FullNode, archive: false, lowest_commit: 7 },
         access: Access::Public,
     };
     let own = SignedNodeInfo::sign(info, server.chain, &key(7));
@@ -120,22 +120,45 @@ async fn a_push_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn every_rpc_refuses_a_caller_of_another_chain_or_of_none() {
+async fn every_rpc_refuses_a_caller_of_another_chain_and_one_that_names_none_may_look() {
     let server = server().await;
-    for chain in [None, Some(ChainId([7; 32]))] {
+    let api = server.link.api();
+    for (chain, may_look) in [(None, true), (Some(ChainId([7; 32])), false)] {
         let call = Call { chain, ..server.call() };
-        let api = server.link.api();
         let refs = BlockRefs::new(server.commits[0].commit.blocks.clone()).unwrap();
-        let refused = [
+        let looks = [
             api.get_known_peers(call, bytes::Bytes::new()).await.err(),
             api.get_commit_availability(call).await.err(),
             api.get_commit_info(call, Some(0)).await.err(),
+        ];
+        let does = [
             api.fetch_commits(call, CommitRange::new(1, 2).unwrap()).await.err(),
             api.fetch_blocks(call, refs).await.err(),
             api.push_commit(call, 1).await.err(),
         ];
-        for error in refused {
+        for error in looks {
+            assert_eq!(error.map(|error| error.status), (!may_look).then_some(Status::FailedPrecondition));
+        }
+        for error in does {
             assert_eq!(error.unwrap().status, Status::FailedPrecondition);
         }
     }
+}
+
+#[tokio::test]
+async fn a_caller_hears_from_where_it_is_seen_whatever_it_says_of_itself() {
+    let server = server().await;
+    for said in [bytes::Bytes::new(), bytes::Bytes::from_static(b"no node info")] {
+        let answer = server.link.api().get_known_peers(server.call(), said).await.unwrap();
+        assert_eq!(answer.seen.ip, Some(std::net::Ipv4Addr::LOCALHOST.into()));
+        verify_node_info(server.chain, answer.own_info, now_ms()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_node_says_which_commits_it_serves() {
+    let server = server().await;
+    let answer = server.link.api().get_known_peers(server.call(), bytes::Bytes::new()).await.unwrap();
+    let info = verify_node_info(server.chain, answer.own_info, now_ms()).unwrap();
+    assert_eq!(info.capabilities, Capabilities { role: NodeRole::FullNode, archive: true, lowest_commit: 1 });
 }

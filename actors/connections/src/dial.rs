@@ -33,7 +33,7 @@ pub(crate) async fn dial(
 
 /// Index 0 tells the chain.
 async fn check_chain(settings: &Settings, link: &Link) -> Result<(), DialFailure> {
-    let call = Call { peer: link.peer(), chain: Some(settings.chain), timeout: settings.connect_timeout };
+    let call = Call { peer: link.peer(), chain: Some(settings.chain), remote: None, timeout: settings.connect_timeout };
     match link.api().get_commit_info(call, Some(0)).await {
         Ok(info) if info == settings.genesis_commit => Ok(()),
         Ok(info) => Err(DialFailure::OtherChain { reason: format!("its commit 0 is {}", info.digest) }),

@@ -123,7 +123,8 @@ impl Discovery {
     }
 
     fn query(&mut self, peer: PeerId, own_info: Bytes, context: &mut Context<Self>) {
-        let call = Call { peer, chain: Some(self.settings.own_info.chain_id), timeout: self.settings.timeout };
+        let call =
+            Call { peer, chain: Some(self.settings.own_info.chain_id), remote: None, timeout: self.settings.timeout };
         let probed = self.probed.remove(&peer);
         let link = probed.clone().or_else(|| self.links.get(peer));
         let asking = self.io.spawn(async move {
@@ -143,11 +144,12 @@ impl Discovery {
                            context: &mut Context<Self>| {
             match answer.unwrap_or_else(|exit| Err(format!("the query {exit}"))) {
                 Ok(answer) => {
+                    let soma_wire::Seen { ip, time_ms, reached } = answer.seen;
+                    let seen = Seen { ip, time_ms, reached };
                     let mut infos = vec![answer.own_info];
                     infos.extend(answer.known_peers);
                     let verifying = discovery.verified(infos);
                     let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
-                        let seen = Seen::default();
                         let answer = infos.map(|infos| Answer { infos: discovery.known_peers(infos), seen });
                         discovery.answered(origin, peer, answer.map_err(|error| error.to_string()), context);
                     };
@@ -224,7 +226,10 @@ impl Shell for Discovery {
             Effect::Answer { key, own_info, peers, seen } => {
                 if let Some(reply) = self.asked.remove(&key) {
                     let known_peers = peers.into_iter().map(Opaque::into_bytes).collect();
-                    reply.send(KnownPeers { own_info: own_info.into_bytes(), known_peers });
+                    let own_info = own_info.into_bytes();
+                    let Seen { ip, time_ms, reached } = seen;
+                    let seen = soma_wire::Seen { ip, time_ms, reached };
+                    reply.send(KnownPeers { own_info, known_peers, seen });
                 }
             }
         }
@@ -274,11 +279,10 @@ impl Handler<Envelope<KnownPeersAsked>> for Discovery {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<KnownPeersAsked>, context: &mut Context<Self>) {
-        let KnownPeersAsked { peer, own_info, reply } = envelope.message;
+        let KnownPeersAsked { peer, remote, own_info, reply } = envelope.message;
         self.next_asked += 1;
         let key = self.next_asked;
         self.asked.insert(key, reply);
-        let remote = None;
         let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
             let info = discovery.known_peers(infos.unwrap_or_default()).pop();
             discovery.feed(origin, Input::Asked { key, peer, remote, info }, context);

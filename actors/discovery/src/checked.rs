@@ -58,7 +58,7 @@ mod tests {
             chain_id: ChainId([0; 32]),
             timestamp_ms,
             protocol_versions: ProtocolVersions::SUPPORTED,
-            capabilities: Capabilities { role: NodeRole::FullNode, archive: false },
+            capabilities: Capabilities { role: NodeRole::FullNode, archive: false, lowest_commit: 1 },
             access: Access::Public,
         };
         SignedNodeInfo::sign(info, ChainId([0; 32]), &key)

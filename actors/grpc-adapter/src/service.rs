@@ -188,9 +188,11 @@ impl PeerApi for Service {
     async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
         let _permit = self.admit(&call, Rpc::GetKnownPeers).await?;
         let mut discovery = self.wiring.known_peers.clone();
-        let peer = call.peer;
-        let answer = discovery.ask(|reply| KnownPeersAsked { peer, own_info, reply }).await;
-        answer.map_err(|error| CallError::new(Status::Unavailable, error.to_string()))
+        let (peer, remote) = (call.peer, call.remote);
+        let answer = discovery.ask(|reply| KnownPeersAsked { peer, remote, own_info, reply }).await;
+        let mut answer = answer.map_err(|error| CallError::new(Status::Unavailable, error.to_string()))?;
+        answer.seen.ip = remote;
+        Ok(answer)
     }
 
     async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {

@@ -97,7 +97,7 @@ impl PeerHeights {
     }
 
     fn call(&self, peer: PeerId) -> Call {
-        Call { peer, chain: Some(self.settings.chain), timeout: self.settings.timeout }
+        Call { peer, chain: Some(self.settings.chain), remote: None, timeout: self.settings.timeout }
     }
 
     fn query(&mut self, peer: PeerId, context: &mut Context<Self>) {

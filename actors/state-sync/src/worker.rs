@@ -134,7 +134,7 @@ impl SyncWorker {
 
     fn call(&self) -> Call {
         let settings = &self.task.settings;
-        Call { peer: self.task.peer, chain: Some(settings.chain), timeout: settings.request_timeout }
+        Call { peer: self.task.peer, chain: Some(settings.chain), remote: None, timeout: settings.request_timeout }
     }
 
     /// Runs a call on the I/O runtime and feeds what `finish` makes of its result.

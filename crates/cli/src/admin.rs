@@ -2,13 +2,15 @@
 //!
 //! - `GET /healthz`: 200 when the node is well, 503 with the reason when not.
 //! - `GET /status`: everything that `soma-p2p status` shows.
+//! - `GET /peers`: everything that `soma-p2p peers` shows.
 //! - `GET /metrics`: counters and gauges for Prometheus.
 
 use crate::executor::{Executed, ExecutedText};
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
-use soma_p2p::{Handle, Status};
+use soma_p2p::{BookEntry, Handle, PeerStatus, Status};
+use std::cmp::Reverse;
 use tokio::sync::watch;
 
 /// What the endpoint answers from.
@@ -29,11 +31,21 @@ pub(crate) struct NodeStatus {
     pub(crate) executor: ExecutedText,
 }
 
+/// Answer of `/peers`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NodePeers {
+    /// Peers connected in either direction.
+    pub(crate) connected: Vec<PeerStatus>,
+    /// The address book: connected peers first, then those seen live last.
+    pub(crate) known: Vec<BookEntry>,
+}
+
 /// Routes of the endpoint.
 pub(crate) fn router(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/status", get(status))
+        .route("/peers", get(peers))
         .route("/metrics", get(metrics))
         .with_state(admin)
 }
@@ -47,6 +59,12 @@ async fn healthz(State(admin): State<Admin>) -> (StatusCode, String) {
 async fn status(State(admin): State<Admin>) -> Json<NodeStatus> {
     let executor = ExecutedText::from(*admin.executed.borrow());
     Json(NodeStatus { p2p: admin.system.status().await, executor })
+}
+
+async fn peers(State(admin): State<Admin>) -> Json<NodePeers> {
+    let (connected, mut known) = tokio::join!(admin.system.peers(), admin.system.known_peers());
+    known.sort_by_key(|entry| (Reverse(entry.connected), Reverse(entry.seen_live_ms), entry.peer));
+    Json(NodePeers { connected, known })
 }
 
 async fn metrics(State(admin): State<Admin>) -> String {

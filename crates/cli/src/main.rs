@@ -12,8 +12,11 @@ mod keygen;
 mod localnet;
 mod node;
 mod node_config;
+mod peers;
+mod ping;
 mod record;
 mod replay;
+mod running;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +42,10 @@ enum Command {
     Node(node::Args),
     /// Show how a running node is doing.
     Status(status::Args),
+    /// Show whom a running node is connected to, and whom it knows.
+    Peers(peers::Args),
+    /// Ask a node, running anywhere, who it is and how it sees us.
+    Ping(ping::Args),
     /// Run a whole network on this machine and watch new nodes catch up.
     Localnet(localnet::Args),
     /// Run such a network while its nodes are killed and restarted, and count what gets lost.
@@ -60,6 +67,8 @@ fn main() -> ExitCode {
         Command::Genesis(args) => genesis::run(&args),
         Command::Node(args) => node::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Peers(args) => peers::run(&args),
+        Command::Ping(args) => ping::run(&args),
         Command::Localnet(args) => localnet::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Bench(args) => bench::run(&args),

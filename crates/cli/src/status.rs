@@ -1,16 +1,9 @@
 //! `soma-p2p status`
 
-use crate::{
-    admin::NodeStatus,
-    error::CliError,
-    node_config::{NodeConfig, RunFile},
-};
+use crate::{admin::NodeStatus, error::CliError, node_config::NodeConfig, running};
 use comfy_table::{Table, presets};
-use soma_p2p::{ChildState, ChildStatus, Status, Strategy};
-use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
-
-/// How long the admin endpoint may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use soma_p2p::{ChildState, ChildStatus, PeerStatus, Status, Strategy};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 /// How often `--watch` asks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,19 +23,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = NodeConfig::read(&args.config)?;
-    let run_file = config.run_file();
     loop {
-        let text = fs::read_to_string(&run_file).map_err(|error| {
-            CliError::failed(format!("no node runs with this configuration: {}: {error}", run_file.display()))
-        })?;
-        let running: RunFile = serde_json::from_str(&text)
-            .map_err(|error| CliError::failed(format!("{} is not valid: {error}", run_file.display())))?;
-        let status = fetch(running.admin).map_err(|error| {
-            CliError::failed(format!(
-                "the node of process {} does not answer on http://{}: {error}; it may have been killed",
-                running.pid, running.admin
-            ))
-        })?;
+        let status: NodeStatus = running::ask(&config, "/status")?;
         if args.json {
             println!("{}", serde_json::to_string(&status).map_err(CliError::failed)?);
         } else {
@@ -62,8 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 /// Asks a node's admin endpoint.
 pub(crate) fn fetch(admin: SocketAddr) -> Result<NodeStatus, ureq::Error> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
-    agent.get(format!("http://{admin}/status")).call()?.body_mut().read_json()
+    running::fetch(admin, "/status")
 }
 
 fn text_of(node: &NodeStatus) -> String {
@@ -89,14 +70,22 @@ fn text_of(node: &NodeStatus) -> String {
         let banned: Vec<_> = status.banned.iter().map(|peer| peer.short()).collect();
         line("banned", banned.join(", "));
     }
-    let mut peers = table(["peer", "we ask it", "it asks us", "commits", "serving us", "served", "score"]);
-    for peer in &status.peers {
+    let peers = connected(&status.peers);
+    let mut tree = table(["actor", "state", "for", "mailbox", "restarts", "last exit"]);
+    add_child(&mut tree, &status.tree, 0);
+    format!("{out}\n{peers}\n\n{tree}\n")
+}
+
+/// A table of connected peers.
+pub(crate) fn connected(peers: &[PeerStatus]) -> Table {
+    let mut table = table(["peer", "we ask it", "it asks us", "commits", "serving us", "served", "score"]);
+    for peer in peers {
         let serving = peer.serving.as_ref();
         let range = |serving: &soma_p2p::PeerSnapshot| match (serving.lowest, serving.highest) {
             (Some(lowest), Some(highest)) => format!("{lowest} to {highest}"),
             _ => "not said yet".into(),
         };
-        peers.add_row([
+        table.add_row([
             peer.peer_id.short(),
             yes(peer.outbound),
             yes(peer.inbound),
@@ -106,9 +95,7 @@ fn text_of(node: &NodeStatus) -> String {
             serving.map(|serving| serving.score.to_string()).unwrap_or_default(),
         ]);
     }
-    let mut tree = table(["actor", "state", "for", "mailbox", "restarts", "last exit"]);
-    add_child(&mut tree, &status.tree, 0);
-    format!("{out}\n{peers}\n\n{tree}\n")
+    table
 }
 
 /// Adds an actor, or a supervisor and what is below it, each level a step to the right.
@@ -144,7 +131,7 @@ fn add_child(tree: &mut Table, child: &ChildStatus, depth: usize) {
 }
 
 /// A time to two units, such as `3 min 20 s`.
-fn in_words(time: Duration) -> String {
+pub(crate) fn in_words(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0 => format!("{} ms", time.as_millis()),
@@ -155,7 +142,7 @@ fn in_words(time: Duration) -> String {
     }
 }
 
-fn yes(value: bool) -> String {
+pub(crate) fn yes(value: bool) -> String {
     if value { "yes".into() } else { "no".into() }
 }
 

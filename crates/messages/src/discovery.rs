@@ -6,6 +6,7 @@ use soma_protocol::connections::DialFailure;
 use soma_transport::Link;
 use soma_types::PeerId;
 use soma_wire::KnownPeers;
+use std::net::IpAddr;
 
 /// From Connections: a dial that Discovery asked for failed.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Probed {
 pub struct KnownPeersAsked {
     /// Who asks.
     pub peer: PeerId,
+    /// Where its connection comes from, if that is known.
+    pub remote: Option<IpAddr>,
     /// What it says of itself, not yet verified.
     pub own_info: Bytes,
     /// The answer.

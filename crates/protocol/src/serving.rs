@@ -1,6 +1,6 @@
 //! Serving: which of the calls that peers make are answered. The core of the gRPC adapter.
 //!
-//! Calls of another chain are refused first, then those over the limits: so many at once for each peer, so many in
+//! Calls of another chain are refused first, and calls that name none unless they only look; then those over the limits: so many at once for each peer, so many in
 //! all; then those that come too fast: so many a second for each peer, and so many bytes. What is refused gets a
 //! reason and a time after which it would not have been refused, and costs nothing more.
 
@@ -68,6 +68,14 @@ pub enum Rpc {
     PushCommit,
 }
 
+impl Rpc {
+    /// Whether the call only looks at the node, which a caller may do that does not name the chain: it wants to know which
+    /// node this is, and on which chain. Whoever fetches or pushes must know.
+    fn only_looks(self) -> bool {
+        matches!(self, Self::GetKnownPeers | Self::GetCommitAvailability | Self::GetCommitInfo)
+    }
+}
+
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
@@ -110,8 +118,8 @@ pub enum Effect {
 /// Why a call is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// The caller is on another chain, or does not say on which.
-    #[error("this node is on chain {ours}, the caller on {theirs:?}")]
+    /// The caller is on another chain; or it does not say on which, and wants more than to look.
+    #[error("this node is on chain {ours}, {}", whose(*theirs))]
     OtherChain {
         /// This node's.
         ours: ChainId,
@@ -132,6 +140,14 @@ pub enum Refusal {
         /// When the call would be answered, in whole milliseconds.
         retry_after: Duration,
     },
+}
+
+/// The caller's chain in words.
+fn whose(chain: Option<ChainId>) -> String {
+    match chain {
+        Some(theirs) => format!("the caller on {theirs}"),
+        None => "and the caller does not say on which".into(),
+    }
 }
 
 /// What is counted by the second.
@@ -195,7 +211,8 @@ impl Serving {
 
     fn check(&mut self, now: Duration, peer: PeerId, chain: Option<ChainId>, rpc: Rpc) -> Result<(), Refusal> {
         let ours = self.config.chain;
-        if chain != Some(ours) {
+        let admitted = chain.map_or(rpc.only_looks(), |theirs| theirs == ours);
+        if !admitted {
             return Err(Refusal::OtherChain { ours, theirs: chain });
         }
         if self.active.len() >= self.config.max_calls {

@@ -10,7 +10,9 @@ use soma_messages::{
     state_sync::{ExecutorAt, LocalCommit},
 };
 use soma_protocol::{
-    connections, discovery, peer_heights, serving,
+    connections,
+    discovery::{self, BookEntry},
+    peer_heights, serving,
     state_sync::{self, LocalCommitError},
     store_writer, verifier,
 };
@@ -63,6 +65,7 @@ pub(crate) struct Observers {
     pub(crate) peer_heights: Mailbox<Observe<peer_heights::Snapshot>>,
     pub(crate) connections: Mailbox<Observe<connections::Snapshot>>,
     pub(crate) discovery: Mailbox<Observe<discovery::Snapshot>>,
+    pub(crate) known_peers: Mailbox<Observe<Vec<BookEntry>>>,
     pub(crate) verifier: Mailbox<Observe<verifier::Snapshot>>,
     pub(crate) store_writer: Mailbox<Observe<store_writer::Snapshot>>,
     pub(crate) serving: Mailbox<Observe<serving::Snapshot>>,
@@ -143,5 +146,13 @@ impl Handle {
     /// Peers connected in either direction.
     pub async fn peers(&self) -> Vec<PeerStatus> {
         self.status().await.peers
+    }
+
+    /// The address book: every peer that this node has been connected to or heard of, in the order of their ids. Empty
+    /// while Discovery is being restarted.
+    pub async fn known_peers(&self) -> Vec<BookEntry> {
+        let looking = Observers::look(self.shared.observers.known_peers.clone());
+        // The runtime is gone after shutdown, and nobody answers.
+        self.shared.io.spawn(looking).await.ok().flatten().unwrap_or_default()
     }
 }

@@ -59,6 +59,7 @@ pub use system::{ActorSystem, Fatal, ShutdownReport};
 pub use soma_actor_verifier::Verification;
 pub use soma_protocol::{
     connections::DialFailure,
+    discovery::BookEntry,
     peer_heights::NoPeer,
     peer_heights::PeerSnapshot,
     state_sync::{LocalCommitError, Progress},

@@ -39,7 +39,7 @@ use soma_supervision::{
     Supervision, Supervisor,
 };
 use soma_transport::{Listener, Transport};
-use soma_types::{Address, Capabilities, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
+use soma_types::{Address, Capabilities, CommitIndex, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -152,9 +152,10 @@ impl Node {
         let listener = io.spawn(async move { listening.listen(&listen_on, gate).await }).await;
         let listener =
             listener.map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })??;
-        let own_info = own_info(&config, &key, chain, listener.address());
+        let watermarks = store.watermarks()?;
+        let own_info = own_info(&config, &key, chain, listener.address(), watermarks.lowest_available);
 
-        let published = Published::new(store.watermarks()?.highest_synced.index);
+        let published = Published::new(watermarks.highest_synced.index);
 
         let new = |name, strategy| Supervisor::new(name, strategy, environment.clone(), seed);
         let member = Rules { intensity: GROUP_MEMBER, ..Rules::default() };
@@ -344,6 +345,7 @@ impl Node {
                 peer_heights: peer_heights.mailbox(name::HANDLE),
                 connections: connections.mailbox(name::HANDLE),
                 discovery: discovery.mailbox(name::HANDLE),
+                known_peers: discovery.mailbox(name::HANDLE),
                 verifier: verifier.mailbox(name::HANDLE),
                 store_writer: store_writer.mailbox(name::HANDLE),
                 serving: grpc_adapter.mailbox(name::HANDLE),
@@ -425,7 +427,13 @@ fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
     Ok(StartState { tip: sync_core::Tip { commit, timestamp_ms, next_epoch }, committee: Arc::new(committee) })
 }
 
-fn own_info(config: &Config, key: &SigningKey, chain_id: soma_types::ChainId, listening: &Address) -> NodeInfo {
+fn own_info(
+    config: &Config,
+    key: &SigningKey,
+    chain_id: soma_types::ChainId,
+    listening: &Address,
+    lowest_available: CommitIndex,
+) -> NodeInfo {
     let (host, _) = listening.host_and_port();
     let unspecified = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
     let addresses = match &config.external_addresses {
@@ -436,13 +444,15 @@ fn own_info(config: &Config, key: &SigningKey, chain_id: soma_types::ChainId, li
         }
         _ => vec![listening.clone()],
     };
+    // Commit 0 is the genesis, which nobody fetches.
+    let lowest_commit = lowest_available.max(1);
     NodeInfo {
         peer_id: PeerId::from(key),
         addresses,
         chain_id,
         timestamp_ms: 0,
         protocol_versions: ProtocolVersions::SUPPORTED,
-        capabilities: Capabilities { role: config.role, archive: true },
+        capabilities: Capabilities { role: config.role, archive: lowest_commit <= 1, lowest_commit },
         access: config.access,
     }
 }

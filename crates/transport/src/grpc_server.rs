@@ -15,6 +15,7 @@ use soma_wire::{
     },
 };
 use std::{
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -36,6 +37,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) peer: PeerId,
+    pub(crate) remote: IpAddr,
     pub(crate) reader: Reader,
 }
 
@@ -52,7 +54,7 @@ impl GrpcService {
 
 /// Caller, chain and deadline of a request.
 fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
-    let peer = caller_of(request)?.peer;
+    let Caller { peer, remote, .. } = *caller_of(request)?;
     let chain = match request.metadata().get_bin(CHAIN_ID_METADATA) {
         None => None,
         Some(value) => {
@@ -62,7 +64,8 @@ fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
         }
     };
     let timeout = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    Ok(Call { peer, chain, timeout: timeout.unwrap_or(MAX_TIMEOUT).min(MAX_TIMEOUT) })
+    let remote = Some(remote);
+    Ok(Call { peer, chain, remote, timeout: timeout.unwrap_or(MAX_TIMEOUT).min(MAX_TIMEOUT) })
 }
 
 fn caller_of<T>(request: &Request<T>) -> Result<&Caller, Status> {

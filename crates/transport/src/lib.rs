@@ -169,12 +169,21 @@ pub enum DialError {
         /// Who answered.
         found: PeerId,
     },
-    /// The handshake failed, or the connection was refused after it.
+    /// The handshake failed: whoever answered is no node, or one that cannot be talked to.
     #[error("the handshake with {address} failed: {reason}")]
     Handshake {
         /// Where.
         address: Address,
         /// What went wrong.
+        reason: String,
+    },
+    /// The right key answered, and ended the connection. A peer that does not admit this node may also end it only after
+    /// the dial, with the first call.
+    #[error("{address} ended the connection after the handshake: {reason}")]
+    Refused {
+        /// Where.
+        address: Address,
+        /// What this side knows of it.
         reason: String,
     },
 }

@@ -115,12 +115,13 @@ impl Transport for MemoryTransport {
         let inbound = Inbound { id, peer: self.peer, remote: self.source, hang_up: connection.clone() };
         match timeout(limit, Admission::new(node.handler.clone(), inbound).ask()).await {
             Ok(true) => {}
-            Ok(false) => return Err(DialError::Handshake { address, reason: "not admitted".into() }),
+            Ok(false) => return Err(DialError::Refused { address, reason: "not admitted".into() }),
             Err(_) => return Err(DialError::Timeout { address, timeout: limit }),
         }
         let api = MemoryPeer {
             api: node.handler.api(),
             caller: self.peer,
+            source: self.source,
             connection: connection.clone(),
             calls: node.calls,
             ends: Arc::new(connection.clone().drop_guard()),
@@ -173,6 +174,7 @@ impl Transport for MemoryTransport {
 struct MemoryPeer {
     api: Arc<dyn PeerApi>,
     caller: PeerId,
+    source: IpAddr,
     connection: CancellationToken,
     calls: TaskTracker,
     /// The connection ends with the last of the link's clones and the block streams that came over it.
@@ -182,7 +184,7 @@ struct MemoryPeer {
 impl MemoryPeer {
     /// The call as the responder sees it.
     fn seen(&self, call: Call) -> Call {
-        Call { peer: self.caller, ..call }
+        Call { peer: self.caller, remote: Some(self.source), ..call }
     }
 
     async fn within<T>(&self, call: Call, answer: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {

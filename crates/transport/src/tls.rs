@@ -133,7 +133,9 @@ impl TlsTransport {
         })?;
         let (hang_up, closed) = (CancellationToken::new(), CancellationToken::new());
         let io = WatchedIo::new(tls, hang_up.clone(), closed.clone(), ());
-        let channel = http2_client(io).await.map_err(|error| handshake(error.to_string()))?;
+        let channel = http2_client(io)
+            .await
+            .map_err(|error| DialError::Refused { address: address.clone(), reason: error.to_string() })?;
         Ok(Link::new(peer, Arc::new(GrpcPeer::new(channel)), hang_up, closed))
     }
 }
@@ -300,12 +302,13 @@ impl Acceptor {
         let peer = peer_of(certificate).map_err(|error| io::Error::other(error.to_string()))?;
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let (hang_up, closed) = (self.connections.child_token(), CancellationToken::new());
-        let inbound = Inbound { id, peer, remote: remote.ip().to_canonical(), hang_up: hang_up.clone() };
+        let remote = remote.ip().to_canonical();
+        let inbound = Inbound { id, peer, remote, hang_up: hang_up.clone() };
         if !Admission::new(self.handler.clone(), inbound).ask().await {
             return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
         }
         let reader = self.answers.reader(id, hang_up.clone());
-        let io = WatchedIo::new(tls, hang_up, closed.clone(), Caller { peer, reader }).counted();
+        let io = WatchedIo::new(tls, hang_up, closed.clone(), Caller { peer, remote, reader }).counted();
         let handler = self.handler.clone();
         tokio::spawn(async move {
             closed.cancelled().await;

@@ -49,7 +49,8 @@ async fn each_call_reaches_the_handler_with_its_caller_and_its_answer_comes_back
     let (mut node, link, inbound) = pair(&net, Behaviour::Answers).await;
     assert_eq!((inbound.peer(), link.peer()), (id(DIALLER), id(RESPONDER)));
     assert!(inbound.remote().is_loopback());
-    let call = Call { timeout: Duration::from_secs(7), ..call(RESPONDER) };
+    let elsewhere = Some([192, 0, 2, 1].into());
+    let call = Call { timeout: Duration::from_secs(7), remote: elsewhere, ..call(RESPONDER) };
     let api = link.api();
 
     assert_eq!(api.get_known_peers(call, Bytes::from_static(b"caller's")).await.unwrap(), known_peers());
@@ -77,6 +78,7 @@ async fn each_call_reaches_the_handler_with_its_caller_and_its_answer_comes_back
         assert_eq!(asked, method);
         assert_eq!(seen.peer, id(DIALLER), "the authenticated caller, whatever the call says");
         assert_eq!(seen.chain, Some(CHAIN));
+        assert_eq!(seen.remote, Some(inbound.remote()), "where the connection comes from, whatever the call says");
         assert_eq!(seen.timeout, Duration::from_secs(7));
     }
 }
@@ -118,7 +120,7 @@ async fn an_address_where_nobody_listens_is_unreachable(net: Net) {
 async fn who_is_not_admitted_gets_no_answer_and_its_end_is_not_told(net: Net) {
     let mut node = net.node(RESPONDER, Behaviour::Refuses).await;
     match net.transport(DIALLER).dial(node.id, node.address(), PATIENCE).await {
-        Err(error) => assert!(matches!(error, DialError::Handshake { .. }), "{error}"),
+        Err(error) => assert!(matches!(error, DialError::Refused { .. }), "{error}"),
         Ok(link) => {
             assert!(lost(status(link.api().get_commit_availability(call(RESPONDER)).await)));
             ends(&link).await;
@@ -220,7 +222,7 @@ async fn dropping_a_call_cancels_it(net: Net) {
 
 async fn answers_against_the_protocol_are_malformed(net: Net) {
     let behaviour = Behaviour::Says {
-        peers: KnownPeers { own_info: Bytes::new(), known_peers: vec![Bytes::new(); MAX_KNOWN_PEERS + 1] },
+        peers: KnownPeers { known_peers: vec![Bytes::new(); MAX_KNOWN_PEERS + 1], ..known_peers() },
         commits: FetchedCommits { commits: vec![Bytes::new(); MAX_COMMITS_PER_FETCH + 1], certifier_blocks: vec![] },
         chunks: vec![one_block(), vec![], one_block()],
     };
@@ -326,7 +328,8 @@ async fn a_dropped_listener_ends_its_links(net: Net) {
     // The socket is closed by a task: until it has run, a dial may still get a connection, which ends.
     match net.transport(DIALLER).dial(id(RESPONDER), &address, PATIENCE).await {
         Ok(link) => ends(&link).await,
-        Err(error) => assert!(matches!(error, DialError::Unreachable { .. } | DialError::Handshake { .. }), "{error}"),
+        Err(DialError::Unreachable { .. } | DialError::Handshake { .. } | DialError::Refused { .. }) => {}
+        Err(error) => panic!("{error}"),
     }
 }
 

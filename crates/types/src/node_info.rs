@@ -1,7 +1,8 @@
 //! What a node says of itself to others, in its own hand.
 
 use crate::{
-    Address, ChainId, CodecError, NodeInfoDigest, PeerId, Scope, Signable, Signed, TimestampMs, codec, limits,
+    Address, ChainId, CodecError, CommitIndex, NodeInfoDigest, PeerId, Scope, Signable, Signed, TimestampMs, codec,
+    limits,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Capabilities {
     pub role: NodeRole,
     /// Whether it keeps every commit since genesis.
     pub archive: bool,
+    /// Lowest commit that it served when it signed this; 1 for an archive.
+    pub lowest_commit: CommitIndex,
 }
 
 /// Whom a node's address may be told.

@@ -6,8 +6,8 @@ use soma_types::{
     Access, Authority, AuthoritySignature, Block, BlockBodyDigest, BlockDigest, BlockRef, Capabilities, Certificate,
     CertificateDigest, ChainId, Commit, CommitDigest, CommitRef, Committee, CommitteeDigest, EndOfEpoch, Genesis,
     Intent, NodeInfo, NodeInfoDigest, NodeRole, PeerId, ProtocolVersions, PublicKey, QuorumSignatures, Scope,
-    Signature, Signed, SignedBlock, SignedTransaction, SigningKey, Transaction, TransactionBytes, TransactionDigest,
-    TrustedCommit, codec, epoch_genesis_refs,
+    Signature, Signed, SignedBlock, SignedNodeInfo, SignedTransaction, SigningKey, Transaction, TransactionBytes,
+    TransactionDigest, TrustedCommit, codec, epoch_genesis_refs,
 };
 
 const CHAIN: ChainId = ChainId([0xc1; 32]);
@@ -73,7 +73,7 @@ fn node_info() -> NodeInfo {
         chain_id: CHAIN,
         timestamp_ms: 1_700_000_000_456,
         protocol_versions: ProtocolVersions { min: 1, max: 2 },
-        capabilities: Capabilities { role: NodeRole::FullNode, archive: true },
+        capabilities: Capabilities { role: NodeRole::FullNode, archive: true, lowest_commit: 1 },
         access: Access::Trusted,
     }
 }
@@ -81,6 +81,16 @@ fn node_info() -> NodeInfo {
 /// Hex of one of our own hashes of `bytes`, where the bytes themselves are too many to show.
 fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
+}
+
+#[test]
+fn a_node_info_as_it_was_before_it_named_the_lowest_commit_is_none() {
+    let signed = Signed::sign(node_info(), CHAIN, &key(60)).bytes().to_vec();
+    // The lowest commit and whom the addresses may be told, 4 bytes each, end the body.
+    let lowest = signed.len() - 64 - 8;
+    let older = [&signed[..lowest], &signed[lowest + 4..]].concat();
+    assert!(SignedNodeInfo::decode_bounded(older.into()).is_err());
+    assert!(SignedNodeInfo::decode_bounded(signed.into()).is_ok());
 }
 
 #[test]
@@ -123,6 +133,7 @@ fn a_node_info_is_its_fields_in_order() {
         "02000000".into(),             // newest version
         "01000000".into(),             // role: full node
         "01".into(),                   // archive
+        "01000000".into(),             // lowest commit
         "01000000".into(),             // access: trusted
     ];
     assert_eq!(hex::encode(codec::encode(&info)), fields.concat());
@@ -214,7 +225,7 @@ const GOLDEN_ENCODINGS: [(&str, &str); 6] = [
     ("commit", "eed4c165c9902d11ee4ca07513aa12626e1e13925f7aa3e97e33f9752424a55a"),
     ("committee", "74114340f42a61996ab2914ac3ad1342223b50e7b6ce3a9c7c0ec80a36068ec0"),
     ("certificate", "0a1185ebec0c9ef61072e8beee795f73953ffb9839e48df951568bb5d43a6933"),
-    ("node info", "591dd51c6de7d286a00bcd9875889b4860d2737c45a00893f91634efaff3d6ac"),
+    ("node info", "95935f43662bc9fde43fd51c851358afbc448ed38eedc62cfa2e85ba2e7a3c84"),
     ("genesis", "0e1d11cd9fd053dfaef7de5640c38e87f34459419cf87c779d17ad3c68d0fcea"),
 ];
 const GOLDEN_NAMES: [(&str, &str); 8] = [
@@ -234,7 +245,7 @@ const GOLDEN_SIGNATURES: [(&str, &str); 5] = [
     ),
     (
         "node info",
-        "397869111d1fba3e16650fe68e40cec0f927bb9d92dfd9d1240c8f0a77add372e95b0fab3039c6675b590966778de954e8467cd9310979a5a9d817c2bd492e08",
+        "c60c25783a86a65d75e1a0b23d002587e388b328166a93856c56c07f54464975508972861440539d1237e70979ad1bd8b0b13d0f1d8886121fb0752d65cad701",
     ),
     (
         "transaction",

@@ -114,7 +114,7 @@ fn a_node_info_has_at_most_eight_addresses_of_full_length() {
         chain_id: ChainId([2; 32]),
         timestamp_ms: 3,
         protocol_versions: ProtocolVersions::SUPPORTED,
-        capabilities: Capabilities { role: NodeRole::FullNode, archive: false },
+        capabilities: Capabilities { role: NodeRole::FullNode, archive: false, lowest_commit: 7 },
         access: Access::Public,
     };
     let bytes = |count| Signed::with_signature(info(count), Signature::ZERO).bytes().clone();

@@ -123,7 +123,7 @@ pub(crate) const NODE_INFO: Decoder = Decoder {
                 chain_id: chain.chain_id(),
                 timestamp_ms: chain.genesis.timestamp_ms,
                 protocol_versions: ProtocolVersions::SUPPORTED,
-                capabilities: Capabilities { role, archive: false },
+                capabilities: Capabilities { role, archive: false, lowest_commit: 7 },
                 access,
             };
             SignedNodeInfo::sign(info, chain.chain_id(), &chain.network_key).bytes().to_vec()

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use soma_types::{PublicKey, limits::MAX_BLOCK_BYTES};
 use soma_verify::check_commits;
 use soma_wire::{
-    Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers,
+    Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers, Seen,
     codec::{decode, encode},
     convert::checked_chunk,
     limits::*,
@@ -123,7 +123,11 @@ pub(crate) const MESSAGE: Decoder = Decoder {
             }),
             encode(&FetchBlocksResponse { blocks: bytes(&certified.blocks) }),
             encode(&GetKnownPeersRequest { own_info: info.clone() }),
-            encode(&GetKnownPeersResponse { own_info: info.clone(), known_peers: vec![info.clone(), info] }),
+            encode(&GetKnownPeersResponse::from(KnownPeers {
+                own_info: info.clone(),
+                known_peers: vec![info.clone(), info],
+                seen: Seen { ip: Some([192, 0, 2, 7].into()), time_ms: 1_700_000_000_000, reached: Some(true) },
+            })),
             encode(&GetCommitInfoRequest { index: Some(7) }),
             encode(&GetCommitInfoResponse::from(certified.commit.reference())),
             encode(&GetCommitAvailabilityResponse { highest_synced_commit: 9, lowest_available_commit: 1 }),

@@ -28,7 +28,7 @@ fn node_info() -> Bytes {
         chain_id: CHAIN.builder.chain_id(),
         timestamp_ms: 1_700_000_000_000,
         protocol_versions: ProtocolVersions { min: 1, max: 3 },
-        capabilities: Capabilities { role: NodeRole::Validator, archive: true },
+        capabilities: Capabilities { role: NodeRole::Validator, archive: true, lowest_commit: 1 },
         access: Access::Public,
     };
     Signed::sign(info, CHAIN.builder.chain_id(), &key).bytes().clone()

@@ -20,7 +20,7 @@ fn info() -> NodeInfo {
         chain_id: CHAIN,
         timestamp_ms: NOW_MS,
         protocol_versions: ProtocolVersions::SUPPORTED,
-        capabilities: Capabilities { role: NodeRole::Validator, archive: true },
+        capabilities: Capabilities { role: NodeRole::Validator, archive: true, lowest_commit: 1 },
         access: Access::Public,
     }
 }

@@ -4,8 +4,8 @@ use crate::{CallError, Status, limits::*};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId};
-use std::{collections::HashSet, time::Duration};
+use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, TimestampMs};
+use std::{collections::HashSet, net::IpAddr, time::Duration};
 
 /// The other side of a call, and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,8 @@ pub struct Call {
     pub peer: PeerId,
     /// The caller's chain; `None` where it did not say.
     pub chain: Option<ChainId>,
+    /// For a responder, where the caller's connection comes from; for a caller, and where it is not known, `None`.
+    pub remote: Option<IpAddr>,
     /// Time until the caller gives up. A responder takes it as advice and has deadlines of its own.
     pub timeout: Duration,
 }
@@ -25,6 +27,19 @@ pub struct KnownPeers {
     pub own_info: Bytes,
     /// Others', at most [`MAX_KNOWN_PEERS`].
     pub known_peers: Vec<Bytes>,
+    /// What the responder sees of the caller.
+    pub seen: Seen,
+}
+
+/// What a responder sees of its caller. Hints: nothing proves them, and a responder may say what it likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Where the caller's connection comes from; `None`: not said.
+    pub ip: Option<IpAddr>,
+    /// The responder's clock, in milliseconds since 1970; 0: not said.
+    pub time_ms: TimestampMs,
+    /// Whether the responder could dial the caller where the caller says that it listens; `None`: not said.
+    pub reached: Option<bool>,
 }
 
 /// Which commits a peer says it can serve.

@@ -1,10 +1,13 @@
 //! Between typed and generated messages. Everything that arrives passes here and is checked against the limits.
 
-use crate::{Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Status, limits::*, proto};
+use crate::{
+    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status, limits::*, proto,
+};
 use bytes::Bytes;
 use soma_types::{
     BlockDigest, BlockRef, CommitDigest, CommitRef, limits::MAX_BLOCK_BYTES, limits::MAX_NODE_INFO_BYTES,
 };
+use std::net::IpAddr;
 
 fn malformed(message: String) -> CallError {
     CallError::new(Status::MalformedAnswer, message)
@@ -73,7 +76,7 @@ impl From<CommitRange> for proto::FetchCommitsRequest {
 
 impl From<KnownPeers> for proto::GetKnownPeersResponse {
     fn from(answer: KnownPeers) -> Self {
-        Self { own_info: answer.own_info, known_peers: answer.known_peers }
+        Self { own_info: answer.own_info, known_peers: answer.known_peers, seen: Some(answer.seen.into()) }
     }
 }
 
@@ -81,7 +84,44 @@ impl TryFrom<proto::GetKnownPeersResponse> for KnownPeers {
     type Error = CallError;
 
     fn try_from(answer: proto::GetKnownPeersResponse) -> Result<Self, CallError> {
-        Self { own_info: answer.own_info, known_peers: answer.known_peers }.checked()
+        let seen = answer.seen.map(Seen::try_from).transpose()?.unwrap_or_default();
+        Self { own_info: answer.own_info, known_peers: answer.known_peers, seen }.checked()
+    }
+}
+
+impl From<Seen> for proto::CallerSeen {
+    fn from(seen: Seen) -> Self {
+        let ip = match seen.ip.map(|ip| ip.to_canonical()) {
+            None => Bytes::new(),
+            Some(IpAddr::V4(v4)) => Bytes::copy_from_slice(&v4.octets()),
+            Some(IpAddr::V6(v6)) => Bytes::copy_from_slice(&v6.octets()),
+        };
+        let reached = match seen.reached {
+            None => proto::Reached::Unknown,
+            Some(true) => proto::Reached::Yes,
+            Some(false) => proto::Reached::No,
+        };
+        Self { ip, time_ms: seen.time_ms, reached: reached.into() }
+    }
+}
+
+impl TryFrom<proto::CallerSeen> for Seen {
+    type Error = CallError;
+
+    fn try_from(seen: proto::CallerSeen) -> Result<Self, CallError> {
+        // What a later version may say of it besides is not said for this one.
+        let reached = match seen.reached() {
+            proto::Reached::Unknown => None,
+            proto::Reached::Yes => Some(true),
+            proto::Reached::No => Some(false),
+        };
+        let ip = match seen.ip.len() {
+            0 => None,
+            4 => <[u8; 4]>::try_from(&*seen.ip).ok().map(IpAddr::from),
+            16 => <[u8; 16]>::try_from(&*seen.ip).ok().map(|v6| IpAddr::from(v6).to_canonical()),
+            len => return Err(malformed(format!("an IP address has 4 bytes or 16, not {len}"))),
+        };
+        Ok(Self { ip, time_ms: seen.time_ms, reached })
     }
 }
 

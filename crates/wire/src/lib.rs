@@ -18,7 +18,7 @@ pub mod convert;
 mod error;
 pub mod limits;
 
-pub use api::{Availability, BlockRefs, BlockStream, Call, CommitRange, FetchedCommits, KnownPeers, PeerApi};
+pub use api::{Availability, BlockRefs, BlockStream, Call, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen};
 pub use error::{CallError, Status};
 
 /// Generated from `proto/soma/p2p/v1/p2p.proto`.
@@ -27,5 +27,5 @@ pub mod proto {
     tonic::include_proto!("soma.p2p.v1");
 }
 
-/// Metadata entry of every call: the 32 bytes of the caller's chain id.
+/// Metadata entry of a call: the 32 bytes of the caller's chain id.
 pub const CHAIN_ID_METADATA: &str = "soma-chain-id-bin";

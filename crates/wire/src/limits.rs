@@ -20,8 +20,12 @@ pub const MAX_COMMITS_RESPONSE_BYTES: usize = 12 << 20;
 /// Peers in one answer, the responder not counted.
 pub const MAX_KNOWN_PEERS: usize = 200;
 
+/// What an answer with known peers says of the caller, at most: the tag and length of the whole, 18 bytes of an IP
+/// address, 11 of a time and 2 of whether it was reached.
+pub const MAX_CALLER_SEEN_BYTES: usize = 2 + 18 + 11 + 2;
+
 /// What framing may add to the payload of one message: at most 8 bytes (tag and length) for each of the entries in
-/// the longest list, and a gRPC header. Encoders bound payloads, decoders messages: this keeps the two in step.
+/// the longest list, what is said of the caller, and a gRPC header. Encoders bound payloads, decoders messages: this keeps the two in step.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
 
 /// Greatest request message: the longest list of block references.
@@ -46,6 +50,7 @@ const _: () = {
     assert!(MAX_BLOCK_BYTES <= MAX_CHUNK_BYTES, "a chunk holds at least one block");
     assert!(MAX_COMMIT_BYTES <= MAX_COMMITS_RESPONSE_BYTES / 2, "an answer holds at least one commit and its votes");
     assert!((MAX_KNOWN_PEERS + 1) * MAX_NODE_INFO_BYTES <= MAX_RESPONSE_BYTES);
+    assert!((MAX_KNOWN_PEERS + 1) * 8 + MAX_CALLER_SEEN_BYTES < MESSAGE_OVERHEAD_BYTES, "an answer with peers fits");
     assert!(MAX_NODE_INFO_BYTES <= MAX_REQUEST_BYTES);
     assert!(MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES);
     assert!(MAX_BLOCKS_PER_FETCH <= MAX_MESSAGE_FIELDS && MAX_KNOWN_PEERS < MAX_MESSAGE_FIELDS);

@@ -7,7 +7,7 @@ use soma_types::{
     limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_NODE_INFO_BYTES},
 };
 use soma_wire::{
-    BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Status,
+    BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status,
     convert::checked_chunk,
     limits::*,
     proto::{
@@ -57,8 +57,14 @@ fn the_longest_list_of_peers_fits_into_an_answer() {
     let largest = KnownPeers {
         own_info: zeros(MAX_NODE_INFO_BYTES),
         known_peers: vec![zeros(MAX_NODE_INFO_BYTES); MAX_KNOWN_PEERS],
+        seen: Seen { ip: Some([0xff; 16].into()), time_ms: u64::MAX, reached: Some(false) },
     };
     let message = GetKnownPeersResponse::from(largest.clone());
+    let infos = (MAX_KNOWN_PEERS + 1) * MAX_NODE_INFO_BYTES;
+    // What a caller makes ready for, which is no more than the infos may have.
+    assert!(message.encoded_len() + GRPC_HEADER_BYTES <= infos + MESSAGE_OVERHEAD_BYTES);
+    let alone = GetKnownPeersResponse { seen: message.seen.clone(), ..Default::default() };
+    assert_eq!(alone.encoded_len(), MAX_CALLER_SEEN_BYTES);
     assert!(message.encoded_len() + GRPC_HEADER_BYTES <= MAX_RESPONSE_BYTES);
     assert_eq!(KnownPeers::try_from(message).unwrap(), largest);
 }
@@ -146,11 +152,12 @@ fn a_caller_may_set_a_lower_limit_to_an_answer_and_never_a_higher_one() {
 fn an_answer_over_a_limit_is_malformed() {
     let own_info = || zeros(MAX_NODE_INFO_BYTES);
     let too_many_peers =
-        GetKnownPeersResponse { own_info: own_info(), known_peers: vec![zeros(1); MAX_KNOWN_PEERS + 1] };
+        GetKnownPeersResponse { own_info: own_info(), known_peers: vec![zeros(1); MAX_KNOWN_PEERS + 1], seen: None };
     assert_eq!(status(KnownPeers::try_from(too_many_peers)), Status::MalformedAnswer);
-    let large_own = GetKnownPeersResponse { own_info: zeros(MAX_NODE_INFO_BYTES + 1), known_peers: vec![] };
+    let large_own = GetKnownPeersResponse { own_info: zeros(MAX_NODE_INFO_BYTES + 1), known_peers: vec![], seen: None };
     assert_eq!(status(KnownPeers::try_from(large_own)), Status::MalformedAnswer);
-    let large_other = GetKnownPeersResponse { own_info: own_info(), known_peers: vec![zeros(MAX_NODE_INFO_BYTES + 1)] };
+    let large_other =
+        GetKnownPeersResponse { own_info: own_info(), known_peers: vec![zeros(MAX_NODE_INFO_BYTES + 1)], seen: None };
     assert_eq!(status(KnownPeers::try_from(large_other)), Status::MalformedAnswer);
 
     let commits = |commits, certifier_blocks| FetchCommitsResponse { commits, certifier_blocks };
@@ -167,6 +174,28 @@ fn an_answer_over_a_limit_is_malformed() {
     let mut over = vec![zeros(MAX_BLOCK_BYTES); MAX_CHUNK_BYTES / MAX_BLOCK_BYTES];
     over.push(zeros(1));
     assert_eq!(status(checked_chunk(over)), Status::MalformedAnswer);
+}
+
+#[test]
+fn what_is_said_of_the_caller_comes_back_as_it_was_and_an_ip_address_of_another_length_is_malformed() {
+    let answer = |seen| KnownPeers { own_info: Bytes::new(), known_peers: vec![], seen };
+    let ips = [None, Some("192.0.2.7".parse().unwrap()), Some("2001:db8::7".parse().unwrap())];
+    for (ip, reached) in ips.into_iter().zip([None, Some(true), Some(false)]) {
+        let said = answer(Seen { ip, time_ms: 1_700_000_000_000, reached });
+        assert_eq!(KnownPeers::try_from(GetKnownPeersResponse::from(said.clone())), Ok(said));
+    }
+    let mapped = answer(Seen { ip: Some("::ffff:192.0.2.7".parse().unwrap()), ..Seen::default() });
+    let arrived = KnownPeers::try_from(GetKnownPeersResponse::from(mapped)).unwrap();
+    assert_eq!(arrived.seen.ip, Some("192.0.2.7".parse().unwrap()));
+
+    let seen = |seen| KnownPeers::try_from(GetKnownPeersResponse { seen, ..Default::default() }).map(|it| it.seen);
+    assert_eq!(seen(None), Ok(Seen::default()), "of a responder that does not say");
+    let later = proto::CallerSeen { reached: 99, ..Default::default() };
+    assert_eq!(seen(Some(later)), Ok(Seen::default()), "what a later version may say");
+    for len in [1, 3, 5, 15, 17, 64] {
+        let wrong = proto::CallerSeen { ip: zeros(len), ..Default::default() };
+        assert_eq!(status(seen(Some(wrong))), Status::MalformedAnswer, "{len} bytes");
+    }
 }
 
 #[test]

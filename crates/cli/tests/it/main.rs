@@ -12,6 +12,8 @@ mod inspect;
 mod keys_and_genesis;
 mod localnet;
 mod node;
+mod peers;
+mod ping;
 mod replay;
 
 use std::{

@@ -46,12 +46,35 @@ fn a_peer_that_calls_too_much_is_refused_and_others_are_not() {
 }
 
 #[test]
-fn a_call_of_another_chain_or_of_none_is_refused() {
-    let mut core = Serving::new(config(1, 1));
-    for theirs in [None, Some(ChainId([2; 32]))] {
-        let refusal = Refusal::OtherChain { ours: OURS, theirs };
-        assert_eq!(arrive(&mut core, 1, 7, theirs), [Effect::Refuse { call: 1, refusal }]);
+fn a_call_of_another_chain_is_refused_and_one_that_names_none_may_only_look() {
+    let looks = [Rpc::GetKnownPeers, Rpc::GetCommitAvailability, Rpc::GetCommitInfo];
+    let does = [Rpc::FetchCommits, Rpc::FetchBlocks, Rpc::PushCommit];
+    let mut core = Serving::new(config(10, 10));
+    let mut arrived = |chain, rpc| {
+        let peer = PeerId([7; 32]);
+        core.handle(at(0), Input::Arrived { call: 1, peer, chain, rpc })
+    };
+    for rpc in looks {
+        assert_eq!(arrived(None, rpc), [Effect::Admit(1)], "{rpc:?}");
     }
+    let other = looks.into_iter().chain(does).map(|rpc| (Some(ChainId([2; 32])), rpc));
+    for (theirs, rpc) in other.chain(does.map(|rpc| (None, rpc))) {
+        let refusal = Refusal::OtherChain { ours: OURS, theirs };
+        assert_eq!(arrived(theirs, rpc), [Effect::Refuse { call: 1, refusal }], "{rpc:?}");
+    }
+    let silent = Refusal::OtherChain { ours: OURS, theirs: None }.to_string();
+    assert!(silent.ends_with("and the caller does not say on which"), "{silent}");
+}
+
+#[test]
+fn a_caller_that_names_no_chain_is_under_the_same_limits() {
+    let mut core = paced(Rates { peer_queries: 1, burst: Duration::from_secs(1), ..Rates::default() });
+    let asks = |call| Input::Arrived { call, peer: PeerId([7; 32]), chain: None, rpc: Rpc::GetKnownPeers };
+    assert_eq!(core.handle(at(0), asks(1)), [Effect::Admit(1)]);
+    core.handle(at(0), Input::Finished { call: 1, bytes: 0, blocks: 0 });
+    let refused = core.handle(at(0), asks(2));
+    let [Effect::Refuse { call: 2, refusal: Refusal::TooFast { what, .. } }] = refused[..] else { panic!("admitted") };
+    assert_eq!(what, Paced::PeerQueries);
 }
 
 #[test]

@@ -83,7 +83,7 @@ async fn flood<F: Future<Output = ()>>(victim: &Victim, transport: &dyn Transpor
 }
 
 fn call(victim: &Victim) -> Call {
-    Call { peer: victim.peer, chain: Some(victim.chain), timeout: TIMEOUT }
+    Call { peer: victim.peer, chain: Some(victim.chain), remote: None, timeout: TIMEOUT }
 }
 
 async fn push(victim: &Victim, link: Link, mut rng: ChaCha8Rng) {

@@ -82,7 +82,7 @@ pub(super) fn own_info(key: &SigningKey, chain: ChainId, address: &Address, time
         chain_id: chain,
         timestamp_ms,
         protocol_versions: ProtocolVersions::SUPPORTED,
-        capabilities: Capabilities { role: NodeRole::FullNode, archive: false },
+        capabilities: Capabilities { role: NodeRole::FullNode, archive: false, lowest_commit: 1 },
         access: Access::Public,
     }
 }
@@ -123,6 +123,7 @@ mod tests {
     use rand::SeedableRng;
     use soma_types::CodecError;
     use soma_verify::{NodeInfoError, verify_node_info};
+    use soma_wire::Seen;
 
     const CHAIN: ChainId = ChainId([1; 32]);
     const NOW_MS: TimestampMs = 1_700_000_000_000;
@@ -131,7 +132,7 @@ mod tests {
         let key = SigningKey::from_bytes(&[7; 32]);
         let info = own_info(&key, CHAIN, &"/ip4/127.0.0.1/tcp/9000".parse().unwrap(), NOW_MS);
         let own_info = SignedNodeInfo::sign(info, CHAIN, &key).bytes().clone();
-        let mut said = KnownPeers { own_info, known_peers: Vec::new() };
+        let mut said = KnownPeers { own_info, known_peers: Vec::new(), seen: Seen::default() };
         assert!(change(behaviour, &mut said, PeerId([8; 32]), &key, &mut ChaCha8Rng::seed_from_u64(1)));
         said
     }

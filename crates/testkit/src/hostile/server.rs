@@ -9,7 +9,8 @@ use soma_store::serve_commits;
 use soma_transport::{ConnectionId, Inbound, InboundHandler, Listener, TlsTransport, Transport};
 use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, SignedNodeInfo, SigningKey};
 use soma_wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
+    Status,
 };
 use std::{
     collections::BTreeMap,
@@ -63,7 +64,7 @@ impl PeerApi for StorePeer {
         let address = self.address.get().ok_or_else(not_here)?;
         let info = node_infos::own_info(&self.key, self.chain, address, now_ms());
         let own_info = SignedNodeInfo::sign(info, self.chain, &self.key).bytes().clone();
-        Ok(KnownPeers { own_info, known_peers: Vec::new() })
+        Ok(KnownPeers { own_info, known_peers: Vec::new(), seen: Seen::default() })
     }
 
     async fn get_commit_availability(&self, _: Call) -> Result<Availability, CallError> {

@@ -9,7 +9,8 @@ use futures::{StreamExt, stream};
 use soma_transport::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwork, TlsTransport, Transport};
 use soma_types::{Address, BlockDigest, BlockRef, ChainId, CommitDigest, CommitIndex, CommitRef, PeerId, SigningKey};
 use soma_wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
+    Status,
 };
 use std::{
     sync::{Arc, Mutex},
@@ -36,7 +37,7 @@ pub(crate) fn id(seed: u8) -> PeerId {
 
 /// A call to the node with `seed` that may take its time.
 pub(crate) fn call(seed: u8) -> Call {
-    Call { peer: id(seed), chain: Some(CHAIN), timeout: PATIENCE }
+    Call { peer: id(seed), chain: Some(CHAIN), remote: None, timeout: PATIENCE }
 }
 
 pub(crate) fn any_port() -> Address {
@@ -244,7 +245,8 @@ impl Responder {
 
 /// What [`Behaviour::Answers`] answers.
 pub(crate) fn known_peers() -> KnownPeers {
-    KnownPeers { own_info: Bytes::from_static(b"own"), known_peers: vec![Bytes::from_static(b"other")] }
+    let seen = Seen { ip: Some([192, 0, 2, 7].into()), time_ms: 1_700_000_000_000, reached: Some(true) };
+    KnownPeers { own_info: Bytes::from_static(b"own"), known_peers: vec![Bytes::from_static(b"other")], seen }
 }
 
 pub(crate) fn fetched_commits() -> FetchedCommits {

@@ -120,15 +120,15 @@ pub(crate) fn commit() -> impl Strategy<Value = Commit> {
 pub(crate) fn node_info() -> impl Strategy<Value = (NodeInfo, Signature)> {
     let access = prop_oneof![Just(Access::Public), Just(Access::Trusted), Just(Access::Private)];
     let role = prop_oneof![Just(NodeRole::Validator), Just(NodeRole::FullNode)];
-    let plain = any::<([u8; 32], [u8; 32], u64, (u32, u32), bool)>();
+    let plain = any::<([u8; 32], [u8; 32], u64, (u32, u32), (bool, u32))>();
     let info = (plain, vec(address(), 0..4), role, access).prop_map(
-        |((peer, chain, timestamp_ms, (min, max), archive), addresses, role, access)| NodeInfo {
+        |((peer, chain, timestamp_ms, (min, max), (archive, lowest_commit)), addresses, role, access)| NodeInfo {
             peer_id: PeerId(peer),
             addresses,
             chain_id: ChainId(chain),
             timestamp_ms,
             protocol_versions: ProtocolVersions { min, max },
-            capabilities: Capabilities { role, archive },
+            capabilities: Capabilities { role, archive, lowest_commit },
             access,
         },
     );
