@@ -150,7 +150,11 @@ impl Discovery {
                     infos.extend(answer.known_peers);
                     let verifying = discovery.verified(infos);
                     let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
-                        let answer = infos.map(|infos| Answer { infos: discovery.known_peers(infos), seen });
+                        let answer = infos.map(|infos| {
+                            let mut infos = discovery.known_peers(infos);
+                            infos.retain(|info| discovery.host.core().is_news(info));
+                            Answer { infos, seen }
+                        });
                         discovery.answered(origin, peer, answer.map_err(|error| error.to_string()), context);
                     };
                     discovery.later(verifying, finish, context);

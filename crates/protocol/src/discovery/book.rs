@@ -167,14 +167,19 @@ impl Book {
         self.changed.clear();
     }
 
+    /// Whether the info is newer than what there is of its peer.
+    pub(super) fn is_news(&self, info: &KnownPeer) -> bool {
+        self.entries.get(&info.peer).is_none_or(|known| known.info.timestamp_ms < info.timestamp_ms)
+    }
+
     /// Takes in an info, told by someone of network `source`. Of two infos of one peer the newer counts.
     pub(super) fn learn(&mut self, info: KnownPeer, source: NetworkGroup) {
         let (peer, size, heard_ms) = (info.peer, info.bytes.size(), info.timestamp_ms);
         let Some(address) = info.addresses.first() else { return };
+        if !self.is_news(&info) {
+            return;
+        }
         if let Some(known) = self.entries.get_mut(&peer) {
-            if known.info.timestamp_ms >= info.timestamp_ms {
-                return;
-            }
             if known.info.addresses == info.addresses {
                 self.bytes = self.bytes - known.info.bytes.size() + size;
                 known.info = info;
