@@ -393,7 +393,7 @@ impl Core for Discovery {
                 }
                 self.query(peer, &mut effects);
             }
-            Input::Peer(PeerEvent::Lost(peer)) => {
+            Input::Peer(PeerEvent::Lost { peer, .. }) => {
                 self.connected.remove(&peer);
                 self.dial(&mut effects);
             }

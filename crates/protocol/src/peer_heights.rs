@@ -485,7 +485,7 @@ impl Core for PeerHeights {
                 self.on_connected(now, peer, &mut effects);
                 self.update_target(now, false, &mut effects);
             }
-            Input::Peer(PeerEvent::Lost(peer)) => {
+            Input::Peer(PeerEvent::Lost { peer, .. }) => {
                 self.peers.remove(&peer);
                 self.update_target(now, false, &mut effects);
             }
