@@ -6,8 +6,9 @@ use bytes::Bytes;
 use soma_messages::{
     AskError, Envelope, Links, Mailbox, Observe, Outbox, Reply, Stop,
     causality::following,
-    connections::{Dial, PeerChanged, TellConnected},
+    connections::{CommitteeChanged, Dial, PeerChanged, TellConnected},
     discovery::{DialFailed, KnownPeersAsked, Probed},
+    state_sync::TellCommittee,
     store_writer::{PeerList, UpdatePeers},
     verifier::VerifyNodeInfos,
 };
@@ -47,6 +48,8 @@ pub struct Wiring {
     pub dial: Mailbox<Dial>,
     /// Connections.
     pub tell_connected: Mailbox<TellConnected>,
+    /// StateSync.
+    pub tell_committee: Mailbox<TellCommittee>,
     /// The Verifier.
     pub verify: Mailbox<VerifyNodeInfos>,
     /// The StoreWriter.
@@ -62,6 +65,7 @@ pub struct Discovery {
     io: IoTasks,
     dial: Outbox<Dial>,
     tell_connected: Outbox<TellConnected>,
+    tell_committee: Outbox<TellCommittee>,
     verify: Mailbox<VerifyNodeInfos>,
     update_peers: Outbox<UpdatePeers>,
     // State
@@ -79,6 +83,7 @@ impl Discovery {
             io: wiring.io,
             dial: Outbox::new(wiring.dial),
             tell_connected: Outbox::new(wiring.tell_connected),
+            tell_committee: Outbox::new(wiring.tell_committee),
             verify: wiring.verify,
             update_peers: Outbox::new(wiring.update_peers),
             host: CoreHost::new(DiscoveryCore::new(config), environment),
@@ -156,6 +161,8 @@ impl Actor for Discovery {
     fn started(&mut self, context: &mut Context<Self>) {
         // Without an answer Connections is being restarted, and tells of every link it makes.
         let _ = self.tell_connected.post(TellConnected { subscriber: DiscoveryCore::NAME });
+        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        let _ = self.tell_committee.post(TellCommittee { subscriber: DiscoveryCore::NAME });
         let stored = std::mem::take(&mut self.settings.book);
         let book = self.verified(stored);
         let finish = |discovery: &mut Self, book: Verified, origin, context: &mut Context<Self>| {
@@ -245,6 +252,14 @@ impl Handler<Envelope<Observe<Vec<BookEntry>>>> for Discovery {
 
     fn handle(&mut self, envelope: Envelope<Observe<Vec<BookEntry>>>, _: &mut Context<Self>) {
         envelope.message.0.send(self.host.core().book());
+    }
+}
+
+impl Handler<Envelope<CommitteeChanged>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, _: &mut Context<Self>) {
+        drop(envelope);
     }
 }
 

@@ -399,7 +399,8 @@ impl Core for Discovery {
             }
             Input::DialFailed { peer, failure } => {
                 self.dialling.remove(&peer);
-                if self.config.seeds.iter().any(|(seed, _)| *seed == peer) {
+                let pausing = matches!(failure, DialFailure::Pausing { .. });
+                if !pausing && self.config.seeds.iter().any(|(seed, _)| *seed == peer) {
                     self.seed_failures.insert(peer, failure);
                 }
             }

@@ -137,6 +137,6 @@ fn trusted_peers_are_never_displaced_and_always_get_in() {
     assert!(node.arrive(0, peer(0), [60, 1, 1, 1]) && node.arrive(0, peer(1), [61, 1, 1, 1]));
     assert!(!node.arrive(2_000, peer(100), [62, 1, 1, 1]));
     assert_eq!(node.core.handle(at(2_000), Input::Committee { validators: vec![] }), []);
-    // Both networks are among those kept; with one more there is somebody to go.
+    // Both are still kept, but now as any two are: for their networks.
     assert!(!node.arrive(2_000, peer(100), [62, 1, 1, 1]));
 }
