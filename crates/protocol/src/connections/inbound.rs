@@ -69,7 +69,10 @@ impl InboundTable {
 
     /// Ends what there is of a peer.
     pub(super) fn remove_peer(&mut self, peer: PeerId) -> Vec<u64> {
-        self.connections.extract_if(.., |_, connection| connection.peer == peer).map(|(id, _)| id).collect()
+        let of_peer = self.connections.values().filter(|connection| connection.peer == peer);
+        let ids: Vec<u64> = of_peer.map(|connection| connection.id).collect();
+        self.connections.retain(|_, connection| connection.peer != peer);
+        ids
     }
 
     pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {

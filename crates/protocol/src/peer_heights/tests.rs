@@ -86,8 +86,7 @@ fn who_served_or_told_true_news_is_told_of_as_useful_once_in_an_interval_and_who
             _ => None,
         })
     };
-    let push =
-        |core: &mut PeerHeights, number, index| core.handle(at(1), Input::Pushed { peer: peer(number), index });
+    let push = |core: &mut PeerHeights, number, index| core.handle(at(1), Input::Pushed { peer: peer(number), index });
     push(&mut core, 1, 101);
     push(&mut core, 2, u32::MAX);
     push(&mut core, 3, 101);
