@@ -15,7 +15,10 @@ const SEED: u64 = 1;
 /// What a sync makes actors take: all variants of all cores' inputs but one. `Wake` of connections comes when a ban
 /// ends, long after a sync: its own tests have it.
 const FULL: &[(&str, &[&str])] = &[
-    ("connections", &["Ban", "Dial", "Dialled", "Inbound", "InboundClosed", "LinkClosed", "WhoIsConnected"]),
+    (
+        "connections",
+        &["Ban", "Committee", "Dial", "Dialled", "Inbound", "InboundClosed", "LinkClosed", "Useful", "WhoIsConnected"],
+    ),
     ("discovery", &["Answered", "Asked", "Book", "DialFailed", "OwnInfo", "Peer", "Wake"]),
     ("grpc-adapter", &["Arrived", "Finished"]),
     ("peer-heights", &["OwnHeight", "Peer", "Pick", "PushDone", "Pushed", "Queried", "Report", "Wake"]),

@@ -1,15 +1,22 @@
 //! The shell: runs dials, keeps handles of connections, tells subscribers.
 
-use crate::{dial::dial, metrics};
+use crate::{
+    dial::{Dialled, dial},
+    metrics,
+};
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{
     Delivery, Envelope, LinkRegistry, Mailbox, Observe, Outbox, Reply, Stop,
-    connections::{Ban, Dial, InboundArrived, InboundClosed, PeerChanged, TellConnected},
-    discovery::DialFailed,
+    connections::{
+        Ban, CommitteeChanged, Dial, EventQueue, FollowPeers, InboundArrived, InboundClosed, PeerChanged,
+        TellConnected, Useful,
+    },
+    discovery::{DialFailed, Probed},
+    state_sync::TellCommittee,
 };
 use soma_protocol::{
-    Core, PeerEvent,
-    connections::{Config, Connections as ConnectionsCore, DialFailure, Effect, Input, LinkId, Snapshot},
+    Core, LostReason, PeerEvent,
+    connections::{Config, Connections as ConnectionsCore, DialFailure, Effect, InboundEnd, Input, LinkId, Snapshot},
 };
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::{Inbound, Link, Transport};
@@ -39,6 +46,10 @@ pub struct Wiring {
     pub subscribers: Vec<Mailbox<PeerChanged>>,
     /// Who is told of failed dials.
     pub dial_failed: Mailbox<DialFailed>,
+    /// Who is given the links of probes.
+    pub probed: Mailbox<Probed>,
+    /// StateSync.
+    pub tell_committee: Mailbox<TellCommittee>,
 }
 
 /// The actor.
@@ -51,22 +62,26 @@ pub struct Connections {
     io: IoTasks,
     subscribers: BTreeMap<&'static str, Outbox<PeerChanged>>,
     dial_failed: Outbox<DialFailed>,
+    probed: Outbox<Probed>,
+    tell_committee: Outbox<TellCommittee>,
     // State
     host: CoreHost<ConnectionsCore>,
     links: BTreeMap<LinkId, Link>,
     inbound: BTreeMap<u64, Inbound>,
     admissions: BTreeMap<u64, Reply<bool>>,
+    /// Of the node that embeds this: as many as it asks for.
+    followers: Vec<EventQueue>,
 }
 
 impl Connections {
     /// Starts without connections: links that a former incarnation left behind are ended.
     pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
-        let Wiring { transport, registry, io, subscribers, dial_failed } = wiring;
+        let Wiring { transport, registry, io, subscribers, dial_failed, probed, tell_committee } = wiring;
         let subscribers: BTreeMap<_, _> =
             subscribers.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox))).collect();
         for link in registry.clear() {
             link.hang_up();
-            tell_all(&subscribers, PeerEvent::Lost(link.peer()));
+            tell_all(&subscribers, PeerEvent::Lost { peer: link.peer(), reason: LostReason::Restarted });
         }
         Self {
             settings,
@@ -75,26 +90,32 @@ impl Connections {
             io,
             subscribers,
             dial_failed: Outbox::new(dial_failed),
+            probed: Outbox::new(probed),
+            tell_committee: Outbox::new(tell_committee),
             host: CoreHost::new(ConnectionsCore::new(config), environment),
             links: BTreeMap::new(),
             inbound: BTreeMap::new(),
             admissions: BTreeMap::new(),
+            followers: Vec::new(),
         }
     }
 
     fn start_dial(&mut self, link: LinkId, effect: (PeerId, Vec<Address>), context: &mut Context<Self>) {
         let (peer, addresses) = effect;
         let dialling = self.io.spawn(dial(self.transport.clone(), self.settings.clone(), peer, addresses));
-        let finish = move |connections: &mut Self,
-                           result: Result<Result<Link, DialFailure>, ExitReason>,
-                           origin,
-                           context: &mut Context<Self>| {
-            let result =
-                result.unwrap_or_else(|exit| Err(DialFailure::Unreachable { reason: format!("the dial {exit}") }));
-            let result = result.map(|dialled| connections.links.insert(link, dialled)).map(drop);
-            connections.feed(origin, Input::Dialled { link, peer, result }, context);
-            connections.watch(link, context);
-        };
+        let finish =
+            move |connections: &mut Self, dialled: Result<Dialled, ExitReason>, origin, context: &mut Context<Self>| {
+                let Dialled { result, failed } = dialled.unwrap_or_else(|exit| {
+                    let failure = DialFailure::Unreachable { reason: format!("the dial {exit}") };
+                    Dialled { result: Err(failure), failed: Vec::new() }
+                });
+                let result = result.map(|(dialled, endpoint)| {
+                    connections.links.insert(link, dialled);
+                    endpoint
+                });
+                connections.feed(origin, Input::Dialled { link, peer, result, failed }, context);
+                connections.watch(link, context);
+            };
         self.later(dialling, finish, context);
     }
 
@@ -121,6 +142,11 @@ fn tell_all(subscribers: &BTreeMap<&'static str, Outbox<PeerChanged>>, event: Pe
 
 impl Actor for Connections {
     type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        let _ = self.tell_committee.post(TellCommittee { subscriber: ConnectionsCore::NAME });
+    }
 }
 
 impl Shell for Connections {
@@ -147,9 +173,26 @@ impl Shell for Connections {
                     reply.send(admitted);
                 }
             }
-            Effect::HangUpInbound { connection } => {
-                if let Some(inbound) = self.inbound.remove(&connection) {
-                    inbound.hang_up();
+            Effect::HandOver { link, peer } => {
+                let Some(link) = self.links.remove(&link) else { return };
+                // On its way to a Discovery that is not there it is dropped, which ends it.
+                let given = link.clone();
+                if self.probed.post(Probed { peer, result: Ok(given) }) != Delivery::Accepted {
+                    link.hang_up();
+                }
+            }
+            Effect::ProbeFailed { peer, failure } => {
+                tracing::debug!(peer = %peer.short(), %failure, "probe failed");
+                // Discovery does not wait for ever for what it is not told.
+                let _ = self.probed.post(Probed { peer, result: Err(failure) });
+            }
+            Effect::HangUpInbound { connection, reason } => {
+                let Some(inbound) = self.inbound.remove(&connection) else { return };
+                inbound.hang_up();
+                if reason == InboundEnd::Evicted {
+                    metrics::evicted();
+                    let (peer, source) = (inbound.peer(), inbound.remote());
+                    tracing::debug!(peer = %peer.short(), %source, "inbound connection ended to make room for another");
                 }
             }
             Effect::Event(event) => {
@@ -160,12 +203,13 @@ impl Shell for Connections {
                         }
                         tracing::info!(peer = %peer.short(), "connected");
                     }
-                    PeerEvent::Lost(peer) => {
+                    PeerEvent::Lost { peer, reason } => {
                         self.registry.remove(peer);
-                        tracing::info!(peer = %peer.short(), "connection lost");
+                        tracing::info!(peer = %peer.short(), ?reason, "connection lost");
                     }
                 }
                 tell_all(&self.subscribers, event);
+                self.followers.retain_mut(|follower| follower.push(event));
                 metrics::connected(&self.host.snapshot());
             }
             Effect::TellConnected { subscriber, peers } => {
@@ -178,10 +222,14 @@ impl Shell for Connections {
             Effect::DialFailed { peer, failure } => {
                 let (cause, serious) = match &failure {
                     DialFailure::Unreachable { .. } => ("unreachable", false),
+                    DialFailure::Refused { .. } => ("refused", false),
                     DialFailure::WrongKey { .. } => ("wrong-key", true),
                     DialFailure::OtherChain { .. } => ("other-chain", true),
                     DialFailure::Banned => ("banned", false),
                     DialFailure::Full => ("full", false),
+                    DialFailure::Denied => ("denied", false),
+                    DialFailure::Pausing { .. } => ("pausing", false),
+                    DialFailure::GroupFull => ("group-full", false),
                 };
                 metrics::dial_failed(cause);
                 if serious {
@@ -235,6 +283,34 @@ impl Handler<Envelope<InboundClosed>> for Connections {
         let connection = envelope.message.0.0;
         self.inbound.remove(&connection);
         self.feed(envelope.origin, Input::InboundClosed { connection }, context);
+    }
+}
+
+impl Handler<Envelope<CommitteeChanged>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
+        let validators = envelope.message.validators.into_iter().map(|(peer, _)| peer).collect();
+        self.feed(envelope.origin, Input::Committee { validators }, context);
+    }
+}
+
+impl Handler<Envelope<Useful>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Useful>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Useful { peers: envelope.message.peers }, context);
+    }
+}
+
+impl Handler<Envelope<FollowPeers>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<FollowPeers>, _: &mut Context<Self>) {
+        let FollowPeers { events, reply } = envelope.message;
+        self.followers.retain(|follower| !follower.is_closed());
+        self.followers.push(events);
+        reply.send(self.host.snapshot().outbound);
     }
 }
 

@@ -19,6 +19,11 @@ pub(crate) fn banned() {
     counter!("soma_bans_total").increment(1);
 }
 
+/// An inbound connection made room for another.
+pub(crate) fn evicted() {
+    counter!("soma_inbound_evicted_total").increment(1);
+}
+
 /// A connection was not admitted.
 pub(crate) fn refused() {
     counter!("soma_inbound_refused_total").increment(1);

@@ -8,12 +8,15 @@ use soma_messages::{
     causality::following,
     connections::{CommitteeChanged, Dial, PeerChanged, TellConnected},
     discovery::{DialFailed, KnownPeersAsked, Probed},
+    state_sync::TellCommittee,
     store_writer::{PeerList, UpdatePeers},
     verifier::VerifyNodeInfos,
 };
 use soma_protocol::{
     Core, Opaque,
-    discovery::{Answer, BookEntry, Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Seen, Snapshot},
+    discovery::{
+        Answer, BookEntry, Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Seen, Snapshot, Trouble,
+    },
 };
 use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
@@ -48,6 +51,8 @@ pub struct Wiring {
     pub dial: Mailbox<Dial>,
     /// Connections.
     pub tell_connected: Mailbox<TellConnected>,
+    /// StateSync.
+    pub tell_committee: Mailbox<TellCommittee>,
     /// The Verifier.
     pub verify: Mailbox<VerifyNodeInfos>,
     /// The StoreWriter.
@@ -63,6 +68,7 @@ pub struct Discovery {
     io: IoTasks,
     dial: Outbox<Dial>,
     tell_connected: Outbox<TellConnected>,
+    tell_committee: Outbox<TellCommittee>,
     verify: Mailbox<VerifyNodeInfos>,
     update_peers: Outbox<UpdatePeers>,
     // State
@@ -70,6 +76,8 @@ pub struct Discovery {
     checked: Checked,
     /// Links of probes, until they are asked.
     probed: BTreeMap<PeerId, Link>,
+    /// What is wrong, as operators were told last.
+    trouble: Option<&'static str>,
     asked: BTreeMap<u64, Reply<KnownPeers>>,
     next_asked: u64,
 }
@@ -83,11 +91,13 @@ impl Discovery {
             io: wiring.io,
             dial: Outbox::new(wiring.dial),
             tell_connected: Outbox::new(wiring.tell_connected),
+            tell_committee: Outbox::new(wiring.tell_committee),
             verify: wiring.verify,
             update_peers: Outbox::new(wiring.update_peers),
             host: CoreHost::new(DiscoveryCore::new(config), environment),
             checked: Checked::default(),
             probed: BTreeMap::new(),
+            trouble: None,
             asked: BTreeMap::new(),
             next_asked: 0,
         }
@@ -171,6 +181,22 @@ impl Discovery {
         }
         self.feed(origin, Input::Answered { peer, answer }, context);
         metrics::book(&self.host.snapshot());
+        self.tell_trouble();
+    }
+
+    /// Tells operators when what is wrong has changed.
+    fn tell_trouble(&mut self) {
+        let trouble = self.host.core().trouble();
+        let cause = trouble.as_ref().map(Trouble::cause);
+        if cause == self.trouble {
+            return;
+        }
+        match &trouble {
+            Some(trouble) => tracing::warn!(cause, "{trouble}"),
+            None => tracing::info!("this node's place in the network is in order"),
+        }
+        metrics::trouble(self.trouble, cause);
+        self.trouble = cause;
     }
 }
 
@@ -191,6 +217,8 @@ impl Actor for Discovery {
     fn started(&mut self, context: &mut Context<Self>) {
         // Without an answer Connections is being restarted, and tells of every link it makes.
         let _ = self.tell_connected.post(TellConnected { subscriber: DiscoveryCore::NAME });
+        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        let _ = self.tell_committee.post(TellCommittee { subscriber: DiscoveryCore::NAME });
         let records = stored::decode(std::mem::take(&mut self.settings.book));
         // As at the time of the newest: how long the node was down says nothing of its peers.
         let newest_ms = records.iter().map(|record| record.signed_ms).max().unwrap_or(0);
@@ -245,6 +273,7 @@ impl Handler<Envelope<PeerChanged>> for Discovery {
 
     fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
         self.feed(envelope.origin, Input::Peer(envelope.message.0), context);
+        self.tell_trouble();
     }
 }
 
@@ -254,6 +283,7 @@ impl Handler<Envelope<DialFailed>> for Discovery {
     fn handle(&mut self, envelope: Envelope<DialFailed>, context: &mut Context<Self>) {
         let DialFailed { peer, failure } = envelope.message;
         self.feed(envelope.origin, Input::DialFailed { peer, failure }, context);
+        self.tell_trouble();
     }
 }
 

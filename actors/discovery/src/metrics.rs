@@ -3,6 +3,16 @@
 use metrics::gauge;
 use soma_protocol::discovery::Snapshot;
 
+/// What is wrong with this node's place in the network: 1 for what is the case.
+pub(crate) fn trouble(before: Option<&'static str>, now: Option<&'static str>) {
+    if let Some(before) = before {
+        gauge!("soma_network_trouble", "trouble" => before).set(0.0);
+    }
+    if let Some(now) = now {
+        gauge!("soma_network_trouble", "trouble" => now).set(1.0);
+    }
+}
+
 /// The address book changed.
 pub(crate) fn book(snapshot: &Snapshot) {
     gauge!("soma_known_peers").set(snapshot.known as f64);

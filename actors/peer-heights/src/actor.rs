@@ -5,7 +5,7 @@ use actix::{Actor, ActorContext, Context, Handler};
 use bytes::Bytes;
 use soma_messages::{
     Envelope, Links, Mailbox, Observe, Outbox, Reply, Stop,
-    connections::{Ban, PeerChanged, TellConnected},
+    connections::{Ban, PeerChanged, TellConnected, Useful},
     peer_heights::{OwnHeight, Pick, Pushed, Report},
     state_sync::Target,
     store_writer::{PeerList, UpdatePeers},
@@ -43,6 +43,8 @@ pub struct Wiring {
     /// Connections.
     pub ban: Mailbox<Ban>,
     /// Connections.
+    pub useful: Mailbox<Useful>,
+    /// Connections.
     pub tell_connected: Mailbox<TellConnected>,
     /// The StoreWriter.
     pub update_peers: Mailbox<UpdatePeers>,
@@ -69,6 +71,7 @@ pub struct PeerHeights {
     io: IoTasks,
     target: Outbox<Target>,
     ban: Outbox<Ban>,
+    useful: Outbox<Useful>,
     tell_connected: Outbox<TellConnected>,
     update_peers: Outbox<UpdatePeers>,
     // State
@@ -88,6 +91,7 @@ impl PeerHeights {
             io: wiring.io,
             target: Outbox::new(wiring.target),
             ban: Outbox::new(wiring.ban),
+            useful: Outbox::new(wiring.useful),
             tell_connected: Outbox::new(wiring.tell_connected),
             update_peers: Outbox::new(wiring.update_peers),
             host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), environment),
@@ -182,6 +186,8 @@ impl Shell for PeerHeights {
                 // What is lost is written with the peer's next change.
                 let _ = self.update_peers.post(UpdatePeers { list: PeerList::Standings, put, remove });
             }
+            // What is lost is made up for by the next use.
+            Effect::Useful(peers) => drop(self.useful.post(Useful { peers })),
             Effect::Ban { peer, duration, reason } => {
                 // The core has dropped the peer already; a lost ban leaves it connected and unused.
                 let _ = self.ban.post(Ban { peer, duration, reason });

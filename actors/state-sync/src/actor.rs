@@ -9,8 +9,9 @@ use crate::{
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_messages::{
     AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop,
+    connections::CommitteeChanged,
     peer_heights::{OwnHeight, Pick, Report},
-    state_sync::{Downloaded, ExecutorAt, Kept, LocalCommit, Target},
+    state_sync::{Downloaded, ExecutorAt, Kept, LocalCommit, Target, TellCommittee},
     store_writer::Apply,
 };
 use soma_protocol::{
@@ -21,7 +22,7 @@ use soma_protocol::{
 };
 use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, ExitReason, Heartbeat, Shell, run_actor};
-use soma_types::{CertifiedCommit, ChainId, CommitRef, Committee, Epoch};
+use soma_types::{CertifiedCommit, ChainId, CommitRef, Committee, Epoch, PeerId};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -66,6 +67,8 @@ pub struct Wiring {
     pub apply: Mailbox<Apply>,
     /// Executors.
     pub published: Published,
+    /// Who is told of the validators.
+    pub committee: Vec<Mailbox<CommitteeChanged>>,
 }
 
 /// The actor.
@@ -79,12 +82,15 @@ pub struct StateSync {
     own_height: Outbox<OwnHeight>,
     apply: Mailbox<Apply>,
     published: Published,
+    committee_subscribers: BTreeMap<&'static str, Outbox<CommitteeChanged>>,
     // State
     host: CoreHost<StateSyncCore>,
     /// Verified commits that are not durable yet.
     held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
     /// Committees of the epochs at work: the current one and, near its end, the next.
     committees: BTreeMap<Epoch, Arc<EpochContext>>,
+    /// The epoch of the commit after the last durable one.
+    epoch: Epoch,
     local_replies: BTreeMap<RangeKey, Reply<Result<(), LocalCommitError>>>,
     next_local: u64,
     running: BTreeMap<RangeKey, SpawnHandle>,
@@ -102,7 +108,10 @@ impl StateSync {
         wiring: Wiring,
         environment: Environment,
     ) -> Self {
-        let committees = BTreeMap::from([(start.tip.next_epoch, start.committee)]);
+        let epoch = start.tip.next_epoch;
+        let committees = BTreeMap::from([(epoch, start.committee)]);
+        let subscribers = wiring.committee.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox)));
+        let committee_subscribers = subscribers.collect();
         wiring.published.begin(start.tip.commit.index);
         Self {
             settings,
@@ -112,9 +121,11 @@ impl StateSync {
             own_height: Outbox::new(wiring.own_height),
             apply: wiring.apply,
             published: wiring.published,
+            committee_subscribers,
             host: CoreHost::new(StateSyncCore::new(config, start.tip), environment),
             held: BTreeMap::new(),
             committees,
+            epoch,
             local_replies: BTreeMap::new(),
             next_local: 0,
             running: BTreeMap::new(),
@@ -126,7 +137,7 @@ impl StateSync {
     fn ask_for_peer(
         &mut self,
         key: RangeKey,
-        message: impl FnOnce(Reply<Result<soma_types::PeerId, NoPeer>>) -> Pick + 'static,
+        message: impl FnOnce(Reply<Result<PeerId, NoPeer>>) -> Pick + 'static,
         context: &mut Context<Self>,
     ) {
         let mut pick = self.pick.clone();
@@ -227,6 +238,15 @@ impl StateSync {
         }
     }
 
+    /// Tells one of them who the validators are now.
+    fn tell_committee(&self, subscriber: &Outbox<CommitteeChanged>) {
+        let Some(context) = self.committees.get(&self.epoch) else { return };
+        let validators = context.committee().authorities.iter();
+        let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
+        // A full outbox is logged where it happens; the subscriber is told again at the next handover.
+        let _ = subscriber.post(CommitteeChanged { validators });
+    }
+
     fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {
         let commits: Vec<_> = keys.iter().filter_map(|key| self.held.get(key).cloned()).collect();
         let mut apply = self.apply.clone();
@@ -249,6 +269,11 @@ impl StateSync {
         if let Some(last) = commits.iter().rev().find_map(|commits| commits.last()) {
             let epoch = last.commit.epoch;
             self.committees.retain(|known, _| *known >= epoch);
+            let next = epoch + Epoch::from(last.end_of_epoch().is_some());
+            if next != self.epoch {
+                self.epoch = next;
+                self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+            }
         }
         self.published.extend(commits, highest);
         self.salvage.applied(highest.index);
@@ -258,6 +283,10 @@ impl StateSync {
 
 impl Actor for StateSync {
     type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+    }
 }
 
 impl Shell for StateSync {
@@ -304,6 +333,16 @@ impl Handler<Envelope<Target>> for StateSync {
     fn handle(&mut self, envelope: Envelope<Target>, context: &mut Context<Self>) {
         self.feed(envelope.origin, Input::Target(envelope.message.0), context);
         self.show_progress();
+    }
+}
+
+impl Handler<Envelope<TellCommittee>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<TellCommittee>, _: &mut Context<Self>) {
+        if let Some(subscriber) = self.committee_subscribers.get(envelope.message.subscriber) {
+            self.tell_committee(subscriber);
+        }
     }
 }
 

@@ -20,6 +20,13 @@ pub struct LocalCommit {
     pub reply: Reply<Result<(), LocalCommitError>>,
 }
 
+/// From Connections and Discovery when they start: tell me the current committee. Its changes they are told anyway.
+#[derive(Debug)]
+pub struct TellCommittee {
+    /// Name of the actor to tell.
+    pub subscriber: &'static str,
+}
+
 /// From a SyncWorker: blocks of its range that have been verified. They are not fetched again if it dies.
 #[derive(Debug)]
 pub struct Kept {

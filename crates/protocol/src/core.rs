@@ -50,7 +50,24 @@ pub enum PeerEvent {
     /// There is a link to the peer now, on the same chain.
     Connected(PeerId),
     /// The link is gone.
-    Lost(PeerId),
+    Lost {
+        /// Whose.
+        peer: PeerId,
+        /// Why.
+        reason: LostReason,
+    },
+}
+
+/// Why a link is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LostReason {
+    /// The connection ended: the peer hung up or cannot be reached any more.
+    Closed,
+    /// The peer was banned.
+    Banned,
+    /// Connections was restarted, and with it every connection ended.
+    Restarted,
 }
 
 /// Bytes that a core passes on and never reads. Written down, in a trace or a state, their digest and size stand for

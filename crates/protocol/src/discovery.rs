@@ -438,7 +438,9 @@ impl Discovery {
 
     fn has_room_in_group(&self, groups: &BTreeMap<Option<NetworkGroup>, usize>, peer: PeerId) -> bool {
         let group = self.network_of(peer);
-        let exempt = self.is_trusted(peer) || group.as_ref().is_some_and(NetworkGroup::is_near);
+        // What a name stands for, Connections finds out.
+        let unlimited = group.as_ref().is_some_and(|group| group.is_near() || group.is_name());
+        let exempt = unlimited || self.is_trusted(peer) || self.seed(peer).is_some();
         exempt || groups.get(&group).is_none_or(|links| *links < self.config.max_per_group)
     }
 
@@ -588,7 +590,8 @@ impl Discovery {
         }
     }
 
-    fn trouble(&self) -> Option<Trouble> {
+    /// What is wrong with this node's place in the network, if something is.
+    pub fn trouble(&self) -> Option<Trouble> {
         if self.connected.is_empty() {
             let failures = self.seed_failures.iter().map(|(peer, failure)| (*peer, failure.clone())).collect();
             let all_tried = self.seed_failures.len() >= self.config.seeds.len();
@@ -641,7 +644,7 @@ impl Core for Discovery {
                 self.book.live(peer, now.unix_ms);
                 self.query(peer, &mut effects);
             }
-            Input::Peer(PeerEvent::Lost(peer)) => {
+            Input::Peer(PeerEvent::Lost { peer, .. }) => {
                 self.connected.remove(&peer);
                 self.hearsay.forget(peer);
                 self.next_round = self.next_round.min(now.monotonic + self.interval());
@@ -650,7 +653,8 @@ impl Core for Discovery {
             Input::DialFailed { peer, failure } => {
                 self.dialling.remove(&peer);
                 self.failed(now, peer, &failure);
-                if self.seed(peer).is_some() && failure.is_of_peer() {
+                let pausing = matches!(failure, DialFailure::Pausing { .. });
+                if !pausing && self.seed(peer).is_some() {
                     self.seed_failures.insert(peer, failure);
                 }
                 self.dial(now, &mut effects);
@@ -662,6 +666,8 @@ impl Core for Discovery {
                         self.book.live(peer, now.unix_ms);
                         self.query(peer, &mut effects);
                     }
+                    // Whoever has the key has said so: it is there.
+                    Err(DialFailure::Refused { .. }) => self.book.live(peer, now.unix_ms),
                     Err(failure) => self.failed(now, peer, &failure),
                 }
                 self.probe_who_asked(now, &mut effects);

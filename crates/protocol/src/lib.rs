@@ -21,4 +21,4 @@ pub mod store_writer;
 pub mod sync_worker;
 pub mod verifier;
 
-pub use crate::core::{Core, Now, Opaque, PeerEvent};
+pub use crate::core::{Core, LostReason, Now, Opaque, PeerEvent};

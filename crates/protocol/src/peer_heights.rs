@@ -155,6 +155,8 @@ pub enum Effect {
         /// Forgotten.
         remove: Vec<PeerId>,
     },
+    /// Tell Connections who was of use since it was last told.
+    Useful(Vec<PeerId>),
 }
 
 /// What peers claim.
@@ -269,6 +271,8 @@ struct Peer {
     /// Highest index that we told it of, or that it has.
     told: CommitIndex,
     pushing: bool,
+    /// Highest commit that it told us of before we had it.
+    news: Option<CommitIndex>,
     in_flight: usize,
     served: u64,
     failures: u32,
@@ -299,6 +303,9 @@ pub struct PeerHeights {
     peers: BTreeMap<PeerId, Peer>,
     standings: Standings,
     next_save: Duration,
+    /// Connected peers that were of use and are not told of yet.
+    useful: BTreeSet<PeerId>,
+    next_useful: Duration,
     own_height: CommitIndex,
     target: Target,
     bans: u64,
@@ -318,6 +325,8 @@ impl PeerHeights {
             peers: BTreeMap::new(),
             standings: Standings::new(standings),
             next_save: Duration::ZERO,
+            useful: BTreeSet::new(),
+            next_useful: Duration::ZERO,
             own_height,
             target: Target::NONE,
             bans: 0,
@@ -368,6 +377,7 @@ impl PeerHeights {
         match outcome {
             Outcome::Served { last, bytes, time } => {
                 peer.served += 1;
+                self.useful.insert(id);
                 (peer.failures, peer.outruns) = (0, 0);
                 peer.speed = Some(selection::Speed::with(peer.speed, bytes, time));
                 self.standings.on_served(id, now.unix_ms);
@@ -424,6 +434,7 @@ impl PeerHeights {
             return;
         }
         self.peers.remove(&id);
+        self.useful.remove(&id);
         effects.push(Effect::Ban { peer: id, duration, reason });
     }
 
@@ -444,6 +455,25 @@ impl PeerHeights {
             let (put, remove) = self.standings.take_changes(now.unix_ms);
             self.next_save = now.monotonic + SAVE_INTERVAL;
             effects.push(Effect::SaveStandings { put, remove });
+        }
+    }
+
+    /// What was news when it was told counts once it has turned out true: to claim more than there is costs nothing.
+    fn on_own_height(&mut self, now: Now, height: CommitIndex) {
+        self.own_height = self.own_height.max(height);
+        for (id, peer) in &mut self.peers {
+            let disproved = peer.disproved.is_some_and(|(_, until)| until > now.monotonic);
+            if peer.news.take_if(|news| *news <= height).is_some() && !disproved {
+                self.useful.insert(*id);
+            }
+        }
+    }
+
+    /// At most once in the time in which every peer is asked, so that there is always an occasion and never a flood.
+    fn tell_useful(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.useful.is_empty() && self.next_useful <= now.monotonic {
+            self.next_useful = now.monotonic + self.config.query_interval;
+            effects.push(Effect::Useful(std::mem::take(&mut self.useful).into_iter().collect()));
         }
     }
 
@@ -485,8 +515,9 @@ impl Core for PeerHeights {
                 self.on_connected(now, peer, &mut effects);
                 self.update_target(now, false, &mut effects);
             }
-            Input::Peer(PeerEvent::Lost(peer)) => {
+            Input::Peer(PeerEvent::Lost { peer, .. }) => {
                 self.peers.remove(&peer);
+                self.useful.remove(&peer);
                 self.update_target(now, false, &mut effects);
             }
             Input::Queried { peer, answer } => {
@@ -502,6 +533,11 @@ impl Core for PeerHeights {
                 self.push(&mut effects);
             }
             Input::Pushed { peer, index } => {
+                if index > self.own_height
+                    && let Some(state) = self.peers.get_mut(&peer)
+                {
+                    state.news = state.news.max(Some(index));
+                }
                 let became_able = self.on_claim(now, peer, index, None);
                 self.update_target(now, became_able, &mut effects);
             }
@@ -519,11 +555,12 @@ impl Core for PeerHeights {
             }
             Input::Report { peer, start, outcome } => self.on_report(now, peer, start, outcome, &mut effects),
             Input::OwnHeight(height) => {
-                self.own_height = self.own_height.max(height);
+                self.on_own_height(now, height);
                 self.push(&mut effects);
             }
         }
         self.query_due(now, &mut effects);
+        self.tell_useful(now, &mut effects);
         self.save(now, &mut effects);
         effects
     }

@@ -9,7 +9,7 @@ use soma_types::{Access, Address, AddressError, ChainId, NodeRole, PeerId, limit
 use soma_wire::limits::{
     MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS, MAX_RESPONSE_BYTES,
 };
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,9 +92,11 @@ impl Default for DiscoveryConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionsConfig {
-    /// Connections that this node makes.
+    /// Connections that this node makes, beside those to the allowlist and to validators.
     pub max_outbound: usize,
-    /// Connections that others make to this node.
+    /// Those of them to one network: an IPv4 network of 16 bits, an IPv6 network of 32. Machines near by are exempt.
+    pub max_outbound_per_group: usize,
+    /// Connections that others make to this node. When all are taken a newcomer displaces the least useful.
     pub max_inbound: usize,
     /// Those of them from one IP address; loopback is exempt.
     pub max_inbound_per_source: usize,
@@ -103,8 +105,10 @@ pub struct ConnectionsConfig {
     /// How long one dial to one address may take, handshakes included.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// Peers that are never disconnected for what they do, only not asked for a while.
+    /// Peers that are never disconnected for what they do, only not asked for a while, and for whom there is always a place.
     pub allowlist: Vec<PeerId>,
+    /// Peers that are neither dialled nor let in.
+    pub denylist: Vec<PeerId>,
     /// First ban of a peer that lied or sent malformed data; each further one is twice as long.
     #[serde(with = "humantime_serde")]
     pub ban_min: Duration,
@@ -119,11 +123,13 @@ impl Default for ConnectionsConfig {
         let heights = soma_protocol::peer_heights::Config::default();
         Self {
             max_outbound: core.max_outbound,
+            max_outbound_per_group: core.max_outbound_per_group,
             max_inbound: core.max_inbound,
             max_inbound_per_source: core.max_inbound_per_source,
             max_dials: core.max_dials,
             connect_timeout: Duration::from_secs(5),
             allowlist: Vec::new(),
+            denylist: Vec::new(),
             ban_min: heights.ban_min,
             ban_max: heights.ban_max,
         }
@@ -291,7 +297,7 @@ pub struct ConfigError {
     pub rule: String,
 }
 
-/// Peers on the allowlist; a list is searched for each connection.
+/// Peers on the allowlist, and on the denylist; a list is searched for each connection.
 const MAX_ALLOWED: u64 = 10_000;
 
 impl Config {
@@ -319,11 +325,19 @@ impl Config {
         check("discovery.target_connections", discovery.target_connections as u64, 1, connections.max_outbound as u64)?;
         check("discovery.max_peers_in_answer", discovery.max_peers_in_answer as u64, 1, MAX_KNOWN_PEERS as u64)?;
         check("connections.max_outbound", connections.max_outbound as u64, 1, 10_000)?;
+        // More than `max_outbound` is no error: who lowers that need not think of this.
+        check("connections.max_outbound_per_group", connections.max_outbound_per_group as u64, 1, 10_000)?;
         check("connections.max_inbound", connections.max_inbound as u64, 0, 10_000)?;
         check("connections.max_inbound_per_source", connections.max_inbound_per_source as u64, 1, 10_000)?;
         check("connections.max_dials", connections.max_dials as u64, 1, 1_000)?;
         positive("connections.connect_timeout", connections.connect_timeout)?;
         check("connections.allowlist (count)", connections.allowlist.len() as u64, 0, MAX_ALLOWED)?;
+        check("connections.denylist (count)", connections.denylist.len() as u64, 0, MAX_ALLOWED)?;
+        let allowed: BTreeSet<_> = connections.allowlist.iter().collect();
+        if let Some(both) = connections.denylist.iter().find(|peer| allowed.contains(peer)) {
+            let rule = "must not be on connections.allowlist, too".into();
+            return Err(ConfigError { key: "connections.denylist", value: both.to_string(), rule });
+        }
         positive("connections.ban_min", connections.ban_min)?;
         if connections.ban_max < connections.ban_min {
             let (value, rule) = (format!("{:?}", connections.ban_max), "must be at least connections.ban_min".into());
@@ -450,6 +464,17 @@ mod tests {
         config.state_sync.commits_per_fetch = 100;
         config.state_sync.bytes_in_flight = 1;
         assert_eq!(config.validate().unwrap_err().key, "state_sync.bytes_in_flight");
+    }
+
+    #[test]
+    fn a_peer_that_is_both_allowed_and_denied_is_an_error_that_names_it() {
+        let mut config = Config::default();
+        config.connections.allowlist = vec![PeerId([1; 32]), PeerId([2; 32])];
+        config.connections.denylist = vec![PeerId([3; 32])];
+        config.validate().unwrap();
+        config.connections.denylist.push(PeerId([2; 32]));
+        let error = config.validate().unwrap_err();
+        assert_eq!((error.key, error.value), ("connections.denylist", PeerId([2; 32]).to_string()));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What the node holds to talk to its system.
 
 use crate::{
+    peer_events::PeerEvents,
     status::{PeerStatus, Status},
     synced_commits::SyncedCommits,
 };
 use soma_actor_state_sync::Published;
 use soma_messages::{
     Mailbox, Observe,
+    connections::FollowPeers,
     state_sync::{ExecutorAt, LocalCommit},
 };
 use soma_protocol::{
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) local_commit: Mailbox<LocalCommit>,
     pub(crate) executor_at: Mailbox<ExecutorAt>,
+    pub(crate) follow_peers: Mailbox<FollowPeers>,
     /// Readers of streams so far.
     pub(crate) next_reader: AtomicU64,
     pub(crate) observers: Observers,
@@ -117,6 +120,11 @@ impl Handle {
     /// durable. A reader that is slow or comes late is served from the store and misses nothing.
     pub fn synced_commits(&self, from: CommitIndex) -> SyncedCommits {
         SyncedCommits::start(&self.shared, from)
+    }
+
+    /// Peers that this node can ask: first each one connected now, then every change.
+    pub fn peer_events(&self) -> PeerEvents {
+        PeerEvents::start(&self.shared)
     }
 
     /// How the node is doing, and if it makes no progress, why.

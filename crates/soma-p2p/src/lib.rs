@@ -41,6 +41,7 @@ mod config;
 mod handle;
 mod local;
 mod node;
+mod peer_events;
 mod status;
 mod synced_commits;
 mod system;
@@ -52,12 +53,15 @@ pub use config::{
 };
 pub use handle::Handle;
 pub use local::{LocalSystem, Surroundings};
+pub use peer_events::PeerEvents;
 pub use status::{PeerStatus, Status};
 pub use synced_commits::SyncedCommits;
 pub use system::{ActorSystem, Fatal, ShutdownReport};
 
 pub use soma_actor_verifier::Verification;
+pub use soma_messages::connections::Lagged;
 pub use soma_protocol::{
+    LostReason, PeerEvent,
     connections::DialFailure,
     discovery::BookEntry,
     peer_heights::NoPeer,

@@ -42,7 +42,7 @@ use soma_transport::{Listener, Transport};
 use soma_types::{Address, Capabilities, CommitIndex, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::Future,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -203,6 +203,7 @@ impl Node {
                     io: io.clone(),
                     target: state_sync.mailbox(name::PEER_HEIGHTS),
                     ban: connections.mailbox(name::PEER_HEIGHTS),
+                    useful: connections.mailbox(name::PEER_HEIGHTS),
                     tell_connected: connections.mailbox(name::PEER_HEIGHTS),
                     update_peers: writer.mailbox(name::PEER_HEIGHTS),
                 };
@@ -218,9 +219,13 @@ impl Node {
         let spec = {
             let core = connections_core::Config {
                 max_outbound: config.connections.max_outbound,
+                max_outbound_per_group: config.connections.max_outbound_per_group,
                 max_inbound: config.connections.max_inbound,
                 max_inbound_per_source: config.connections.max_inbound_per_source,
                 max_dials: config.connections.max_dials,
+                allowlist: config.connections.allowlist.iter().copied().collect(),
+                denylist: config.connections.denylist.iter().copied().collect(),
+                seeds: config.seed_peers.iter().map(|seed| seed.peer_id).collect(),
                 seed,
                 ..Default::default()
             };
@@ -230,7 +235,7 @@ impl Node {
                 connect_timeout: config.connections.connect_timeout,
             };
             let (transport, registry, io) = (transport.clone(), registry.clone(), io.clone());
-            let (heights, discovery) = (peer_heights.clone(), discovery.clone());
+            let (heights, discovery, sync) = (peer_heights.clone(), discovery.clone(), state_sync.clone());
             let environment = environment.clone();
             ChildSpec::new(connections_slot, capacity, move || {
                 let wiring = soma_actor_connections::Wiring {
@@ -239,6 +244,8 @@ impl Node {
                     io: io.clone(),
                     subscribers: vec![heights.mailbox(name::CONNECTIONS), discovery.mailbox(name::CONNECTIONS)],
                     dial_failed: discovery.mailbox(name::CONNECTIONS),
+                    probed: discovery.mailbox(name::CONNECTIONS),
+                    tell_committee: sync.mailbox(name::CONNECTIONS),
                 };
                 let connections = Connections::new(core.clone(), settings.clone(), wiring, environment.clone());
                 async move { Ok(connections) }
@@ -251,7 +258,7 @@ impl Node {
             let (key, query_timeout) = (key.clone(), config.discovery.query_timeout);
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
             let (connections, verifier, writer) = (connections.clone(), verifier.clone(), store_writer.clone());
-            let environment = environment.clone();
+            let (sync, environment) = (state_sync.clone(), environment.clone());
             ChildSpec::new(discovery_slot, capacity, move || {
                 let (core, environment) = (core.clone(), environment.clone());
                 let wiring = soma_actor_discovery::Wiring {
@@ -259,6 +266,7 @@ impl Node {
                     io: io.clone(),
                     dial: connections.mailbox(name::DISCOVERY),
                     tell_connected: connections.mailbox(name::DISCOVERY),
+                    tell_committee: sync.mailbox(name::DISCOVERY),
                     verify: verifier.mailbox(name::DISCOVERY),
                     update_peers: writer.mailbox(name::DISCOVERY),
                 };
@@ -284,6 +292,7 @@ impl Node {
             let (store, offload, published) = (store.clone(), offload.clone(), published.clone());
             let (links, io, verifier) = (registry.links(), io.clone(), verifier.clone());
             let (own, heights, writer) = (state_sync.clone(), peer_heights.clone(), store_writer.clone());
+            let (connections, discovery) = (connections.clone(), discovery.clone());
             let environment = environment.clone();
             ChildSpec::new(state_sync_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
@@ -302,6 +311,7 @@ impl Node {
                     own_height: heights.mailbox(name::STATE_SYNC),
                     apply: writer.mailbox(name::STATE_SYNC),
                     published: published.clone(),
+                    committee: vec![connections.mailbox(name::STATE_SYNC), discovery.mailbox(name::STATE_SYNC)],
                 };
                 let start = read(&offload, &store, start_state);
                 async move { Ok(StateSync::new(core, settings, start.await?, wiring, environment)) }
@@ -339,6 +349,7 @@ impl Node {
             store: store.clone(),
             local_commit: state_sync.mailbox(name::HANDLE),
             executor_at: state_sync.mailbox(name::HANDLE),
+            follow_peers: connections.mailbox(name::HANDLE),
             next_reader: AtomicU64::new(0),
             observers: Observers {
                 state_sync: state_sync.mailbox(name::HANDLE),
@@ -472,13 +483,13 @@ fn discovery_config(
         own_id,
         seeds: seeds.into_iter().collect(),
         allowlist: config.connections.allowlist.iter().copied().collect(),
-        denylist: BTreeSet::new(),
+        denylist: config.connections.denylist.iter().copied().collect(),
         addresses: addresses.to_vec(),
         listen_port: Some(listening.host_and_port().1),
         interval: config.discovery.interval,
         peers_to_query: config.discovery.peers_to_query,
         target_connections: config.discovery.target_connections,
-        max_per_group: 2,
+        max_per_group: config.connections.max_outbound_per_group,
         max_answer: config.discovery.max_peers_in_answer,
         seed,
     }

@@ -69,13 +69,16 @@ pub struct PeerStatus {
     pub outbound: bool,
     /// Whether it can ask this node.
     pub inbound: bool,
+    /// Whether it is always welcome: on the allowlist, or a validator of the current committee.
+    #[serde(default)]
+    pub trusted: bool,
     /// How far it has got and how it serves, for a peer that this node can ask.
     pub serving: Option<PeerSnapshot>,
 }
 
 impl PeerStatus {
     fn new(peer_id: PeerId) -> Self {
-        Self { peer_id, outbound: false, inbound: false, serving: None }
+        Self { peer_id, outbound: false, inbound: false, trusted: false, serving: None }
     }
 }
 
@@ -100,6 +103,11 @@ impl Status {
             }
             for peer in connections.inbound {
                 peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).inbound = true;
+            }
+            for peer in connections.trusted {
+                if let Some(status) = peers.get_mut(&peer) {
+                    status.trusted = true;
+                }
             }
         }
         for snapshot in heights.into_iter().flat_map(|heights| heights.peers) {

@@ -60,6 +60,8 @@ pub struct ChainSpec {
     pub rounds_per_commit: u32,
     /// Commits in each epoch.
     pub commits_per_epoch: u32,
+    /// Whether the authorities' nodes have other network keys in each epoch: as if all had been replaced.
+    pub network_keys_change: bool,
     /// When the chain began.
     pub start_timestamp_ms: TimestampMs,
     /// Time between rounds.
@@ -83,6 +85,7 @@ impl Default for ChainSpec {
             senders: 16,
             rounds_per_commit: 1,
             commits_per_epoch: 500,
+            network_keys_change: false,
             start_timestamp_ms: 1_700_000_000_000,
             round_interval_ms: 100,
             silent: BTreeSet::new(),
@@ -200,9 +203,15 @@ impl ChainBuilder {
         protocol_key(&self.spec, epoch, authority)
     }
 
-    /// The key with which an authority's node authenticates its connections.
+    /// The key with which an authority's node authenticates its connections, in the first epoch and, unless the keys
+    /// change, in all.
     pub fn network_key(&self, authority: AuthorityIndex) -> SigningKey {
-        key(self.spec.seed, Purpose::Network, authority, 0)
+        network_key(&self.spec, 0, authority)
+    }
+
+    /// The same in another epoch.
+    pub fn network_key_in(&self, epoch: Epoch, authority: AuthorityIndex) -> SigningKey {
+        network_key(&self.spec, epoch, authority)
     }
 
     /// The next `count` commits.
@@ -414,6 +423,10 @@ fn protocol_key(spec: &ChainSpec, epoch: Epoch, authority: AuthorityIndex) -> Si
     key(spec.seed, Purpose::Protocol, authority, version)
 }
 
+fn network_key(spec: &ChainSpec, epoch: Epoch, authority: AuthorityIndex) -> SigningKey {
+    key(spec.seed, Purpose::Network, authority, if spec.network_keys_change { epoch } else { 0 })
+}
+
 fn committee_of(spec: &ChainSpec, epoch: Epoch) -> (Committee, Vec<SigningKey>) {
     let keys: Vec<_> = (0..spec.stakes.len() as AuthorityIndex).map(|index| protocol_key(spec, epoch, index)).collect();
     let authorities = (0..).zip(&spec.stakes).zip(&keys).map(|((index, stake), protocol): ((AuthorityIndex, _), _)| {
@@ -422,7 +435,7 @@ fn committee_of(spec: &ChainSpec, epoch: Epoch) -> (Committee, Vec<SigningKey>) 
         Authority {
             stake: *stake,
             protocol_key: PublicKey::from(protocol),
-            network_key: PublicKey::from(&key(spec.seed, Purpose::Network, index, 0)),
+            network_key: PublicKey::from(&network_key(spec, epoch, index)),
             address: address.unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()),
         }
     });

@@ -2,32 +2,39 @@
 
 use soma_types::PeerId;
 use soma_wire::PeerApi;
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 /// A live connection to a peer, over which it can be asked. Cheap to clone; ends once, for all clones.
 #[derive(Clone)]
 pub struct Link {
     peer: PeerId,
+    remote: Option<IpAddr>,
     api: Arc<dyn PeerApi>,
     hang_up: CancellationToken,
     closed: CancellationToken,
 }
 
 impl Link {
-    /// A link to `peer`. Cancelling `hang_up` ends the connection; its end cancels `closed`.
+    /// A link to `peer` at `remote`. Cancelling `hang_up` ends the connection; its end cancels `closed`.
     pub(crate) fn new(
         peer: PeerId,
+        remote: Option<IpAddr>,
         api: Arc<dyn PeerApi>,
         hang_up: CancellationToken,
         closed: CancellationToken,
     ) -> Self {
-        Self { peer, api, hang_up, closed }
+        Self { peer, remote, api, hang_up, closed }
     }
 
     /// Who is at the other end.
     pub fn peer(&self) -> PeerId {
         self.peer
+    }
+
+    /// Where it is: what the name that was dialled resolved to. `None` where the transport cannot tell.
+    pub fn remote(&self) -> Option<IpAddr> {
+        self.remote
     }
 
     /// What it can be asked.

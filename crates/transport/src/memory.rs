@@ -104,6 +104,7 @@ impl Transport for MemoryTransport {
             let id = ConnectionId(nodes.connections);
             (nodes.listening.get(address).filter(|node| !node.accepting.is_cancelled()).cloned(), id)
         };
+        let remote = address.ip();
         let address = address.clone();
         let Some(node) = node else {
             return Err(DialError::Unreachable { address, reason: "nobody listens there".into() });
@@ -131,7 +132,7 @@ impl Transport for MemoryTransport {
             ended.cancelled().await;
             handler.closed(id, caller);
         });
-        Ok(Link::new(peer, Arc::new(api), connection.clone(), connection))
+        Ok(Link::new(peer, remote, Arc::new(api), connection.clone(), connection))
     }
 
     async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {

@@ -124,6 +124,7 @@ impl TlsTransport {
         let tcp = connect_tcp(address)
             .await
             .map_err(|error| DialError::Unreachable { address: address.clone(), reason: error.to_string() })?;
+        let remote = tcp.peer_addr().ok().map(|remote| remote.ip().to_canonical());
         let name = ServerName::try_from(NAME).map_err(|error| handshake(error.to_string()))?;
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
             match found.get().copied() {
@@ -136,7 +137,7 @@ impl TlsTransport {
         let channel = http2_client(io)
             .await
             .map_err(|error| DialError::Refused { address: address.clone(), reason: error.to_string() })?;
-        Ok(Link::new(peer, Arc::new(GrpcPeer::new(channel)), hang_up, closed))
+        Ok(Link::new(peer, remote, Arc::new(GrpcPeer::new(channel)), hang_up, closed))
     }
 }
 

@@ -49,6 +49,7 @@ async fn each_call_reaches_the_handler_with_its_caller_and_its_answer_comes_back
     let (mut node, link, inbound) = pair(&net, Behaviour::Answers).await;
     assert_eq!((inbound.peer(), link.peer()), (id(DIALLER), id(RESPONDER)));
     assert!(inbound.remote().is_loopback());
+    assert_eq!(link.remote(), node.address().ip());
     let elsewhere = Some([192, 0, 2, 1].into());
     let call = Call { timeout: Duration::from_secs(7), remote: elsewhere, ..call(RESPONDER) };
     let api = link.api();

@@ -75,6 +75,11 @@ impl NetworkGroup {
         }
     }
 
+    /// Whether it is only a name, whose network is not known.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Domain(_))
+    }
+
     /// Whether it is a machine near by: no stranger has many of those.
     pub fn is_near(&self) -> bool {
         matches!(self, Self::Near(_))

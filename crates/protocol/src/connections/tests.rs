@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::LostReason;
 
 fn peer(number: u8) -> PeerId {
     PeerId([number; 32])
@@ -8,24 +9,52 @@ fn at(ms: u64) -> Now {
     Now { monotonic: Duration::from_millis(ms), unix_ms: ms }
 }
 
-fn address() -> Vec<Address> {
-    vec!["/ip4/192.0.2.1/tcp/9000".parse().unwrap()]
+/// In a network of the peer's own.
+fn address(number: u8) -> Address {
+    format!("/ip4/198.{number}.0.1/tcp/9000").parse().unwrap()
 }
 
-fn dial(core: &mut Connections, now: u64, number: u8) -> Option<LinkId> {
-    let effects =
-        core.handle(at(now), Input::Dial { peer: peer(number), addresses: address(), purpose: DialPurpose::Link });
-    effects.into_iter().find_map(|effect| match effect {
-        Effect::Dial { link, .. } => Some(link),
+fn to(number: u8) -> Endpoint {
+    Endpoint { address: address(number), ip: address(number).ip() }
+}
+
+fn asked(number: u8, addresses: Vec<Address>, purpose: DialPurpose) -> Input {
+    Input::Dial { peer: peer(number), addresses, purpose }
+}
+
+fn dialled(link: LinkId, number: u8, result: Result<Endpoint, DialFailure>) -> Input {
+    let failed = if result.is_err() { vec![address(number)] } else { Vec::new() };
+    Input::Dialled { link, peer: peer(number), result, failed }
+}
+
+fn unreachable() -> DialFailure {
+    DialFailure::Unreachable { reason: "refused".into() }
+}
+
+fn begun(effects: &[Effect]) -> Option<LinkId> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Dial { link, .. } => Some(*link),
         _ => None,
     })
 }
 
+fn dial(core: &mut Connections, now: u64, number: u8) -> Option<LinkId> {
+    begun(&core.handle(at(now), asked(number, vec![address(number)], DialPurpose::Link)))
+}
+
+fn probe(core: &mut Connections, now: u64, number: u8) -> Option<LinkId> {
+    begun(&core.handle(at(now), asked(number, vec![address(number)], DialPurpose::Probe)))
+}
+
 fn connect(core: &mut Connections, number: u8) -> LinkId {
     let link = dial(core, 0, number).expect("a slot is free");
-    let effects = core.handle(at(0), Input::Dialled { link, peer: peer(number), result: Ok(()) });
+    let effects = core.handle(at(0), dialled(link, number, Ok(to(number))));
     assert_eq!(effects, [Effect::Event(PeerEvent::Connected(peer(number)))]);
     link
+}
+
+fn lost(number: u8, reason: LostReason) -> Effect {
+    Effect::Event(PeerEvent::Lost { peer: peer(number), reason })
 }
 
 fn inbound(core: &mut Connections, connection: u64, number: u8, source: [u8; 4]) -> bool {
@@ -45,9 +74,9 @@ fn dials_are_limited_and_wait_for_their_turn() {
     let mut core = Connections::new(Config { max_dials: 1, max_waiting_dials: 1, ..Config::default() });
     let first = dial(&mut core, 0, 1).unwrap();
     assert!(dial(&mut core, 0, 2).is_none());
-    let effects = core.handle(at(0), Input::Dial { peer: peer(3), addresses: address(), purpose: DialPurpose::Link });
+    let effects = core.handle(at(0), asked(3, vec![address(3)], DialPurpose::Link));
     assert_eq!(effects, [Effect::DialFailed { peer: peer(3), failure: DialFailure::Full }]);
-    let effects = core.handle(at(0), Input::Dialled { link: first, peer: peer(1), result: Ok(()) });
+    let effects = core.handle(at(0), dialled(first, 1, Ok(to(1))));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Dial { peer: dialled, .. } if *dialled == peer(2))));
 }
 
@@ -60,8 +89,7 @@ fn a_dead_address_is_dialled_less_and_less_often() {
         let (waited, link) = (0..).find_map(|ms| Some((ms, dial(&mut core, now + ms, 1)?))).unwrap();
         waits.push(waited);
         now += waited;
-        let failure = DialFailure::Unreachable { reason: "refused".into() };
-        core.handle(at(now), Input::Dialled { link, peer: peer(1), result: Err(failure) });
+        core.handle(at(now), dialled(link, 1, Err(unreachable())));
     }
     assert_eq!(waits[0], 0);
     for (wait, full) in waits[1..].iter().zip([500, 1_000, 2_000, 4_000]) {
@@ -83,9 +111,9 @@ fn the_end_of_an_old_link_does_not_end_its_successor() {
     let mut core = Connections::new(Config::default());
     let old = connect(&mut core, 1);
     let effects = core.handle(at(0), Input::LinkClosed { link: old, peer: peer(1) });
-    assert_eq!(effects, [Effect::Event(PeerEvent::Lost(peer(1)))]);
+    assert_eq!(effects, [lost(1, LostReason::Closed)]);
     let new = dial(&mut core, 60_000, 1).unwrap();
-    core.handle(at(60_000), Input::Dialled { link: new, peer: peer(1), result: Ok(()) });
+    core.handle(at(60_000), dialled(new, 1, Ok(to(1))));
     assert_eq!(core.handle(at(60_000), Input::LinkClosed { link: old, peer: peer(1) }), []);
     assert_eq!(core.snapshot().outbound, [peer(1)]);
 }
@@ -132,12 +160,12 @@ fn a_banned_peer_is_cut_off_and_kept_out_until_the_ban_ends() {
     let effects = core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::from_secs(600) });
     let expected = [
         Effect::HangUp { link, peer: peer(1) },
-        Effect::Event(PeerEvent::Lost(peer(1))),
-        Effect::HangUpInbound { connection: 5 },
+        lost(1, LostReason::Banned),
+        Effect::HangUpInbound { connection: 5, reason: InboundEnd::Banned },
     ];
     assert_eq!(effects, expected);
     assert!(!inbound(&mut core, 6, 1, [192, 0, 2, 1]));
-    let effects = core.handle(at(0), Input::Dial { peer: peer(1), addresses: address(), purpose: DialPurpose::Link });
+    let effects = core.handle(at(0), asked(1, vec![address(1)], DialPurpose::Link));
     assert_eq!(effects, [Effect::DialFailed { peer: peer(1), failure: DialFailure::Banned }]);
     assert_eq!(core.next_wake(), Some(Duration::from_secs(600)));
     core.handle(at(600_000), Input::Wake);
@@ -149,8 +177,9 @@ fn a_dial_that_comes_through_after_a_ban_is_hung_up() {
     let mut core = Connections::new(Config::default());
     let link = dial(&mut core, 0, 1).unwrap();
     core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::from_secs(1) });
-    let effects = core.handle(at(0), Input::Dialled { link, peer: peer(1), result: Ok(()) });
-    assert_eq!(effects, [Effect::HangUp { link, peer: peer(1) }]);
+    let effects = core.handle(at(0), dialled(link, 1, Ok(to(1))));
+    let refused = Effect::DialFailed { peer: peer(1), failure: DialFailure::Banned };
+    assert_eq!(effects, [Effect::HangUp { link, peer: peer(1) }, refused]);
     assert_eq!(core.snapshot().outbound, []);
 }
 
@@ -162,4 +191,159 @@ fn who_subscribes_late_is_told_of_every_link_and_of_no_dial() {
     dial(&mut core, 0, 3);
     let told = core.handle(at(0), Input::WhoIsConnected { subscriber: "discovery".into() });
     assert_eq!(told, [Effect::TellConnected { subscriber: "discovery".into(), peers: vec![peer(1), peer(2)] }]);
+}
+
+#[test]
+fn two_nodes_that_dial_each_other_at_once_end_with_one_link_each_way() {
+    let [mut one, mut two] = [1, 2].map(|seed| Connections::new(Config { seed, ..Config::default() }));
+    let (to_two, to_one) = (dial(&mut one, 0, 2).unwrap(), dial(&mut two, 0, 1).unwrap());
+    // Each has its own dial under way when the other's arrives.
+    assert!(inbound(&mut one, 1, 2, [198, 2, 0, 1]) && inbound(&mut two, 1, 1, [198, 1, 0, 1]));
+    let connected = |number| [Effect::Event(PeerEvent::Connected(peer(number)))];
+    assert_eq!(one.handle(at(1), dialled(to_two, 2, Ok(to(2)))), connected(2));
+    assert_eq!(two.handle(at(1), dialled(to_one, 1, Ok(to(1)))), connected(1));
+    for (core, other) in [(&mut one, 2), (&mut two, 1)] {
+        assert_eq!((core.snapshot().outbound, core.snapshot().inbound), (vec![peer(other)], vec![peer(other)]));
+        assert!(dial(core, 2, other).is_none());
+    }
+}
+
+#[test]
+fn a_peer_with_a_dead_address_is_dialled_at_its_others_and_the_pause_is_told() {
+    let mut core = Connections::new(Config::default());
+    let link = dial(&mut core, 0, 1).unwrap();
+    core.handle(at(0), dialled(link, 1, Err(unreachable())));
+    let effects = core.handle(at(1), asked(1, vec![address(1)], DialPurpose::Link));
+    assert!(matches!(&effects[..], [Effect::DialFailed { failure: DialFailure::Pausing { wait }, .. }]
+        if *wait < Duration::from_millis(500)));
+    // The address is dead for whoever is said to be there.
+    let effects = core.handle(at(1), asked(2, vec![address(1)], DialPurpose::Link));
+    assert!(matches!(effects[..], [Effect::DialFailed { failure: DialFailure::Pausing { .. }, .. }]));
+    let effects = core.handle(at(1), asked(1, vec![address(1), address(7)], DialPurpose::Link));
+    let id = begun(&effects).unwrap();
+    assert_eq!(effects, [Effect::Dial { link: id, peer: peer(1), addresses: vec![address(7)] }]);
+}
+
+#[test]
+fn who_accepts_and_hangs_up_at_once_is_dialled_less_and_less_often_and_who_stayed_for_long_soon_again() {
+    let pause_after = |lives: &[u64]| {
+        let mut core = Connections::new(Config::default());
+        let mut now = 0;
+        for life in lives {
+            let link = (0..)
+                .find_map(|_| {
+                    dial(&mut core, now, 1).or_else(|| {
+                        now += 1;
+                        None
+                    })
+                })
+                .unwrap();
+            core.handle(at(now), dialled(link, 1, Ok(to(1))));
+            now += life;
+            assert_eq!(core.handle(at(now), Input::LinkClosed { link, peer: peer(1) }), [lost(1, LostReason::Closed)]);
+        }
+        (0..).find(|ms| dial(&mut core, now + ms, 1).is_some()).unwrap()
+    };
+    assert!((250..=501).contains(&pause_after(&[0])));
+    assert!((4_000..=8_001).contains(&pause_after(&[0, 0, 0, 0, 0])));
+    assert!((250..=501).contains(&pause_after(&[0, 0, 0, 0, 20_000])));
+}
+
+#[test]
+fn links_to_one_network_are_limited_before_the_dial_and_by_where_a_name_really_leads() {
+    let config = Config { allowlist: [peer(9)].into(), ..Config::default() };
+    let mut core = Connections::new(config);
+    let there = |host: u8| -> Address { format!("/ip4/203.0.113.{host}/tcp/9000").parse().unwrap() };
+    let at_there = |host: u8| Ok(Endpoint { address: there(host), ip: there(host).ip() });
+    let effects = core.handle(at(0), asked(1, vec![there(1)], DialPurpose::Link));
+    core.handle(at(0), dialled(begun(&effects).unwrap(), 1, at_there(1)));
+    // A trusted peer does not count, and is not held to it.
+    let effects = core.handle(at(0), asked(9, vec![there(9)], DialPurpose::Link));
+    core.handle(at(0), dialled(begun(&effects).unwrap(), 9, at_there(9)));
+    let second = begun(&core.handle(at(0), asked(2, vec![there(2)], DialPurpose::Link))).unwrap();
+    // One link and one dial: full, also before the dial has ended.
+    let full = |number| Effect::DialFailed { peer: peer(number), failure: DialFailure::GroupFull };
+    assert_eq!(core.handle(at(0), asked(3, vec![there(3)], DialPurpose::Link)), [full(3)]);
+    let effects = core.handle(at(0), asked(3, vec![there(3), address(3)], DialPurpose::Link));
+    assert!(matches!(&effects[..], [Effect::Dial { addresses, .. }] if *addresses == [address(3)]));
+    core.handle(at(0), dialled(second, 2, at_there(2)));
+    // A probe does not stay.
+    assert!(begun(&core.handle(at(0), asked(5, vec![there(5)], DialPurpose::Probe))).is_some());
+    // A name that leads there is found out once it has.
+    let name: Address = "/dns/node.example/tcp/9000".parse().unwrap();
+    let link = begun(&core.handle(at(0), asked(4, vec![name.clone()], DialPurpose::Link))).unwrap();
+    let endpoint = Endpoint { address: name.clone(), ip: there(4).ip() };
+    let effects = core.handle(at(0), dialled(link, 4, Ok(endpoint)));
+    assert_eq!(effects, [Effect::HangUp { link, peer: peer(4) }, full(4)]);
+    let effects = core.handle(at(0), asked(4, vec![name], DialPurpose::Link));
+    assert!(matches!(effects[..], [Effect::DialFailed { failure: DialFailure::Pausing { .. }, .. }]));
+    assert_eq!(core.snapshot().outbound, [1, 2, 9].map(peer));
+}
+
+#[test]
+fn machines_near_by_are_not_limited_by_their_network() {
+    let mut core = Connections::new(Config::default());
+    for number in 1..=5 {
+        let near: Address = format!("/ip4/127.0.0.1/tcp/{number}").parse().unwrap();
+        let link = begun(&core.handle(at(0), asked(number, vec![near.clone()], DialPurpose::Link))).unwrap();
+        core.handle(at(0), dialled(link, number, Ok(Endpoint { ip: near.ip(), address: near })));
+    }
+    assert_eq!(core.snapshot().outbound.len(), 5);
+}
+
+#[test]
+fn a_probe_is_handed_over_and_is_no_link_and_no_event() {
+    let mut core = Connections::new(Config { max_outbound: 1, ..Config::default() });
+    connect(&mut core, 1);
+    let link = probe(&mut core, 0, 2).expect("not held to the limit of links");
+    assert_eq!(core.handle(at(0), dialled(link, 2, Ok(to(2)))), [Effect::HandOver { link, peer: peer(2) }]);
+    assert_eq!((core.snapshot().outbound, core.snapshot().dialling), (vec![peer(1)], 0));
+    assert_eq!(core.handle(at(0), Input::LinkClosed { link, peer: peer(2) }), []);
+    let link = probe(&mut core, 0, 3).unwrap();
+    let failed = Effect::ProbeFailed { peer: peer(3), failure: unreachable() };
+    assert_eq!(core.handle(at(0), dialled(link, 3, Err(unreachable()))), [failed]);
+    assert_eq!(probe(&mut core, 0, 1), None, "it is linked already");
+}
+
+#[test]
+fn links_go_before_probes_and_a_link_to_a_probed_peer_waits_its_turn() {
+    let mut core = Connections::new(Config { max_dials: 1, ..Config::default() });
+    let first = probe(&mut core, 0, 1).unwrap();
+    assert_eq!((probe(&mut core, 0, 2), dial(&mut core, 0, 3), dial(&mut core, 0, 1)), (None, None, None));
+    let effects = core.handle(at(0), dialled(first, 1, Ok(to(1))));
+    assert_eq!(effects[0], Effect::HandOver { link: first, peer: peer(1) });
+    let mut order = Vec::new();
+    let mut next = effects.into_iter().nth(1);
+    while let Some(Effect::Dial { link, peer: PeerId([number, ..]), .. }) = next {
+        order.push(number);
+        next = core.handle(at(0), dialled(link, number, Ok(to(number)))).into_iter().nth(1);
+    }
+    assert_eq!(order, [3, 1, 2]);
+    assert_eq!(core.snapshot().outbound, [1, 3].map(peer));
+}
+
+#[test]
+fn trusted_peers_have_room_when_strangers_have_taken_all() {
+    let config = Config { max_outbound: 1, max_waiting_dials: 1, ..Config::default() };
+    let mut core = Connections::new(config);
+    connect(&mut core, 1);
+    assert_eq!(dial(&mut core, 0, 2), None, "it waits");
+    let full = Effect::DialFailed { peer: peer(3), failure: DialFailure::Full };
+    assert_eq!(core.handle(at(0), asked(3, vec![address(3)], DialPurpose::Link)), [full]);
+    core.handle(at(0), Input::Committee { validators: vec![peer(3), peer(4)] });
+    connect(&mut core, 3);
+    connect(&mut core, 4);
+    // Those who are no longer validators stay, and count again.
+    assert_eq!(core.handle(at(0), Input::Committee { validators: vec![] }), []);
+    assert_eq!(core.snapshot().outbound, [1, 3, 4].map(peer));
+    assert_eq!(core.handle(at(0), Input::LinkClosed { link: LinkId(1), peer: peer(1) }).len(), 1, "peer 2 still waits");
+}
+
+#[test]
+fn a_denied_peer_is_neither_dialled_nor_let_in() {
+    let mut core = Connections::new(Config { denylist: [peer(1)].into(), ..Config::default() });
+    core.handle(at(0), Input::Committee { validators: vec![peer(1)] });
+    let denied = Effect::DialFailed { peer: peer(1), failure: DialFailure::Denied };
+    assert_eq!(core.handle(at(0), asked(1, vec![address(1)], DialPurpose::Link)), [denied]);
+    assert!(!inbound(&mut core, 1, 1, [192, 0, 2, 1]));
 }

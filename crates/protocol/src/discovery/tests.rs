@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::LostReason;
 use bytes::Bytes;
 
 const OWN: u8 = 99;
@@ -83,7 +84,7 @@ fn connect(core: &mut Discovery, ms: u64, number: u8) -> Vec<Effect> {
 }
 
 fn lost(number: u8) -> Input {
-    Input::Peer(PeerEvent::Lost(peer(number)))
+    Input::Peer(PeerEvent::Lost { peer: peer(number), reason: LostReason::Closed })
 }
 
 fn told(core: &mut Discovery, ms: u64, by: u8, infos: Vec<KnownPeer>) -> Vec<Effect> {

@@ -78,6 +78,31 @@ fn a_claim_of_the_highest_index_falls_when_its_owner_cannot_serve_it_and_honest_
 }
 
 #[test]
+fn who_served_or_told_true_news_is_told_of_as_useful_once_in_an_interval_and_who_only_claims_is_not() {
+    let mut core = with_peers(&[(100, 1), (100, 1), (100, 1), (100, 1)]);
+    let useful = |effects: Vec<Effect>| {
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Useful(peers) => Some(peers),
+            _ => None,
+        })
+    };
+    let push = |core: &mut PeerHeights, number, index| core.handle(at(1), Input::Pushed { peer: peer(number), index });
+    push(&mut core, 1, 101);
+    push(&mut core, 2, u32::MAX);
+    push(&mut core, 3, 101);
+    fail(&mut core, at(2), peer(3), 101, Fault::DoesNotHave);
+    assert_eq!(useful(core.handle(at(3), Input::OwnHeight(101))), Some(vec![peer(1)]));
+    // Not news any more.
+    push(&mut core, 4, 101);
+    let served = Outcome::Served { last: 50, bytes: 1_000, time: Duration::from_millis(10) };
+    let report = Input::Report { peer: peer(2), start: 1, outcome: served };
+    assert_eq!(useful(core.handle(at(4), report)), None, "told of a moment ago");
+    let interval = Config::default().query_interval.as_millis() as u64;
+    assert_eq!(useful(core.handle(at(3 + interval), Input::Wake)), Some(vec![peer(2)]));
+    assert_eq!(useful(core.handle(at(3 + 2 * interval), Input::Wake)), None);
+}
+
+#[test]
 fn a_lie_bans_longer_each_time_and_the_innocent_keep_their_score() {
     let mut core = with_peers(&[(100, 1), (100, 1)]);
     let mut durations = Vec::new();

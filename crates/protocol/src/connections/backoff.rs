@@ -1,0 +1,85 @@
+//! Addresses that failed, and for how long they are left alone.
+
+use crate::core::Now;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use soma_types::Address;
+use std::{collections::BTreeMap, time::Duration};
+
+/// First pause after a failed dial.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+
+/// Longest pause after failed dials.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A link that ended sooner was no success: its address failed once more.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+
+/// Addresses that are remembered. Beyond, the one whose pause ends first is forgotten.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// Keyed by address, not by peer: a peer with one dead address is still reached at another, and a name for the peer
+/// that costs nothing to make does not get an address dialled more often.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Backoff(BTreeMap<Address, Pause>);
+
+#[derive(Serialize, Deserialize)]
+struct Pause {
+    /// In a row.
+    failures: u32,
+    until: Duration,
+}
+
+impl Backoff {
+    /// How long the address is still to be left alone, if it is.
+    pub(super) fn wait(&self, now: Now, address: &Address) -> Option<Duration> {
+        let pause = self.0.get(address)?;
+        pause.until.checked_sub(now.monotonic).filter(|wait| !wait.is_zero())
+    }
+
+    /// A dial failed: up to the doubled pause, at least half of it.
+    pub(super) fn failed(&mut self, now: Now, address: Address, rng: &mut ChaCha8Rng) {
+        let failures = self.0.get(&address).map_or(0, |pause| pause.failures);
+        let pause = PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
+        let pause = pause.mul_f64(rng.random_range(0.5..=1.0));
+        if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&address) {
+            self.forget_first();
+        }
+        self.0.insert(address, Pause { failures: failures.saturating_add(1), until: now.monotonic + pause });
+    }
+
+    /// A link ended. After a long life it is as if the address had never failed before: the shortest pause, so that not all
+    /// who have lost a peer dial it in the same instant. Who accepts and hangs up at once is dialled less and less often.
+    pub(super) fn link_ended(&mut self, now: Now, since: Duration, address: Address, rng: &mut ChaCha8Rng) {
+        if now.monotonic.saturating_sub(since) >= SHORT_LIFE {
+            self.0.remove(&address);
+        }
+        self.failed(now, address, rng);
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(first) = self.0.iter().min_by_key(|(_, pause)| pause.until).map(|(address, _)| address.clone()) {
+            self.0.remove(&first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn what_is_remembered_of_addresses_is_bounded_and_the_pause_that_ends_first_goes_first() {
+        let mut backoff = Backoff::default();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let address = |port: u16| -> Address { format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap() };
+        for port in 1..=MAX_REMEMBERED as u16 + 10 {
+            let at = Duration::from_secs(port.into());
+            backoff.failed(Now { monotonic: at, unix_ms: 0 }, address(port), &mut rng);
+        }
+        assert_eq!(backoff.0.len(), MAX_REMEMBERED);
+        assert!(!backoff.0.contains_key(&address(1)) && backoff.0.contains_key(&address(11)));
+    }
+}

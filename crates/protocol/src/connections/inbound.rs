@@ -1,0 +1,190 @@
+//! Connections that others make: who may stay, and who has to go for a newcomer.
+//!
+//! Whoever makes identities and addresses without number must not be able to push out those who were here before. So a
+//! newcomer takes the place of somebody who has none of what is hard to come by: trust, a network that a secret
+//! favours, having been useful lately, or having been here for long. Of the rest the network with most connections gives
+//! one up; so who has few networks displaces himself. As in Bitcoin Core's `SelectNodeToEvict`.
+
+use super::{Connections, Effect, InboundEnd};
+use crate::core::Now;
+use serde::{Deserialize, Serialize};
+use soma_types::{ContentDigest, NetworkGroup, PeerId, codec};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+/// How long a newcomer cannot be displaced: so that it can ask its first question.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Networks of which one connection each is kept. Which ones nobody outside can tell.
+const KEPT_NETWORKS: usize = 4;
+
+/// Connections that are kept because their peers were useful most recently.
+const KEPT_USEFUL: usize = 8;
+
+/// Admitted connections.
+#[derive(Serialize, Deserialize)]
+pub(super) struct InboundTable {
+    /// Of the order of networks.
+    key: [u8; 32],
+    connections: BTreeMap<u64, Connection>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Connection {
+    id: u64,
+    peer: PeerId,
+    source: IpAddr,
+    group: NetworkGroup,
+    /// The group's place in an order that only the key tells.
+    rank: ContentDigest,
+    since: Duration,
+    useful: Option<Duration>,
+}
+
+impl Connection {
+    /// Older ones first.
+    fn age(&self) -> (Duration, u64) {
+        (self.since, self.id)
+    }
+}
+
+impl InboundTable {
+    pub(super) fn new(key: [u8; 32]) -> Self {
+        Self { key, connections: BTreeMap::new() }
+    }
+
+    fn insert(&mut self, now: Now, id: u64, peer: PeerId, source: IpAddr) {
+        let group = NetworkGroup::of_ip(source);
+        let rank = ContentDigest::of(&[&self.key, &codec::encode(&group)]);
+        self.connections.insert(id, Connection { id, peer, source, group, rank, since: now.monotonic, useful: None });
+    }
+
+    pub(super) fn remove(&mut self, id: u64) {
+        self.connections.remove(&id);
+    }
+
+    /// Ends what there is of a peer.
+    pub(super) fn remove_peer(&mut self, peer: PeerId) -> Vec<u64> {
+        let of_peer = self.connections.values().filter(|connection| connection.peer == peer);
+        let ids: Vec<u64> = of_peer.map(|connection| connection.id).collect();
+        self.connections.retain(|_, connection| connection.peer != peer);
+        ids
+    }
+
+    pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.connections.values().map(|connection| connection.peer)
+    }
+
+    pub(super) fn were_useful(&mut self, now: Duration, peers: &BTreeSet<PeerId>) {
+        for connection in self.connections.values_mut().filter(|connection| peers.contains(&connection.peer)) {
+            connection.useful = Some(now);
+        }
+    }
+
+    fn count(&self, of: impl Fn(&Connection) -> bool) -> usize {
+        self.connections.values().filter(|connection| of(connection)).count()
+    }
+
+    /// Whom a newcomer displaces: nobody, if all are protected, or if no other network has as many connections as its
+    /// own would have then and of its own none may go yet.
+    fn least_useful(&self, now: Now, newcomer: &NetworkGroup, trusted: impl Fn(PeerId) -> bool) -> Option<u64> {
+        let strangers = self.connections.values().filter(|connection| !trusted(connection.peer));
+        let is_new = |connection: &&Connection| now.monotonic.saturating_sub(connection.since) < GRACE;
+        let (new, open): (Vec<_>, Vec<_>) = strangers.partition(is_new);
+        let open = without_oldest_half(without_useful(without_favoured(open)));
+
+        let mut sizes: BTreeMap<&NetworkGroup, usize> = BTreeMap::from([(newcomer, 1)]);
+        for connection in open.iter().chain(&new) {
+            *sizes.entry(&connection.group).or_default() += 1;
+        }
+        let size = |group: &NetworkGroup| sizes.get(group).copied().unwrap_or_default();
+        let victim = open.into_iter().max_by_key(|connection| (size(&connection.group), connection.age()))?;
+        (size(&victim.group) >= size(newcomer)).then_some(victim.id)
+    }
+
+    /// The one that has lost least when it makes room for a trusted peer.
+    fn youngest_stranger(&self, trusted: impl Fn(PeerId) -> bool) -> Option<u64> {
+        let strangers = self.connections.values().filter(|connection| !trusted(connection.peer));
+        strangers.max_by_key(|connection| connection.age()).map(|connection| connection.id)
+    }
+}
+
+/// Leaves out the oldest connection of each of the networks that the key favours.
+fn without_favoured(mut open: Vec<&Connection>) -> Vec<&Connection> {
+    open.sort_by_key(|connection| (connection.rank, connection.age()));
+    let mut kept = BTreeSet::new();
+    open.retain(|connection| kept.len() >= KEPT_NETWORKS || !kept.insert(&connection.group));
+    open
+}
+
+/// Leaves out those that were useful most recently.
+fn without_useful(mut open: Vec<&Connection>) -> Vec<&Connection> {
+    open.sort_by_key(|connection| Reverse((connection.useful, Reverse(connection.age()))));
+    let useful = open.iter().take(KEPT_USEFUL).filter(|connection| connection.useful.is_some()).count();
+    open.split_off(useful)
+}
+
+/// Leaves out the half that has been here longest.
+fn without_oldest_half(mut open: Vec<&Connection>) -> Vec<&Connection> {
+    open.sort_by_key(|connection| connection.age());
+    open.split_off(open.len() / 2)
+}
+
+/// Who is behind an address: whoever has one IPv6 address has all 2^64 of its network.
+fn host(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        IpAddr::V4(_) => source,
+    }
+}
+
+impl Connections {
+    pub(super) fn on_inbound(
+        &mut self,
+        now: Now,
+        connection: u64,
+        peer: PeerId,
+        source: IpAddr,
+        effects: &mut Vec<Effect>,
+    ) {
+        let admitted = self.is_admissible(now, peer, source) && self.make_room(now, peer, source, effects);
+        if admitted {
+            self.inbound.insert(now, connection, peer, source);
+        }
+        effects.push(Effect::Admit { connection, admitted });
+    }
+
+    fn is_admissible(&self, now: Now, peer: PeerId, source: IpAddr) -> bool {
+        let of_peer = self.inbound.count(|other| other.peer == peer);
+        let of_source = || self.inbound.count(|other| host(other.source) == host(source));
+        self.kept_out(now, peer).is_none()
+            && of_peer < self.config.max_inbound_per_peer
+            && (source.is_loopback() || self.is_trusted(peer) || of_source() < self.config.max_inbound_per_source)
+    }
+
+    /// Whether there is room for the newcomer, once somebody has left for it if need be.
+    fn make_room(&mut self, now: Now, peer: PeerId, source: IpAddr, effects: &mut Vec<Effect>) -> bool {
+        if self.inbound.connections.len() < self.config.max_inbound {
+            return true;
+        }
+        if self.config.max_inbound == 0 {
+            return false;
+        }
+        let is_trusted = |peer| self.is_trusted(peer);
+        let mut victim = self.inbound.least_useful(now, &NetworkGroup::of_ip(source), is_trusted);
+        if victim.is_none() && is_trusted(peer) {
+            victim = self.inbound.youngest_stranger(is_trusted);
+        }
+        let Some(connection) = victim else { return is_trusted(peer) };
+        self.inbound.remove(connection);
+        effects.push(Effect::HangUpInbound { connection, reason: InboundEnd::Evicted });
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+//! Dials and links: connections that this node makes.
+
+use super::{Connections, DialFailure, DialPurpose, Effect, Endpoint, LinkId};
+use crate::core::{LostReason, Now, PeerEvent};
+use serde::{Deserialize, Serialize};
+use soma_types::{Address, NetworkGroup, PeerId};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+/// Dials under way, and links.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Links {
+    last_id: u64,
+    outbound: BTreeMap<PeerId, Outbound>,
+    probes: BTreeMap<PeerId, LinkId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Outbound {
+    link: LinkId,
+    state: State,
+}
+
+#[derive(Serialize, Deserialize)]
+enum State {
+    /// To addresses of these networks.
+    Dialling(BTreeSet<NetworkGroup>),
+    Connected {
+        address: Address,
+        group: NetworkGroup,
+        since: Duration,
+    },
+}
+
+impl Outbound {
+    fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected { .. })
+    }
+
+    fn is_in(&self, group: &NetworkGroup) -> bool {
+        match &self.state {
+            State::Dialling(groups) => groups.contains(group),
+            State::Connected { group: connected, .. } => connected == group,
+        }
+    }
+}
+
+impl Links {
+    /// Dials under way, of either purpose.
+    pub(super) fn dials(&self) -> usize {
+        self.outbound.values().filter(|outbound| !outbound.is_connected()).count() + self.probes.len()
+    }
+
+    /// Peers that there is a link to.
+    pub(super) fn connected(&self) -> impl Iterator<Item = PeerId> {
+        self.outbound.iter().filter(|(_, outbound)| outbound.is_connected()).map(|(peer, _)| *peer)
+    }
+
+    /// Whether the peer is being dialled, for whatever purpose, or linked.
+    fn is_busy(&self, peer: PeerId) -> bool {
+        self.outbound.contains_key(&peer) || self.probes.contains_key(&peer)
+    }
+
+    fn is_dialling(&self, peer: PeerId, link: LinkId) -> bool {
+        self.outbound.get(&peer).is_some_and(|outbound| outbound.link == link && !outbound.is_connected())
+    }
+}
+
+/// Dials that were asked for and have not begun, in this order.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Waiting(VecDeque<WaitingDial>);
+
+#[derive(Serialize, Deserialize)]
+struct WaitingDial {
+    peer: PeerId,
+    addresses: Vec<Address>,
+    purpose: DialPurpose,
+}
+
+impl Waiting {
+    fn contains(&self, peer: PeerId, purpose: DialPurpose) -> bool {
+        self.0.iter().any(|dial| dial.peer == peer && dial.purpose == purpose)
+    }
+
+    /// Takes out the first of those with the lowest rank; those without a rank stay.
+    fn take(&mut self, rank: impl Fn(&WaitingDial) -> Option<u8>) -> Option<WaitingDial> {
+        let ranked = self.0.iter().enumerate().filter_map(|(place, dial)| Some((rank(dial)?, place)));
+        let (_, place) = ranked.min()?;
+        self.0.remove(place)
+    }
+}
+
+/// The network that a link really goes to: what a name resolves to is known by now.
+fn group_of(endpoint: &Endpoint) -> NetworkGroup {
+    endpoint.ip.map_or_else(|| NetworkGroup::of(&endpoint.address), NetworkGroup::of_ip)
+}
+
+fn refusal(peer: PeerId, purpose: DialPurpose, failure: DialFailure) -> Effect {
+    match purpose {
+        DialPurpose::Link => Effect::DialFailed { peer, failure },
+        DialPurpose::Probe => Effect::ProbeFailed { peer, failure },
+    }
+}
+
+impl Connections {
+    pub(super) fn on_dial(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        addresses: Vec<Address>,
+        purpose: DialPurpose,
+        effects: &mut Vec<Effect>,
+    ) {
+        // A link is dialled also while the peer is probed: it waits its turn. A probe of a linked peer would tell nothing.
+        let under_way = match purpose {
+            DialPurpose::Link => self.links.outbound.contains_key(&peer),
+            DialPurpose::Probe => self.links.is_busy(peer),
+        };
+        if under_way || self.waiting.contains(peer, purpose) {
+            return;
+        }
+        let refused = match self.kept_out(now, peer) {
+            Some(failure) => Some(failure),
+            None => self.usable(now, peer, purpose, &addresses).err(),
+        };
+        if let Some(failure) = refused {
+            effects.push(refusal(peer, purpose, failure));
+        } else if !self.has_room_reserved(peer, purpose) && self.strangers_waiting() >= self.config.max_waiting_dials {
+            effects.push(refusal(peer, purpose, DialFailure::Full));
+        } else {
+            self.waiting.0.push_back(WaitingDial { peer, addresses, purpose });
+        }
+    }
+
+    /// Links of trusted peers count nowhere: there are no more of them than trusted peers.
+    fn has_room_reserved(&self, peer: PeerId, purpose: DialPurpose) -> bool {
+        purpose == DialPurpose::Link && self.is_trusted(peer)
+    }
+
+    fn strangers_waiting(&self) -> usize {
+        self.waiting.0.iter().filter(|dial| !self.has_room_reserved(dial.peer, dial.purpose)).count()
+    }
+
+    /// Dials and links to peers that are not trusted.
+    fn strangers(&self) -> impl Iterator<Item = &Outbound> {
+        self.links.outbound.iter().filter(|(peer, _)| !self.is_trusted(**peer)).map(|(_, outbound)| outbound)
+    }
+
+    /// The addresses that may be dialled now: neither given a pause nor in a network with enough links.
+    fn usable(
+        &self,
+        now: Now,
+        peer: PeerId,
+        purpose: DialPurpose,
+        addresses: &[Address],
+    ) -> Result<Vec<Address>, DialFailure> {
+        if addresses.is_empty() {
+            return Err(DialFailure::Unreachable { reason: "no address is known".into() });
+        }
+        let limited = purpose == DialPurpose::Link && self.is_of_limited_group(peer);
+        let (mut usable, mut first_wait) = (Vec::new(), None::<Duration>);
+        for address in addresses {
+            if let Some(wait) = self.backoff.wait(now, address) {
+                first_wait = Some(first_wait.map_or(wait, |first| first.min(wait)));
+            } else if !limited || self.has_room(&NetworkGroup::of(address), |_| true) {
+                usable.push(address.clone());
+            }
+        }
+        match first_wait {
+            _ if !usable.is_empty() => Ok(usable),
+            Some(wait) => Err(DialFailure::Pausing { wait }),
+            None => Err(DialFailure::GroupFull),
+        }
+    }
+
+    /// Whether links to the peer count with their network.
+    fn is_of_limited_group(&self, peer: PeerId) -> bool {
+        !self.is_trusted(peer) && !self.config.seeds.contains(&peer)
+    }
+
+    /// Whether one more link to the network would be within the limit, of those that count.
+    fn has_room(&self, group: &NetworkGroup, counts: impl Fn(&Outbound) -> bool) -> bool {
+        let links = || {
+            let limited = self.links.outbound.iter().filter(|(peer, _)| self.is_of_limited_group(**peer));
+            limited.filter(|(_, outbound)| counts(outbound) && outbound.is_in(group)).count()
+        };
+        // What a name stands for is known when it has been dialled.
+        group.is_near() || group.is_name() || links() < self.config.max_outbound_per_group
+    }
+
+    /// Starts what has a place: links of trusted peers first, probes last.
+    pub(super) fn start_dials(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while self.links.dials() < self.config.max_dials {
+            let has_room = self.strangers().count() < self.config.max_outbound;
+            let mut waiting = std::mem::take(&mut self.waiting);
+            let next = waiting.take(|dial| match dial.purpose {
+                _ if self.links.is_busy(dial.peer) => None,
+                DialPurpose::Link if self.is_trusted(dial.peer) => Some(0),
+                DialPurpose::Link => has_room.then_some(1),
+                DialPurpose::Probe => Some(2),
+            });
+            self.waiting = waiting;
+            let Some(WaitingDial { peer, addresses, purpose }) = next else { break };
+            // What has failed or been linked meanwhile counts.
+            match self.usable(now, peer, purpose, &addresses) {
+                Ok(addresses) => effects.push(self.start_dial(peer, addresses, purpose)),
+                Err(failure) => effects.push(refusal(peer, purpose, failure)),
+            }
+        }
+    }
+
+    fn start_dial(&mut self, peer: PeerId, addresses: Vec<Address>, purpose: DialPurpose) -> Effect {
+        self.links.last_id += 1;
+        let link = LinkId(self.links.last_id);
+        match purpose {
+            DialPurpose::Link => {
+                let groups = addresses.iter().map(NetworkGroup::of).collect();
+                self.links.outbound.insert(peer, Outbound { link, state: State::Dialling(groups) });
+            }
+            DialPurpose::Probe => drop(self.links.probes.insert(peer, link)),
+        }
+        Effect::Dial { link, peer, addresses }
+    }
+
+    pub(super) fn on_dialled(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        peer: PeerId,
+        result: Result<Endpoint, DialFailure>,
+        failed: Vec<Address>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for address in failed {
+            self.backoff.failed(now, address, &mut self.rng);
+        }
+        let purpose = if self.links.probes.get(&peer) == Some(&link) {
+            self.links.probes.remove(&peer);
+            DialPurpose::Probe
+        } else if self.links.is_dialling(peer, link) {
+            self.links.outbound.remove(&peer);
+            DialPurpose::Link
+        } else {
+            if result.is_ok() {
+                effects.push(Effect::HangUp { link, peer });
+            }
+            return;
+        };
+        let endpoint = match result {
+            Ok(endpoint) => endpoint,
+            Err(failure) => return effects.push(refusal(peer, purpose, failure)),
+        };
+        let refused = match self.kept_out(now, peer) {
+            Some(failure) => Some(failure),
+            None if purpose == DialPurpose::Probe => return effects.push(Effect::HandOver { link, peer }),
+            None => self.exceeds_group(peer, &endpoint).then_some(DialFailure::GroupFull),
+        };
+        match refused {
+            Some(failure) => {
+                // Not dialled in vain again and again: a name may well hide a network that is full.
+                self.backoff.failed(now, endpoint.address, &mut self.rng);
+                effects.push(Effect::HangUp { link, peer });
+                effects.push(refusal(peer, purpose, failure));
+            }
+            None => {
+                let group = group_of(&endpoint);
+                let state = State::Connected { address: endpoint.address, group, since: now.monotonic };
+                self.links.outbound.insert(peer, Outbound { link, state });
+                self.waiting.0.retain(|dial| dial.peer != peer);
+                effects.push(Effect::Event(PeerEvent::Connected(peer)));
+            }
+        }
+    }
+
+    fn exceeds_group(&self, peer: PeerId, endpoint: &Endpoint) -> bool {
+        self.is_of_limited_group(peer) && !self.has_room(&group_of(endpoint), Outbound::is_connected)
+    }
+
+    pub(super) fn on_link_closed(&mut self, now: Now, link: LinkId, peer: PeerId, effects: &mut Vec<Effect>) {
+        let ended = self.links.outbound.get(&peer).filter(|outbound| outbound.link == link);
+        let Some(State::Connected { address, since, .. }) = ended.map(|outbound| &outbound.state) else { return };
+        self.backoff.link_ended(now, *since, address.clone(), &mut self.rng);
+        self.links.outbound.remove(&peer);
+        effects.push(Effect::Event(PeerEvent::Lost { peer, reason: LostReason::Closed }));
+    }
+
+    /// Ends all that there is with a peer that was banned. What is being dialled is hung up when it comes through.
+    pub(super) fn end_outbound(&mut self, peer: PeerId, effects: &mut Vec<Effect>) {
+        let (refused, waiting) = std::mem::take(&mut self.waiting.0).into_iter().partition(|dial| dial.peer == peer);
+        self.waiting.0 = waiting;
+        let refused: VecDeque<WaitingDial> = refused;
+        effects.extend(refused.into_iter().map(|dial| refusal(peer, dial.purpose, DialFailure::Banned)));
+        if let Some(Outbound { link, state: State::Connected { .. } }) = self.links.outbound.get(&peer) {
+            let link = *link;
+            self.links.outbound.remove(&peer);
+            effects.push(Effect::HangUp { link, peer });
+            effects.push(Effect::Event(PeerEvent::Lost { peer, reason: LostReason::Banned }));
+        }
+    }
+}
