@@ -8,6 +8,8 @@
 
 mod chain;
 #[cfg(feature = "simulation")]
+pub mod crowd;
+#[cfg(feature = "simulation")]
 pub mod hostile;
 mod keys;
 mod kinds;
