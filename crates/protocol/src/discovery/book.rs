@@ -179,14 +179,14 @@ impl Book {
         if !self.is_news(&info) {
             return;
         }
-        if let Some(known) = self.entries.get_mut(&peer) {
-            if known.info.addresses == info.addresses {
-                self.bytes = self.bytes - known.info.bytes.size() + size;
-                known.info = info;
-                known.heard_ms = known.heard_ms.max(heard_ms);
-                self.changed.insert(peer);
-                return;
-            }
+        if let Some(known) = self.entries.get_mut(&peer)
+            && known.info.addresses == info.addresses
+        {
+            self.bytes = self.bytes - known.info.bytes.size() + size;
+            known.info = info;
+            known.heard_ms = known.heard_ms.max(heard_ms);
+            self.changed.insert(peer);
+            return;
         }
         // Unknown, or it has moved, and nobody has reached it there.
         let place = Place::New(self.new_bucket(address, &source));
