@@ -38,7 +38,7 @@ const TRIED_BUCKETS_OF_GROUP: u64 = 4;
 const BUCKET_SIZE: usize = 64;
 
 /// Bytes of infos in the book. Ten thousand usual ones have 3 MiB; this bounds those of the greatest length.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 8 << 20;
 
 /// A peer not heard of for this long leaves the book.
 const FORGET_AFTER_MS: TimestampMs = 24 * 3600 * 1000;
