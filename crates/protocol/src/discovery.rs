@@ -427,7 +427,7 @@ impl Discovery {
 
     fn answer(&mut self, now: Now, key: u64, asker: PeerId, effects: &mut Vec<Effect>) {
         let trusted = self.is_trusted(asker);
-        let shareable = self.book.entries().filter(|entry| {
+        let is_shared = |entry: &Entry| {
             let live = entry.reached() == Some(true)
                 && entry.live_ms.is_some_and(|live_ms| live_ms + PASS_ON_MS >= now.unix_ms);
             let told = match entry.info.access {
@@ -437,8 +437,8 @@ impl Discovery {
             };
             let peer = entry.info.peer;
             told && peer != asker && (live || self.connected.contains(&peer))
-        });
-        let mut sample = shareable.map(|entry| &entry.info).sample(&mut self.rng, self.config.max_answer);
+        };
+        let mut sample = self.book.sample_live(&mut self.rng, self.config.max_answer, is_shared);
         sample.sort_by_key(|info| info.peer);
         let peers = sample.into_iter().map(|info| info.bytes.clone()).collect();
         let own_info = self.own_info.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();

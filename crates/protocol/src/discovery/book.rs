@@ -13,7 +13,10 @@
 //! displaced by what is only told.
 
 use super::KnownPeer;
-use rand::{RngExt, seq::IteratorRandom};
+use rand::{
+    RngExt,
+    seq::{IteratorRandom, index},
+};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use soma_types::{Address, ContentDigest, NetworkGroup, PeerId, TimestampMs, codec};
@@ -121,6 +124,8 @@ pub(super) struct Book {
     secret: u64,
     entries: BTreeMap<PeerId, Entry>,
     buckets: BTreeMap<Place, BTreeSet<PeerId>>,
+    /// Those that have been reached and have not failed since, in no order.
+    live: Vec<PeerId>,
     bytes: u64,
     /// Not told the store yet.
     changed: BTreeSet<PeerId>,
@@ -129,7 +134,7 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn new(rng: &mut ChaCha8Rng) -> Self {
         let (entries, buckets, changed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { secret: rng.random(), entries, buckets, bytes: 0, changed }
+        Self { secret: rng.random(), entries, buckets, live: Vec::new(), bytes: 0, changed }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -146,7 +151,7 @@ impl Book {
 
     /// How many have been reached and have not failed since.
     pub(super) fn tried(&self) -> usize {
-        self.entries.values().filter(|entry| entry.live_ms.is_some()).count()
+        self.live.len()
     }
 
     /// Takes in what the store had. However long the node was down, that does not count as not having heard of them.
@@ -212,7 +217,9 @@ impl Book {
     /// Has it count as tried, if there is room among the tried.
     fn settle(&mut self, peer: PeerId, live_ms: TimestampMs) {
         let Some(entry) = self.entries.get_mut(&peer) else { return };
-        entry.live_ms = Some(live_ms);
+        if entry.live_ms.replace(live_ms).is_none() {
+            self.live.push(peer);
+        }
         entry.heard_ms = entry.heard_ms.max(live_ms);
         self.changed.insert(peer);
         if matches!(entry.place, Place::Tried(_)) {
@@ -245,6 +252,7 @@ impl Book {
         entry.failures = entry.failures.saturating_add(1);
         entry.attempted = Some(now);
         if entry.failures >= MAX_FAILURES && entry.live_ms.take().is_some() {
+            self.live.retain(|live| *live != peer);
             self.changed.insert(peer);
             self.demote(peer);
         }
@@ -294,6 +302,9 @@ impl Book {
         if let Some(entry) = self.entries.remove(&peer) {
             self.leave(peer, entry.place);
             self.bytes -= entry.info.bytes.size();
+            if entry.live_ms.is_some() {
+                self.live.retain(|live| *live != peer);
+            }
             self.changed.insert(peer);
         }
     }
@@ -305,6 +316,19 @@ impl Book {
         for peer in unseen.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             self.remove(peer);
         }
+    }
+
+    /// Some of those that were reached and `suits`, at most so many: not all of those, if many do not suit.
+    pub(super) fn sample_live(
+        &self,
+        rng: &mut ChaCha8Rng,
+        most: usize,
+        suits: impl Fn(&Entry) -> bool,
+    ) -> Vec<&KnownPeer> {
+        // Twice as many are looked at as are wanted, however large the book is.
+        let looked_at = index::sample(rng, self.live.len(), self.live.len().min(most * 2));
+        let entries = looked_at.into_iter().filter_map(|place| self.entries.get(self.live.get(place)?));
+        entries.filter(|entry| suits(entry)).map(|entry| &entry.info).take(most).collect()
     }
 
     /// What the store is to be told: new and changed peers, and those that are gone.

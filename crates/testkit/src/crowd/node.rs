@@ -41,6 +41,8 @@ pub(super) struct Process {
     /// Inbound connections that wait to be admitted: the first is being decided about.
     pub(super) asked: BTreeMap<u64, (ConnectionId, PeerId)>,
     pub(super) next_asked: u64,
+    /// Infos, by number, that were no news when they were told last: they are not told again.
+    pub(super) had: Vec<bool>,
     /// When each core is to be woken next.
     pub(super) wakes: [Option<Duration>; 2],
 }
@@ -71,6 +73,7 @@ impl Process {
             inbound: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_asked: 0,
+            had: Vec::new(),
             wakes: [None; 2],
         }
     }

@@ -19,9 +19,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// Twelve intervals to find each other; then 30 % crash, stay away for two intervals, and come back within five.
+    /// Twelve intervals to find each other; then 30 % crash, stay away for two intervals, and come back within four.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, join_within: 12, crash_percent: 30, back: 2..=6, intervals: 22 }
+        Self { settings, join_within: 12, crash_percent: 30, back: 2..=5, intervals: 20 }
     }
 
     /// Plays it. Calls `told` after each interval; ends with the first promise that is broken.

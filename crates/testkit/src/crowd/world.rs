@@ -250,6 +250,9 @@ impl World {
         }
         let others = (self.machines.len() - 1).max(1);
         let known = |process: &Process| {
+            if self.attackers.is_empty() {
+                return process.discovery.snapshot().known as f64 * 100.0 / others as f64;
+            }
             let book = process.discovery.book();
             let honest = book.iter().filter(|entry| matches!(self.by_peer.get(&entry.peer), Some(Party::Honest(_))));
             honest.count() as f64 * 100.0 / others as f64
@@ -465,9 +468,15 @@ impl World {
         let (from, to, link) = (*from, *to, *link);
         let Party::Honest(node) = from else { return };
         let peer = self.party(to).0;
-        let Some(process) = &self.machines[node].process else { return };
-        let infos = infos.iter().map(|number| &self.infos[*number]);
-        let infos = infos.filter(|info| process.discovery.is_news(info)).cloned().collect();
+        let Some(process) = &mut self.machines[node].process else { return };
+        process.had.resize(self.infos.len(), false);
+        let mut news = infos;
+        news.retain(|number| {
+            let had = process.had[*number] || !process.discovery.is_news(&self.infos[*number]);
+            process.had[*number] = had;
+            !had
+        });
+        let infos = news.into_iter().map(|number| self.infos[number].clone()).collect();
         let answer = Ok(Answer { infos, seen });
         self.tell(node, [Told::Discovery(discovery::Input::Answered { peer, answer })]);
         // A probe has done its work.
