@@ -81,6 +81,8 @@ pub enum Behaviour {
     SendsFutureNodeInfos,
     /// Sends an info with an address over the limit.
     SendsHugeAddresses,
+    /// Tells whoever asks that he comes from elsewhere, that his clock is wrong and that he cannot be dialled.
+    LiesAboutCallers,
     /// Opens connections under one identity after the other, as many as it can, and leaves them idle.
     ConnectsAndIdles,
     /// Tells without end of commits that it does not have.
@@ -102,7 +104,7 @@ pub enum Consequence {
 
 impl Behaviour {
     /// Every behaviour there is.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::ClaimsEverything,
         Self::ClaimsWithoutServing,
         Self::ServesNothing,
@@ -140,6 +142,7 @@ impl Behaviour {
         Self::SendsExpiredNodeInfos,
         Self::SendsFutureNodeInfos,
         Self::SendsHugeAddresses,
+        Self::LiesAboutCallers,
         Self::ConnectsAndIdles,
         Self::FloodsPushes,
     ];
@@ -183,6 +186,7 @@ impl Behaviour {
             | Self::SendsExpiredNodeInfos
             | Self::SendsFutureNodeInfos
             | Self::SendsHugeAddresses
+            | Self::LiesAboutCallers
             | Self::ConnectsAndIdles => Consequence::WithoutEffect,
         }
     }

@@ -9,8 +9,8 @@ use soma_types::{
     Access, Address, Capabilities, ChainId, Intent, NodeInfo, NodeRole, PeerId, ProtocolVersions, Scope, Signable,
     SignedNodeInfo, SigningKey, TimestampMs, codec, limits::MAX_ADDRESS_BYTES,
 };
-use soma_wire::{KnownPeers, limits::MAX_KNOWN_PEERS};
-use std::net::SocketAddr;
+use soma_wire::{KnownPeers, Seen, limits::MAX_KNOWN_PEERS};
+use std::net::{IpAddr, SocketAddr};
 
 /// Infos in a flood.
 const FLOOD: usize = 100_000;
@@ -58,6 +58,10 @@ pub(super) fn change(
             said.own_info = sign(NodeInfo { timestamp_ms: own.timestamp_ms + HOUR_MS, ..own.clone() });
         }
         Behaviour::SendsHugeAddresses => said.own_info = huge(&own, key),
+        Behaviour::LiesAboutCallers => {
+            let elsewhere = IpAddr::from([203, 0, 113, rng.random()]);
+            said.seen = Seen { ip: Some(elsewhere), time_ms: own.timestamp_ms + HOUR_MS, reached: Some(false) };
+        }
         _ => return false,
     }
     true
@@ -123,7 +127,6 @@ mod tests {
     use rand::SeedableRng;
     use soma_types::CodecError;
     use soma_verify::{NodeInfoError, verify_node_info};
-    use soma_wire::Seen;
 
     const CHAIN: ChainId = ChainId([1; 32]);
     const NOW_MS: TimestampMs = 1_700_000_000_000;
@@ -156,5 +159,7 @@ mod tests {
         assert!(matches!(verdict(&future), Err(NodeInfoError::TooNew { .. })));
         let huge = said(Behaviour::SendsHugeAddresses).own_info;
         assert!(matches!(verdict(&huge), Err(NodeInfoError::Codec(CodecError::Malformed { .. }))));
+        let lies = said(Behaviour::LiesAboutCallers);
+        assert!(verdict(&lies.own_info).is_ok() && lies.seen.ip.is_some() && lies.seen.reached == Some(false));
     }
 }
