@@ -147,3 +147,22 @@ fn fifty_nodes_join_through_one_seed_and_find_each_other_again_when_it_is_dead_a
     links_of_one_network(&members);
     eprintln!("and all {} are connected after {:.1} s", members.len(), begun.elapsed().as_secs_f64());
 }
+
+#[test]
+fn a_node_that_knows_nobody_says_so_in_its_log_its_metrics_and_its_status() {
+    let home = Home::new();
+    let node = home.start_node("node.toml");
+    let words = "no seed peer is configured and no peer is known";
+    node.until("it says what is wrong", |output| {
+        output.stderr.lines().any(|line| line.contains("WARN") && line.contains(words))
+    });
+    let (_, metrics) = get(&crate::node::admin(&home), "/metrics");
+    let is_the_case = "soma_network_trouble{trouble=\"nobody-known\"} 1";
+    assert!(metrics.lines().any(|line| line == is_the_case), "{metrics}");
+    let shown = home.run(["status", "--config", "node.toml"]).ok();
+    let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(line("network ").contains(words), "{shown}");
+    let (_, address) = listening(&node);
+    assert!(line("told ").ends_with(&address), "{shown}");
+    node.stop("TERM").ok();
+}
