@@ -1,8 +1,11 @@
 //! Finding peers again: real TLS, and the address book on a real disk.
 
-use soma_p2p::{ActorSystem, Clock, Environment, FjallStore, Genesis, Handle, PeerId, PeerList, Store, Surroundings};
-use soma_tests::{chain, config, eventually, key, mem_store, node, start};
-use std::{path::Path, sync::Arc, time::Duration};
+use soma_p2p::{
+    ActorSystem, Address, Clock, Config, Environment, FjallStore, Genesis, Handle, PeerId, PeerList, Store,
+    Surroundings,
+};
+use soma_tests::{chain, config, eventually, key, mem_store, node, seed_peer, start};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::LocalSet};
 
 fn store(dir: &Path, genesis: &Genesis) -> Arc<FjallStore> {
@@ -53,4 +56,29 @@ async fn a_node_that_was_killed_rejoins_from_its_address_book_when_all_its_seeds
     };
     let status = eventually(&again, "it has dialled whom its book has", linked).await;
     assert_eq!(status.network_trouble, None);
+}
+
+/// On Linux the whole of 127.0.0.0/8 is this machine: here, each of its addresses is a network.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_node_that_listens_everywhere_tells_the_address_at_which_three_networks_see_it_and_is_dialled_there() {
+    let (builder, _) = chain(0);
+    let genesis = builder.genesis();
+    let listening_on = |ip: [u8; 4]| Config { listen: SocketAddr::from((ip, 0)).into(), ..config(&[]) };
+    let at = |number: u8| start(node(number, genesis, mem_store(genesis, &[]), listening_on([127, 0, 0, number])));
+    let witnesses = [11, 12, 13].map(at);
+    let seed_peers = witnesses.iter().map(|witness| seed_peer(witness)).collect();
+    let settings = Config { seed_peers, ..listening_on([0, 0, 0, 0]) };
+    let everywhere = start(node(2, genesis, mem_store(genesis, &[]), settings));
+    let (_, port) = everywhere.address().host_and_port();
+    let seen = Address::from(SocketAddr::from(([127, 0, 0, 1], port)));
+    let tells =
+        |status: &soma_p2p::Status| status.discovery.as_ref().is_some_and(|said| said.addresses == [seen.clone()]);
+    eventually(&everywhere, "it has learned its address", tells).await;
+    for witness in &witnesses {
+        let dials = |status: &soma_p2p::Status| {
+            status.peers.iter().any(|peer| peer.outbound && peer.peer_id == everywhere.peer_id())
+        };
+        eventually(witness, "it has dialled the node there", dials).await;
+    }
 }

@@ -51,7 +51,10 @@ async fn a_node_whose_peers_leave_does_not_say_that_it_is_synced() {
     let client = start(node(2, genesis, mem_store(genesis, &[]), config(&[&server])));
     expect_text(&stands_still(&client, "synced").await, &["synced at commit 60"]);
     server.stop().await;
-    expect_text(&stands_still(&client, "seeds-unreachable").await, &["commit 61 is next, but not connected to any peer"]);
+    expect_text(
+        &stands_still(&client, "seeds-unreachable").await,
+        &["commit 61 is next, but not connected to any peer"],
+    );
 }
 
 #[tokio::test]

@@ -69,7 +69,10 @@ fn text_of(node: &NodeStatus) -> String {
     if let Some(discovery) = &status.discovery {
         line("known", format!("{} peers, {} of them seen live", discovery.known, discovery.seen_live));
         let told: Vec<_> = discovery.addresses.iter().map(|address| address.as_str()).collect();
-        line("told", if told.is_empty() { "no address yet: peers cannot dial this node".into() } else { told.join(", ") });
+        line(
+            "told",
+            if told.is_empty() { "no address yet: peers cannot dial this node".into() } else { told.join(", ") },
+        );
     }
     if !status.banned.is_empty() {
         let banned: Vec<_> = status.banned.iter().map(|peer| peer.short()).collect();

@@ -66,9 +66,11 @@ impl Member {
         }
         let watch = Running::start(&mut home.command(["status", "--config", &self.config, "--json", "--watch"]));
         watch.until(&format!("{what} ({})", self.config), |output| {
-            output.stdout.split_inclusive('\n').next_back().is_some_and(|line| {
-                line.ends_with('\n') && holds(&Word::of(&serde_json::from_str(line).unwrap()))
-            })
+            output
+                .stdout
+                .split_inclusive('\n')
+                .next_back()
+                .is_some_and(|line| line.ends_with('\n') && holds(&Word::of(&serde_json::from_str(line).unwrap())))
         });
     }
 
