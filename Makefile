@@ -20,7 +20,7 @@ KILLS ?= 100
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: help run test sim chaos lint doc bench-recording mutants bless-traces fuzz bench bench-quick bench-latency
+.PHONY: help run test sim sim-discovery chaos lint doc bench-recording mutants bless-traces fuzz bench bench-quick bench-latency
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -46,6 +46,9 @@ lint: ## Check formatting, clippy, docs, and the dependency rules
 
 bless-traces: ## Write the golden traces anew, and show what has changed in them
 	$(CARGO) run -p soma-tests --bin bless-traces
+
+sim-discovery: ## Let 1,000 nodes find each other in simulation, and 300 among 500 identities of an attacker
+	$(CARGO) run --release -p soma-tests --bin sim-discovery
 
 mutants: ## Break the range planner on purpose, and see whether simulation finds each bug within 50 seeds
 	$(CARGO) run -p soma-tests --bin mutants

@@ -19,7 +19,7 @@ const FULL: &[(&str, &[&str])] = &[
         "connections",
         &["Ban", "Committee", "Dial", "Dialled", "Inbound", "InboundClosed", "LinkClosed", "Useful", "WhoIsConnected"],
     ),
-    ("discovery", &["Answered", "Asked", "Book", "DialFailed", "OwnInfo", "Peer", "Wake"]),
+    ("discovery", &["Answered", "Asked", "Book", "Committee", "DialFailed", "OwnInfo", "Peer", "Probed", "Wake"]),
     ("grpc-adapter", &["Arrived", "Finished"]),
     ("peer-heights", &["OwnHeight", "Peer", "Pick", "PushDone", "Pushed", "Queried", "Report", "Wake"]),
     ("state-sync", &["Downloaded", "Executor", "Picked", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
@@ -46,6 +46,8 @@ fn sync() -> Scenario {
         .set("state_sync.commits_per_fetch", 3)
         .set("state_sync.request_timeout", "2s")
         .set("discovery.interval", "2s")
+        // One fewer than there are others: who is left is probed.
+        .set("discovery.target_connections", 4)
         .at(secs(0))
         .hostile(validator(3), Behaviour::FlipsBlocks)
         .at(secs(0))

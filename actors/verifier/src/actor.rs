@@ -295,6 +295,7 @@ impl Handler<Envelope<VerifyNodeInfos>> for Verifier {
                 Ok(info) => Some(info),
                 Err(error) => {
                     metrics::rejected("node-info");
+                    metrics::info_dropped(error.reason());
                     tracing::debug!(%error, "node info dropped");
                     None
                 }

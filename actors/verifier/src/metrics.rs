@@ -18,6 +18,11 @@ pub(crate) fn blocks_verified(blocks: usize) {
     counter!("soma_verifier_blocks_total").increment(blocks as u64);
 }
 
+/// A node info was dropped.
+pub(crate) fn info_dropped(reason: &'static str) {
+    counter!("soma_node_infos_dropped_total", "reason" => reason).increment(1);
+}
+
 /// Something did not pass.
 pub(crate) fn rejected(what: &'static str) {
     counter!("soma_verifier_rejected_total", "what" => what).increment(1);

@@ -15,6 +15,7 @@
 //! - Seeds and the book are never given up: as long as there is no link, they are dialled again and again.
 
 mod book;
+mod dialling;
 mod hearsay;
 mod trouble;
 
@@ -47,22 +48,8 @@ const DIALS_PER_INTERVAL: usize = 16;
 /// Length of an interval while there is no link, if the configured one is longer.
 const LONELY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Peers that were never reached and are probed in one interval. A probe costs both sides a handshake; a thousand nodes
-/// that know a third of each other know all after twice as many intervals with half as many.
-const PROBES_PER_INTERVAL: usize = 8;
-
-/// Probes under way at once.
-const PROBES_AT_ONCE: usize = 16;
-
-/// Intervals after which seeds without a link are probed at the latest. They are after one, two, four and so on: a network
-/// that has fallen apart grows together again where its seeds meet, and old nodes cost seeds little.
-const MAX_SEED_PROBE_EVERY: u32 = 512;
-
-/// Peers that asked and wait to be probed. Beyond, they are probed like any other in the book.
-const MAX_TO_DIAL_BACK: usize = 1_024;
-
-/// A peer that was reached is not probed again before this has passed.
-const PROBE_AGAIN_MS: TimestampMs = 10 * 60 * 1000;
+/// A dial that was not answered for so long is asked for again: an answer was lost.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A peer is passed on for this long after it was last reached.
 const PASS_ON_MS: TimestampMs = 3600 * 1000;
@@ -261,10 +248,10 @@ pub struct Discovery {
     hearsay: Hearsay,
     validators: BTreeMap<PeerId, Address>,
     connected: BTreeSet<PeerId>,
-    /// Dials for links asked for and not answered.
-    dialling: BTreeSet<PeerId>,
-    /// Probes asked for and not answered.
-    probing: BTreeSet<PeerId>,
+    /// Dials for links asked for and not answered, with when.
+    dialling: BTreeMap<PeerId, Duration>,
+    /// Probes asked for and not answered, with when.
+    probing: BTreeMap<PeerId, Duration>,
     /// Peers that asked, to be probed.
     to_dial_back: VecDeque<PeerId>,
     dials_left: usize,
@@ -287,8 +274,8 @@ impl Discovery {
             hearsay: Hearsay::default(),
             validators: BTreeMap::new(),
             connected: BTreeSet::new(),
-            dialling: BTreeSet::new(),
-            probing: BTreeSet::new(),
+            dialling: BTreeMap::new(),
+            probing: BTreeMap::new(),
             to_dial_back: VecDeque::new(),
             dials_left: DIALS_PER_INTERVAL,
             seed_failures: BTreeMap::new(),
@@ -343,7 +330,7 @@ impl Discovery {
     }
 
     fn is_busy(&self, peer: PeerId) -> bool {
-        self.connected.contains(&peer) || self.dialling.contains(&peer)
+        self.connected.contains(&peer) || self.dialling.contains_key(&peer)
     }
 
     fn links(&self) -> usize {
@@ -379,138 +366,15 @@ impl Discovery {
         effects.push(Effect::SignOwnInfo { addresses: self.addresses.clone() });
     }
 
-    fn dial_link(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
-        let addresses = self.addresses_of(peer);
-        if !addresses.is_empty() {
-            self.dialling.insert(peer);
-            self.book.attempt(peer, now.monotonic);
-            effects.push(Effect::Dial { peer, addresses, purpose: DialPurpose::Link });
-        }
-    }
-
-    /// Dials those to be connected to whatever else there is: trusted peers that are known, the other validators if
-    /// this node is one, and seeds as long as there are few links.
-    fn dial_kept(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut kept = self.config.allowlist.clone();
-        if self.validators.contains_key(&self.config.own_id) {
-            kept.extend(self.validators.keys());
-        }
-        if self.connected.len() < self.few_links() {
-            kept.extend(self.config.seeds.iter().map(|(peer, _)| *peer));
-        }
-        kept.remove(&self.config.own_id);
-        for peer in kept {
-            if !self.is_busy(peer) && !self.config.denylist.contains(&peer) {
-                self.dial_link(now, peer, effects);
-            }
-        }
-    }
-
-    /// Dials peers from the book up to the target, not too many in one network.
-    fn dial(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut room = self.config.target_connections.saturating_sub(self.links()).min(self.dials_left);
-        if room == 0 {
-            return;
-        }
-        let mut groups = self.links_in_groups();
-        let mut candidates = self.book.candidates(now.monotonic, |entry| !self.is_busy(entry.info.peer));
-        while room > 0 {
-            let Some(peer) = candidates.pick(&mut self.rng) else { break };
-            if self.has_room_in_group(&groups, peer) {
-                room -= 1;
-                self.dials_left -= 1;
-                *groups.entry(self.network_of(peer)).or_default() += 1;
-                self.dial_link(now, peer, effects);
-            }
-        }
-    }
-
-    /// How many links there are in each network; trusted peers and seeds do not count.
-    fn links_in_groups(&self) -> BTreeMap<Option<NetworkGroup>, usize> {
-        let mut groups = BTreeMap::new();
-        for peer in self.connected.iter().chain(&self.dialling) {
-            if !self.is_trusted(*peer) && self.seed(*peer).is_none() {
-                *groups.entry(self.network_of(*peer)).or_default() += 1;
-            }
-        }
-        groups
-    }
-
-    fn has_room_in_group(&self, groups: &BTreeMap<Option<NetworkGroup>, usize>, peer: PeerId) -> bool {
-        let group = self.network_of(peer);
-        // What a name stands for, Connections finds out.
-        let unlimited = group.as_ref().is_some_and(|group| group.is_near() || group.is_name());
-        let exempt = unlimited || self.is_trusted(peer) || self.seed(peer).is_some();
-        exempt || groups.get(&group).is_none_or(|links| *links < self.config.max_per_group)
-    }
-
-    /// A peer has asked, and shown that it lives: a link to it if there are few, so that it hears of new commits without
-    /// delay; else a look whether it can be reached, before it is passed on.
-    fn dial_back(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.book.get(peer) else { return };
-        let lately = entry.live_ms.is_some_and(|live_ms| live_ms + PROBE_AGAIN_MS > now.unix_ms);
-        if self.is_busy(peer) {
-            return;
-        }
-        if self.links() < self.few_links() && self.has_room_in_group(&self.links_in_groups(), peer) {
-            self.dial_link(now, peer, effects);
-        } else if !lately && self.to_dial_back.len() < MAX_TO_DIAL_BACK && !self.to_dial_back.contains(&peer) {
-            self.to_dial_back.push_back(peer);
-            self.probe_who_asked(now, effects);
-        }
-    }
-
-    fn probe_who_asked(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while self.probing.len() < PROBES_AT_ONCE {
-            let Some(peer) = self.to_dial_back.pop_front() else { return };
-            self.probe(now, peer, effects);
-        }
-    }
-
-    fn probe(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
-        let addresses = self.addresses_of(peer);
-        if !self.is_busy(peer) && !self.probing.contains(&peer) && !addresses.is_empty() {
-            self.probing.insert(peer);
-            self.book.attempt(peer, now.monotonic);
-            effects.push(Effect::Dial { peer, addresses, purpose: DialPurpose::Probe });
-        }
-    }
-
-    fn probe_seeds(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.seed_probe_in = self.seed_probe_in.saturating_sub(1);
-        if self.seed_probe_in > 0 {
-            return;
-        }
-        self.seed_probe_every = (self.seed_probe_every * 2).min(MAX_SEED_PROBE_EVERY);
-        self.seed_probe_in = self.seed_probe_every;
-        for peer in self.config.seeds.iter().map(|(peer, _)| *peer).collect::<Vec<_>>() {
-            self.probe(now, peer, effects);
-        }
-    }
-
-    /// Looks whether some that were never reached can be; if there are none, who was not for longest.
-    fn probe_some(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let suits = |entry: &Entry| !self.is_busy(entry.info.peer) && !self.probing.contains(&entry.info.peer);
-        let mut untested = self.book.candidates(now.monotonic, |entry| entry.live_ms.is_none() && suits(entry));
-        let before_ms = now.unix_ms.saturating_sub(PROBE_AGAIN_MS);
-        let stalest = self.book.least_lately_live(now.monotonic, before_ms, suits);
-        let room = PROBES_PER_INTERVAL.min(PROBES_AT_ONCE.saturating_sub(self.probing.len()));
-        let chosen: Vec<_> = std::iter::from_fn(|| untested.pick(&mut self.rng)).take(room).collect();
-        let stalest = stalest.filter(|_| chosen.is_empty() && room > 0);
-        for peer in chosen.into_iter().chain(stalest) {
-            self.probe(now, peer, effects);
-        }
-    }
-
     /// One interval's work.
     fn round(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let stale = self.own_info.as_ref().is_none_or(|(_, signed)| now.unix_ms.abs_diff(*signed) > RESIGN_AFTER_MS);
         if stale && !self.signing {
             self.sign(effects);
         }
-        // What was not answered (Connections refused it silently, or was restarted) is asked for again.
-        self.dialling.clear();
-        self.probing.clear();
+        for asked in [&mut self.dialling, &mut self.probing] {
+            asked.retain(|_, at| *at + ANSWERED_WITHIN > now.monotonic);
+        }
         self.dials_left = DIALS_PER_INTERVAL;
         let mut asked = self.connected.iter().copied().sample(&mut self.rng, self.config.peers_to_query);
         asked.sort();
@@ -640,6 +504,8 @@ impl Core for Discovery {
             Input::Peer(PeerEvent::Connected(peer)) => {
                 self.connected.insert(peer);
                 self.dialling.remove(&peer);
+                // A probe that waited is dropped then.
+                self.probing.remove(&peer);
                 self.seed_failures.remove(&peer);
                 self.book.live(peer, now.unix_ms);
                 self.query(peer, &mut effects);

@@ -67,6 +67,18 @@ pub enum NodeInfoError {
 }
 
 impl NodeInfoError {
+    /// The reason in one word, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Codec(CodecError::TooLarge { .. }) => "too-large",
+            Self::Codec(_) | Self::NoVersions { .. } | Self::Key(_) => "malformed",
+            Self::OtherChain { .. } => "other-chain",
+            Self::TooNew { .. } => "too-new",
+            Self::TooOld { .. } => "too-old",
+            Self::BadSignature { .. } => "bad-signature",
+        }
+    }
+
     /// The fault of whoever sent the info, be it the node itself or one that passes it on: every node checks what
     /// it passes on.
     pub fn fault(&self) -> Fault {

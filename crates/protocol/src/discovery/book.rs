@@ -38,7 +38,7 @@ const TRIED_BUCKETS_OF_GROUP: u64 = 4;
 const BUCKET_SIZE: usize = 64;
 
 /// Bytes of infos in the book. Ten thousand usual ones have 3 MiB; this bounds those of the greatest length.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 8 << 20;
 
 /// A peer not heard of for this long leaves the book.
 const FORGET_AFTER_MS: TimestampMs = 24 * 3600 * 1000;
@@ -179,14 +179,14 @@ impl Book {
         if !self.is_news(&info) {
             return;
         }
-        if let Some(known) = self.entries.get_mut(&peer) {
-            if known.info.addresses == info.addresses {
-                self.bytes = self.bytes - known.info.bytes.size() + size;
-                known.info = info;
-                known.heard_ms = known.heard_ms.max(heard_ms);
-                self.changed.insert(peer);
-                return;
-            }
+        if let Some(known) = self.entries.get_mut(&peer)
+            && known.info.addresses == info.addresses
+        {
+            self.bytes = self.bytes - known.info.bytes.size() + size;
+            known.info = info;
+            known.heard_ms = known.heard_ms.max(heard_ms);
+            self.changed.insert(peer);
+            return;
         }
         // Unknown, or it has moved, and nobody has reached it there.
         let place = Place::New(self.new_bucket(address, &source));

@@ -15,9 +15,11 @@
 mod attacker;
 mod graph;
 mod node;
+mod run;
 mod world;
 
 pub use graph::Graph;
+pub use run::{Broken, Run};
 pub use world::World;
 
 use std::{ops::RangeInclusive, time::Duration};

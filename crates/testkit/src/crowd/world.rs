@@ -23,7 +23,7 @@ use std::{
 /// Wall clock at the start.
 const START_MS: TimestampMs = 1_700_000_000_000;
 
-/// How long the silence of a machine lasts before a dial to it is given up: those that are down refuse at once.
+/// Where everybody listens.
 const PORT: u16 = 9000;
 
 /// A network of 16 bits and an address in it.
