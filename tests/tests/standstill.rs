@@ -39,8 +39,8 @@ async fn a_node_without_peers_says_so_and_which_seeds_cannot_be_used() {
     let alone = fresh(builder.genesis(), seed.clone());
     let names_seed = |status: &Status| status.explanation.contains(&seed.peer_id.short().to_string());
     let status = eventually(&alone, "the dial has failed", names_seed).await;
-    assert_eq!(status.cause.as_deref(), Some("not-connected"));
-    expect_text(&status, &["commit 1 is next, but not connected to any peer", "seed peers that cannot be used"]);
+    assert_eq!(status.cause.as_deref(), Some("seeds-unreachable"));
+    expect_text(&status, &["commit 1 is next, but not connected to any peer", "no seed peer can be reached"]);
 }
 
 #[tokio::test]
@@ -51,7 +51,10 @@ async fn a_node_whose_peers_leave_does_not_say_that_it_is_synced() {
     let client = start(node(2, genesis, mem_store(genesis, &[]), config(&[&server])));
     expect_text(&stands_still(&client, "synced").await, &["synced at commit 60"]);
     server.stop().await;
-    expect_text(&stands_still(&client, "not-connected").await, &["commit 61 is next"]);
+    expect_text(
+        &stands_still(&client, "seeds-unreachable").await,
+        &["commit 61 is next, but not connected to any peer"],
+    );
 }
 
 #[tokio::test]

@@ -191,12 +191,12 @@ impl Discovery {
         if cause == self.trouble {
             return;
         }
+        metrics::trouble(self.trouble, cause);
+        self.trouble = cause;
         match &trouble {
             Some(trouble) => tracing::warn!(cause, "{trouble}"),
             None => tracing::info!("this node's place in the network is in order"),
         }
-        metrics::trouble(self.trouble, cause);
-        self.trouble = cause;
     }
 }
 
@@ -226,6 +226,12 @@ impl Actor for Discovery {
         let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
             let infos = discovery.known_peers(infos.unwrap_or_default());
             discovery.feed(origin, Input::Book(stored::join(infos, records)), context);
+            let snapshot = discovery.host.snapshot();
+            metrics::book(&snapshot);
+            // Who knows nobody dials nobody, and hears of nothing that would have it told later.
+            if snapshot.known == 0 {
+                discovery.tell_trouble();
+            }
         };
         self.later(self.verified_at(Vec::new(), infos, newest_ms), finish, context);
     }
@@ -248,7 +254,7 @@ impl Shell for Discovery {
                 let signed = async move { Input::OwnInfo { bytes: bytes.into(), timestamp_ms } };
                 self.later(signed, |discovery, input, origin, context| discovery.feed(origin, input, context), context);
             }
-            // What is lost here is decided anew at the next interval.
+            // What is lost here is asked for again: dials after a minute, the rest at the next interval.
             Effect::Dial { peer, addresses, purpose } => drop(self.dial.post(Dial { peer, addresses, purpose })),
             Effect::SaveBook { put, remove } => {
                 let put = put.into_iter().map(|stored| (stored.info.peer, stored::encode(stored))).collect();

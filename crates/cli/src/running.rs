@@ -10,7 +10,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 /// How long the admin endpoint may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of one answer: an address book that is full of the longest node infos has about 20 MiB.
+/// Bytes of one answer: an address book that is full of the longest node infos has about 10 MiB.
 const MAX_ANSWER_BYTES: u64 = 32 << 20;
 
 /// Asks the node that runs with this configuration.

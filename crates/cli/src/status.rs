@@ -54,6 +54,9 @@ fn text_of(node: &NodeStatus) -> String {
     line("node", format!("{} on {}", status.peer_id, status.address));
     line("chain", status.chain_id.to_string());
     line("state", status.explanation.clone());
+    if let Some(trouble) = &status.network_explanation {
+        line("network", trouble.clone());
+    }
     line("height", format!("{} of {} ({} %)", status.height, status.target, status.percent));
     if let Some(epoch) = status.epoch {
         line("epoch", epoch.to_string());
@@ -65,6 +68,11 @@ fn text_of(node: &NodeStatus) -> String {
     }
     if let Some(discovery) = &status.discovery {
         line("known", format!("{} peers, {} of them seen live", discovery.known, discovery.seen_live));
+        let told: Vec<_> = discovery.addresses.iter().map(|address| address.as_str()).collect();
+        line(
+            "told",
+            if told.is_empty() { "no address yet: peers cannot dial this node".into() } else { told.join(", ") },
+        );
     }
     if !status.banned.is_empty() {
         let banned: Vec<_> = status.banned.iter().map(|peer| peer.short()).collect();

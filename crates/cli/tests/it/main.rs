@@ -6,6 +6,7 @@
 mod bad_input;
 mod bench;
 mod chaos;
+mod discovery;
 #[cfg(target_os = "linux")]
 mod disk;
 mod inspect;

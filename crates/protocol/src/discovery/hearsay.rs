@@ -72,8 +72,12 @@ impl Hearsay {
     pub(super) fn clock_off(&self) -> Option<(i64, usize)> {
         let mut ahead: Vec<i64> = self.0.values().filter_map(|said| said.clock_ahead_ms).collect();
         ahead.sort_unstable();
+        // Of an even number both in the middle have to say so: one of two peers does not decide.
         let median = *ahead.get(ahead.len().checked_sub(1)? / 2)?;
-        (median.unsigned_abs() > MAX_CLOCK_DIFFERENCE_MS).then_some((median.saturating_neg(), ahead.len()))
+        let other = *ahead.get(ahead.len() / 2)?;
+        let is_off = |ahead_ms: i64| ahead_ms.unsigned_abs() > MAX_CLOCK_DIFFERENCE_MS;
+        let agree = is_off(median) && is_off(other) && median.signum() == other.signum();
+        agree.then_some((median.saturating_neg(), ahead.len()))
     }
 
     /// How many peers could not dial this node, if none could.
@@ -130,6 +134,8 @@ mod tests {
         assert_eq!(told(&[(1, clock(31_000))]).clock_off(), Some((-31_000, 1)), "ours is behind");
         assert_eq!(told(&[(1, clock(-60_000)), (2, clock(-61_000))]).clock_off(), Some((61_000, 2)));
         assert_eq!(told(&[(1, clock(0)), (2, clock(90_000_000)), (3, clock(5))]).clock_off(), None, "one liar");
+        assert_eq!(told(&[(1, clock(0)), (2, clock(-60_000))]).clock_off(), None, "one of two says so");
+        assert_eq!(told(&[(1, clock(-60_000)), (2, clock(60_000))]).clock_off(), None, "they disagree");
         assert_eq!(told(&[(1, Seen::default())]).clock_off(), None, "nobody says");
     }
 

@@ -16,7 +16,7 @@ pub enum Trouble {
     SeedsUnreachable {
         /// How the last dial to each seed failed.
         failures: Vec<(PeerId, DialFailure)>,
-        /// Peers in the address book, of which none could be reached either.
+        /// Peers in the address book, of which none is connected either.
         known: usize,
     },
     /// Not connected, and all seeds that answered are on another chain.
@@ -102,7 +102,11 @@ fn failed_seeds(failures: &[(PeerId, DialFailure)]) -> String {
 }
 
 fn other_peers(known: usize) -> String {
-    if known == 0 { String::new() } else { format!("; nor can any of the {known} peers in the address book") }
+    if known == 0 {
+        String::new()
+    } else {
+        format!("; nor is there a link to any of the {known} peers in the address book")
+    }
 }
 
 fn texts(addresses: &[Address]) -> String {
