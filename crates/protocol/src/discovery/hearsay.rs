@@ -1,5 +1,5 @@
-//! What peers say of this node: from where they see it, what their clocks show, whether they could dial it. Each
-//! may lie: nothing of it counts that only one network says, as long as there are others.
+//! What peers say of this node: from where they see it, what their clocks show, whether they could dial it. Each may lie:
+//! for an address three networks must agree, for a clock the middle of the peers, for being unreachable half of the networks.
 
 use serde::{Deserialize, Serialize};
 use soma_types::{NetworkGroup, PeerId, TimestampMs};
@@ -80,11 +80,13 @@ impl Hearsay {
         agree.then_some((median.saturating_neg(), ahead.len()))
     }
 
-    /// How many peers could not dial this node, if none could.
+    /// How many peers could not dial this node, if none could, and they are of half of the networks or more.
     pub(super) fn unreachable(&self) -> Option<usize> {
-        let reached = || self.0.values().filter_map(|said| said.seen.reached);
-        let failed = reached().count();
-        (failed > 0 && reached().all(|reached| !reached)).then_some(failed)
+        let failed = || self.0.values().filter(|said| said.seen.reached == Some(false));
+        let networks: BTreeSet<_> = self.0.values().map(|said| &said.of).collect();
+        let failed_from: BTreeSet<_> = failed().map(|said| &said.of).collect();
+        let nobody_could = self.0.values().all(|said| said.seen.reached != Some(true));
+        (nobody_could && !failed_from.is_empty() && failed_from.len() * 2 >= networks.len()).then(|| failed().count())
     }
 }
 
@@ -144,5 +146,7 @@ mod tests {
         assert_eq!(told(&[(1, reached(None))]).unreachable(), None);
         assert_eq!(told(&[(1, reached(None)), (2, reached(Some(false)))]).unreachable(), Some(1));
         assert_eq!(told(&[(1, reached(Some(true))), (2, reached(Some(false)))]).unreachable(), None);
+        let one_of_three = [(1, reached(None)), (2, reached(Some(false))), (3, reached(None))];
+        assert_eq!(told(&one_of_three).unreachable(), None, "one network's word");
     }
 }
