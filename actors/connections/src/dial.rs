@@ -117,7 +117,11 @@ async fn check_chain(settings: &Settings, link: &Link) -> Result<(), DialFailure
         Err(error) if error.status == soma_wire::Status::FailedPrecondition => {
             Err(DialFailure::OtherChain { reason: error.message })
         }
-        Err(error) => Err(DialFailure::Unreachable { reason: format!("the chain handshake failed: {error}") }),
+        Err(error) if error.status == soma_wire::Status::DeadlineExceeded => {
+            Err(DialFailure::Unreachable { reason: format!("the chain handshake failed: {error}") })
+        }
+        // Whoever has the key was there: the client's side of TLS is done before the other one decides whom it lets in.
+        Err(error) => Err(DialFailure::Refused { reason: format!("the chain handshake failed: {error}") }),
     }
 }
 

@@ -13,7 +13,7 @@ use soma_messages::{
     verifier::VerifyNodeInfos,
 };
 use soma_protocol::{
-    Core, Opaque,
+    Core, Opaque, PeerEvent,
     discovery::{
         Answer, BookEntry, Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Seen, Snapshot, Trouble,
     },
@@ -21,9 +21,17 @@ use soma_protocol::{
 use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::Link;
-use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey, TimestampMs};
+use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
 use soma_wire::{Call, KnownPeers};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Pause before the stored address book is given to the Verifier again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Infos that passed, or nobody there to check them.
 type Verified = Result<Vec<SignedNodeInfo>, AskError>;
@@ -103,20 +111,15 @@ impl Discovery {
         }
     }
 
-    /// Has infos checked, those that are not known to be in order.
+    /// Has infos checked, those that say something new and have not been checked before.
     fn verified(&self, infos: Vec<Bytes>) -> impl Future<Output = Verified> + use<> {
         let now_ms = self.host.now().unix_ms;
-        let (known, unknown) = self.checked.split(infos, now_ms);
-        self.verified_at(known, unknown, now_ms)
-    }
-
-    /// Has `unknown` checked as at that time, and adds `known`.
-    fn verified_at(
-        &self,
-        mut known: Vec<SignedNodeInfo>,
-        unknown: Vec<Bytes>,
-        now_ms: TimestampMs,
-    ) -> impl Future<Output = Verified> + use<> {
+        let (mut known, mut unknown) = self.checked.split(infos, now_ms);
+        // What cannot be read is the Verifier's to refuse.
+        unknown.retain(|info| {
+            let read = SignedNodeInfo::decode_bounded(info.clone());
+            read.is_err() || read.is_ok_and(|info| self.host.core().is_news(&known_peer(&info)))
+        });
         let mut verify = self.verify.clone();
         async move {
             if !unknown.is_empty() {
@@ -137,6 +140,7 @@ impl Discovery {
             Call { peer, chain: Some(self.settings.own_info.chain_id), remote: None, timeout: self.settings.timeout };
         let probed = self.probed.remove(&peer);
         let link = probed.clone().or_else(|| self.links.get(peer));
+        let remote = link.as_ref().and_then(Link::remote);
         let asking = self.io.spawn(async move {
             let answer = match link {
                 Some(link) => link.api().get_known_peers(call, own_info).await.map_err(|error| error.to_string()),
@@ -165,21 +169,28 @@ impl Discovery {
                             infos.retain(|info| discovery.host.core().is_news(info));
                             Answer { infos, seen }
                         });
-                        discovery.answered(origin, peer, answer.map_err(|error| error.to_string()), context);
+                        discovery.answered(origin, peer, remote, answer.map_err(|error| error.to_string()), context);
                     };
                     discovery.later(verifying, finish, context);
                 }
-                Err(error) => discovery.answered(origin, peer, Err(error), context),
+                Err(error) => discovery.answered(origin, peer, remote, Err(error), context),
             }
         };
         self.later(asking, finish, context);
     }
 
-    fn answered(&mut self, origin: Origin, peer: PeerId, answer: Result<Answer, String>, context: &mut Context<Self>) {
+    fn answered(
+        &mut self,
+        origin: Origin,
+        peer: PeerId,
+        remote: Option<IpAddr>,
+        answer: Result<Answer, String>,
+        context: &mut Context<Self>,
+    ) {
         if let Err(error) = &answer {
             tracing::debug!(peer = %peer.short(), error, "query for known peers failed");
         }
-        self.feed(origin, Input::Answered { peer, answer }, context);
+        self.feed(origin, Input::Answered { peer, remote, answer }, context);
         metrics::book(&self.host.snapshot());
         self.tell_trouble();
     }
@@ -219,13 +230,30 @@ impl Actor for Discovery {
         let _ = self.tell_connected.post(TellConnected { subscriber: DiscoveryCore::NAME });
         // Without an answer StateSync is being restarted, and tells of the committee when it is there.
         let _ = self.tell_committee.post(TellCommittee { subscriber: DiscoveryCore::NAME });
-        let records = stored::decode(std::mem::take(&mut self.settings.book));
+        let stored = std::mem::take(&mut self.settings.book);
+        let all: Vec<_> = stored.iter().map(|(peer, _)| *peer).collect();
+        let records = stored::decode(stored);
         // As at the time of the newest: how long the node was down says nothing of its peers.
         let newest_ms = records.iter().map(|record| record.signed_ms).max().unwrap_or(0);
-        let infos = records.iter().map(|record| record.info.clone()).collect();
-        let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
-            let infos = discovery.known_peers(infos.unwrap_or_default());
-            discovery.feed(origin, Input::Book(stored::join(infos, records)), context);
+        let infos: Vec<_> = records.iter().map(|record| record.info.clone()).collect();
+        let verify = self.verify.clone();
+        let checking = async move {
+            loop {
+                let (mut verify, infos) = (verify.clone(), infos.clone());
+                let asked = verify.ask(|reply| VerifyNodeInfos { infos, now_ms: newest_ms, reply }).await;
+                match asked {
+                    Ok(passed) => return passed,
+                    // It is being restarted, or has too much to do: the book is worth waiting for.
+                    Err(_) => actix::clock::sleep(ASK_AGAIN_AFTER).await,
+                }
+            }
+        };
+        let finish = move |discovery: &mut Self, passed: Vec<SignedNodeInfo>, origin, context: &mut Context<Self>| {
+            let infos = discovery.known_peers(passed);
+            let stored = stored::join(infos, records);
+            let passed: BTreeSet<_> = stored.iter().map(|stored| stored.info.peer).collect();
+            let unreadable = all.into_iter().filter(|peer| !passed.contains(peer)).collect();
+            discovery.feed(origin, Input::Book { stored, unreadable }, context);
             let snapshot = discovery.host.snapshot();
             metrics::book(&snapshot);
             // Who knows nobody dials nobody, and hears of nothing that would have it told later.
@@ -233,7 +261,7 @@ impl Actor for Discovery {
                 discovery.tell_trouble();
             }
         };
-        self.later(self.verified_at(Vec::new(), infos, newest_ms), finish, context);
+        self.later(checking, finish, context);
     }
 }
 
@@ -278,7 +306,12 @@ impl Handler<Envelope<PeerChanged>> for Discovery {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
-        self.feed(envelope.origin, Input::Peer(envelope.message.0), context);
+        let event = envelope.message.0;
+        let ip = match event {
+            PeerEvent::Connected(peer) => self.links.get(peer).and_then(|link| link.remote()),
+            PeerEvent::Lost { .. } => None,
+        };
+        self.feed(envelope.origin, Input::Peer { event, ip }, context);
         self.tell_trouble();
     }
 }
@@ -298,7 +331,11 @@ impl Handler<Envelope<Probed>> for Discovery {
 
     fn handle(&mut self, envelope: Envelope<Probed>, context: &mut Context<Self>) {
         let Probed { peer, result } = envelope.message;
-        let result = result.map(|link| self.probed.insert(peer, link)).map(drop);
+        let result = result.map(|link| {
+            let ip = link.remote();
+            self.probed.insert(peer, link);
+            ip
+        });
         self.feed(envelope.origin, Input::Probed { peer, result }, context);
         // The core did not want to ask it anything.
         if let Some(link) = self.probed.remove(&peer) {

@@ -48,6 +48,9 @@ const DIALS_PER_INTERVAL: usize = 16;
 /// Length of an interval while there is no link, if the configured one is longer.
 const LONELY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What the clock may be ahead of the time that passed, in one interval, without having been set.
+const MAX_DRIFT_MS: TimestampMs = 1_000;
+
 /// A dial that was not answered for so long is asked for again: an answer was lost.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -111,11 +114,21 @@ pub enum Input {
         timestamp_ms: TimestampMs,
     },
     /// From the store, at the start: the address book.
-    Book(Vec<StoredPeer>),
+    Book {
+        /// Peers whose infos passed.
+        stored: Vec<StoredPeer>,
+        /// What could not be read, or did not pass.
+        unreadable: Vec<PeerId>,
+    },
     /// From StateSync: the validators of the epoch of the next commit, and where the committee says that they listen.
     Committee(Vec<(PeerId, Address)>),
     /// From Connections.
-    Peer(PeerEvent),
+    Peer {
+        /// What has happened.
+        event: PeerEvent,
+        /// Where the peer of a new link really is, if the transport tells.
+        ip: Option<IpAddr>,
+    },
     /// From Connections: a dial failed.
     DialFailed {
         /// Whom.
@@ -127,13 +140,15 @@ pub enum Input {
     Probed {
         /// Whom.
         peer: PeerId,
-        /// Reached, or why not.
-        result: Result<(), DialFailure>,
+        /// Reached, and at which IP address if the transport tells; or why not.
+        result: Result<Option<IpAddr>, DialFailure>,
     },
     /// From the shell's call, answering [`Effect::Query`].
     Answered {
         /// Who was asked.
         peer: PeerId,
+        /// Where it really is, if the transport tells.
+        remote: Option<IpAddr>,
         /// What it said, or why there was no answer.
         answer: Result<Answer, String>,
     },
@@ -257,6 +272,8 @@ pub struct Discovery {
     dials_left: usize,
     seed_failures: BTreeMap<PeerId, DialFailure>,
     next_round: Duration,
+    /// When the book's peers were last looked through for those not heard of.
+    aged: Now,
     /// Intervals until seeds are probed, and how many there were before.
     seed_probe_in: u32,
     seed_probe_every: u32,
@@ -280,6 +297,7 @@ impl Discovery {
             dials_left: DIALS_PER_INTERVAL,
             seed_failures: BTreeMap::new(),
             next_round: Duration::ZERO,
+            aged: Now { monotonic: Duration::ZERO, unix_ms: 0 },
             seed_probe_in: 1,
             seed_probe_every: 1,
             rng,
@@ -333,8 +351,16 @@ impl Discovery {
         self.connected.contains(&peer) || self.dialling.contains_key(&peer)
     }
 
+    /// Whether there is to be a link to the peer always: it is on the allowlist, or both are validators.
+    fn is_kept(&self, peer: PeerId) -> bool {
+        let among_validators =
+            || self.validators.contains_key(&self.config.own_id) && self.validators.contains_key(&peer);
+        self.config.allowlist.contains(&peer) || among_validators()
+    }
+
+    /// Links there are and are to be, beside those that are kept always.
     fn links(&self) -> usize {
-        self.connected.len() + self.dialling.len()
+        self.connected.iter().chain(self.dialling.keys()).filter(|peer| !self.is_kept(**peer)).count()
     }
 
     /// Links below which this node takes what it can get.
@@ -348,10 +374,12 @@ impl Discovery {
         if !self.is_news(&info) {
             return;
         }
-        info.addresses.retain(|address| address.ip().is_none_or(|ip| Reach::of(ip) >= near));
+        // What is near by and known stays, whoever passes the info on: only its owner can have put it there.
+        let known = self.book.get(peer).map(|entry| entry.info.addresses.as_slice()).unwrap_or_default();
+        info.addresses.retain(|address| known.contains(address) || address.ip().is_none_or(|ip| Reach::of(ip) >= near));
         self.book.learn(info, source);
         if self.connected.contains(&peer) {
-            self.book.live(peer, now.unix_ms);
+            self.book.live(peer, now.unix_ms, None);
         }
     }
 
@@ -381,7 +409,7 @@ impl Discovery {
         for peer in asked {
             self.query(peer, effects);
         }
-        self.book.forget_unseen(now.unix_ms, |peer| self.connected.contains(peer));
+        self.age(now);
         let (put, remove) = self.book.take_changes();
         if !put.is_empty() || !remove.is_empty() {
             effects.push(Effect::SaveBook { put, remove });
@@ -394,15 +422,27 @@ impl Discovery {
         self.next_round = now.monotonic + self.interval();
     }
 
+    /// Who was not heard of for a day leaves the book. Time without a link does not count, nor what the clock was set by.
+    fn age(&mut self, now: Now) {
+        let past_ms = now.unix_ms.saturating_sub(self.aged.unix_ms);
+        let linked_ms = match self.connected.is_empty() {
+            true => 0,
+            false => now.monotonic.saturating_sub(self.aged.monotonic).as_millis() as TimestampMs + MAX_DRIFT_MS,
+        };
+        let first = self.aged.unix_ms == 0;
+        self.aged = now;
+        if !first && past_ms > linked_ms {
+            self.book.does_not_count(past_ms - linked_ms);
+        }
+        self.book.forget_unseen(now.unix_ms, |peer| self.connected.contains(peer));
+    }
+
     fn interval(&self) -> Duration {
         if self.connected.is_empty() { self.config.interval.min(LONELY_INTERVAL) } else { self.config.interval }
     }
 
-    fn answered(&mut self, now: Now, peer: PeerId, answer: Answer, effects: &mut Vec<Effect>) {
-        let address = self.addresses_of(peer).into_iter().next();
-        let source = address.as_ref().map_or_else(|| NetworkGroup::Domain(String::new()), NetworkGroup::of);
-        // What a name stands for is not known here: it may be next door.
-        let near = address.and_then(|address| address.ip()).map_or(Reach::Loopback, Reach::of);
+    fn answered(&mut self, now: Now, peer: PeerId, remote: Option<IpAddr>, answer: Answer, effects: &mut Vec<Effect>) {
+        let (source, near) = teller(remote);
         for info in answer.infos {
             // What it says of itself is its own network's word, what it says of others, too.
             self.learn(now, info, source.clone(), near);
@@ -469,6 +509,12 @@ impl Discovery {
     }
 }
 
+/// The network of who tells of peers, and how near it is. From nowhere in particular: from far away.
+fn teller(remote: Option<IpAddr>) -> (NetworkGroup, Reach) {
+    let source = remote.map_or_else(|| NetworkGroup::Domain(String::new()), NetworkGroup::of_ip);
+    (source, remote.map_or(Reach::Global, Reach::of))
+}
+
 impl Core for Discovery {
     type Input = Input;
     type Effect = Effect;
@@ -491,26 +537,27 @@ impl Core for Discovery {
                     }
                 }
             }
-            Input::Book(stored) => {
-                let denied = |stored: &StoredPeer| self.config.denylist.contains(&stored.info.peer);
-                let stored = stored.into_iter().filter(|stored| !denied(stored)).collect();
-                self.book.restore(now.unix_ms, stored);
+            Input::Book { stored, mut unreadable } => {
+                let is_denied = |stored: &StoredPeer| self.config.denylist.contains(&stored.info.peer);
+                let (denied, stored): (Vec<_>, Vec<_>) = stored.into_iter().partition(is_denied);
+                unreadable.extend(denied.iter().map(|stored| stored.info.peer));
+                self.book.restore(now.unix_ms, stored, unreadable);
                 self.dial(now, &mut effects);
             }
             Input::Committee(validators) => {
                 self.validators = validators.into_iter().collect();
                 self.dial_kept(now, &mut effects);
             }
-            Input::Peer(PeerEvent::Connected(peer)) => {
+            Input::Peer { event: PeerEvent::Connected(peer), ip } => {
                 self.connected.insert(peer);
                 self.dialling.remove(&peer);
                 // A probe that waited is dropped then.
                 self.probing.remove(&peer);
                 self.seed_failures.remove(&peer);
-                self.book.live(peer, now.unix_ms);
+                self.book.live(peer, now.unix_ms, ip);
                 self.query(peer, &mut effects);
             }
-            Input::Peer(PeerEvent::Lost { peer, .. }) => {
+            Input::Peer { event: PeerEvent::Lost { peer, .. }, .. } => {
                 self.connected.remove(&peer);
                 self.hearsay.forget(peer);
                 self.next_round = self.next_round.min(now.monotonic + self.interval());
@@ -518,7 +565,10 @@ impl Core for Discovery {
             }
             Input::DialFailed { peer, failure } => {
                 self.dialling.remove(&peer);
-                self.failed(now, peer, &failure);
+                match &failure {
+                    DialFailure::Refused { .. } => self.book.refused(peer, now),
+                    failure => self.failed(now, peer, failure),
+                }
                 let pausing = matches!(failure, DialFailure::Pausing { .. });
                 if !pausing && self.seed(peer).is_some() {
                     self.seed_failures.insert(peer, failure);
@@ -528,22 +578,23 @@ impl Core for Discovery {
             Input::Probed { peer, result } => {
                 self.probing.remove(&peer);
                 match result {
-                    Ok(()) => {
-                        self.book.live(peer, now.unix_ms);
+                    Ok(ip) => {
+                        self.book.live(peer, now.unix_ms, ip);
                         self.query(peer, &mut effects);
                     }
                     // Whoever has the key has said so: it is there.
-                    Err(DialFailure::Refused { .. }) => self.book.live(peer, now.unix_ms),
+                    Err(DialFailure::Refused { .. }) => self.book.refused(peer, now),
                     Err(failure) => self.failed(now, peer, &failure),
                 }
                 self.probe_who_asked(now, &mut effects);
             }
-            Input::Answered { peer, answer: Ok(answer) } => self.answered(now, peer, answer, &mut effects),
+            Input::Answered { peer, remote, answer: Ok(answer) } => {
+                self.answered(now, peer, remote, answer, &mut effects);
+            }
             Input::Answered { answer: Err(_), .. } => {}
             Input::Asked { key, peer, remote, info } => {
                 if let Some(info) = info.filter(|info| info.peer == peer) {
-                    let near = remote.map_or(Reach::Loopback, Reach::of);
-                    let source = remote.map_or_else(|| NetworkGroup::Domain(String::new()), NetworkGroup::of_ip);
+                    let (source, near) = teller(remote);
                     self.learn(now, info, source, near);
                     self.dial_back(now, peer, &mut effects);
                 }

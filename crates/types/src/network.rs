@@ -20,12 +20,17 @@ impl Reach {
     /// Of an address that something was heard from, or that is to be dialled.
     pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
-            ip if ip.is_loopback() => Self::Loopback,
+            // Where nobody far away can be meant, and the system may take it for this machine.
+            ip if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip) => Self::Loopback,
             IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() || is_shared(v4) => Self::Local,
             IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => Self::Local,
             _ => Self::Global,
         }
     }
+}
+
+fn is_broadcast(ip: IpAddr) -> bool {
+    ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 /// 100.64.0.0/10, behind the address translation of a provider.
@@ -108,6 +113,13 @@ mod tests {
     fn an_address_mapped_into_ipv6_is_the_one_it_stands_for() {
         assert_eq!(NetworkGroup::of_ip("::ffff:198.51.100.7".parse().unwrap()), NetworkGroup::V4([198, 51]));
         assert_eq!(Reach::of("::ffff:127.0.0.1".parse().unwrap()), Reach::Loopback);
+    }
+
+    #[test]
+    fn an_address_that_can_only_be_meant_here_is_as_near_as_loopback() {
+        for here in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1", "::1"] {
+            assert_eq!(Reach::of(here.parse().unwrap()), Reach::Loopback, "{here}");
+        }
     }
 
     #[test]

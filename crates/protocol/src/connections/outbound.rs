@@ -162,7 +162,7 @@ impl Connections {
         let limited = purpose == DialPurpose::Link && self.is_of_limited_group(peer);
         let (mut usable, mut first_wait) = (Vec::new(), None::<Duration>);
         for address in addresses {
-            if let Some(wait) = self.backoff.wait(now, address) {
+            if let Some(wait) = self.backoff.wait(now, peer, address) {
                 first_wait = Some(first_wait.map_or(wait, |first| first.min(wait)));
             } else if !limited || self.has_room(&NetworkGroup::of(address), |_| true) {
                 usable.push(address.clone());
@@ -194,12 +194,14 @@ impl Connections {
     pub(super) fn start_dials(&mut self, now: Now, effects: &mut Vec<Effect>) {
         while self.links.dials() < self.config.max_dials {
             let has_room = self.strangers().count() < self.config.max_outbound;
+            // Peers that ask and never answer do not keep this node from dialling others.
+            let may_probe = self.links.probes.len() < self.config.max_dials.div_ceil(2);
             let mut waiting = std::mem::take(&mut self.waiting);
             let next = waiting.take(|dial| match dial.purpose {
                 _ if self.links.is_busy(dial.peer) => None,
                 DialPurpose::Link if self.is_trusted(dial.peer) => Some(0),
                 DialPurpose::Link => has_room.then_some(1),
-                DialPurpose::Probe => Some(2),
+                DialPurpose::Probe => may_probe.then_some(2),
             });
             self.waiting = waiting;
             let Some(WaitingDial { peer, addresses, purpose }) = next else { break };
@@ -234,7 +236,7 @@ impl Connections {
         effects: &mut Vec<Effect>,
     ) {
         for address in failed {
-            self.backoff.failed(now, address, &mut self.rng);
+            self.backoff.failed(now, peer, address, &mut self.rng);
         }
         let purpose = if self.links.probes.get(&peer) == Some(&link) {
             self.links.probes.remove(&peer);
@@ -260,7 +262,7 @@ impl Connections {
         match refused {
             Some(failure) => {
                 // Not dialled in vain again and again: a name may well hide a network that is full.
-                self.backoff.failed(now, endpoint.address, &mut self.rng);
+                self.backoff.failed(now, peer, endpoint.address, &mut self.rng);
                 effects.push(Effect::HangUp { link, peer });
                 effects.push(refusal(peer, purpose, failure));
             }
@@ -281,7 +283,7 @@ impl Connections {
     pub(super) fn on_link_closed(&mut self, now: Now, link: LinkId, peer: PeerId, effects: &mut Vec<Effect>) {
         let ended = self.links.outbound.get(&peer).filter(|outbound| outbound.link == link);
         let Some(State::Connected { address, since, .. }) = ended.map(|outbound| &outbound.state) else { return };
-        self.backoff.link_ended(now, *since, address.clone(), &mut self.rng);
+        self.backoff.link_ended(now, *since, peer, address.clone(), &mut self.rng);
         self.links.outbound.remove(&peer);
         effects.push(Effect::Event(PeerEvent::Lost { peer, reason: LostReason::Closed }));
     }

@@ -216,12 +216,22 @@ fn a_peer_with_a_dead_address_is_dialled_at_its_others_and_the_pause_is_told() {
     let effects = core.handle(at(1), asked(1, vec![address(1)], DialPurpose::Link));
     assert!(matches!(&effects[..], [Effect::DialFailed { failure: DialFailure::Pausing { wait }, .. }]
         if *wait < Duration::from_millis(500)));
-    // The address is dead for whoever is said to be there.
-    let effects = core.handle(at(1), asked(2, vec![address(1)], DialPurpose::Link));
-    assert!(matches!(effects[..], [Effect::DialFailed { failure: DialFailure::Pausing { .. }, .. }]));
     let effects = core.handle(at(1), asked(1, vec![address(1), address(7)], DialPurpose::Link));
     let id = begun(&effects).unwrap();
     assert_eq!(effects, [Effect::Dial { link: id, peer: peer(1), addresses: vec![address(7)] }]);
+}
+
+#[test]
+fn who_claims_the_address_of_another_does_not_have_that_one_left_alone() {
+    let mut core = Connections::new(Config::default());
+    for ms in [0, 60_000, 120_000] {
+        let effects = core.handle(at(ms), asked(2, vec![address(1)], DialPurpose::Probe));
+        let wrong_key = DialFailure::WrongKey { reason: "1 is there".into() };
+        let result = Err(wrong_key);
+        let link = begun(&effects).unwrap();
+        core.handle(at(ms), Input::Dialled { link, peer: peer(2), result, failed: vec![address(1)] });
+    }
+    assert!(begun(&core.handle(at(120_001), asked(1, vec![address(1)], DialPurpose::Link))).is_some());
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! displaced by what is only told.
 
 use super::KnownPeer;
+use crate::core::Now;
 use rand::{
     RngExt,
     seq::{IteratorRandom, index},
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use soma_types::{Address, ContentDigest, NetworkGroup, PeerId, TimestampMs, codec};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -40,8 +42,9 @@ const TRIED_BUCKETS_OF_GROUP: u64 = 4;
 /// Peers in a bucket.
 const BUCKET_SIZE: usize = 64;
 
-/// Bytes of infos in the book. Ten thousand usual ones have 3 MiB; this bounds those of the greatest length.
-const MAX_BYTES: u64 = 8 << 20;
+/// Bytes of infos in a bucket. A full bucket of usual ones has 20 KiB; this bounds those of the greatest length, and the
+/// book to 10 MiB. For each bucket, so that long infos displace nobody in others.
+const BUCKET_BYTES: u64 = 64 << 10;
 
 /// A peer not heard of for this long leaves the book.
 const FORGET_AFTER_MS: TimestampMs = 24 * 3600 * 1000;
@@ -84,7 +87,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Whether its turn has come, as far as former failures are concerned.
-    fn may_be_tried(&self, now: Duration) -> bool {
+    pub(super) fn may_be_tried(&self, now: Duration) -> bool {
         let pause = match self.failures {
             0 => TRY_AGAIN_AFTER,
             failures => RETRY_AFTER * (1 << (failures - 1).min(6)),
@@ -126,7 +129,6 @@ pub(super) struct Book {
     buckets: BTreeMap<Place, BTreeSet<PeerId>>,
     /// Those that have been reached and have not failed since, in no order.
     live: Vec<PeerId>,
-    bytes: u64,
     /// Not told the store yet.
     changed: BTreeSet<PeerId>,
 }
@@ -134,7 +136,7 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn new(rng: &mut ChaCha8Rng) -> Self {
         let (entries, buckets, changed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { secret: rng.random(), entries, buckets, live: Vec::new(), bytes: 0, changed }
+        Self { secret: rng.random(), entries, buckets, live: Vec::new(), changed }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -155,21 +157,35 @@ impl Book {
     }
 
     /// Takes in what the store had. However long the node was down, that does not count as not having heard of them.
-    pub(super) fn restore(&mut self, now_ms: TimestampMs, stored: Vec<StoredPeer>) {
+    /// `unreadable` and what finds no room leave the store.
+    pub(super) fn restore(&mut self, now_ms: TimestampMs, stored: Vec<StoredPeer>, unreadable: Vec<PeerId>) {
         let heard = |stored: &StoredPeer| stored.info.timestamp_ms.max(stored.seen_live_ms.unwrap_or(0));
         let newest = stored.iter().map(heard).max().unwrap_or(now_ms);
         let down_ms = now_ms.saturating_sub(newest);
         for peer in stored {
-            let (id, heard_ms, live_ms) = (peer.info.peer, heard(&peer) + down_ms, peer.seen_live_ms);
+            let heard_ms = heard(&peer).saturating_add(down_ms);
+            let (id, live_ms) = (peer.info.peer, peer.seen_live_ms);
             self.learn(peer.info, peer.source);
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.heard_ms = entry.heard_ms.max(heard_ms);
             }
             if let Some(live_ms) = live_ms {
-                self.settle(id, live_ms);
+                self.settle(id, live_ms, None);
+            }
+            if self.entries.contains_key(&id) {
+                self.changed.remove(&id);
+            } else {
+                self.changed.insert(id);
             }
         }
-        self.changed.clear();
+        self.changed.extend(unreadable);
+    }
+
+    /// So much time does not count as not having heard of anybody: nobody could be heard, or the clock was set.
+    pub(super) fn does_not_count(&mut self, ms: TimestampMs) {
+        for entry in self.entries.values_mut() {
+            entry.heard_ms = entry.heard_ms.saturating_add(ms);
+        }
     }
 
     /// Whether the info is newer than what there is of its peer.
@@ -179,64 +195,78 @@ impl Book {
 
     /// Takes in an info, told by someone of network `source`. Of two infos of one peer the newer counts.
     pub(super) fn learn(&mut self, info: KnownPeer, source: NetworkGroup) {
-        let (peer, size, heard_ms) = (info.peer, info.bytes.size(), info.timestamp_ms);
+        let (peer, heard_ms) = (info.peer, info.timestamp_ms);
         let Some(address) = info.addresses.first() else { return };
         if !self.is_news(&info) {
             return;
         }
-        if let Some(known) = self.entries.get_mut(&peer)
-            && known.info.addresses == info.addresses
-        {
-            self.bytes = self.bytes - known.info.bytes.size() + size;
-            known.info = info;
-            known.heard_ms = known.heard_ms.max(heard_ms);
-            self.changed.insert(peer);
-            return;
+        let mut attempted = None;
+        if let Some(known) = self.entries.get_mut(&peer) {
+            // Where it was found, if it was, stays in front.
+            let first = known.info.addresses.first();
+            if let Some(place) = info.addresses.iter().position(|address| Some(address) == first) {
+                known.info = info;
+                known.info.addresses[..=place].rotate_right(1);
+                known.heard_ms = known.heard_ms.max(heard_ms);
+                self.changed.insert(peer);
+                return;
+            }
+            attempted = known.attempted;
         }
         // Unknown, or it has moved, and nobody has reached it there.
         let place = Place::New(self.new_bucket(address, &source));
-        self.remove(peer);
-        if self.bytes + size > MAX_BYTES || !self.has_room(place) {
+        if !self.has_room(place, info.bytes.size(), Some(peer)) {
             return;
         }
-        self.bytes += size;
+        self.remove(peer);
         self.buckets.entry(place).or_default().insert(peer);
-        let entry = Entry { info, source, place, live_ms: None, heard_ms, failures: 0, attempted: None };
+        let entry = Entry { info, source, place, live_ms: None, heard_ms, failures: 0, attempted };
         self.entries.insert(peer, entry);
         self.changed.insert(peer);
     }
 
-    /// The peer was reached.
-    pub(super) fn live(&mut self, peer: PeerId, now_ms: TimestampMs) {
+    /// The peer was reached, at this IP address if that is known.
+    pub(super) fn live(&mut self, peer: PeerId, now_ms: TimestampMs, at: Option<IpAddr>) {
         if let Some(entry) = self.entries.get_mut(&peer) {
             (entry.failures, entry.attempted) = (0, None);
-            self.settle(peer, now_ms);
+            // The address that worked is the one to be judged and dialled by, whatever its owner puts first.
+            let worked = entry.info.addresses.iter().position(|address| at.is_some() && address.ip() == at);
+            if let Some(worked) = worked {
+                entry.info.addresses[..=worked].rotate_right(1);
+            }
+            self.settle(peer, now_ms, at);
         }
     }
 
     /// Has it count as tried, if there is room among the tried.
-    fn settle(&mut self, peer: PeerId, live_ms: TimestampMs) {
+    fn settle(&mut self, peer: PeerId, live_ms: TimestampMs, at: Option<IpAddr>) {
         let Some(entry) = self.entries.get_mut(&peer) else { return };
         if entry.live_ms.replace(live_ms).is_none() {
             self.live.push(peer);
         }
         entry.heard_ms = entry.heard_ms.max(live_ms);
         self.changed.insert(peer);
-        if matches!(entry.place, Place::Tried(_)) {
+        let Some(address) = entry.info.addresses.first().cloned() else { return };
+        let (size, before) = (entry.info.bytes.size(), entry.place);
+        let place = Place::Tried(self.tried_bucket(&address, at));
+        if before == place || (matches!(before, Place::Tried(_)) && at.is_none()) {
             return;
         }
-        let Some(address) = entry.info.addresses.first().cloned() else { return };
-        let place = Place::Tried(self.tried_bucket(&address));
-        let members = self.buckets.get(&place);
-        if members.is_some_and(|members| members.len() >= BUCKET_SIZE) {
+        while !self.fits(place, size, None) {
             let live_ms_of = |peer: &PeerId| self.entries.get(peer).and_then(|entry| entry.live_ms);
-            let oldest = members.into_iter().flatten().copied().min_by_key(live_ms_of);
+            let oldest = self.buckets.get(&place).into_iter().flatten().copied().min_by_key(live_ms_of);
             match oldest {
                 Some(oldest) if live_ms_of(&oldest).unwrap_or(0) + KEEPS_PLACE_MS < live_ms => self.demote(oldest),
                 _ => return,
             }
         }
         self.put(peer, place);
+    }
+
+    /// The peer is there, and lets this node not in for now.
+    pub(super) fn refused(&mut self, peer: PeerId, now: Now) {
+        self.live(peer, now.unix_ms, None);
+        self.attempt(peer, now.monotonic);
     }
 
     /// An attempt to reach the peer begins.
@@ -262,24 +292,29 @@ impl Book {
     fn demote(&mut self, peer: PeerId) {
         let Some(entry) = self.entries.get(&peer) else { return };
         let (Place::Tried(_), Some(address)) = (entry.place, entry.info.addresses.first()) else { return };
-        let place = Place::New(self.new_bucket(address, &entry.source));
-        if self.has_room(place) { self.put(peer, place) } else { self.remove(peer) }
+        let (place, size) = (Place::New(self.new_bucket(address, &entry.source)), entry.info.bytes.size());
+        if self.has_room(place, size, None) { self.put(peer, place) } else { self.remove(peer) }
     }
 
-    /// Whether the bucket can take one more. In a full one who failed most gives way; nobody else does.
-    fn has_room(&mut self, place: Place) -> bool {
-        let Some(members) = self.buckets.get(&place) else { return true };
-        if members.len() < BUCKET_SIZE {
-            return true;
-        }
-        let failures = |peer: &PeerId| self.entries.get(peer).map_or(0, |entry| entry.failures);
-        match members.iter().copied().max_by_key(failures) {
-            Some(worst) if failures(&worst) > 0 => {
-                self.remove(worst);
-                true
+    /// Whether one more of so many bytes fits into the bucket, once `leaves` has left it.
+    fn fits(&self, place: Place, size: u64, leaves: Option<PeerId>) -> bool {
+        let members = self.buckets.get(&place).into_iter().flatten();
+        let staying = members.filter(|member| Some(**member) != leaves).filter_map(|member| self.entries.get(member));
+        let (count, bytes) = staying.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.info.bytes.size()));
+        count < BUCKET_SIZE && bytes + size <= BUCKET_BYTES
+    }
+
+    /// Makes room in the bucket: in a full one who failed most gives way, and nobody else does.
+    fn has_room(&mut self, place: Place, size: u64, leaves: Option<PeerId>) -> bool {
+        while !self.fits(place, size, leaves) {
+            let failures = |peer: &PeerId| self.entries.get(peer).map_or(0, |entry| entry.failures);
+            let worst = self.buckets.get(&place).into_iter().flatten().copied().max_by_key(failures);
+            match worst {
+                Some(worst) if failures(&worst) > 0 => self.remove(worst),
+                _ => return false,
             }
-            _ => false,
         }
+        true
     }
 
     fn put(&mut self, peer: PeerId, place: Place) {
@@ -301,7 +336,6 @@ impl Book {
     fn remove(&mut self, peer: PeerId) {
         if let Some(entry) = self.entries.remove(&peer) {
             self.leave(peer, entry.place);
-            self.bytes -= entry.info.bytes.size();
             if entry.live_ms.is_some() {
                 self.live.retain(|live| *live != peer);
             }
@@ -369,9 +403,14 @@ impl Book {
         self.hash(&[b"source", &source, &slot.to_le_bytes()]) % NEW_BUCKETS
     }
 
-    fn tried_bucket(&self, address: &Address) -> u64 {
+    /// By where the peer really was, if that is known.
+    fn tried_bucket(&self, address: &Address, at: Option<IpAddr>) -> u64 {
         let slot = self.hash(&[b"address", address.as_str().as_bytes()]) % TRIED_BUCKETS_OF_GROUP;
-        self.hash(&[b"tried", &network(address), &slot.to_le_bytes()]) % TRIED_BUCKETS
+        let network = match at.map(NetworkGroup::of_ip) {
+            Some(group) if !group.is_near() => codec::encode(&group),
+            _ => network(address),
+        };
+        self.hash(&[b"tried", &network, &slot.to_le_bytes()]) % TRIED_BUCKETS
     }
 
     fn hash(&self, parts: &[&[u8]]) -> u64 {

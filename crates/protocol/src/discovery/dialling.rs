@@ -3,7 +3,7 @@
 use super::{Discovery, Effect, book::Entry};
 use crate::{connections::DialPurpose, core::Now};
 use soma_types::{NetworkGroup, PeerId, TimestampMs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Peers that were never reached and are probed in one interval. A probe costs both sides a handshake; a thousand nodes
 /// that know a third of each other know all after twice as many intervals with half as many.
@@ -35,15 +35,13 @@ impl Discovery {
     /// Dials those to be connected to whatever else there is: trusted peers that are known, the other validators if
     /// this node is one, and seeds as long as there are few links.
     pub(super) fn dial_kept(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut kept = self.config.allowlist.clone();
-        if self.validators.contains_key(&self.config.own_id) {
-            kept.extend(self.validators.keys());
+        let mut wanted: BTreeSet<_> = self.config.allowlist.iter().chain(self.validators.keys()).copied().collect();
+        wanted.retain(|peer| self.is_kept(*peer));
+        if self.connected.iter().filter(|peer| !self.is_kept(**peer)).count() < self.few_links() {
+            wanted.extend(self.config.seeds.iter().map(|(peer, _)| *peer));
         }
-        if self.connected.len() < self.few_links() {
-            kept.extend(self.config.seeds.iter().map(|(peer, _)| *peer));
-        }
-        kept.remove(&self.config.own_id);
-        for peer in kept {
+        wanted.remove(&self.config.own_id);
+        for peer in wanted {
             if !self.is_busy(peer) && !self.config.denylist.contains(&peer) {
                 self.dial_link(now, peer, effects);
             }
@@ -93,7 +91,8 @@ impl Discovery {
     pub(super) fn dial_back(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
         let Some(entry) = self.book.get(peer) else { return };
         let lately = entry.live_ms.is_some_and(|live_ms| live_ms + PROBE_AGAIN_MS > now.unix_ms);
-        if self.is_busy(peer) {
+        // However often it asks, and whatever addresses it names.
+        if self.is_busy(peer) || !entry.may_be_tried(now.monotonic) {
             return;
         }
         if self.links() < self.few_links() && self.has_room_in_group(&self.links_in_groups(), peer) {
@@ -105,7 +104,8 @@ impl Discovery {
     }
 
     pub(super) fn probe_who_asked(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while self.probing.len() < PROBES_AT_ONCE {
+        // The rest is for those that do not ask.
+        while self.probing.len() < PROBES_AT_ONCE / 2 {
             let Some(peer) = self.to_dial_back.pop_front() else { return };
             self.probe(now, peer, effects);
         }
@@ -139,9 +139,10 @@ impl Discovery {
         let before_ms = now.unix_ms.saturating_sub(PROBE_AGAIN_MS);
         let stalest = self.book.least_lately_live(now.monotonic, before_ms, suits);
         let room = PROBES_PER_INTERVAL.min(PROBES_AT_ONCE.saturating_sub(self.probing.len()));
-        let chosen: Vec<_> = std::iter::from_fn(|| untested.pick(&mut self.rng)).take(room).collect();
-        let stalest = stalest.filter(|_| chosen.is_empty() && room > 0);
-        for peer in chosen.into_iter().chain(stalest) {
+        // Always one of those that were reached: whoever tells of many others does not have them forgotten.
+        let others = room.saturating_sub(stalest.iter().len());
+        let untested: Vec<_> = std::iter::from_fn(|| untested.pick(&mut self.rng)).take(others).collect();
+        for peer in stalest.into_iter().chain(untested) {
             self.probe(now, peer, effects);
         }
     }

@@ -80,16 +80,21 @@ fn probed(effects: &[Effect]) -> Vec<PeerId> {
 }
 
 fn connect(core: &mut Discovery, ms: u64, number: u8) -> Vec<Effect> {
-    core.handle(at(ms), Input::Peer(PeerEvent::Connected(peer(number))))
+    let ip = address(number).ip();
+    core.handle(at(ms), Input::Peer { event: PeerEvent::Connected(peer(number)), ip })
 }
 
 fn lost(number: u8) -> Input {
-    Input::Peer(PeerEvent::Lost { peer: peer(number), reason: LostReason::Closed })
+    Input::Peer { event: PeerEvent::Lost { peer: peer(number), reason: LostReason::Closed }, ip: None }
 }
 
 fn told(core: &mut Discovery, ms: u64, by: u8, infos: Vec<KnownPeer>) -> Vec<Effect> {
+    told_from(core, ms, by, address(by).ip(), infos)
+}
+
+fn told_from(core: &mut Discovery, ms: u64, by: u8, remote: Option<IpAddr>, infos: Vec<KnownPeer>) -> Vec<Effect> {
     let answer = Ok(Answer { infos, seen: Seen::default() });
-    core.handle(at(ms), Input::Answered { peer: peer(by), answer })
+    core.handle(at(ms), Input::Answered { peer: peer(by), remote, answer })
 }
 
 fn asked(core: &mut Discovery, ms: u64, by: u8, info: Option<KnownPeer>) -> Vec<Effect> {
@@ -186,7 +191,7 @@ fn who_asks_a_node_with_links_enough_is_probed_asked_back_and_passed_on_only_the
     let effects = asked(&mut core, 2, 5, Some(info(5, 0)));
     assert_eq!((dialled(&effects), probed(&effects)), (vec![], vec![peer(5)]));
     assert_eq!(answer(&mut core, 3, 7).len(), 2);
-    let effects = core.handle(at(4), Input::Probed { peer: peer(5), result: Ok(()) });
+    let effects = core.handle(at(4), Input::Probed { peer: peer(5), result: Ok(address(5).ip()) });
     assert!(effects.contains(&Effect::Query { peer: peer(5), own_info: own_bytes() }));
     assert_eq!(answer(&mut core, 5, 7).len(), 3);
     assert_eq!(probed(&asked(&mut core, 6, 5, Some(info(5, 1)))), [], "it was reached just now");
@@ -207,7 +212,7 @@ fn an_asker_is_told_whether_it_could_be_reached() {
     let failure = DialFailure::Unreachable { reason: "no route".into() };
     core.handle(at(3), Input::Probed { peer: peer(5), result: Err(failure) });
     assert_eq!(said(&mut core, 4), Some((Some(false), at(4).unix_ms)));
-    core.handle(at(5), Input::Probed { peer: peer(5), result: Ok(()) });
+    core.handle(at(5), Input::Probed { peer: peer(5), result: Ok(address(5).ip()) });
     assert_eq!(said(&mut core, 6), Some((Some(true), at(6).unix_ms)));
 }
 
@@ -262,7 +267,7 @@ fn a_wrong_clock_and_an_address_that_nobody_reaches_are_told() {
     connect(&mut core, 1, 1);
     let say = |core: &mut Discovery, seen| {
         let answer = Ok(Answer { infos: vec![], seen });
-        core.handle(at(2), Input::Answered { peer: peer(1), answer });
+        core.handle(at(2), Input::Answered { peer: peer(1), remote: address(1).ip(), answer });
         core.snapshot().trouble
     };
     let time_ms = at(2).unix_ms + 45_000;
@@ -280,7 +285,8 @@ fn a_node_that_was_given_no_address_tells_the_one_that_peers_see_and_only_when_t
     connected_to(&mut core, 1..=3);
     let ours = |peer_number: u8| {
         let seen = Seen { ip: "203.0.113.7".parse().ok(), ..Seen::default() };
-        Input::Answered { peer: peer(peer_number), answer: Ok(Answer { infos: vec![], seen }) }
+        let answer = Ok(Answer { infos: vec![], seen });
+        Input::Answered { peer: peer(peer_number), remote: address(peer_number).ip(), answer }
     };
     assert_eq!(core.handle(at(2), ours(1)), []);
     assert_eq!(core.handle(at(2), ours(2)), []);
@@ -309,7 +315,8 @@ fn no_network_gets_more_than_its_share_of_the_links_but_machines_near_by_do() {
     let near = Config { seeds: vec![(peer(1), vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()])], ..config(&[]) };
     let mut core = started(near);
     connect(&mut core, 1, 1);
-    assert_eq!(dialled(&told(&mut core, 2, 1, crowd("/ip4/10.0.0"))).len(), 3);
+    let near_by = "10.0.0.1".parse().ok();
+    assert_eq!(dialled(&told_from(&mut core, 2, 1, near_by, crowd("/ip4/10.0.0"))).len(), 3);
 }
 
 #[test]
@@ -317,16 +324,16 @@ fn addresses_near_by_are_taken_only_from_who_is_as_near() {
     let somewhere = |address: &str| KnownPeer { addresses: vec![address.parse().unwrap()], ..info(7, 0) };
     let (loopback, local) = ("/ip4/127.0.0.1/tcp/1", "/ip4/192.168.0.7/tcp/1");
     let taken = |source: &str, address: &str| {
-        let seed = (peer(1), vec![source.parse().unwrap()]);
-        let mut core = started(Config { seeds: vec![seed], ..config(&[]) });
+        let mut core = core(&[1]);
         connect(&mut core, 1, 1);
-        told(&mut core, 2, 1, vec![somewhere(address)]);
+        // Whatever it says of itself: what counts is where it really is.
+        told_from(&mut core, 2, 1, source.parse().ok(), vec![somewhere(address)]);
         core.snapshot().known == 1
     };
-    assert!(taken(loopback, loopback) && taken(loopback, local));
-    assert!(!taken(local, loopback) && taken(local, "/ip4/192.168.0.9/tcp/1"));
-    assert!(!taken("/ip4/198.51.100.1/tcp/1", loopback) && !taken("/ip4/198.51.100.1/tcp/1", local));
-    assert!(taken("/dns/seed.internal/tcp/1", local), "what a name stands for may be near by");
+    assert!(taken("127.0.0.1", loopback) && taken("127.0.0.1", local));
+    assert!(!taken("192.168.0.1", loopback) && taken("192.168.0.1", "/ip4/192.168.0.9/tcp/1"));
+    assert!(!taken("198.51.100.1", loopback) && !taken("198.51.100.1", local) && !taken("nowhere", local));
+    assert!(!taken("192.168.0.1", "/ip4/0.0.0.0/tcp/1"), "which is this machine");
 }
 
 #[test]
@@ -336,7 +343,7 @@ fn denied_peers_are_not_taken_in() {
     told(&mut core, 2, 1, vec![info(7, 0)]);
     asked(&mut core, 3, 7, Some(info(7, 0)));
     let stored = StoredPeer { info: info(7, 0), source: NetworkGroup::V4([198, 1]), seen_live_ms: None };
-    core.handle(at(4), Input::Book(vec![stored]));
+    core.handle(at(4), Input::Book { stored: vec![stored], unreadable: vec![] });
     assert_eq!(core.snapshot().known, 0);
 }
 
@@ -346,7 +353,7 @@ fn a_few_that_were_never_reached_are_probed_each_interval_and_who_fails_often_is
     connect(&mut core, 1, 1);
     let mut effects = told(&mut core, 2, 1, (1..=20).map(|number| info(number, 0)).collect());
     for peer in dialled(&effects) {
-        core.handle(at(3), Input::Peer(PeerEvent::Connected(peer)));
+        core.handle(at(3), Input::Peer { event: PeerEvent::Connected(peer), ip: None });
     }
     let mut tried: BTreeMap<PeerId, usize> = BTreeMap::new();
     for round in 1..=100 {
@@ -415,6 +422,7 @@ fn validators_keep_links_to_each_other_beyond_the_target() {
 #[test]
 fn the_book_is_saved_and_who_was_not_heard_of_for_a_day_leaves_it() {
     let mut core = core(&[1]);
+    connect(&mut core, 1, 1);
     asked(&mut core, 1, 5, Some(info(5, 0)));
     let effects = core.handle(at(5_000), Input::Wake);
     let source = NetworkGroup::V4([198, 51]);
@@ -429,10 +437,11 @@ fn the_book_is_saved_and_who_was_not_heard_of_for_a_day_leaves_it() {
 fn a_node_that_was_down_for_days_dials_from_its_book_and_passes_nobody_on_unseen() {
     let stored =
         |number, seen_live_ms| StoredPeer { info: info(number, 0), source: NetworkGroup::V4([198, 1]), seen_live_ms };
-    let mut core = core(&[]);
+    let mut core = Discovery::new(config(&[]));
     let days = 3 * 24 * HOUR_MS;
+    core.handle(at(days), Input::OwnInfo { bytes: own_bytes(), timestamp_ms: at(days).unix_ms });
     let book = vec![stored(2, Some(START_MS)), stored(3, None)];
-    let mut dialled = dialled(&core.handle(at(days), Input::Book(book)));
+    let mut dialled = dialled(&core.handle(at(days), Input::Book { stored: book, unreadable: vec![] }));
     dialled.sort();
     assert_eq!(dialled, [peer(2), peer(3)]);
     assert_eq!((core.snapshot().known, core.snapshot().seen_live), (2, 1));
@@ -441,6 +450,73 @@ fn a_node_that_was_down_for_days_dials_from_its_book_and_passes_nobody_on_unseen
     assert_eq!(answer(&mut core, days + 3, 7), [info(2, 0).bytes]);
     core.handle(at(days + 25 * HOUR_MS), Input::Wake);
     assert_eq!(core.snapshot().known, 1, "whom it has a link to");
+}
+
+#[test]
+fn neither_a_day_without_a_network_nor_a_clock_that_is_set_empties_the_book() {
+    let mut core = core(&[1]);
+    connected_to(&mut core, [1, 2]);
+    for number in [1, 2] {
+        core.handle(at(2), lost(number));
+    }
+    for hour in 1..50 {
+        core.handle(at(hour * HOUR_MS), Input::Wake);
+    }
+    assert_eq!(core.snapshot().known, 2, "nobody could be heard");
+    connect(&mut core, 50 * HOUR_MS, 1);
+    let jumped = Now { unix_ms: at(150 * HOUR_MS).unix_ms, ..at(50 * HOUR_MS + 5_000) };
+    core.handle(jumped, Input::Wake);
+    assert_eq!(core.snapshot().known, 2, "the clock was set");
+}
+
+#[test]
+fn what_cannot_be_read_and_what_finds_no_room_leaves_the_store() {
+    let mut core = core(&[1]);
+    core.handle(at(1), Input::Book { stored: vec![], unreadable: vec![peer(9)] });
+    let effects = core.handle(at(5_000), Input::Wake);
+    assert!(effects.contains(&Effect::SaveBook { put: vec![], remove: vec![peer(9)] }), "{effects:?}");
+}
+
+#[test]
+fn a_peer_near_by_keeps_its_address_there_whoever_passes_its_info_on() {
+    let both = |signed_ms| KnownPeer {
+        addresses: vec!["/ip4/192.168.0.7/tcp/1".parse().unwrap(), address(7)],
+        ..info(7, signed_ms)
+    };
+    let mut core = core(&[1]);
+    connect(&mut core, 1, 1);
+    told_from(&mut core, 2, 1, "192.168.0.1".parse().ok(), vec![both(0)]);
+    core.handle(at(3), Input::Probed { peer: peer(7), result: Ok("192.168.0.7".parse().ok()) });
+    assert_eq!(core.snapshot().seen_live, 1);
+    told(&mut core, 4, 1, vec![both(1)]);
+    assert_eq!(core.book()[0].addresses, both(1).addresses);
+    assert_eq!(core.snapshot().seen_live, 1, "it has not moved");
+}
+
+#[test]
+fn the_address_at_which_a_peer_was_found_comes_first() {
+    let mut core = core(&[1]);
+    connect(&mut core, 1, 1);
+    let two = KnownPeer { addresses: vec![address(70), address(7)], ..info(7, 0) };
+    told(&mut core, 2, 1, vec![two.clone()]);
+    core.handle(at(3), Input::Probed { peer: peer(7), result: Ok(address(7).ip()) });
+    assert_eq!(core.book()[0].addresses, [address(7), address(70)]);
+    told(&mut core, 4, 1, vec![KnownPeer { timestamp_ms: START_MS + 1, ..two }]);
+    assert_eq!(core.book()[0].addresses, [address(7), address(70)], "also in its next info");
+}
+
+#[test]
+fn who_asks_again_and_again_naming_other_addresses_is_dialled_back_once_in_ten_seconds() {
+    let mut core = core(&[1]);
+    connected_to(&mut core, [1, 2]);
+    let dials = (0..100).map(|number| {
+        let elsewhere = KnownPeer { addresses: vec![address(100 + number)], ..info(5, number.into()) };
+        let effects = asked(&mut core, 10 + u64::from(number) * 100, 5, Some(elsewhere));
+        let failure = DialFailure::Unreachable { reason: "nobody".into() };
+        core.handle(at(11 + u64::from(number) * 100), Input::Probed { peer: peer(5), result: Err(failure) });
+        probed(&effects).len()
+    });
+    assert!((1..=2).contains(&dials.sum::<usize>()));
 }
 
 /// Infos of so many identities in the networks 20.x to 29.x, or in one of them.
@@ -482,7 +558,7 @@ fn a_flood_of_hearsay_does_not_displace_peers_seen_live() {
 }
 
 #[test]
-fn a_book_of_the_longest_infos_stays_within_its_bytes() {
+fn the_longest_infos_fill_no_more_than_their_own_buckets() {
     let mut core = core(&[1]);
     let tellers = 1..=60;
     connected_to(&mut core, tellers.clone());
@@ -496,5 +572,5 @@ fn a_book_of_the_longest_infos_stays_within_its_bytes() {
         told(&mut core, 2, teller, infos.collect());
     }
     let known = core.snapshot().known;
-    assert!((819..=880).contains(&known), "{known}: 8 MiB in 10 KiB each, and the tellers");
+    assert!((500..=128 * 6 + 60).contains(&known), "{known}: 6 of 10 KiB in each of 128 buckets, and the tellers");
 }

@@ -1,4 +1,4 @@
-//! Identities of one attacker. They let everybody in, connect to every honest node as often as they may, ask it whom it
+//! Identities of one attacker. They claim to be elsewhere, too, let everybody in, connect to every honest node as often as they may, ask it whom it
 //! knows so that it hears of them, tell only of one another, and say that nobody can be reached.
 
 use super::{Settings, world::address_in};

@@ -20,11 +20,6 @@ impl Graph {
         self.neighbours[other].push(one);
     }
 
-    /// Whom a node is joined with; twice, where it was joined twice.
-    pub fn neighbours(&self, node: usize) -> &[usize] {
-        &self.neighbours[node]
-    }
-
     /// Parts that `members` fall into, and the most hops between two of one part.
     pub fn parts_and_diameter(&self, members: &[usize]) -> (usize, usize) {
         let mut is_member = vec![false; self.neighbours.len()];

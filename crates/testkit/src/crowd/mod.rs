@@ -83,7 +83,7 @@ pub struct Standing {
     pub at_target: usize,
     /// Most links that any node has to the attacker.
     pub attacker_links_most: usize,
-    /// Fewest honest peers of a node, in either direction.
+    /// Fewest links of a node to honest peers.
     pub honest_least: usize,
     /// Parts that the graph of the honest nodes that are up falls into; 1: it is connected.
     pub parts: usize,

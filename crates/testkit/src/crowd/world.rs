@@ -157,7 +157,12 @@ impl World {
             let (peer, address) = (*peer, address.clone());
             world.by_address.insert(address.clone(), Party::Attacker(number));
             world.by_peer.insert(peer, Party::Attacker(number));
-            let info = world.info(peer, vec![address], START_MS);
+            // It claims an address elsewhere, too: one in a network of its own choice, or that of an honest node.
+            let elsewhere = match number % 2 {
+                0 => address_in(90, world.rng.random_range(0..10_000), 1).1,
+                _ => world.machines[world.rng.random_range(0..world.machines.len())].address.clone(),
+            };
+            let info = world.info(peer, vec![elsewhere, address], START_MS);
             world.attacker_infos.push(info);
             world.at(Duration::ZERO, Event::Attack { identity: number });
         }
@@ -201,7 +206,13 @@ impl World {
         machine.life += 1;
         machine.process = Some(Process::new(machine, &self.settings, seed));
         let book = machine.stored.values().cloned().collect();
-        self.tell(node, [Told::Discovery(discovery::Input::Wake), Told::Discovery(discovery::Input::Book(book))]);
+        self.tell(
+            node,
+            [
+                Told::Discovery(discovery::Input::Wake),
+                Told::Discovery(discovery::Input::Book { stored: book, unreadable: Vec::new() }),
+            ],
+        );
     }
 
     /// Ends a machine's process at once. What its disk has stays.
@@ -237,14 +248,16 @@ impl World {
     pub fn standing(&self) -> Standing {
         let up: Vec<usize> = (0..self.machines.len()).filter(|node| self.machines[*node].process.is_some()).collect();
         let mut graph = Graph::new(self.machines.len());
-        let (mut links, mut attacker_links) = (vec![0; self.machines.len()], vec![0; self.machines.len()]);
+        let (mut links, mut honest) = (vec![0; self.machines.len()], vec![0; self.machines.len()]);
         for (node, process) in self.processes() {
             for peer in process.connected.keys() {
                 links[node] += 1;
                 match self.by_peer.get(peer) {
-                    Some(Party::Honest(other)) => graph.join(node, *other),
-                    Some(Party::Attacker(_)) => attacker_links[node] += 1,
-                    None => {}
+                    Some(Party::Honest(other)) => {
+                        honest[node] += 1;
+                        graph.join(node, *other);
+                    }
+                    Some(Party::Attacker(_)) | None => {}
                 }
             }
         }
@@ -271,7 +284,7 @@ impl World {
             links_mean: links.iter().sum::<usize>() as f64 / count,
             at_target: links.iter().filter(|links| **links >= self.settings.target_connections).count(),
             attacker_links_most: self.attacker_links_most,
-            honest_least: up.iter().map(|node| graph.neighbours(*node).len()).min().unwrap_or(0),
+            honest_least: of_up(&honest).into_iter().min().unwrap_or(0),
             parts,
             diameter,
         }
@@ -477,8 +490,8 @@ impl World {
             !had
         });
         let infos = news.into_iter().map(|number| self.infos[number].clone()).collect();
-        let answer = Ok(Answer { infos, seen });
-        self.tell(node, [Told::Discovery(discovery::Input::Answered { peer, answer })]);
+        let (answer, remote) = (Ok(Answer { infos, seen }), Some(self.party(to).1));
+        self.tell(node, [Told::Discovery(discovery::Input::Answered { peer, remote, answer })]);
         // A probe has done its work.
         let kept = self.machines[node].process.as_ref().is_some_and(|process| process.links.contains_key(&link));
         if !kept {
@@ -592,7 +605,8 @@ impl World {
             Effect::HandOver { link, peer } => {
                 let Some(connection) = process.links.remove(&link) else { return };
                 process.probed.insert(peer, connection);
-                told.push_back(Told::Discovery(discovery::Input::Probed { peer, result: Ok(()) }));
+                let ip = self.by_peer.get(&peer).map(|party| self.party(*party).1);
+                told.push_back(Told::Discovery(discovery::Input::Probed { peer, result: Ok(ip) }));
             }
             Effect::ProbeFailed { peer, failure } => {
                 told.push_back(Told::Discovery(discovery::Input::Probed { peer, result: Err(failure) }));
@@ -629,7 +643,11 @@ impl World {
                     }
                     PeerEvent::Lost { peer, .. } => drop(process.connected.remove(&peer)),
                 }
-                told.push_back(Told::Discovery(discovery::Input::Peer(event)));
+                let ip = match event {
+                    PeerEvent::Connected(peer) => self.by_peer.get(&peer).map(|party| self.party(*party).1),
+                    PeerEvent::Lost { .. } => None,
+                };
+                told.push_back(Told::Discovery(discovery::Input::Peer { event, ip }));
             }
             Effect::DialFailed { peer, failure } => {
                 told.push_back(Told::Discovery(discovery::Input::DialFailed { peer, failure }));
