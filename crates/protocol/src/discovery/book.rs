@@ -58,6 +58,9 @@ const MAX_FAILURES: u32 = 3;
 /// Pause after an attempt that said nothing of the peer.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// Pause between attempts that are made because the peer asks.
+const DIAL_BACK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Pause after a failed attempt, doubled with each further one, up to 64 times.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -83,11 +86,13 @@ pub(super) struct Entry {
     failures: u32,
     /// The last attempt to reach it.
     attempted: Option<Duration>,
+    /// The last attempt that was made because it asked.
+    dialled_back: Option<Duration>,
 }
 
 impl Entry {
     /// Whether its turn has come, as far as former failures are concerned.
-    pub(super) fn may_be_tried(&self, now: Duration) -> bool {
+    fn may_be_tried(&self, now: Duration) -> bool {
         let pause = match self.failures {
             0 => TRY_AGAIN_AFTER,
             failures => RETRY_AFTER * (1 << (failures - 1).min(6)),
@@ -200,7 +205,7 @@ impl Book {
         if !self.is_news(&info) {
             return;
         }
-        let mut attempted = None;
+        let (mut attempted, mut dialled_back) = (None, None);
         if let Some(known) = self.entries.get_mut(&peer) {
             // Where it was found, if it was, stays in front.
             let first = known.info.addresses.first();
@@ -211,7 +216,7 @@ impl Book {
                 self.changed.insert(peer);
                 return;
             }
-            attempted = known.attempted;
+            (attempted, dialled_back) = (known.attempted, known.dialled_back);
         }
         // Unknown, or it has moved, and nobody has reached it there.
         let place = Place::New(self.new_bucket(address, &source));
@@ -220,7 +225,7 @@ impl Book {
         }
         self.remove(peer);
         self.buckets.entry(place).or_default().insert(peer);
-        let entry = Entry { info, source, place, live_ms: None, heard_ms, failures: 0, attempted };
+        let entry = Entry { info, source, place, live_ms: None, heard_ms, failures: 0, attempted, dialled_back };
         self.entries.insert(peer, entry);
         self.changed.insert(peer);
     }
@@ -267,6 +272,17 @@ impl Book {
     pub(super) fn refused(&mut self, peer: PeerId, now: Now) {
         self.live(peer, now.unix_ms, None);
         self.attempt(peer, now.monotonic);
+    }
+
+    /// Whether a peer that asks may be dialled now, if it was not just now: it has shown that it lives, so that former
+    /// failures do not count, but whoever asks again and again is dialled no more often for it.
+    pub(super) fn may_dial_back(&mut self, peer: PeerId, now: Duration) -> bool {
+        let Some(entry) = self.entries.get_mut(&peer) else { return false };
+        let may = entry.dialled_back.is_none_or(|last| now >= last + DIAL_BACK_AGAIN_AFTER);
+        if may {
+            entry.dialled_back = Some(now);
+        }
+        may
     }
 
     /// An attempt to reach the peer begins.

@@ -91,8 +91,7 @@ impl Discovery {
     pub(super) fn dial_back(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
         let Some(entry) = self.book.get(peer) else { return };
         let lately = entry.live_ms.is_some_and(|live_ms| live_ms + PROBE_AGAIN_MS > now.unix_ms);
-        // However often it asks, and whatever addresses it names.
-        if self.is_busy(peer) || !entry.may_be_tried(now.monotonic) {
+        if self.is_busy(peer) || !self.book.may_dial_back(peer, now.monotonic) {
             return;
         }
         if self.links() < self.few_links() && self.has_room_in_group(&self.links_in_groups(), peer) {
