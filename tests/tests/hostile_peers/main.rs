@@ -122,9 +122,11 @@ pub(crate) fn is_banned(status: &Status) -> bool {
     status.banned == [hostile_id(0)]
 }
 
-/// It was asked, and failed in a way that proves nothing.
+/// It was asked, and failed in a way that proves nothing; or its claims, all there are, are not believed any more, which may
+/// outlast its failures.
 pub(crate) fn is_doubted(status: &Status) -> bool {
-    serving(status, hostile_id(0)).is_some_and(|serving| serving.failures > 0)
+    let has_failed = serving(status, hostile_id(0)).is_some_and(|serving| serving.failures > 0);
+    has_failed || status.cause.as_deref() == Some("claims-unproven")
 }
 
 /// A node that knows one hostile peer only finds it out as it must; then an honest one turns up, and the sync goes on.
