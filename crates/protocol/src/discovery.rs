@@ -376,7 +376,7 @@ impl Discovery {
         }
         // What is near by and known stays, whoever passes the info on: only its owner can have put it there.
         let known = self.book.get(peer).map(|entry| entry.info.addresses.as_slice()).unwrap_or_default();
-        info.addresses.retain(|address| known.contains(address) || address.ip().is_none_or(|ip| Reach::of(ip) >= near));
+        info.addresses.retain(|address| known.contains(address) || is_taken_from(near, address));
         self.book.learn(info, source);
         if self.connected.contains(&peer) {
             self.book.live(peer, now.unix_ms, None);
@@ -515,6 +515,11 @@ fn teller(remote: Option<IpAddr>) -> (NetworkGroup, Reach) {
     (source, remote.map_or(Reach::Global, Reach::of))
 }
 
+/// Whether somebody as near as `near` may tell of the address. What a name stands for is not known.
+fn is_taken_from(near: Reach, address: &Address) -> bool {
+    address.ip().is_none_or(|ip| Reach::of(ip) >= near)
+}
+
 impl Core for Discovery {
     type Input = Input;
     type Effect = Effect;
@@ -539,7 +544,11 @@ impl Core for Discovery {
             }
             Input::Book { stored, mut unreadable } => {
                 let is_denied = |stored: &StoredPeer| self.config.denylist.contains(&stored.info.peer);
-                let (denied, stored): (Vec<_>, Vec<_>) = stored.into_iter().partition(is_denied);
+                let (denied, mut stored): (Vec<_>, Vec<_>) = stored.into_iter().partition(is_denied);
+                // An info has all addresses that its owner signed, those too that its teller was too far away for.
+                for StoredPeer { info, source, .. } in &mut stored {
+                    info.addresses.retain(|address| is_taken_from(source.reach(), address));
+                }
                 unreadable.extend(denied.iter().map(|stored| stored.info.peer));
                 self.book.restore(now.unix_ms, stored, unreadable);
                 self.dial(now, &mut effects);

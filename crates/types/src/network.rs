@@ -80,6 +80,14 @@ impl NetworkGroup {
         }
     }
 
+    /// From how far its addresses can be reached.
+    pub fn reach(&self) -> Reach {
+        match self {
+            Self::Near(ip) => Reach::of(*ip),
+            Self::V4(_) | Self::V6(_) | Self::Domain(_) => Reach::Global,
+        }
+    }
+
     /// Whether it is only a name, whose network is not known.
     pub fn is_name(&self) -> bool {
         matches!(self, Self::Domain(_))

@@ -132,7 +132,7 @@ pub(super) struct Book {
     secret: u64,
     entries: BTreeMap<PeerId, Entry>,
     buckets: BTreeMap<Place, BTreeSet<PeerId>>,
-    /// Those that have been reached and have not failed since, in no order.
+    /// Those that have been reached and have not failed too often since, in no order: those with `live_ms`.
     live: Vec<PeerId>,
     /// Not told the store yet.
     changed: BTreeSet<PeerId>,
@@ -156,7 +156,7 @@ impl Book {
         self.entries.values()
     }
 
-    /// How many have been reached and have not failed since.
+    /// How many have been reached and have not failed too often since.
     pub(super) fn tried(&self) -> usize {
         self.live.len()
     }

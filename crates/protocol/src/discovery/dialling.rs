@@ -131,7 +131,7 @@ impl Discovery {
         }
     }
 
-    /// Looks whether some that were never reached can be; if there are none, who was not for longest.
+    /// Looks whether some that were never reached can be, and whether who was not for longest still can.
     pub(super) fn probe_some(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let suits = |entry: &Entry| !self.is_busy(entry.info.peer) && !self.probing.contains_key(&entry.info.peer);
         let mut untested = self.book.candidates(now.monotonic, |entry| entry.live_ms.is_none() && suits(entry));

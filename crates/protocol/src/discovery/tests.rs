@@ -337,6 +337,21 @@ fn addresses_near_by_are_taken_only_from_who_is_as_near() {
 }
 
 #[test]
+fn a_restart_does_not_bring_in_addresses_near_by_that_somebody_far_away_told() {
+    let addresses = vec![address(7), "/ip4/127.0.0.1/tcp/1".parse().unwrap()];
+    let known_after = |source: &str| {
+        let info = KnownPeer { addresses: addresses.clone(), ..info(7, 0) };
+        let source = NetworkGroup::of_ip(source.parse().unwrap());
+        let mut core = core(&[1]);
+        let stored = vec![StoredPeer { info, source, seen_live_ms: None }];
+        core.handle(at(1), Input::Book { stored, unreadable: vec![] });
+        core.book()[0].addresses.clone()
+    };
+    assert_eq!(known_after("198.51.100.1"), [address(7)]);
+    assert_eq!(known_after("127.0.0.1"), addresses);
+}
+
+#[test]
 fn denied_peers_are_not_taken_in() {
     let mut core = started(Config { denylist: BTreeSet::from([peer(7)]), ..config(&[1]) });
     connect(&mut core, 1, 1);
