@@ -214,13 +214,13 @@ impl StateSync {
             }
         };
         self.feed(origin, input, context);
-        metrics::in_flight(self.host.snapshot().bytes_in_flight);
+        metrics::in_flight(self.host.core().bytes_in_flight());
         self.show_progress();
     }
 
     /// Says what it does, and if nothing, why: in the metric, and in the log when the cause is another one.
     fn show_progress(&mut self) {
-        let progress = self.host.snapshot().progress;
+        let progress = self.host.core().progress();
         if self.shown != Some(progress.cause()) {
             metrics::cause(self.shown, progress.cause());
             tracing::info!(cause = progress.cause(), ?progress, "state of the sync");

@@ -111,20 +111,15 @@ impl Reader {
             };
             if let Some(commits) = at_hand {
                 let first = commits.partition_point(|commit| commit.commit.index < self.next);
-                for commit in &commits[first..] {
-                    if sender.send(Ok(Arc::new(commit.sub_dag()))).await.is_err() {
-                        return;
-                    }
-                    self.next += 1;
+                let sub_dags = commits[first..].iter().map(|commit| Arc::new(commit.sub_dag()));
+                if !self.give(sender, sub_dags).await {
+                    return;
                 }
             } else if self.next <= highest {
                 match self.read_store(highest).await {
                     Ok(commits) => {
-                        for commit in commits {
-                            if sender.send(Ok(commit)).await.is_err() {
-                                return;
-                            }
-                            self.next += 1;
+                        if !self.give(sender, commits.into_iter()).await {
+                            return;
                         }
                     }
                     Err(error) => {
@@ -137,6 +132,25 @@ impl Reader {
                 std::future::pending().await
             }
         }
+    }
+
+    /// Gives the next commits. Whether anybody takes them.
+    ///
+    /// Waits for room for several: with one at a time, this task and the executor would wake each other for every commit.
+    async fn give(
+        &mut self,
+        sender: &mpsc::Sender<Item>,
+        mut commits: impl ExactSizeIterator<Item = Arc<CommittedSubDag>>,
+    ) -> bool {
+        while commits.len() > 0 {
+            let count = commits.len().min((sender.max_capacity() / 2).max(1));
+            let Ok(room) = sender.reserve_many(count).await else { return false };
+            for (place, commit) in room.zip(&mut commits) {
+                place.send(Ok(commit));
+                self.next += 1;
+            }
+        }
+        true
     }
 
     async fn read_store(&self, highest: CommitIndex) -> Result<Vec<Arc<CommittedSubDag>>, StoreError> {

@@ -204,8 +204,8 @@ impl<T: Tables> Store for Engine<T> {
     fn blocks_within(&self, refs: &[BlockRef], max_bytes: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
         let mut reader = BlockReader::new(&self.tables);
         let (mut blocks, mut total) = (Vec::new(), 0);
-        for block in refs {
-            let location = reader.locate(block)?;
+        for (position, block) in refs.iter().enumerate() {
+            let location = reader.locate(&refs[position..])?;
             total += location.map_or(0, |location| location.length as usize);
             if total > max_bytes && !blocks.is_empty() {
                 break;
@@ -217,7 +217,8 @@ impl<T: Tables> Store for Engine<T> {
 
     fn block_sizes(&self, refs: &[BlockRef]) -> Result<Vec<Option<usize>>, StoreError> {
         let mut reader = BlockReader::new(&self.tables);
-        refs.iter().map(|block| Ok(reader.locate(block)?.map(|location| location.length as usize))).collect()
+        let size = |position| Ok(reader.locate(&refs[position..])?.map(|location| location.length as usize));
+        (0..refs.len()).map(size).collect()
     }
 
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {

@@ -1,38 +1,65 @@
 //! Finds and reads blocks one after another: `round -> place -> segment -> slice`.
 //!
-//! Neighbours in the order of the chain are in the same round and the same segment as a rule, or in one of two: those
-//! stay at hand, so that a run of blocks costs one read for each round and one for each segment.
+//! Neighbours in the order of the chain are of the same round or the next, and in the same segment as a rule or in one of
+//! two: a run of blocks costs one search for all of its rounds and one read for each segment.
 
 use crate::{
     CorruptReason, Record, StoreError,
     engine::Tables,
-    layout::{Table, round_key},
+    layout::{Table, parse_round_key, round_key},
     rounds,
     segments::{Location, SegmentId},
 };
 use bytes::Bytes;
 use soma_types::{BlockRef, Epoch, Round};
+use std::collections::BTreeMap;
+
+/// Rounds that are looked up at once: one search for all of a usual range.
+const ROUNDS_AT_ONCE: u32 = 128;
 
 /// Reads for one call. What it has looked up may be out of date in the next one.
 pub(crate) struct BlockReader<'a, T> {
     tables: &'a T,
-    /// Values of rounds, empty where there is none.
-    rounds: Recent<(Epoch, Round)>,
+    /// Values of rounds that were looked up last, empty where there is none.
+    rounds: BTreeMap<(Epoch, Round), Bytes>,
     segments: Recent<SegmentId>,
 }
 
 impl<'a, T: Tables> BlockReader<'a, T> {
     pub(crate) fn new(tables: &'a T) -> Self {
-        Self { tables, rounds: Recent::default(), segments: Recent::default() }
+        Self { tables, rounds: BTreeMap::new(), segments: Recent::default() }
     }
 
-    /// Where `block` is; `None` if it is not stored.
-    pub(crate) fn locate(&mut self, block: &BlockRef) -> Result<Option<Location>, StoreError> {
+    /// Where the first of `blocks` is; `None` if it is not stored. The others are those that are asked for next.
+    pub(crate) fn locate(&mut self, blocks: &[BlockRef]) -> Result<Option<Location>, StoreError> {
+        let Some(block) = blocks.first() else { return Ok(None) };
         let BlockRef { epoch, round, .. } = *block;
-        let value = self.rounds.get((epoch, round), || {
-            Ok(self.tables.get(Table::Rounds, &round_key(epoch, round))?.unwrap_or_default())
-        })?;
+        if !self.rounds.contains_key(&(epoch, round)) {
+            self.look_up(epoch, round, blocks)?;
+        }
+        let value = self.rounds.get(&(epoch, round)).map_or(&[][..], |value| value);
         rounds::find(value, block).map_err(|reason| Record::Round { epoch, round }.corrupt(self.tables.place(), reason))
+    }
+
+    /// Looks up a round, and with it those after it that `blocks` go on with.
+    fn look_up(&mut self, epoch: Epoch, round: Round, blocks: &[BlockRef]) -> Result<(), StoreError> {
+        let (mut first, mut last) = (round, round);
+        for next in blocks.iter().take_while(|next| next.epoch == epoch).map(|next| next.round) {
+            // Blocks of a commit are of neighbouring rounds, and so are commits; what lies between others is not read.
+            let (from, to) = (first.min(next), last.max(next));
+            if from.saturating_add(1) < first || last.saturating_add(1) < to || to - from >= ROUNDS_AT_ONCE {
+                break;
+            }
+            (first, last) = (from, to);
+        }
+        self.rounds = (first..=last).map(|round| ((epoch, round), Bytes::new())).collect();
+        let rounds = &mut self.rounds;
+        self.tables.walk(Table::Rounds, &round_key(epoch, first), &round_key(epoch, last), &mut |key, value| {
+            if let Some(place) = parse_round_key(key) {
+                rounds.insert(place, value);
+            }
+            true
+        })
     }
 
     /// The bytes of `block`, which is at `location`: a slice of its segment.

@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::BufReader,
     net::{TcpListener, TcpStream, lookup_host},
     sync::{mpsc, oneshot},
     time::timeout,
@@ -53,6 +54,10 @@ const REQUESTS_WINDOW: u32 = 1 << 20;
 
 /// Bytes in one HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
 const MAX_FRAME: u32 = 256 << 10;
+
+/// Bytes that are read at once from the socket of a connection that is for bulk: rustls by itself asks the system for 4 KiB
+/// at a time.
+const READ_BUFFER: usize = 128 << 10;
 
 /// How long a connection is silent before it is asked whether it lives.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -126,6 +131,7 @@ impl TlsTransport {
             .map_err(|error| DialError::Unreachable { address: address.clone(), reason: error.to_string() })?;
         let remote = tcp.peer_addr().ok().map(|remote| remote.ip().to_canonical());
         let name = ServerName::try_from(NAME).map_err(|error| handshake(error.to_string()))?;
+        let tcp = BufReader::with_capacity(READ_BUFFER, tcp);
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
             match found.get().copied() {
                 Some(found) if found != peer => DialError::WrongKey { address: address.clone(), expected: peer, found },
@@ -158,7 +164,7 @@ async fn connect_tcp(address: &Address) -> io::Result<TcpStream> {
 
 /// HTTP/2 over one connection. When it ends the channel fails for good: reconnecting is for Connections to decide.
 async fn http2_client(
-    io: WatchedIo<client::TlsStream<TcpStream>, ()>,
+    io: WatchedIo<client::TlsStream<BufReader<TcpStream>>, ()>,
 ) -> Result<tonic::transport::Channel, tonic::transport::Error> {
     let mut once = Some(TokioIo::new(io));
     let connector = service_fn(move |_: http::Uri| {

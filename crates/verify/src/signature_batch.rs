@@ -13,9 +13,12 @@ use rand_core::{CryptoRng, RngCore};
 use soma_types::{INTENT_MESSAGE_BYTES, PublicKey, Signature};
 use std::collections::BTreeSet;
 
-/// Signatures in one equation. More gain little (the price per signature falls with the logarithm), cost memory, and
-/// make the search for a culprit longer.
-pub const BATCH_GROUP: usize = 2_048;
+/// Signatures in one equation, half as many to half as many again. More gain little (what an equation costs by itself is
+/// a fortieth of it by now), cost memory, and make the search for a culprit longer.
+pub const BATCH_GROUP: usize = 4_096;
+
+/// Bytes that are digested at once: BLAKE3 takes many chunks of 1 KiB side by side, and a signature alone is less than one.
+const TRANSCRIPT_PIECE: usize = 32 << 10;
 
 /// Signatures to be checked together, each with its owner: the position of what it belongs to in the caller's list.
 #[derive(Debug, Default)]
@@ -62,8 +65,9 @@ impl SignatureBatch {
             .flat_map(|(batch, signatures)| (0..signatures.len()).map(move |position| Place { batch, position }))
             .collect();
         let mut culprits = vec![BTreeSet::new(); batches.len()];
-        // Groups of like size: a small one at the end would be dear.
-        let groups = all.len().div_ceil(BATCH_GROUP).max(1);
+        // Groups of like size, for a small one at the end would be dear, and so would be two halves of what is little more
+        // than one.
+        let groups = ((all.len() + BATCH_GROUP / 2) / BATCH_GROUP).max(1);
         for group in all.chunks(all.len().div_ceil(groups).max(1)) {
             if holds(batches, group) {
                 continue;
@@ -97,13 +101,20 @@ struct Place {
 fn holds(batches: &[&SignatureBatch], group: &[Place]) -> bool {
     let mut verifier = batch::Verifier::new();
     let mut transcript = blake3::Hasher::new_derive_key("soma-p2p 2026 v1 factors of a signature batch");
+    let mut piece = Vec::with_capacity(TRANSCRIPT_PIECE);
     for place in group {
         let SignatureBatch { keys, messages, signatures, .. } = batches[place.batch];
         let (key, message, signature) = (keys[place.position], &messages[place.position], signatures[place.position]);
-        transcript.update(&key).update(message).update(&signature);
+        if piece.len() + key.len() + message.len() + signature.len() > TRANSCRIPT_PIECE {
+            transcript.update(&piece);
+            piece.clear();
+        }
+        for part in [&key[..], message, &signature] {
+            piece.extend_from_slice(part);
+        }
         verifier.queue((VerificationKeyBytes::from(key), ed25519_zebra::Signature::from(signature), message));
     }
-    verifier.verify(Factors::new(transcript.finalize_xof())).is_ok()
+    verifier.verify(Factors::new(transcript.update(&piece).finalize_xof())).is_ok()
 }
 
 /// Random bytes out of a digest.

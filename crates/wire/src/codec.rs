@@ -10,9 +10,8 @@ use prost::Message;
 use std::marker::PhantomData;
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::ProstEncoder;
 
 /// Why bytes are no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,15 +95,31 @@ impl<T, U> Default for BoundedCodec<T, U> {
 impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec for BoundedCodec<T, U> {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = SizedEncoder<T>;
     type Decoder = BoundedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
+        SizedEncoder { message: PhantomData }
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         BoundedDecoder { message: PhantomData }
+    }
+}
+
+/// Encodes into a buffer that is made as large as the message first: prost lets it grow, and copies what is there each time.
+#[derive(Clone, Debug)]
+pub(crate) struct SizedEncoder<M> {
+    message: PhantomData<M>,
+}
+
+impl<M: Message> Encoder for SizedEncoder<M> {
+    type Item = M;
+    type Error = Status;
+
+    fn encode(&mut self, message: M, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
     }
 }
 

@@ -486,7 +486,8 @@ impl StateSync {
         self.target().min(limit).max(self.tip.commit.index)
     }
 
-    fn bytes_in_flight(&self) -> u64 {
+    /// Bytes reserved and waiting to be written.
+    pub fn bytes_in_flight(&self) -> u64 {
         let ranges: u64 = self.ranges.values().map(plan::Range::bytes).sum();
         ranges + self.write.bytes()
     }

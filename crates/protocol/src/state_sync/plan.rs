@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch, Fault, PeerId};
 use std::time::Duration;
 
+/// Ranges that are cut and not started yet. Later ones are cut when their turn comes: by then it is known what commits
+/// take, and there are few to look through at each step.
+const CUT_AHEAD: usize = 4;
+
 /// Of the attempts at a range that fails with peers which never served anything, one of so many is for a range with more
 /// commits behind it.
 pub(super) const WIDE_EVERY: u32 = 4;
@@ -375,10 +379,21 @@ impl StateSync {
     /// Plans as far as bounds allow and asks for peers for what can start now.
     pub(super) fn start_ranges(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.last_now = now.monotonic;
-        self.plan_ranges(now);
-
+        let target = self.horizon();
+        self.ranges.retain(|start, range| {
+            *start <= target || range.is_active() || matches!(range.state, RangeState::Done { .. })
+        });
         self.start_backups(now, effects);
+        loop {
+            self.cut_ranges(now);
+            if !self.start_waiting(now, effects) {
+                break;
+            }
+        }
+    }
 
+    /// Asks for peers for what can start now. Whether there was any.
+    fn start_waiting(&mut self, now: Now, effects: &mut Vec<Effect>) -> bool {
         let most = self.config.bytes_per_range;
         let next = self.tip.commit.index + 1;
         let mut active = self.workers();
@@ -389,7 +404,7 @@ impl StateSync {
         let length = |start: CommitIndex, range: &Range| range.end.saturating_sub(start).saturating_add(1);
         let on_their_way = self.ranges.iter().filter(|(_, range)| range.is_active());
         let mut on_their_way: u64 = on_their_way.map(|(start, range)| self.flow.expected(length(*start, range))).sum();
-        let mut filled = false;
+        let (mut filled, mut started) = (false, false);
         for (start, range) in &mut self.ranges {
             if active >= self.config.max_workers {
                 break;
@@ -410,12 +425,13 @@ impl StateSync {
             } else if others + reserve > budget {
                 continue;
             }
-            active += 1;
+            (active, started) = (active + 1, true);
             on_their_way += expected;
             range.state = RangeState::Picking { reserve };
             effects.push(Effect::Pick { key: range.key, start: *start, avoid: range.avoid });
         }
         self.flow.note_filled(filled);
+        started
     }
 
     /// Workers at work and about to be.
@@ -443,20 +459,22 @@ impl StateSync {
         self.config.bytes_per_range.max(self.bytes_of_next())
     }
 
-    /// Covers everything from the tip to the target with ranges, as far up as their number may go. Gaps are filled
-    /// wherever they are: claims that fall and rise again leave some.
-    fn plan_ranges(&mut self, now: Now) {
+    /// Covers the commits from the tip to the target with ranges, some more than have been started, and as far up as their
+    /// number may go. Gaps are filled wherever they are: claims that fall and rise again leave some.
+    fn cut_ranges(&mut self, now: Now) {
         let target = self.horizon();
-        self.ranges.retain(|start, range| {
-            *start <= target || range.is_active() || matches!(range.state, RangeState::Done { .. })
-        });
         let mut gaps = Vec::new();
         let mut next = self.tip.commit.index + 1;
+        let mut due = 0;
         for (start, range) in &self.ranges {
-            // Behind a held range even the epoch is unknown.
-            if matches!(range.state, RangeState::Held { .. }) {
-                next = CommitIndex::MAX;
-                break;
+            match range.state {
+                // Behind a held range even the epoch is unknown.
+                RangeState::Held { .. } => {
+                    next = CommitIndex::MAX;
+                    break;
+                }
+                RangeState::Waiting { not_before } if not_before <= now.monotonic => due += 1,
+                _ => {}
             }
             // A range at work may lie beyond what anybody claims by now; the commits between are not asked for.
             if *start > next && next <= target {
@@ -470,9 +488,10 @@ impl StateSync {
         let not_before = self.not_before(now);
         let commits = self.flow.commits(&self.config);
         for (mut start, last) in gaps {
-            while start <= last && self.ranges.len() < self.config.ranges_ahead {
+            while start <= last && due < CUT_AHEAD && self.ranges.len() < self.config.ranges_ahead {
                 let end = last.min(start.saturating_add(commits - 1));
                 self.add_waiting(start, end, not_before);
+                due += usize::from(not_before <= now.monotonic);
                 start = end.saturating_add(1);
             }
         }

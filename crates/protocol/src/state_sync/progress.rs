@@ -62,7 +62,8 @@ impl Progress {
 }
 
 impl StateSync {
-    pub(super) fn progress(&self) -> Progress {
+    /// What it is doing, and if nothing, why.
+    pub fn progress(&self) -> Progress {
         if let Some(reason) = self.write.error() {
             return Progress::Disk { reason: reason.to_owned() };
         }
