@@ -54,11 +54,12 @@ impl Case {
     }
 }
 
-/// Blocks of a chain, for some seconds of sync.
+/// Blocks of a chain, for some seconds of sync; of C blocks also where their signatures are left out.
 fn blocks(kind: BlockKind) -> u32 {
     match kind {
         BlockKind::S => 200_000,
-        BlockKind::L | BlockKind::C => 60_000,
+        BlockKind::L => 60_000,
+        BlockKind::C => 120_000,
     }
 }
 

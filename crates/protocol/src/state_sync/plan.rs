@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Ranges that are cut and not started yet. Later ones are cut when their turn comes: by then it is known what commits
 /// take, and there are few to look through at each step.
-const CUT_AHEAD: usize = 4;
+pub(super) const CUT_AHEAD: usize = 4;
 
 /// Of the attempts at a range that fails with peers which never served anything, one of so many is for a range with more
 /// commits behind it.

@@ -1,9 +1,12 @@
 //! The core against a model of its world: a chain, peers that fail in every way, workers that end in any order.
 
-use super::{plan::WIDE_EVERY, *};
+use super::{
+    plan::{CUT_AHEAD, WIDE_EVERY},
+    *,
+};
 use proptest::prelude::*;
 use soma_types::CommitDigest;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 const PEER: PeerId = PeerId([1; 32]);
 const LIAR: PeerId = PeerId([2; 32]);
@@ -87,6 +90,25 @@ fn ranges_are_planned_upward_and_fetched_by_as_many_workers_as_there_may_be() {
     let effects = core.handle(at(0), target(25));
     let ranges: Vec<_> = started(&mut core, &effects).into_iter().map(|(_, start, end)| (start, end)).collect();
     assert_eq!(ranges, [(1, 10), (11, 20), (21, 25)]);
+}
+
+#[test]
+fn ranges_are_cut_when_their_turn_comes_to_the_size_that_is_known_by_then() {
+    let mut core = core(Config { max_workers: 2, ..Config::default() });
+    let effects = core.handle(at(0), target(1_000));
+    let mut open = VecDeque::from(started(&mut core, &effects));
+    let mut lengths = Vec::new();
+    while let Some((key, start, end)) = open.pop_front() {
+        lengths.push(end - start + 1);
+        let verified = Verified { epoch: 0, ends_epoch: false, ..verified(start, end, 100) };
+        let effects = core.handle(at(0), Input::WorkerDone { key, verified: Some(verified), shortfall: None });
+        open.extend(started(&mut core, &effects));
+    }
+    // Two at work and four in hand have the size for commits of which nothing is known; these turn out to be small.
+    let (first, later) = lengths.split_at(2 + CUT_AHEAD);
+    assert!(first.iter().all(|commits| *commits == 20), "{lengths:?}");
+    let (_, whole) = later.split_last().unwrap();
+    assert!(whole.iter().all(|commits| *commits == 100), "{lengths:?}");
 }
 
 #[test]
