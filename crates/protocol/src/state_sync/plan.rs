@@ -467,31 +467,31 @@ impl StateSync {
         let mut next = self.tip.commit.index + 1;
         let mut due = 0;
         for (start, range) in &self.ranges {
-            match range.state {
-                // Behind a held range even the epoch is unknown.
-                RangeState::Held { .. } => {
-                    next = CommitIndex::MAX;
-                    break;
-                }
-                RangeState::Waiting { not_before } if not_before <= now.monotonic => due += 1,
-                _ => {}
+            // Behind a held range even the epoch is unknown.
+            if matches!(range.state, RangeState::Held { .. }) {
+                next = CommitIndex::MAX;
+                break;
             }
             // A range at work may lie beyond what anybody claims by now; the commits between are not asked for.
             if *start > next && next <= target {
-                gaps.push((next, target.min(start - 1)));
+                gaps.push((next, target.min(start - 1), due));
             }
             next = next.max(range.end.saturating_add(1));
+            due +=
+                usize::from(matches!(range.state, RangeState::Waiting { not_before } if not_before <= now.monotonic));
         }
         if next <= target && next < CommitIndex::MAX {
-            gaps.push((next, target));
+            gaps.push((next, target, due));
         }
         let not_before = self.not_before(now);
         let commits = self.flow.commits(&self.config);
-        for (mut start, last) in gaps {
-            while start <= last && due < CUT_AHEAD && self.ranges.len() < self.config.ranges_ahead {
+        let mut cut = 0;
+        // Those that wait further up do not count: they may be waiting for the budget, and that for the very commits between.
+        for (mut start, last, due) in gaps {
+            while start <= last && due + cut < CUT_AHEAD && self.ranges.len() < self.config.ranges_ahead {
                 let end = last.min(start.saturating_add(commits - 1));
                 self.add_waiting(start, end, not_before);
-                due += usize::from(not_before <= now.monotonic);
+                cut += usize::from(not_before <= now.monotonic);
                 start = end.saturating_add(1);
             }
         }
