@@ -17,6 +17,16 @@ const RESTARTED: usize = 25;
 /// Links that every node wants (the default of `target_connections`).
 const TARGET: usize = 20;
 
+/// Ports that nobody gets by chance while their nodes are down: lower than those that a system gives out by itself (from
+/// 32,768 up on Linux). Where they begin is up to the process, so that two runs do not meet.
+fn ports() -> Vec<u16> {
+    let first = 20_000 + (std::process::id() % 100) as u16 * 100;
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let ports: Vec<_> = (first..32_000).filter(free).take(NODES).collect();
+    assert_eq!(ports.len(), NODES, "too few free ports from {first} on");
+    ports
+}
+
 /// A member of the network.
 struct Member {
     config: String,
@@ -110,11 +120,7 @@ fn links_of_one_network(members: &[Member]) -> BTreeMap<String, BTreeSet<String>
 fn fifty_nodes_join_through_one_seed_and_find_each_other_again_when_it_is_dead_and_half_of_them_restart() {
     let home = Home::empty();
     home.run(["genesis", "--out", "chain"]).ok();
-    // All at once, so that they differ.
-    let sockets: Vec<_> = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
-    drop(sockets);
-
+    let ports = ports();
     let mut seed = Member::new(&home, 0, ports[0], None);
     seed.launch(&home);
     seed.up();
