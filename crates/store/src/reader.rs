@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 /// Rounds that are looked up at once: one search for all of a usual range.
 const ROUNDS_AT_ONCE: u32 = 128;
 
+/// Bytes of rounds after which no more are looked up: those of a large committee are long.
+const ROUNDS_BYTES: usize = 256 << 10;
+
 /// Reads for one call. What it has looked up may be out of date in the next one.
 pub(crate) struct BlockReader<'a, T> {
     tables: &'a T,
@@ -41,7 +44,7 @@ impl<'a, T: Tables> BlockReader<'a, T> {
         rounds::find(value, block).map_err(|reason| Record::Round { epoch, round }.corrupt(self.tables.place(), reason))
     }
 
-    /// Looks up a round, and with it those after it that `blocks` go on with.
+    /// Looks up a round, and with it those around it that `blocks` go on with.
     fn look_up(&mut self, epoch: Epoch, round: Round, blocks: &[BlockRef]) -> Result<(), StoreError> {
         let (mut first, mut last) = (round, round);
         for next in blocks.iter().take_while(|next| next.epoch == epoch).map(|next| next.round) {
@@ -53,13 +56,23 @@ impl<'a, T: Tables> BlockReader<'a, T> {
             (first, last) = (from, to);
         }
         self.rounds = (first..=last).map(|round| ((epoch, round), Bytes::new())).collect();
-        let rounds = &mut self.rounds;
+        let (rounds, mut bytes, mut seen) = (&mut self.rounds, 0, last);
         self.tables.walk(Table::Rounds, &round_key(epoch, first), &round_key(epoch, last), &mut |key, value| {
-            if let Some(place) = parse_round_key(key) {
-                rounds.insert(place, value);
+            let Some((_, found)) = parse_round_key(key) else { return true };
+            bytes += value.len();
+            rounds.insert((epoch, found), value);
+            // The one that is asked for is in it whatever comes before.
+            let goes_on = bytes < ROUNDS_BYTES || found < round;
+            if !goes_on {
+                seen = found;
             }
-            true
-        })
+            goes_on
+        })?;
+        // Of what was not looked at nobody knows whether it is there.
+        if let Some(next) = seen.checked_add(1) {
+            drop(self.rounds.split_off(&(epoch, next)));
+        }
+        Ok(())
     }
 
     /// The bytes of `block`, which is at `location`: a slice of its segment.

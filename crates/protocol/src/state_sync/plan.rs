@@ -487,8 +487,13 @@ impl StateSync {
         let commits = self.flow.commits(&self.config);
         let mut cut = 0;
         // Those that wait further up do not count: they may be waiting for the budget, and that for the very commits between.
+        let next = self.tip.commit.index + 1;
         for (mut start, last, due) in gaps {
-            while start <= last && due + cut < CUT_AHEAD && self.ranges.len() < self.config.ranges_ahead {
+            // The next commits always have a place: whatever else there is waits for them.
+            while start <= last
+                && due + cut < CUT_AHEAD
+                && (self.ranges.len() < self.config.ranges_ahead || start == next)
+            {
                 let end = last.min(start.saturating_add(commits - 1));
                 self.add_waiting(start, end, not_before);
                 cut += usize::from(not_before <= now.monotonic);

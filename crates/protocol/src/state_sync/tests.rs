@@ -112,13 +112,16 @@ fn ranges_are_cut_when_their_turn_comes_to_the_size_that_is_known_by_then() {
 }
 
 #[test]
-fn the_next_commits_are_fetched_also_when_all_that_waits_further_up_has_no_room() {
-    let mut core = core(Config { bytes_in_flight: 32 << 20, ..Config::default() });
-    for start in (601..1_000).step_by(100) {
-        core.add_waiting(start, start + 99, Duration::ZERO);
+fn the_next_commits_are_fetched_also_when_all_that_waits_further_up_leaves_no_room() {
+    // As many ranges as there may be, or far fewer.
+    for ranges_ahead in [4, 256] {
+        let mut core = core(Config { bytes_in_flight: 32 << 20, ranges_ahead, ..Config::default() });
+        for start in (601..1_000).step_by(100) {
+            core.add_waiting(start, start + 99, Duration::ZERO);
+        }
+        let effects = core.handle(at(0), target(1_000));
+        assert!(matches!(effects[..], [Effect::Pick { start: 1, .. }]), "{effects:?}");
     }
-    let effects = core.handle(at(0), target(1_000));
-    assert!(matches!(effects[..], [Effect::Pick { start: 1, .. }]), "{effects:?}");
 }
 
 #[test]
