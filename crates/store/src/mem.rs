@@ -42,7 +42,7 @@ type Maps = BTreeMap<Table, BTreeMap<Vec<u8>, Bytes>>;
 /// One map per table. The lock stands for the disk's own: a batch is written under it whole, so that a poisoned
 /// one is as good as any.
 #[derive(Default)]
-struct MemTables {
+pub(crate) struct MemTables {
     maps: RwLock<Maps>,
 }
 

@@ -115,3 +115,39 @@ impl<K: PartialEq> Recent<K> {
         Ok(&self.last.insert(found).1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mem::MemTables, rounds::ChangedRounds};
+    use soma_types::BlockDigest;
+
+    #[test]
+    fn blocks_are_found_however_long_their_rounds_are_and_in_whatever_order_they_are_asked_for() {
+        let tables = MemTables::default();
+        // 150 rounds of 5,200 bytes: more in number and in bytes than are looked up at once.
+        let block = |round, author| BlockRef { epoch: 1, round, author, digest: BlockDigest([author as u8; 32]) };
+        let place =
+            |round, author| Location { segment: SegmentId { batch: round, number: 0 }, offset: author, length: 1 };
+        let mut changed = ChangedRounds::new(&tables).unwrap();
+        let mut blocks: Vec<_> = (1..=150).flat_map(|round| (0..100).map(move |author| block(round, author))).collect();
+        for block in &blocks {
+            changed.add(&tables, block, || place(block.round, block.author)).unwrap();
+        }
+        tables.write(&[], changed.finish().collect()).unwrap();
+
+        for _ in 0..3 {
+            let mut reader = BlockReader::new(&tables);
+            for (position, block) in blocks.iter().enumerate().step_by(7) {
+                assert_eq!(reader.locate(&blocks[position..]).unwrap(), Some(place(block.round, block.author)));
+            }
+            // From the end, then all mixed up.
+            blocks.reverse();
+            blocks.sort_by_key(|block| (block.round % 3, block.author));
+        }
+        let mut reader = BlockReader::new(&tables);
+        assert_eq!(reader.locate(&[block(7, 100), block(8, 1)]).unwrap(), None, "no such block");
+        assert_eq!(reader.locate(&[block(151, 1), block(150, 1)]).unwrap(), None, "no such round");
+        assert_eq!(reader.locate(&[block(150, 1)]).unwrap(), Some(place(150, 1)));
+    }
+}
