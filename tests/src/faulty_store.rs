@@ -21,7 +21,7 @@ pub struct Faulty {
     /// The store below.
     pub inner: Arc<MemStore>,
     /// Called before each write with its number and the batch; what it returns is returned, if anything.
-    pub before_apply: fn(&MemStore, u32, &[CertifiedCommit]) -> Option<Applied>,
+    pub before_apply: fn(&MemStore, u32, &[&CertifiedCommit]) -> Option<Applied>,
     /// Called before each read of the latest epoch with its number.
     pub before_latest_epoch: fn(u32),
     /// Called before each flush.
@@ -50,9 +50,9 @@ impl Faulty {
 }
 
 impl Store for Faulty {
-    fn apply(&self, batch: &[CertifiedCommit]) -> Applied {
+    fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Applied {
         let number = self.applies.fetch_add(1, Ordering::Relaxed);
-        (self.before_apply)(&self.inner, number, batch).unwrap_or_else(|| self.inner.apply(batch))
+        (self.before_apply)(&self.inner, number, batch).unwrap_or_else(|| self.inner.apply_refs(batch))
     }
     fn latest_epoch(&self) -> Result<u64, StoreError> {
         (self.before_latest_epoch)(self.reads.fetch_add(1, Ordering::Relaxed));

@@ -146,7 +146,7 @@ async fn a_disk_that_fails_or_swallows_an_answer_is_tried_again_and_nothing_is_a
             0 => panic!("on purpose"),
             // Written, but the answer is lost.
             1 => {
-                inner.apply(batch).unwrap();
+                inner.apply_refs(batch).unwrap();
                 panic!("on purpose")
             }
             // An error: an empty batch is refused.

@@ -124,14 +124,12 @@ impl Shell for StoreWriter {
                         // A batch that is asked for again, because whoever asked did not live to hear the answer,
                         // may be stored in part: what is there counts as written.
                         let ranges = commits.iter().flat_map(|range| range.iter());
-                        let batch: Vec<CertifiedCommit> = ranges
-                            .filter(|certified| certified.commit.index > stored.highest_synced.index)
-                            .cloned()
-                            .collect();
+                        let batch: Vec<&CertifiedCommit> =
+                            ranges.filter(|certified| certified.commit.index > stored.highest_synced.index).collect();
                         if batch.is_empty() {
                             return Ok(stored);
                         }
-                        let watermarks = store.apply(&batch)?;
+                        let watermarks = store.apply_refs(&batch)?;
                         metrics::applied(batch.len(), watermarks.highest_synced.index);
                         Ok(watermarks)
                     };

@@ -4,11 +4,13 @@
 use crate::{
     Place, Record, StoreError, Watermarks,
     block_files::Extent,
+    commits::CommitBytes,
     directory, journal,
-    layout::{parse_commit_key, parse_epoch_key, parse_round_key},
+    layout::{commit_key, parse_commit_key, parse_epoch_key, parse_round_key},
     rounds, votes,
 };
-use soma_types::{BlockRef, CodecError, CommitRef, Genesis, codec};
+use bytes::Bytes;
+use soma_types::{BlockRef, CodecError, CommitIndex, CommitRef, Genesis, codec};
 use std::path::Path;
 
 /// Where a segment lies: what it decodes to, encoded again.
@@ -22,6 +24,13 @@ pub fn round(bytes: &[u8], block: &BlockRef) -> Result<bool, StoreError> {
     rounds::find(bytes, block)
         .map(|location| location.is_some())
         .map_err(|reason| record.corrupt(Place::Memory, reason))
+}
+
+/// Bytes of the commits of one value, the first of which is commit 1.
+pub fn commits(bytes: &[u8]) -> Result<Vec<Bytes>, StoreError> {
+    let mut found = CommitBytes::new(1..=CommitIndex::MAX, usize::MAX);
+    found.add(&commit_key(1), Bytes::copy_from_slice(bytes));
+    found.finish().map_err(|(index, reason)| Record::Commit(index).corrupt(Place::Memory, reason))
 }
 
 /// The blocks that vote for `commit` by one value of the votes.

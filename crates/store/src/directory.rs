@@ -22,7 +22,7 @@ use std::{
 };
 
 /// The format of the store that this program reads and writes. 1 had a value for each block, 2 no files of blocks.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 
 const IDENTITY_FILE: &str = "soma-store";
 const IDENTITY_DRAFT: &str = "soma-store.new";

@@ -6,7 +6,8 @@
 
 use crate::{
     CorruptReason, PeerList, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks,
-    layout::{META_CHAIN_ID, META_WATERMARKS, Table, commit_key, epoch_key, parse_commit_key, parse_epoch_key},
+    commits::{self, CommitBytes},
+    layout::{META_CHAIN_ID, META_WATERMARKS, Table, epoch_key, parse_commit_key, parse_epoch_key},
     plan::plan,
     reader::BlockReader,
     rounds::ChangedRounds,
@@ -80,12 +81,13 @@ impl<T: Tables> Engine<T> {
     pub(crate) fn first_writes(genesis: &Genesis) -> Vec<Write> {
         let commit = genesis.commit();
         let watermarks = Watermarks { highest_synced: commit.reference(), lowest_available: 1 };
-        vec![
+        let mut writes = vec![
             Write::put(Table::Meta, META_CHAIN_ID, codec::encode(&genesis.chain_id())),
             Write::put(Table::Committees, epoch_key(0), codec::encode(&genesis.committee)),
-            Write::put(Table::Commits, commit_key(0), commit.bytes().clone()),
-            Write::put(Table::Meta, META_WATERMARKS, codec::encode(&watermarks)),
-        ]
+        ];
+        writes.extend(commits::writes([&commit]));
+        writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&watermarks)));
+        writes
     }
 
     /// The store in `tables`, which hold at least the [`first_writes`](Self::first_writes) of `genesis`.
@@ -167,8 +169,7 @@ impl<T: Tables> Store for Engine<T> {
     }
 
     fn commit(&self, index: CommitIndex) -> Result<Option<TrustedCommit>, StoreError> {
-        let bytes = self.tables.get(Table::Commits, &commit_key(index))?;
-        bytes.map(|bytes| self.decode_commit(index, bytes)).transpose()
+        Ok(self.commits(index..=index)?.pop())
     }
 
     fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError> {
@@ -178,23 +179,11 @@ impl<T: Tables> Store for Engine<T> {
     }
 
     fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
-        let (mut commits, mut room, mut next) = (Vec::new(), max_bytes, Some(*range.start()));
-        if range.is_empty() {
-            return Ok(commits);
+        let mut found = CommitBytes::new(range, max_bytes);
+        if let Some((first, last)) = found.keys() {
+            self.tables.walk(Table::Commits, &first, &last, &mut |key, value| found.add(key, value))?;
         }
-        self.tables.walk(
-            Table::Commits,
-            &commit_key(*range.start()),
-            &commit_key(*range.end()),
-            &mut |key, commit| {
-                let Some(index) = next.filter(|index| key == commit_key(*index)) else { return false };
-                let Some(left) = room.checked_sub(commit.len()) else { return false };
-                (room, next) = (left, index.checked_add(1));
-                commits.push(commit);
-                true
-            },
-        )?;
-        Ok(commits)
+        found.finish().map_err(|(index, reason)| self.corrupt(Record::Commit(index), reason))
     }
 
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
@@ -223,7 +212,7 @@ impl<T: Tables> Store for Engine<T> {
 
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
         let mut voters = Vec::new();
-        for (_, value) in self.tables.scan(Table::Votes, &commit_key(commit.index))? {
+        for (_, value) in self.tables.scan(Table::Votes, &votes::prefix(commit.index))? {
             let more = votes::voters(&value, commit);
             voters.extend(more.map_err(|reason| self.corrupt(Record::Vote(commit.index), reason))?);
         }
@@ -284,7 +273,7 @@ impl<T: Tables> Store for Engine<T> {
         self.tables.write(&[], changes.into_iter().map(write).collect())
     }
 
-    fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError> {
+    fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.watermarks()?;
         let planned = plan(&self.tables.place(), before.highest_synced, batch)?;
@@ -312,11 +301,7 @@ impl<T: Tables> Store for Engine<T> {
         for (epoch, index) in planned.last_commits {
             writes.push(Write::put(Table::Epochs, epoch_key(epoch), codec::encode(&index)));
         }
-        for CertifiedCommit { commit, .. } in batch {
-            // A copy: it is a slice of the answer that it came in, which would stay in memory with it.
-            let bytes = Bytes::copy_from_slice(commit.bytes());
-            writes.push(Write::put(Table::Commits, commit_key(commit.index), bytes));
-        }
+        writes.extend(commits::writes(batch.iter().map(|certified| &certified.commit)));
         writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&after)));
         self.tables.write(&segments, writes)?;
         Ok(after)
@@ -358,7 +343,7 @@ macro_rules! store_by_engine {
                 list: crate::PeerList, put: &[(soma_types::PeerId, bytes::Bytes)], remove: &[soma_types::PeerId]
             )
                 -> Result<(), crate::StoreError>;
-            fn apply(batch: &[soma_types::CertifiedCommit]) -> Result<crate::Watermarks, crate::StoreError>;
+            fn apply_refs(batch: &[&soma_types::CertifiedCommit]) -> Result<crate::Watermarks, crate::StoreError>;
             fn flush() -> Result<(), crate::StoreError>;
             fn place() -> crate::Place;
         }

@@ -8,10 +8,10 @@
 //! | segments   | first commit of its batch u32, number in the batch u32 | blocks with their signatures, one behind the other in the order of the chain: [`segments`](crate::segments) |
 //! | extents    | as of segments                      | where in [files](crate::block_files) the segment is instead: file u32, offset u32, length u32, checksum u64 |
 //! | rounds     | epoch u64, round u32                | author, digest and place of each block of the round: [`rounds`](crate::rounds) |
-//! | votes      | commit index u32, first commit of the batch of the voters u32 | by digest, epoch and round, the voters' authors and digests: [`votes`](crate::votes) |
+//! | votes      | commit index u32 rounded down, first commit of the batch of the voters u32 | by commit, epoch and round, the voters' authors and digests: [`votes`](crate::votes) |
 //! | committees | epoch u64                           | committee                                                          |
 //! | epochs     | epoch u64                           | index of its last commit                                           |
-//! | commits    | index u32                           | commit                                                             |
+//! | commits    | index u32 of the first              | neighbours of one batch: [`commits`](crate::commits)               |
 //! | peers      | peer id                             | signed node info                                                   |
 //! | standings  | peer id                             | what the peer has done, in the form of PeerHeights                 |
 //! | meta       | name                                | chain id, watermarks                                               |
@@ -91,6 +91,15 @@ impl Table {
 pub(crate) const META_CHAIN_ID: &[u8] = b"chain_id";
 /// Key in [`Table::Meta`] of the watermarks.
 pub(crate) const META_WATERMARKS: &[u8] = b"watermarks";
+
+/// Indices of commits that share a value: those from one multiple of it to the next, as far as they came in one batch.
+/// More hardly cost less, and all have to be read for one.
+pub(crate) const COMMITS_PER_VALUE: CommitIndex = 16;
+
+/// The first index that may share a value with `index`.
+pub(crate) fn first_beside(index: CommitIndex) -> CommitIndex {
+    index - index % COMMITS_PER_VALUE
+}
 
 /// Key of a commit. No other table has keys of four bytes: by that the check of the journals tells commits.
 pub(crate) fn commit_key(index: CommitIndex) -> [u8; 4] {

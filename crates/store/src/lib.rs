@@ -33,6 +33,7 @@
 #![deny(missing_docs)]
 
 mod block_files;
+mod commits;
 #[cfg(feature = "decoders")]
 pub mod decoders;
 mod directory;
@@ -196,7 +197,12 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// With the commits go their blocks, the certifier blocks, the votes that any of these blocks hold, and, where a
     /// block ends the epoch, the next committee and the epoch's last commit.
-    fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError>;
+    fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError> {
+        self.apply_refs(&batch.iter().collect::<Vec<_>>())
+    }
+
+    /// [`apply`](Self::apply) of commits that do not lie side by side.
+    fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError>;
 
     /// Makes durable whatever is not yet. [`apply`](Self::apply) needs no flush after it.
     fn flush(&self) -> Result<(), StoreError>;

@@ -24,7 +24,7 @@ pub(crate) struct PlannedBatch<'a> {
 pub(crate) fn plan<'a>(
     place: &Place,
     highest: CommitRef,
-    batch: &'a [CertifiedCommit],
+    batch: &[&'a CertifiedCommit],
 ) -> Result<PlannedBatch<'a>, StoreError> {
     let highest_synced = check_chain(place, highest, batch)?;
     let mut planned = PlannedBatch {
@@ -51,7 +51,7 @@ pub(crate) fn plan<'a>(
 }
 
 /// Indices without a gap from `highest` on, each chained to the one before. Returns the last.
-fn check_chain(place: &Place, highest: CommitRef, batch: &[CertifiedCommit]) -> Result<CommitRef, StoreError> {
+fn check_chain(place: &Place, highest: CommitRef, batch: &[&CertifiedCommit]) -> Result<CommitRef, StoreError> {
     let mut last = highest;
     for CertifiedCommit { commit, .. } in batch {
         let mismatch = |what| StoreError::Mismatch { place: place.clone(), index: commit.index, what: Box::new(what) };

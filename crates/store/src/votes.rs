@@ -1,19 +1,20 @@
-//! The votes that the blocks of a batch hold, as they are stored: one value for each commit that is voted for.
+//! The votes that the blocks of a batch hold, as they are stored: one value for up to [`COMMITS_PER_VALUE`] neighbouring
+//! commits that are voted for.
 //!
 //! ```text
-//!   groups of: digest of the commit (32 bytes), epoch u64, round u32, count u32, then count times
+//!   groups of: index of the commit u32, its digest (32 bytes), epoch u64, round u32, count u32, then count times
 //!              author u32, digest (32 bytes)
 //! ```
 //!
-//! All that a batch says of one commit index is one value, and no value is changed later: who votes for the same commits
+//! All that a batch says of these commits is one value, and no value is changed later: who votes for the same commits
 //! again and again only adds its own. A reader joins the values of all batches.
 
 use crate::{
     CorruptReason,
     engine::Write,
-    layout::{Table, pair_key},
+    layout::{COMMITS_PER_VALUE, Table, commit_key, first_beside, pair_key},
 };
-use soma_types::{AuthorityIndex, BlockDigest, BlockRef, CommitIndex, CommitRef, Epoch, Round};
+use soma_types::{AuthorityIndex, BlockDigest, BlockRef, CommitDigest, CommitIndex, CommitRef, Epoch, Round};
 
 /// The votes of a batch.
 #[derive(Default)]
@@ -33,12 +34,14 @@ impl BatchVotes {
         self.votes.sort();
         self.votes.dedup();
         let mut writes = Vec::new();
-        for votes in self.votes.chunk_by(|(first, _), (second, _)| first.index == second.index) {
-            let mut value = Vec::with_capacity(votes.len() * 36 + 64);
+        let beside = |(commit, _): &(CommitRef, BlockRef)| first_beside(commit.index);
+        for votes in self.votes.chunk_by(|first, second| beside(first) == beside(second)) {
+            let mut value = Vec::with_capacity(votes.len() * 36 + COMMITS_PER_VALUE as usize * 64);
             for group in votes.chunk_by(|(first, one), (second, other)| {
-                (first.digest, one.epoch, one.round) == (second.digest, other.epoch, other.round)
+                (first, one.epoch, one.round) == (second, other.epoch, other.round)
             }) {
                 let (commit, first) = group[0];
+                value.extend_from_slice(&commit.index.to_be_bytes());
                 value.extend_from_slice(commit.digest.as_bytes());
                 value.extend_from_slice(&first.epoch.to_be_bytes());
                 value.extend_from_slice(&first.round.to_be_bytes());
@@ -49,13 +52,18 @@ impl BatchVotes {
                     value.extend_from_slice(block.digest.as_bytes());
                 }
             }
-            writes.push(Write::put(Table::Votes, pair_key(votes[0].0.index, batch), value));
+            writes.push(Write::put(Table::Votes, pair_key(beside(&votes[0]), batch), value));
         }
         writes.into_iter()
     }
 }
 
-/// The voters for exactly `commit` in one value under its index.
+/// What the keys of all values begin with that may have votes for the commit `index`.
+pub(crate) fn prefix(index: CommitIndex) -> [u8; 4] {
+    commit_key(first_beside(index))
+}
+
+/// The voters for exactly `commit` in one value under its [`prefix`].
 pub(crate) fn voters(mut value: &[u8], commit: CommitRef) -> Result<Vec<BlockRef>, CorruptReason> {
     let bytes = value.len();
     let mut voters = Vec::new();
@@ -66,13 +74,14 @@ pub(crate) fn voters(mut value: &[u8], commit: CommitRef) -> Result<Vec<BlockRef
 }
 
 fn group(value: &mut &[u8], commit: CommitRef, voters: &mut Vec<BlockRef>) -> Option<()> {
-    let digest: [u8; 32] = take(value)?;
+    let index = CommitIndex::from_be_bytes(take(value)?);
+    let group = CommitRef { index, digest: CommitDigest(take(value)?) };
     let epoch = Epoch::from_be_bytes(take(value)?);
     let round = Round::from_be_bytes(take(value)?);
     for _ in 0..u32::from_be_bytes(take(value)?) {
         let author = AuthorityIndex::from_be_bytes(take(value)?);
         let block = BlockRef { epoch, round, author, digest: BlockDigest(take(value)?) };
-        if digest == commit.digest.0 {
+        if group == commit {
             voters.push(block);
         }
     }
@@ -88,16 +97,17 @@ fn take<const N: usize>(value: &mut &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use soma_types::CommitDigest;
 
     #[test]
-    fn votes_read_back_for_each_digest_each_voter_once() {
+    fn votes_read_back_for_each_commit_each_voter_once() {
         let commit = |index, digest| CommitRef { index, digest: CommitDigest([digest; 32]) };
         let block = |round, author| BlockRef { epoch: 3, round, author, digest: BlockDigest([author as u8; 32]) };
         let mut votes = BatchVotes::default();
-        let (first, second, third) = (commit(5, 1), commit(5, 2), commit(6, 1));
+        // Of the same digest, too, which no honest block would vote for at two indices.
+        let (first, second, third, far) = (commit(5, 1), commit(5, 2), commit(6, 1), commit(16, 1));
         for (commit, block) in [
             (third, block(9, 0)),
+            (far, block(9, 1)),
             (second, block(8, 1)),
             (first, block(8, 2)),
             (first, block(8, 0)),
@@ -108,14 +118,16 @@ mod tests {
             votes.push(commit, block);
         }
         let writes: Vec<_> = votes.finish(4).collect();
-        assert_eq!(writes.iter().map(|write| write.key.clone()).collect::<Vec<_>>(), [pair_key(5, 4), pair_key(6, 4)]);
+        assert_eq!(writes.iter().map(|write| write.key.clone()).collect::<Vec<_>>(), [pair_key(0, 4), pair_key(16, 4)]);
         let values: Vec<_> = writes.into_iter().map(|write| write.value.unwrap()).collect();
         assert_eq!(voters(&values[0], first).unwrap(), [block(8, 0), block(8, 2), block(9, 0)]);
         assert_eq!(voters(&values[0], second).unwrap(), [block(8, 0), block(8, 1)]);
         assert_eq!(voters(&values[0], commit(5, 3)).unwrap(), []);
-        assert_eq!(voters(&values[1], third).unwrap(), [block(9, 0)]);
+        assert_eq!(voters(&values[0], third).unwrap(), [block(9, 0)]);
+        assert_eq!(voters(&values[0], far).unwrap(), []);
+        assert_eq!(voters(&values[1], far).unwrap(), [block(9, 1)]);
         for cut in 1..values[1].len() {
-            assert_eq!(voters(&values[1][..cut], third), Err(CorruptReason::Length { bytes: cut }));
+            assert_eq!(voters(&values[1][..cut], far), Err(CorruptReason::Length { bytes: cut }));
         }
     }
 }

@@ -355,7 +355,7 @@ fn a_store_of_a_newer_format_is_left_as_it_is() {
     bytes.truncate(20);
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 4, supported: 3, .. })));
+        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 5, supported: 4, .. })));
     }
     refused(&path, |path| FjallStore::open(path, &genesis));
 }
@@ -370,7 +370,7 @@ fn a_store_of_an_older_format_is_left_as_it_is_with_what_to_do() {
     bytes[8] -= 1;
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::OlderFormat { found: 2, supported: 3, .. })));
+        assert!(matches!(open.err(), Some(StoreError::OlderFormat { found: 3, supported: 4, .. })));
     }
     let error = refused(&path, |path| FjallStore::open(path, &genesis));
     assert!(error.to_string().contains("remove the store and sync anew"), "{error}");
@@ -437,16 +437,28 @@ fn a_damaged_value_is_an_error_that_names_it() {
         error => panic!("{error}"),
     };
 
-    let store = damage(&path, "commits", &2u32.to_be_bytes(), Some(b"garbage")).unwrap();
+    // All commits of the batch lie in one value, under the index of the first.
+    let commits_with = |second: &[u8]| -> Vec<u8> {
+        let mut commits: Vec<&[u8]> = batch.iter().map(|certified| &certified.commit.bytes()[..]).collect();
+        commits[1] = second;
+        commits.iter().flat_map(|bytes| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()).collect()
+    };
+    let key = 1u32.to_be_bytes();
+    let store = damage(&path, "commits", &key, Some(&commits_with(b"garbage"))).unwrap();
     for error in [store.commit(2).unwrap_err(), store.sub_dag(2).unwrap_err(), store.commits(1..=3).unwrap_err()] {
         assert!(matches!(corrupt(error), (Record::Commit(2), CorruptReason::Codec(_))));
     }
-    assert!(store.commit(1).unwrap().is_some());
+    assert!(store.commit(1).unwrap().is_some() && store.commit(3).unwrap().is_some());
     drop(store);
-    let bytes = batch[0].commit.bytes();
-    let store = damage(&path, "commits", &2u32.to_be_bytes(), Some(bytes)).unwrap();
+    let store = damage(&path, "commits", &key, Some(&commits_with(batch[0].commit.bytes()))).unwrap();
     assert_eq!(corrupt(store.commit(2).unwrap_err()), (Record::Commit(2), CorruptReason::OtherCommit { found: 1 }));
     drop(store);
+    let whole = commits_with(batch[1].commit.bytes());
+    let cut = whole.len() - 1;
+    let length = CorruptReason::Length { bytes: cut };
+    let opened = damage(&path, "commits", &key, Some(&whole[..cut]));
+    assert_eq!(corrupt(opened.err().unwrap()), (Record::Commit(5), length));
+    damage(&path, "commits", &key, Some(&whole)).unwrap();
 
     // The blocks of commit 3 in the one segment of the batch, the first two behind each other.
     let [first, second] = [0, 1].map(|position| &batch[2].blocks[position]);
@@ -500,7 +512,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
     assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, CorruptReason::Missing));
     assert_eq!(store.blocks(&[reference, second.reference()]).unwrap(), [None, None]);
     drop(store);
-    let vote = [4u32.to_be_bytes(), 1u32.to_be_bytes()].concat();
+    let vote = [0u32.to_be_bytes(), 1u32.to_be_bytes()].concat();
     let store = damage(&path, "votes", &vote, Some(&[0; 47])).unwrap();
     let votes = store.votes(batch[3].commit.reference()).unwrap_err();
     assert_eq!(corrupt(votes), (Record::Vote(4), CorruptReason::Length { bytes: 47 }));

@@ -5,7 +5,7 @@ use soma_store::{FjallStore, Store, decoders};
 use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef, codec};
 use std::fs;
 
-/// Bytes of one entry of a round, and of the digest that begins a group of votes.
+/// Bytes of one entry of a round, and of a digest.
 const ENTRY_BYTES: usize = 52;
 const DIGEST_BYTES: usize = 32;
 
@@ -18,8 +18,9 @@ fn first_block(bytes: &[u8]) -> BlockRef {
 
 /// The commit for which the first group of votes is.
 fn first_commit(bytes: &[u8]) -> CommitRef {
-    let digest = bytes.first_chunk::<DIGEST_BYTES>().copied().unwrap_or_default();
-    CommitRef { index: 1, digest: CommitDigest(digest) }
+    let index = bytes.first_chunk().map_or(0, |index| u32::from_be_bytes(*index));
+    let digest = bytes.get(4..).and_then(|rest| rest.first_chunk::<DIGEST_BYTES>().copied()).unwrap_or_default();
+    CommitRef { index, digest: CommitDigest(digest) }
 }
 
 fn stored_values(bytes: &[u8]) -> bool {
@@ -33,13 +34,18 @@ fn stored_values(bytes: &[u8]) -> bool {
     if let Ok(voters) = &voters {
         assert!(voters.len() * 36 <= bytes.len(), "each voter has its bytes");
     }
+    let commits = decoders::commits(bytes);
+    if let Ok(commits) = &commits {
+        let encoded = commits.iter().flat_map(|commit| [&(commit.len() as u32).to_be_bytes()[..], commit].concat());
+        assert!(encoded.eq(bytes.iter().copied()), "commits have one encoding");
+    }
     let watermarks = decoders::watermarks(bytes);
     if let Ok(watermarks) = &watermarks {
         assert_eq!(codec::encode(watermarks), bytes, "watermarks have one encoding");
     }
     let [_, _, is_round] = decoders::keys(bytes);
     assert_eq!(is_round, bytes.len() == 12, "keys are told by their length");
-    extent.is_some() || round.is_ok() || voters.is_ok() || watermarks.is_ok()
+    extent.is_some() || round.is_ok() || voters.is_ok() || commits.is_ok() || watermarks.is_ok()
 }
 
 /// The files of a store of the first commits of the chain that end with `extension`.
@@ -76,14 +82,15 @@ pub(crate) const STORED_VALUE: Decoder = Decoder {
         let extent = decoders::extent(bytes).is_some();
         let round = decoders::round(bytes, &first_block(bytes)).is_ok();
         let voters = decoders::voters(bytes, first_commit(bytes)).is_ok();
-        extent || round || voters || decoders::watermarks(bytes).is_ok()
+        extent || round || voters || decoders::commits(bytes).is_ok() || decoders::watermarks(bytes).is_ok()
     },
     check: stored_values,
     seeds: |chain| {
         let certified = &chain.commits[0];
         let commit = certified.commit.reference();
-        // As `rounds` and `votes` of the store write them.
-        let (mut round, mut votes) = (Vec::new(), commit.digest.0.to_vec());
+        // As `rounds`, `votes` and `commits` of the store write them.
+        let (mut round, mut votes) = (Vec::new(), commit.index.to_be_bytes().to_vec());
+        votes.extend(commit.digest.0);
         votes.extend(0u64.to_be_bytes());
         votes.extend(2u32.to_be_bytes());
         votes.extend((certified.certifiers.len() as u32).to_be_bytes());
@@ -95,7 +102,9 @@ pub(crate) const STORED_VALUE: Decoder = Decoder {
         }
         let watermarks = soma_store::Watermarks { highest_synced: commit, lowest_available: 1 };
         let extent = [[1u32, 0, 1_000].iter().flat_map(|number| number.to_be_bytes()).collect(), vec![7; 8]].concat();
-        vec![round, votes, codec::encode(&watermarks), extent]
+        let commits = chain.commits.iter().take(3).map(|certified| certified.commit.bytes());
+        let commits = commits.flat_map(|bytes| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()).collect();
+        vec![round, votes, commits, codec::encode(&watermarks), extent]
     },
     // A part of a list is a list.
     refuses_truncated: false,

@@ -17,20 +17,19 @@ fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
     bytes.try_into().ok()
 }
 
-impl From<BlockRef> for proto::BlockRef {
-    fn from(reference: BlockRef) -> Self {
-        Self {
+impl From<&BlockRefs> for proto::FetchBlocksRequest {
+    fn from(refs: &BlockRefs) -> Self {
+        let refs = refs.as_slice();
+        // Slices of one buffer: one allocation for all digests.
+        let digests: Vec<_> = refs.iter().map(|reference| reference.digest.0).collect();
+        let mut digests = Bytes::from(digests.into_flattened());
+        let refs = refs.iter().map(|reference| proto::BlockRef {
             epoch: reference.epoch,
             round: reference.round,
             author: reference.author,
-            digest: Bytes::copy_from_slice(reference.digest.as_bytes()),
-        }
-    }
-}
-
-impl From<&BlockRefs> for proto::FetchBlocksRequest {
-    fn from(refs: &BlockRefs) -> Self {
-        Self { refs: refs.as_slice().iter().copied().map(Into::into).collect() }
+            digest: digests.split_to(reference.digest.as_bytes().len()),
+        });
+        Self { refs: refs.collect() }
     }
 }
 

@@ -33,6 +33,12 @@ fn widest_refs(count: usize) -> Vec<BlockRef> {
     (0..count).map(reference).collect()
 }
 
+/// A request for any references at all.
+fn request(refs: Vec<BlockRef>) -> FetchBlocksRequest {
+    let one = |reference| FetchBlocksRequest::from(&BlockRefs::new(vec![reference]).unwrap()).refs.remove(0);
+    FetchBlocksRequest { refs: refs.into_iter().map(one).collect() }
+}
+
 fn status<T: std::fmt::Debug>(result: Result<T, CallError>) -> Status {
     result.expect_err("over the limit").status
 }
@@ -107,13 +113,13 @@ fn the_largest_chunk_of_blocks_fits_into_an_answer_of_few_blocks_and_of_many() {
 fn one_block_too_many_and_one_block_twice_are_refused_on_both_sides() {
     let too_many = widest_refs(MAX_BLOCKS_PER_FETCH + 1);
     assert_eq!(status(BlockRefs::new(too_many.clone())), Status::InvalidArgument);
-    let message = FetchBlocksRequest { refs: too_many.into_iter().map(Into::into).collect() };
+    let message = request(too_many);
     assert_eq!(status(BlockRefs::try_from(message)), Status::InvalidArgument);
 
     // The same block 80,000 times killed the first version; here even twice is an error.
     let twice = vec![widest_refs(1)[0]; 2];
     assert_eq!(status(BlockRefs::new(twice.clone())), Status::InvalidArgument);
-    let message = FetchBlocksRequest { refs: twice.into_iter().map(Into::into).collect() };
+    let message = request(twice);
     assert_eq!(status(BlockRefs::try_from(message)), Status::InvalidArgument);
 
     assert_eq!(status(BlockRefs::new(vec![])), Status::InvalidArgument);
@@ -201,9 +207,8 @@ fn what_is_said_of_the_caller_comes_back_as_it_was_and_an_ip_address_of_another_
 #[test]
 fn a_digest_has_32_bytes_in_requests_and_in_answers() {
     for len in [0, 1, 31, 33, 64] {
-        let mut reference = proto::BlockRef::from(widest_refs(1)[0]);
-        reference.digest = zeros(len);
-        let request = FetchBlocksRequest { refs: vec![reference] };
+        let mut request = request(widest_refs(1));
+        request.refs[0].digest = zeros(len);
         assert_eq!(status(BlockRefs::try_from(request)), Status::InvalidArgument, "{len}");
         let answer = GetCommitInfoResponse { index: 1, digest: zeros(len) };
         assert_eq!(status(CommitRef::try_from(answer)), Status::MalformedAnswer, "{len}");

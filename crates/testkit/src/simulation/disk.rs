@@ -141,12 +141,12 @@ impl Store for SimDisk {
         }
     }
 
-    fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError> {
+    fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError> {
         match self.due(DiskOperation::Apply) {
-            None => self.below.apply(batch),
+            None => self.below.apply_refs(batch),
             Some(DiskFault::Error) => Err(self.error("write commits")),
             Some(DiskFault::ShortWrite) => {
-                self.below.apply(&batch[..batch.len().div_ceil(2)])?;
+                self.below.apply_refs(&batch[..batch.len().div_ceil(2)])?;
                 Err(self.error("write all commits"))
             }
         }
