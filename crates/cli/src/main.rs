@@ -10,6 +10,8 @@ mod genesis;
 mod inspect;
 mod keygen;
 mod localnet;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
 mod node;
 mod node_config;
 mod peers;
@@ -62,6 +64,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    memory::keep_freed();
     let result = match Cli::parse().command {
         Command::Keygen(args) => keygen::run(&args),
         Command::Genesis(args) => genesis::run(&args),

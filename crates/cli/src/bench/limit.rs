@@ -102,8 +102,7 @@ impl Limit {
 
         let per_signature = verify / sample.signatures.len().max(1) as f64;
         let scale = chain.bytes as f64 / measured;
-        let cores = usage::cores();
-        let mut limit = Self {
+        let limit = Self {
             limit_s: 0.0,
             limit_verify_cpu_s: per_signature * chain.signatures() as f64,
             limit_tls_cpu_s: tls.cpu_s * scale,
@@ -112,14 +111,42 @@ impl Limit {
             limit_append_wall_s: append.wall.as_secs_f64() * scale,
             limit_sampled: sample.signatures.len() < chain.signatures() as usize || measured < chain.bytes as f64,
             calibration: Calibration {
-                cores,
+                cores: usage::cores(),
                 verify_us_per_signature: per_signature * 1e6,
                 tls_us_per_kb: tls.cpu_s / measured * 1e9,
                 append_mb_per_s: measured / 1e6 / append.wall.as_secs_f64().max(1e-9),
             },
         };
-        limit.limit_s = (limit.cpu_s() / cores as f64).max(limit.limit_tls_wall_s).max(limit.limit_append_wall_s);
-        Ok(limit)
+        Ok(limit.settled())
+    }
+
+    /// The mean of two measurements of the same chain.
+    pub(super) fn mean(&self, other: &Self) -> Self {
+        let (one, two) = (&self.calibration, &other.calibration);
+        let mean = |one: f64, other: f64| (one + other) / 2.0;
+        let limit = Self {
+            limit_s: 0.0,
+            limit_verify_cpu_s: mean(self.limit_verify_cpu_s, other.limit_verify_cpu_s),
+            limit_tls_cpu_s: mean(self.limit_tls_cpu_s, other.limit_tls_cpu_s),
+            limit_tls_wall_s: mean(self.limit_tls_wall_s, other.limit_tls_wall_s),
+            limit_append_cpu_s: mean(self.limit_append_cpu_s, other.limit_append_cpu_s),
+            limit_append_wall_s: mean(self.limit_append_wall_s, other.limit_append_wall_s),
+            limit_sampled: self.limit_sampled || other.limit_sampled,
+            calibration: Calibration {
+                cores: one.cores,
+                verify_us_per_signature: mean(one.verify_us_per_signature, two.verify_us_per_signature),
+                tls_us_per_kb: mean(one.tls_us_per_kb, two.tls_us_per_kb),
+                append_mb_per_s: mean(one.append_mb_per_s, two.append_mb_per_s),
+            },
+        };
+        limit.settled()
+    }
+
+    /// With the limit itself, by what its parts take.
+    fn settled(mut self) -> Self {
+        let cores = self.calibration.cores as f64;
+        self.limit_s = (self.cpu_s() / cores).max(self.limit_tls_wall_s).max(self.limit_append_wall_s);
+        self
     }
 
     /// CPU seconds of all parts.
