@@ -1,13 +1,11 @@
 //! How glibc's allocator treats memory that is free again.
 
-/// What an arena keeps at its end instead of giving it back at once.
-const KEPT_BYTES: libc::c_int = 64 << 20;
+/// What an arena keeps at its end instead of giving it back at once; there are few arenas beside those of the threads that
+/// carry blocks.
+const KEPT_BYTES: libc::c_int = 16 << 20;
 
-/// What is longer comes from the system by itself and goes back to it: more than an answer.
+/// What is longer comes from the system by itself and goes back to it: more than a usual answer.
 const MAPPED_BYTES: libc::c_int = 4 << 20;
-
-/// What an arena grows by at least.
-const GROWTH_BYTES: libc::c_int = 1 << 20;
 
 /// Keeps memory for what is needed again soon.
 ///
@@ -21,6 +19,5 @@ pub(crate) fn keep_freed() {
     unsafe {
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
-        libc::mallopt(libc::M_TOP_PAD, GROWTH_BYTES);
     }
 }

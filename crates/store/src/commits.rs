@@ -5,19 +5,19 @@
 //!   consecutive commits, each: length u32, the commit as received
 //! ```
 //!
-//! No value has commits of both sides of a multiple of [`COMMITS_PER_VALUE`]: what may hold a commit begins there or
-//! later.
+//! No value has commits of both sides of a multiple of [`COMMITS_PER_VALUE`], nor of two batches: the value that holds a
+//! commit is the last that begins at it or before, and not before that multiple.
 
 use crate::{
-    CorruptReason,
-    engine::Write,
+    CorruptReason, StoreError,
+    engine::{Tables, Write},
     layout::{COMMITS_PER_VALUE, Table, commit_key, first_beside, parse_commit_key},
 };
 use bytes::{Buf, Bytes};
 use soma_types::{CommitIndex, TrustedCommit};
 use std::ops::RangeInclusive;
 
-/// Bytes from which on a value takes no further commit: large ones are not read for the sake of their neighbours.
+/// Bytes that a value of several commits has at most: large ones are not read for the sake of their neighbours.
 const VALUE_BYTES: usize = 16 << 10;
 
 /// What to write for consecutive `commits`.
@@ -25,11 +25,11 @@ pub(crate) fn writes<'a>(commits: impl IntoIterator<Item = &'a TrustedCommit>) -
     let mut writes = Vec::new();
     let (mut first, mut value) = (None, Vec::new());
     for commit in commits {
-        if commit.index.is_multiple_of(COMMITS_PER_VALUE) || value.len() >= VALUE_BYTES {
+        let bytes = commit.bytes();
+        if commit.index.is_multiple_of(COMMITS_PER_VALUE) || value.len() + bytes.len() > VALUE_BYTES {
             writes.extend(first.take().map(|first| put(first, std::mem::take(&mut value))));
         }
         first.get_or_insert(commit.index);
-        let bytes = commit.bytes();
         // Far from 4 GiB: a commit is shorter than the answer that it came in.
         value.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
         value.extend_from_slice(bytes);
@@ -39,7 +39,26 @@ pub(crate) fn writes<'a>(commits: impl IntoIterator<Item = &'a TrustedCommit>) -
 }
 
 fn put(first: CommitIndex, value: Vec<u8>) -> Write {
-    Write::put(Table::Commits, commit_key(first), value)
+    // Of just its length: the database keeps it for a while, and counts no more than that.
+    Write::put(Table::Commits, commit_key(first), value.into_boxed_slice())
+}
+
+/// The bytes of the commits of `range` that follow each other from its start on, at most `max_bytes` of them; or the one
+/// whose value is none, and why.
+pub(crate) fn read<T: Tables>(
+    tables: &T,
+    range: RangeInclusive<CommitIndex>,
+    max_bytes: usize,
+) -> Result<Result<Vec<Bytes>, (CommitIndex, CorruptReason)>, StoreError> {
+    let (start, end) = (*range.start(), *range.end());
+    let mut found = CommitBytes::new(range, max_bytes);
+    if start <= end
+        && let Some(first) =
+            tables.last_key_within(Table::Commits, &commit_key(first_beside(start)), &commit_key(start))?
+    {
+        tables.walk(Table::Commits, &first, &commit_key(end), &mut |key, value| found.add(key, value))?;
+    }
+    Ok(found.finish())
 }
 
 /// Collects the bytes of consecutive commits from the values that hold them.
@@ -55,12 +74,6 @@ impl CommitBytes {
     /// For the commits of `range` that follow each other from its start on, at most `max_bytes` of them.
     pub(crate) fn new(range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Self {
         Self { range, room: max_bytes, commits: Vec::new(), corrupt: None }
-    }
-
-    /// The first and the last key to look at, in order.
-    pub(crate) fn keys(&self) -> Option<([u8; 4], [u8; 4])> {
-        let (first, last) = (*self.range.start(), *self.range.end());
-        (first <= last).then(|| (commit_key(first_beside(first)), commit_key(last)))
     }
 
     /// Takes what belongs to the range from the value at `key`. Whether the next value may have more.
@@ -107,6 +120,7 @@ fn take(value: &mut Bytes) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mem::MemTables;
     use soma_testkit::{ChainBuilder, ChainSpec};
     use soma_types::CertifiedCommit;
 
@@ -120,22 +134,15 @@ mod tests {
         let chain = chain(40, 1);
         let commits: Vec<_> = chain.iter().map(|certified| &certified.commit).collect();
         let batches = [&commits[..3], &commits[3..4], &commits[4..]];
-        let values: Vec<_> = batches.iter().flat_map(|batch| writes(batch.iter().copied())).collect();
-        let keys: Vec<_> = values.iter().map(|write| parse_commit_key(&write.key).unwrap()).collect();
+        let values = batches.iter().flat_map(|batch| writes(batch.iter().copied()));
+        let keys: Vec<_> = values.map(|write| parse_commit_key(&write.key).unwrap()).collect();
         assert_eq!(keys, [1, 4, 5, 16, 32]);
 
-        let read = |range: RangeInclusive<CommitIndex>, max_bytes| {
-            let mut found = CommitBytes::new(range, max_bytes);
-            let Some((first, last)) = found.keys() else { return found.finish() };
-            for Write { key, value, .. } in
-                values.iter().filter(|write| (&first[..]..=&last[..]).contains(&&write.key[..]))
-            {
-                if !found.add(key, value.clone().unwrap()) {
-                    break;
-                }
-            }
-            found.finish()
-        };
+        let tables = MemTables::default();
+        for batch in batches {
+            tables.write(&[], writes(batch.iter().copied())).unwrap();
+        }
+        let read = |range, max_bytes| read(&tables, range, max_bytes).unwrap();
         for start in 1..=40 {
             for end in start..=41 {
                 let expected: Vec<_> = commits[start - 1..end.min(40)].iter().map(|commit| commit.bytes()).collect();
@@ -146,9 +153,13 @@ mod tests {
                 );
             }
         }
-        let both = commits[7].bytes().len() + commits[8].bytes().len();
-        assert_eq!(read(8..=40, both).unwrap(), [commits[7].bytes(), commits[8].bytes()]);
-        assert_eq!(read(8..=40, both - 1).unwrap(), [commits[7].bytes()]);
+        // From the middle of one value into the middle of the next.
+        for count in 1..=5 {
+            let expected: Vec<_> = commits[13..][..count].iter().map(|commit| commit.bytes()).collect();
+            let bytes = expected.iter().map(|bytes| bytes.len()).sum();
+            assert_eq!(read(14..=40, bytes).unwrap(), expected);
+            assert_eq!(read(14..=40, bytes - 1).unwrap(), expected[..count - 1]);
+        }
         assert_eq!(read(41..=50, usize::MAX), Ok(Vec::new()));
         #[allow(clippy::reversed_empty_ranges)]
         let nothing = 9..=8;
@@ -169,10 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn large_commits_have_a_value_of_their_own() {
+    fn a_large_commit_has_a_value_of_its_own_and_is_not_read_for_its_neighbours() {
         let chain = chain(3, 90);
-        let large = chain.iter().filter(|certified| certified.commit.bytes().len() >= VALUE_BYTES).count();
-        assert!(large >= 2);
-        assert_eq!(writes(chain.iter().map(|certified| &certified.commit)).len(), 3);
+        let commits: Vec<_> = chain.iter().map(|certified| &certified.commit).collect();
+        assert!(commits.iter().all(|commit| commit.bytes().len() > VALUE_BYTES / 2));
+        let mut values = writes(commits.iter().copied());
+        assert_eq!(values.len(), 3);
+        // Nobody who asks for the third looks at the second.
+        values[1].value = Some(Bytes::from_static(b"garbage"));
+        let tables = MemTables::default();
+        tables.write(&[], values).unwrap();
+        assert_eq!(read(&tables, 3..=9, usize::MAX).unwrap(), Ok(vec![commits[2].bytes().clone()]));
+        assert_eq!(read(&tables, 1..=3, usize::MAX).unwrap(), Err((2, CorruptReason::Length { bytes: 7 })));
     }
 }

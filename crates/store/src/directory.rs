@@ -21,7 +21,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The format of the store that this program reads and writes. 1 had a value for each block, 2 no files of blocks.
+/// The format of the store that this program reads and writes. 1 had a value for each block, 2 no files of blocks,
+/// 3 a value for each commit.
 pub(crate) const FORMAT_VERSION: u32 = 4;
 
 const IDENTITY_FILE: &str = "soma-store";

@@ -5,8 +5,7 @@
 //! segments, rounds, votes, committees, commits, and the watermarks last.
 
 use crate::{
-    CorruptReason, PeerList, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks,
-    commits::{self, CommitBytes},
+    CorruptReason, PeerList, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
     layout::{META_CHAIN_ID, META_WATERMARKS, Table, epoch_key, parse_commit_key, parse_epoch_key},
     plan::plan,
     reader::BlockReader,
@@ -53,6 +52,8 @@ pub(crate) trait Tables: Send + Sync + 'static {
         last: &[u8],
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreError>;
+    /// The last key from `first` to `last` (included).
+    fn last_key_within(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Option<Bytes>, StoreError>;
     /// The last key.
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError>;
     /// The bytes of a segment.
@@ -103,7 +104,7 @@ impl<T: Tables> Engine<T> {
         }
         let highest = engine.watermarks()?.highest_synced;
         // A commit goes with the watermark that names it or a later one: if one is there and the other is not, writes
-        // that were announced are lost.
+        // that were announced are lost. A value has commits of one batch only, so its first one tells.
         let record = Record::Watermarks;
         let last = engine.tables.last_key(Table::Commits)?;
         if let Some(found) = last.and_then(|key| parse_commit_key(&key))
@@ -179,11 +180,8 @@ impl<T: Tables> Store for Engine<T> {
     }
 
     fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
-        let mut found = CommitBytes::new(range, max_bytes);
-        if let Some((first, last)) = found.keys() {
-            self.tables.walk(Table::Commits, &first, &last, &mut |key, value| found.add(key, value))?;
-        }
-        found.finish().map_err(|(index, reason)| self.corrupt(Record::Commit(index), reason))
+        let found = commits::read(&self.tables, range, max_bytes)?;
+        found.map_err(|(index, reason)| self.corrupt(Record::Commit(index), reason))
     }
 
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {

@@ -245,6 +245,11 @@ impl Tables for FjallTables {
         Ok(())
     }
 
+    fn last_key_within(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let Some(last) = self.keyspace(table).range(first..=last).next_back() else { return Ok(None) };
+        last.key().map(|key| Some(Bytes::from(key))).map_err(|error| self.read_error(error))
+    }
+
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError> {
         let Some(last) = self.keyspace(table).last_key_value() else { return Ok(None) };
         last.key().map(|key| Some(Bytes::from(key))).map_err(|error| self.read_error(error))

@@ -1,7 +1,7 @@
 //! How the chain lies in tables of bytes: the tables, their keys and the order of keys.
 //!
-//! Numbers in keys are big-endian, so that keys sort as the numbers do. Values are the bytes as received (commits,
-//! blocks, node infos), lists with the same numbers as keys (rounds, votes) or the workspace's canonical codec (all else).
+//! Numbers in keys are big-endian, so that keys sort as the numbers do. Values are the bytes as received (blocks,
+//! node infos), lists with the same numbers as keys (commits, rounds, votes) or the workspace's canonical codec (all else).
 //!
 //! | table      | key                                 | value                                                              |
 //! |------------|-------------------------------------|--------------------------------------------------------------------|

@@ -91,6 +91,13 @@ impl Tables for MemTables {
         Ok(())
     }
 
+    fn last_key_within(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let maps = self.read();
+        let range = (Bound::Included(first), Bound::Included(last));
+        let last = maps.get(&table).and_then(|map| map.range::<[u8], _>(range).next_back());
+        Ok(last.map(|(key, _)| Bytes::copy_from_slice(key)))
+    }
+
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError> {
         let maps = self.read();
         let last = maps.get(&table).and_then(|map| map.last_key_value());

@@ -16,6 +16,9 @@ use crate::{
 };
 use soma_types::{AuthorityIndex, BlockDigest, BlockRef, CommitDigest, CommitIndex, CommitRef, Epoch, Round};
 
+/// Author and digest of a voter.
+const VOTER_BYTES: usize = 36;
+
 /// The votes of a batch.
 #[derive(Default)]
 pub(crate) struct BatchVotes {
@@ -36,7 +39,7 @@ impl BatchVotes {
         let mut writes = Vec::new();
         let beside = |(commit, _): &(CommitRef, BlockRef)| first_beside(commit.index);
         for votes in self.votes.chunk_by(|first, second| beside(first) == beside(second)) {
-            let mut value = Vec::with_capacity(votes.len() * 36 + COMMITS_PER_VALUE as usize * 64);
+            let mut value = Vec::with_capacity(votes.len() * VOTER_BYTES + COMMITS_PER_VALUE as usize * 64);
             for group in votes.chunk_by(|(first, one), (second, other)| {
                 (first, one.epoch, one.round) == (second, other.epoch, other.round)
             }) {
@@ -52,6 +55,8 @@ impl BatchVotes {
                     value.extend_from_slice(block.digest.as_bytes());
                 }
             }
+            // Of just its length: the database keeps it for a while, and counts no more than that.
+            let value = value.into_boxed_slice();
             writes.push(Write::put(Table::Votes, pair_key(beside(&votes[0]), batch), value));
         }
         writes.into_iter()
@@ -78,12 +83,12 @@ fn group(value: &mut &[u8], commit: CommitRef, voters: &mut Vec<BlockRef>) -> Op
     let group = CommitRef { index, digest: CommitDigest(take(value)?) };
     let epoch = Epoch::from_be_bytes(take(value)?);
     let round = Round::from_be_bytes(take(value)?);
-    for _ in 0..u32::from_be_bytes(take(value)?) {
-        let author = AuthorityIndex::from_be_bytes(take(value)?);
-        let block = BlockRef { epoch, round, author, digest: BlockDigest(take(value)?) };
-        if group == commit {
-            voters.push(block);
-        }
+    let count = u32::from_be_bytes(take(value)?) as usize;
+    let (mut blocks, rest) = value.split_at_checked(count.checked_mul(VOTER_BYTES)?)?;
+    *value = rest;
+    while group == commit && !blocks.is_empty() {
+        let author = AuthorityIndex::from_be_bytes(take(&mut blocks)?);
+        voters.push(BlockRef { epoch, round, author, digest: BlockDigest(take(&mut blocks)?) });
     }
     Some(())
 }

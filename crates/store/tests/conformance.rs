@@ -29,6 +29,7 @@ for_both_stores!(
     blocks_of_any_length_read_back_in_any_order,
     blocks_within_a_bound_are_the_first_ones_and_at_least_one,
     commits_as_bytes_end_at_the_bound_and_at_the_first_gap,
+    commits_and_votes_of_batches_of_any_size_read_back_from_any_start,
     readers_beside_a_writer_see_whole_commits,
 );
 
@@ -418,6 +419,32 @@ fn commits_as_bytes_end_at_the_bound_and_at_the_first_gap(open: Factory) {
     #[expect(clippy::reversed_empty_ranges)]
     let reversed = 4..=3;
     assert_eq!(store.commit_bytes(reversed, usize::MAX).unwrap(), Vec::<Bytes>::new());
+}
+
+fn commits_and_votes_of_batches_of_any_size_read_back_from_any_start(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut all = vec![chain.genesis.commit().reference()];
+    // As at the head, then as in a sync: some values begin and end in the middle of sixteen.
+    for size in [1, 1, 3, 36, 1, 2] {
+        let batch = chain.grow(size);
+        store.apply(&batch).unwrap();
+        for certified in &batch {
+            let commit = certified.commit.reference();
+            let mut voters: Vec<_> = certified.certifiers.iter().map(|block| block.reference()).collect();
+            voters.sort_unstable();
+            assert_eq!(store.votes(commit).unwrap(), voters);
+            all.push(commit);
+        }
+    }
+    for start in 0..all.len() {
+        for end in [start, start + 1, start + 17, all.len()] {
+            let read = store.commits(start as u32..=end as u32).unwrap();
+            let expected = &all[start..all.len().min(end + 1)];
+            assert_eq!(read.iter().map(|commit| commit.reference()).collect::<Vec<_>>(), expected, "{start}..={end}");
+        }
+    }
+    assert_eq!(store.commit(all.len() as u32).unwrap(), None);
 }
 
 fn readers_beside_a_writer_see_whole_commits(open: Factory) {

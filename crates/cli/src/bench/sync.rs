@@ -118,7 +118,7 @@ fn run_case(session: &mut Session, case: &Case) -> Result<SyncRecord, CliError> 
     Ok(record)
 }
 
-/// Measures the limit of `chain`, then one sync of it.
+/// Measures one sync of `chain`, and its limit.
 pub(super) fn measure(
     session: &Session,
     chain: &mut Chain,
