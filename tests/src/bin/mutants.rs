@@ -58,12 +58,12 @@ fn main() -> Result<()> {
     for source in SOURCES {
         copy_all(&root.join(source), &copy.join(source))?;
     }
+    // Cargo tells packages in one target directory apart by name, version and path in the workspace. Of the same version,
+    // what is built of the copy would count as built of the workspace, whatever is changed there later.
+    replace_once(&copy.join("Cargo.toml"), &version(""), &version("-mutant"))?;
     for mutant in MUTANTS {
         let file = copy.join(mutant.file);
-        let right = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
-        let places = right.matches(mutant.right).count();
-        ensure!(places == 1, "{}: {:?} stands there {places} times, not once", mutant.file, mutant.right);
-        fs::write(&file, right.replace(mutant.right, mutant.wrong))?;
+        let right = replace_once(&file, mutant.right, mutant.wrong)?;
         println!("bug: {}", mutant.bug);
         let found = sweep(root, &copy)?;
         fs::write(&file, right)?;
@@ -78,7 +78,21 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Builds the copy and runs its sweep. The build shares what it can with that of the workspace.
+/// The line of a manifest with this version.
+fn version(suffix: &str) -> String {
+    format!("\nversion = \"{}{suffix}\"\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// Puts `new` in the place of `old`, which is to stand once in `file`. What the file was.
+fn replace_once(file: &Path, old: &str, new: &str) -> Result<String> {
+    let before = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+    let places = before.matches(old).count();
+    ensure!(places == 1, "{}: {old:?} stands there {places} times, not once", file.display());
+    fs::write(file, before.replace(old, new)).with_context(|| format!("{}", file.display()))?;
+    Ok(before)
+}
+
+/// Builds the copy and runs its sweep. The build shares the dependencies with that of the workspace.
 fn sweep(root: &Path, copy: &Path) -> Result<Output> {
     Command::new(env!("CARGO"))
         .args(["run", "--quiet", "-p", "soma-tests", "--bin", "sim", "--", "--seeds", &SEEDS.to_string()])
