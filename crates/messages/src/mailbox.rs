@@ -167,7 +167,7 @@ where
     M: Send + 'static,
 {
     fn resolve(&self) -> Option<Receiver<M>>;
-    fn alive(&self) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+    fn first_life(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// One incarnation as a receiver of messages of type `M`.
@@ -187,8 +187,11 @@ where
         Some(Receiver { recipient: address.recipient(), life })
     }
 
-    fn alive(&self) -> Pin<Box<dyn Future<Output = bool> + Send>> {
-        Box::pin(self.clone().alive())
+    fn first_life(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        // References are made before anyone lives there and look at the place without taking note of a change: so the
+        // first one counts, whenever it was.
+        let mut current = self.current.clone();
+        Box::pin(async move { drop(current.changed().await) })
     }
 }
 
@@ -222,9 +225,9 @@ impl<M: Send + 'static> Mailbox<M> {
         self.receiver
     }
 
-    /// Resolves when an incarnation of the receiver is alive; at once if one is. `false` when there will be none any more.
-    pub(crate) fn alive(&self) -> impl Future<Output = bool> + use<M> {
-        self.route.alive()
+    /// Resolves when the receiver has come up for the first time, or its place is gone; at once if it was there before.
+    pub(crate) fn first_life(&self) -> impl Future<Output = ()> + use<M> {
+        self.route.first_life()
     }
 
     /// Puts a message into an envelope: it follows from what is being done now, whenever it is sent.
