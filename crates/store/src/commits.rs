@@ -9,7 +9,7 @@
 //! commit is the last that begins at it or before, and not before that multiple.
 
 use crate::{
-    CorruptReason, StoreError,
+    CorruptReason, Record, StoreError,
     engine::{Tables, Write},
     layout::{COMMITS_PER_VALUE, Table, commit_key, first_beside, parse_commit_key},
 };
@@ -20,13 +20,17 @@ use std::ops::RangeInclusive;
 /// Bytes that a value of several commits has at most: large ones are not read for the sake of their neighbours.
 const VALUE_BYTES: usize = 16 << 10;
 
+/// The length in front of a commit.
+const LENGTH_BYTES: usize = 4;
+
 /// What to write for consecutive `commits`.
 pub(crate) fn writes<'a>(commits: impl IntoIterator<Item = &'a TrustedCommit>) -> Vec<Write> {
+    let put = |first, value: Vec<u8>| Write::put(Table::Commits, commit_key(first), value);
     let mut writes = Vec::new();
     let (mut first, mut value) = (None, Vec::new());
     for commit in commits {
         let bytes = commit.bytes();
-        if commit.index.is_multiple_of(COMMITS_PER_VALUE) || value.len() + bytes.len() > VALUE_BYTES {
+        if commit.index.is_multiple_of(COMMITS_PER_VALUE) || value.len() + LENGTH_BYTES + bytes.len() > VALUE_BYTES {
             writes.extend(first.take().map(|first| put(first, std::mem::take(&mut value))));
         }
         first.get_or_insert(commit.index);
@@ -38,18 +42,12 @@ pub(crate) fn writes<'a>(commits: impl IntoIterator<Item = &'a TrustedCommit>) -
     writes
 }
 
-fn put(first: CommitIndex, value: Vec<u8>) -> Write {
-    // Of just its length: the database keeps it for a while, and counts no more than that.
-    Write::put(Table::Commits, commit_key(first), value.into_boxed_slice())
-}
-
-/// The bytes of the commits of `range` that follow each other from its start on, at most `max_bytes` of them; or the one
-/// whose value is none, and why.
+/// The bytes of the commits of `range` that follow each other from its start on, at most `max_bytes` of them.
 pub(crate) fn read<T: Tables>(
     tables: &T,
     range: RangeInclusive<CommitIndex>,
     max_bytes: usize,
-) -> Result<Result<Vec<Bytes>, (CommitIndex, CorruptReason)>, StoreError> {
+) -> Result<Vec<Bytes>, StoreError> {
     let (start, end) = (*range.start(), *range.end());
     let mut found = CommitBytes::new(range, max_bytes);
     if start <= end
@@ -58,7 +56,7 @@ pub(crate) fn read<T: Tables>(
     {
         tables.walk(Table::Commits, &first, &commit_key(end), &mut |key, value| found.add(key, value))?;
     }
-    Ok(found.finish())
+    found.finish().map_err(|(index, reason)| Record::Commit(index).corrupt(tables.place(), reason))
 }
 
 /// Collects the bytes of consecutive commits from the values that hold them.
@@ -142,7 +140,7 @@ mod tests {
         for batch in batches {
             tables.write(&[], writes(batch.iter().copied())).unwrap();
         }
-        let read = |range, max_bytes| read(&tables, range, max_bytes).unwrap();
+        let read = |range, max_bytes| read(&tables, range, max_bytes);
         for start in 1..=40 {
             for end in start..=41 {
                 let expected: Vec<_> = commits[start - 1..end.min(40)].iter().map(|commit| commit.bytes()).collect();
@@ -160,10 +158,10 @@ mod tests {
             assert_eq!(read(14..=40, bytes).unwrap(), expected);
             assert_eq!(read(14..=40, bytes - 1).unwrap(), expected[..count - 1]);
         }
-        assert_eq!(read(41..=50, usize::MAX), Ok(Vec::new()));
+        assert_eq!(read(41..=50, usize::MAX).unwrap(), Vec::<Bytes>::new());
         #[allow(clippy::reversed_empty_ranges)]
         let nothing = 9..=8;
-        assert_eq!(read(nothing, usize::MAX), Ok(Vec::new()));
+        assert_eq!(read(nothing, usize::MAX).unwrap(), Vec::<Bytes>::new());
     }
 
     #[test]
@@ -190,7 +188,10 @@ mod tests {
         values[1].value = Some(Bytes::from_static(b"garbage"));
         let tables = MemTables::default();
         tables.write(&[], values).unwrap();
-        assert_eq!(read(&tables, 3..=9, usize::MAX).unwrap(), Ok(vec![commits[2].bytes().clone()]));
-        assert_eq!(read(&tables, 1..=3, usize::MAX).unwrap(), Err((2, CorruptReason::Length { bytes: 7 })));
+        assert_eq!(read(&tables, 3..=9, usize::MAX).unwrap(), [commits[2].bytes()]);
+        let StoreError::Corrupt { record, reason, .. } = read(&tables, 1..=3, usize::MAX).unwrap_err() else {
+            panic!()
+        };
+        assert_eq!((record, reason), (Record::Commit(2), CorruptReason::Length { bytes: 7 }));
     }
 }

@@ -104,6 +104,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The stored bytes of the commits of `range`, from its start on, up to the first that is not stored or with which
     /// they would have more than `max_bytes` bytes together.
+    ///
+    /// They may be slices of what the store keeps together, up to 16 KiB, which stays in memory with each of them; so may
+    /// those of [`commit`](Self::commit) and [`commits`](Self::commits).
     fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
         let (mut commits, mut room) = (Vec::new(), max_bytes);
         for index in range {

@@ -109,7 +109,11 @@ impl Tables for MemTables {
     }
 
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
-        let segments = segments.iter().map(|segment| Write::put(Table::Segments, segment.id.key(), segment.concat()));
+        let segments = segments.iter().map(|segment| Write {
+            table: Table::Segments,
+            key: segment.id.key().to_vec(),
+            value: Some(segment.concat()),
+        });
         self.put_all(segments.chain(writes));
         Ok(())
     }

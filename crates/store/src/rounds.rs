@@ -90,8 +90,7 @@ impl ChangedRounds {
     /// What has changed.
     pub(crate) fn finish(self) -> impl Iterator<Item = Write> {
         self.rounds.into_iter().filter(|(_, changed)| changed.is_changed).map(|((epoch, round), changed)| {
-            let value = Bytes::copy_from_slice(changed.entries.as_flattened());
-            Write::put(Table::Rounds, round_key(epoch, round), value)
+            Write::put(Table::Rounds, round_key(epoch, round), changed.entries.as_flattened())
         })
     }
 }

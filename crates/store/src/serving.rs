@@ -24,8 +24,9 @@ pub struct Served {
 /// `None` when nothing can be served: `start` is over `end`, not synced yet, pruned or the genesis; or no commit in
 /// reach has a quorum of stored votes; or already the first of them is over `max_bytes`.
 ///
-/// Holds at most `max_bytes` and two more values of commits in memory. Decodes the first commit and those that might be the last,
-/// none between. Of the other voters it asks for no more than the sizes, and only once their stake is known to suffice.
+/// Holds at most `max_bytes` and two more values of commits in memory. Decodes the first commit and those that might be
+/// the last, none between. Of the other voters it asks for no more than the sizes, and only once their stake is known to
+/// suffice.
 pub fn serve_commits(
     store: &dyn Store,
     start: CommitIndex,

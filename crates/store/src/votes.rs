@@ -55,8 +55,6 @@ impl BatchVotes {
                     value.extend_from_slice(block.digest.as_bytes());
                 }
             }
-            // Of just its length: the database keeps it for a while, and counts no more than that.
-            let value = value.into_boxed_slice();
             writes.push(Write::put(Table::Votes, pair_key(beside(&votes[0]), batch), value));
         }
         writes.into_iter()
