@@ -9,6 +9,9 @@
 //! work of a sync (docs/adr/0007), and a file to which one thread appends needs no journal: bytes are synced here before
 //! the database is told of them, and what it was not told of is nobody's.
 //!
+//! What was written leaves the page cache as soon as it is on the disk. A batch of this size is one of a sync, whose
+//! executor gets the blocks from memory; a chain longer than memory would push out what is read again and again.
+//!
 //! A file is never opened for writing again: each process begins one of its own when it first has something for it. So
 //! nobody has to find out where the last one was torn.
 
@@ -23,6 +26,7 @@ use soma_types::limits::MAX_BLOCK_BYTES;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write},
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -34,6 +38,10 @@ const DIRECTORY: &str = "blocks";
 /// A file ends with the batch that reaches it: 256 MiB, so that there are few, and each is soon free when its chain is
 /// not needed any more.
 const FILE_BYTES: u64 = 256 << 20;
+
+/// No system has larger pages of files, but for huge ones.
+#[cfg(target_os = "linux")]
+const LARGEST_PAGE: u64 = 64 << 10;
 
 /// Where a segment lies, and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +131,7 @@ impl BlockFiles {
                 (self.create(number)?, number, true)
             }
         };
+        let begun = offset;
         let path = self.path(number);
         let mut extents = Vec::with_capacity(segments.len());
         let mut pieces = Vec::new();
@@ -139,6 +148,7 @@ impl BlockFiles {
         }
         write_all(&mut file, &mut pieces).map_err(io_error(&path, "write blocks"))?;
         file.sync_data().map_err(io_error(&path, "sync blocks"))?;
+        forget(&file, begun..offset);
         if is_new {
             sync_directory(&self.store.join(DIRECTORY))?;
         }
@@ -187,6 +197,22 @@ impl BlockFiles {
         OpenOptions::new().write(true).create_new(true).open(&path).map_err(io_error(&path, "create it"))
     }
 }
+
+/// Lets the page cache drop `bytes` of `file`, which are on the disk.
+#[cfg(target_os = "linux")]
+fn forget(file: &File, bytes: Range<u64>) {
+    use rustix::fs::{Advice, fadvise};
+    use std::num::NonZero;
+
+    // Only whole pages go. The batch before may have begun the first one.
+    let start = bytes.start - bytes.start % LARGEST_PAGE;
+    // Advice: a file system that takes none has lost nothing.
+    let _ = fadvise(file, start, NonZero::new(bytes.end - start), Advice::DontNeed);
+}
+
+/// Other systems have no such call, or do not need it.
+#[cfg(not(target_os = "linux"))]
+fn forget(_: &File, _: Range<u64>) {}
 
 /// Writes all of `pieces`, as many at once as the system takes.
 fn write_all(file: &mut File, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
