@@ -35,6 +35,12 @@ const END_AFTER: Duration = Duration::from_secs(15);
 /// Time between two events of progress, and between two samples of the plot.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
+/// A server is at rest once it has used less than a tenth of a core for so long.
+const AT_REST: Duration = Duration::from_millis(50);
+
+/// Longest that a server is waited for until it is at rest.
+const REST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a node of a benchmark is to be.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
@@ -91,7 +97,7 @@ pub(crate) enum Event {
     Handed(Times),
     /// Its executor was given these commits.
     Taken(Times),
-    /// It ends. What it has used since it was ready.
+    /// It ends. What it has used: a server since it was ready, others since the start of the system.
     Stopped {
         /// CPU seconds, user and system.
         cpu_s: f64,
@@ -159,8 +165,11 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
 
     let done = Arc::new(AtomicBool::new(false));
     let stop = watch_stdin((!matches!(setup.role, Role::Serve)).then(|| done.clone()));
-    let (cpu, started) = (usage::process_cpu_s(), Instant::now());
+    let (mut cpu, started) = (usage::process_cpu_s(), Instant::now());
     let system = builder.start().map_err(CliError::input)?;
+    if matches!(setup.role, Role::Serve) {
+        cpu = rest();
+    }
     tell(&Event::Ready { peer_id: system.peer_id(), address: system.address().clone() })?;
     match setup.role {
         Role::Serve => {}
@@ -186,6 +195,20 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(CliError::failed)?;
     runtime.block_on(system.shutdown(SHUTDOWN_DEADLINE));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until this process is at rest: the database moves to tables what it found in its journal, which is no part of
+/// serving. CPU seconds that the process has used by then.
+fn rest() -> f64 {
+    let deadline = Instant::now() + REST_PATIENCE;
+    loop {
+        let before = usage::process_cpu_s();
+        thread::sleep(AT_REST);
+        let now = usage::process_cpu_s();
+        if now - before < AT_REST.as_secs_f64() / 10.0 || Instant::now() > deadline {
+            return now;
+        }
+    }
 }
 
 /// Takes commits as an executor that costs nothing, up to the last.

@@ -146,7 +146,7 @@ pub(super) fn measure(
 /// One sync, as measured from both sides.
 pub(super) struct Measured {
     pub(super) synced: Synced,
-    /// CPU seconds of all servers from their start on.
+    /// CPU seconds of all servers since they were ready.
     pub(super) server_cpu_s: f64,
     /// CPU seconds of everything else that ran on the machine at the same time.
     pub(super) other_cpu_s: Option<f64>,

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitRef, Fault};
 use std::{collections::VecDeque, time::Duration};
 
-/// Bytes in one write batch. The disk is flushed once for each: of larger ones only memory would see anything.
-const MAX_WRITE_BYTES: u64 = 8 << 20;
+/// Bytes in one write batch. The disk is flushed once for each: of larger ones only memory would see anything, and it
+/// would be other memory each time.
+const MAX_WRITE_BYTES: u64 = 4 << 20;
 
 /// Linked commits on their way to the disk: at most one batch is being written.
 #[derive(Default, Serialize, Deserialize)]
