@@ -5,7 +5,7 @@ use crate::incarnation::{Incarnation, Life, Queued};
 use actix::{Actor, Addr, Context, Handler, Message, Recipient, dev::ToEnvelope, prelude::SendError};
 use soma_replay::{Cause, Origin};
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// A message on its way, with what the receiver needs to tell its story.
 #[derive(Debug)]
@@ -93,13 +93,27 @@ impl<R> Reply<R> {
 pub struct Slot<A: Actor> {
     publish: watch::Sender<Option<Incarnation<A>>>,
     reference: ActorRef<A>,
+    /// Dropped when the place is gone already.
+    _bell: Bell,
+}
+
+/// Wakes those who wait for somebody to live in a place, in the order in which they came: a `watch` wakes them in any, and
+/// a simulation of one seed would differ from run to run.
+struct Bell(Arc<Notify>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
 }
 
 impl<A: Actor> Slot<A> {
     /// An empty place. References can be given to others before anyone lives in it.
     pub fn new(name: &'static str) -> Self {
         let (publish, current) = watch::channel(None);
-        Self { publish, reference: ActorRef { name, current } }
+        let changed = Arc::new(Notify::new());
+        let bell = Bell(changed.clone());
+        Self { publish, reference: ActorRef { name, current, changed }, _bell: bell }
     }
 
     /// The actor's name.
@@ -114,13 +128,16 @@ impl<A: Actor> Slot<A> {
 
     /// An incarnation begins: it gets what is sent from now on. Not if its life has been ended before it was there.
     pub fn enter(&self, address: Addr<A>, life: Life) {
-        self.publish.send_if_modified(|current| {
+        let entered = self.publish.send_if_modified(|current| {
             let lives = !life.has_ended();
             if lives {
                 *current = Some(Incarnation { address, life });
             }
             lives
         });
+        if entered {
+            self.reference.changed.notify_waiters();
+        }
     }
 
     /// The incarnation has ended. Who waits for an answer of it will get none, even if its thread still holds the
@@ -136,11 +153,13 @@ impl<A: Actor> Slot<A> {
 pub struct ActorRef<A: Actor> {
     name: &'static str,
     current: watch::Receiver<Option<Incarnation<A>>>,
+    /// Somebody lives there now, or the place is gone.
+    changed: Arc<Notify>,
 }
 
 impl<A: Actor> Clone for ActorRef<A> {
     fn clone(&self) -> Self {
-        Self { name: self.name, current: self.current.clone() }
+        Self { name: self.name, current: self.current.clone(), changed: self.changed.clone() }
     }
 }
 
@@ -156,8 +175,18 @@ impl<A: Actor<Context = Context<A>>> ActorRef<A> {
     }
 
     /// Resolves when an incarnation is alive; at once if one is. `false` when there will be none any more.
-    pub async fn alive(mut self) -> bool {
-        self.current.wait_for(Option::is_some).await.is_ok()
+    pub async fn alive(self) -> bool {
+        loop {
+            // Made before the look at the place: so nothing is missed between the two.
+            let changed = self.changed.notified();
+            if self.current.borrow().is_some() {
+                return true;
+            }
+            if self.current.has_changed().is_err() {
+                return false;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -167,7 +196,7 @@ where
     M: Send + 'static,
 {
     fn resolve(&self) -> Option<Receiver<M>>;
-    fn first_life(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn alive(&self) -> Pin<Box<dyn Future<Output = bool> + Send>>;
 }
 
 /// One incarnation as a receiver of messages of type `M`.
@@ -187,11 +216,8 @@ where
         Some(Receiver { recipient: address.recipient(), life })
     }
 
-    fn first_life(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        // References are made before anyone lives there and look at the place without taking note of a change: so the
-        // first one counts, whenever it was.
-        let mut current = self.current.clone();
-        Box::pin(async move { drop(current.changed().await) })
+    fn alive(&self) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(self.clone().alive())
     }
 }
 
@@ -225,9 +251,9 @@ impl<M: Send + 'static> Mailbox<M> {
         self.receiver
     }
 
-    /// Resolves when the receiver has come up for the first time, or its place is gone; at once if it was there before.
-    pub(crate) fn first_life(&self) -> impl Future<Output = ()> + use<M> {
-        self.route.first_life()
+    /// Resolves when an incarnation of the receiver is alive; at once if one is. `false` when there will be none any more.
+    pub(crate) fn alive(&self) -> impl Future<Output = bool> + use<M> {
+        self.route.alive()
     }
 
     /// Puts a message into an envelope: it follows from what is being done now, whenever it is sent.

@@ -10,8 +10,9 @@ const CAPACITY: usize = 1_024;
 
 /// A queue in front of a [`Mailbox`], emptied by a task, one message at a time.
 ///
-/// What is posted before the receiver has come up for the first time waits for it: actors start at the same time. What
-/// is posted while it is being restarted is dropped: a restarted actor rebuilds its state by asking, not from old news.
+/// What is posted before the receiver is up, since the sender is, waits for it: actors start, and are restarted together, at
+/// the same time. What is posted while it is being restarted later is dropped: a restarted actor rebuilds its state by asking,
+/// not from old news.
 pub struct Outbox<M: Send + 'static> {
     queue: mpsc::Sender<Envelope<M>>,
     /// For its name and its envelopes; the task has the one that sends.
@@ -24,7 +25,7 @@ impl<M: Debug + Send + 'static> Outbox<M> {
         let (queue, mut posted) = mpsc::channel(CAPACITY);
         let (receiver, mut sending) = (mailbox.receiver(), mailbox.clone());
         actix_rt::spawn(async move {
-            sending.first_life().await;
+            sending.alive().await;
             while let Some(envelope) = posted.recv().await {
                 if sending.deliver_envelope(envelope).await != Delivery::Accepted {
                     tracing::debug!(receiver, "message dropped: the receiver is not there");
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_posted_before_the_receiver_is_there_for_the_first_time_waits_and_what_it_misses_later_does_not() {
+    fn what_is_posted_before_the_receiver_is_there_waits_and_what_it_misses_later_does_not() {
         actix_rt::System::new().block_on(async {
             let (heard, mut hears) = mpsc::unbounded_channel();
             let slot = Slot::<Listener>::new("listener");
@@ -93,6 +94,24 @@ mod tests {
             slot.enter(Listener(heard).start(), Life::default());
             post(4);
             assert_eq!(hears.recv().await, Some(4));
+        });
+    }
+
+    #[test]
+    fn what_a_sender_that_is_restarted_before_its_receiver_posts_waits_for_the_next_life() {
+        actix_rt::System::new().block_on(async {
+            let (heard, mut hears) = mpsc::unbounded_channel();
+            let slot = Slot::<Listener>::new("listener");
+            let first = Life::default();
+            slot.enter(Listener(heard.clone()).start(), first.clone());
+            slot.leave(&first);
+
+            let outbox = Outbox::new(slot.reference().mailbox::<u32>("sender"));
+            assert_eq!(outbox.post(1), Delivery::Accepted);
+            // The outbox has had its turn, and found nobody.
+            tokio::task::yield_now().await;
+            slot.enter(Listener(heard).start(), Life::default());
+            assert_eq!(hears.recv().await, Some(1));
         });
     }
 }
