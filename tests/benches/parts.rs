@@ -14,8 +14,8 @@ use prost::Message;
 use soma_p2p::{FjallStore, Store};
 use soma_testkit::{BlockKind, ChainBuilder, ChainSpec, Payload};
 use soma_types::{
-    BlockRef, CertifiedCommit, ChainId, Committee, Genesis, INTENT_MESSAGE_BYTES, Intent, PublicKey, Scope,
-    SignedBlock, SigningKey,
+    BlockRef, CertifiedCommit, ChainId, Committee, Genesis, HashedBlock, INTENT_MESSAGE_BYTES, Intent, PublicKey,
+    Scope, SignedBlock, SigningKey,
 };
 use soma_verify::{
     CertificateVerifier, Checks, EpochContext, SignatureBatch, TransactionError, TransactionVerifier, check_blocks,
@@ -190,8 +190,8 @@ fn signatures(criterion: &mut Criterion<PerElement>) {
 /// BLAKE3 of a block: body, then body digest and signature.
 fn digest(group: &mut Parts<'_>, chain: &Chain) {
     group.throughput(Throughput::Elements(chain.bytes.len() as u64));
-    group.bench_function(chain.named("SignedBlock::digest_of"), |bencher| {
-        bencher.iter(|| chain.bytes.iter().filter_map(|bytes| SignedBlock::digest_of(bytes)).for_each(drop_result));
+    group.bench_function(chain.named("HashedBlock::hash_each"), |bencher| {
+        bencher.iter_batched(|| chain.bytes.clone(), HashedBlock::hash_each, BatchSize::LargeInput);
     });
 }
 

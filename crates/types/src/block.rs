@@ -137,12 +137,6 @@ impl SignedBlock {
         Signed::decode(bytes).map(Self::from)
     }
 
-    /// The digest that names `bytes`, whether or not they decode; nothing names less than a signature's length.
-    pub fn digest_of(bytes: &[u8]) -> Option<BlockDigest> {
-        let (body, signature) = bytes.split_at(bytes.len().checked_sub(Signature::BYTES)?);
-        Some(BlockDigest::of(&[&Block::body_digest(body), signature]))
-    }
-
     /// The block's name: computed from the bytes, never taken from a peer.
     pub fn reference(&self) -> BlockRef {
         self.reference
@@ -152,6 +146,12 @@ impl SignedBlock {
 impl From<Signed<Block>> for SignedBlock {
     fn from(signed: Signed<Block>) -> Self {
         let digest = BlockDigest::of(&[signed.body_digest(), &signed.signature().0]);
+        Self::named(signed, digest)
+    }
+}
+
+impl SignedBlock {
+    fn named(signed: Signed<Block>, digest: BlockDigest) -> Self {
         let reference = BlockRef { epoch: signed.epoch, round: signed.round, author: signed.author, digest };
         Self { signed, reference }
     }
@@ -162,6 +162,50 @@ impl Deref for SignedBlock {
 
     fn deref(&self) -> &Signed<Block> {
         &self.signed
+    }
+}
+
+/// Received bytes and the digest that would name the block in them; not looked at any further.
+#[derive(Clone, Debug)]
+pub struct HashedBlock {
+    bytes: Bytes,
+    body_digest: BlockBodyDigest,
+    digest: BlockDigest,
+}
+
+impl HashedBlock {
+    /// Hashes what may be blocks, side by side, and gives them in their order. What is shorter than a signature is none,
+    /// and has no digest.
+    pub fn hash_each(blocks: Vec<Bytes>) -> Vec<Result<Self, CodecError>> {
+        let long_enough = blocks.iter().filter_map(|bytes| bytes.split_last_chunk::<{ Signature::BYTES }>());
+        let (bodies, signatures): (Vec<_>, Vec<_>) = long_enough.unzip();
+        let body_digests = BlockBodyDigest::of_each(&bodies);
+        let name = |(body, signature): (&BlockBodyDigest, &&[u8; Signature::BYTES])| {
+            let mut name = [0; 32 + Signature::BYTES];
+            name[..32].copy_from_slice(&body.0);
+            name[32..].copy_from_slice(*signature);
+            name
+        };
+        let names: Vec<_> = body_digests.iter().zip(&signatures).map(name).collect();
+        let names: Vec<_> = names.iter().map(<[u8; 32 + Signature::BYTES]>::as_slice).collect();
+        let mut digests = body_digests.iter().copied().zip(BlockDigest::of_each(&names));
+        let hashed = |bytes: Bytes| {
+            let digests = if bytes.len() < Signature::BYTES { None } else { digests.next() };
+            let (body_digest, digest) = digests.ok_or_else(|| Signed::<Block>::too_short(bytes.len()))?;
+            Ok(Self { bytes, body_digest, digest })
+        };
+        blocks.into_iter().map(hashed).collect()
+    }
+
+    /// The digest that names the bytes, whether or not they decode.
+    pub fn digest(&self) -> BlockDigest {
+        self.digest
+    }
+
+    /// Decodes the bytes, without hashing them again.
+    pub fn decode(self) -> Result<SignedBlock, CodecError> {
+        let signed = Signed::decode_with(self.bytes, |_| self.body_digest.0)?;
+        Ok(SignedBlock::named(signed, self.digest))
     }
 }
 

@@ -1,6 +1,8 @@
 //! 32-byte BLAKE3 digests, one type and one derive-key context for each kind, so that a digest of one kind never
 //! equals a digest of another, whatever the bytes.
 
+mod side_by_side;
+
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use std::{fmt, sync::LazyLock};
 
@@ -16,13 +18,22 @@ macro_rules! digest {
 
             /// Digest of the concatenation of `parts`.
             pub fn of(parts: &[&[u8]]) -> Self {
-                // Made from the context once, not for each digest.
-                static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context($context));
-                let mut hasher = blake3::Hasher::new_from_context_key(&KEY);
+                let mut hasher = blake3::Hasher::new_from_context_key(Self::context_key());
                 for part in parts {
                     hasher.update(part);
                 }
                 Self(*hasher.finalize().as_bytes())
+            }
+
+            /// Digest of each of `messages`, in their order: of messages of a few KiB several times as fast as one by one.
+            pub fn of_each(messages: &[&[u8]]) -> Vec<Self> {
+                side_by_side::derive_key_each(Self::context_key(), messages).into_iter().map(Self).collect()
+            }
+
+            /// Made from the context once, not for each digest.
+            fn context_key() -> &'static ContextKey {
+                static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context($context));
+                &KEY
             }
 
             /// The 32 bytes.

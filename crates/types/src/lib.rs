@@ -35,7 +35,9 @@ mod node_info;
 mod signed;
 
 pub use address::{Address, AddressError};
-pub use block::{Block, BlockRef, EndOfEpoch, SignedBlock, TransactionBytes, VerifiedBlock, epoch_genesis_refs};
+pub use block::{
+    Block, BlockRef, EndOfEpoch, HashedBlock, SignedBlock, TransactionBytes, VerifiedBlock, epoch_genesis_refs,
+};
 pub use certificate::{
     AuthoritySignature, Certificate, EncodedCertificate, QuorumSignatures, SignedTransaction, Transaction,
 };

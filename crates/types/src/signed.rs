@@ -54,18 +54,22 @@ impl<T: Signable> Signed<T> {
 
     /// Decodes and hashes received bytes.
     pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
+        Self::decode_with(bytes, T::body_digest)
+    }
+
+    /// Decodes received bytes, whose body `body_digest` hashes or has hashed.
+    pub(crate) fn decode_with(bytes: Bytes, body_digest: impl FnOnce(&[u8]) -> [u8; 32]) -> Result<Self, CodecError> {
         if bytes.len() > T::MAX_BYTES {
             return Err(CodecError::TooLarge { what: T::WHAT, size: bytes.len(), limit: T::MAX_BYTES });
         }
-        let too_short = || CodecError::Malformed {
-            what: T::WHAT,
-            reason: format!("{} bytes are too few to hold a signature", bytes.len()),
-        };
-        let body_len = bytes.len().checked_sub(Signature::BYTES).ok_or_else(too_short)?;
-        let body = bytes.slice(..body_len);
+        let (body, signature) = bytes.split_last_chunk().ok_or_else(|| Self::too_short(bytes.len()))?;
+        let (body, signature) = (bytes.slice_ref(body), Signature(*signature));
         let value = T::decode_body(&body)?;
-        let signature = Signature::try_from(&bytes[body_len..]).map_err(|_| too_short())?;
-        Ok(Self { value, body_digest: T::body_digest(&body), signature, bytes })
+        Ok(Self { value, body_digest: body_digest(&body), signature, bytes })
+    }
+
+    pub(crate) fn too_short(len: usize) -> CodecError {
+        CodecError::Malformed { what: T::WHAT, reason: format!("{len} bytes are too few to hold a signature") }
     }
 
     /// What the author signed.

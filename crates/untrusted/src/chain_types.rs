@@ -4,8 +4,9 @@ use crate::{Decoder, seeds::context};
 use bytes::Bytes;
 use soma_types::{
     Access, Address, AuthoritySignature, BlockRef, Capabilities, Certificate, ChainId, CommitRef, Committee,
-    EncodedCertificate, EndOfEpoch, Genesis, NodeInfo, NodeRole, PeerId, ProtocolVersions, QuorumSignatures, Signable,
-    Signature, Signed, SignedBlock, SignedNodeInfo, TrustedCommit, VerifiedBlock, codec, limits,
+    EncodedCertificate, EndOfEpoch, Genesis, HashedBlock, NodeInfo, NodeRole, PeerId, ProtocolVersions,
+    QuorumSignatures, Signable, Signature, Signed, SignedBlock, SignedNodeInfo, TrustedCommit, VerifiedBlock, codec,
+    limits,
 };
 use soma_verify::{
     CertificateVerifier, EpochContext, SignatureBatch, TransactionVerifier, check_commits, verify_blocks,
@@ -24,7 +25,8 @@ pub(crate) const BLOCK: Decoder = Decoder {
         let bytes = Bytes::copy_from_slice(input);
         let Ok(block) = SignedBlock::decode(bytes.clone()) else { return false };
         assert_eq!(again(&block), bytes, "a block has one encoding");
-        assert_eq!(SignedBlock::digest_of(&bytes), Some(block.reference().digest), "a digest names the bytes");
+        let hashed = HashedBlock::hash_each(vec![bytes.clone()]).remove(0).expect("a block has a signature");
+        assert_eq!(hashed.digest(), block.reference().digest, "a digest names the bytes");
         let checked = verify_blocks(context(), &CertificateVerifier, &[block.reference()], vec![bytes.clone()]);
         if let Ok(verified) = checked {
             assert_eq!(verified[0].bytes(), &bytes, "what is verified is what came");

@@ -5,7 +5,7 @@
 
 use crate::{BlockError, EpochContext, SignatureBatch, TransactionVerifier, block_rules::check_block};
 use bytes::Bytes;
-use soma_types::{BlockRef, CodecError, Fault, Scope, SignedBlock, VerifiedBlock};
+use soma_types::{BlockRef, CodecError, Fault, HashedBlock, Scope, SignedBlock, VerifiedBlock};
 
 /// Why the blocks of an answer are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,10 +124,18 @@ pub fn check_blocks(
         return Err(BlocksError::Count { asked: refs.len(), received: blocks.len() });
     }
     // All digests before any rule: a lie anywhere is found before anything expensive.
+    let hashed = refs
+        .iter()
+        .zip(HashedBlock::hash_each(blocks))
+        .map(|(&reference, block)| {
+            let named = block.ok().filter(|block| block.digest() == reference.digest);
+            named.ok_or(BlocksError::WrongBlock { reference })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
     let blocks = refs
         .iter()
-        .zip(blocks)
-        .map(|(&reference, bytes)| decode_named(reference, bytes).map(VerifiedBlock::assume_verified))
+        .zip(hashed)
+        .map(|(&reference, block)| decode_named(reference, block).map(VerifiedBlock::assume_verified))
         .collect::<Result<Vec<_>, _>>()?;
 
     let mut batch = SignatureBatch::new();
@@ -149,19 +157,13 @@ pub fn verify_blocks(
     CheckedBlocks::verify_all(vec![checked]).remove(0)
 }
 
-/// Decodes the bytes that `reference` names. Decoding hashes them; only undecodable ones are hashed here, to tell
-/// whether the peer sent other bytes or the chain named these.
-fn decode_named(reference: BlockRef, bytes: Bytes) -> Result<SignedBlock, BlocksError> {
-    match SignedBlock::decode(bytes.clone()) {
-        Ok(block) if block.reference() == reference => Ok(block),
-        Ok(block) if block.reference().digest == reference.digest => {
-            Err(BlocksError::Misnamed { reference, found: block.reference() })
-        }
-        Err(source) if SignedBlock::digest_of(&bytes) == Some(reference.digest) => {
-            Err(BlocksError::Undecodable { reference, source })
-        }
-        _ => Err(BlocksError::WrongBlock { reference }),
+/// Decodes the bytes that the digest in `reference` names.
+fn decode_named(reference: BlockRef, block: HashedBlock) -> Result<SignedBlock, BlocksError> {
+    let block = block.decode().map_err(|source| BlocksError::Undecodable { reference, source })?;
+    if block.reference() != reference {
+        return Err(BlocksError::Misnamed { reference, found: block.reference() });
     }
+    Ok(block)
 }
 
 /// Checks one block but for its signatures, which go into `batch`.

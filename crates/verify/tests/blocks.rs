@@ -4,8 +4,8 @@ mod support;
 
 use bytes::Bytes;
 use soma_types::{
-    AuthorityIndex, Block, BlockDigest, BlockRef, Certificate, CodecError, CommitRef, Fault, KeyError, PublicKey,
-    Signature, Signed, SignedBlock, TransactionBytes,
+    AuthorityIndex, Block, BlockDigest, BlockRef, Certificate, CodecError, CommitRef, Fault, HashedBlock, KeyError,
+    PublicKey, Signature, Signed, SignedBlock, TransactionBytes,
     limits::{MAX_BLOCK_BYTES, MAX_COMMIT_VOTES_PER_BLOCK, MAX_TRANSACTIONS_PER_BLOCK},
 };
 use soma_verify::{
@@ -91,7 +91,7 @@ fn blocks_in_another_order_than_asked_for_are_a_lie() {
 #[test]
 fn bytes_that_a_quorum_named_but_that_are_no_block_are_not_the_peers_fault() {
     let junk = Bytes::from_static(&[7; 500]);
-    let digest = SignedBlock::digest_of(&junk).unwrap();
+    let digest = HashedBlock::hash_each(vec![junk.clone()])[0].as_ref().unwrap().digest();
     let reference = BlockRef { epoch: 0, round: 3, author: 0, digest };
     let error = verify_blocks(&CHAIN.context, &CertificateVerifier, &[reference], vec![junk]).unwrap_err();
     assert!(matches!(&error, BlocksError::Undecodable { reference: at, .. } if *at == reference), "{error}");
