@@ -9,14 +9,15 @@
 //! work of a sync (docs/adr/0007), and a file to which one thread appends needs no journal: bytes are synced here before
 //! the database is told of them, and what it was not told of is nobody's.
 //!
-//! What was written leaves the page cache as soon as it is on the disk. A batch of this size is one of a sync, whose
-//! executor gets the blocks from memory; a chain longer than memory would push out what is read again and again.
+//! They are written past the page cache. A batch of this size is one of a sync, whose executor gets the blocks from
+//! memory; a chain longer than memory would push out what is read again and again.
 //!
 //! A file is never opened for writing again: each process begins one of its own when it first has something for it. So
 //! nobody has to find out where the last one was torn.
 
 use crate::{
     CorruptReason, Place, Record, StoreError,
+    direct_file::DirectFile,
     directory::sync_directory,
     error::io_error,
     segments::{Segment, SegmentId},
@@ -24,9 +25,8 @@ use crate::{
 use bytes::Bytes;
 use soma_types::limits::MAX_BLOCK_BYTES;
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write},
-    ops::Range,
+    fs::{self, File},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -38,10 +38,6 @@ const DIRECTORY: &str = "blocks";
 /// A file ends with the batch that reaches it: 256 MiB, so that there are few, and each is soon free when its chain is
 /// not needed any more.
 const FILE_BYTES: u64 = 256 << 20;
-
-/// No system has larger pages of files, but for huge ones.
-#[cfg(target_os = "linux")]
-const LARGEST_PAGE: u64 = 64 << 10;
 
 /// Where a segment lies, and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +82,7 @@ pub(crate) struct BlockFiles {
 /// Where the next segment goes.
 struct End {
     /// The file that is written, once this process has written any.
-    file: Option<File>,
+    file: Option<DirectFile>,
     number: u32,
     offset: u64,
 }
@@ -131,28 +127,23 @@ impl BlockFiles {
                 (self.create(number)?, number, true)
             }
         };
-        let begun = offset;
         let path = self.path(number);
         let mut extents = Vec::with_capacity(segments.len());
-        let mut pieces = Vec::new();
         for segment in segments {
             let mut checksum = Xxh3::new();
-            for piece in &segment.pieces {
-                checksum.update(piece);
-                pieces.push(IoSlice::new(piece));
-            }
+            segment.pieces.iter().for_each(|piece| checksum.update(piece));
             // Offsets are below `FILE_BYTES` and a batch: far from 4 GiB. So is a segment.
             let (start, length) = (offset as u32, segment.bytes as u32);
             extents.push(Extent { file: number, offset: start, length, checksum: checksum.digest() });
             offset += segment.bytes as u64;
         }
-        write_all(&mut file, &mut pieces).map_err(io_error(&path, "write blocks"))?;
-        file.sync_data().map_err(io_error(&path, "sync blocks"))?;
-        forget(&file, begun..offset);
+        let pieces = segments.iter().flat_map(|segment| segment.pieces.iter().copied());
+        file.append(pieces).map_err(io_error(&path, "write blocks"))?;
+        file.sync().map_err(io_error(&path, "sync blocks"))?;
         if is_new {
             sync_directory(&self.store.join(DIRECTORY))?;
         }
-        *end = End { file: Some(file), number, offset };
+        *end = End { file: Some(file), number, offset: DirectFile::aligned(offset) };
         Ok(extents)
     }
 
@@ -186,7 +177,7 @@ impl BlockFiles {
         self.store.join(DIRECTORY).join(format!("{number:08}.blocks"))
     }
 
-    fn create(&self, number: u32) -> Result<File, StoreError> {
+    fn create(&self, number: u32) -> Result<DirectFile, StoreError> {
         let directory = self.store.join(DIRECTORY);
         match fs::create_dir(&directory) {
             Ok(()) => sync_directory(&self.store)?,
@@ -194,37 +185,6 @@ impl BlockFiles {
             Err(error) => return Err(io_error(&directory, "create the directory")(error)),
         }
         let path = self.path(number);
-        OpenOptions::new().write(true).create_new(true).open(&path).map_err(io_error(&path, "create it"))
+        DirectFile::create(&path).map_err(io_error(&path, "create it"))
     }
-}
-
-/// Lets the page cache drop `bytes` of `file`, which are on the disk.
-#[cfg(target_os = "linux")]
-fn forget(file: &File, bytes: Range<u64>) {
-    use rustix::fs::{Advice, fadvise};
-    use std::num::NonZero;
-
-    // Only whole pages go. The batch before may have begun the first one.
-    let start = bytes.start - bytes.start % LARGEST_PAGE;
-    // Advice: a file system that takes none has lost nothing.
-    let _ = fadvise(file, start, NonZero::new(bytes.end - start), Advice::DontNeed);
-}
-
-/// Other systems have no such call, or do not need it.
-#[cfg(not(target_os = "linux"))]
-fn forget(_: &File, _: Range<u64>) {}
-
-/// Writes all of `pieces`, as many at once as the system takes.
-fn write_all(file: &mut File, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-    // Empty ones at the start would look like a file that takes nothing more.
-    IoSlice::advance_slices(&mut pieces, 0);
-    while !pieces.is_empty() {
-        match file.write_vectored(pieces) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut pieces, written),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

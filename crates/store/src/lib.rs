@@ -36,6 +36,7 @@ mod block_files;
 mod commits;
 #[cfg(feature = "decoders")]
 pub mod decoders;
+mod direct_file;
 mod directory;
 mod engine;
 mod error;
