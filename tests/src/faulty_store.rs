@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitRef, Committee, MemStore, PeerId, PeerList, Store, StoreError,
-    TrustedCommit, Watermarks,
+    BlockRef, CertifiedCommit, ChainId, CommitRef, CommittedSubDag, Committee, MemStore, PeerId, PeerList, Store,
+    StoreError, TrustedCommit, Watermarks,
 };
 use std::{
     ops::RangeInclusive,
@@ -26,6 +26,8 @@ pub struct Faulty {
     pub before_latest_epoch: fn(u32),
     /// Called before each flush.
     pub before_flush: fn(),
+    /// Called before each read of commits for an executor; what it returns is returned, if anything.
+    pub before_sub_dags: fn(&RangeInclusive<u32>) -> Option<StoreError>,
     /// Changes what is said to be there.
     pub watermarks: fn(Watermarks) -> Watermarks,
     /// Writes so far.
@@ -42,6 +44,7 @@ impl Faulty {
             before_apply: |_, _, _| None,
             before_latest_epoch: |_| {},
             before_flush: || {},
+            before_sub_dags: |_| None,
             watermarks: |watermarks| watermarks,
             applies: AtomicU32::new(0),
             reads: AtomicU32::new(0),
@@ -72,6 +75,12 @@ impl Store for Faulty {
     }
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.inner.blocks(refs)
+    }
+    fn sub_dags(&self, range: RangeInclusive<u32>, max_bytes: usize) -> Result<Vec<CommittedSubDag>, StoreError> {
+        match (self.before_sub_dags)(&range) {
+            Some(error) => Err(error),
+            None => self.inner.sub_dags(range, max_bytes),
+        }
     }
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
         self.inner.votes(commit)

@@ -1,7 +1,10 @@
 //! Nodes that sync from one another: real TLS, gRPC and, where it matters, the disk.
 
-use soma_p2p::{Progress, Store};
-use soma_tests::{PATIENCE, chain, config, disk_store, eventually, expect_commits, mem_store, node, start};
+use soma_p2p::{CorruptReason, Place, Progress, Record, Store, StoreError};
+use soma_tests::{
+    PATIENCE, chain, config, disk_store, eventually, expect_commits, faulty_store::Faulty, mem_store, node, start,
+};
+use std::sync::Arc;
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -76,6 +79,28 @@ async fn a_restarted_node_goes_on_where_its_disk_ends_and_fetches_nothing_twice(
     expect_commits(&client, &commits).await;
     let status = eventually(&client, "synced", |status| status.progress == Some(Progress::Synced)).await;
     assert_eq!(status.state_sync.unwrap().commits_fetched, 60);
+}
+
+#[tokio::test]
+async fn an_executor_is_given_every_commit_before_a_damaged_one_and_then_the_error() {
+    let (builder, commits) = chain(60);
+    let genesis = builder.genesis();
+    let damaged = Faulty {
+        before_sub_dags: |range| {
+            let (place, record) = (Place::Memory, Record::Commit(42));
+            range.contains(&42).then_some(StoreError::Corrupt { place, record, reason: CorruptReason::Missing })
+        },
+        ..Faulty::new(mem_store(genesis, &commits))
+    };
+    let node = start(node(1, genesis, Arc::new(damaged), config(&[])));
+    let mut stream = node.synced_commits(1);
+    for expected in &commits[..41] {
+        let next = timeout(PATIENCE, stream.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(*next, expected.sub_dag());
+    }
+    let error = timeout(PATIENCE, stream.next()).await.unwrap().unwrap().unwrap_err();
+    assert!(error.to_string().contains("commit 42"), "{error}");
+    assert!(timeout(PATIENCE, stream.next()).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ pub use soma_protocol::{
     peer_heights::PeerSnapshot,
     state_sync::{LocalCommitError, Progress},
 };
-pub use soma_store::{FjallStore, MemStore, PeerList, Store, StoreError, Watermarks};
+pub use soma_store::{CorruptReason, FjallStore, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
 pub use soma_supervision::{ChildState, ChildStatus, Clock, Environment, ExitReason, Fault, PlannedFaults, Strategy};
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,

@@ -1,7 +1,7 @@
 //! The executor's stream.
 
 use crate::handle::Shared;
-use futures::Stream;
+use futures::{Stream, StreamExt, ready};
 use soma_actor_state_sync::Latest;
 use soma_messages::{Mailbox, state_sync::ExecutorAt};
 use soma_store::{CorruptReason, Record, Store, StoreError};
@@ -11,33 +11,39 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
+    vec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Bytes of blocks after which a read of the store is enough for now.
+/// Bytes of blocks that are read from the store at once.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 
 /// Commits after which StateSync is told how far the executor has got: an executor may always lag by as much.
 pub(crate) const TELL_EVERY: CommitIndex = 64;
 
-type Item = Result<Arc<CommittedSubDag>, StoreError>;
+/// What waits for an executor: some commits at once, so that it and the reader do not wake each other for every one.
+type Batch = Result<Vec<Arc<CommittedSubDag>>, StoreError>;
 
 /// Commits with their blocks, in order, each once, without gaps. Ends with the system, or after an error of the store.
 ///
 /// A [`Stream`], and an iterator of sorts for threads outside any runtime.
 #[derive(Debug)]
 pub struct SyncedCommits {
-    receiver: mpsc::Receiver<Item>,
+    receiver: mpsc::Receiver<Batch>,
+    /// What has been received and not been given yet.
+    batch: vec::IntoIter<Arc<CommittedSubDag>>,
 }
 
 impl SyncedCommits {
     pub(crate) fn start(shared: &Arc<Shared>, from: CommitIndex) -> Self {
-        let (sender, receiver) = mpsc::channel(shared.channel_capacity);
+        // One batch waits while another is being taken.
+        let (sender, receiver) = mpsc::channel(1);
         let next = from.max(1);
         let reader = Reader {
             next,
             told: None,
+            batch_commits: shared.channel_capacity,
             latest: shared.published.subscribe(),
             state_sync: shared.executor_at.clone(),
             number: shared.next_reader.fetch_add(1, Ordering::Relaxed),
@@ -46,25 +52,42 @@ impl SyncedCommits {
             closing: shared.closing.clone(),
         };
         shared.io.detach(reader.run(sender));
-        Self { receiver }
+        Self { receiver, batch: Vec::new().into_iter() }
     }
 
     /// The next commit; `None` when the system has stopped.
-    pub async fn next(&mut self) -> Option<Item> {
-        self.receiver.recv().await
+    pub async fn next(&mut self) -> Option<Result<Arc<CommittedSubDag>, StoreError>> {
+        StreamExt::next(self).await
     }
 
     /// The next commit, for threads outside any async runtime. Panics inside one, as blocking there would.
-    pub fn blocking_next(&mut self) -> Option<Item> {
-        self.receiver.blocking_recv()
+    pub fn blocking_next(&mut self) -> Option<Result<Arc<CommittedSubDag>, StoreError>> {
+        loop {
+            if let Some(commit) = self.batch.next() {
+                return Some(Ok(commit));
+            }
+            match self.receiver.blocking_recv()? {
+                Ok(batch) => self.batch = batch.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 
 impl Stream for SyncedCommits {
-    type Item = Item;
+    type Item = Result<Arc<CommittedSubDag>, StoreError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Item>> {
-        self.receiver.poll_recv(context)
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(commit) = self.batch.next() {
+                return Poll::Ready(Some(Ok(commit)));
+            }
+            match ready!(self.receiver.poll_recv(context)) {
+                Some(Ok(batch)) => self.batch = batch.into_iter(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
     }
 }
 
@@ -73,6 +96,8 @@ struct Reader {
     next: CommitIndex,
     /// What StateSync was told last.
     told: Option<CommitIndex>,
+    /// Most commits that may wait for the executor.
+    batch_commits: usize,
     latest: watch::Receiver<Latest>,
     state_sync: Mailbox<ExecutorAt>,
     number: u64,
@@ -82,7 +107,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, sender: mpsc::Sender<Item>) {
+    async fn run(mut self, sender: mpsc::Sender<Batch>) {
         let closing = self.closing.clone();
         tokio::select! {
             biased;
@@ -100,7 +125,7 @@ impl Reader {
     }
 
     /// Gives commit after commit, until nobody takes them or the store fails.
-    async fn read(&mut self, sender: &mpsc::Sender<Item>) {
+    async fn read(&mut self, sender: &mpsc::Sender<Batch>) {
         loop {
             if self.told.is_none_or(|told| self.next >= told + TELL_EVERY) {
                 self.tell(Some(self.next)).await;
@@ -135,20 +160,18 @@ impl Reader {
     }
 
     /// Gives the next commits. Whether anybody takes them.
-    ///
-    /// Waits for room for several: with one at a time, this task and the executor would wake each other for every commit.
     async fn give(
         &mut self,
-        sender: &mpsc::Sender<Item>,
+        sender: &mpsc::Sender<Batch>,
         mut commits: impl ExactSizeIterator<Item = Arc<CommittedSubDag>>,
     ) -> bool {
         while commits.len() > 0 {
-            let count = commits.len().min((sender.max_capacity() / 2).max(1));
-            let Ok(room) = sender.reserve_many(count).await else { return false };
-            for (place, commit) in room.zip(&mut commits) {
-                place.send(Ok(commit));
-                self.next += 1;
+            let batch: Vec<_> = commits.by_ref().take(self.batch_commits).collect();
+            let next = self.next + batch.len() as CommitIndex;
+            if sender.send(Ok(batch)).await.is_err() {
+                return false;
             }
+            self.next = next;
         }
         true
     }
@@ -156,17 +179,14 @@ impl Reader {
     async fn read_store(&self, highest: CommitIndex) -> Result<Vec<Arc<CommittedSubDag>>, StoreError> {
         let (store, first) = (self.store.clone(), self.next);
         let reading = move || {
-            let mut commits = Vec::new();
-            let mut bytes = 0;
-            for index in first..=highest {
-                let commit = store.sub_dag(index)?.ok_or_else(|| missing(&*store, index))?;
-                bytes += commit.blocks.iter().map(|block| block.bytes().len()).sum::<usize>();
-                commits.push(Arc::new(commit));
-                if bytes >= READ_AHEAD_BYTES {
-                    break;
-                }
+            let commits = store
+                .sub_dags(first..=highest, READ_AHEAD_BYTES)
+                // Whatever is damaged further on, the executor is given all before it.
+                .or_else(|_| store.sub_dags(first..=first, READ_AHEAD_BYTES))?;
+            if commits.is_empty() {
+                return Err(missing(&*store, first));
             }
-            Ok(commits)
+            Ok(commits.into_iter().map(Arc::new).collect())
         };
         match self.offload.run(reading).await {
             Ok(result) => result,

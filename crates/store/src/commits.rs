@@ -9,7 +9,7 @@
 //! commit is the last that begins at it or before, and not before that multiple.
 
 use crate::{
-    CorruptReason, Record, StoreError,
+    CorruptReason, Place, Record, StoreError,
     engine::{Tables, Write},
     layout::{COMMITS_PER_VALUE, Table, commit_key, first_beside, parse_commit_key},
 };
@@ -57,6 +57,16 @@ pub(crate) fn read<T: Tables>(
         tables.walk(Table::Commits, &first, &commit_key(end), &mut |key, value| found.add(key, value))?;
     }
     found.finish().map_err(|(index, reason)| Record::Commit(index).corrupt(tables.place(), reason))
+}
+
+/// The commit at `index` from its stored bytes.
+pub(crate) fn decode(place: &Place, index: CommitIndex, bytes: Bytes) -> Result<TrustedCommit, StoreError> {
+    let corrupt = |reason| Record::Commit(index).corrupt(place.clone(), reason);
+    let commit = TrustedCommit::decode(bytes).map_err(|error| corrupt(error.into()))?;
+    if commit.index != index {
+        return Err(corrupt(CorruptReason::OtherCommit { found: commit.index }));
+    }
+    Ok(commit)
 }
 
 /// Collects the bytes of consecutive commits from the values that hold them.

@@ -11,11 +11,13 @@ use crate::{
     reader::BlockReader,
     rounds::ChangedRounds,
     segments::{Packer, Segment, SegmentId},
+    sub_dags,
     votes::{self, BatchVotes},
 };
 use bytes::Bytes;
 use soma_types::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, Committee, Epoch, Genesis, PeerId, TrustedCommit, codec,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch, Genesis, PeerId,
+    TrustedCommit, codec,
 };
 use std::{
     collections::BTreeMap,
@@ -135,15 +137,6 @@ impl<T: Tables> Engine<T> {
         &self.tables
     }
 
-    fn decode_commit(&self, index: CommitIndex, bytes: Bytes) -> Result<TrustedCommit, StoreError> {
-        let record = Record::Commit(index);
-        let commit = TrustedCommit::decode(bytes).map_err(|error| self.corrupt(record, error))?;
-        if commit.index != index {
-            return Err(self.corrupt(record, CorruptReason::OtherCommit { found: commit.index }));
-        }
-        Ok(commit)
-    }
-
     fn corrupt(&self, record: Record, reason: impl Into<CorruptReason>) -> StoreError {
         record.corrupt(self.tables.place(), reason)
     }
@@ -177,7 +170,8 @@ impl<T: Tables> Store for Engine<T> {
     fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError> {
         let start = *range.start();
         let stored = self.commit_bytes(range, usize::MAX)?;
-        (start..=CommitIndex::MAX).zip(stored).map(|(index, bytes)| self.decode_commit(index, bytes)).collect()
+        let decode = |(index, bytes)| commits::decode(&self.tables.place(), index, bytes);
+        (start..=CommitIndex::MAX).zip(stored).map(decode).collect()
     }
 
     fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
@@ -186,6 +180,14 @@ impl<T: Tables> Store for Engine<T> {
 
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.blocks_within(refs, usize::MAX)
+    }
+
+    fn sub_dags(
+        &self,
+        range: RangeInclusive<CommitIndex>,
+        max_bytes: usize,
+    ) -> Result<Vec<CommittedSubDag>, StoreError> {
+        sub_dags::read(&self.tables, range, max_bytes)
     }
 
     fn blocks_within(&self, refs: &[BlockRef], max_bytes: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
@@ -329,6 +331,8 @@ macro_rules! store_by_engine {
             fn blocks_within(refs: &[soma_types::BlockRef], max_bytes: usize)
                 -> Result<Vec<Option<bytes::Bytes>>, crate::StoreError>;
             fn blocks(refs: &[soma_types::BlockRef]) -> Result<Vec<Option<bytes::Bytes>>, crate::StoreError>;
+            fn sub_dags(range: std::ops::RangeInclusive<soma_types::CommitIndex>, max_bytes: usize)
+                -> Result<Vec<soma_types::CommittedSubDag>, crate::StoreError>;
             fn block_sizes(refs: &[soma_types::BlockRef]) -> Result<Vec<Option<usize>>, crate::StoreError>;
             fn votes(commit: soma_types::CommitRef) -> Result<Vec<soma_types::BlockRef>, crate::StoreError>;
             fn committee(epoch: soma_types::Epoch)

@@ -5,7 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::{Chain, Factory};
 use soma_store::{Mismatch, PeerList, Store, StoreError, VOTES_AHEAD, Watermarks};
-use soma_types::{CertifiedCommit, CommitDigest, CommitRef, PeerId, SubDagDigest};
+use soma_types::{CertifiedCommit, CommitDigest, CommitRef, CommittedSubDag, PeerId, SubDagDigest};
 
 for_both_stores!(
     a_new_store_holds_the_genesis_and_no_more,
@@ -13,6 +13,7 @@ for_both_stores!(
     commits_end_at_the_first_gap,
     blocks_come_in_the_order_asked_with_none_for_the_missing,
     a_sub_dag_is_what_was_applied,
+    sub_dags_end_at_the_bound_and_at_the_first_gap_and_are_at_least_one,
     a_refused_batch_writes_nothing,
     a_batch_that_does_not_continue_the_chain_is_refused,
     a_batch_whose_blocks_are_not_those_of_its_commits_is_refused,
@@ -119,6 +120,45 @@ fn a_sub_dag_is_what_was_applied(open: Factory) {
     for certified in &batch {
         assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
     }
+}
+
+fn sub_dags_end_at_the_bound_and_at_the_first_gap_and_are_at_least_one(open: Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    // In batches of several sizes, so that commits, rounds and segments are shared by some and not by others; blocks of up
+    // to 70,000 bytes, so that segments are many.
+    let mut commits = Vec::new();
+    for size in [1, 5, 40, 2, 17usize] {
+        let commit = |number| {
+            let round = chain.round + 1;
+            let large = chain.block(round, 0, &[], number % 7 * 10_000);
+            let small = chain.block(round, 1, &[], 20);
+            chain.commit_of(vec![large, small])
+        };
+        let batch: Vec<_> = (0..size).map(commit).collect();
+        store.apply(&batch).unwrap();
+        commits.extend(batch);
+    }
+    let sub_dags: Vec<_> = commits.iter().map(CertifiedCommit::sub_dag).collect();
+    let bytes = |of: &CommittedSubDag| of.blocks.iter().map(|block| block.bytes().len()).sum::<usize>();
+    for start in 1..=sub_dags.len() {
+        let rest = &sub_dags[start - 1..];
+        for max_bytes in [0, 1, 60_000, 1 << 20, usize::MAX] {
+            let mut room = max_bytes;
+            let fits = rest.iter().take_while(|next| {
+                let left = room.checked_sub(bytes(next));
+                room = left.unwrap_or(0);
+                left.is_some()
+            });
+            let expected = fits.count().max(1);
+            let read = store.sub_dags(start as u32..=u32::MAX, max_bytes).unwrap();
+            assert_eq!(read, rest[..expected], "from {start}, {max_bytes} bytes");
+        }
+        let last = (start + 2).min(sub_dags.len());
+        assert_eq!(store.sub_dags(start as u32..=last as u32, usize::MAX).unwrap(), sub_dags[start - 1..last]);
+    }
+    let end = sub_dags.len() as u32;
+    assert_eq!(store.sub_dags(end + 1..=end + 9, usize::MAX).unwrap(), []);
 }
 
 /// Applies `batch`, which must be refused and leave no trace, and returns the error.

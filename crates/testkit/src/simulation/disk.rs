@@ -8,8 +8,8 @@ use crate::simulation::{
 };
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, Committee, MemStore, PeerId, PeerList, Store,
-    StoreError, TrustedCommit, Watermarks,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, MemStore, PeerId, PeerList,
+    Store, StoreError, TrustedCommit, Watermarks,
 };
 use soma_types::Epoch;
 use std::{
@@ -104,6 +104,14 @@ impl Store for SimDisk {
 
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.read()?.blocks(refs)
+    }
+
+    fn sub_dags(
+        &self,
+        range: RangeInclusive<CommitIndex>,
+        max_bytes: usize,
+    ) -> Result<Vec<CommittedSubDag>, StoreError> {
+        self.read()?.sub_dags(range, max_bytes)
     }
 
     fn block_sizes(&self, refs: &[BlockRef]) -> Result<Vec<Option<usize>>, StoreError> {
