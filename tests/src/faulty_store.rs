@@ -26,8 +26,8 @@ pub struct Faulty {
     pub before_latest_epoch: fn(u32),
     /// Called before each flush.
     pub before_flush: fn(),
-    /// Called before each read of commits for an executor; what it returns is returned, if anything.
-    pub before_sub_dags: fn(&RangeInclusive<u32>) -> Option<StoreError>,
+    /// Called instead of each read of commits for an executor.
+    pub sub_dags: fn(&MemStore, RangeInclusive<u32>, usize) -> Result<Vec<CommittedSubDag>, StoreError>,
     /// Changes what is said to be there.
     pub watermarks: fn(Watermarks) -> Watermarks,
     /// Writes so far.
@@ -44,7 +44,7 @@ impl Faulty {
             before_apply: |_, _, _| None,
             before_latest_epoch: |_| {},
             before_flush: || {},
-            before_sub_dags: |_| None,
+            sub_dags: |inner, range, max_bytes| inner.sub_dags(range, max_bytes),
             watermarks: |watermarks| watermarks,
             applies: AtomicU32::new(0),
             reads: AtomicU32::new(0),
@@ -77,10 +77,7 @@ impl Store for Faulty {
         self.inner.blocks(refs)
     }
     fn sub_dags(&self, range: RangeInclusive<u32>, max_bytes: usize) -> Result<Vec<CommittedSubDag>, StoreError> {
-        match (self.before_sub_dags)(&range) {
-            Some(error) => Err(error),
-            None => self.inner.sub_dags(range, max_bytes),
-        }
+        (self.sub_dags)(&self.inner, range, max_bytes)
     }
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
         self.inner.votes(commit)

@@ -86,9 +86,12 @@ async fn an_executor_is_given_every_commit_before_a_damaged_one_and_then_the_err
     let (builder, commits) = chain(60);
     let genesis = builder.genesis();
     let damaged = Faulty {
-        before_sub_dags: |range| {
-            let (place, record) = (Place::Memory, Record::Commit(42));
-            range.contains(&42).then_some(StoreError::Corrupt { place, record, reason: CorruptReason::Missing })
+        sub_dags: |inner, range, max_bytes| match *range.start() {
+            42 => {
+                let (place, record) = (Place::Memory, Record::Commit(42));
+                Err(StoreError::Corrupt { place, record, reason: CorruptReason::Missing })
+            }
+            start => inner.sub_dags(start..=41, max_bytes),
         },
         ..Faulty::new(mem_store(genesis, &commits))
     };

@@ -8,6 +8,7 @@ use soma_store::{CorruptReason, Record, Store, StoreError};
 use soma_supervision::Offload;
 use soma_types::{CommitIndex, CommittedSubDag};
 use std::{
+    fmt,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
@@ -28,11 +29,17 @@ type Batch = Result<Vec<Arc<CommittedSubDag>>, StoreError>;
 /// Commits with their blocks, in order, each once, without gaps. Ends with the system, or after an error of the store.
 ///
 /// A [`Stream`], and an iterator of sorts for threads outside any runtime.
-#[derive(Debug)]
 pub struct SyncedCommits {
     receiver: mpsc::Receiver<Batch>,
     /// What has been received and not been given yet.
     batch: vec::IntoIter<Arc<CommittedSubDag>>,
+}
+
+impl fmt::Debug for SyncedCommits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what is in the commits, which is megabytes of users' transactions.
+        f.debug_struct("SyncedCommits").field("received", &self.batch.len()).finish_non_exhaustive()
+    }
 }
 
 impl SyncedCommits {
@@ -60,7 +67,7 @@ impl SyncedCommits {
         StreamExt::next(self).await
     }
 
-    /// The next commit, for threads outside any async runtime. Panics inside one, as blocking there would.
+    /// The next commit, for threads outside any async runtime. Inside one it panics when it has to wait.
     pub fn blocking_next(&mut self) -> Option<Result<Arc<CommittedSubDag>, StoreError>> {
         loop {
             if let Some(commit) = self.batch.next() {
@@ -179,10 +186,7 @@ impl Reader {
     async fn read_store(&self, highest: CommitIndex) -> Result<Vec<Arc<CommittedSubDag>>, StoreError> {
         let (store, first) = (self.store.clone(), self.next);
         let reading = move || {
-            let commits = store
-                .sub_dags(first..=highest, READ_AHEAD_BYTES)
-                // Whatever is damaged further on, the executor is given all before it.
-                .or_else(|_| store.sub_dags(first..=first, READ_AHEAD_BYTES))?;
+            let commits = store.sub_dags(first..=highest, READ_AHEAD_BYTES)?;
             if commits.is_empty() {
                 return Err(missing(&*store, first));
             }

@@ -1,15 +1,15 @@
 //! Files of blocks: what a sync writes lies here, and in the database only where.
 //!
 //! ```text
-//!   blocks/00000001.blocks   segment 1.0 | segment 1.1 | segment 201.0 | ...      appended to up to 256 MiB
-//!   blocks/00000002.blocks   segment 9001.0 | ...
+//!   blocks/00000001.blocks   segment 1.0 | segment 1.1 | zeros | segment 201.0 | ...     appended to up to 256 MiB
+//!   blocks/00000002.blocks   segment 9001.0 | ...                 a batch begins at a multiple of 4 KiB
 //! ```
 //!
 //! A database writes every value to its journal first and to a table later. For values of 64 KiB that is half of the
 //! work of a sync (docs/adr/0007), and a file to which one thread appends needs no journal: bytes are synced here before
 //! the database is told of them, and what it was not told of is nobody's.
 //!
-//! They are written past the page cache. A batch of this size is one of a sync, whose executor gets the blocks from
+//! They are written past the page cache where that is possible. A batch of this size is one of a sync, whose executor gets the blocks from
 //! memory; a chain longer than memory would push out what is read again and again.
 //!
 //! A file is never opened for writing again: each process begins one of its own when it first has something for it. So

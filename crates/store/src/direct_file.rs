@@ -1,8 +1,8 @@
 //! A file that is appended to past the page cache (`O_DIRECT`).
 //!
-//! A write through the page cache takes a page of memory for each 4 KiB, copies there, and gives it back once it is on the disk:
-//! a seventh of a sync of large blocks (docs/performance.md), for pages that nobody reads. Here bytes are put
-//! together in one aligned buffer, which serves again and again, and go from there to the disk.
+//! A write through the page cache takes a page of memory for each 4 KiB and copies there, for nobody who reads it, and pushes
+//! out what is read (docs/adr/0007 has what it costs). Here bytes are put together in one aligned buffer, which serves
+//! again and again, and go from there to the disk.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,10 +13,11 @@ use std::{
 /// Addresses, offsets and lengths of direct writes are multiples of the disk's logical blocks: 512 bytes, or 4 KiB.
 const ALIGNMENT: usize = 4 << 10;
 
-/// Bytes that are written at once.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Bytes that are written at once: a usual batch, of which the system has as much on its way as the disk takes.
+const BUFFER_BYTES: usize = 4 << 20;
 
-/// A new file, written from its start on. Where the system or the file system has no direct writes, through the page cache.
+/// A new file, written from its start on. Where the system or the file system has no direct writes, through the page cache,
+/// where it then stays.
 pub(crate) struct DirectFile {
     file: File,
     /// Room for `BUFFER_BYTES` at an aligned address.

@@ -161,9 +161,10 @@ pub trait Store: Send + Sync + 'static {
         Ok(self.sub_dags(index..=index, usize::MAX)?.pop())
     }
 
-    /// [`sub_dag`](Self::sub_dag) of the commits of `range`, from its start on, up to the first that is not stored or with
-    /// which their blocks would have more than `max_bytes` bytes together; of the first one in any case. Cheaper than one by
-    /// one, for neighbours are read together. What is damaged fails the call even where commits before it are not.
+    /// [`sub_dag`](Self::sub_dag) of commits of `range`, from its start on, whose blocks have at most `max_bytes` bytes together;
+    /// maybe of fewer, and at least of the first one if it is stored. Cheaper than one by one, for neighbours are read together.
+    ///
+    /// Ends before the first commit that is damaged or not stored. It is an error if the very first is damaged.
     fn sub_dags(
         &self,
         range: RangeInclusive<CommitIndex>,

@@ -1,38 +1,40 @@
 //! Commits with their blocks, as the executor takes them. Neighbours are looked up, read and hashed together.
 
-use crate::{
-    CorruptReason, Record, StoreError, commits, engine::Tables, layout::COMMITS_PER_VALUE, reader::BlockReader,
-};
+use crate::{CorruptReason, Record, StoreError, commits, engine::Tables, reader::BlockReader};
 use bytes::Bytes;
 use soma_types::{BlockRef, CommitIndex, CommittedSubDag, HashedBlock, TrustedCommit, VerifiedBlock};
 use std::ops::RangeInclusive;
 
-/// A commit has 48 bytes for each of its blocks, which have hundreds: no more bytes of commits than an eighth are looked at for
-/// so many of blocks.
+/// No more bytes of commits are read than an eighth of what is asked for of blocks: a commit has 48 bytes for each of its
+/// blocks and 150 of its own, and blocks have hundreds each.
 const COMMITS_SHARE: usize = 8;
 
-/// Those of `range`, from its start on, up to the first that is not stored or with which their blocks would have more than
-/// `max_bytes` bytes; the first one in any case.
+/// Commits that are decoded before their blocks are looked up: neighbours share rounds.
+const LOOKED_UP_AT_ONCE: usize = 16;
+
+/// Those of `range`, from its start on, up to the first that is not stored or is damaged, and with blocks of at most `max_bytes`
+/// bytes; maybe fewer, and at least the first one, if it is stored. An error if that is damaged.
 pub(crate) fn read<T: Tables>(
     tables: &T,
     range: RangeInclusive<CommitIndex>,
     max_bytes: usize,
 ) -> Result<Vec<CommittedSubDag>, StoreError> {
-    let start = *range.start();
-    let mut stored = commits::read(tables, range, max_bytes / COMMITS_SHARE)?;
-    if stored.is_empty() {
-        // Not there, or a commit of very many blocks.
-        stored = commits::read(tables, start..=start, usize::MAX)?;
-    }
+    let (start, first) = (*range.start(), *range.start()..=*range.start().min(range.end()));
+    let stored = match commits::read(tables, range, max_bytes / COMMITS_SHARE) {
+        Ok(stored) if !stored.is_empty() => stored,
+        // Nothing there, a commit of very many blocks, or a damaged one further on.
+        _ => commits::read(tables, first, usize::MAX)?,
+    };
     let mut read =
         Read { tables, reader: BlockReader::new(tables), room: max_bytes, commits: Vec::new(), blocks: Vec::new() };
-    let mut next = start;
-    for neighbours in stored.chunks(COMMITS_PER_VALUE as usize) {
-        let decode = |(index, bytes): (CommitIndex, &Bytes)| commits::decode(&tables.place(), index, bytes.clone());
-        let neighbours = (next..=CommitIndex::MAX).zip(neighbours).map(decode).collect::<Result<Vec<_>, _>>()?;
-        next = next.saturating_add(COMMITS_PER_VALUE);
-        if !read.add(neighbours)? {
-            break;
+    let stored: Vec<_> = (start..=CommitIndex::MAX).zip(stored).collect();
+    for neighbours in stored.chunks(LOOKED_UP_AT_ONCE) {
+        match read.add(neighbours) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // Whoever goes on is told then.
+            Err(_) if !read.commits.is_empty() => break,
+            Err(error) => return Err(error),
         }
     }
     read.finish()
@@ -49,8 +51,14 @@ struct Read<'a, T> {
 }
 
 impl<T: Tables> Read<'_, T> {
-    /// Reads the blocks of consecutive commits. Whether there is room for more.
-    fn add(&mut self, commits: Vec<TrustedCommit>) -> Result<bool, StoreError> {
+    /// Reads the blocks of consecutive commits, from their stored bytes. Whether there is room for more.
+    fn add(&mut self, stored: &[(CommitIndex, Bytes)]) -> Result<bool, StoreError> {
+        let place = self.tables.place();
+        let decode = |(index, bytes): &(CommitIndex, Bytes)| commits::decode(&place, *index, bytes.clone());
+        let mut decoded: Vec<_> = stored.iter().map(decode).collect();
+        let sound = decoded.iter().take_while(|commit| commit.is_ok()).count();
+        let damaged = decoded.drain(sound..).next();
+        let commits: Vec<_> = decoded.into_iter().flatten().collect();
         let refs: Vec<_> = commits.iter().flat_map(|commit| &commit.blocks).copied().collect();
         let mut refs = &refs[..];
         for commit in commits {
@@ -72,7 +80,10 @@ impl<T: Tables> Read<'_, T> {
             refs = &refs[commit.blocks.len()..];
             self.commits.push(commit);
         }
-        Ok(true)
+        match damaged {
+            Some(Err(error)) => Err(error),
+            _ => Ok(true),
+        }
     }
 
     /// Decodes all of it.
@@ -90,7 +101,15 @@ impl<T: Tables> Read<'_, T> {
             });
             Ok(CommittedSubDag::new(commit, blocks.collect::<Result<_, _>>()?))
         };
-        self.commits.iter().map(sub_dag).collect()
+        let mut sub_dags = Vec::with_capacity(self.commits.len());
+        for next in self.commits.iter().map(sub_dag) {
+            match next {
+                Ok(next) => sub_dags.push(next),
+                Err(_) if !sub_dags.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sub_dags)
     }
 }
 

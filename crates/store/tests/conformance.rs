@@ -159,6 +159,21 @@ fn sub_dags_end_at_the_bound_and_at_the_first_gap_and_are_at_least_one(open: Fac
     }
     let end = sub_dags.len() as u32;
     assert_eq!(store.sub_dags(end + 1..=end + 9, usize::MAX).unwrap(), []);
+    #[expect(clippy::reversed_empty_ranges)]
+    let empty = 9..=8;
+    assert_eq!(store.sub_dags(empty, usize::MAX).unwrap(), []);
+    // Of small blocks there may come fewer than there is room for, but some, and all in the end.
+    let batch: Vec<_> = (0..60).map(|_| chain.commit()).collect();
+    store.apply(&batch).unwrap();
+    let mut next = end + 1;
+    while next <= end + 60 {
+        let read = store.sub_dags(next..=u32::MAX, 5_000).unwrap();
+        let expected: Vec<_> =
+            batch[(next - end - 1) as usize..].iter().take(read.len()).map(CertifiedCommit::sub_dag).collect();
+        assert!(!read.is_empty() && read.iter().map(bytes).sum::<usize>() <= 5_000, "from {next}");
+        assert_eq!(read, expected);
+        next += read.len() as u32;
+    }
 }
 
 /// Applies `batch`, which must be refused and leave no trace, and returns the error.

@@ -449,6 +449,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
         assert!(matches!(corrupt(error), (Record::Commit(2), CorruptReason::Codec(_))));
     }
     assert!(store.commit(1).unwrap().is_some() && store.commit(3).unwrap().is_some());
+    assert_eq!(store.sub_dags(1..=5, usize::MAX).unwrap(), [batch[0].sub_dag()], "all before what is damaged");
     drop(store);
     let store = damage(&path, "commits", &key, Some(&commits_with(batch[0].commit.bytes()))).unwrap();
     assert_eq!(corrupt(store.commit(2).unwrap_err()), (Record::Commit(2), CorruptReason::OtherCommit { found: 1 }));
@@ -485,6 +486,8 @@ fn a_damaged_value_is_an_error_that_names_it() {
     let found = Box::new(SignedBlock::decode(other.clone().into()).unwrap().reference());
     let store = damage(&path, "segments", &key, Some(&changed(&other))).unwrap();
     assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, CorruptReason::OtherBlock { found }));
+    let before: Vec<_> = batch[..2].iter().map(CertifiedCommit::sub_dag).collect();
+    assert_eq!(store.sub_dags(1..=5, usize::MAX).unwrap(), before, "all before what is damaged");
     drop(store);
     let end = start + first.bytes().len();
     let cut = CorruptReason::CutOff { block: Box::new(reference), end: end as u64, bytes: end - 1 };

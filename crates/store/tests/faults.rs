@@ -10,6 +10,7 @@ use soma_store::{FjallStore, PeerList, Store, StoreError};
 use soma_types::{CertifiedCommit, CommitIndex, PeerId};
 use std::{
     fs::File,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::LazyLock,
@@ -24,6 +25,8 @@ const CHILD_PLAN: &str = "SOMA_STORE_TEST_FAULTS";
 const ENOSPC: i32 = 28;
 /// Input/output error.
 const EIO: i32 = 5;
+/// Invalid argument: what a disk says to a direct write that it does not take.
+const EINVAL: i32 = 22;
 
 /// The library that makes calls fail, compiled once.
 static FAULTS: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
@@ -234,6 +237,56 @@ fn a_file_of_blocks_that_cannot_be_written_loses_nothing_that_was_announced() {
         .map(|(call, after, count)| format!("{call},{after},{count},{EIO},0,.blocks"))
         .into();
     nothing_is_lost(test, &broken, EIO, &["check the disk"]);
+}
+
+/// Applies a few batches while the disk says once that it takes no direct writes; then looks at all of them.
+fn apply_while_direct_writes_are_refused(path: &Path, plan: &str) {
+    let mut chain = Chain::new();
+    let store = FjallStore::open(path, &chain.genesis).unwrap();
+    let mut applied = Vec::new();
+    for number in 0..4 {
+        if number == 1 {
+            fail(path, plan);
+        }
+        // More than is written at once.
+        let next = batch(&mut chain, 900_000).into_iter().chain(batch(&mut chain, 900_000)).collect::<Vec<_>>();
+        match store.apply(&next) {
+            Ok(_) => println!("\napplied"),
+            Err(error) => {
+                println!("\nrefused {error}");
+                break;
+            }
+        }
+        applied.extend(next);
+    }
+    heal(path);
+    let highest = store.watermarks().unwrap().highest_synced.index;
+    assert_eq!(highest as usize, applied.len());
+    for certified in applied {
+        assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+    }
+}
+
+#[test]
+fn a_disk_that_refuses_a_direct_write_is_written_through_the_page_cache() {
+    if let Some((path, plan)) = as_child() {
+        return apply_while_direct_writes_are_refused(&path, &plan);
+    }
+    let test = "a_disk_that_refuses_a_direct_write_is_written_through_the_page_cache";
+    let directory = tempfile::tempdir().unwrap();
+    let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
+    let mut options = std::fs::OpenOptions::new();
+    if options.write(true).create(true).custom_flags(direct).open(directory.path().join("direct")).is_err() {
+        return println!("{}: its file system has no direct writes to refuse", directory.path().display());
+    }
+    // The first or the second write of a batch; or every one, of which the ordinary write after it tells.
+    for (plan, applied, refused) in [("w,0,1", 4, 0), ("w,1,1", 4, 0), ("w,0,0", 1, 1)] {
+        let text = child(test, &directory.path().join(plan), &format!("{plan},{EINVAL},0,.blocks"));
+        assert_eq!(text.lines().filter(|&line| line == "applied").count(), applied, "{plan}: {text}");
+        let errors = lines(&text, "refused");
+        assert_eq!(errors.len(), refused, "{plan}: {text}");
+        assert!(errors.iter().all(|error| error.contains("cannot write blocks: Invalid argument")), "{plan}: {text}");
+    }
 }
 
 fn open_without_syncing(path: &Path) {

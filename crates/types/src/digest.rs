@@ -25,7 +25,7 @@ macro_rules! digest {
                 Self(*hasher.finalize().as_bytes())
             }
 
-            /// Digest of each of `messages`, in their order: of messages of a few KiB several times as fast as one by one.
+            /// Digest of each of `messages`, in their order: for many of a few KiB several times as fast as one by one.
             pub fn of_each(messages: &[&[u8]]) -> Vec<Self> {
                 side_by_side::derive_key_each(Self::context_key(), messages).into_iter().map(Self).collect()
             }
