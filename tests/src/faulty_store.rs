@@ -16,6 +16,9 @@ use std::{
 /// What a write comes to.
 pub type Applied = Result<Watermarks, StoreError>;
 
+/// What a read of commits for an executor comes to.
+pub type SubDags = Result<Vec<CommittedSubDag>, StoreError>;
+
 /// A store in memory with a fault before some of its calls.
 pub struct Faulty {
     /// The store below.
@@ -27,7 +30,7 @@ pub struct Faulty {
     /// Called before each flush.
     pub before_flush: fn(),
     /// Called instead of each read of commits for an executor.
-    pub sub_dags: fn(&MemStore, RangeInclusive<u32>, usize) -> Result<Vec<CommittedSubDag>, StoreError>,
+    pub sub_dags: fn(&MemStore, RangeInclusive<u32>, usize) -> SubDags,
     /// Changes what is said to be there.
     pub watermarks: fn(Watermarks) -> Watermarks,
     /// Writes so far.
@@ -76,7 +79,7 @@ impl Store for Faulty {
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.inner.blocks(refs)
     }
-    fn sub_dags(&self, range: RangeInclusive<u32>, max_bytes: usize) -> Result<Vec<CommittedSubDag>, StoreError> {
+    fn sub_dags(&self, range: RangeInclusive<u32>, max_bytes: usize) -> SubDags {
         (self.sub_dags)(&self.inner, range, max_bytes)
     }
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
