@@ -14,8 +14,8 @@ use prost::Message;
 use soma_p2p::{FjallStore, Store};
 use soma_testkit::{BlockKind, ChainBuilder, ChainSpec, Payload};
 use soma_types::{
-    BlockRef, CertifiedCommit, ChainId, Committee, Genesis, HashedBlock, INTENT_MESSAGE_BYTES, Intent, PublicKey,
-    Scope, SignedBlock, SigningKey,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, Committee, Genesis, HashedBlock, INTENT_MESSAGE_BYTES, Intent,
+    PublicKey, Scope, SignedBlock, SigningKey,
 };
 use soma_verify::{
     CertificateVerifier, Checks, EpochContext, SignatureBatch, TransactionError, TransactionVerifier, check_blocks,
@@ -287,10 +287,15 @@ fn store(group: &mut Parts<'_>, chain: &Chain) {
     });
     let (store, _dir) = open();
     store.apply(&chain.commits).expect("commits that fit");
-    group.bench_function(chain.named("sub_dag"), |bencher| {
+    // As a lagging executor reads.
+    let last = chain.commits.len() as CommitIndex;
+    group.bench_function(chain.named("sub_dags"), |bencher| {
         bencher.iter(|| {
-            for commit in &chain.commits {
-                drop_result(store.sub_dag(commit.commit.index).expect("a store that can be read"));
+            let mut next = 1;
+            while next <= last {
+                let read = store.sub_dags(next..=last, 1 << 20).expect("a store that can be read");
+                next += read.len() as CommitIndex;
+                drop_result(read);
             }
         });
     });
