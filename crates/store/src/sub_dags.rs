@@ -54,11 +54,17 @@ impl<T: Tables> Read<'_, T> {
     /// Reads the blocks of consecutive commits, from their stored bytes. Whether there is room for more.
     fn add(&mut self, stored: &[(CommitIndex, Bytes)]) -> Result<bool, StoreError> {
         let place = self.tables.place();
-        let decode = |(index, bytes): &(CommitIndex, Bytes)| commits::decode(&place, *index, bytes.clone());
-        let mut decoded: Vec<_> = stored.iter().map(decode).collect();
-        let sound = decoded.iter().take_while(|commit| commit.is_ok()).count();
-        let damaged = decoded.drain(sound..).next();
-        let commits: Vec<_> = decoded.into_iter().flatten().collect();
+        // Those before one that is damaged are read all the same.
+        let (mut commits, mut more) = (Vec::with_capacity(stored.len()), Ok(true));
+        for (index, bytes) in stored {
+            match commits::decode(&place, *index, bytes.clone()) {
+                Ok(commit) => commits.push(commit),
+                Err(error) => {
+                    more = Err(error);
+                    break;
+                }
+            }
+        }
         let refs: Vec<_> = commits.iter().flat_map(|commit| &commit.blocks).copied().collect();
         let mut refs = &refs[..];
         for commit in commits {
@@ -80,10 +86,7 @@ impl<T: Tables> Read<'_, T> {
             refs = &refs[commit.blocks.len()..];
             self.commits.push(commit);
         }
-        match damaged {
-            Some(Err(error)) => Err(error),
-            _ => Ok(true),
-        }
+        more
     }
 
     /// Decodes all of it.

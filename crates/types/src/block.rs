@@ -137,6 +137,11 @@ impl SignedBlock {
         Signed::decode(bytes).map(Self::from)
     }
 
+    fn named(signed: Signed<Block>, digest: BlockDigest) -> Self {
+        let reference = BlockRef { epoch: signed.epoch, round: signed.round, author: signed.author, digest };
+        Self { signed, reference }
+    }
+
     /// The block's name: computed from the bytes, never taken from a peer.
     pub fn reference(&self) -> BlockRef {
         self.reference
@@ -147,13 +152,6 @@ impl From<Signed<Block>> for SignedBlock {
     fn from(signed: Signed<Block>) -> Self {
         let digest = BlockDigest::of(&[signed.body_digest(), &signed.signature().0]);
         Self::named(signed, digest)
-    }
-}
-
-impl SignedBlock {
-    fn named(signed: Signed<Block>, digest: BlockDigest) -> Self {
-        let reference = BlockRef { epoch: signed.epoch, round: signed.round, author: signed.author, digest };
-        Self { signed, reference }
     }
 }
 
