@@ -40,6 +40,8 @@ pub struct Settings {
     pub chain: ChainId,
     /// How long one request of a worker may take.
     pub request_timeout: Duration,
+    /// Commits in one answer.
+    pub commits_per_fetch: u32,
     /// Blocks in one request.
     pub blocks_per_request: u32,
 }

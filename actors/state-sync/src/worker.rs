@@ -1,7 +1,7 @@
 //! A SyncWorker: fetches one range from one peer and delivers what verified. An actor for one range, then it ends.
 
 use crate::{actor::Settings, salvage::Blocks};
-use actix::{Actor, ActorContext, Context};
+use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture};
 use soma_messages::{
@@ -13,12 +13,12 @@ use soma_messages::{
 use soma_protocol::{
     Core,
     state_sync::{RangeKey, Shortfall, StateSync},
-    sync_worker::{Config, Effect, Failure, Input, SyncWorker as SyncWorkerCore},
+    sync_worker::{Certified, Config, Effect, Failure, Input, SyncWorker as SyncWorkerCore},
 };
 use soma_replay::{Cause, Origin};
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_transport::Link;
-use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Fault, PeerId, VerifiedBlock};
+use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Fault, PeerId, TrustedCommit, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
 use soma_wire::{BlockRefs, Call, CallError, CommitRange, FetchedCommits, Status, limits::MAX_COMMITS_RESPONSE_BYTES};
 use std::{collections::BTreeMap, future::ready, sync::Arc};
@@ -81,8 +81,14 @@ pub(crate) struct SyncWorker {
     // State
     host: CoreHost<SyncWorkerCore>,
     link: Option<Link>,
-    fetched: FetchedCommits,
-    checked: CheckedCommits,
+    /// Calls for commits by first commit.
+    fetching: BTreeMap<CommitIndex, SpawnHandle>,
+    /// Answers by first commit, until they are checked.
+    fetched: BTreeMap<CommitIndex, FetchedCommits>,
+    /// Those that passed, until they are joined.
+    checked: BTreeMap<CommitIndex, CheckedCommits>,
+    /// Commits of the range, in order, and votes for those that were the last of an answer.
+    commits: Vec<(TrustedCommit, Vec<VerifiedBlock>)>,
     /// References of all blocks of all commits, in order; the core counts blocks by position in it.
     refs: Arc<[BlockRef]>,
     received: BTreeMap<u32, Vec<Bytes>>,
@@ -107,8 +113,10 @@ impl SyncWorker {
         let config = Config {
             start: task.start,
             end: task.end,
+            proof_end: task.proof_end,
+            commits_per_fetch: task.settings.commits_per_fetch,
             max_bytes: task.max_bytes,
-            holds_any_answer: task.max_bytes >= MAX_COMMITS_RESPONSE_BYTES as u64,
+            largest_answer: MAX_COMMITS_RESPONSE_BYTES as u64,
             blocks_per_request: task.settings.blocks_per_request,
             max_requests: MAX_REQUESTS,
         };
@@ -121,8 +129,10 @@ impl SyncWorker {
             mailboxes,
             deliver: Some(deliver),
             host: CoreHost::new(SyncWorkerCore::new(config), environment),
-            fetched: FetchedCommits::default(),
-            checked: CheckedCommits { commits: Vec::new(), certifiers: Vec::new() },
+            fetching: BTreeMap::new(),
+            fetched: BTreeMap::new(),
+            checked: BTreeMap::new(),
+            commits: Vec::new(),
             refs: Arc::new([]),
             received: BTreeMap::new(),
             salvaged,
@@ -143,13 +153,13 @@ impl SyncWorker {
         call: impl Future<Output = R> + Send + 'static,
         finish: impl FnOnce(&mut Self, Result<R, ExitReason>) -> Input + 'static,
         context: &mut Context<Self>,
-    ) {
+    ) -> SpawnHandle {
         let running = self.mailboxes.io.spawn(call);
         let finish = move |worker: &mut Self, result, origin, context: &mut Context<Self>| {
             let input = finish(worker, result);
             worker.feed(origin, input, context);
         };
-        self.later(running, finish, context);
+        self.later(running, finish, context)
     }
 
     /// Waits for an answer of the Verifier and feeds what `finish` makes of it.
@@ -169,47 +179,69 @@ impl SyncWorker {
         self.later(asking, finish, context);
     }
 
-    fn fetch_commits(&mut self, context: &mut Context<Self>) {
-        let (link, call, max_bytes) = (self.link.clone(), self.call(), self.task.max_bytes);
-        let (start, end) = (self.task.start, self.task.proof_end);
+    fn fetch_commits(&mut self, start: CommitIndex, end: CommitIndex, max_bytes: u64, context: &mut Context<Self>) {
+        let (link, call) = (self.link.clone(), self.call());
         let fetching = async move {
             let link = link.ok_or_else(CallError::connection_gone)?;
             let range = CommitRange::new(start, end)?.within(max_bytes);
             link.api().fetch_commits(call, range).await
         };
-        let finish = |worker: &mut Self, result: Result<Result<FetchedCommits, CallError>, ExitReason>| {
-            Input::CommitsFetched(flatten(result).map(|fetched| {
+        let finish = move |worker: &mut Self, result: Result<Result<FetchedCommits, CallError>, ExitReason>| {
+            worker.fetching.remove(&start);
+            let result = flatten(result).map(|fetched| {
                 let bytes = fetched.size() as u64;
-                worker.fetched = fetched;
+                worker.fetched.insert(start, fetched);
                 bytes
-            }))
+            });
+            Input::CommitsFetched { start, result }
         };
-        self.run(fetching, finish, context);
+        let call = self.run(fetching, finish, context);
+        self.fetching.insert(start, call);
     }
 
-    fn check_commits(&mut self, context: &mut Context<Self>) {
+    fn check_commits(&mut self, start: CommitIndex, end: CommitIndex, context: &mut Context<Self>) {
         let mut verifier = self.mailboxes.verify_commits.clone();
-        let fetched = std::mem::take(&mut self.fetched);
-        let (committee, start, end) = (self.committee.clone(), self.task.start, self.task.proof_end);
+        let Some(fetched) = self.fetched.remove(&start) else {
+            let result = Err(ours("the answer to check is not here".into()).into());
+            return self.feed_later(Input::CommitsChecked { start, result }, context);
+        };
+        let committee = self.committee.clone();
         let asking = async move {
             let ask = |reply| VerifyCommits { context: committee, start, end, fetched, reply };
             verifier.ask(ask).await
         };
-        let finish = |worker: &mut Self, result: Result<CheckedCommits, Rejection>| {
-            let counts = result.map_err(shortfall).map(|mut checked| {
-                let wanted = (worker.task.end - worker.task.start) as usize + 1;
+        let finish = move |worker: &mut Self, result: Result<CheckedCommits, Rejection>| {
+            let result = result.map_err(shortfall).map(|mut checked| {
+                let wanted = (worker.task.end - start) as usize + 1;
                 if checked.commits.len() > wanted {
                     // The rest has proved the range, and so have the votes, which are for its end.
                     checked.commits.truncate(wanted);
                     checked.certifiers.clear();
                 }
-                worker.refs = checked.commits.iter().flat_map(|commit| commit.blocks.iter().copied()).collect();
-                worker.checked = checked;
-                worker.checked.commits.iter().map(|commit| commit.blocks.len() as u32).collect()
+                let summary = summarize(&checked.commits);
+                worker.checked.insert(start, checked);
+                summary
             });
-            Input::CommitsChecked(counts)
+            // Answers without commits do not pass.
+            let nothing = || Err(ours("checked commits are none".into()).into());
+            Input::CommitsChecked { start, result: result.and_then(|summary| summary.map_or_else(nothing, Ok)) }
         };
         self.verify(asking, finish, context);
+    }
+
+    fn join_commits(&mut self, answers: usize, context: &mut Context<Self>) {
+        // Ending the future ends the call.
+        for call in std::mem::take(&mut self.fetching).into_values() {
+            context.cancel_future(call);
+        }
+        for CheckedCommits { commits, certifiers } in std::mem::take(&mut self.checked).into_values().take(answers) {
+            self.commits.extend(commits.into_iter().map(|commit| (commit, Vec::new())));
+            // A later node asks this one for what they prove.
+            if let Some((_, votes)) = self.commits.last_mut() {
+                *votes = certifiers;
+            }
+        }
+        self.refs = self.commits.iter().flat_map(|(commit, _)| commit.blocks.iter().copied()).collect();
     }
 
     /// Takes what is there of the blocks from `from` on, up to the first that is missing.
@@ -320,22 +352,18 @@ impl SyncWorker {
         self.blocks.insert(from, blocks);
     }
 
-    /// Joins the first commits with their blocks and has them checked together.
+    /// Joins the first commits with their blocks and has them checked together. If the last of them was not the last of an
+    /// answer, it is proved by the answer that it is a part of, and has no votes.
     fn check_sub_dags(&mut self, count: u32, context: &mut Context<Self>) {
-        let whole = count as usize == self.checked.commits.len();
         let mut blocks = std::mem::take(&mut self.blocks).into_values().flatten();
-        let mut commits: Vec<_> = std::mem::take(&mut self.checked.commits)
+        let commits: Vec<_> = std::mem::take(&mut self.commits)
             .into_iter()
             .take(count as usize)
-            .map(|commit| {
+            .map(|(commit, certifiers)| {
                 let blocks = blocks.by_ref().take(commit.blocks.len()).collect();
-                CertifiedCommit { commit, blocks, certifiers: Vec::new() }
+                CertifiedCommit { commit, blocks, certifiers }
             })
             .collect();
-        // The votes are for the range's last commit; a part of a range is proved by the range it is a part of.
-        if let Some(last) = commits.last_mut().filter(|_| whole) {
-            last.certifiers = std::mem::take(&mut self.checked.certifiers);
-        }
         let (mut verifier, committee) = (self.mailboxes.verify_sub_dags.clone(), self.committee.clone());
         let asking = async move {
             let ask = |reply| VerifySubDags { context: committee, commits, reply };
@@ -351,6 +379,16 @@ impl SyncWorker {
         };
         self.verify(asking, finish, context);
     }
+}
+
+/// What the core is to know of certified commits; there is at least one.
+fn summarize(commits: &[TrustedCommit]) -> Option<Certified> {
+    let (first, last) = commits.first().zip(commits.last())?;
+    Some(Certified {
+        previous: first.previous_digest,
+        last: last.reference().digest,
+        blocks: commits.iter().map(|commit| commit.blocks.len() as u32).collect(),
+    })
 }
 
 /// Blocks on their way from a peer to the actor.
@@ -458,8 +496,9 @@ impl Shell for SyncWorker {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::FetchCommits => self.fetch_commits(context),
-            Effect::CheckCommits => self.check_commits(context),
+            Effect::FetchCommits { start, end, max_bytes } => self.fetch_commits(start, end, max_bytes, context),
+            Effect::CheckCommits { start, end } => self.check_commits(start, end, context),
+            Effect::JoinCommits { answers } => self.join_commits(answers, context),
             Effect::FetchBlocks { from, to, max_bytes } => self.fetch_blocks(from, to, max_bytes, context),
             Effect::CheckBlocks { from } => self.check_blocks(from, context),
             // What StateSync has no time for leads to a second worker at worst.

@@ -25,7 +25,7 @@ use soma_verify::{
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Jobs that may wait for a permit or for their signatures: more than all workers and Discovery have at once.
-const MAX_WAITING: usize = 1_024;
+const MAX_WAITING: usize = 2_048;
 
 /// Signatures that are enough for a batch: what [`soma_verify::BATCH_GROUP`] takes at once.
 const BATCH_SIGNATURES: usize = soma_verify::BATCH_GROUP;

@@ -30,7 +30,7 @@ pub enum Rejection {
     },
 }
 
-/// From a worker: check a range's commits and the votes for the last.
+/// From a worker: check an answer's commits and the votes for the last.
 #[derive(Debug)]
 pub struct VerifyCommits {
     /// Of the epoch that they should be of.

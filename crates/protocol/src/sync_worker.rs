@@ -1,21 +1,27 @@
 //! SyncWorker: one range of commits from one peer, from the first request to verified commits.
 //!
 //! ```text
-//!   FetchCommits -> CheckCommits -> FetchBlocks x n (some at a time) -> CheckBlocks as they come -> CheckSubDags -> Finish
+//!   FetchCommits x n -> CheckCommits x n -> JoinCommits
+//!                                            `-> FetchBlocks x n (some at a time) -> CheckBlocks as they come -> CheckSubDags -> Finish
 //! ```
+//!
+//! An answer has few commits, and where these are small, few bytes: a range may need several answers. They are asked for at
+//! the same time, and each is proved by its own votes.
 //!
 //! Always:
 //! - What verified is kept: on any failure the commits whose blocks are all verified, from the start on, are
 //!   delivered, and the reason says why not all.
 //! - It never holds more than [`Config::max_bytes`]: each request may bring so many bytes and no more.
 //! - Blocks are asked for only after a quorum's votes have certified the commits that name them.
+//! - Answers are joined as far as each follows the one before it by index and digest. What is behind the first that failed,
+//!   was cut or does not follow, is left for another worker.
 
 use crate::{
     core::{Core, Now},
     state_sync::{Shortfall, Verified},
 };
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitIndex, Fault, limits::MAX_BLOCK_BYTES};
+use soma_types::{CommitDigest, CommitIndex, Fault, limits::MAX_BLOCK_BYTES};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -28,11 +34,15 @@ pub struct Config {
     pub start: CommitIndex,
     /// Last commit.
     pub end: CommitIndex,
+    /// How far commits may be asked for to prove the range by. Beyond `end`, all of it is one answer.
+    pub proof_end: CommitIndex,
+    /// Commits in one answer.
+    pub commits_per_fetch: u32,
     /// Bytes that it may hold.
     pub max_bytes: u64,
-    /// Whether these hold any answer of commits that the protocol allows. If not, a peer that cannot serve within them may
-    /// have the commits all the same.
-    pub holds_any_answer: bool,
+    /// Bytes of the largest answer of commits that the protocol allows. A peer that cannot serve within less may have the
+    /// commits all the same.
+    pub largest_answer: u64,
     /// Blocks in one request.
     pub blocks_per_request: u32,
     /// Requests for blocks at once.
@@ -57,15 +67,36 @@ impl From<Failure> for Shortfall {
     }
 }
 
+/// What the core sees of an answer's commits that a quorum certified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certified {
+    /// What the first says of the commit before it.
+    pub previous: CommitDigest,
+    /// Of the last.
+    pub last: CommitDigest,
+    /// The number of blocks of each.
+    pub blocks: Vec<u32>,
+}
+
 /// What can happen to a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// From the shell, once.
     Start,
-    /// Answer to [`Effect::FetchCommits`]: bytes of commits and votes.
-    CommitsFetched(Result<u64, Failure>),
-    /// Answer to [`Effect::CheckCommits`]: the number of blocks of each commit.
-    CommitsChecked(Result<Vec<u32>, Shortfall>),
+    /// Answer to [`Effect::FetchCommits`].
+    CommitsFetched {
+        /// The first commit asked for.
+        start: CommitIndex,
+        /// Bytes of commits and votes.
+        result: Result<u64, Failure>,
+    },
+    /// Answer to [`Effect::CheckCommits`].
+    CommitsChecked {
+        /// The first commit asked for.
+        start: CommitIndex,
+        /// The commits of the range among them.
+        result: Result<Certified, Shortfall>,
+    },
     /// A part of the answer to [`Effect::FetchBlocks`]: the next blocks of the request.
     BlocksFetched {
         /// The first of them.
@@ -93,10 +124,27 @@ pub enum Input {
 /// What the shell is to do. Blocks are counted from 0 over all commits of the range, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
-    /// Ask the peer for the range's commits.
-    FetchCommits,
-    /// Have commits and votes checked.
-    CheckCommits,
+    /// Ask the peer for commits.
+    FetchCommits {
+        /// First commit.
+        start: CommitIndex,
+        /// Last commit.
+        end: CommitIndex,
+        /// Bytes allowed.
+        max_bytes: u64,
+    },
+    /// Have an answer's commits and votes checked.
+    CheckCommits {
+        /// The first commit asked for.
+        start: CommitIndex,
+        /// The last one.
+        end: CommitIndex,
+    },
+    /// Go on with the commits of the first answers, in order, and no others; stop asking for those.
+    JoinCommits {
+        /// How many answers.
+        answers: usize,
+    },
     /// Ask the peer for blocks; stop reading where more than the bytes allowed would come.
     FetchBlocks {
         /// First block.
@@ -127,6 +175,15 @@ pub enum Effect {
     },
 }
 
+/// An answer with commits.
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Fetching { end: CommitIndex },
+    Checking,
+    Certified(Certified),
+    Failed(Shortfall),
+}
+
 #[derive(Serialize, Deserialize)]
 enum Part {
     Fetching { to: u32, allowed: u64 },
@@ -138,6 +195,8 @@ enum Part {
 #[derive(Serialize, Deserialize)]
 pub struct SyncWorker {
     config: Config,
+    /// By first commit, until they are joined.
+    answers: BTreeMap<CommitIndex, Answer>,
     /// Behind the last block of each commit.
     commit_ends: Vec<u32>,
     /// Blocks not asked for yet, as [from, to).
@@ -156,6 +215,7 @@ impl SyncWorker {
         let (queue, parts) = (VecDeque::new(), BTreeMap::new());
         Self {
             config,
+            answers: BTreeMap::new(),
             commit_ends: Vec::new(),
             queue,
             parts,
@@ -166,17 +226,96 @@ impl SyncWorker {
         }
     }
 
-    fn on_commits_checked(&mut self, blocks: &[u32]) {
-        let mut total = 0;
-        for count in blocks {
-            total += count;
-            self.commit_ends.push(total);
+    fn fetch_commits(&mut self) -> Vec<Effect> {
+        let Config { start, end, proof_end, commits_per_fetch, .. } = self.config;
+        let step = if proof_end > end { CommitIndex::MAX } else { commits_per_fetch.max(1) };
+        let starts: Vec<_> = (start..=proof_end).step_by(step as usize).collect();
+        let end_of = |start: CommitIndex| start.saturating_add(step - 1).min(proof_end);
+        self.answers = starts.iter().map(|start| (*start, Answer::Fetching { end: end_of(*start) })).collect();
+        let max_bytes = self.bytes_per_answer();
+        starts.into_iter().map(|start| Effect::FetchCommits { start, end: end_of(start), max_bytes }).collect()
+    }
+
+    fn bytes_per_answer(&self) -> u64 {
+        self.config.max_bytes / self.answers.len().max(1) as u64
+    }
+
+    fn on_commits_fetched(&mut self, start: CommitIndex, result: Result<u64, Failure>) -> Vec<Effect> {
+        let Some(Answer::Fetching { end }) = self.answers.get(&start) else { return Vec::new() };
+        let end = *end;
+        match result {
+            Ok(bytes) => {
+                self.bytes += bytes;
+                self.answers.insert(start, Answer::Checking);
+                vec![Effect::CheckCommits { start, end }]
+            }
+            Err(failure) => {
+                // Later commits it need not have; the first ones it may have, in more bytes than were allowed.
+                let is_no_fault = start > self.config.start || self.bytes_per_answer() < self.config.largest_answer;
+                let shortfall = match failure.fault {
+                    Fault::DoesNotHave if is_no_fault => Shortfall::Cut,
+                    _ => failure.into(),
+                };
+                self.answers.insert(start, Answer::Failed(shortfall));
+                self.join_commits()
+            }
         }
+    }
+
+    fn on_commits_checked(&mut self, start: CommitIndex, result: Result<Certified, Shortfall>) -> Vec<Effect> {
+        let Some(Answer::Checking) = self.answers.get(&start) else { return Vec::new() };
+        self.answers.insert(start, result.map_or_else(Answer::Failed, Answer::Certified));
+        self.join_commits()
+    }
+
+    /// Joins the answers as far as they follow each other, unless one is waited for that may be the next.
+    fn join_commits(&mut self) -> Vec<Effect> {
+        let (mut ends, mut total, mut last) = (Vec::new(), 0, None);
+        let (mut joined, mut next) = (0, self.config.start);
+        let mut shortfall = None;
+        for (start, answer) in &self.answers {
+            // The one before was cut.
+            if *start != next {
+                break;
+            }
+            let certified = match answer {
+                Answer::Fetching { .. } | Answer::Checking => return Vec::new(),
+                Answer::Certified(certified) => certified,
+                Answer::Failed(failed) => {
+                    shortfall = Some(failed.clone());
+                    break;
+                }
+            };
+            // A quorum certified both: which of them is right is for StateSync to say, when they are linked.
+            if last.is_some_and(|last| last != certified.previous) {
+                break;
+            }
+            for count in &certified.blocks {
+                total += count;
+                ends.push(total);
+            }
+            next = next.saturating_add(certified.blocks.len() as u32);
+            last = Some(certified.last);
+            joined += 1;
+        }
+        let is_cut = (ends.len() as u64) < u64::from(self.config.end - self.config.start) + 1;
+        // What proves a peer hostile counts wherever it stands.
+        let lie = self.answers.values().find_map(|answer| match answer {
+            Answer::Failed(failed) if failed.bans() => Some(failed.clone()),
+            _ => None,
+        });
+        let shortfall = lie.or(shortfall).or(is_cut.then_some(Shortfall::Cut));
+        self.answers.clear();
+        if joined == 0 {
+            return vec![Effect::Finish { verified: None, shortfall }];
+        }
+        self.shortfall = shortfall;
+        self.commit_ends = ends;
         let step = self.config.blocks_per_request.max(1);
         self.queue = (0..total).step_by(step as usize).map(|from| (from, (from + step).min(total))).collect();
-        if (blocks.len() as u64) < u64::from(self.config.end - self.config.start) + 1 {
-            self.shortfall = Some(Shortfall::Cut);
-        }
+        let mut effects = vec![Effect::JoinCommits { answers: joined }];
+        effects.append(&mut self.advance());
+        effects
     }
 
     fn on_blocks_fetched(
@@ -209,8 +348,12 @@ impl SyncWorker {
 
     fn stop(&mut self, shortfall: Shortfall) {
         self.queue.clear();
-        // A fault is worth more to know than a cut; the first fault is the one to report.
-        if !matches!(self.shortfall, Some(Shortfall::Fault { .. })) {
+        // A fault is worth more to know than a cut, and most of all one that proves a peer hostile; of several the first.
+        let is_known = match &self.shortfall {
+            Some(known @ Shortfall::Fault { .. }) => known.bans() || !shortfall.bans(),
+            _ => false,
+        };
+        if !is_known {
             self.shortfall = Some(shortfall);
         }
     }
@@ -292,26 +435,9 @@ impl Core for SyncWorker {
 
     fn handle(&mut self, _now: Now, input: Input) -> Vec<Effect> {
         let mut effects = match input {
-            Input::Start => return vec![Effect::FetchCommits],
-            Input::CommitsFetched(Ok(bytes)) => {
-                self.bytes = bytes;
-                return vec![Effect::CheckCommits];
-            }
-            Input::CommitsFetched(Err(failure))
-                if failure.fault == Fault::DoesNotHave && !self.config.holds_any_answer =>
-            {
-                return vec![Effect::Finish { verified: None, shortfall: Some(Shortfall::Cut) }];
-            }
-            Input::CommitsFetched(Err(failure)) => {
-                return vec![Effect::Finish { verified: None, shortfall: Some(failure.into()) }];
-            }
-            Input::CommitsChecked(Err(shortfall)) => {
-                return vec![Effect::Finish { verified: None, shortfall: Some(shortfall) }];
-            }
-            Input::CommitsChecked(Ok(blocks)) => {
-                self.on_commits_checked(&blocks);
-                Vec::new()
-            }
+            Input::Start => return self.fetch_commits(),
+            Input::CommitsFetched { start, result } => return self.on_commits_fetched(start, result),
+            Input::CommitsChecked { start, result } => return self.on_commits_checked(start, result),
             Input::BlocksFetched { from, received, bytes, ended, failure } => {
                 self.on_blocks_fetched(from, received, bytes, ended, failure)
             }

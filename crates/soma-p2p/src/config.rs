@@ -151,7 +151,7 @@ pub struct StateSyncConfig {
     /// How long one request may take.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// Commits in one range, at most 100.
+    /// Commits in one answer, at most 100. A range has up to four times as many.
     pub commits_per_fetch: u32,
     /// Blocks in one request, at most 1,000.
     pub blocks_per_fetch: u32,

@@ -287,6 +287,7 @@ impl Node {
             let settings = soma_actor_state_sync::Settings {
                 chain,
                 request_timeout: config.state_sync.request_timeout,
+                commits_per_fetch: config.state_sync.commits_per_fetch,
                 blocks_per_request: config.state_sync.blocks_per_fetch,
             };
             let (store, offload, published) = (store.clone(), offload.clone(), published.clone());

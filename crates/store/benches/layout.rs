@@ -200,7 +200,7 @@ fn bytes_written() -> f64 {
     io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
 }
 
-/// Cuts a chain as a sync does; only the last commit of each range keeps its certifier blocks.
+/// Cuts a chain as a sync does; only the last commit of each answer keeps its certifier blocks.
 fn batches(commits: Vec<CertifiedCommit>, batch_bytes: usize) -> Vec<Vec<CertifiedCommit>> {
     let (mut batches, mut batch, mut bytes, mut blocks) = (Vec::new(), Vec::new(), 0, 0);
     let count = commits.len();

@@ -137,7 +137,7 @@ pub struct CertifiedCommit {
     /// Its blocks, in its order.
     pub blocks: Vec<VerifiedBlock>,
     /// Blocks of the same epoch that vote for this very commit. From a sync they are there for the last commit of
-    /// each range; consensus hands them over with every commit.
+    /// each answer; consensus hands them over with every commit.
     pub certifiers: Vec<VerifiedBlock>,
 }
 

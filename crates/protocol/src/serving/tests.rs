@@ -143,7 +143,7 @@ fn any_number_of_bytes_is_served_where_the_operator_sets_no_rate() {
 #[test]
 fn a_peer_that_syncs_as_fast_as_any_does_not_meet_the_default_rates() {
     let mut core = paced(Rates::default());
-    // 96 workers: each range takes one request for commits and four for blocks, 300 ranges a second.
+    // Ranges of large commits: each takes one request for commits and four for blocks, 300 ranges a second.
     for millis in 0..20_000 {
         for call in 0..5 {
             let rpc = if call == 0 { Rpc::FetchCommits } else { Rpc::FetchBlocks };

@@ -114,12 +114,14 @@ impl StateSync {
     }
 
     /// One of two workers of a range has ended. Whether the range goes on with the other one alone: then this one has
-    /// been dealt with. Otherwise this one is its only one from now on, and the other is ended.
+    /// been dealt with. Otherwise this one is its only one from now on, and the other is ended. `whole` tells whether it has
+    /// delivered all of the range.
     pub(super) fn goes_on_without(
         &mut self,
         now: Now,
         key: RangeKey,
         failure: Option<&Outcome>,
+        whole: bool,
         effects: &mut Vec<Effect>,
     ) -> bool {
         let of_backup = self.start_of_backup(key);
@@ -158,7 +160,9 @@ impl StateSync {
         if let Some((key, peer, since)) = loser {
             effects.push(Effect::Cancel(key));
             let after = now.monotonic.saturating_sub(since);
-            effects.push(Effect::Report { peer, start, outcome: Outcome::Outrun { after } });
+            // Who has less of a range is done with it sooner.
+            let outcome = if whole { Outcome::Outrun { after } } else { Outcome::Unused };
+            effects.push(Effect::Report { peer, start, outcome });
         }
         false
     }

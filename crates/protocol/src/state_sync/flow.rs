@@ -19,6 +19,13 @@ use std::{collections::BTreeMap, time::Duration};
 /// verify side by side.
 const RANGE_BYTES: u64 = 4 << 20;
 
+/// Answers of commits that a range takes at most.
+pub(super) const MAX_ANSWERS: u32 = 4;
+
+/// Bytes that a range of several answers is to have. One answer has at most a hundred commits, which may be so small that
+/// a range costs more by itself than what is in it.
+const BYTES_OF_SEVERAL: u64 = 3 << 20;
+
 /// Commits in a range until it is known what they take: of the largest commits there may be, a hundred are 1.6 GB.
 const FIRST_COMMITS: u32 = 20;
 
@@ -112,8 +119,14 @@ impl Default for Flow {
 impl Flow {
     /// Commits in a new range.
     pub(super) fn commits(&self, config: &Config) -> u32 {
-        let fitting = self.bytes_per_commit.map_or(u64::from(FIRST_COMMITS), |bytes| RANGE_BYTES / bytes.max(1));
-        fitting.clamp(1, u64::from(config.commits_per_fetch.max(1))) as u32
+        let in_answer = config.commits_per_fetch.max(1);
+        let Some(bytes) = self.bytes_per_commit else { return FIRST_COMMITS.min(in_answer) };
+        let fitting = RANGE_BYTES / bytes.max(1);
+        if fitting < u64::from(in_answer) {
+            return fitting.max(1) as u32;
+        }
+        let answers = BYTES_OF_SEVERAL / bytes.max(1) / u64::from(in_answer);
+        in_answer * answers.clamp(1, MAX_ANSWERS.into()) as u32
     }
 
     /// Commits that `peer` is asked for at once.
@@ -245,6 +258,16 @@ mod tests {
         assert!(((6 << 20) - 1_000..=6 << 20).contains(&reserve), "{reserve}");
         assert_eq!(flow.reserve(&config, 1), MIN_RESERVE, "room for the largest block");
         assert_eq!(flow.reserve(&config, 10_000), config.bytes_per_range);
+    }
+
+    #[test]
+    fn ranges_have_several_whole_answers_of_commits_where_these_are_small() {
+        let config = Config::default();
+        for (bytes, commits) in [(30 << 10, 100), (15 << 10, 200), (3 << 10, 400), (100, 400)] {
+            let mut flow = Flow::default();
+            served(&mut flow, PEER, 10, 10, 100, 100 * bytes);
+            assert_eq!(flow.commits(&config), commits, "of {bytes} bytes");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Commits in one answer, those that only prove others included.
-const MAX_ANSWER: CommitIndex = 100;
+const MAX_ANSWER_COMMITS: CommitIndex = 100;
 
 /// How long after a commit of the node's own consensus the next one is left to it before peers are asked.
 const LOCAL_GRACE: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ const MAX_EXECUTORS: usize = 64;
 /// How StateSync works. Defaults are the seed documents' (state_sync.md, "Configuration Parameters").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Commits in one range, at most 100; fewer where they are large, or a peer is slow.
+    /// Commits in one answer, at most 100. A range has up to four times as many; fewer where they are large, or a peer is slow.
     pub commits_per_fetch: u32,
     /// Workers at once. It is the window of bytes on their way that decides how many there are.
     pub max_workers: usize,
@@ -162,6 +162,13 @@ pub enum Shortfall {
         /// When the peer wants to be asked again, if it said so.
         retry_after: Option<Duration>,
     },
+}
+
+impl Shortfall {
+    /// Whether the peer alone is to blame, beyond doubt.
+    pub(crate) fn bans(&self) -> bool {
+        matches!(self, Self::Fault { fault, .. } if fault.bans())
+    }
 }
 
 /// What can happen to StateSync.

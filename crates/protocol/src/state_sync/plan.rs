@@ -1,7 +1,8 @@
 //! The plan: ranges from the last linked commit upward, and what happens to each.
 
 use super::{
-    Effect, LOCAL_GRACE, MAX_ANSWER, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync, Verified,
+    Config, Effect, LOCAL_GRACE, MAX_ANSWER_COMMITS, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync,
+    Verified,
     backup::{self, Backup},
 };
 use crate::{
@@ -99,9 +100,20 @@ impl Range {
         matches!(self.state, RangeState::Picking { .. } | RangeState::Running { .. })
     }
 
+    /// Whether it is asked for as one answer: with room for the largest there may be, or with more commits behind it.
+    fn is_single(&self) -> bool {
+        self.outgrown || self.wide
+    }
+
+    /// How far it goes this time.
+    fn end_of_attempt(&self, start: CommitIndex, config: &Config) -> CommitIndex {
+        let end_of_answer = start.saturating_add(config.commits_per_fetch.max(1) - 1);
+        if self.is_single() { self.end.min(end_of_answer) } else { self.end }
+    }
+
     /// How far commits may be asked for to prove it by.
     pub(super) fn proof_end(&self, start: CommitIndex) -> CommitIndex {
-        if self.wide { start.saturating_add(MAX_ANSWER - 1).max(self.end) } else { self.end }
+        if self.wide { start.saturating_add(MAX_ANSWER_COMMITS - 1).max(self.end) } else { self.end }
     }
 
     /// Workers that it has or is about to get.
@@ -191,12 +203,18 @@ impl StateSync {
         let start = start.max(self.tip.commit.index + 1);
         match picked {
             Ok(peer) => {
-                range.state = RangeState::Running { peer, since: now.monotonic, reserve, downloaded: false };
-                let end = self.flow.end_for(peer, start, range.end);
+                let end = self.flow.end_for(peer, start, range.end_of_attempt(start, &self.config));
                 if end < range.end {
                     self.add_waiting(end + 1, range.end, now.monotonic);
                     range.end = end;
                 }
+                // What it was to have before it was cut is for others.
+                let reserve = if range.is_single() {
+                    reserve
+                } else {
+                    reserve.min(self.flow.reserve(&self.config, end - start + 1))
+                };
+                range.state = RangeState::Running { peer, since: now.monotonic, reserve, downloaded: false };
                 (range.no_peer, range.no_backup_at) = (None, None);
                 effects.push(Effect::Fetch {
                     key,
@@ -225,7 +243,7 @@ impl StateSync {
         effects: &mut Vec<Effect>,
     ) {
         let failure = backup::failure(verified.is_none(), shortfall.as_ref());
-        if self.goes_on_without(now, key, failure.as_ref(), effects) {
+        if self.goes_on_without(now, key, failure.as_ref(), shortfall.is_none(), effects) {
             return;
         }
         let running = self.start_of(key).and_then(|start| match self.ranges[&start].state {
@@ -330,7 +348,7 @@ impl StateSync {
     }
 
     pub(super) fn on_worker_failed(&mut self, now: Now, key: RangeKey, reason: String, effects: &mut Vec<Effect>) {
-        if self.goes_on_without(now, key, Some(&Outcome::Unused), effects) {
+        if self.goes_on_without(now, key, Some(&Outcome::Unused), false, effects) {
             self.counters.worker_failures += 1;
             return;
         }
@@ -401,7 +419,9 @@ impl StateSync {
         // very range that would free it; the rest is shared by all others. What is being written frees itself.
         let (budget, kept) = (self.config.bytes_in_flight, self.kept_for_next());
         let mut others = self.bytes_of_others();
-        let length = |start: CommitIndex, range: &Range| range.end.saturating_sub(start).saturating_add(1);
+        let length = |start: CommitIndex, range: &Range| {
+            range.end_of_attempt(start, &self.config).saturating_sub(start).saturating_add(1)
+        };
         let on_their_way = self.ranges.iter().filter(|(_, range)| range.is_active());
         let mut on_their_way: u64 = on_their_way.map(|(start, range)| self.flow.expected(length(*start, range))).sum();
         let (mut filled, mut started) = (false, false);
@@ -415,7 +435,7 @@ impl StateSync {
             }
             let commits = length(*start, range);
             let (expected, reserve) = (self.flow.expected(commits), self.flow.reserve(&self.config, commits));
-            let reserve = if range.outgrown || range.wide { most } else { reserve };
+            let reserve = if range.is_single() { most } else { reserve };
             if *start > next {
                 filled = on_their_way + expected > self.flow.window();
                 if filled || others + reserve > budget.saturating_sub(kept) {

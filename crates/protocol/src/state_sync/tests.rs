@@ -95,7 +95,7 @@ fn ranges_are_planned_upward_and_fetched_by_as_many_workers_as_there_may_be() {
 #[test]
 fn ranges_are_cut_when_their_turn_comes_to_the_size_that_is_known_by_then() {
     let mut core = core(Config { max_workers: 2, ..Config::default() });
-    let effects = core.handle(at(0), target(1_000));
+    let effects = core.handle(at(0), target(1_320));
     let mut open = VecDeque::from(started(&mut core, &effects));
     let mut lengths = Vec::new();
     while let Some((key, start, end)) = open.pop_front() {
@@ -108,7 +108,7 @@ fn ranges_are_cut_when_their_turn_comes_to_the_size_that_is_known_by_then() {
     let (first, later) = lengths.split_at(2 + CUT_AHEAD);
     assert!(first.iter().all(|commits| *commits == 20), "{lengths:?}");
     let (_, whole) = later.split_last().unwrap();
-    assert!(whole.iter().all(|commits| *commits == 100), "{lengths:?}");
+    assert!(whole.iter().all(|commits| *commits == 400), "{lengths:?}");
 }
 
 #[test]
@@ -424,6 +424,30 @@ fn a_range_that_is_late_is_asked_of_a_second_peer_and_whoever_is_first_wins() {
 }
 
 #[test]
+fn whoever_has_less_of_a_late_range_is_done_sooner_and_that_is_nothing_against_the_other() {
+    let mut core = core(small());
+    let (_, second) = late_range(&mut core);
+    let done = Input::WorkerDone { key: second, verified: Some(verified(1, 4, 100)), shortfall: Some(Shortfall::Cut) };
+    let effects = core.handle(at(1_200), done);
+    let [(PEER, Outcome::Unused), (LIAR, Outcome::Served { last: 4, .. })] = &reports(&effects)[..] else {
+        panic!("{effects:?}")
+    };
+}
+
+#[test]
+fn a_range_that_is_cut_for_a_slow_peer_reserves_what_is_left_of_it() {
+    let mut core = core(Config { max_workers: 1, ..Config::default() });
+    let effects = core.handle(at(0), target(2_000));
+    let [(key, 1, 20)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
+    // 20 commits of 30 KiB take ten seconds: of the next 20, ten are asked for.
+    let verified = Verified { epoch: 0, ends_epoch: false, ..verified(1, 20, 600 << 10) };
+    let effects = core.handle(at(10_000), Input::WorkerDone { key, verified: Some(verified), shortfall: None });
+    let fetches = fetches(&mut core, &effects);
+    let [Effect::Fetch { start: 21, end: 30, max_bytes, .. }] = fetches[..] else { panic!("{fetches:?}") };
+    assert_eq!(max_bytes, 1 << 20, "the least there is; all 20 would have had 1.2 MB");
+}
+
+#[test]
 fn when_one_of_two_workers_fails_the_other_goes_on_alone_and_only_the_one_is_blamed() {
     for (fails, blamed) in [(0, PEER), (1, LIAR)] {
         let mut core = core(small());
@@ -623,7 +647,7 @@ fn run(world: &World) -> Result<(), TestCaseError> {
         let snapshot = core.snapshot();
         prop_assert!(snapshot.workers <= world.config.max_workers);
         // A range may be split, down to single commits, but new ones are planned only below the bound.
-        let span = world.config.ranges_ahead * world.config.commits_per_fetch as usize;
+        let span = world.config.ranges_ahead * (flow::MAX_ANSWERS * world.config.commits_per_fetch) as usize;
         prop_assert!(snapshot.ranges <= span + world.config.max_workers);
         let budget = world.config.bytes_in_flight.max(world.config.bytes_per_range);
         prop_assert!(snapshot.bytes_in_flight <= budget + local, "{} > {budget}", snapshot.bytes_in_flight);
@@ -707,6 +731,6 @@ fn a_range_that_could_not_be_had_is_asked_for_with_the_commits_behind_it_that_ma
             fetch = asked(&fetches(&mut core, &effects)).expect("another fetch");
         }
         let (_, start, end, proof_end) = fetch;
-        assert_eq!((end, proof_end), (start + 9, start + MAX_ANSWER - 1));
+        assert_eq!((end, proof_end), (start + 9, start + MAX_ANSWER_COMMITS - 1));
     }
 }

@@ -4,13 +4,60 @@ use soma_types::{CommitDigest, CommitRef};
 const NOW: Now = Now { monotonic: std::time::Duration::ZERO, unix_ms: 0 };
 const MIB: u64 = 1 << 20;
 
+fn config(max_bytes: u64) -> Config {
+    Config {
+        start: 1,
+        end: 4,
+        proof_end: 4,
+        commits_per_fetch: 4,
+        max_bytes,
+        largest_answer: MIB / 2,
+        blocks_per_request: 10,
+        max_requests: 2,
+    }
+}
+
+/// A worker that has the commits of its only answer.
 fn worker(max_bytes: u64) -> SyncWorker {
-    let config =
-        Config { start: 1, end: 4, max_bytes, holds_any_answer: true, blocks_per_request: 10, max_requests: 2 };
-    let mut core = SyncWorker::new(config);
-    assert_eq!(core.handle(NOW, Input::Start), [Effect::FetchCommits]);
-    assert_eq!(core.handle(NOW, Input::CommitsFetched(Ok(100))), [Effect::CheckCommits]);
+    let mut core = SyncWorker::new(config(max_bytes));
+    assert_eq!(core.handle(NOW, Input::Start), [Effect::FetchCommits { start: 1, end: 4, max_bytes }]);
+    assert_eq!(fetched_commits(&mut core, 1), [Effect::CheckCommits { start: 1, end: 4 }]);
     core
+}
+
+/// A worker for commits 1 to 10, of which one answer has four, and what it asks for.
+fn worker_of_three_answers() -> SyncWorker {
+    let mut core = SyncWorker::new(Config { end: 10, proof_end: 10, ..config(9 * MIB) });
+    let asked = [(1, 4), (5, 8), (9, 10)].map(|(start, end)| Effect::FetchCommits { start, end, max_bytes: 3 * MIB });
+    assert_eq!(core.handle(NOW, Input::Start), asked);
+    core
+}
+
+fn fetched_commits(core: &mut SyncWorker, start: u32) -> Vec<Effect> {
+    core.handle(NOW, Input::CommitsFetched { start, result: Ok(100) })
+}
+
+/// Commits with so many blocks were certified; each answer's last has the digest that the next one names.
+fn certified(start: u32, blocks: Vec<u32>) -> Input {
+    let digest = |index: u32| CommitDigest([index as u8; 32]);
+    let last = digest(start + blocks.len() as u32 - 1);
+    Input::CommitsChecked { start, result: Ok(Certified { previous: digest(start - 1), last, blocks }) }
+}
+
+fn fails(core: &mut SyncWorker, start: u32, fault: Fault) -> Vec<Effect> {
+    let failure = Failure { fault, reason: "failed".into(), retry_after: None };
+    core.handle(NOW, Input::CommitsFetched { start, result: Err(failure) })
+}
+
+/// How many answers were joined, and which blocks are asked for.
+fn joined(effects: &[Effect]) -> (usize, Vec<(u32, u32)>) {
+    let (first, rest) = effects.split_first().expect("effects");
+    let Effect::JoinCommits { answers } = first else { panic!("{effects:?}") };
+    let asked = rest.iter().map(|effect| match effect {
+        Effect::FetchBlocks { from, to, .. } => (*from, *to),
+        other => panic!("{other:?}"),
+    });
+    (*answers, asked.collect())
 }
 
 fn fetched(core: &mut SyncWorker, from: u32, received: u32, failure: Option<Failure>) -> Vec<Effect> {
@@ -43,15 +90,8 @@ fn verified(last: u32) -> Verified {
 #[test]
 fn blocks_are_asked_for_only_after_the_votes_are_checked_and_two_requests_run_at_once() {
     let mut core = worker(100 * MIB);
-    let effects = core.handle(NOW, Input::CommitsChecked(Ok(vec![8, 8, 8, 8])));
-    let asked: Vec<_> = effects
-        .iter()
-        .map(|effect| match effect {
-            Effect::FetchBlocks { from, to, .. } => (*from, *to),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(asked, [(0, 10), (10, 20)]);
+    let effects = core.handle(NOW, certified(1, vec![8, 8, 8, 8]));
+    assert_eq!(joined(&effects), (1, vec![(0, 10), (10, 20)]));
     let effects = fetched(&mut core, 0, 10, None);
     assert_eq!(effects[0], Effect::CheckBlocks { from: 0 });
     assert!(matches!(effects[1], Effect::FetchBlocks { from: 20, to: 30, .. }), "the next is fetched meanwhile");
@@ -60,7 +100,7 @@ fn blocks_are_asked_for_only_after_the_votes_are_checked_and_two_requests_run_at
 #[test]
 fn a_whole_range_is_delivered_without_a_shortfall() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, Input::CommitsChecked(Ok(vec![5, 5, 5, 5])));
+    core.handle(NOW, certified(1, vec![5, 5, 5, 5]));
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
     assert_eq!(checked(&mut core, 10), []);
@@ -72,7 +112,7 @@ fn a_whole_range_is_delivered_without_a_shortfall() {
 #[test]
 fn what_verified_before_a_failure_is_delivered_with_the_reason() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, Input::CommitsChecked(Ok(vec![5, 5, 5, 5])));
+    core.handle(NOW, certified(1, vec![5, 5, 5, 5]));
     // The second request brings 3 of 10 blocks: the third commit is not whole.
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 3, Some(slow()));
@@ -86,7 +126,7 @@ fn what_verified_before_a_failure_is_delivered_with_the_reason() {
 #[test]
 fn blocks_that_do_not_verify_end_the_range_before_them() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, Input::CommitsChecked(Ok(vec![5, 5, 5, 5])));
+    core.handle(NOW, certified(1, vec![5, 5, 5, 5]));
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
     let lie = Failure { fault: Fault::ProvableLie, reason: "wrong block".into(), retry_after: None };
@@ -98,7 +138,7 @@ fn blocks_that_do_not_verify_end_the_range_before_them() {
 #[test]
 fn fewer_commits_than_asked_for_are_a_cut_and_no_fault() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, Input::CommitsChecked(Ok(vec![5, 5])));
+    core.handle(NOW, certified(1, vec![5, 5]));
     fetched(&mut core, 0, 10, None);
     assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 2 }]);
     let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(2))));
@@ -108,8 +148,8 @@ fn fewer_commits_than_asked_for_are_a_cut_and_no_fault() {
 #[test]
 fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_lasts() {
     let mut core = worker(8 * MIB);
-    let effects = core.handle(NOW, Input::CommitsChecked(Ok(vec![5, 5])));
-    let [Effect::FetchBlocks { from: 0, to: 10, max_bytes }] = effects[..] else { panic!("{effects:?}") };
+    let effects = core.handle(NOW, certified(1, vec![5, 5]));
+    let [_, Effect::FetchBlocks { from: 0, to: 10, max_bytes }] = effects[..] else { panic!("{effects:?}") };
     assert_eq!(max_bytes, 8 * MIB - 100, "the only request may have all");
     let bytes = 4 * MIB;
     let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 4, bytes, ended: true, failure: None });
@@ -125,7 +165,7 @@ fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_la
 #[test]
 fn blocks_are_checked_as_they_come_and_not_only_when_all_of_a_request_have() {
     let mut core = worker(8 * MIB);
-    core.handle(NOW, Input::CommitsChecked(Ok(vec![4, 6])));
+    core.handle(NOW, certified(1, vec![4, 6]));
     let part = |from, received, ended| Input::BlocksFetched { from, received, bytes: 1_000, ended, failure: None };
     assert_eq!(core.handle(NOW, part(0, 3, false)), [Effect::CheckBlocks { from: 0 }]);
     assert_eq!(checked(&mut core, 0), [], "the request goes on");
@@ -139,20 +179,19 @@ fn blocks_are_checked_as_they_come_and_not_only_when_all_of_a_request_have() {
 #[test]
 fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blames_nobody() {
     let mut core = worker(MIB);
-    core.handle(NOW, Input::CommitsChecked(Ok(vec![1, 1])));
+    core.handle(NOW, certified(1, vec![1, 1]));
     let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 0, bytes: 0, ended: true, failure: None });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(Shortfall::Cut) }]);
 }
 
 #[test]
 fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_all_the_same() {
-    let missing = || Failure { fault: Fault::DoesNotHave, reason: "not here".into(), retry_after: None };
-    for (holds_any_answer, shortfall) in [(false, Shortfall::Cut), (true, missing().into())] {
-        let config =
-            Config { start: 1, end: 4, max_bytes: MIB, holds_any_answer, blocks_per_request: 10, max_requests: 2 };
-        let mut core = SyncWorker::new(config);
+    let reason = || "failed".to_owned();
+    let missing = Shortfall::Fault { fault: Fault::DoesNotHave, reason: reason(), retry_after: None };
+    for (max_bytes, shortfall) in [(MIB / 4, Shortfall::Cut), (MIB / 2, missing)] {
+        let mut core = SyncWorker::new(config(max_bytes));
         core.handle(NOW, Input::Start);
-        let effects = core.handle(NOW, Input::CommitsFetched(Err(missing())));
+        let effects = fails(&mut core, 1, Fault::DoesNotHave);
         assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(shortfall) }]);
     }
 }
@@ -161,14 +200,13 @@ fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_al
 fn the_bytes_allowed_to_requests_never_add_up_to_more_than_the_range_may_hold() {
     for budget in [2 * MIB, 3 * MIB, 10 * MIB, 100 * MIB] {
         let mut core = worker(budget);
-        let effects = core.handle(NOW, Input::CommitsChecked(Ok(vec![1_000; 4])));
-        let allowed: u64 = effects
-            .iter()
-            .map(|effect| match effect {
-                Effect::FetchBlocks { max_bytes, .. } => *max_bytes,
-                other => panic!("{other:?}"),
-            })
-            .sum();
+        let effects = core.handle(NOW, certified(1, vec![1_000; 4]));
+        let allowed = effects.iter().map(|effect| match effect {
+            Effect::FetchBlocks { max_bytes, .. } => *max_bytes,
+            _ => 0,
+        });
+        let allowed: u64 = allowed.sum();
+        assert!(allowed > 0);
         assert!(allowed + 100 <= budget, "{allowed} of {budget}");
     }
 }
@@ -177,6 +215,123 @@ fn the_bytes_allowed_to_requests_never_add_up_to_more_than_the_range_may_hold() 
 fn commits_that_are_refused_end_the_range_at_once() {
     let mut core = worker(MIB);
     let other = Shortfall::OtherEpoch { index: 1, found: 3 };
-    let effects = core.handle(NOW, Input::CommitsChecked(Err(other.clone())));
+    let effects = core.handle(NOW, Input::CommitsChecked { start: 1, result: Err(other.clone()) });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(other) }]);
+}
+
+#[test]
+fn answers_of_one_range_are_joined_when_all_have_come_in_whatever_order() {
+    let mut core = worker_of_three_answers();
+    for start in [9, 1, 5] {
+        fetched_commits(&mut core, start);
+    }
+    assert_eq!(core.handle(NOW, certified(5, vec![1; 4])), []);
+    assert_eq!(core.handle(NOW, certified(9, vec![1; 2])), []);
+    assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (3, vec![(0, 10)]), "blocks of all in one request");
+    fetched(&mut core, 0, 10, None);
+    assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 10 }]);
+    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(10))));
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(10)), shortfall: None }]);
+}
+
+#[test]
+fn what_is_behind_an_answer_that_was_cut_is_not_waited_for() {
+    let mut core = worker_of_three_answers();
+    fetched_commits(&mut core, 1);
+    let effects = core.handle(NOW, certified(1, vec![1; 3]));
+    let [Effect::JoinCommits { answers: 1 }, Effect::FetchBlocks { from: 0, to: 3, max_bytes }] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(max_bytes, 9 * MIB - 100, "what the others were allowed is free");
+    assert_eq!(fetched_commits(&mut core, 5), [], "one that comes all the same is not looked at");
+    fetched(&mut core, 0, 3, None);
+    checked(&mut core, 0);
+    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(3))));
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(3)), shortfall: Some(Shortfall::Cut) }]);
+}
+
+#[test]
+fn a_later_answer_that_fails_costs_what_is_behind_it_and_is_reported() {
+    let lie = || Shortfall::Fault { fault: Fault::Malformed, reason: "failed".into(), retry_after: None };
+    let mut core = worker_of_three_answers();
+    assert_eq!(fails(&mut core, 5, Fault::Malformed), [], "the first may still be of use");
+    fetched_commits(&mut core, 1);
+    assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
+    fetched(&mut core, 0, 4, None);
+    checked(&mut core, 0);
+    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(4))));
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(4)), shortfall: Some(lie()) }]);
+
+    let mut core = worker_of_three_answers();
+    let effects = fails(&mut core, 1, Fault::Malformed);
+    assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(lie()) }], "the first one's costs all");
+}
+
+#[test]
+fn what_proves_a_peer_hostile_is_reported_wherever_it_comes_from() {
+    let lie = Some(Shortfall::Fault { fault: Fault::ProvableLie, reason: "failed".into(), retry_after: None });
+    // Behind an answer that was cut.
+    let mut core = worker_of_three_answers();
+    fails(&mut core, 9, Fault::ProvableLie);
+    fetched_commits(&mut core, 1);
+    assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 3]))), (1, vec![(0, 3)]));
+    fetched(&mut core, 0, 3, None);
+    checked(&mut core, 0);
+    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(3))));
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(3)), shortfall: lie.clone() }]);
+
+    // In blocks, after an answer that was lost on the way.
+    let mut core = worker_of_three_answers();
+    fails(&mut core, 5, Fault::Slow);
+    fetched_commits(&mut core, 1);
+    core.handle(NOW, certified(1, vec![1; 4]));
+    fetched(&mut core, 0, 4, None);
+    let failure = Failure { fault: Fault::ProvableLie, reason: "failed".into(), retry_after: None };
+    let effects = core.handle(NOW, Input::BlocksChecked { from: 0, result: Err(failure) });
+    assert_eq!(effects, [Effect::Finish { verified: None, shortfall: lie }]);
+}
+
+#[test]
+fn a_peer_need_not_have_the_commits_of_later_answers() {
+    let mut core = worker_of_three_answers();
+    fails(&mut core, 5, Fault::DoesNotHave);
+    fetched_commits(&mut core, 1);
+    core.handle(NOW, certified(1, vec![1; 4]));
+    fetched(&mut core, 0, 4, None);
+    checked(&mut core, 0);
+    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(4))));
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(4)), shortfall: Some(Shortfall::Cut) }]);
+}
+
+#[test]
+fn an_epoch_that_ends_with_an_answer_ends_the_range_there() {
+    let mut core = worker_of_three_answers();
+    for start in [1, 5, 9] {
+        fetched_commits(&mut core, start);
+    }
+    let next_epoch = Shortfall::OtherEpoch { index: 5, found: 1 };
+    core.handle(NOW, Input::CommitsChecked { start: 5, result: Err(next_epoch.clone()) });
+    assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
+    fetched(&mut core, 0, 4, None);
+    checked(&mut core, 0);
+    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(4))));
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(4)), shortfall: Some(next_epoch) }]);
+}
+
+#[test]
+fn an_answer_that_does_not_follow_the_one_before_it_is_left_to_be_linked_by_state_sync() {
+    let mut core = worker_of_three_answers();
+    for start in [1, 5, 9] {
+        fetched_commits(&mut core, start);
+    }
+    core.handle(NOW, certified(1, vec![1; 4]));
+    let other = Certified { previous: CommitDigest([99; 32]), last: CommitDigest([8; 32]), blocks: vec![1; 4] };
+    assert_eq!(joined(&core.handle(NOW, Input::CommitsChecked { start: 5, result: Ok(other) })), (1, vec![(0, 4)]));
+}
+
+#[test]
+fn commits_beyond_the_range_that_prove_it_are_asked_for_in_the_same_answer() {
+    let mut core = SyncWorker::new(Config { proof_end: 100, ..config(MIB) });
+    let effects = core.handle(NOW, Input::Start);
+    assert_eq!(effects, [Effect::FetchCommits { start: 1, end: 100, max_bytes: MIB }]);
 }
