@@ -24,7 +24,7 @@ pub(super) const MAX_ANSWERS: u32 = 4;
 
 /// Bytes that a range of several answers is to have. One answer has at most a hundred commits, which may be so small that
 /// a range costs more by itself than what is in it. Of larger ones a slow peer is the longer not done when all others are.
-const BYTES_OF_SEVERAL: u64 = 1 << 20;
+const BYTES_OF_SEVERAL: u64 = 5 << 18;
 
 /// Commits in a range until it is known what they take: of the largest commits there may be, a hundred are 1.6 GB.
 const FIRST_COMMITS: u32 = 20;
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn ranges_have_several_whole_answers_of_commits_where_these_are_small() {
         let config = Config::default();
-        for (bytes, commits) in [(30 << 10, 100), (7 << 10, 100), (5 << 10, 200), (3 << 10, 300), (100, 400)] {
+        for (bytes, commits) in [(30 << 10, 100), (7 << 10, 100), (5 << 10, 200), (3 << 10, 400), (100, 400)] {
             let mut flow = Flow::default();
             served(&mut flow, PEER, 10, 10, 100, 100 * bytes);
             assert_eq!(flow.commits(&config), commits, "of {bytes} bytes");
