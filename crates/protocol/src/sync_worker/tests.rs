@@ -219,6 +219,15 @@ fn commits_that_are_refused_end_the_range_at_once() {
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(other) }]);
 }
 
+/// Commits of a block each that are joined come whole: the worker ends with them, and with why not all.
+#[track_caller]
+fn delivers(core: &mut SyncWorker, commits: u32, shortfall: Option<Shortfall>) {
+    fetched(core, 0, commits, None);
+    assert_eq!(checked(core, 0), [Effect::CheckSubDags { commits }]);
+    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(commits))));
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(commits)), shortfall }]);
+}
+
 #[test]
 fn answers_of_one_range_are_joined_when_all_have_come_in_whatever_order() {
     let mut core = worker_of_three_answers();
@@ -228,10 +237,7 @@ fn answers_of_one_range_are_joined_when_all_have_come_in_whatever_order() {
     assert_eq!(core.handle(NOW, certified(5, vec![1; 4])), []);
     assert_eq!(core.handle(NOW, certified(9, vec![1; 2])), []);
     assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (3, vec![(0, 10)]), "blocks of all in one request");
-    fetched(&mut core, 0, 10, None);
-    assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 10 }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(10))));
-    assert_eq!(effects, [Effect::Finish { verified: Some(verified(10)), shortfall: None }]);
+    delivers(&mut core, 10, None);
 }
 
 #[test]
@@ -244,10 +250,7 @@ fn what_is_behind_an_answer_that_was_cut_is_not_waited_for() {
     };
     assert_eq!(max_bytes, 9 * MIB - 100, "what the others were allowed is free");
     assert_eq!(fetched_commits(&mut core, 5), [], "one that comes all the same is not looked at");
-    fetched(&mut core, 0, 3, None);
-    checked(&mut core, 0);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(3))));
-    assert_eq!(effects, [Effect::Finish { verified: Some(verified(3)), shortfall: Some(Shortfall::Cut) }]);
+    delivers(&mut core, 3, Some(Shortfall::Cut));
 }
 
 #[test]
@@ -257,10 +260,7 @@ fn a_later_answer_that_fails_costs_what_is_behind_it_and_is_reported() {
     assert_eq!(fails(&mut core, 5, Fault::Malformed), [], "the first may still be of use");
     fetched_commits(&mut core, 1);
     assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
-    fetched(&mut core, 0, 4, None);
-    checked(&mut core, 0);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(4))));
-    assert_eq!(effects, [Effect::Finish { verified: Some(verified(4)), shortfall: Some(lie()) }]);
+    delivers(&mut core, 4, Some(lie()));
 
     let mut core = worker_of_three_answers();
     let effects = fails(&mut core, 1, Fault::Malformed);
@@ -275,10 +275,7 @@ fn what_proves_a_peer_hostile_is_reported_wherever_it_comes_from() {
     fails(&mut core, 9, Fault::ProvableLie);
     fetched_commits(&mut core, 1);
     assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 3]))), (1, vec![(0, 3)]));
-    fetched(&mut core, 0, 3, None);
-    checked(&mut core, 0);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(3))));
-    assert_eq!(effects, [Effect::Finish { verified: Some(verified(3)), shortfall: lie.clone() }]);
+    delivers(&mut core, 3, lie.clone());
 
     // In blocks, after an answer that was lost on the way.
     let mut core = worker_of_three_answers();
@@ -297,10 +294,7 @@ fn a_peer_need_not_have_the_commits_of_later_answers() {
     fails(&mut core, 5, Fault::DoesNotHave);
     fetched_commits(&mut core, 1);
     core.handle(NOW, certified(1, vec![1; 4]));
-    fetched(&mut core, 0, 4, None);
-    checked(&mut core, 0);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(4))));
-    assert_eq!(effects, [Effect::Finish { verified: Some(verified(4)), shortfall: Some(Shortfall::Cut) }]);
+    delivers(&mut core, 4, Some(Shortfall::Cut));
 }
 
 #[test]
@@ -312,10 +306,7 @@ fn an_epoch_that_ends_with_an_answer_ends_the_range_there() {
     let next_epoch = Shortfall::OtherEpoch { index: 5, found: 1 };
     core.handle(NOW, Input::CommitsChecked { start: 5, result: Err(next_epoch.clone()) });
     assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
-    fetched(&mut core, 0, 4, None);
-    checked(&mut core, 0);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(4))));
-    assert_eq!(effects, [Effect::Finish { verified: Some(verified(4)), shortfall: Some(next_epoch) }]);
+    delivers(&mut core, 4, Some(next_epoch));
 }
 
 #[test]
