@@ -1,6 +1,6 @@
 //! Whole networks in virtual time: the fixed set that CI runs. `make sim` goes on from here, over many seeds.
 
-use soma_testkit::simulation::{Report, Scenario, full, random_scenario, scenarios};
+use soma_testkit::simulation::{Report, Scenario, full, random_scenario, scenarios, secs};
 
 /// Plays a scenario twice; both runs must be the same, and every invariant must hold.
 fn play(scenario: &Scenario, seed: u64) -> Report {
@@ -127,9 +127,12 @@ fn reads_that_fail_hold_a_node_up_and_no_more() {
 }
 
 #[test]
-fn a_peer_that_does_not_answer_is_blamed_for_it() {
+fn peers_that_fall_silent_in_the_middle_of_a_sync_are_blamed_for_it() {
     // Otherwise it would say nothing that nobody was blamed elsewhere.
-    assert!(!play(&scenarios::partition_and_heal(), 1).penalties.is_empty());
+    let slow = Scenario::named("peers that fall silent").full_nodes(1).commits(500).bandwidth(20_000);
+    let silent = slow.at(secs(3)).partition([full(0)]).at(secs(60)).heal();
+    let report = play(&silent.synced_within(secs(200)), 1);
+    assert!(!report.penalties.is_empty(), "{report}");
 }
 
 #[test]

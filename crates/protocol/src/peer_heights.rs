@@ -11,6 +11,7 @@
 
 mod selection;
 mod standing;
+mod work;
 
 pub use standing::{MAX_STANDINGS, Standing};
 
@@ -27,6 +28,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
+use work::Work;
 
 /// First pause after a fault that does not ban, and first time that a disproved claim stays down.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -273,12 +275,11 @@ struct Peer {
     pushing: bool,
     /// Highest commit that it told us of before we had it.
     news: Option<CommitIndex>,
-    in_flight: usize,
     served: u64,
     failures: u32,
     /// How often in a row another peer was faster with the same range.
     outruns: u32,
-    speed: Option<selection::Speed>,
+    work: Work,
     paused_until: Duration,
 }
 
@@ -373,22 +374,24 @@ impl PeerHeights {
 
     fn on_report(&mut self, now: Now, id: PeerId, start: CommitIndex, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.in_flight = peer.in_flight.saturating_sub(1);
+        peer.work.end(now.monotonic);
         match outcome {
-            Outcome::Served { last, bytes, time } => {
+            Outcome::Served { last, bytes } => {
                 peer.served += 1;
                 self.useful.insert(id);
                 (peer.failures, peer.outruns) = (0, 0);
-                peer.speed = Some(selection::Speed::with(peer.speed, bytes, time));
+                peer.work.served(bytes);
                 self.standings.on_served(id, now.unix_ms);
                 if peer.disproved.is_some_and(|(above, _)| last > above) {
                     (peer.disproved, peer.disproofs) = (None, 0);
                 }
             }
             Outcome::Unused | Outcome::Failed { fault: Fault::Ours, .. } => {}
-            Outcome::Outrun { after } => {
+            // Of several ranges that it had at once, the first says all.
+            Outcome::Outrun if peer.paused_until > now.monotonic => {}
+            Outcome::Outrun => {
                 peer.outruns += 1;
-                peer.speed = Some(selection::Speed::with(peer.speed, 0, after));
+                peer.work.served(0);
                 peer.rest(now.monotonic + pause(peer.outruns - 1));
                 if peer.outruns > OUTRUN_TOLERANCE {
                     peer.failures += 1;
@@ -584,7 +587,7 @@ impl Core for PeerHeights {
             peer: *id,
             highest: peer.highest(self.last_now.monotonic),
             lowest: peer.claim.map(|_| peer.lowest),
-            in_flight: peer.in_flight,
+            in_flight: peer.work.in_flight,
             served: peer.served,
             failures: peer.failures,
             score: self.standings.score(*id, self.last_now.unix_ms),

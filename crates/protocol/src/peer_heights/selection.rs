@@ -7,9 +7,7 @@
 use super::{NoPeer, PeerHeights};
 use crate::core::Now;
 use rand::{RngExt, seq::IndexedRandom};
-use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, PeerId};
-use std::time::Duration;
 
 /// How many of the best candidates the choice is among, if they are about as good: spreads load without giving up
 /// quality (checkpoint_processing.md, "PeerBalancer").
@@ -20,23 +18,6 @@ const EXPLORATION_PERCENT: u32 = 5;
 
 /// Who failed lately is expected to take twice as long for each failure in a row, so often at most.
 const MAX_DOUBLINGS: u32 = 10;
-
-/// Bytes that a range counts for beside its own: its round trips, which a small one has, too.
-const BYTES_PER_RANGE: u64 = 256 << 10;
-
-/// How fast a peer serves, in bytes per second, the latest ranges counting most.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Speed(u64);
-
-impl Speed {
-    /// With one more range of so many bytes.
-    pub(super) fn with(before: Option<Self>, bytes: u64, time: Duration) -> Self {
-        let micros = time.as_micros().max(1);
-        let sample = u128::from(bytes.saturating_add(BYTES_PER_RANGE)) * 1_000_000 / micros;
-        let sample = u64::try_from(sample).unwrap_or(u64::MAX).max(1);
-        Self(before.map_or(sample, |Self(known)| known - known / 4 + sample / 4).max(1))
-    }
-}
 
 impl PeerHeights {
     pub(super) fn pick(&mut self, now: Now, start: CommitIndex, avoid: Option<PeerId>) -> Result<PeerId, NoPeer> {
@@ -71,12 +52,12 @@ impl PeerHeights {
             return Err(NoPeer::AllPaused { peers: having.len() });
         }
         // Who was never measured may be as fast as anybody.
-        let fastest = self.peers.values().filter_map(|peer| peer.speed).map(|Speed(speed)| speed).max().unwrap_or(1);
+        let fastest = self.peers.values().filter_map(|peer| peer.work.speed()).max().unwrap_or(1);
         let mut ready: Vec<(u128, PeerId)> = ready
             .iter()
             .map(|(id, peer)| {
-                let speed = peer.speed.map_or(fastest, |Speed(speed)| speed);
-                let ranges = peer.in_flight as u128 + 1;
+                let speed = peer.work.speed().unwrap_or(fastest);
+                let ranges = peer.work.in_flight as u128 + 1;
                 let distrust =
                     (200 - u128::from(self.standings.score(**id, unix_ms))) << peer.failures.min(MAX_DOUBLINGS);
                 let slowness = u128::from(fastest) * 1_000 / u128::from(speed);
@@ -90,7 +71,7 @@ impl PeerHeights {
         let window = if explore { ready.len() } else { as_good.min(SELECTION_WINDOW) };
         let chosen = ready[..window].choose(&mut self.rng).map_or(ready[0].1, |(_, id)| *id);
         if let Some(peer) = self.peers.get_mut(&chosen) {
-            peer.in_flight += 1;
+            peer.work.begin(now);
         }
         Ok(chosen)
     }

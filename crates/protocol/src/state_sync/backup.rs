@@ -11,6 +11,7 @@
 
 use super::{
     Effect, Outcome, RangeKey, Shortfall, StateSync,
+    flow::Asked,
     plan::{Range, RangeState},
 };
 use crate::{core::Now, peer_heights::NoPeer};
@@ -27,15 +28,15 @@ pub(super) struct Backup {
     pub(super) key: RangeKey,
     pub(super) reserve: u64,
     /// Whom it asks, and since when. `None` while PeerHeights is choosing.
-    pub(super) peer: Option<(PeerId, Duration)>,
+    pub(super) peer: Option<(PeerId, Asked)>,
 }
 
 impl Range {
     /// When it gets a backup, if it may get one.
     fn backup_at(&self, patience: impl Fn(PeerId) -> Duration) -> Option<Duration> {
         match &self.state {
-            RangeState::Running { peer, since, downloaded: false, .. } if self.backup.is_none() => {
-                Some((*since).max(self.no_backup_at.unwrap_or_default()) + patience(*peer))
+            RangeState::Running { peer, asked, downloaded: false, .. } if self.backup.is_none() => {
+                Some(asked.at.max(self.no_backup_at.unwrap_or_default()) + patience(*peer))
             }
             _ => None,
         }
@@ -98,7 +99,7 @@ impl StateSync {
         let Some(backup) = &mut range.backup else { return };
         match (picked, &range.state) {
             (Ok(other), RangeState::Running { peer, .. }) if other != *peer && range.end > self.tip.commit.index => {
-                backup.peer = Some((other, now.monotonic));
+                backup.peer = Some((other, self.flow.asked(now, other)));
                 let (key, end, max_bytes) = (backup.key, range.end, backup.reserve);
                 let (proof_end, epoch) = (range.proof_end(start), self.epoch_of(start));
                 effects.push(Effect::Fetch { key, peer: other, start, end, proof_end, epoch, max_bytes });
@@ -127,7 +128,7 @@ impl StateSync {
         let of_backup = self.start_of_backup(key);
         let Some(start) = of_backup.or_else(|| self.start_of(key)) else { return false };
         let Some(range) = self.ranges.get_mut(&start) else { return false };
-        let RangeState::Running { peer, since, .. } = range.state else { return false };
+        let RangeState::Running { peer, .. } = range.state else { return false };
         let Some(backup) = range.backup.take() else { return false };
         let of_backup = of_backup.is_some();
         if let Some(outcome) = failure {
@@ -138,8 +139,8 @@ impl StateSync {
             if !of_backup {
                 range.key = backup.key;
                 range.state = match backup.peer {
-                    Some((peer, since)) => {
-                        RangeState::Running { peer, since, reserve: backup.reserve, downloaded: false }
+                    Some((peer, asked)) => {
+                        RangeState::Running { peer, asked, reserve: backup.reserve, downloaded: false }
                     }
                     None => RangeState::Picking { reserve: backup.reserve },
                 };
@@ -147,21 +148,19 @@ impl StateSync {
             return true;
         }
         let loser = match (of_backup, backup.peer) {
-            (true, Some((winner, began))) => {
-                let loser = (range.key, peer, since);
+            (true, Some((winner, asked))) => {
+                let loser = (range.key, peer);
                 range.key = key;
-                range.state =
-                    RangeState::Running { peer: winner, since: began, reserve: backup.reserve, downloaded: true };
+                range.state = RangeState::Running { peer: winner, asked, reserve: backup.reserve, downloaded: true };
                 Some(loser)
             }
-            (_, other) => other.map(|(other, since)| (backup.key, other, since)),
+            (_, other) => other.map(|(other, _)| (backup.key, other)),
         };
         // A peer that is picked too late is told when it is.
-        if let Some((key, peer, since)) = loser {
+        if let Some((key, peer)) = loser {
             effects.push(Effect::Cancel(key));
-            let after = now.monotonic.saturating_sub(since);
             // Who has less of a range is done with it sooner.
-            let outcome = if whole { Outcome::Outrun { after } } else { Outcome::Unused };
+            let outcome = if whole { Outcome::Outrun } else { Outcome::Unused };
             effects.push(Effect::Report { peer, start, outcome });
         }
         false

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The window is what a link needs to stay busy: bandwidth x delay. It grows while ranges come back about as soon as the
-//! soonest of their peer did, and shrinks when they come late, for then they wait in some queue: the link's, the peer's, or
-//! this node's own processor's. The budget of bytes in flight bounds it, whatever it would be.
+//! soonest of their peer did, with the time that a larger one has to take longer, and shrinks when they come late, for then
+//! they wait in some queue: the link's, the peer's, or this node's own processor's. The budget of bytes in flight bounds
+//! it, whatever it would be.
 
 use super::{Config, Verified};
 use crate::core::Now;
@@ -23,8 +24,8 @@ const RANGE_BYTES: u64 = 4 << 20;
 pub(super) const MAX_ANSWERS: u32 = 4;
 
 /// Bytes that a range of several answers is to have. One answer has at most a hundred commits, which may be so small that
-/// a range costs more by itself than what is in it. Of larger ones a slow peer is the longer not done when all others are.
-const BYTES_OF_SEVERAL: u64 = 5 << 18;
+/// a range costs more by itself than what is in it. Larger ones save no more, and are longer not done when all others are.
+const BYTES_OF_SEVERAL: u64 = 3 << 20;
 
 /// Commits in a range until it is known what they take: of the largest commits there may be, a hundred are 1.6 GB.
 const FIRST_COMMITS: u32 = 20;
@@ -93,6 +94,14 @@ impl Downloads {
     }
 }
 
+/// When a peer was asked for a range.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Asked {
+    pub(super) at: Duration,
+    /// What it had served until then.
+    served: u64,
+}
+
 /// How soon one peer's ranges come.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Pace {
@@ -101,6 +110,8 @@ struct Pace {
     at: Duration,
     /// Time for a mebibyte of the latest range.
     per_mib: Duration,
+    /// Bytes of all ranges.
+    served: u64,
 }
 
 impl Default for Flow {
@@ -162,28 +173,39 @@ impl Flow {
         self.filled = filled;
     }
 
-    /// Learns from a range that `peer` has served since `since`.
-    pub(super) fn learn(&mut self, now: Now, peer: PeerId, since: Duration, verified: &Verified, budget: u64) {
+    /// `peer` is asked for a range.
+    pub(super) fn asked(&self, now: Now, peer: PeerId) -> Asked {
+        Asked { at: now.monotonic, served: self.paces.get(&peer).map_or(0, |pace| pace.served) }
+    }
+
+    /// Learns from a range that `peer` has served.
+    pub(super) fn learn(&mut self, now: Now, peer: PeerId, asked: Asked, verified: &Verified, budget: u64) {
         let bytes = verified.bytes.max(1);
         let commits = u64::from(verified.last.index.saturating_sub(verified.first)) + 1;
         let sample = (bytes / commits).max(1);
         self.bytes_per_commit =
             Some(self.bytes_per_commit.map_or(sample, |known| sample.max((known * 7 + sample) / 8)));
 
-        let time = now.monotonic.saturating_sub(since);
-        let per_mib = Duration::from_micros(((time.as_micros() << 20) / u128::from(bytes)) as u64);
-        let known = self.paces.get(&peer).filter(|pace| now.monotonic < pace.at + SOONEST_AGE);
-        let soonest = known.map_or(time, |pace| pace.soonest);
-        if time <= soonest * 2 {
+        let time = now.monotonic.saturating_sub(asked.at);
+        let micros = time.as_micros();
+        let per_mib = Duration::from_micros(((micros << 20) / u128::from(bytes)) as u64);
+        let known = self.paces.get(&peer);
+        let served = known.map_or(0, |pace| pace.served).saturating_add(bytes);
+        // What else came from the peer meanwhile took its part of the time; the rest is this range's own.
+        let meanwhile = served.saturating_sub(asked.served).max(bytes);
+        let own = Duration::from_micros((micros * u128::from(bytes) / u128::from(meanwhile)) as u64);
+        let known = known.filter(|pace| now.monotonic < pace.at + SOONEST_AGE);
+        let due = known.map_or(time, |pace| pace.soonest + own);
+        if time <= due * 2 {
             if self.filled {
                 self.window = (self.window + bytes).min(budget);
             }
-        } else if time > soonest * 3 {
+        } else if time > due * 3 {
             self.window = self.window.saturating_sub(bytes).max(MIN_WINDOW);
         }
         let pace = match known {
-            Some(pace) if pace.soonest <= time => Pace { per_mib, ..*pace },
-            _ => Pace { soonest: time, at: now.monotonic, per_mib },
+            Some(pace) if pace.soonest <= time => Pace { per_mib, served, ..*pace },
+            _ => Pace { soonest: time, at: now.monotonic, per_mib, served },
         };
         if self.paces.len() >= MAX_PACES && !self.paces.contains_key(&peer) {
             // Whoever has not been as soon as once for the longest time has most likely gone.
@@ -193,9 +215,9 @@ impl Flow {
         self.paces.insert(peer, pace);
     }
 
-    /// Learns from a download that `peer` has served since `since`.
-    pub(super) fn learn_download(&mut self, now: Now, peer: PeerId, since: Duration) {
-        let (time, at) = (now.monotonic.saturating_sub(since), now.monotonic);
+    /// Learns from a download that `peer` has served.
+    pub(super) fn learn_download(&mut self, now: Now, peer: PeerId, asked: Asked) {
+        let (time, at) = (now.monotonic.saturating_sub(asked.at), now.monotonic);
         self.any_download = Some(Downloads::with(self.any_download, time, at));
         if self.downloads.len() >= MAX_PACES && !self.downloads.contains_key(&peer) {
             let oldest = self.downloads.iter().min_by_key(|(_, downloads)| downloads.at).map(|(peer, _)| *peer);
@@ -231,7 +253,24 @@ mod tests {
     const OTHER: PeerId = PeerId([2; 32]);
     const BUDGET: u64 = 64 << 20;
 
+    fn asked(flow: &Flow, peer: PeerId, at_ms: u64) -> Asked {
+        flow.asked(Now { monotonic: Duration::from_millis(at_ms), unix_ms: 0 }, peer)
+    }
+
+    /// `peer` has served a range, and nothing else meanwhile.
     fn served(flow: &mut Flow, peer: PeerId, at_ms: u64, took_ms: u64, commits: u32, bytes: u64) {
+        let asked = asked(flow, peer, at_ms - took_ms);
+        learn(flow, peer, asked, at_ms, commits, bytes);
+    }
+
+    /// `PEER` has served a range, the last of so many that it served in that time.
+    fn served_last_of(flow: &mut Flow, many: u64, at_ms: u64, took_ms: u64, bytes: u64) {
+        let asked = asked(flow, PEER, at_ms - took_ms);
+        let asked = Asked { served: asked.served.saturating_sub((many - 1) * bytes), ..asked };
+        learn(flow, PEER, asked, at_ms, 100, bytes);
+    }
+
+    fn learn(flow: &mut Flow, peer: PeerId, asked: Asked, at_ms: u64, commits: u32, bytes: u64) {
         let digest = CommitDigest::default();
         let verified = Verified {
             first: 1,
@@ -245,7 +284,7 @@ mod tests {
             blocks: 1,
         };
         let now = Now { monotonic: Duration::from_millis(at_ms), unix_ms: 0 };
-        flow.learn(now, peer, Duration::from_millis(at_ms - took_ms), &verified, BUDGET);
+        flow.learn(now, peer, asked, &verified, BUDGET);
     }
 
     #[test]
@@ -263,10 +302,10 @@ mod tests {
     #[test]
     fn ranges_have_several_whole_answers_of_commits_where_these_are_small() {
         let config = Config::default();
-        for (bytes, commits) in [(30 << 10, 100), (7 << 10, 100), (5 << 10, 200), (3 << 10, 400), (100, 400)] {
+        for (kib, commits) in [(30, 100), (16, 100), (15, 200), (10, 300), (7, 400), (1, 400)] {
             let mut flow = Flow::default();
-            served(&mut flow, PEER, 10, 10, 100, 100 * bytes);
-            assert_eq!(flow.commits(&config), commits, "of {bytes} bytes");
+            served(&mut flow, PEER, 10, 10, 100, 100 * (kib << 10));
+            assert_eq!(flow.commits(&config), commits, "of {kib} KiB");
         }
     }
 
@@ -297,20 +336,36 @@ mod tests {
         let mut flow = Flow::default();
         flow.note_filled(true);
         for round in 0..10 {
-            served(&mut flow, PEER, 1_000 + round, 100, 100, 4 << 20);
+            served_last_of(&mut flow, 10, 1_000 + round, 100, 4 << 20);
         }
         let grown = flow.window();
-        served(&mut flow, PEER, 2_000, 250, 100, 4 << 20);
+        served_last_of(&mut flow, 10, 2_000, 350, 4 << 20);
         assert_eq!(flow.window(), grown, "somewhat later is no queue yet");
-        served(&mut flow, PEER, 2_001, 400, 100, 4 << 20);
+        served_last_of(&mut flow, 10, 2_001, 500, 4 << 20);
         assert!(flow.window() < grown);
         for round in 0..100 {
-            served(&mut flow, PEER, 3_000 + round, 400, 100, 4 << 20);
+            served_last_of(&mut flow, 10, 3_000 + round, 500, 4 << 20);
         }
         assert_eq!(flow.window(), MIN_WINDOW);
         // What was soonest long ago is no measure any more.
-        served(&mut flow, PEER, 60_000, 400, 100, 4 << 20);
+        served_last_of(&mut flow, 10, 60_000, 500, 4 << 20);
         assert!(flow.window() > MIN_WINDOW);
+    }
+
+    #[test]
+    fn a_range_that_is_larger_than_the_soonest_is_not_late_for_what_it_has_more_to_carry() {
+        let mut flow = Flow::default();
+        flow.note_filled(true);
+        // A link of 4 MiB/s with a delay of 400 ms.
+        served(&mut flow, PEER, 1_000, 425, 20, 100 << 10);
+        for round in 1..=6 {
+            served(&mut flow, PEER, round * 2_000, 1_150, 400, 3 << 20);
+        }
+        let grown = flow.window();
+        served_last_of(&mut flow, 2, 14_000, 1_900, 3 << 20);
+        assert_eq!(flow.window(), grown + (3 << 20), "two of them share the link");
+        served_last_of(&mut flow, 6, 20_000, 4_900, 3 << 20);
+        assert_eq!(flow.window(), grown, "six of them wait for each other");
     }
 
     #[test]

@@ -303,14 +303,9 @@ pub enum Outcome {
         last: CommitIndex,
         /// Bytes of commits, blocks and votes.
         bytes: u64,
-        /// How long it took, checks included.
-        time: Duration,
     },
     /// It took so long that another peer was asked as well, and that one was faster.
-    Outrun {
-        /// How long it was waited for.
-        after: Duration,
-    },
+    Outrun,
     /// Nobody's doing: the range was not needed any more, or failed on our side.
     Unused,
     /// It did not.

@@ -4,6 +4,7 @@ use super::{
     Config, Effect, LOCAL_GRACE, MAX_ANSWER_COMMITS, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync,
     Verified,
     backup::{self, Backup},
+    flow::Asked,
 };
 use crate::{
     core::Now,
@@ -54,7 +55,7 @@ pub(super) enum RangeState {
     /// A worker fetches it.
     Running {
         peer: PeerId,
-        since: Duration,
+        asked: Asked,
         reserve: u64,
         /// All has come; what is left is to check it.
         downloaded: bool,
@@ -214,7 +215,8 @@ impl StateSync {
                 } else {
                     reserve.min(self.flow.reserve(&self.config, end - start + 1))
                 };
-                range.state = RangeState::Running { peer, since: now.monotonic, reserve, downloaded: false };
+                let asked = self.flow.asked(now, peer);
+                range.state = RangeState::Running { peer, asked, reserve, downloaded: false };
                 (range.no_peer, range.no_backup_at) = (None, None);
                 effects.push(Effect::Fetch {
                     key,
@@ -247,15 +249,15 @@ impl StateSync {
             return;
         }
         let running = self.start_of(key).and_then(|start| match self.ranges[&start].state {
-            RangeState::Running { peer, since, .. } => Some((start, peer, since)),
+            RangeState::Running { peer, asked, .. } => Some((start, peer, asked)),
             _ => None,
         });
-        let Some((start, peer, since)) = running else {
+        let Some((start, peer, asked)) = running else {
             effects.push(Effect::Discard(key));
             return;
         };
         if let Some(verified) = &verified {
-            self.flow.learn(now, peer, since, verified, self.config.bytes_in_flight);
+            self.flow.learn(now, peer, asked, verified, self.config.bytes_in_flight);
             self.counters.commits_fetched += u64::from(verified.last.index - verified.first) + 1;
             self.counters.blocks_fetched += verified.blocks;
             self.counters.bytes_fetched += verified.bytes;
@@ -279,11 +281,7 @@ impl StateSync {
             {
                 Outcome::Failed { fault: *fault, reason: reason.clone(), retry_after: *retry_after }
             }
-            (_, Some(verified)) => Outcome::Served {
-                last: verified.last.index,
-                bytes: verified.bytes,
-                time: now.monotonic.saturating_sub(since),
-            },
+            (_, Some(verified)) => Outcome::Served { last: verified.last.index, bytes: verified.bytes },
             (_, None) => Outcome::Unused,
         };
         if let Some(verified) = verified {
@@ -336,12 +334,12 @@ impl StateSync {
         };
         let backup = range.backup.as_ref().and_then(|backup| backup.peer);
         match (&mut range.state, backup) {
-            (RangeState::Running { .. }, Some((peer, since))) if of_backup.is_some() => {
-                self.flow.learn_download(now, peer, since);
+            (RangeState::Running { .. }, Some((peer, asked))) if of_backup.is_some() => {
+                self.flow.learn_download(now, peer, asked);
             }
-            (RangeState::Running { peer, since, downloaded, .. }, _) => {
+            (RangeState::Running { peer, asked, downloaded, .. }, _) => {
                 *downloaded = true;
-                self.flow.learn_download(now, *peer, *since);
+                self.flow.learn_download(now, *peer, *asked);
             }
             _ => {}
         }

@@ -1,0 +1,123 @@
+//! Work: what one peer is serving us, and how fast.
+//!
+//! ```text
+//!   range 1  |-----------|                 bytes of 1 and 2
+//!   range 2     |-----------------|        ----------------
+//!   at work  |====================|         time at work
+//! ```
+//!
+//! A peer's speed is what it has served in the time that it had something to serve. How long each range took says less: of
+//! several at once each takes longer, and the peer is no slower.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Time at work after which what was served counts half.
+const RECENT: Duration = Duration::from_secs(4);
+
+/// Bytes that a range counts for beside its own: its round trips, which a small one has, too.
+const BYTES_PER_RANGE: u64 = 256 << 10;
+
+/// The ranges of one peer.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Work {
+    /// Ranges that it is serving.
+    pub(super) in_flight: usize,
+    /// What it has served, with [`BYTES_PER_RANGE`] for each; `None` before the first.
+    bytes: Option<u64>,
+    /// In which it was serving, as far as ranges have ended: before, there is nothing to compare it with.
+    time: Duration,
+    /// Until when it is counted.
+    until: Duration,
+}
+
+impl Work {
+    /// One more range is asked of it.
+    pub(super) fn begin(&mut self, now: Duration) {
+        if self.in_flight == 0 {
+            self.until = now;
+        }
+        self.in_flight += 1;
+    }
+
+    /// One of its ranges has ended, whatever has come of it.
+    pub(super) fn end(&mut self, now: Duration) {
+        if self.in_flight > 0 {
+            self.in_flight -= 1;
+            self.time += now.saturating_sub(self.until);
+            self.until = now;
+        }
+    }
+
+    /// So many bytes were in the range that has ended.
+    pub(super) fn served(&mut self, bytes: u64) {
+        let known = self.bytes.unwrap_or(0);
+        let mut bytes = known.saturating_add(bytes).saturating_add(BYTES_PER_RANGE);
+        while self.time > RECENT {
+            (bytes, self.time) = (bytes / 2, self.time / 2);
+        }
+        self.bytes = Some(bytes);
+    }
+
+    /// Bytes per second, at least 1. `None` before it has served anything.
+    pub(super) fn speed(&self) -> Option<u64> {
+        let speed = u128::from(self.bytes?) * 1_000_000 / self.time.as_micros().max(1);
+        Some(u64::try_from(speed).unwrap_or(u64::MAX).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Mebibytes per second.
+    fn speed(work: &Work) -> Option<u64> {
+        work.speed().map(|speed| speed / MIB)
+    }
+
+    #[test]
+    fn a_peer_is_as_fast_with_several_ranges_at_once_as_with_one_after_the_other() {
+        let (mut in_turn, mut at_once) = (Work::default(), Work::default());
+        assert_eq!(speed(&in_turn), None);
+        for second in 0..4 {
+            in_turn.begin(ms(second * 1_000));
+            in_turn.end(ms((second + 1) * 1_000));
+            in_turn.served(8 * MIB);
+            at_once.begin(ms(second * 10));
+        }
+        for _ in 0..4 {
+            at_once.end(ms(4_000));
+            at_once.served(8 * MIB);
+        }
+        assert_eq!((speed(&in_turn), speed(&at_once)), (Some(8), Some(8)));
+    }
+
+    #[test]
+    fn a_peer_gets_slower_by_what_it_did_not_serve_and_not_by_having_nothing_to_serve() {
+        let mut work = Work::default();
+        work.begin(ms(0));
+        work.end(ms(1_000));
+        work.served(8 * MIB);
+        work.begin(ms(60_000));
+        assert_eq!(speed(&work), Some(8));
+        work.end(ms(63_000));
+        assert_eq!(speed(&work), Some(2));
+    }
+
+    #[test]
+    fn what_a_peer_did_lately_counts_most() {
+        let mut work = Work::default();
+        for (second, mib) in (0..).zip([64; 20].into_iter().chain([8; 20])) {
+            work.begin(ms(second * 1_000));
+            work.end(ms((second + 1) * 1_000));
+            work.served(mib * MIB);
+        }
+        assert_eq!(speed(&work), Some(8));
+    }
+}
