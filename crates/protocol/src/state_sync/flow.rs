@@ -25,7 +25,7 @@ pub(super) const MAX_ANSWERS: u32 = 4;
 
 /// Bytes that a range of several answers is to have. One answer has at most a hundred commits, which may be so small that
 /// a range costs more by itself than what is in it. Larger ones save no more, and are longer not done when all others are.
-const BYTES_OF_SEVERAL: u64 = 3 << 20;
+const BYTES_OF_SEVERAL: u64 = 5 << 18;
 
 /// Commits in a range until it is known what they take: of the largest commits there may be, a hundred are 1.6 GB.
 const FIRST_COMMITS: u32 = 20;
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn ranges_have_several_whole_answers_of_commits_where_these_are_small() {
         let config = Config::default();
-        for (kib, commits) in [(30, 100), (16, 100), (15, 200), (10, 300), (7, 400), (1, 400)] {
+        for (kib, commits) in [(30, 100), (7, 100), (6, 200), (4, 300), (3, 400), (1, 400)] {
             let mut flow = Flow::default();
             served(&mut flow, PEER, 10, 10, 100, 100 * (kib << 10));
             assert_eq!(flow.commits(&config), commits, "of {kib} KiB");
