@@ -127,9 +127,9 @@ fn reads_that_fail_hold_a_node_up_and_no_more() {
 }
 
 #[test]
-fn peers_that_fall_silent_in_the_middle_of_a_sync_are_blamed_for_it() {
+fn peers_that_are_not_heard_from_in_the_middle_of_a_sync_are_blamed_for_it() {
     // Otherwise it would say nothing that nobody was blamed elsewhere.
-    let slow = Scenario::named("peers that fall silent").full_nodes(1).commits(500).bandwidth(20_000);
+    let slow = Scenario::named("peers that are not heard from").full_nodes(1).commits(500).bandwidth(20_000);
     let silent = slow.at(secs(3)).partition([full(0)]).at(secs(60)).heal();
     let report = play(&silent.synced_within(secs(200)), 1);
     assert!(!report.penalties.is_empty(), "{report}");

@@ -374,13 +374,12 @@ impl PeerHeights {
 
     fn on_report(&mut self, now: Now, id: PeerId, start: CommitIndex, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.work.end(now.monotonic);
+        peer.work.end(now.monotonic, outcome.served());
         match outcome {
-            Outcome::Served { last, bytes } => {
+            Outcome::Served { last, .. } => {
                 peer.served += 1;
                 self.useful.insert(id);
                 (peer.failures, peer.outruns) = (0, 0);
-                peer.work.served(bytes);
                 self.standings.on_served(id, now.unix_ms);
                 if peer.disproved.is_some_and(|(above, _)| last > above) {
                     (peer.disproved, peer.disproofs) = (None, 0);
@@ -391,7 +390,6 @@ impl PeerHeights {
             Outcome::Outrun if peer.paused_until > now.monotonic => {}
             Outcome::Outrun => {
                 peer.outruns += 1;
-                peer.work.served(0);
                 peer.rest(now.monotonic + pause(peer.outruns - 1));
                 if peer.outruns > OUTRUN_TOLERANCE {
                     peer.failures += 1;

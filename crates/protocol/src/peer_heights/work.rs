@@ -6,25 +6,25 @@
 //!   at work  |====================|         time at work
 //! ```
 //!
-//! A peer's speed is what it has served in the time that it had something to serve. How long each range took says less: of
-//! several at once each takes longer, and the peer is no slower.
+//! A peer's speed is what it has served in the time that it had something to serve, our checks of it included. How long
+//! each range took says less: of several at once each takes longer, and the peer is no slower.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Time at work after which what was served counts half.
+/// Most time at work that is remembered: beyond, all that was counts half.
 const RECENT: Duration = Duration::from_secs(4);
 
-/// Bytes that a range counts for beside its own: its round trips, which a small one has, too.
-const BYTES_PER_RANGE: u64 = 256 << 10;
+/// Less time is none that could be measured.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// The ranges of one peer.
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Work {
     /// Ranges that it is serving.
     pub(super) in_flight: usize,
-    /// What it has served, with [`BYTES_PER_RANGE`] for each; `None` before the first.
-    bytes: Option<u64>,
+    /// What it has served.
+    bytes: u64,
     /// In which it was serving, as far as ranges have ended: before, there is nothing to compare it with.
     time: Duration,
     /// Until when it is counted.
@@ -40,29 +40,26 @@ impl Work {
         self.in_flight += 1;
     }
 
-    /// One of its ranges has ended, whatever has come of it.
-    pub(super) fn end(&mut self, now: Duration) {
-        if self.in_flight > 0 {
-            self.in_flight -= 1;
-            self.time += now.saturating_sub(self.until);
-            self.until = now;
+    /// One of its ranges has ended: with so many bytes, or so that it says nothing of the peer's speed. One that was asked
+    /// of it over an earlier connection is none of them.
+    pub(super) fn end(&mut self, now: Duration, served: Option<u64>) {
+        if self.in_flight == 0 {
+            return;
         }
-    }
-
-    /// So many bytes were in the range that has ended.
-    pub(super) fn served(&mut self, bytes: u64) {
-        let known = self.bytes.unwrap_or(0);
-        let mut bytes = known.saturating_add(bytes).saturating_add(BYTES_PER_RANGE);
+        self.in_flight -= 1;
+        let Some(bytes) = served else { return };
         while self.time > RECENT {
-            (bytes, self.time) = (bytes / 2, self.time / 2);
+            (self.bytes, self.time) = (self.bytes / 2, self.time / 2);
         }
-        self.bytes = Some(bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.time += now.saturating_sub(self.until);
+        self.until = now;
     }
 
     /// Bytes per second, at least 1. `None` before it has served anything.
     pub(super) fn speed(&self) -> Option<u64> {
-        let speed = u128::from(self.bytes?) * 1_000_000 / self.time.as_micros().max(1);
-        Some(u64::try_from(speed).unwrap_or(u64::MAX).max(1))
+        let speed = u128::from(self.bytes) * 1_000_000 / self.time.max(LEAST).as_micros();
+        (self.bytes > 0).then(|| u64::try_from(speed).unwrap_or(u64::MAX).max(1))
     }
 }
 
@@ -87,27 +84,34 @@ mod tests {
         assert_eq!(speed(&in_turn), None);
         for second in 0..4 {
             in_turn.begin(ms(second * 1_000));
-            in_turn.end(ms((second + 1) * 1_000));
-            in_turn.served(8 * MIB);
+            in_turn.end(ms((second + 1) * 1_000), Some(8 * MIB));
             at_once.begin(ms(second * 10));
         }
         for _ in 0..4 {
-            at_once.end(ms(4_000));
-            at_once.served(8 * MIB);
+            at_once.end(ms(4_000), Some(8 * MIB));
         }
         assert_eq!((speed(&in_turn), speed(&at_once)), (Some(8), Some(8)));
     }
 
     #[test]
-    fn a_peer_gets_slower_by_what_it_did_not_serve_and_not_by_having_nothing_to_serve() {
+    fn a_peer_gets_slower_by_what_it_did_not_serve_and_not_by_what_was_not_its_own_doing() {
         let mut work = Work::default();
         work.begin(ms(0));
-        work.end(ms(1_000));
-        work.served(8 * MIB);
+        work.end(ms(1_000), Some(8 * MIB));
+        // It had nothing to serve, and then a range that failed on our side.
         work.begin(ms(60_000));
+        work.end(ms(90_000), None);
+        work.begin(ms(90_000));
         assert_eq!(speed(&work), Some(8));
-        work.end(ms(63_000));
+        work.end(ms(93_000), Some(0));
         assert_eq!(speed(&work), Some(2));
+    }
+
+    #[test]
+    fn a_range_of_an_earlier_connection_says_nothing_of_the_speed_over_this_one() {
+        let mut work = Work::default();
+        work.end(ms(1_000), Some(8 * MIB));
+        assert_eq!((work.in_flight, speed(&work)), (0, None));
     }
 
     #[test]
@@ -115,8 +119,7 @@ mod tests {
         let mut work = Work::default();
         for (second, mib) in (0..).zip([64; 20].into_iter().chain([8; 20])) {
             work.begin(ms(second * 1_000));
-            work.end(ms((second + 1) * 1_000));
-            work.served(mib * MIB);
+            work.end(ms((second + 1) * 1_000), Some(mib * MIB));
         }
         assert_eq!(speed(&work), Some(8));
     }

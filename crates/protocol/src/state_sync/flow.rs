@@ -24,7 +24,7 @@ const RANGE_BYTES: u64 = 4 << 20;
 pub(super) const MAX_ANSWERS: u32 = 4;
 
 /// Bytes that a range of several answers is to have. One answer has at most a hundred commits, which may be so small that
-/// a range costs more by itself than what is in it. Larger ones save no more, and are longer not done when all others are.
+/// a range costs more by itself than what is in it. Larger ones save little more, and are longer not done when all others are.
 const BYTES_OF_SEVERAL: u64 = 5 << 18;
 
 /// Commits in a range until it is known what they take: of the largest commits there may be, a hundred are 1.6 GB.
@@ -106,6 +106,8 @@ pub(super) struct Asked {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Pace {
     soonest: Duration,
+    /// Bytes of that range.
+    bytes: u64,
     /// When that was.
     at: Duration,
     /// Time for a mebibyte of the latest range.
@@ -191,11 +193,13 @@ impl Flow {
         let per_mib = Duration::from_micros(((micros << 20) / u128::from(bytes)) as u64);
         let known = self.paces.get(&peer);
         let served = known.map_or(0, |pace| pace.served).saturating_add(bytes);
-        // What else came from the peer meanwhile took its part of the time; the rest is this range's own.
         let meanwhile = served.saturating_sub(asked.served).max(bytes);
-        let own = Duration::from_micros((micros * u128::from(bytes) / u128::from(meanwhile)) as u64);
         let known = known.filter(|pace| now.monotonic < pace.at + SOONEST_AGE);
-        let due = known.map_or(time, |pace| pace.soonest + own);
+        // What this range has more to carry than the soonest took its part of the time in which all that came did.
+        let due = known.map_or(time, |pace| {
+            let more = u128::from(bytes.saturating_sub(pace.bytes));
+            pace.soonest + Duration::from_micros((micros * more / u128::from(meanwhile)) as u64)
+        });
         if time <= due * 2 {
             if self.filled {
                 self.window = (self.window + bytes).min(budget);
@@ -205,7 +209,7 @@ impl Flow {
         }
         let pace = match known {
             Some(pace) if pace.soonest <= time => Pace { per_mib, served, ..*pace },
-            _ => Pace { soonest: time, at: now.monotonic, per_mib, served },
+            _ => Pace { soonest: time, bytes, at: now.monotonic, per_mib, served },
         };
         if self.paces.len() >= MAX_PACES && !self.paces.contains_key(&peer) {
             // Whoever has not been as soon as once for the longest time has most likely gone.
@@ -336,19 +340,19 @@ mod tests {
         let mut flow = Flow::default();
         flow.note_filled(true);
         for round in 0..10 {
-            served_last_of(&mut flow, 10, 1_000 + round, 100, 4 << 20);
+            served(&mut flow, PEER, 1_000 + round, 100, 100, 4 << 20);
         }
         let grown = flow.window();
-        served_last_of(&mut flow, 10, 2_000, 350, 4 << 20);
+        served(&mut flow, PEER, 2_000, 250, 100, 4 << 20);
         assert_eq!(flow.window(), grown, "somewhat later is no queue yet");
-        served_last_of(&mut flow, 10, 2_001, 500, 4 << 20);
+        served(&mut flow, PEER, 2_001, 400, 100, 4 << 20);
         assert!(flow.window() < grown);
         for round in 0..100 {
-            served_last_of(&mut flow, 10, 3_000 + round, 500, 4 << 20);
+            served(&mut flow, PEER, 3_000 + round, 400, 100, 4 << 20);
         }
         assert_eq!(flow.window(), MIN_WINDOW);
         // What was soonest long ago is no measure any more.
-        served_last_of(&mut flow, 10, 60_000, 500, 4 << 20);
+        served(&mut flow, PEER, 60_000, 400, 100, 4 << 20);
         assert!(flow.window() > MIN_WINDOW);
     }
 

@@ -319,6 +319,18 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Bytes that the peer served in the time of this range, if that tells how fast it is: who refuses or lies is done at
+    /// once, and what is ours is none of its time.
+    pub(crate) fn served(&self) -> Option<u64> {
+        match self {
+            Self::Served { bytes, .. } => Some(*bytes),
+            Self::Outrun => Some(0),
+            Self::Unused | Self::Failed { .. } => None,
+        }
+    }
+}
+
 /// Why a commit of the node's own consensus was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum LocalCommitError {
