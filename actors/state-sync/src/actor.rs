@@ -307,7 +307,7 @@ impl Shell for StateSync {
                 let settings = self.settings.clone();
                 self.start_worker(key, Task { peer, start, end, proof_end, max_bytes, settings }, epoch, context);
             }
-            // A lost report leaves a peer's load or score off by one until it reconnects.
+            // A lost report leaves a peer's load or score off by one until it reconnects, and its speed too low.
             Effect::Report { peer, start, outcome } => drop(self.report.post(Report { peer, start, outcome })),
             Effect::Cancel(key) => {
                 // Ending the future ends the worker, and that its calls.

@@ -112,7 +112,7 @@ struct Pace {
     at: Duration,
     /// Time for a mebibyte of the latest range.
     per_mib: Duration,
-    /// Bytes of all ranges.
+    /// Bytes of all its ranges so far.
     served: u64,
 }
 
