@@ -9,7 +9,7 @@
 //! input always takes the same way.
 
 use ed25519_zebra::{VerificationKey, VerificationKeyBytes, batch};
-use rand_core::{CryptoRng, RngCore};
+use rand_core::{Infallible, TryCryptoRng, TryRng};
 use soma_types::{INTENT_MESSAGE_BYTES, PublicKey, Signature};
 use std::collections::BTreeSet;
 
@@ -134,20 +134,22 @@ impl Factors {
     }
 }
 
-impl RngCore for Factors {
-    fn next_u32(&mut self) -> u32 {
+impl TryRng for Factors {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
         let mut bytes = [0; 4];
-        self.fill_bytes(&mut bytes);
-        u32::from_le_bytes(bytes)
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
     }
 
-    fn next_u64(&mut self) -> u64 {
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
         let mut bytes = [0; 8];
-        self.fill_bytes(&mut bytes);
-        u64::from_le_bytes(bytes)
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
     }
 
-    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         for byte in bytes {
             if self.used == self.buffer.len() {
                 self.source.fill(&mut self.buffer);
@@ -156,17 +158,13 @@ impl RngCore for Factors {
             *byte = self.buffer[self.used];
             self.used += 1;
         }
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core::Error> {
-        self.fill_bytes(bytes);
         Ok(())
     }
 }
 
 /// BLAKE3's output cannot be told from random bytes by anybody who does not know its input, and nobody can choose an
 /// input by its output.
-impl CryptoRng for Factors {}
+impl TryCryptoRng for Factors {}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,4 @@
 //! Whether a sync of ten times as much takes ten times as long, in the same memory.
-//!
-//! Short chains are synced several times: how long it takes to connect is a good part of their time, and varies. The
-//! median counts.
 
 use super::{Measurement, chain::ChainKey, plot, report, report::SyncRecord, session::Session, sync};
 use crate::error::CliError;
@@ -15,20 +12,13 @@ pub(super) const MEASUREMENT: Measurement =
 /// Blocks in one commit.
 const BLOCKS_PER_COMMIT: u32 = 4;
 
-/// A length of chain.
-struct Length {
-    commits: u32,
-    /// How often it is synced.
-    runs: usize,
+/// Commits of the chains.
+fn lengths(quick: bool) -> &'static [u32] {
+    if quick { &[500, 5_000] } else { &[500, 5_000, 50_000] }
 }
 
-fn lengths(quick: bool) -> Vec<Length> {
-    let all = [(500, 5), (5_000, 3), (50_000, 1)].map(|(commits, runs)| Length { commits, runs });
-    all.into_iter().filter(|length| !quick || length.commits <= 5_000).collect()
-}
-
-fn name(length: &Length) -> String {
-    format!("growth/{}-commits", length.commits)
+fn name(commits: &u32) -> String {
+    format!("growth/{commits}-commits")
 }
 
 /// How the time of one length compares with that of a shorter one.
@@ -69,8 +59,8 @@ struct Growth<'a> {
 
 fn run(session: &mut Session, names: &[String]) -> Result<(), CliError> {
     let mut records = Vec::new();
-    for length in lengths(session.args.quick).iter().filter(|length| names.contains(&name(length))) {
-        let record = measure(session, length)?;
+    for commits in lengths(session.args.quick).iter().filter(|commits| names.contains(&name(commits))) {
+        let record = measure(session, *commits)?;
         session.calibrated(record.limit.calibration);
         session.record(&record)?;
         records.push(record);
@@ -91,16 +81,10 @@ fn run(session: &mut Session, names: &[String]) -> Result<(), CliError> {
     Ok(())
 }
 
-fn measure(session: &mut Session, length: &Length) -> Result<SyncRecord, CliError> {
-    let key = ChainKey { kind: BlockKind::S, blocks_per_commit: BLOCKS_PER_COMMIT, commits: length.commits };
+fn measure(session: &mut Session, commits: u32) -> Result<SyncRecord, CliError> {
+    let key = ChainKey { kind: BlockKind::S, blocks_per_commit: BLOCKS_PER_COMMIT, commits };
     let mut chain = session.take_chain(key)?;
-    let mut runs = Vec::new();
-    for _ in 0..length.runs {
-        let (record, _) = sync::measure(session, &mut chain, &name(length), 1, Verification::Full)?;
-        runs.push(record);
-    }
+    let measured = sync::measure(session, &mut chain, &name(&commits), 1, Verification::Full);
     session.keep_chain(chain);
-    runs.sort_by(|a, b| a.wall_s.total_cmp(&b.wall_s));
-    // `runs` is not empty: every length is synced at least once.
-    Ok(runs.swap_remove(runs.len() / 2))
+    Ok(measured?.0)
 }

@@ -47,8 +47,8 @@ struct Measurement {
 /// Measure how fast nodes sync, beside what the hardware allows.
 ///
 /// Every node is a process of its own, with its store on disk, and talks gRPC over mutual TLS on loopback. The `limit`
-/// is what the irreducible parts of a sync cost alone, on the same bytes, measured just before: signatures in batches,
-/// TLS, and writing to the disk. `ratio` is the time of the sync over the limit.
+/// is what the irreducible parts of a sync cost alone, on the same bytes, measured before and after: signatures in
+/// batches, TLS, and writing to the disk. `ratio` is the time of the sync over the limit.
 ///
 /// Prints tables, and appends a line of JSON for each case to <OUT>/<unix time>.jsonl, with plots beside it.
 #[derive(clap::Args, Clone, Debug)]
@@ -74,6 +74,9 @@ pub(crate) struct Args {
     /// Users who send the transactions of C blocks in turn: fewer keys are cheaper for a verifier that joins equal ones.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     senders: u32,
+    /// Syncs of each case, of which the median counts: other guests of the machine make single ones differ.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    runs: u8,
     /// Give a sync up after this many seconds.
     #[arg(long, value_name = "S", default_value_t = 600)]
     timeout: u64,

@@ -28,6 +28,8 @@ pub(crate) struct SyncRecord {
     pub(crate) bytes: u64,
     /// From the start of the syncing system until its executor had the last commit.
     pub(crate) wall_s: f64,
+    /// The same of all runs, ascending: `wall_s` is their median.
+    pub(crate) runs_s: Vec<f64>,
     pub(crate) limit_ratio: f64,
     /// CPU of both sides over that of the limit's parts: how much work there is beside them, whether or not all cores
     /// are kept busy with it. What else runs on the machine hardly changes it.
@@ -52,6 +54,7 @@ impl SyncRecord {
         verification: Verification,
         limit: Limit,
         measured: &Measured,
+        runs_s: Vec<f64>,
     ) -> Self {
         let wall_s = measured.synced.end.seconds;
         Self {
@@ -64,6 +67,7 @@ impl SyncRecord {
             blocks: chain.blocks,
             bytes: chain.bytes,
             wall_s,
+            runs_s,
             limit_ratio: wall_s / limit.limit_s,
             cpu_ratio: (measured.synced.cpu_s + measured.server_cpu_s) / limit.cpu_s(),
             blocks_per_s: chain.blocks as f64 / wall_s,
