@@ -12,8 +12,8 @@ use std::{fmt::Write, future::Future, sync::Arc, thread, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// How often an actor shows that it lives.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an actor shows that it lives: often enough for its allowance, and no more, for it wakes a thread each time.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Longest time that a thread has to end after its actor was told to: far more than the longest handler. One that takes
 /// longer is blocked.
@@ -22,7 +22,7 @@ pub(crate) const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 /// How an actor shows that it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heartbeat {
-    /// By a timer, once a second, and with each input: an actor that may have nothing to do.
+    /// By a timer, every two seconds, and with each input: an actor that may have nothing to do.
     Timer,
     /// With each input: an actor that always has something to wait for, until it is done.
     Inputs,

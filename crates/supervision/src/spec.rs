@@ -8,7 +8,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 /// How long a child may take to stop before it is ended.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// How long a child may give no sign of life: ten times its heartbeat.
+/// How long a child may give no sign of life: five times its heartbeat.
 const ALLOWANCE: Duration = Duration::from_secs(10);
 
 /// What follows when a child ends, and when it is to end.
