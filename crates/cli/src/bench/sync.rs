@@ -67,7 +67,7 @@ fn cases(quick: bool) -> Vec<Case> {
     use BlockKind::{C, L, S};
     use Verification::{Certified, Full};
     let case = |(kind, blocks_per_commit, peers, verification)| {
-        let blocks = if quick { blocks(kind) / 5 } else { blocks(kind) };
+        let blocks = if quick { blocks(kind) / 2 } else { blocks(kind) };
         Case { kind, blocks_per_commit, peers, verification, blocks }
     };
     if quick {
