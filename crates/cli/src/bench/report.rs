@@ -35,7 +35,7 @@ pub(crate) struct SyncRecord {
     /// are kept busy with it. What else runs on the machine hardly changes it.
     pub(crate) cpu_ratio: f64,
     pub(crate) blocks_per_s: f64,
-    /// Most memory that the syncing process has held.
+    /// Most memory that a syncing process has held, of all runs.
     pub(crate) peak_rss_mib: Option<f64>,
     pub(crate) client_cpu_s: f64,
     /// All serving processes together.

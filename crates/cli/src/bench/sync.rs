@@ -119,7 +119,7 @@ fn run_case(session: &mut Session, case: &Case) -> Result<SyncRecord, CliError> 
 }
 
 /// Syncs `chain` as often as the arguments say, and measures its limit before and after each time. The sync of median time
-/// counts, and the mean of all limits.
+/// counts, the mean of all limits, and the most memory of all syncs.
 pub(super) fn measure(
     session: &Session,
     chain: &mut Chain,
@@ -138,7 +138,10 @@ pub(super) fn measure(
     }
     syncs.sort_by(|one, other| seconds(one).total_cmp(&seconds(other)));
     let all: Vec<f64> = syncs.iter().map(seconds).collect();
-    let (sync, samples) = syncs.swap_remove(syncs.len() / 2);
+    let peaks = syncs.iter().filter_map(|(sync, _)| sync.synced.peak_rss_mib);
+    let peak = peaks.max_by(f64::total_cmp);
+    let (mut sync, samples) = syncs.swap_remove(syncs.len() / 2);
+    sync.synced.peak_rss_mib = peak;
     let limit = Limit::mean(&limits);
     let record = SyncRecord::new(name, chain, peers, verification, limit, &sync, all);
     session.say(&format!(
