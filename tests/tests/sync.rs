@@ -1,6 +1,7 @@
 //! Nodes that sync from one another: real TLS, gRPC and, where it matters, the disk.
 
 use soma_p2p::{CorruptReason, Place, Progress, Record, Store, StoreError};
+use soma_testkit::{ChainBuilder, ChainSpec};
 use soma_tests::{
     PATIENCE, chain, config, disk_store, eventually, expect_commits, faulty_store::Faulty, mem_store, node, start,
 };
@@ -127,4 +128,24 @@ async fn a_reader_that_is_slow_or_late_misses_nothing() {
     expect_commits(&validator, &commits[40..]).await;
     validator.stop().await;
     assert!(timeout(PATIENCE, slow.next()).await.unwrap().is_none(), "the stream ends with the system");
+}
+
+#[tokio::test]
+async fn a_late_reader_is_served_from_the_store_as_far_as_it_must_and_then_from_what_is_at_hand() {
+    let mut builder = ChainBuilder::new(ChainSpec { payload_bytes: 25_000, ..ChainSpec::default() }).unwrap();
+    let genesis = builder.genesis().clone();
+    let store = Faulty {
+        sub_dags: |inner, range, max_bytes| {
+            // Of 20 MB at least the last 4 are at hand.
+            assert!(*range.start() <= 160, "commit {} is read from the store", range.start());
+            inner.sub_dags(range, max_bytes)
+        },
+        ..Faulty::new(mem_store(&genesis, &[]))
+    };
+    let validator = start(node(1, &genesis, Arc::new(store), config(&[])));
+    let commits = builder.build(200);
+    for commit in &commits {
+        validator.send_commit(commit.clone()).await.unwrap();
+    }
+    expect_commits(&validator, &commits).await;
 }

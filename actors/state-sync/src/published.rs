@@ -5,9 +5,9 @@ use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
 
-/// Bytes of the latest commits that are kept at hand, four write batches; executors that are further behind read the
+/// Bytes of the latest commits that are kept at hand, two write batches; executors that are further behind read the
 /// store.
-const RECENT_BYTES: usize = 16 << 20;
+const RECENT_BYTES: usize = 8 << 20;
 
 /// Consecutive commits with their blocks.
 pub type Commits = Arc<Vec<CertifiedCommit>>;

@@ -142,8 +142,7 @@ impl Default for ConnectionsConfig {
 pub struct StateSyncConfig {
     /// Messages in each actor's mailbox.
     pub mailbox_capacity: usize,
-    /// Commits that each executor's stream is given at once: so many may wait in it, and as many have been received and not
-    /// been taken yet.
+    /// Commits at hand that an executor's stream takes over at once.
     pub synced_commit_channel_capacity: usize,
     /// How long a range waits when no peer can serve it.
     #[serde(with = "humantime_serde")]

@@ -23,9 +23,13 @@ const RANGE_BYTES: u64 = 4 << 20;
 /// Answers of commits that a range takes at most.
 pub(super) const MAX_ANSWERS: u32 = 4;
 
-/// Bytes that a range of several answers is to have. One answer has at most a hundred commits, which may be so small that
-/// a range costs more by itself than what is in it. Larger ones save little more, and are longer not done when all others are.
+/// Bytes that a range of several answers is to have if its peer is not known to be quick. One answer has at most a hundred
+/// commits, which may be so small that a range costs more by itself than what is in it. Larger ones save little more over a
+/// slow link, and are longer not done when all others are.
 const BYTES_OF_SEVERAL: u64 = 5 << 18;
+
+/// Longest that a quick peer takes for a mebibyte.
+const QUICK: Duration = Duration::from_millis(200);
 
 /// Commits in a range until it is known what they take: of the largest commits there may be, a hundred are 1.6 GB.
 const FIRST_COMMITS: u32 = 20;
@@ -138,17 +142,22 @@ impl Flow {
         if fitting < u64::from(in_answer) {
             return fitting.max(1) as u32;
         }
-        let answers = BYTES_OF_SEVERAL / bytes.max(1) / u64::from(in_answer);
-        in_answer * answers.clamp(1, MAX_ANSWERS.into()) as u32
+        in_answer * (fitting / u64::from(in_answer)).min(MAX_ANSWERS.into()) as u32
     }
 
     /// Commits that `peer` is asked for at once.
-    fn commits_from(&self, peer: PeerId) -> u32 {
-        let (Some(pace), Some(bytes)) = (self.paces.get(&peer), self.bytes_per_commit) else { return u32::MAX };
-        let micros = pace.per_mib.as_micros().saturating_mul(u128::from(bytes)) >> 20;
-        let commits = LONGEST.as_micros().checked_div(micros).unwrap_or(u128::MAX);
+    fn commits_from(&self, config: &Config, peer: PeerId) -> u32 {
+        let Some(bytes) = self.bytes_per_commit else { return u32::MAX };
+        let pace = self.paces.get(&peer);
+        let in_answer = u64::from(config.commits_per_fetch.max(1));
+        let usual = match pace {
+            Some(pace) if pace.per_mib <= QUICK => u64::MAX,
+            _ => in_answer * (BYTES_OF_SEVERAL / bytes.max(1) / in_answer).max(1),
+        };
+        let micros = pace.map_or(0, |pace| pace.per_mib.as_micros().saturating_mul(u128::from(bytes)) >> 20);
+        let in_time = LONGEST.as_micros().checked_div(micros).unwrap_or(u128::MAX);
         let least = (LEAST_BYTES / bytes.max(1)).max(1);
-        commits.clamp(least.into(), u128::from(u32::MAX)) as u32
+        in_time.max(least.into()).min(usual.into()).min(u32::MAX.into()) as u32
     }
 
     /// Bytes that so many commits will have.
@@ -243,8 +252,8 @@ impl Flow {
     }
 
     /// How far a range from `start` goes that is asked of `peer`, of one that goes to `end`.
-    pub(super) fn end_for(&self, peer: PeerId, start: CommitIndex, end: CommitIndex) -> CommitIndex {
-        end.min(start.saturating_add(self.commits_from(peer) - 1))
+    pub(super) fn end_for(&self, config: &Config, peer: PeerId, start: CommitIndex, end: CommitIndex) -> CommitIndex {
+        end.min(start.saturating_add(self.commits_from(config, peer) - 1))
     }
 }
 
@@ -306,11 +315,25 @@ mod tests {
     #[test]
     fn ranges_have_several_whole_answers_of_commits_where_these_are_small() {
         let config = Config::default();
-        for (kib, commits) in [(30, 100), (7, 100), (6, 200), (4, 300), (3, 400), (1, 400)] {
+        for (kib, commits) in [(30, 100), (21, 100), (20, 200), (13, 300), (10, 400), (1, 400)] {
             let mut flow = Flow::default();
             served(&mut flow, PEER, 10, 10, 100, 100 * (kib << 10));
             assert_eq!(flow.commits(&config), commits, "of {kib} KiB");
         }
+    }
+
+    #[test]
+    fn only_a_peer_that_is_known_to_be_quick_is_asked_for_much_in_several_answers() {
+        let (mut flow, config) = (Flow::default(), Config::default());
+        // 4 KiB to a commit: 400 commits are 1.6 MiB, and 300 are 1.2.
+        served(&mut flow, PEER, 1_000, 78, 100, 100 * (4 << 10));
+        served(&mut flow, OTHER, 1_000, 79, 100, 100 * (4 << 10));
+        assert_eq!(flow.end_for(&config, PEER, 1, 400), 400, "200 ms for a MiB");
+        assert_eq!(flow.end_for(&config, OTHER, 1, 400), 300, "more");
+        assert_eq!(flow.end_for(&config, PeerId([3; 32]), 1, 400), 300, "nothing is known of it");
+        // One answer at least.
+        served(&mut flow, OTHER, 2_000, 400, 100, 100 * (40 << 10));
+        assert_eq!(flow.end_for(&config, OTHER, 1, 100), 100);
     }
 
     #[test]
@@ -374,14 +397,14 @@ mod tests {
 
     #[test]
     fn a_slow_peer_is_asked_for_less_at_once_and_a_fast_one_is_not() {
-        let mut flow = Flow::default();
+        let (mut flow, config) = (Flow::default(), Config::default());
         served(&mut flow, OTHER, 60_000, 100, 100, 1 << 20);
         served(&mut flow, PEER, 60_000, 50_000, 100, 1 << 20);
-        assert_eq!(flow.end_for(PEER, 11, 110), 20);
+        assert_eq!(flow.end_for(&config, PEER, 11, 110), 20);
         served(&mut flow, PEER, 60_000_000, 50_000_000, 100, 1 << 20);
-        assert_eq!(flow.end_for(PEER, 11, 110), 13, "no less than 32 KiB");
-        assert_eq!(flow.end_for(OTHER, 11, 110), 110);
-        assert_eq!(flow.end_for(PeerId([3; 32]), 11, 110), 110, "nothing is known of it");
+        assert_eq!(flow.end_for(&config, PEER, 11, 110), 13, "no less than 32 KiB");
+        assert_eq!(flow.end_for(&config, OTHER, 11, 110), 110);
+        assert_eq!(flow.end_for(&config, PeerId([3; 32]), 11, 110), 110, "nothing is known of it");
     }
 
     #[test]

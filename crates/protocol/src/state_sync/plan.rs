@@ -204,7 +204,7 @@ impl StateSync {
         let start = start.max(self.tip.commit.index + 1);
         match picked {
             Ok(peer) => {
-                let end = self.flow.end_for(peer, start, range.end_of_attempt(start, &self.config));
+                let end = self.flow.end_for(&self.config, peer, start, range.end_of_attempt(start, &self.config));
                 if end < range.end {
                     self.add_waiting(end + 1, range.end, now.monotonic);
                     range.end = end;
