@@ -149,3 +149,24 @@ async fn a_late_reader_is_served_from_the_store_as_far_as_it_must_and_then_from_
     }
     expect_commits(&validator, &commits).await;
 }
+
+#[tokio::test]
+async fn an_executor_that_always_finds_a_commit_at_hand_lets_other_tasks_have_their_turn() {
+    let (mut builder, _) = chain(0);
+    let genesis = builder.genesis().clone();
+    let mut settings = config(&[]);
+    settings.state_sync.synced_commit_channel_capacity = 1;
+    let validator = start(node(1, &genesis, mem_store(&genesis, &[]), settings));
+    // More than tokio lets a task do at once, which are 128 steps.
+    let commits = builder.build(200);
+    for commit in &commits {
+        validator.send_commit(commit.clone()).await.unwrap();
+    }
+    expect_commits(&validator, &commits).await;
+    let mut stream = validator.synced_commits(1);
+    let other = tokio::spawn(async {});
+    for expected in &commits {
+        assert_eq!(stream.next().await.unwrap().unwrap().commit_ref, expected.commit.reference());
+    }
+    assert!(other.is_finished());
+}

@@ -19,7 +19,7 @@ use std::{
     task::{Context, Poll},
     vec,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::coop::consume_budget};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of blocks that are read from the store at once.
@@ -163,6 +163,8 @@ impl Reader {
 
     /// The next commits, at least one; `None` when there will be no more.
     async fn batch(&mut self) -> Option<Batch> {
+        // While all is at hand nothing else makes an executor's task let others have their turn.
+        consume_budget().await;
         loop {
             if let Some(reading) = self.ahead.take() {
                 let batch = reading.await?;
