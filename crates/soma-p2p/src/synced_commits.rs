@@ -9,7 +9,7 @@ use futures::{
 };
 use soma_actor_state_sync::Latest;
 use soma_messages::{Mailbox, state_sync::ExecutorAt};
-use soma_store::{CorruptReason, Record, Store, StoreError};
+use soma_store::{CorruptReason, Place, Record, Store, StoreError};
 use soma_supervision::{ExitReason, IoTasks, Offload};
 use soma_types::{CommitIndex, CommittedSubDag};
 use std::{
@@ -197,11 +197,11 @@ impl Reader {
     /// Reads the next commits, up to `highest`; begins at once. `None` if the system ends meanwhile.
     fn read_store(&self, highest: CommitIndex) -> BoxFuture<'static, Option<Batch>> {
         let (store, offload, first) = (self.store.clone(), self.offload.clone(), self.next);
-        let place = self.store.clone();
+        let place = self.store.place();
         let reading = move || {
             let commits = store.sub_dags(first..=highest, READ_AHEAD_BYTES)?;
             if commits.is_empty() {
-                return Err(missing(&*store, first));
+                return Err(missing(store.place(), first));
             }
             Ok(commits.into_iter().map(Arc::new).collect())
         };
@@ -211,7 +211,7 @@ impl Reader {
                 Ok(batch) => Some(batch),
                 Err(ExitReason::Cancelled) => None,
                 // Only a panic while decoding.
-                Err(_) => Some(Err(missing(&*place, first))),
+                Err(_) => Some(Err(missing(place, first))),
             }
         };
         read.boxed()
@@ -219,6 +219,6 @@ impl Reader {
 }
 
 /// A commit that must be there is not.
-fn missing(store: &dyn Store, index: CommitIndex) -> StoreError {
-    StoreError::Corrupt { place: store.place(), record: Record::Commit(index), reason: CorruptReason::Missing }
+fn missing(place: Place, index: CommitIndex) -> StoreError {
+    StoreError::Corrupt { place, record: Record::Commit(index), reason: CorruptReason::Missing }
 }
