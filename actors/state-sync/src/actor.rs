@@ -354,6 +354,9 @@ impl Handler<Envelope<ExecutorAt>> for StateSync {
     fn handle(&mut self, envelope: Envelope<ExecutorAt>, context: &mut Context<Self>) {
         let ExecutorAt { reader, next } = envelope.message;
         self.feed(envelope.origin, Input::Executor { reader, next }, context);
+        if let Some(next) = self.host.core().slowest_executor() {
+            self.published.taken(next);
+        }
         self.show_progress();
     }
 }

@@ -5,9 +5,9 @@ use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
 
-/// Bytes of the latest commits that are kept at hand, two write batches; executors that are further behind read the
-/// store.
-const RECENT_BYTES: usize = 8 << 20;
+/// Bytes of the latest commits that are kept at hand until every executor has taken them: a write batch and a half. Executors
+/// that are further behind read the store.
+const RECENT_BYTES: usize = 12 << 20;
 
 /// Consecutive commits with their blocks.
 pub type Commits = Arc<Vec<CertifiedCommit>>;
@@ -20,7 +20,7 @@ pub struct Published(watch::Sender<Latest>);
 #[derive(Debug)]
 pub struct Latest {
     highest: CommitIndex,
-    /// In order, without gaps, up to the highest.
+    /// In order, without gaps; up to the highest, if there are any.
     recent: VecDeque<(Commits, usize)>,
     bytes: usize,
 }
@@ -66,17 +66,37 @@ impl Published {
                 latest.bytes += bytes;
             }
             latest.highest = highest.index;
-            while latest.bytes > RECENT_BYTES
-                && let Some((_, bytes)) = latest.recent.pop_front()
-            {
-                latest.bytes -= bytes;
+            while latest.bytes > RECENT_BYTES {
+                latest.drop_first();
             }
             true
         });
     }
+
+    /// Nobody asks for commits before `next` again: their memory is free for what comes.
+    pub(crate) fn taken(&self, next: CommitIndex) {
+        self.0.send_if_modified(|latest| {
+            while latest.recent.front().is_some_and(|(commits, _)| last(commits) < next) {
+                latest.drop_first();
+            }
+            // Nothing that a reader waits for.
+            false
+        });
+    }
+}
+
+/// Index of the last of `commits`.
+fn last(commits: &Commits) -> CommitIndex {
+    commits.last().map_or(0, |last| last.commit.index)
 }
 
 impl Latest {
+    fn drop_first(&mut self) {
+        if let Some((_, bytes)) = self.recent.pop_front() {
+            self.bytes -= bytes;
+        }
+    }
+
     /// Index of the highest durable commit.
     pub fn highest(&self) -> CommitIndex {
         self.highest
@@ -84,7 +104,6 @@ impl Latest {
 
     /// The commits at hand that `index` is one of.
     pub fn holding(&self, index: CommitIndex) -> Option<Commits> {
-        let last = |commits: &Commits| commits.last().map_or(0, |last| last.commit.index);
         let place = self.recent.partition_point(|(commits, _)| last(commits) < index);
         let (commits, _) = self.recent.get(place)?;
         let first = commits.first()?.commit.index;
@@ -122,6 +141,24 @@ mod tests {
         assert!(latest.borrow().holding(1).is_none(), "pushed out by later ones");
         assert!(latest.borrow().bytes <= RECENT_BYTES);
         assert_eq!(indices(latest.borrow().holding(100)), [100]);
+    }
+
+    #[test]
+    fn what_every_executor_has_taken_is_not_kept() {
+        let chain = ChainBuilder::new(ChainSpec::default()).unwrap().build(10);
+        let published = Published::new(0);
+        extend(&published, &[&chain[..3], &chain[3..6]]);
+        let mut latest = published.subscribe();
+        published.taken(3);
+        assert_eq!(indices(latest.borrow().holding(3)), [1, 2, 3], "3 is asked for next");
+        published.taken(4);
+        assert!(latest.borrow().holding(3).is_none());
+        assert_eq!(indices(latest.borrow().holding(4)), [4, 5, 6]);
+        published.taken(7);
+        assert_eq!((latest.borrow().bytes, latest.borrow().highest()), (0, 6));
+        assert!(!latest.has_changed().unwrap(), "nothing to wake for");
+        extend(&published, &[&chain[6..]]);
+        assert_eq!(indices(latest.borrow_and_update().holding(7)), [7, 8, 9, 10]);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::core::{Core, Now};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Writes waiting behind the one at work. StateSync has one batch at a time and Discovery one update each interval,
-/// so more than a few means that the disk hangs.
+/// Writes waiting behind the one at work. StateSync asks for two batches at a time and Discovery for one update each
+/// interval, so more than a few means that the disk hangs.
 const MAX_WAITING: usize = 16;
 
 /// What can happen to the StoreWriter.

@@ -1,80 +1,8 @@
-//! Linking verified ranges in order, and getting them written.
+//! Linking verified ranges in order.
 
-use super::{Effect, LocalCommitError, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, StateSync, Tip, Verified};
+use super::{Effect, LocalCommitError, Outcome, RangeKey, StateSync, Tip, Verified};
 use crate::{core::Now, state_sync::plan::RangeState};
-use serde::{Deserialize, Serialize};
-use soma_types::{CommitDigest, CommitRef, Fault};
-use std::{collections::VecDeque, time::Duration};
-
-/// Bytes in one write batch. The disk is flushed once for each: of larger ones only memory would see anything, and it
-/// would be other memory each time.
-const MAX_WRITE_BYTES: u64 = 4 << 20;
-
-/// Linked commits on their way to the disk: at most one batch is being written.
-#[derive(Default, Serialize, Deserialize)]
-pub(super) struct WriteQueue {
-    ready: VecDeque<Linked>,
-    writing: Vec<Linked>,
-    failure: Option<WriteFailure>,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct Linked {
-    key: RangeKey,
-    bytes: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WriteFailure {
-    reason: String,
-    attempts: u32,
-    retry_at: Duration,
-}
-
-impl WriteQueue {
-    pub(super) fn bytes(&self) -> u64 {
-        self.ready.iter().chain(&self.writing).map(|linked| linked.bytes).sum()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.writing.is_empty()
-    }
-
-    pub(super) fn error(&self) -> Option<&str> {
-        self.failure.as_ref().map(|failure| failure.reason.as_str())
-    }
-
-    pub(super) fn retry_at(&self) -> Option<Duration> {
-        self.failure.as_ref().filter(|_| self.writing.is_empty()).map(|failure| failure.retry_at)
-    }
-
-    /// The next batch, if none is being written: all that is ready, up to the bound, at least one.
-    fn next_batch(&mut self, now: Now) -> Option<Vec<RangeKey>> {
-        let waits = self.failure.as_ref().is_some_and(|failure| failure.retry_at > now.monotonic);
-        if waits || !self.writing.is_empty() {
-            return None;
-        }
-        let mut bytes = 0;
-        while let Some(linked) = self.ready.front().copied() {
-            bytes += linked.bytes;
-            if bytes > MAX_WRITE_BYTES && !self.writing.is_empty() {
-                break;
-            }
-            self.ready.pop_front();
-            self.writing.push(linked);
-        }
-        (!self.writing.is_empty()).then(|| self.writing.iter().map(|linked| linked.key).collect())
-    }
-
-    fn failed(&mut self, now: Now, reason: String) {
-        for linked in self.writing.drain(..).rev() {
-            self.ready.push_front(linked);
-        }
-        let attempts = self.failure.take().map_or(0, |failure| failure.attempts);
-        let delay = RETRY_MIN.saturating_mul(1 << attempts.min(16)).min(RETRY_MAX);
-        self.failure = Some(WriteFailure { reason, attempts: attempts + 1, retry_at: now.monotonic + delay });
-    }
-}
+use soma_types::{CommitDigest, Fault};
 
 /// Why verified commits do not follow the tip.
 enum Misfit {
@@ -127,7 +55,7 @@ impl StateSync {
                 }
             }
         }
-        if let Some(keys) = self.write.next_batch(now) {
+        while let Some(keys) = self.write.next_batch(now) {
             effects.push(Effect::Write(keys));
         }
     }
@@ -139,29 +67,7 @@ impl StateSync {
         let next_epoch = commits.epoch + u64::from(commits.ends_epoch);
         self.tip = Tip { commit: commits.last, timestamp_ms: commits.last_timestamp_ms, next_epoch };
         self.handovers = self.handovers.split_off(&(commits.last.index + 1));
-        self.write.ready.push_back(Linked { key, bytes: commits.bytes });
-    }
-
-    pub(super) fn on_written(&mut self, now: Now, result: Result<CommitRef, String>, effects: &mut Vec<Effect>) {
-        match result {
-            Ok(highest) => {
-                self.write.failure = None;
-                let keys: Vec<_> = self.write.writing.drain(..).map(|linked| linked.key).collect();
-                self.applied = highest;
-                for key in keys.iter().copied().filter(|key| key.is_local()) {
-                    effects.push(Effect::LocalAnswer { key, result: Ok(()) });
-                }
-                while let Some((index, key)) =
-                    self.awaited.first().copied().filter(|(index, _)| *index <= highest.index)
-                {
-                    self.awaited.remove(&(index, key));
-                    effects.push(Effect::LocalAnswer { key, result: Ok(()) });
-                }
-                effects.push(Effect::Publish { keys, highest });
-                effects.push(Effect::Announce(highest.index));
-            }
-            Err(reason) => self.write.failed(now, reason),
-        }
+        self.write.push(key, commits);
     }
 
     pub(super) fn on_local_commit(&mut self, now: Now, key: RangeKey, commit: Verified, effects: &mut Vec<Effect>) {

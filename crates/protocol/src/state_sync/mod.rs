@@ -5,7 +5,7 @@
 //!                          ^   returned on any failure |                       |
 //!                          +---------------------------+        link in order by previous digest
 //!                                                                              v
-//!   executor, peers <-- applied (durable) <-- Written <-- one write batch at a time
+//!   executor, peers <-- applied (durable) <-- Written <-- write batches, one by one
 //! ```
 //!
 //! Always:
@@ -25,6 +25,7 @@ mod plan;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use crate::{
     core::{Core, Now},
@@ -440,7 +441,7 @@ pub struct StateSync {
     handovers: BTreeMap<CommitIndex, Epoch>,
     next_key: u64,
     flow: flow::Flow,
-    write: link::WriteQueue,
+    write: write::WriteQueue,
     /// The epoch whose committee was last found missing.
     no_committee: Option<Epoch>,
     /// Commits of the node's own consensus that were fetched from peers as well and are not durable yet: answered
@@ -477,7 +478,7 @@ impl StateSync {
             handovers: BTreeMap::new(),
             next_key: 0,
             flow: flow::Flow::default(),
-            write: link::WriteQueue::default(),
+            write: write::WriteQueue::default(),
             no_committee: None,
             awaited: BTreeSet::new(),
             executors: BTreeMap::new(),
@@ -490,6 +491,11 @@ impl StateSync {
     /// How far peers have got.
     fn target(&self) -> CommitIndex {
         self.claimed.highest.max(self.proven).max(self.tip.commit.index)
+    }
+
+    /// The commit that the executor furthest behind asks for next; what is before it has been taken by all.
+    pub fn slowest_executor(&self) -> Option<CommitIndex> {
+        self.executors.values().min().copied()
     }
 
     /// How far to plan: no further ahead than the foremost executor allows. Another that is slow, or stands still, holds up

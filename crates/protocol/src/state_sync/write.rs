@@ -1,0 +1,266 @@
+//! Getting linked commits written, in order.
+//!
+//! ```text
+//!   linked --> ready --> batch (asked for; written one by one) --> durable: published, announced
+//!                ^                     |
+//!                +---- failed: waits --+
+//! ```
+
+use super::{Effect, RETRY_MAX, RETRY_MIN, RangeKey, StateSync, Verified};
+use crate::core::Now;
+use serde::{Deserialize, Serialize};
+use soma_types::{CommitIndex, CommitRef};
+use std::{collections::VecDeque, time::Duration};
+
+/// Bytes in one write batch: a flush of the disk and five steps from thread to thread for each. Larger ones would take more
+/// memory and no less time (docs/performance.md).
+const MAX_WRITE_BYTES: u64 = 8 << 20;
+
+/// Batches asked for at a time: while one is being written, a full one waits at the writer, which need not wait for us.
+const MAX_BATCHES: usize = 2;
+
+/// Linked commits on their way to the disk.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct WriteQueue {
+    ready: VecDeque<Linked>,
+    /// Asked for, in order.
+    writing: VecDeque<Linked>,
+    /// Batches asked for and not answered.
+    batches: usize,
+    failure: Option<WriteFailure>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Linked {
+    key: RangeKey,
+    bytes: u64,
+    last: CommitRef,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WriteFailure {
+    reason: String,
+    attempts: u32,
+    retry_at: Duration,
+}
+
+impl WriteQueue {
+    pub(super) fn bytes(&self) -> u64 {
+        self.ready.iter().chain(&self.writing).map(|linked| linked.bytes).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.writing.is_empty()
+    }
+
+    pub(super) fn error(&self) -> Option<&str> {
+        self.failure.as_ref().map(|failure| failure.reason.as_str())
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Duration> {
+        self.failure.as_ref().filter(|_| self.batches == 0).map(|failure| failure.retry_at)
+    }
+
+    pub(super) fn push(&mut self, key: RangeKey, commits: &Verified) {
+        self.ready.push_back(Linked { key, bytes: commits.bytes, last: commits.last });
+    }
+
+    /// The next batch: all that is ready, up to the bound, at least one. Beside another only a full one: a small one grows
+    /// until its turn comes.
+    pub(super) fn next_batch(&mut self, now: Now) -> Option<Vec<RangeKey>> {
+        let may = match &self.failure {
+            // What failed is tried again by itself, and before what follows it.
+            Some(failure) => self.batches == 0 && failure.retry_at <= now.monotonic,
+            None if self.batches == 0 => true,
+            None => {
+                let ready: u64 = self.ready.iter().map(|linked| linked.bytes).sum();
+                self.batches < MAX_BATCHES && ready >= MAX_WRITE_BYTES
+            }
+        };
+        if !may {
+            return None;
+        }
+        let mut keys = Vec::new();
+        let mut bytes = 0;
+        while let Some(linked) = self.ready.front().copied() {
+            bytes += linked.bytes;
+            if bytes > MAX_WRITE_BYTES && !keys.is_empty() {
+                break;
+            }
+            self.ready.pop_front();
+            self.writing.push_back(linked);
+            keys.push(linked.key);
+        }
+        self.batches += usize::from(!keys.is_empty());
+        (!keys.is_empty()).then_some(keys)
+    }
+
+    /// The store is durable up to `highest`: what was asked for of that, and its last commit.
+    fn written(&mut self, highest: CommitIndex) -> (Vec<RangeKey>, Option<CommitRef>) {
+        self.failure = None;
+        let count = self.writing.partition_point(|linked| linked.last.index <= highest);
+        let last = count.checked_sub(1).map(|at| self.writing[at].last);
+        (self.writing.drain(..count).map(|linked| linked.key).collect(), last)
+    }
+
+    fn failed(&mut self, now: Now, reason: String) {
+        // A batch behind one that failed fails as well.
+        if self.failure.as_ref().is_some_and(|failure| failure.retry_at > now.monotonic) {
+            return;
+        }
+        let attempts = self.failure.take().map_or(0, |failure| failure.attempts);
+        let delay = RETRY_MIN.saturating_mul(1 << attempts.min(16)).min(RETRY_MAX);
+        self.failure = Some(WriteFailure { reason, attempts: attempts + 1, retry_at: now.monotonic + delay });
+    }
+
+    /// Takes back what is not durable once nothing more can be heard of it.
+    fn take_back(&mut self, now: Now) {
+        if self.batches > 0 || self.writing.is_empty() {
+            return;
+        }
+        if self.failure.is_none() {
+            self.failed(now, "the store took a batch and says that its last commit is not there".into());
+        }
+        while let Some(linked) = self.writing.pop_back() {
+            self.ready.push_front(linked);
+        }
+    }
+}
+
+impl StateSync {
+    pub(super) fn on_written(&mut self, now: Now, result: Result<CommitRef, String>, effects: &mut Vec<Effect>) {
+        self.write.batches = self.write.batches.saturating_sub(1);
+        match result {
+            Ok(highest) => {
+                // The store may hold more: of a batch whose answer was lost.
+                if let (keys, Some(last)) = self.write.written(highest.index) {
+                    self.publish(keys, last, effects);
+                }
+            }
+            Err(reason) => self.write.failed(now, reason),
+        }
+        self.write.take_back(now);
+    }
+
+    fn publish(&mut self, keys: Vec<RangeKey>, highest: CommitRef, effects: &mut Vec<Effect>) {
+        self.applied = highest;
+        for key in keys.iter().copied().filter(|key| key.is_local()) {
+            effects.push(Effect::LocalAnswer { key, result: Ok(()) });
+        }
+        while let Some((index, key)) = self.awaited.first().copied().filter(|(index, _)| *index <= highest.index) {
+            self.awaited.remove(&(index, key));
+            effects.push(Effect::LocalAnswer { key, result: Ok(()) });
+        }
+        effects.push(Effect::Publish { keys, highest });
+        effects.push(Effect::Announce(highest.index));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            Config, Input, Progress,
+            tests::{at, core, verified},
+        },
+        *,
+    };
+    use crate::core::Core;
+
+    /// Hands over commit `index`, of `bytes`, of the node's own.
+    fn commit(core: &mut StateSync, index: CommitIndex, bytes: u64) -> Vec<Effect> {
+        let key = RangeKey::local(index.into());
+        core.handle(at(0), Input::LocalCommit { key, commit: verified(index, index, bytes) })
+    }
+
+    fn written(core: &mut StateSync, index: CommitIndex) -> Vec<Effect> {
+        core.handle(at(0), Input::Written(Ok(verified(index, index, 0).last)))
+    }
+
+    fn failed(core: &mut StateSync, reason: &str) -> Vec<Effect> {
+        core.handle(at(0), Input::Written(Err(reason.into())))
+    }
+
+    fn indices(keys: &[RangeKey]) -> Vec<u64> {
+        keys.iter().map(|key| key.0 - RangeKey::local(0).0).collect()
+    }
+
+    /// Commits in each batch that is to be written.
+    fn batches(effects: &[Effect]) -> Vec<Vec<u64>> {
+        let batch = |effect: &Effect| match effect {
+            Effect::Write(keys) => Some(indices(keys)),
+            _ => None,
+        };
+        effects.iter().filter_map(batch).collect()
+    }
+
+    /// Commits that are published, and the highest that is told.
+    fn published(effects: &[Effect]) -> Vec<(Vec<u64>, CommitIndex)> {
+        let published = |effect: &Effect| match effect {
+            Effect::Publish { keys, highest } => Some((indices(keys), highest.index)),
+            _ => None,
+        };
+        effects.iter().filter_map(published).collect()
+    }
+
+    #[test]
+    fn a_full_batch_waits_at_the_writer_and_a_small_one_here_so_that_it_grows() {
+        let mut core = core(Config::default());
+        assert_eq!(batches(&commit(&mut core, 1, 100)), [[1]]);
+        assert!(batches(&commit(&mut core, 2, MAX_WRITE_BYTES / 2)).is_empty(), "not full, and the writer has work");
+        assert!(batches(&commit(&mut core, 3, MAX_WRITE_BYTES / 2 - 1)).is_empty());
+        assert_eq!(batches(&commit(&mut core, 4, 1)), [[2, 3, 4]]);
+        assert!(batches(&commit(&mut core, 5, MAX_WRITE_BYTES)).is_empty(), "two are enough");
+        let effects = written(&mut core, 1);
+        assert_eq!((published(&effects), batches(&effects)), (vec![(vec![1], 1)], vec![vec![5]]));
+        assert_eq!(published(&written(&mut core, 4)), [(vec![2, 3, 4], 4)]);
+    }
+
+    #[test]
+    fn what_waited_behind_a_batch_that_failed_is_written_after_it_once_that_has_succeeded() {
+        let mut core = core(Config::default());
+        for index in [1, 2] {
+            assert_eq!(batches(&commit(&mut core, index, MAX_WRITE_BYTES)), [[u64::from(index)]]);
+        }
+        assert!(failed(&mut core, "disk full").is_empty());
+        assert_eq!(core.next_wake(), None, "of the second nothing has been heard");
+        assert!(failed(&mut core, "commit 1 is not there").is_empty());
+        assert_eq!(core.snapshot().progress, Progress::Disk { reason: "disk full".into() }, "what failed first is why");
+        let wake = core.next_wake().unwrap();
+        assert_eq!(wake, RETRY_MIN, "one failure");
+        let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
+        assert_eq!(batches(&effects), [[1]]);
+        let effects = written(&mut core, 1);
+        assert_eq!((published(&effects), batches(&effects)), (vec![(vec![1], 1)], vec![vec![2]]));
+    }
+
+    #[test]
+    fn a_batch_whose_answer_was_lost_is_published_once_the_store_says_that_it_has_it() {
+        let mut core = core(Config::default());
+        for index in [1, 2] {
+            commit(&mut core, index, MAX_WRITE_BYTES);
+        }
+        failed(&mut core, "no answer");
+        assert_eq!(published(&written(&mut core, 2)), [(vec![1, 2], 2)]);
+        // The same, but the writer is asked again and the store has more than that by then.
+        for index in [3, 4] {
+            commit(&mut core, index, MAX_WRITE_BYTES);
+            failed(&mut core, "no answer");
+        }
+        let wake = core.next_wake().unwrap();
+        core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
+        assert_eq!(published(&written(&mut core, 4)), [(vec![3], 3)], "what was not asked for again may not be told");
+        assert_eq!(published(&written(&mut core, 4)), [(vec![4], 4)]);
+    }
+
+    #[test]
+    fn a_store_that_does_not_have_what_it_took_is_asked_again_and_that_is_said() {
+        let mut core = core(Config::default());
+        commit(&mut core, 1, 100);
+        assert!(published(&written(&mut core, 0)).is_empty());
+        assert!(matches!(core.snapshot().progress, Progress::Disk { .. }));
+        let wake = core.next_wake().unwrap();
+        let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
+        assert_eq!(batches(&effects), [[1]]);
+    }
+}
