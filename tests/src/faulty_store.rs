@@ -25,8 +25,10 @@ pub struct Faulty {
     pub inner: Arc<MemStore>,
     /// Called before each write with its number and the batch; what it returns is returned, if anything.
     pub before_apply: fn(&MemStore, u32, &[&CertifiedCommit]) -> Option<Applied>,
-    /// Called before each read of the latest epoch with its number.
-    pub before_latest_epoch: fn(u32),
+    /// Called before each read of where an epoch ends with its number.
+    pub before_last_commit_of_epoch: fn(u32),
+    /// Called instead of each read of the latest epoch.
+    pub latest_epoch: fn(&MemStore) -> Result<u64, StoreError>,
     /// Called before each flush.
     pub before_flush: fn(),
     /// Called instead of each read of commits for an executor.
@@ -35,7 +37,7 @@ pub struct Faulty {
     pub watermarks: fn(Watermarks) -> Watermarks,
     /// Writes so far.
     pub applies: AtomicU32,
-    /// Reads of the latest epoch so far.
+    /// Reads of where an epoch ends so far.
     pub reads: AtomicU32,
 }
 
@@ -45,7 +47,8 @@ impl Faulty {
         Self {
             inner,
             before_apply: |_, _, _| None,
-            before_latest_epoch: |_| {},
+            before_last_commit_of_epoch: |_| {},
+            latest_epoch: |inner| inner.latest_epoch(),
             before_flush: || {},
             sub_dags: |inner, range, max_bytes| inner.sub_dags(range, max_bytes),
             watermarks: |watermarks| watermarks,
@@ -61,8 +64,7 @@ impl Store for Faulty {
         (self.before_apply)(&self.inner, number, batch).unwrap_or_else(|| self.inner.apply_refs(batch))
     }
     fn latest_epoch(&self) -> Result<u64, StoreError> {
-        (self.before_latest_epoch)(self.reads.fetch_add(1, Ordering::Relaxed));
-        self.inner.latest_epoch()
+        (self.latest_epoch)(&self.inner)
     }
     fn chain_id(&self) -> ChainId {
         self.inner.chain_id()
@@ -89,6 +91,7 @@ impl Store for Faulty {
         self.inner.committee(epoch)
     }
     fn last_commit_of_epoch(&self, epoch: u64) -> Result<Option<u32>, StoreError> {
+        (self.before_last_commit_of_epoch)(self.reads.fetch_add(1, Ordering::Relaxed));
         self.inner.last_commit_of_epoch(epoch)
     }
     fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError> {

@@ -37,6 +37,31 @@ fn the_handle_works_without_any_async_runtime() {
 }
 
 #[tokio::test]
+async fn what_a_slower_executor_has_not_taken_yet_stays_at_hand_for_it() {
+    static READS: AtomicU32 = AtomicU32::new(0);
+    let (mut builder, _) = chain(0);
+    let genesis = builder.genesis().clone();
+    let store = Faulty {
+        sub_dags: |inner, range, max_bytes| {
+            READS.fetch_add(1, Ordering::Relaxed);
+            inner.sub_dags(range, max_bytes)
+        },
+        ..Faulty::new(mem_store(&genesis, &[]))
+    };
+    let node = start(node(1, &genesis, Arc::new(store), config(&[])));
+    let (mut fast, mut slow) = (node.synced_commits(1), node.synced_commits(1));
+    let commits = builder.build(200);
+    for commit in &commits {
+        node.send_commit(commit.clone()).await.unwrap();
+        assert_eq!(fast.next().await.unwrap().unwrap().commit_ref, commit.commit.reference());
+    }
+    for commit in &commits {
+        assert_eq!(slow.next().await.unwrap().unwrap().commit_ref, commit.commit.reference());
+    }
+    assert_eq!(READS.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn several_systems_of_several_chains_live_in_one_process() {
     let mut systems = Vec::new();
     for seed in 0..3 {
@@ -169,7 +194,7 @@ async fn an_actor_that_cannot_start_is_tried_again_with_a_backoff_and_the_status
     let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
     // State sync asks for it when it starts, and nobody else.
     let late = Faulty {
-        before_latest_epoch: |number| assert!(number >= 2, "on purpose"),
+        before_last_commit_of_epoch: |number| assert!(number >= 2, "on purpose"),
         ..Faulty::new(mem_store(&genesis, &[]))
     };
     let client = start(node(2, &genesis, Arc::new(late), config(&[&server])));
@@ -181,10 +206,24 @@ async fn an_actor_that_cannot_start_is_tried_again_with_a_backoff_and_the_status
 }
 
 #[tokio::test]
+async fn a_node_begins_in_the_epoch_of_its_last_commit_whatever_a_batch_that_is_being_written_shows_already() {
+    let (builder, commits) = chain(60);
+    let genesis = builder.genesis().clone();
+    let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
+    // In the middle of an epoch, and at an end.
+    for stored in [30, 40] {
+        let early = Faulty { latest_epoch: |_| Ok(2), ..Faulty::new(mem_store(&genesis, &commits[..stored])) };
+        let client = start(node(2, &genesis, Arc::new(early), config(&[&server])));
+        expect_commits(&client, &commits).await;
+    }
+}
+
+#[tokio::test]
 async fn a_system_whose_actor_does_not_stay_up_stops_with_the_reason() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis().clone();
-    let broken = Faulty { before_latest_epoch: |_| panic!("on purpose"), ..Faulty::new(mem_store(&genesis, &[])) };
+    let broken =
+        Faulty { before_last_commit_of_epoch: |_| panic!("on purpose"), ..Faulty::new(mem_store(&genesis, &[])) };
     let mut system = start(node(2, &genesis, Arc::new(broken), config(&[]))).into_system();
     let handle = system.handle();
     let report = timeout(PATIENCE, system.failed()).await.unwrap();

@@ -251,11 +251,12 @@ impl StateSync {
 
     fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {
         let commits: Vec<_> = keys.iter().filter_map(|key| self.held.get(key).cloned()).collect();
-        let mut apply = self.apply.clone();
+        // Now: of two batches, the first must arrive first.
+        let asked = self.apply.ask_now(|reply| Apply { commits, reply });
         let writing = async move {
-            match apply.ask(|reply| Apply { commits, reply }).await {
-                Ok(Ok(watermarks)) => Ok(watermarks.highest_synced),
-                Ok(Err(error)) => Err(error.to_string()),
+            match asked.await {
+                Ok((Ok(watermarks), _)) => Ok(watermarks.highest_synced),
+                Ok((Err(error), _)) => Err(error.to_string()),
                 Err(error) => Err(error.to_string()),
             }
         };
@@ -422,8 +423,8 @@ impl Handler<Envelope<Stop>> for StateSync {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
-        // Ending the futures ends the workers: what they hold is fetched again by whoever comes after. A batch that
-        // is being written is finished by the StoreWriter, which stops later.
+        // Ending the futures ends the workers: what they hold is fetched again by whoever comes after. Batches that
+        // the StoreWriter has are written by it, which stops later.
         for (_, worker) in std::mem::take(&mut self.running) {
             context.cancel_future(worker);
         }

@@ -5,8 +5,8 @@ use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
 
-/// Bytes of the latest commits that are kept at hand until every executor has taken them: a write batch and a half. Executors
-/// that are further behind read the store.
+/// Bytes of the latest commits that are kept at hand until every executor that is followed has taken them: a write batch
+/// and a half. Who is further behind reads the store.
 const RECENT_BYTES: usize = 12 << 20;
 
 /// Consecutive commits with their blocks.
@@ -55,6 +55,7 @@ impl Published {
 
     /// These commits are durable, up to `highest`.
     pub(crate) fn extend(&self, commits: impl IntoIterator<Item = Commits>, highest: CommitRef) {
+        let mut pushed_out = Vec::new();
         self.0.send_if_modified(|latest| {
             // Never back: whatever an incarnation that was taken for dead still has to say.
             if highest.index <= latest.highest {
@@ -66,18 +67,22 @@ impl Published {
                 latest.bytes += bytes;
             }
             latest.highest = highest.index;
-            while latest.bytes > RECENT_BYTES {
-                latest.drop_first();
+            while latest.bytes > RECENT_BYTES
+                && let Some(first) = latest.take_first()
+            {
+                pushed_out.push(first);
             }
             true
         });
     }
 
-    /// Nobody asks for commits before `next` again: their memory is free for what comes.
+    /// Every executor that is followed has taken what is before `next`. Who still wants it reads the store.
     pub(crate) fn taken(&self, next: CommitIndex) {
+        // Freed when the readers may read again.
+        let mut taken = Vec::new();
         self.0.send_if_modified(|latest| {
             while latest.recent.front().is_some_and(|(commits, _)| last(commits) < next) {
-                latest.drop_first();
+                taken.extend(latest.take_first());
             }
             // Nothing that a reader waits for.
             false
@@ -91,10 +96,10 @@ fn last(commits: &Commits) -> CommitIndex {
 }
 
 impl Latest {
-    fn drop_first(&mut self) {
-        if let Some((_, bytes)) = self.recent.pop_front() {
-            self.bytes -= bytes;
-        }
+    fn take_first(&mut self) -> Option<Commits> {
+        let (commits, bytes) = self.recent.pop_front()?;
+        self.bytes -= bytes;
+        Some(commits)
     }
 
     /// Index of the highest durable commit.

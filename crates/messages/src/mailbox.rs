@@ -294,20 +294,23 @@ impl<M: Send + 'static> Mailbox<M> {
     }
 
     pub(crate) async fn deliver_envelope(&mut self, envelope: Envelope<M>) -> Delivery {
-        match self.deliver_to_one(envelope).await {
+        match self.send(envelope).await {
             Some(_) => Delivery::Accepted,
             None => Delivery::Closed,
         }
     }
 
-    /// Delivers, and says to whose life it was.
-    async fn deliver_to_one(&mut self, mut envelope: Envelope<M>) -> Option<Life> {
-        let receiver = self.receiver_alive()?;
-        let life = receiver.life.clone();
-        envelope.queued = Some(life.queue());
-        let taken = receiver.recipient.send(envelope);
-        let taken = unless_ended(&life, async { taken.await.ok() }).await;
-        taken.map(|()| life)
+    /// Sends at once. Whoever waits for what is returned learns when it was taken, and in whose life.
+    fn send(&mut self, mut envelope: Envelope<M>) -> impl Future<Output = Option<Life>> + use<M> {
+        let sent = self.receiver_alive().map(|receiver| {
+            envelope.queued = Some(receiver.life.queue());
+            (receiver.recipient.send(envelope), receiver.life.clone())
+        });
+        async move {
+            let (taken, life) = sent?;
+            let taken = unless_ended(&life, async { taken.await.ok() }).await;
+            taken.map(|()| life)
+        }
     }
 
     /// Sends a question as [`deliver`](Self::deliver) does, and waits for the answer.
@@ -317,13 +320,26 @@ impl<M: Send + 'static> Mailbox<M> {
 
     /// Asks as [`ask`](Self::ask) does, and tells also whose answer it is: for what must end with whoever allowed it.
     pub async fn ask_one<R>(&mut self, question: impl FnOnce(Reply<R>) -> M) -> Result<(R, Life), AskError> {
-        let closed = AskError::Closed { receiver: self.receiver };
+        self.ask_now(question).await
+    }
+
+    /// Asks at once; who it is that answers, and what, comes later. For questions that must arrive in the order in which
+    /// they are asked, whatever the order in which a context polls the futures that wait for the answers.
+    pub fn ask_now<R, F>(&mut self, question: F) -> impl Future<Output = Result<(R, Life), AskError>> + use<M, R, F>
+    where
+        F: FnOnce(Reply<R>) -> M,
+    {
+        let receiver = self.receiver;
         let (reply, pending) = Reply::channel();
         let question = self.envelope(question(reply));
-        let Some(life) = self.deliver_to_one(question).await else { return Err(closed) };
-        match unless_ended(&life, pending.answer(self.receiver)).await {
-            Some(answer) => Ok((answer, life)),
-            None => Err(closed),
+        let sent = self.send(question);
+        async move {
+            let closed = AskError::Closed { receiver };
+            let Some(life) = sent.await else { return Err(closed) };
+            match unless_ended(&life, pending.answer(receiver)).await {
+                Some(answer) => Ok((answer, life)),
+                None => Err(closed),
+            }
         }
     }
 }
@@ -334,5 +350,41 @@ async fn unless_ended<R>(life: &Life, done: impl Future<Output = Option<R>>) -> 
         biased;
         done = done => done,
         () = life.ended() => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts the questions that it has been asked.
+    struct Counter(u32);
+
+    struct Count(Reply<u32>);
+
+    impl Actor for Counter {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Envelope<Count>> for Counter {
+        type Result = ();
+
+        fn handle(&mut self, envelope: Envelope<Count>, _: &mut Context<Self>) {
+            self.0 += 1;
+            envelope.message.0.send(self.0);
+        }
+    }
+
+    #[test]
+    fn what_is_asked_now_arrives_in_the_order_of_asking_whichever_answer_is_waited_for_first() {
+        actix_rt::System::new().block_on(async {
+            let slot = Slot::<Counter>::new("counter");
+            slot.enter(Counter(0).start(), Life::default());
+            let mut counter = slot.reference().mailbox("asker");
+            let first = counter.ask_now(Count);
+            let second = counter.ask_now(Count);
+            let (second, first) = tokio::join!(second, first);
+            assert_eq!((first.unwrap().0, second.unwrap().0), (1, 2));
+        });
     }
 }

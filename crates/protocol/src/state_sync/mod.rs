@@ -493,7 +493,7 @@ impl StateSync {
         self.claimed.highest.max(self.proven).max(self.tip.commit.index)
     }
 
-    /// The commit that the executor furthest behind asks for next; what is before it has been taken by all.
+    /// The commit that the executor furthest behind asks for next, of those that are followed.
     pub fn slowest_executor(&self) -> Option<CommitIndex> {
         self.executors.values().min().copied()
     }

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, CommitRef};
 use std::{collections::VecDeque, time::Duration};
 
-/// Bytes in one write batch: a flush of the disk and five steps from thread to thread for each. Larger ones would take more
-/// memory and no less time (docs/performance.md).
+/// Bytes in one write batch: a flush of the disk and five steps from thread to thread for each. Larger ones take no less time
+/// (docs/performance.md), and hold their bytes longer.
 const MAX_WRITE_BYTES: u64 = 8 << 20;
 
-/// Batches asked for at a time: while one is being written, a full one waits at the writer, which need not wait for us.
+/// Batches asked for at a time: while one is being written, the next waits at the writer, which need not wait for us.
 const MAX_BATCHES: usize = 2;
 
 /// Linked commits on their way to the disk.
@@ -27,6 +27,8 @@ pub(super) struct WriteQueue {
     writing: VecDeque<Linked>,
     /// Batches asked for and not answered.
     batches: usize,
+    /// The first error among their answers.
+    refused: Option<String>,
     failure: Option<WriteFailure>,
 }
 
@@ -54,7 +56,7 @@ impl WriteQueue {
     }
 
     pub(super) fn error(&self) -> Option<&str> {
-        self.failure.as_ref().map(|failure| failure.reason.as_str())
+        self.refused.as_deref().or(self.failure.as_ref().map(|failure| failure.reason.as_str()))
     }
 
     pub(super) fn retry_at(&self) -> Option<Duration> {
@@ -65,14 +67,15 @@ impl WriteQueue {
         self.ready.push_back(Linked { key, bytes: commits.bytes, last: commits.last });
     }
 
-    /// The next batch: all that is ready, up to the bound, at least one. Beside another only a full one: a small one grows
-    /// until its turn comes.
+    /// The next batch: all that is ready, up to the bound, at least one. Beside another only if there is more than fits: less
+    /// waits, and grows.
     pub(super) fn next_batch(&mut self, now: Now) -> Option<Vec<RangeKey>> {
-        let may = match &self.failure {
-            // What failed is tried again by itself, and before what follows it.
-            Some(failure) => self.batches == 0 && failure.retry_at <= now.monotonic,
-            None if self.batches == 0 => true,
-            None => {
+        let may = match (&self.refused, &self.failure) {
+            // What failed is tried again before what follows it, and alone.
+            (Some(_), _) => false,
+            (None, Some(failure)) => self.batches == 0 && failure.retry_at <= now.monotonic,
+            (None, None) if self.batches == 0 => true,
+            (None, None) => {
                 let ready: u64 = self.ready.iter().map(|linked| linked.bytes).sum();
                 self.batches < MAX_BATCHES && ready >= MAX_WRITE_BYTES
             }
@@ -96,50 +99,52 @@ impl WriteQueue {
     }
 
     /// The store is durable up to `highest`: what was asked for of that, and its last commit.
-    fn written(&mut self, highest: CommitIndex) -> (Vec<RangeKey>, Option<CommitRef>) {
-        self.failure = None;
+    fn written(&mut self, highest: CommitIndex) -> Option<(Vec<RangeKey>, CommitRef)> {
         let count = self.writing.partition_point(|linked| linked.last.index <= highest);
-        let last = count.checked_sub(1).map(|at| self.writing[at].last);
-        (self.writing.drain(..count).map(|linked| linked.key).collect(), last)
+        let last = self.writing.get(count.checked_sub(1)?)?.last;
+        self.failure = None;
+        Some((self.writing.drain(..count).map(|linked| linked.key).collect(), last))
     }
 
-    fn failed(&mut self, now: Now, reason: String) {
-        // A batch behind one that failed fails as well.
-        if self.failure.as_ref().is_some_and(|failure| failure.retry_at > now.monotonic) {
+    /// Takes back what is not durable, once all batches are answered: in whatever order that came, and however many failed
+    /// because one before them had, it is one failure.
+    fn settle(&mut self, now: Now) {
+        if self.batches > 0 {
             return;
         }
-        let attempts = self.failure.take().map_or(0, |failure| failure.attempts);
-        let delay = RETRY_MIN.saturating_mul(1 << attempts.min(16)).min(RETRY_MAX);
-        self.failure = Some(WriteFailure { reason, attempts: attempts + 1, retry_at: now.monotonic + delay });
-    }
-
-    /// Takes back what is not durable once nothing more can be heard of it.
-    fn take_back(&mut self, now: Now) {
-        if self.batches > 0 || self.writing.is_empty() {
+        let refused = self.refused.take();
+        let failed = self.failure.take();
+        if self.writing.is_empty() {
             return;
-        }
-        if self.failure.is_none() {
-            self.failed(now, "the store took a batch and says that its last commit is not there".into());
         }
         while let Some(linked) = self.writing.pop_back() {
             self.ready.push_front(linked);
         }
+        let unsaid = || "the store took a batch and says that its last commit is not there".into();
+        let attempts = failed.map_or(0, |failure| failure.attempts);
+        let delay = RETRY_MIN.saturating_mul(1 << attempts.min(16)).min(RETRY_MAX);
+        self.failure = Some(WriteFailure {
+            reason: refused.unwrap_or_else(unsaid),
+            attempts: attempts + 1,
+            retry_at: now.monotonic + delay,
+        });
     }
 }
 
 impl StateSync {
     pub(super) fn on_written(&mut self, now: Now, result: Result<CommitRef, String>, effects: &mut Vec<Effect>) {
+        debug_assert!(self.write.batches > 0, "an answer to no question");
         self.write.batches = self.write.batches.saturating_sub(1);
         match result {
+            // The store may hold more: of a batch whose answer was lost.
             Ok(highest) => {
-                // The store may hold more: of a batch whose answer was lost.
-                if let (keys, Some(last)) = self.write.written(highest.index) {
+                if let Some((keys, last)) = self.write.written(highest.index) {
                     self.publish(keys, last, effects);
                 }
             }
-            Err(reason) => self.write.failed(now, reason),
+            Err(reason) => drop(self.write.refused.get_or_insert(reason)),
         }
-        self.write.take_back(now);
+        self.write.settle(now);
     }
 
     fn publish(&mut self, keys: Vec<RangeKey>, highest: CommitRef, effects: &mut Vec<Effect>) {
@@ -161,7 +166,7 @@ mod tests {
     use super::{
         super::{
             Config, Input, Progress,
-            tests::{at, core, verified},
+            tests::{core, verified},
         },
         *,
     };
@@ -170,15 +175,25 @@ mod tests {
     /// Hands over commit `index`, of `bytes`, of the node's own.
     fn commit(core: &mut StateSync, index: CommitIndex, bytes: u64) -> Vec<Effect> {
         let key = RangeKey::local(index.into());
-        core.handle(at(0), Input::LocalCommit { key, commit: verified(index, index, bytes) })
+        core.handle(
+            Now { monotonic: core.last_now, unix_ms: 0 },
+            Input::LocalCommit { key, commit: verified(index, index, bytes) },
+        )
     }
 
     fn written(core: &mut StateSync, index: CommitIndex) -> Vec<Effect> {
-        core.handle(at(0), Input::Written(Ok(verified(index, index, 0).last)))
+        let result = Ok(CommitRef { index, ..verified(1, 1, 0).last });
+        core.handle(Now { monotonic: core.last_now, unix_ms: 0 }, Input::Written(result))
     }
 
     fn failed(core: &mut StateSync, reason: &str) -> Vec<Effect> {
-        core.handle(at(0), Input::Written(Err(reason.into())))
+        core.handle(Now { monotonic: core.last_now, unix_ms: 0 }, Input::Written(Err(reason.into())))
+    }
+
+    /// The time to try again has come.
+    fn retried(core: &mut StateSync) -> Vec<Effect> {
+        let wake = core.next_wake().unwrap();
+        core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake)
     }
 
     fn indices(keys: &[RangeKey]) -> Vec<u64> {
@@ -223,15 +238,40 @@ mod tests {
             assert_eq!(batches(&commit(&mut core, index, MAX_WRITE_BYTES)), [[u64::from(index)]]);
         }
         assert!(failed(&mut core, "disk full").is_empty());
-        assert_eq!(core.next_wake(), None, "of the second nothing has been heard");
+        let full = Progress::Disk { reason: "disk full".into() };
+        assert_eq!(
+            (core.next_wake(), &core.snapshot().progress),
+            (None, &full),
+            "of the second nothing has been heard"
+        );
         assert!(failed(&mut core, "commit 1 is not there").is_empty());
-        assert_eq!(core.snapshot().progress, Progress::Disk { reason: "disk full".into() }, "what failed first is why");
-        let wake = core.next_wake().unwrap();
-        assert_eq!(wake, RETRY_MIN, "one failure");
-        let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
-        assert_eq!(batches(&effects), [[1]]);
+        assert_eq!(core.snapshot().progress, full, "what failed first is why");
+        assert_eq!(core.next_wake(), Some(RETRY_MIN), "one failure");
+        assert_eq!(batches(&retried(&mut core)), [[1]]);
+        failed(&mut core, "disk full");
+        assert_eq!(core.next_wake(), Some(RETRY_MIN * 3), "and another");
+        assert_eq!(batches(&retried(&mut core)), [[1]]);
         let effects = written(&mut core, 1);
         assert_eq!((published(&effects), batches(&effects)), (vec![(vec![1], 1)], vec![vec![2]]));
+    }
+
+    #[test]
+    fn answers_that_overtake_each_other_are_understood_all_the_same() {
+        let mut core = core(Config::default());
+        for index in [1, 2] {
+            commit(&mut core, index, MAX_WRITE_BYTES);
+        }
+        failed(&mut core, "disk full");
+        assert_eq!(published(&written(&mut core, 1)), [(vec![1], 1)]);
+        assert_eq!(core.snapshot().progress, Progress::Disk { reason: "disk full".into() }, "of the second batch");
+        assert_eq!(batches(&retried(&mut core)), [[2]]);
+        assert_eq!(published(&written(&mut core, 2)), [(vec![2], 2)]);
+        for index in [3, 4] {
+            commit(&mut core, index, MAX_WRITE_BYTES);
+        }
+        assert_eq!(published(&written(&mut core, 4)), [(vec![3, 4], 4)]);
+        assert!(published(&written(&mut core, 3)).is_empty());
+        assert!(core.write.error().is_none() && core.write.is_empty());
     }
 
     #[test]
@@ -242,25 +282,27 @@ mod tests {
         }
         failed(&mut core, "no answer");
         assert_eq!(published(&written(&mut core, 2)), [(vec![1, 2], 2)]);
-        // The same, but the writer is asked again and the store has more than that by then.
+        assert!(core.write.error().is_none() && core.write.is_empty());
+        // Both answers are lost: the store has more than what it is asked for again.
         for index in [3, 4] {
             commit(&mut core, index, MAX_WRITE_BYTES);
-            failed(&mut core, "no answer");
         }
-        let wake = core.next_wake().unwrap();
-        core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
-        assert_eq!(published(&written(&mut core, 4)), [(vec![3], 3)], "what was not asked for again may not be told");
+        failed(&mut core, "no answer");
+        failed(&mut core, "no answer");
+        assert_eq!(batches(&retried(&mut core)), [[3]]);
+        assert_eq!(published(&written(&mut core, 4)), [(vec![3], 3)], "what was not asked for again is not told yet");
         assert_eq!(published(&written(&mut core, 4)), [(vec![4], 4)]);
     }
 
     #[test]
-    fn a_store_that_does_not_have_what_it_took_is_asked_again_and_that_is_said() {
+    fn a_store_that_does_not_have_what_it_took_is_asked_again_ever_later_and_that_is_said() {
         let mut core = core(Config::default());
         commit(&mut core, 1, 100);
         assert!(published(&written(&mut core, 0)).is_empty());
         assert!(matches!(core.snapshot().progress, Progress::Disk { .. }));
-        let wake = core.next_wake().unwrap();
-        let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
-        assert_eq!(batches(&effects), [[1]]);
+        assert_eq!(core.next_wake(), Some(RETRY_MIN));
+        assert_eq!(batches(&retried(&mut core)), [[1]]);
+        written(&mut core, 0);
+        assert_eq!(core.next_wake(), Some(RETRY_MIN * 3));
     }
 }
