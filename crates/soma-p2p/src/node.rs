@@ -430,15 +430,15 @@ where
 fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
     let missing = |record| move || StoreError::Corrupt { place: store.place(), record, reason: CorruptReason::Missing };
     let commit = store.watermarks()?.highest_synced;
-    let commit_at_end = store.commit(commit.index)?.ok_or_else(missing(Record::Commit(commit.index)))?;
+    let stored = store.commit(commit.index)?.ok_or_else(missing(Record::Commit(commit.index)))?;
     // Not the latest one that the store knows: a batch that is being written shows that before its commits.
-    let epoch = commit_at_end.epoch;
+    let epoch = stored.epoch;
     let next_epoch = epoch + Epoch::from(store.last_commit_of_epoch(epoch)? == Some(commit.index));
     let committee = store.committee(next_epoch)?.ok_or_else(missing(Record::Committee(next_epoch)))?;
     // Checked before it was stored: what fails now was changed on disk.
     let committee =
         EpochContext::new(store.chain_id(), committee).map_err(|_| missing(Record::Committee(next_epoch))())?;
-    let tip = sync_core::Tip { commit, timestamp_ms: commit_at_end.timestamp_ms, next_epoch };
+    let tip = sync_core::Tip { commit, timestamp_ms: stored.timestamp_ms, next_epoch };
     Ok(StartState { tip, committee: Arc::new(committee) })
 }
 
