@@ -1,13 +1,14 @@
-//! Files of blocks: what a sync writes lies here, and in the database only where.
+//! Files of blocks: what a sync writes lies here, with the commits and votes of the same batches, and in the database only
+//! where.
 //!
 //! ```text
-//!   blocks/00000001.blocks   segment 1.0 | segment 1.1 | zeros | segment 201.0 | ...     appended to up to 256 MiB
-//!   blocks/00000002.blocks   segment 9001.0 | ...                 a batch begins at a multiple of 4 KiB
+//!   blocks/00000001.blocks   segment 1.0 | 1.1 | votes | commits 1.. | 16.. | zeros | segment 201.0 | ...   up to 256 MiB
+//!   blocks/00000002.blocks   segment 9001.0 | ...                   a batch begins at a multiple of 4 KiB
 //! ```
 //!
-//! A database writes every value to its journal first and to a table later. For values of 64 KiB that is half of the
-//! work of a sync (docs/adr/0007), and a file to which one thread appends needs no journal: bytes are synced here before
-//! the database is told of them, and what it was not told of is nobody's.
+//! A database writes every value to its journal first and to a table later. That was half of the work of a sync (docs/adr/0007),
+//! and a file to which one thread appends needs no journal: bytes are synced here before the database is told of them, and
+//! what it was not told of is nobody's.
 //!
 //! They are written past the page cache where that is possible. A batch of this size is one of a sync, whose executor gets the blocks from
 //! memory; a chain longer than memory would push out what is read again and again.
@@ -16,19 +17,20 @@
 //! nobody has to find out where the last one was torn.
 
 use crate::{
-    CorruptReason, Place, Record, StoreError,
-    direct_file::DirectFile,
-    directory::sync_directory,
-    error::io_error,
-    segments::{Segment, SegmentId},
+    CorruptReason, Place, Record, StoreError, direct_file::DirectFile, directory::sync_directory, error::io_error,
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use rustix::{
+    buffer::spare_capacity,
+    io::{pread, retry_on_intr},
+};
 use soma_types::limits::MAX_BLOCK_BYTES;
 use std::{
+    collections::VecDeque,
     fs::{self, File},
-    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -39,7 +41,50 @@ const DIRECTORY: &str = "blocks";
 /// not needed any more.
 const FILE_BYTES: u64 = 256 << 20;
 
-/// Where a segment lies, and what it is.
+/// Files that stay open for reading: peers who catch up at the same time are in one each, and go on from there. Opening one for
+/// each value took a twentieth of what serving costs.
+const OPEN_FILES: usize = 8;
+
+/// A value of a table of which large batches have theirs in files, as the database has it.
+///
+/// ```text
+///   0, the value     or     1, file u32, offset u32, length u32, checksum u64
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// The value itself.
+    Here(Bytes),
+    /// Where it is.
+    Filed(Extent),
+}
+
+impl Stored {
+    const HERE: u8 = 0;
+    const FILED: u8 = 1;
+
+    /// The value that is `pieces`, one behind the other, stored here.
+    pub(crate) fn here(pieces: &[&[u8]]) -> Bytes {
+        let mut bytes = Vec::with_capacity(1 + pieces.iter().map(|piece| piece.len()).sum::<usize>());
+        bytes.push(Self::HERE);
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        bytes.into()
+    }
+
+    /// The value that is in a file.
+    pub(crate) fn filed(extent: Extent) -> Bytes {
+        [&[Self::FILED][..], &extent.encode()].concat().into()
+    }
+
+    pub(crate) fn decode(mut bytes: Bytes) -> Option<Self> {
+        match bytes.try_get_u8().ok()? {
+            Self::HERE => Some(Self::Here(bytes)),
+            Self::FILED => Extent::decode(&bytes).map(Self::Filed),
+            _ => None,
+        }
+    }
+}
+
+/// Where a value lies, and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// Number of the file.
@@ -54,13 +99,13 @@ pub(crate) struct Extent {
 impl Extent {
     const BYTES: usize = 20;
 
-    pub(crate) fn encode(self) -> Bytes {
+    fn encode(self) -> Vec<u8> {
         let Self { file, offset, length, checksum } = self;
         let numbers = [file, offset, length].map(u32::to_be_bytes);
-        [numbers.as_flattened(), &checksum.to_be_bytes()].concat().into()
+        [numbers.as_flattened(), &checksum.to_be_bytes()].concat()
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
         let (numbers, checksum) = bytes.split_last_chunk::<8>()?;
         let (numbers, _) = numbers.as_chunks::<4>();
@@ -77,9 +122,11 @@ pub(crate) struct BlockFiles {
     store: PathBuf,
     /// Held while a batch is appended. What it guards is put back as it was when that fails.
     end: Mutex<End>,
+    /// Files that are open for reading, the latest first. Held for a look only.
+    open: Mutex<VecDeque<(u32, Arc<File>)>>,
 }
 
-/// Where the next segment goes.
+/// Where the next value goes.
 struct End {
     /// The file that is written, once this process has written any.
     file: Option<DirectFile>,
@@ -104,13 +151,17 @@ impl BlockFiles {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(io_error(&directory, "list it")(error)),
         }
-        Ok(Self { store: store.to_owned(), end: Mutex::new(End { file: None, number, offset: 0 }) })
+        let end = Mutex::new(End { file: None, number, offset: 0 });
+        Ok(Self { store: store.to_owned(), end, open: Mutex::default() })
     }
 
-    /// Writes `segments` and makes them durable. Where each is.
+    /// Writes `values`, each the pieces that it consists of, and makes them durable. Where each is.
     ///
     /// After a failure nobody can tell what is on the disk: nothing may be appended any more.
-    pub(crate) fn append(&self, segments: &[Segment<'_>]) -> Result<Vec<Extent>, StoreError> {
+    pub(crate) fn append<'a>(
+        &self,
+        values: impl Iterator<Item = &'a [&'a [u8]]> + Clone,
+    ) -> Result<Vec<Extent>, StoreError> {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, mut offset) = (end.number, end.offset);
         let (mut file, number, is_new) = match end.file.take() {
@@ -128,16 +179,17 @@ impl BlockFiles {
             }
         };
         let path = self.path(number);
-        let mut extents = Vec::with_capacity(segments.len());
-        for segment in segments {
+        let mut extents = Vec::new();
+        for pieces in values.clone() {
             let mut checksum = Xxh3::new();
-            segment.pieces.iter().for_each(|piece| checksum.update(piece));
-            // Offsets are below `FILE_BYTES` and a batch: far from 4 GiB. So is a segment.
-            let (start, length) = (offset as u32, segment.bytes as u32);
+            pieces.iter().for_each(|piece| checksum.update(piece));
+            let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+            // Offsets are below `FILE_BYTES` and a batch: far from 4 GiB. So is a value.
+            let (start, length) = (offset as u32, bytes as u32);
             extents.push(Extent { file: number, offset: start, length, checksum: checksum.digest() });
-            offset += segment.bytes as u64;
+            offset += bytes as u64;
         }
-        let pieces = segments.iter().flat_map(|segment| segment.pieces.iter().copied());
+        let pieces = values.flatten().copied();
         file.append(pieces).map_err(io_error(&path, "write blocks"))?;
         file.sync().map_err(io_error(&path, "sync blocks"))?;
         if is_new {
@@ -147,30 +199,33 @@ impl BlockFiles {
         Ok(extents)
     }
 
-    /// The bytes of segment `id`, which are where `extent`, as it lies in the database, says.
-    pub(crate) fn read(&self, id: SegmentId, extent: &[u8]) -> Result<Bytes, StoreError> {
-        let corrupt = |reason| Record::Segment(id).corrupt(Place::Disk(self.store.as_path().into()), reason);
-        let extent = Extent::decode(extent).ok_or_else(|| corrupt(CorruptReason::Length { bytes: extent.len() }))?;
-        let path = self.path(extent.file);
-        let read = || -> io::Result<Vec<u8>> {
-            let mut file = File::open(&path)?;
-            file.seek(SeekFrom::Start(extent.offset.into()))?;
-            // Not made as long as the extent says: that may be damaged, too.
-            let mut bytes = Vec::with_capacity((extent.length as usize).min(MAX_BLOCK_BYTES));
-            file.take(extent.length.into()).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        let bytes = match read() {
+    /// The bytes of `record`, which are where `extent` says.
+    pub(crate) fn read(&self, record: Record, extent: Extent) -> Result<Bytes, StoreError> {
+        let corrupt = |reason| record.corrupt(Place::Disk(self.store.as_path().into()), reason);
+        let bytes = match self.opened(extent.file).and_then(|file| read(&file, extent)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(corrupt(CorruptReason::FileMissing { file: extent.file }));
             }
-            Err(error) => return Err(io_error(&path, "read blocks")(error)),
+            Err(error) => return Err(io_error(&self.path(extent.file), "read blocks")(error)),
         };
         if bytes.len() != extent.length as usize || xxh3_64(&bytes) != extent.checksum {
             return Err(corrupt(CorruptReason::Checksum { file: extent.file }));
         }
         Ok(bytes.into())
+    }
+
+    /// A file to be read.
+    fn opened(&self, number: u32) -> io::Result<Arc<File>> {
+        let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, file)) = open().iter().find(|(open, _)| *open == number) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(File::open(self.path(number))?);
+        let mut open = open();
+        open.truncate(OPEN_FILES - 1);
+        open.push_front((number, file.clone()));
+        Ok(file)
     }
 
     fn path(&self, number: u32) -> PathBuf {
@@ -187,4 +242,20 @@ impl BlockFiles {
         let path = self.path(number);
         DirectFile::create(&path).map_err(io_error(&path, "create it"))
     }
+}
+
+/// The bytes that are in `file` where `extent` says, fewer if it is shorter.
+fn read(file: &File, extent: Extent) -> io::Result<Vec<u8>> {
+    let length = extent.length as usize;
+    // Not made as long as the extent says: that may be damaged, too.
+    let mut bytes = Vec::with_capacity(length.min(MAX_BLOCK_BYTES));
+    while bytes.len() < length {
+        bytes.reserve(1);
+        let offset = u64::from(extent.offset) + bytes.len() as u64;
+        if retry_on_intr(|| pread(file, spare_capacity(&mut bytes), offset))? == 0 {
+            break;
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     Place, Record, StoreError, Watermarks,
-    block_files::Extent,
+    block_files::Stored,
     commits::CommitBytes,
     directory, journal,
     layout::{commit_key, parse_commit_key, parse_epoch_key, parse_round_key},
@@ -13,9 +13,12 @@ use bytes::Bytes;
 use soma_types::{BlockRef, CodecError, CommitIndex, CommitRef, Genesis, codec};
 use std::path::Path;
 
-/// Where a segment lies: what it decodes to, encoded again.
-pub fn extent(bytes: &[u8]) -> Option<Vec<u8>> {
-    Extent::decode(bytes).map(|extent| extent.encode().to_vec())
+/// Where a value lies that is in a file: what it decodes to, encoded again.
+pub fn filed(bytes: &[u8]) -> Option<Bytes> {
+    match Stored::decode(Bytes::copy_from_slice(bytes))? {
+        Stored::Filed(extent) => Some(Stored::filed(extent)),
+        Stored::Here(_) => None,
+    }
 }
 
 /// Whether a round's value is one, and then whether `block` is in it.

@@ -13,7 +13,7 @@ use std::{
 /// Addresses, offsets and lengths of direct writes are multiples of the disk's logical blocks: 512 bytes, or 4 KiB.
 const ALIGNMENT: usize = 4 << 10;
 
-/// Bytes that are written at once: a usual batch, of which the system has as much on its way as the disk takes.
+/// Bytes that are written at once: half of a usual batch, of which the system has as much on its way as the disk takes.
 const BUFFER_BYTES: usize = 4 << 20;
 
 /// A new file, written from its start on. Where the system or the file system has no direct writes, through the page cache,

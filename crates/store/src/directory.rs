@@ -22,8 +22,8 @@ use std::{
 };
 
 /// The format of the store that this program reads and writes. 1 had a value for each block, 2 no files of blocks,
-/// 3 a value for each commit.
-pub(crate) const FORMAT_VERSION: u32 = 4;
+/// 3 a value for each commit, 4 commits and votes in the database only.
+pub(crate) const FORMAT_VERSION: u32 = 5;
 
 const IDENTITY_FILE: &str = "soma-store";
 const IDENTITY_DRAFT: &str = "soma-store.new";

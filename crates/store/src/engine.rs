@@ -10,7 +10,7 @@ use crate::{
     plan::plan,
     reader::BlockReader,
     rounds::ChangedRounds,
-    segments::{Packer, Segment, SegmentId},
+    segments::{Packer, Segment},
     sub_dags,
     votes::{self, BatchVotes},
 };
@@ -59,8 +59,6 @@ pub(crate) trait Tables: Send + Sync + 'static {
     fn last_key_within(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Option<Bytes>, StoreError>;
     /// The last key.
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError>;
-    /// The bytes of a segment.
-    fn segment(&self, id: SegmentId) -> Result<Option<Bytes>, StoreError>;
     /// Makes all `writes`, which name no key twice, or none of them, `segments` first; durable when it returns. A
     /// reader who sees one of them sees those before it.
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError>;

@@ -2,11 +2,11 @@
 
 use crate::{
     CorruptReason, Place, Record, Store, StoreError,
-    block_files::BlockFiles,
+    block_files::{BlockFiles, Stored},
     directory::Directory,
     engine::{Engine, Tables, Write, store_by_engine},
     journal,
-    layout::Table,
+    layout::{Table, parse_commit_key, parse_pair_key},
     segments::{Segment, SegmentId},
 };
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use soma_types::{CommitIndex, Genesis};
 use std::{
     panic,
     path::{Path, PathBuf},
+    slice,
     sync::OnceLock,
 };
 
@@ -22,8 +23,8 @@ use std::{
 /// the cache serves peers that catch up, and they read mostly in sequence.
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// Blocks of a batch with so many bytes go to files; those of smaller ones stay in the database, which is synced in any
-/// case: at the head a commit costs one sync and not two.
+/// Blocks of a batch with so many bytes go to files, with its commits and votes; smaller ones stay in the database, which is
+/// synced in any case: at the head a commit costs one sync and not two.
 const FILED_BYTES: usize = 256 << 10;
 
 /// Memory for the latest writes of one table before they move to its files. Up to four more wait for their turn when
@@ -189,9 +190,8 @@ impl FjallTables {
             };
             database.keyspace(table.name(), options).map_err(failed)
         };
-        let [a, b, c, d, e, f, g, h, i, j] = Table::ALL;
-        let keyspaces =
-            [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?, open(h)?, open(i)?, open(j)?];
+        let [a, b, c, d, e, f, g, h, i] = Table::ALL;
+        let keyspaces = [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?, open(h)?, open(i)?];
         let files = BlockFiles::open(path)?;
         Ok(Self { path: path.to_owned(), database, keyspaces, files, failed: OnceLock::new() })
     }
@@ -212,21 +212,36 @@ impl FjallTables {
     fn read_error(&self, source: fjall::Error) -> StoreError {
         database_error(&self.path, "read")(source)
     }
+
+    /// The value at `key`, which the database has as `stored`.
+    fn value(&self, table: Table, key: &[u8], stored: Bytes) -> Result<Bytes, StoreError> {
+        if !table.is_filed() {
+            return Ok(stored);
+        }
+        let bytes = stored.len();
+        match Stored::decode(stored) {
+            Some(Stored::Here(value)) => Ok(value),
+            Some(Stored::Filed(extent)) => self.files.read(filed_record(table, key), extent),
+            None => Err(filed_record(table, key).corrupt(self.place(), CorruptReason::Length { bytes })),
+        }
+    }
 }
 
 impl Tables for FjallTables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.keyspace(table).get(key).map_err(|error| self.read_error(error))?;
-        Ok(value.map(Bytes::from))
+        let stored = self.keyspace(table).get(key).map_err(|error| self.read_error(error))?;
+        stored.map(|stored| self.value(table, key, stored.into())).transpose()
     }
 
     fn scan(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let keyspace = self.keyspace(table);
         let entries = if prefix.is_empty() { keyspace.iter() } else { keyspace.prefix(prefix) };
-        entries
-            .map(|entry| entry.into_inner().map(|(key, value)| (Bytes::from(key), Bytes::from(value))))
-            .collect::<Result<_, _>>()
-            .map_err(|error| self.read_error(error))
+        let read = |entry: fjall::Guard| {
+            let (key, stored) = entry.into_inner().map_err(|error| self.read_error(error))?;
+            let value = self.value(table, &key, stored.into())?;
+            Ok((Bytes::from(key), value))
+        };
+        entries.map(read).collect()
     }
 
     fn walk(
@@ -237,8 +252,8 @@ impl Tables for FjallTables {
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreError> {
         for entry in self.keyspace(table).range(first..=last) {
-            let (key, value) = entry.into_inner().map_err(|error| self.read_error(error))?;
-            if !visit(&key, Bytes::from(value)) {
+            let (key, stored) = entry.into_inner().map_err(|error| self.read_error(error))?;
+            if !visit(&key, self.value(table, &key, stored.into())?) {
                 break;
             }
         }
@@ -255,32 +270,30 @@ impl Tables for FjallTables {
         last.key().map(|key| Some(Bytes::from(key))).map_err(|error| self.read_error(error))
     }
 
-    fn segment(&self, id: SegmentId) -> Result<Option<Bytes>, StoreError> {
-        // Most are in files.
-        match self.get(Table::Extents, &id.key())? {
-            Some(extent) => self.files.read(id, &extent).map(Some),
-            None => self.get(Table::Segments, &id.key()),
-        }
-    }
-
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
         self.writing(|| {
             // fjall puts the whole batch into the journal and syncs it before any of it can be read, then shows it in
             // this order. When the sync fails it shows nothing and takes no more writes.
             let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-            if segments.iter().map(|segment| segment.bytes).sum::<usize>() < FILED_BYTES {
-                for segment in segments {
-                    batch.insert(self.keyspace(Table::Segments), segment.id.key(), segment.concat());
-                }
-            } else {
-                for (segment, extent) in segments.iter().zip(self.files.append(segments)?) {
-                    batch.insert(self.keyspace(Table::Extents), segment.id.key(), extent.encode());
-                }
+            // Of the values that may be in files, in order: none if this batch is a small one.
+            let mut extents = Vec::new();
+            if segments.iter().map(|segment| segment.bytes).sum::<usize>() >= FILED_BYTES {
+                let filed = writes.iter().filter(|write| write.table.is_filed());
+                let filed: Vec<&[u8]> = filed.filter_map(|write| write.value.as_deref()).collect();
+                let segments = segments.iter().map(|segment| &segment.pieces[..]);
+                extents = self.files.append(segments.chain(filed.iter().map(slice::from_ref)))?;
+            }
+            let mut extents = extents.into_iter();
+            let mut stored = |pieces: &[&[u8]]| extents.next().map_or_else(|| Stored::here(pieces), Stored::filed);
+            for segment in segments {
+                batch.insert(self.keyspace(Table::Segments), segment.id.key(), stored(&segment.pieces));
             }
             for Write { table, key, value } in writes {
+                let keyspace = self.keyspace(table);
                 match value {
-                    Some(value) => batch.insert(self.keyspace(table), key, value),
-                    None => batch.remove(self.keyspace(table), key),
+                    Some(value) if table.is_filed() => batch.insert(keyspace, key, stored(&[&value])),
+                    Some(value) => batch.insert(keyspace, key, value),
+                    None => batch.remove(keyspace, key),
                 }
             }
             batch.commit().map_err(database_error(&self.path, "write a batch"))
@@ -296,6 +309,16 @@ impl Tables for FjallTables {
     fn place(&self) -> Place {
         Place::Disk(self.path.as_path().into())
     }
+}
+
+/// What lies at `key` of a table of which large batches have their values in files: of several commits, the first.
+fn filed_record(table: Table, key: &[u8]) -> Record {
+    let record = match table {
+        Table::Segments => parse_pair_key(key).map(|(batch, number)| Record::Segment(SegmentId { batch, number })),
+        Table::Votes => parse_pair_key(key).map(|(first, _)| Record::Vote(first)),
+        _ => parse_commit_key(key).map(Record::Commit),
+    };
+    record.unwrap_or(Record::Database)
 }
 
 fn database_error(path: &Path, doing: &'static str) -> impl FnOnce(fjall::Error) -> StoreError {

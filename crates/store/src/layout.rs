@@ -6,7 +6,6 @@
 //! | table      | key                                 | value                                                              |
 //! |------------|-------------------------------------|--------------------------------------------------------------------|
 //! | segments   | first commit of its batch u32, number in the batch u32 | blocks with their signatures, one behind the other in the order of the chain: [`segments`](crate::segments) |
-//! | extents    | as of segments                      | where in [files](crate::block_files) the segment is instead: file u32, offset u32, length u32, checksum u64 |
 //! | rounds     | epoch u64, round u32                | author, digest and place of each block of the round: [`rounds`](crate::rounds) |
 //! | votes      | commit index u32 rounded down, first commit of the batch of the voters u32 | by commit, epoch and round, the voters' authors and digests: [`votes`](crate::votes) |
 //! | committees | epoch u64                           | committee                                                          |
@@ -15,6 +14,9 @@
 //! | peers      | peer id                             | signed node info                                                   |
 //! | standings  | peer id                             | what the peer has done, in the form of PeerHeights                 |
 //! | meta       | name                                | chain id, watermarks                                               |
+//!
+//! Segments, votes and commits of a large batch lie in [files](crate::block_files), and here is where: each value of these
+//! tables begins with a byte that tells whether it is one or says where one is.
 //!
 //! What grows with the chain is written in the order of its keys, or nearly so: the database moves it to its last level
 //! without writing it again. Few and large values: an entry costs far more than its bytes (docs/adr/0007).
@@ -27,8 +29,6 @@ use soma_types::{CommitIndex, Epoch, Round};
 pub(crate) enum Table {
     /// Blocks in the order of the chain, many in a value.
     Segments,
-    /// Where segments are that are in files.
-    Extents,
     /// Places of blocks by round.
     Rounds,
     /// Votes by commit.
@@ -49,9 +49,8 @@ pub(crate) enum Table {
 
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Segments,
-        Self::Extents,
         Self::Rounds,
         Self::Votes,
         Self::Committees,
@@ -70,11 +69,15 @@ impl Table {
         }
     }
 
+    /// Whether a large batch has its values of this table in [files](crate::block_files).
+    pub(crate) fn is_filed(self) -> bool {
+        matches!(self, Self::Segments | Self::Votes | Self::Commits)
+    }
+
     /// Its name on disk. Part of the format.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Segments => "segments",
-            Self::Extents => "extents",
             Self::Rounds => "rounds",
             Self::Votes => "votes",
             Self::Committees => "committees",
@@ -143,6 +146,12 @@ pub(crate) fn pair_key(first: u32, second: u32) -> [u8; 8] {
     key
 }
 
+/// The numbers in a key of two.
+pub(crate) fn parse_pair_key(key: &[u8]) -> Option<(u32, u32)> {
+    let (first, second) = key.split_first_chunk()?;
+    Some((u32::from_be_bytes(*first), u32::from_be_bytes(second.try_into().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,8 +164,11 @@ mod tests {
         assert!(keys.is_sorted());
         assert_eq!(keys.map(|key| parse_round_key(&key)), rounds.map(Some));
         assert_eq!(parse_round_key(&[0; 11]), None);
-        let pairs = [(0, 1), (0, 256), (1, 0), (256, 0)].map(|(first, second)| pair_key(first, second));
-        assert!(pairs.is_sorted());
+        let pairs = [(0, 1), (0, 256), (1, 0), (256, 0)];
+        let keys = pairs.map(|(first, second)| pair_key(first, second));
+        assert!(keys.is_sorted());
+        assert_eq!(keys.map(|key| parse_pair_key(&key)), pairs.map(Some));
+        assert_eq!(parse_pair_key(&[0; 9]), None);
         assert_eq!(parse_epoch_key(&epoch_key(5)), Some(5));
         assert_eq!(parse_epoch_key(&[0; 7]), None);
         assert_eq!(parse_commit_key(&commit_key(9)), Some(9));

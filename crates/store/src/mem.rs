@@ -4,7 +4,7 @@ use crate::{
     Place, StoreError,
     engine::{Engine, Tables, Write, store_by_engine},
     layout::Table,
-    segments::{Segment, SegmentId},
+    segments::Segment,
 };
 use bytes::Bytes;
 use soma_types::Genesis;
@@ -102,10 +102,6 @@ impl Tables for MemTables {
         let maps = self.read();
         let last = maps.get(&table).and_then(|map| map.last_key_value());
         Ok(last.map(|(key, _)| Bytes::copy_from_slice(key)))
-    }
-
-    fn segment(&self, id: SegmentId) -> Result<Option<Bytes>, StoreError> {
-        self.get(Table::Segments, &id.key())
     }
 
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {

@@ -79,8 +79,9 @@ impl<'a, T: Tables> BlockReader<'a, T> {
     pub(crate) fn read(&mut self, block: &BlockRef, location: Location) -> Result<Bytes, StoreError> {
         let id = location.segment;
         let corrupt = |reason| Record::Segment(id).corrupt(self.tables.place(), reason);
-        let segment =
-            self.segments.get(id, || self.tables.segment(id)?.ok_or_else(|| corrupt(CorruptReason::Missing)))?;
+        let segment = self
+            .segments
+            .get(id, || self.tables.get(Table::Segments, &id.key())?.ok_or_else(|| corrupt(CorruptReason::Missing)))?;
         let end = u64::from(location.offset) + u64::from(location.length);
         if end > segment.len() as u64 {
             return Err(corrupt(CorruptReason::CutOff { block: Box::new(*block), end, bytes: segment.len() }));

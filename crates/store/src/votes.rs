@@ -15,30 +15,29 @@ use crate::{
     layout::{COMMITS_PER_VALUE, Table, commit_key, first_beside, pair_key},
 };
 use soma_types::{AuthorityIndex, BlockDigest, BlockRef, CommitDigest, CommitIndex, CommitRef, Epoch, Round};
+use std::collections::BTreeMap;
 
 /// Author and digest of a voter.
 const VOTER_BYTES: usize = 36;
 
-/// The votes of a batch.
+/// The votes of a batch, by the first of the commits that share a value.
 #[derive(Default)]
 pub(crate) struct BatchVotes {
-    votes: Vec<(CommitRef, BlockRef)>,
+    votes: BTreeMap<CommitIndex, Vec<(CommitRef, BlockRef)>>,
 }
 
 impl BatchVotes {
     /// Adds the vote of `block` for `commit`; the same one again changes nothing.
     pub(crate) fn push(&mut self, commit: CommitRef, block: BlockRef) {
-        self.votes.push((commit, block));
+        self.votes.entry(first_beside(commit.index)).or_default().push((commit, block));
     }
 
     /// What to write for the batch that begins with commit `batch`.
-    pub(crate) fn finish(mut self, batch: CommitIndex) -> impl Iterator<Item = Write> {
-        // Nearly sorted already, which this takes advantage of.
-        self.votes.sort();
-        self.votes.dedup();
-        let mut writes = Vec::new();
-        let beside = |(commit, _): &(CommitRef, BlockRef)| first_beside(commit.index);
-        for votes in self.votes.chunk_by(|first, second| beside(first) == beside(second)) {
+    pub(crate) fn finish(self, batch: CommitIndex) -> impl Iterator<Item = Write> {
+        self.votes.into_iter().map(move |(first, mut votes)| {
+            // Nearly sorted already, which this takes advantage of.
+            votes.sort();
+            votes.dedup();
             let mut value = Vec::with_capacity(votes.len() * VOTER_BYTES + COMMITS_PER_VALUE as usize * 64);
             for group in votes.chunk_by(|(first, one), (second, other)| {
                 (first, one.epoch, one.round) == (second, other.epoch, other.round)
@@ -55,9 +54,8 @@ impl BatchVotes {
                     value.extend_from_slice(block.digest.as_bytes());
                 }
             }
-            writes.push(Write::put(Table::Votes, pair_key(beside(&votes[0]), batch), value));
-        }
-        writes.into_iter()
+            Write::put(Table::Votes, pair_key(first, batch), value)
+        })
     }
 }
 

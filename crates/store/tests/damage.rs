@@ -220,22 +220,36 @@ fn a_damaged_table_is_harmless_or_an_error_when_it_is_read() {
 }
 
 #[test]
-fn a_damaged_file_of_blocks_is_an_error_that_names_the_segment_and_serves_nobody_other_bytes() {
+fn a_damaged_file_of_blocks_is_an_error_that_names_what_lay_there_and_serves_nobody_other_bytes() {
     let original = Original::new(3, 1_000_000);
     let (name, bytes) = original.file(|name| name.ends_with(".blocks"));
     assert!(bytes.len() > 3_000_000);
+    let damaged = |bytes: Option<&[u8]>| match original.read(name, bytes).unwrap_err() {
+        error @ StoreError::Corrupt { .. } if !error.to_string().contains("blocks") => panic!("{error}"),
+        StoreError::Corrupt { record, reason, .. } => (record, reason),
+        error => panic!("{error}"),
+    };
+    let missing = CorruptReason::FileMissing { file: 1 };
+    let other = CorruptReason::Checksum { file: 1 };
     for bytes in changed(bytes) {
-        let expected = match bytes {
-            None => CorruptReason::FileMissing { file: 1 },
-            Some(_) => CorruptReason::Checksum { file: 1 },
-        };
-        let error = original.read(name, bytes.as_deref()).unwrap_err();
-        assert!(
-            matches!(&error, StoreError::Corrupt { record: Record::Segment(_), reason, .. } if *reason == expected),
-            "{error}"
-        );
-        assert!(error.to_string().contains("blocks"), "{error}");
+        let (record, reason) = damaged(bytes.as_deref());
+        assert!(matches!(record, Record::Segment(_) | Record::Commit(_)), "{record}");
+        assert_eq!(reason, if bytes.is_some() { other.clone() } else { missing.clone() });
     }
+    // One byte of what each part of the first batch is found by.
+    let certified = &original.commits[1];
+    let changed = |part: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        let at = bytes.windows(part.len()).position(|bytes| bytes == part).unwrap();
+        bytes[at] ^= 1;
+        damaged(Some(&bytes))
+    };
+    let (record, reason) = changed(certified.blocks[0].bytes());
+    assert!(matches!(record, Record::Segment(id) if id.batch == 1) && reason == other, "{record}: {reason}");
+    // What the store says for the whole value, which begins with commit 1.
+    assert_eq!(changed(certified.commit.bytes()), (Record::Commit(1), other.clone()));
+    let commit = certified.commit.reference();
+    assert_eq!(changed(&[&commit.index.to_be_bytes()[..], &commit.digest.0].concat()), (Record::Vote(0), other));
     // What a process that was killed had appended is nobody's, and is not written over either.
     let torn = [bytes, &[0xa5; 3_000]].concat();
     assert_eq!(original.read(name, Some(&torn)).unwrap() as usize, original.commits.len());

@@ -128,6 +128,46 @@ fn blocks_that_have_left_memory_for_files_read_back_with_their_sizes() {
 }
 
 #[test]
+fn of_a_large_batch_the_database_has_only_where_its_blocks_commits_and_votes_are() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let mut batch = chain.grow(1);
+    for _ in 0..40 {
+        let (round, last) = (chain.round + 1, chain.last);
+        let blocks = (0..4).map(|author| chain.block(round, author, &[last], 2_000)).collect();
+        batch.push(chain.commit_of(blocks));
+    }
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    store.apply(&batch).unwrap();
+    let small = chain.grow(1);
+    store.apply(&small).unwrap();
+    let check = |store: &FjallStore| {
+        for (certified, next) in batch.iter().zip(&batch[1..]) {
+            let reference = certified.commit.reference();
+            let mut voters: Vec<_> = next.blocks.iter().chain(&certified.certifiers).map(|b| b.reference()).collect();
+            voters.sort_unstable();
+            voters.dedup();
+            assert_eq!(store.votes(reference).unwrap(), voters);
+        }
+        let commits: Vec<_> = batch.iter().chain(&small).map(|certified| certified.commit.clone()).collect();
+        assert_eq!(store.commits(1..=100).unwrap(), commits);
+        assert_eq!(store.sub_dag(17).unwrap(), Some(batch[16].sub_dag()));
+    };
+    check(&store);
+    drop(store);
+    check(&FjallStore::open(&path, &chain.genesis).unwrap());
+
+    let database = Database::builder(path.join("db")).open().unwrap();
+    for (table, small) in [("segments", 1), ("votes", 1), ("commits", 2)] {
+        let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
+        let lengths: Vec<_> = table.iter().map(|value| value.value().unwrap().len()).collect();
+        // A byte that says so, file, offset, length, checksum. The genesis came alone.
+        let filed = lengths.iter().filter(|length| **length == 1 + 4 + 4 + 4 + 8).count();
+        assert!(filed >= 3 && lengths.len() == filed + small, "{lengths:?}");
+    }
+}
+
+#[test]
 fn a_block_is_written_once_however_often_it_comes() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
@@ -147,7 +187,8 @@ fn a_block_is_written_once_however_often_it_comes() {
     drop(store);
     let database = Database::builder(path.join("db")).open().unwrap();
     let segments = database.keyspace("segments", KeyspaceCreateOptions::default).unwrap();
-    let stored: usize = segments.iter().map(|segment| segment.value().unwrap().len()).sum();
+    // A byte in front of each says that it is here and in no file.
+    let stored: usize = segments.iter().map(|segment| segment.value().unwrap().len() - 1).sum();
     assert_eq!(stored, blocks.values().sum::<usize>());
 }
 
@@ -355,7 +396,7 @@ fn a_store_of_a_newer_format_is_left_as_it_is() {
     bytes.truncate(20);
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 5, supported: 4, .. })));
+        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 6, supported: 5, .. })));
     }
     refused(&path, |path| FjallStore::open(path, &genesis));
 }
@@ -370,7 +411,7 @@ fn a_store_of_an_older_format_is_left_as_it_is_with_what_to_do() {
     bytes[8] -= 1;
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::OlderFormat { found: 3, supported: 4, .. })));
+        assert!(matches!(open.err(), Some(StoreError::OlderFormat { found: 4, supported: 5, .. })));
     }
     let error = refused(&path, |path| FjallStore::open(path, &genesis));
     assert!(error.to_string().contains("remove the store and sync anew"), "{error}");
@@ -410,9 +451,11 @@ fn a_creation_that_was_cut_off_is_finished_by_the_next_open() {
 /// Changes a value behind the store's back, and opens the store again.
 fn damage(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) -> Result<FjallStore, StoreError> {
     let database = Database::builder(path.join("db")).open().unwrap();
+    // A byte in front of the values of these tables says that they are here and in no file.
+    let here: &[u8] = if ["segments", "votes", "commits"].contains(&table) { &[0] } else { &[] };
     let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
     match value {
-        Some(value) => table.insert(key, value).unwrap(),
+        Some(value) => table.insert(key, [here, value].concat()).unwrap(),
         None => table.remove(key).unwrap(),
     }
     database.persist(PersistMode::SyncAll).unwrap();

@@ -24,9 +24,9 @@ fn first_commit(bytes: &[u8]) -> CommitRef {
 }
 
 fn stored_values(bytes: &[u8]) -> bool {
-    let extent = decoders::extent(bytes);
-    if let Some(extent) = &extent {
-        assert_eq!(extent, bytes, "an extent has one encoding");
+    let filed = decoders::filed(bytes);
+    if let Some(filed) = &filed {
+        assert_eq!(filed, bytes, "a place in a file has one encoding");
     }
     let round = decoders::round(bytes, &first_block(bytes));
     assert_eq!(round.is_ok(), bytes.len().is_multiple_of(ENTRY_BYTES), "a round is a list of entries");
@@ -45,7 +45,7 @@ fn stored_values(bytes: &[u8]) -> bool {
     }
     let [_, _, is_round] = decoders::keys(bytes);
     assert_eq!(is_round, bytes.len() == 12, "keys are told by their length");
-    extent.is_some() || round.is_ok() || voters.is_ok() || commits.is_ok() || watermarks.is_ok()
+    filed.is_some() || round.is_ok() || voters.is_ok() || commits.is_ok() || watermarks.is_ok()
 }
 
 /// The files of a store of the first commits of the chain that end with `extension`.
@@ -79,10 +79,10 @@ fn files(chain: &crate::Chain, extension: &str) -> Vec<Vec<u8>> {
 pub(crate) const STORED_VALUE: Decoder = Decoder {
     name: "stored_value",
     decode: |bytes| {
-        let extent = decoders::extent(bytes).is_some();
+        let filed = decoders::filed(bytes).is_some();
         let round = decoders::round(bytes, &first_block(bytes)).is_ok();
         let voters = decoders::voters(bytes, first_commit(bytes)).is_ok();
-        extent || round || voters || decoders::commits(bytes).is_ok() || decoders::watermarks(bytes).is_ok()
+        filed || round || voters || decoders::commits(bytes).is_ok() || decoders::watermarks(bytes).is_ok()
     },
     check: stored_values,
     seeds: |chain| {
@@ -101,10 +101,11 @@ pub(crate) const STORED_VALUE: Decoder = Decoder {
             round.extend([1, 0, offset, 1_000].iter().flat_map(|number| number.to_be_bytes()));
         }
         let watermarks = soma_store::Watermarks { highest_synced: commit, lowest_available: 1 };
-        let extent = [[1u32, 0, 1_000].iter().flat_map(|number| number.to_be_bytes()).collect(), vec![7; 8]].concat();
+        let numbers = [1u32, 0, 1_000].iter().flat_map(|number| number.to_be_bytes()).collect();
+        let filed = [vec![1], numbers, vec![7; 8]].concat();
         let commits = chain.commits.iter().take(3).map(|certified| certified.commit.bytes());
         let commits = commits.flat_map(|bytes| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()).collect();
-        vec![round, votes, commits, codec::encode(&watermarks), extent]
+        vec![round, votes, commits, codec::encode(&watermarks), filed]
     },
     // A part of a list is a list.
     refuses_truncated: false,

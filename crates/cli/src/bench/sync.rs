@@ -54,12 +54,12 @@ impl Case {
     }
 }
 
-/// Blocks of a chain, for some seconds of sync; of C blocks also where their signatures are left out.
+/// Blocks of a chain, for more than a second of sync; of C blocks also where their signatures are left out.
 fn blocks(kind: BlockKind) -> u32 {
     match kind {
         BlockKind::S => 200_000,
         BlockKind::L => 120_000,
-        BlockKind::C => 120_000,
+        BlockKind::C => 360_000,
     }
 }
 
