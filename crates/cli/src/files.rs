@@ -5,7 +5,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, spki::der::pem::L
 use soma_p2p::{Genesis, SigningKey};
 use std::{
     fs::{self, OpenOptions},
-    io::Write,
+    io::{ErrorKind, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
@@ -67,4 +67,14 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// Removes a directory with all that is in it, if it is there.
+pub(crate) fn remove_dir(path: &Path) -> Result<(), CliError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(CliError::failed(format!("{} cannot be removed: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }

@@ -6,7 +6,7 @@ use soma_p2p::{FjallStore, Genesis, PeerList, Store};
 use soma_testkit::{BlockKind, ChainSpec, Payload};
 use std::{
     fs::{self, File},
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,7 @@ use std::{
 const AUTHORITIES: u32 = 4;
 
 /// Which chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChainKey {
     /// The kind of its blocks.
     pub(crate) kind: BlockKind,
@@ -87,8 +87,9 @@ impl Chain {
     pub(crate) fn stores(&mut self, count: usize) -> Result<&[PathBuf], CliError> {
         while self.copies.len() < count {
             let copy = self.store.with_file_name(format!("copy-{}", self.copies.len()));
-            copy_dir(&self.store, &copy)
-                .map_err(|error| CliError::failed(format!("{} cannot be made: {error}", copy.display())))?;
+            copy_dir(&self.store, &copy).map_err(|error| {
+                CliError::failed(format!("{} cannot be made: {error}{}", copy.display(), advice(&error)))
+            })?;
             self.copies.push(copy);
         }
         for copy in &self.copies[..count] {
@@ -99,6 +100,12 @@ impl Chain {
         }
         Ok(&self.copies[..count])
     }
+}
+
+/// What to do about it.
+fn advice(error: &io::Error) -> &'static str {
+    let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    if is_full { "; a benchmark needs up to 4 GB: free space, or give --out on another disk" } else { "" }
 }
 
 /// Copies a directory; everything is on the disk when it returns.

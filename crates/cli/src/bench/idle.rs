@@ -8,7 +8,7 @@ use super::{
     session::Session,
     sync,
 };
-use crate::{error::CliError, status::table};
+use crate::{error::CliError, files, status::table};
 use serde::Serialize;
 use soma_p2p::Verification;
 use soma_testkit::BlockKind;
@@ -66,7 +66,7 @@ fn measure(session: &mut Session) -> Result<Record, CliError> {
     let mut serving = BenchNode::start(session, "serving", &sync::serving(&chain, store, 0, Verification::Full))?;
     let seed = serving.ready(session)?;
     let fresh = session.work().join("idle-store");
-    sync::remove(&fresh)?;
+    files::remove_dir(&fresh)?;
     let setup = Setup {
         store: fresh.clone(),
         key: sync::key(u8::MAX),
@@ -88,7 +88,7 @@ fn measure(session: &mut Session) -> Result<Record, CliError> {
     synced.stop(session)?;
     serving.stop(session)?;
     session.keep_chain(chain);
-    sync::remove(&fresh)?;
+    files::remove_dir(&fresh)?;
     let used = [0, 1].map(|node| used_between(&before[node], &after[node]));
     let percent = used.map(|used| 100.0 * used.cpu_ns as f64 / 1e9 / wall_s);
     Ok(Record {

@@ -5,11 +5,10 @@ use super::{
     chain::{Chain, ChainKey},
     limit::Calibration,
 };
-use crate::{error::CliError, localnet::interrupt};
+use crate::{error::CliError, files, localnet::interrupt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
@@ -38,7 +37,8 @@ pub(crate) struct Session {
     started_unix: u64,
     git: Option<String>,
     interrupted: Arc<AtomicBool>,
-    chains: BTreeMap<ChainKey, Chain>,
+    /// The last one that was used: with its copies it takes gigabytes.
+    chain: Option<Chain>,
     calibration: Option<Calibration>,
 }
 
@@ -68,8 +68,8 @@ impl Session {
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let results = out.join(format!("{started_unix}.jsonl"));
         let interrupted = interrupt::on_ctrl_c()?;
-        let (git, chains) = (git_revision(), BTreeMap::new());
-        Ok(Self { args, work, _lock: lock, results, started_unix, git, interrupted, chains, calibration: None })
+        let git = git_revision();
+        Ok(Self { args, work, _lock: lock, results, started_unix, git, interrupted, chain: None, calibration: None })
     }
 
     /// Where files of this run may go; on the disk of the results, and removed at the end.
@@ -88,23 +88,24 @@ impl Session {
         self.args.out.join(format!("{}-{name}.svg", self.started_unix))
     }
 
-    /// The chain, built if it is not there yet, for as long as the measurement has it.
+    /// The chain, built if it is not the one that was used last, for as long as the measurement has it.
     pub(crate) fn take_chain(&mut self, key: ChainKey) -> Result<Chain, CliError> {
-        match self.chains.remove(&key) {
-            Some(chain) => Ok(chain),
-            None => {
-                let name = format!("chain-{}-{}-{}", key.kind, key.blocks_per_commit, key.commits);
-                let dir = self.work().join(name);
-                // What a build left behind that failed.
-                let _ = fs::remove_dir_all(&dir);
-                Chain::build(self, key, &dir)
-            }
+        let work = self.work().to_owned();
+        let dir = |key: ChainKey| work.join(format!("chain-{}-{}-{}", key.kind, key.blocks_per_commit, key.commits));
+        match self.chain.take() {
+            Some(chain) if chain.key == key => return Ok(chain),
+            Some(other) => files::remove_dir(&dir(other.key))?,
+            None => {}
         }
+        let dir = dir(key);
+        // What a measurement left behind that failed.
+        files::remove_dir(&dir)?;
+        Chain::build(self, key, &dir)
     }
 
     /// Gives it back, for others that need the same.
     pub(crate) fn keep_chain(&mut self, chain: Chain) {
-        self.chains.insert(chain.key, chain);
+        self.chain = Some(chain);
     }
 
     /// Appends a result to the run's lines.

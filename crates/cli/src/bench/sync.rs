@@ -19,11 +19,10 @@ use super::{
     session::Session,
     usage,
 };
-use crate::{error::CliError, localnet::process::loopback};
+use crate::{error::CliError, files, localnet::process::loopback};
 use soma_p2p::{Config, SeedPeer, Verification};
 use soma_testkit::{BlockKind, Payload};
 use std::{
-    fs, io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -183,7 +182,7 @@ fn sync(
         servers.push(server);
     }
     let store = session.work().join("fresh-store");
-    remove(&store)?;
+    files::remove_dir(&store)?;
     let setup = Setup {
         store: store.clone(),
         key: key(u8::MAX),
@@ -218,7 +217,7 @@ fn sync(
         let reason = format!("the executor was given {:?}, and the chain has {} blocks", synced.end, chain.blocks);
         return Err(CliError::failed(reason));
     }
-    remove(&store)?;
+    files::remove_dir(&store)?;
     let other_cpu_s = machine.map(|all| (all - synced.cpu_s - server_cpu_s).max(0.0));
     Ok((Measured { synced, server_cpu_s, other_cpu_s }, samples))
 }
@@ -243,11 +242,4 @@ pub(super) fn config(verification: Verification, seed_peers: Vec<SeedPeer>) -> C
     let mut config = Config { listen: loopback().into(), seed_peers, ..Config::default() };
     config.verifier.verification = verification;
     config
-}
-
-pub(super) fn remove(dir: &std::path::Path) -> Result<(), CliError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CliError::failed(error)),
-        _ => Ok(()),
-    }
 }
