@@ -120,9 +120,9 @@ impl Extent {
 pub(crate) struct BlockFiles {
     /// The store's directory.
     store: PathBuf,
-    /// Held while a batch is appended. What it guards is put back as it was when that fails.
+    /// Held while a batch is appended. After one that failed nothing is appended any more, so that its lock may be poisoned.
     end: Mutex<End>,
-    /// Files that are open for reading, the latest first. Held for a look only.
+    /// Files that are open for reading, first the one that was opened last. Held for a look only.
     open: Mutex<VecDeque<(u32, Arc<File>)>>,
 }
 
@@ -223,6 +223,8 @@ impl BlockFiles {
         }
         let file = Arc::new(File::open(self.path(number))?);
         let mut open = open();
+        // Somebody else may have been faster.
+        open.retain(|(other, _)| *other != number);
         open.truncate(OPEN_FILES - 1);
         open.push_front((number, file.clone()));
         Ok(file)
@@ -235,10 +237,12 @@ impl BlockFiles {
     fn create(&self, number: u32) -> Result<DirectFile, StoreError> {
         let directory = self.store.join(DIRECTORY);
         match fs::create_dir(&directory) {
-            Ok(()) => sync_directory(&self.store)?,
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io_error(&directory, "create the directory")(error)),
         }
+        // Also if it was there: whoever made it may have been killed before its name was on the disk.
+        sync_directory(&self.store)?;
         let path = self.path(number);
         DirectFile::create(&path).map_err(io_error(&path, "create it"))
     }

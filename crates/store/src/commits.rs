@@ -42,21 +42,37 @@ pub(crate) fn writes<'a>(commits: impl IntoIterator<Item = &'a TrustedCommit>) -
     writes
 }
 
-/// The bytes of the commits of `range` that follow each other from its start on, at most `max_bytes` of them.
+/// The bytes of the commits of `range` that follow each other from its start on, at most `max_bytes` of them; and why there
+/// are no more, if something there cannot be read.
 pub(crate) fn read<T: Tables>(
     tables: &T,
     range: RangeInclusive<CommitIndex>,
     max_bytes: usize,
-) -> Result<Vec<Bytes>, StoreError> {
+) -> (Vec<Bytes>, Result<(), StoreError>) {
     let (start, end) = (*range.start(), *range.end());
     let mut found = CommitBytes::new(range, max_bytes);
-    if start <= end
-        && let Some(first) =
-            tables.last_key_within(Table::Commits, &commit_key(first_beside(start)), &commit_key(start))?
-    {
-        tables.walk(Table::Commits, &first, &commit_key(end), &mut |key, value| found.add(key, value))?;
+    let first = commit_key(first_beside(start));
+    let walked = match tables.last_key_within(Table::Commits, &first, &commit_key(start)) {
+        Ok(Some(first)) if start <= end => {
+            tables.walk(Table::Commits, &first, &commit_key(end), &mut |key, value| found.add(key, value))
+        }
+        found => found.map(drop),
+    };
+    let (commits, form) = found.finish();
+    let form = form.map_err(|(index, reason)| Record::Commit(index).corrupt(tables.place(), reason));
+    (commits, walked.and(form))
+}
+
+/// The bytes of those that [`read`] has found before what it could not read; that error if there are none.
+pub(crate) fn read_first<T: Tables>(
+    tables: &T,
+    range: RangeInclusive<CommitIndex>,
+    max_bytes: usize,
+) -> Result<Vec<Bytes>, StoreError> {
+    match read(tables, range, max_bytes) {
+        (found, Err(error)) if found.is_empty() => Err(error),
+        (found, _) => Ok(found),
     }
-    found.finish().map_err(|(index, reason)| Record::Commit(index).corrupt(tables.place(), reason))
 }
 
 /// The commit at `index` from its stored bytes.
@@ -90,7 +106,7 @@ impl CommitBytes {
         let bytes = value.len();
         for index in first..=*self.range.end() {
             if value.is_empty() {
-                return true;
+                return self.room > 0;
             }
             let Some(commit) = take(&mut value) else {
                 self.corrupt = Some((index, CorruptReason::Length { bytes }));
@@ -111,12 +127,9 @@ impl CommitBytes {
         false
     }
 
-    /// The commits.
-    pub(crate) fn finish(self) -> Result<Vec<Bytes>, (CommitIndex, CorruptReason)> {
-        match self.corrupt {
-            Some(corrupt) => Err(corrupt),
-            None => Ok(self.commits),
-        }
+    /// The commits, and which of them is none, behind those.
+    pub(crate) fn finish(self) -> (Vec<Bytes>, Result<(), (CommitIndex, CorruptReason)>) {
+        (self.commits, self.corrupt.map_or(Ok(()), Err))
     }
 }
 
@@ -150,7 +163,10 @@ mod tests {
         for batch in batches {
             tables.write(&[], writes(batch.iter().copied())).unwrap();
         }
-        let read = |range, max_bytes| read(&tables, range, max_bytes);
+        let read = |range, max_bytes| {
+            let (found, whole) = read(&tables, range, max_bytes);
+            whole.map(|()| found)
+        };
         for start in 1..=40 {
             for end in start..=41 {
                 let expected: Vec<_> = commits[start - 1..end.min(40)].iter().map(|commit| commit.bytes()).collect();
@@ -180,11 +196,12 @@ mod tests {
         let mut found = CommitBytes::new(2..=20, usize::MAX);
         let first = values[0].value.clone().unwrap();
         assert!(!found.add(&values[0].key, first.slice(..first.len() - 1)));
-        assert_eq!(found.finish(), Err((15, CorruptReason::Length { bytes: first.len() - 1 })));
+        let (before, whole) = found.finish();
+        assert_eq!((before.len(), whole), (13, Err((15, CorruptReason::Length { bytes: first.len() - 1 }))));
 
         let mut found = CommitBytes::new(2..=20, usize::MAX);
         assert!(!found.add(&values[1].key, values[1].value.clone().unwrap()));
-        assert_eq!(found.finish(), Ok(Vec::new()));
+        assert_eq!(found.finish(), (Vec::new(), Ok(())));
     }
 
     #[test]
@@ -198,10 +215,15 @@ mod tests {
         values[1].value = Some(Bytes::from_static(b"garbage"));
         let tables = MemTables::default();
         tables.write(&[], values).unwrap();
-        assert_eq!(read(&tables, 3..=9, usize::MAX).unwrap(), [commits[2].bytes()]);
-        let StoreError::Corrupt { record, reason, .. } = read(&tables, 1..=3, usize::MAX).unwrap_err() else {
-            panic!()
-        };
+        assert_eq!(read_first(&tables, 3..=9, usize::MAX).unwrap(), [commits[2].bytes()]);
+        // Nor who has no room for it.
+        let (found, whole) = read(&tables, 1..=3, commits[0].bytes().len());
+        assert_eq!((found, whole.is_ok()), (vec![commits[0].bytes().clone()], true));
+        let (found, whole) = read(&tables, 1..=3, usize::MAX);
+        assert_eq!(found, [commits[0].bytes()]);
+        let StoreError::Corrupt { record, reason, .. } = whole.unwrap_err() else { panic!() };
         assert_eq!((record, reason), (Record::Commit(2), CorruptReason::Length { bytes: 7 }));
+        assert_eq!(read_first(&tables, 1..=3, usize::MAX).unwrap(), [commits[0].bytes()]);
+        assert!(read_first(&tables, 2..=3, usize::MAX).is_err());
     }
 }

@@ -33,12 +33,13 @@ pub fn round(bytes: &[u8], block: &BlockRef) -> Result<bool, StoreError> {
 pub fn commits(bytes: &[u8]) -> Result<Vec<Bytes>, StoreError> {
     let mut found = CommitBytes::new(1..=CommitIndex::MAX, usize::MAX);
     found.add(&commit_key(1), Bytes::copy_from_slice(bytes));
-    found.finish().map_err(|(index, reason)| Record::Commit(index).corrupt(Place::Memory, reason))
+    let (commits, whole) = found.finish();
+    whole.map(|()| commits).map_err(|(index, reason)| Record::Commit(index).corrupt(Place::Memory, reason))
 }
 
 /// The blocks that vote for `commit` by one value of the votes.
 pub fn voters(bytes: &[u8], commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
-    votes::voters(bytes, commit).map_err(|reason| Record::Vote(commit.index).corrupt(Place::Memory, reason))
+    votes::voters(bytes, commit).map_err(|reason| Record::Votes(commit.index).corrupt(Place::Memory, reason))
 }
 
 /// The watermarks.

@@ -249,11 +249,7 @@ fn exists(path: &Path) -> Result<bool, StoreError> {
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    // Windows has no such call and needs none.
-    if cfg!(unix) {
-        File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path, "make its entries durable"))?;
-    }
-    Ok(())
+    File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path, "make its entries durable"))
 }
 
 fn not_a_store(path: &Path, reason: NotAStoreReason) -> StoreError {

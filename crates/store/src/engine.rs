@@ -6,7 +6,7 @@
 
 use crate::{
     CorruptReason, PeerList, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
-    layout::{META_CHAIN_ID, META_WATERMARKS, Table, epoch_key, parse_commit_key, parse_epoch_key},
+    layout::{META_CHAIN_ID, META_WATERMARKS, Table, epoch_key, first_beside, parse_commit_key, parse_epoch_key},
     plan::plan,
     reader::BlockReader,
     rounds::ChangedRounds,
@@ -29,8 +29,8 @@ use std::{
 pub(crate) struct Write {
     pub(crate) table: Table,
     pub(crate) key: Vec<u8>,
-    /// The new value; `None` removes the key. Of just its length and no slice of something larger: the database keeps it as it
-    /// is for a while, and counts no more than that.
+    /// The new value; `None` removes the key. Of just its length and no slice of something larger: the database may keep it as
+    /// it is for a while, and counts no more than that.
     pub(crate) value: Option<Bytes>,
 }
 
@@ -167,13 +167,14 @@ impl<T: Tables> Store for Engine<T> {
 
     fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError> {
         let start = *range.start();
-        let stored = self.commit_bytes(range, usize::MAX)?;
+        let (stored, whole) = commits::read(&self.tables, range, usize::MAX);
+        whole?;
         let decode = |(index, bytes)| commits::decode(&self.tables.place(), index, bytes);
         (start..=CommitIndex::MAX).zip(stored).map(decode).collect()
     }
 
     fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
-        commits::read(&self.tables, range, max_bytes)
+        commits::read_first(&self.tables, range, max_bytes)
     }
 
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
@@ -212,7 +213,7 @@ impl<T: Tables> Store for Engine<T> {
         let mut voters = Vec::new();
         for (_, value) in self.tables.scan(Table::Votes, &votes::prefix(commit.index))? {
             let more = votes::voters(&value, commit);
-            voters.extend(more.map_err(|reason| self.corrupt(Record::Vote(commit.index), reason))?);
+            voters.extend(more.map_err(|reason| self.corrupt(Record::Votes(first_beside(commit.index)), reason))?);
         }
         // One block may be in several batches: as a certifier block first, then committed.
         voters.sort_unstable();

@@ -54,9 +54,9 @@ pub enum Record {
     /// The list of rounds.
     #[error("the list of rounds")]
     Rounds,
-    /// A vote for a commit.
-    #[error("a vote for commit {0}")]
-    Vote(CommitIndex),
+    /// The votes for some neighbouring commits, by the index from which on they are.
+    #[error("the list of votes for commits from {0} on")]
+    Votes(CommitIndex),
     /// The block that holds a vote for a commit.
     #[error("block {block}, which votes for commit {index}")]
     Certifier {
@@ -118,6 +118,9 @@ pub enum CorruptReason {
         /// Bytes of the value.
         bytes: usize,
     },
+    /// It is neither a value nor the place of one in a file.
+    #[error("it is neither a value nor the place of one in a file")]
+    NoValue,
     /// It is shorter than it was.
     #[error("it has {bytes} bytes, and block {block} ends at byte {end}")]
     CutOff {

@@ -54,7 +54,8 @@ const JOURNAL_BYTES: u64 = 128 << 20;
 ///
 /// Opening cuts off a last write that is not whole: it was never announced. A journal that is broken further ahead, that
 /// lacks a batch, or that ends before what the tables hold, is [`Corrupt`](StoreError::Corrupt), as is a database over
-/// which fjall panics. Damage in a table is found when it is read.
+/// which fjall panics. Damage in a table or in a file of blocks is found when it is read: by the opening, if the last commits lie
+/// there.
 ///
 /// What cannot be found out:
 /// - that the last write was announced, if it is damaged so that it looks cut off (its markers or lengths, or its end
@@ -218,11 +219,10 @@ impl FjallTables {
         if !table.is_filed() {
             return Ok(stored);
         }
-        let bytes = stored.len();
         match Stored::decode(stored) {
             Some(Stored::Here(value)) => Ok(value),
             Some(Stored::Filed(extent)) => self.files.read(filed_record(table, key), extent),
-            None => Err(filed_record(table, key).corrupt(self.place(), CorruptReason::Length { bytes })),
+            None => Err(filed_record(table, key).corrupt(self.place(), CorruptReason::NoValue)),
         }
     }
 }
@@ -296,6 +296,7 @@ impl Tables for FjallTables {
                     None => batch.remove(keyspace, key),
                 }
             }
+            debug_assert!(extents.next().is_none(), "each value in a file has its place in the database");
             batch.commit().map_err(database_error(&self.path, "write a batch"))
         })
     }
@@ -315,7 +316,7 @@ impl Tables for FjallTables {
 fn filed_record(table: Table, key: &[u8]) -> Record {
     let record = match table {
         Table::Segments => parse_pair_key(key).map(|(batch, number)| Record::Segment(SegmentId { batch, number })),
-        Table::Votes => parse_pair_key(key).map(|(first, _)| Record::Vote(first)),
+        Table::Votes => parse_pair_key(key).map(|(first, _)| Record::Votes(first)),
         _ => parse_commit_key(key).map(Record::Commit),
     };
     record.unwrap_or(Record::Database)

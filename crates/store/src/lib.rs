@@ -27,8 +27,8 @@
 //!   [`StoreError::Corrupt`] and never a panic or a default.
 //!
 //! How it lies on disk, and why so: docs/adr/0007. In short: blocks go from the wire into segments of about 64 KiB in the
-//! order of the chain (in files of their own, or in the database where a batch is small), and from there to peers as
-//! slices; nothing is decoded on that way.
+//! order of the chain (in files, with the commits and votes of their batch, or in the database where a batch is small),
+//! and from there to peers as slices; nothing is decoded on that way.
 
 #![deny(missing_docs)]
 
@@ -104,8 +104,8 @@ pub trait Store: Send + Sync + 'static {
     /// The caller bounds the range: everything in it is held in memory at once.
     fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError>;
 
-    /// The stored bytes of the commits of `range`, from its start on, up to the first that is not stored or with which
-    /// they would have more than `max_bytes` bytes together.
+    /// The stored bytes of the commits of `range`, from its start on, up to the first that is not stored, cannot be read, or with
+    /// which they would have more than `max_bytes` bytes together. It is an error if the very first cannot be read.
     ///
     /// They may be slices of what the store keeps together, up to 16 KiB, which stays in memory with each of them; so may
     /// those of [`commit`](Self::commit) and [`commits`](Self::commits).

@@ -20,10 +20,10 @@ pub(crate) fn read<T: Tables>(
     max_bytes: usize,
 ) -> Result<Vec<CommittedSubDag>, StoreError> {
     let (start, first) = (*range.start(), *range.start()..=*range.start().min(range.end()));
-    let stored = match commits::read(tables, range, max_bytes / COMMITS_SHARE) {
-        Ok(stored) if !stored.is_empty() => stored,
-        // Nothing there, a commit of very many blocks, or a damaged one further on.
-        _ => commits::read(tables, first, usize::MAX)?,
+    let stored = match commits::read_first(tables, range, max_bytes / COMMITS_SHARE)? {
+        // Nothing there, or a commit of very many blocks.
+        stored if stored.is_empty() => commits::read_first(tables, first, usize::MAX)?,
+        stored => stored,
     };
     let mut read =
         Read { tables, reader: BlockReader::new(tables), room: max_bytes, commits: Vec::new(), blocks: Vec::new() };

@@ -233,6 +233,7 @@ fn a_damaged_file_of_blocks_is_an_error_that_names_what_lay_there_and_serves_nob
     let other = CorruptReason::Checksum { file: 1 };
     for bytes in changed(bytes) {
         let (record, reason) = damaged(bytes.as_deref());
+        // Whatever is read first.
         assert!(matches!(record, Record::Segment(_) | Record::Commit(_)), "{record}");
         assert_eq!(reason, if bytes.is_some() { other.clone() } else { missing.clone() });
     }
@@ -249,7 +250,7 @@ fn a_damaged_file_of_blocks_is_an_error_that_names_what_lay_there_and_serves_nob
     // What the store says for the whole value, which begins with commit 1.
     assert_eq!(changed(certified.commit.bytes()), (Record::Commit(1), other.clone()));
     let commit = certified.commit.reference();
-    assert_eq!(changed(&[&commit.index.to_be_bytes()[..], &commit.digest.0].concat()), (Record::Vote(0), other));
+    assert_eq!(changed(&[&commit.index.to_be_bytes()[..], &commit.digest.0].concat()), (Record::Votes(0), other));
     // What a process that was killed had appended is nobody's, and is not written over either.
     let torn = [bytes, &[0xa5; 3_000]].concat();
     assert_eq!(original.read(name, Some(&torn)).unwrap() as usize, original.commits.len());

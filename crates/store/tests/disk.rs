@@ -5,10 +5,12 @@ mod common;
 use bytes::Bytes;
 use common::Chain;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use soma_store::{CorruptReason, FjallStore, NotAStoreReason, PeerList, Record, SegmentId, Store, StoreError};
+use soma_store::{
+    CorruptReason, FjallStore, NotAStoreReason, PeerList, Record, SegmentId, Store, StoreError, serve_commits,
+};
 use soma_types::{CertifiedCommit, CommitIndex, PeerId, SignedBlock, SubDagDigest};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -127,29 +129,39 @@ fn blocks_that_have_left_memory_for_files_read_back_with_their_sizes() {
     assert_eq!(store.sub_dag(large.commit.index).unwrap(), Some(large.sub_dag()));
 }
 
+/// 41 commits, of which all but the first have blocks that vote for the one before, with so many bytes that they go to a
+/// file.
+fn large_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
+    let mut batch = chain.grow(1);
+    batch.extend((0..40).map(|_| large_commit(chain, 8_000)));
+    batch
+}
+
+/// The value that the database has.
+fn stored(path: &Path, table: &str, key: &[u8]) -> Vec<u8> {
+    let database = Database::builder(path.join("db")).open().unwrap();
+    let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
+    table.get(key).unwrap().unwrap().to_vec()
+}
+
 #[test]
 fn of_a_large_batch_the_database_has_only_where_its_blocks_commits_and_votes_are() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
-    let mut batch = chain.grow(1);
-    for _ in 0..40 {
-        let (round, last) = (chain.round + 1, chain.last);
-        let blocks = (0..4).map(|author| chain.block(round, author, &[last], 2_000)).collect();
-        batch.push(chain.commit_of(blocks));
-    }
+    let batch = large_batch(&mut chain);
+    // Votes for the last of them, in a batch that stays in the database.
+    let small = large_commit(&mut chain, 100);
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
     store.apply(&batch).unwrap();
-    let small = chain.grow(1);
-    store.apply(&small).unwrap();
+    store.apply(std::slice::from_ref(&small)).unwrap();
+    let all: Vec<_> = batch.iter().chain([&small]).collect();
     let check = |store: &FjallStore| {
-        for (certified, next) in batch.iter().zip(&batch[1..]) {
-            let reference = certified.commit.reference();
-            let mut voters: Vec<_> = next.blocks.iter().chain(&certified.certifiers).map(|b| b.reference()).collect();
-            voters.sort_unstable();
-            voters.dedup();
-            assert_eq!(store.votes(reference).unwrap(), voters);
+        for (certified, next) in all.iter().zip(&all[1..]) {
+            let voters = next.blocks.iter().chain(&certified.certifiers).map(|block| block.reference());
+            let voters: BTreeSet<_> = voters.collect();
+            assert!(store.votes(certified.commit.reference()).unwrap().into_iter().eq(voters));
         }
-        let commits: Vec<_> = batch.iter().chain(&small).map(|certified| certified.commit.clone()).collect();
+        let commits: Vec<_> = all.iter().map(|certified| certified.commit.clone()).collect();
         assert_eq!(store.commits(1..=100).unwrap(), commits);
         assert_eq!(store.sub_dag(17).unwrap(), Some(batch[16].sub_dag()));
     };
@@ -158,13 +170,86 @@ fn of_a_large_batch_the_database_has_only_where_its_blocks_commits_and_votes_are
     check(&FjallStore::open(&path, &chain.genesis).unwrap());
 
     let database = Database::builder(path.join("db")).open().unwrap();
-    for (table, small) in [("segments", 1), ("votes", 1), ("commits", 2)] {
+    for (table, here) in [("segments", 1), ("votes", 1), ("commits", 2)] {
         let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
-        let lengths: Vec<_> = table.iter().map(|value| value.value().unwrap().len()).collect();
+        let values: Vec<_> = table.iter().map(|value| value.value().unwrap()).collect();
         // A byte that says so, file, offset, length, checksum. The genesis came alone.
-        let filed = lengths.iter().filter(|length| **length == 1 + 4 + 4 + 4 + 8).count();
-        assert!(filed >= 3 && lengths.len() == filed + small, "{lengths:?}");
+        let filed = values.iter().filter(|value| value[0] == 1 && value.len() == 1 + 4 + 4 + 4 + 8).count();
+        let in_database = values.iter().filter(|value| value[0] == 0).count();
+        assert!(filed >= 3 && in_database == here && filed + in_database == values.len(), "{filed} {in_database}");
     }
+}
+
+#[test]
+fn a_damaged_place_is_an_error_that_names_what_lies_there_and_what_is_before_it_is_read() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let batch = large_batch(&mut chain);
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    store.apply(&batch).unwrap();
+    drop(store);
+    // That of commits 16 to 31: file, offset, length, checksum.
+    let key = 16u32.to_be_bytes();
+    let place = stored(&path, "commits", &key);
+    let changed = |at: usize, bytes: &[u8]| {
+        let mut changed = place.clone();
+        changed.splice(at..at + bytes.len(), bytes.iter().copied());
+        changed
+    };
+    for (place, reason) in [
+        (Vec::new(), CorruptReason::NoValue),
+        (changed(0, &[2]), CorruptReason::NoValue),
+        (place[..place.len() - 1].to_vec(), CorruptReason::NoValue),
+        (changed(1, &9u32.to_be_bytes()), CorruptReason::FileMissing { file: 9 }),
+        (changed(5, &u32::MAX.to_be_bytes()), CorruptReason::Checksum { file: 1 }),
+        (changed(9, &u32::MAX.to_be_bytes()), CorruptReason::Checksum { file: 1 }),
+        (changed(9, &0u32.to_be_bytes()), CorruptReason::Checksum { file: 1 }),
+        (changed(13, &[0; 8]), CorruptReason::Checksum { file: 1 }),
+    ] {
+        let store = replace(&path, "commits", &key, Some(&place)).unwrap();
+        for error in [
+            store.commit(20).unwrap_err(),
+            store.commits(1..=40).unwrap_err(),
+            store.commit_bytes(16..=40, usize::MAX).unwrap_err(),
+            store.sub_dags(16..=40, usize::MAX).unwrap_err(),
+            serve_commits(&store, 16, 40, usize::MAX).unwrap_err(),
+        ] {
+            let StoreError::Corrupt { record, reason: found, .. } = error else { panic!("{error}") };
+            assert_eq!((record, found), (Record::Commit(16), reason.clone()));
+        }
+        let before: Vec<_> = batch[..15].iter().map(|certified| certified.commit.bytes().clone()).collect();
+        assert_eq!(store.commit_bytes(1..=40, usize::MAX).unwrap(), before);
+        let before: Vec<_> = batch[..15].iter().map(CertifiedCommit::sub_dag).collect();
+        assert_eq!(store.sub_dags(1..=40, usize::MAX).unwrap(), before);
+        assert_eq!(serve_commits(&store, 1, 40, usize::MAX).unwrap().unwrap().commits.len(), 15);
+        assert_eq!(store.commit(32).unwrap().as_ref(), Some(&batch[31].commit));
+    }
+}
+
+#[test]
+fn more_files_than_stay_open_read_back_in_any_order() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let mut commits = Vec::new();
+    for _ in 0..11 {
+        let store = FjallStore::open(&path, &chain.genesis).unwrap();
+        let commit = large_commit(&mut chain, 300_000);
+        store.apply(std::slice::from_ref(&commit)).unwrap();
+        commits.push(commit);
+    }
+    assert_eq!(fs::read_dir(path.join("blocks")).unwrap().count(), 11);
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    std::thread::scope(|scope| {
+        for stride in [1, 3, 4] {
+            let (store, commits) = (&store, &commits);
+            scope.spawn(move || {
+                for position in (0..33).map(|number| number * stride % 11) {
+                    let certified = &commits[position];
+                    assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -249,11 +334,23 @@ fn another_program_on_the_database_is_reported_as_in_use() {
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
 }
 
-/// The next batch of the chain that is killed again and again: an epoch ends in every seventh.
+/// The next batch of the chain that is killed again and again: an epoch ends in every seventh, every other is large enough
+/// for a file.
 fn next_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
     let mut batch = chain.grow(2);
-    batch.extend(if chain.last.index.is_multiple_of(7) { vec![chain.end_epoch()] } else { chain.grow(1) });
+    batch.push(match chain.last.index {
+        last if last.is_multiple_of(7) => chain.end_epoch(),
+        last if last.is_multiple_of(2) => large_commit(chain, 300_000),
+        _ => chain.grow(1).remove(0),
+    });
     batch
+}
+
+/// The next commit, with so many bytes of blocks and more, which vote for the last one.
+fn large_commit(chain: &mut Chain, bytes: usize) -> CertifiedCommit {
+    let (round, last) = (chain.round + 1, chain.last);
+    let blocks = (0..4).map(|author| chain.block(round, author, &[last], bytes / 4)).collect();
+    chain.commit_of(blocks)
 }
 
 fn apply_until_killed(path: &Path) {
@@ -295,8 +392,9 @@ fn a_killed_process_loses_nothing_that_it_announced() {
         while chain.last.index < highest.index {
             for certified in next_batch(&mut chain) {
                 assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
-                let votes = store.votes(certified.commit.reference()).unwrap().len();
-                assert_eq!(votes, certified.certifiers.len());
+                let mut votes = store.votes(certified.commit.reference()).unwrap();
+                votes.retain(|vote| certified.certifiers.iter().any(|block| block.reference() == *vote));
+                assert_eq!(votes.len(), certified.certifiers.len());
             }
         }
         assert_eq!((chain.last, chain.epoch), (highest, store.latest_epoch().unwrap()));
@@ -450,12 +548,17 @@ fn a_creation_that_was_cut_off_is_finished_by_the_next_open() {
 
 /// Changes a value behind the store's back, and opens the store again.
 fn damage(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) -> Result<FjallStore, StoreError> {
-    let database = Database::builder(path.join("db")).open().unwrap();
     // A byte in front of the values of these tables says that they are here and in no file.
     let here: &[u8] = if ["segments", "votes", "commits"].contains(&table) { &[0] } else { &[] };
+    replace(path, table, key, value.map(|value| [here, value].concat()).as_deref())
+}
+
+/// Changes what the database has for a value, and opens the store again.
+fn replace(path: &Path, table: &str, key: &[u8], stored: Option<&[u8]>) -> Result<FjallStore, StoreError> {
+    let database = Database::builder(path.join("db")).open().unwrap();
     let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
-    match value {
-        Some(value) => table.insert(key, [here, value].concat()).unwrap(),
+    match stored {
+        Some(stored) => table.insert(key, stored).unwrap(),
         None => table.remove(key).unwrap(),
     }
     database.persist(PersistMode::SyncAll).unwrap();
@@ -561,7 +664,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
     let vote = [0u32.to_be_bytes(), 1u32.to_be_bytes()].concat();
     let store = damage(&path, "votes", &vote, Some(&[0; 47])).unwrap();
     let votes = store.votes(batch[3].commit.reference()).unwrap_err();
-    assert_eq!(corrupt(votes), (Record::Vote(4), CorruptReason::Length { bytes: 47 }));
+    assert_eq!(corrupt(votes), (Record::Votes(0), CorruptReason::Length { bytes: 47 }));
     drop(store);
     let store = damage(&path, "rounds", b"short", Some(b"")).unwrap();
     let unwritten = corrupt(store.apply(&chain.grow(1)).unwrap_err());
