@@ -3,14 +3,12 @@
 mod common;
 
 use bytes::Bytes;
-use common::Chain;
-use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use soma_store::{
-    CorruptReason, FjallStore, NotAStoreReason, PeerList, Record, SegmentId, Store, StoreError, serve_commits,
-};
-use soma_types::{CertifiedCommit, CommitIndex, PeerId, SignedBlock, SubDagDigest};
+use common::{Chain, fresh};
+use fjall::{Database, KeyspaceCreateOptions};
+use soma_store::{FjallStore, NotAStoreReason, PeerList, Record, Store, StoreError};
+use soma_types::{CertifiedCommit, CommitIndex, PeerId, SubDagDigest};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -19,13 +17,6 @@ use std::{
 
 /// Set for a test that another one runs as a second process: the store's path.
 const CHILD_PATH: &str = "SOMA_STORE_TEST_PATH";
-
-/// An absent path in a fresh directory, which is removed with the guard.
-fn fresh() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("store");
-    (directory, path)
-}
 
 /// Every file under `path` with its bytes and time of change.
 fn snapshot(path: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
@@ -129,103 +120,6 @@ fn blocks_that_have_left_memory_for_files_read_back_with_their_sizes() {
     assert_eq!(store.sub_dag(large.commit.index).unwrap(), Some(large.sub_dag()));
 }
 
-/// 41 commits, of which all but the first have blocks that vote for the one before, with so many bytes that they go to a
-/// file.
-fn large_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
-    let mut batch = chain.grow(1);
-    batch.extend((0..40).map(|_| large_commit(chain, 8_000)));
-    batch
-}
-
-/// The value that the database has.
-fn stored(path: &Path, table: &str, key: &[u8]) -> Vec<u8> {
-    let database = Database::builder(path.join("db")).open().unwrap();
-    let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
-    table.get(key).unwrap().unwrap().to_vec()
-}
-
-#[test]
-fn of_a_large_batch_the_database_has_only_where_its_blocks_commits_and_votes_are() {
-    let (_directory, path) = fresh();
-    let mut chain = Chain::new();
-    let batch = large_batch(&mut chain);
-    // Votes for the last of them, in a batch that stays in the database.
-    let small = large_commit(&mut chain, 100);
-    let store = FjallStore::open(&path, &chain.genesis).unwrap();
-    store.apply(&batch).unwrap();
-    store.apply(std::slice::from_ref(&small)).unwrap();
-    let all: Vec<_> = batch.iter().chain([&small]).collect();
-    let check = |store: &FjallStore| {
-        for (certified, next) in all.iter().zip(&all[1..]) {
-            let voters = next.blocks.iter().chain(&certified.certifiers).map(|block| block.reference());
-            let voters: BTreeSet<_> = voters.collect();
-            assert!(store.votes(certified.commit.reference()).unwrap().into_iter().eq(voters));
-        }
-        let commits: Vec<_> = all.iter().map(|certified| certified.commit.clone()).collect();
-        assert_eq!(store.commits(1..=100).unwrap(), commits);
-        assert_eq!(store.sub_dag(17).unwrap(), Some(batch[16].sub_dag()));
-    };
-    check(&store);
-    drop(store);
-    check(&FjallStore::open(&path, &chain.genesis).unwrap());
-
-    let database = Database::builder(path.join("db")).open().unwrap();
-    for (table, here) in [("segments", 1), ("votes", 1), ("commits", 2)] {
-        let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
-        let values: Vec<_> = table.iter().map(|value| value.value().unwrap()).collect();
-        // A byte that says so, file, offset, length, checksum. The genesis came alone.
-        let filed = values.iter().filter(|value| value[0] == 1 && value.len() == 1 + 4 + 4 + 4 + 8).count();
-        let in_database = values.iter().filter(|value| value[0] == 0).count();
-        assert!(filed >= 3 && in_database == here && filed + in_database == values.len(), "{filed} {in_database}");
-    }
-}
-
-#[test]
-fn a_damaged_place_is_an_error_that_names_what_lies_there_and_what_is_before_it_is_read() {
-    let (_directory, path) = fresh();
-    let mut chain = Chain::new();
-    let batch = large_batch(&mut chain);
-    let store = FjallStore::open(&path, &chain.genesis).unwrap();
-    store.apply(&batch).unwrap();
-    drop(store);
-    // That of commits 16 to 31: file, offset, length, checksum.
-    let key = 16u32.to_be_bytes();
-    let place = stored(&path, "commits", &key);
-    let changed = |at: usize, bytes: &[u8]| {
-        let mut changed = place.clone();
-        changed.splice(at..at + bytes.len(), bytes.iter().copied());
-        changed
-    };
-    for (place, reason) in [
-        (Vec::new(), CorruptReason::NoValue),
-        (changed(0, &[2]), CorruptReason::NoValue),
-        (place[..place.len() - 1].to_vec(), CorruptReason::NoValue),
-        (changed(1, &9u32.to_be_bytes()), CorruptReason::FileMissing { file: 9 }),
-        (changed(5, &u32::MAX.to_be_bytes()), CorruptReason::Checksum { file: 1 }),
-        (changed(9, &u32::MAX.to_be_bytes()), CorruptReason::Checksum { file: 1 }),
-        (changed(9, &0u32.to_be_bytes()), CorruptReason::Checksum { file: 1 }),
-        (changed(13, &[0; 8]), CorruptReason::Checksum { file: 1 }),
-    ] {
-        let store = replace(&path, "commits", &key, Some(&place)).unwrap();
-        for error in [
-            store.commit(20).unwrap_err(),
-            store.commits(1..=40).unwrap_err(),
-            store.commit_bytes(16..=40, usize::MAX).unwrap_err(),
-            store.sub_dags(16..=40, usize::MAX).unwrap_err(),
-            serve_commits(&store, 16, 40, usize::MAX).unwrap_err(),
-        ] {
-            let StoreError::Corrupt { record, reason: found, .. } = error else { panic!("{error}") };
-            assert_eq!((record, found), (Record::Commit(16), reason.clone()));
-        }
-        let before: Vec<_> = batch[..15].iter().map(|certified| certified.commit.bytes().clone()).collect();
-        assert_eq!(store.commit_bytes(1..=40, usize::MAX).unwrap(), before);
-        let before: Vec<_> = batch[..15].iter().map(CertifiedCommit::sub_dag).collect();
-        assert_eq!(store.sub_dags(1..=40, usize::MAX).unwrap(), before);
-        assert_eq!(serve_commits(&store, 1, 40, usize::MAX).unwrap().unwrap().commits.len(), 15);
-        assert_eq!(store.commit(32).unwrap().as_ref(), Some(&batch[31].commit));
-    }
-}
-
 #[test]
 fn more_files_than_stay_open_read_back_in_any_order() {
     let (_directory, path) = fresh();
@@ -233,7 +127,7 @@ fn more_files_than_stay_open_read_back_in_any_order() {
     let mut commits = Vec::new();
     for _ in 0..11 {
         let store = FjallStore::open(&path, &chain.genesis).unwrap();
-        let commit = large_commit(&mut chain, 300_000);
+        let commit = chain.large(300_000);
         store.apply(std::slice::from_ref(&commit)).unwrap();
         commits.push(commit);
     }
@@ -340,17 +234,10 @@ fn next_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
     let mut batch = chain.grow(2);
     batch.push(match chain.last.index {
         last if last.is_multiple_of(7) => chain.end_epoch(),
-        last if last.is_multiple_of(2) => large_commit(chain, 300_000),
+        last if last.is_multiple_of(2) => chain.large(300_000),
         _ => chain.grow(1).remove(0),
     });
     batch
-}
-
-/// The next commit, with so many bytes of blocks and more, which vote for the last one.
-fn large_commit(chain: &mut Chain, bytes: usize) -> CertifiedCommit {
-    let (round, last) = (chain.round + 1, chain.last);
-    let blocks = (0..4).map(|author| chain.block(round, author, &[last], bytes / 4)).collect();
-    chain.commit_of(blocks)
 }
 
 fn apply_until_killed(path: &Path) {
@@ -544,153 +431,6 @@ fn a_creation_that_was_cut_off_is_finished_by_the_next_open() {
         FjallStore::open_existing(&path).unwrap();
         fs::remove_dir_all(&path).unwrap();
     }
-}
-
-/// Changes a value behind the store's back, and opens the store again.
-fn damage(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) -> Result<FjallStore, StoreError> {
-    // A byte in front of the values of these tables says that they are here and in no file.
-    let here: &[u8] = if ["segments", "votes", "commits"].contains(&table) { &[0] } else { &[] };
-    replace(path, table, key, value.map(|value| [here, value].concat()).as_deref())
-}
-
-/// Changes what the database has for a value, and opens the store again.
-fn replace(path: &Path, table: &str, key: &[u8], stored: Option<&[u8]>) -> Result<FjallStore, StoreError> {
-    let database = Database::builder(path.join("db")).open().unwrap();
-    let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
-    match stored {
-        Some(stored) => table.insert(key, stored).unwrap(),
-        None => table.remove(key).unwrap(),
-    }
-    database.persist(PersistMode::SyncAll).unwrap();
-    drop((table, database));
-    FjallStore::open_existing(path)
-}
-
-#[test]
-fn a_damaged_value_is_an_error_that_names_it() {
-    let (_directory, path) = fresh();
-    let mut chain = Chain::new();
-    let store = FjallStore::open(&path, &chain.genesis).unwrap();
-    let mut batch = chain.grow(4);
-    batch.push(chain.end_epoch());
-    store.apply(&batch).unwrap();
-    drop(store);
-    let corrupt = |error: StoreError| match error {
-        StoreError::Corrupt { record, ref reason, .. } => {
-            assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
-            (record, reason.clone())
-        }
-        error => panic!("{error}"),
-    };
-
-    // All commits of the batch lie in one value, under the index of the first.
-    let commits_with = |second: &[u8]| -> Vec<u8> {
-        let mut commits: Vec<&[u8]> = batch.iter().map(|certified| &certified.commit.bytes()[..]).collect();
-        commits[1] = second;
-        commits.iter().flat_map(|bytes| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()).collect()
-    };
-    let key = 1u32.to_be_bytes();
-    let store = damage(&path, "commits", &key, Some(&commits_with(b"garbage"))).unwrap();
-    for error in [store.commit(2).unwrap_err(), store.sub_dag(2).unwrap_err(), store.commits(1..=3).unwrap_err()] {
-        assert!(matches!(corrupt(error), (Record::Commit(2), CorruptReason::Codec(_))));
-    }
-    assert!(store.commit(1).unwrap().is_some() && store.commit(3).unwrap().is_some());
-    assert_eq!(store.sub_dags(1..=5, usize::MAX).unwrap(), [batch[0].sub_dag()], "all before what is damaged");
-    drop(store);
-    let store = damage(&path, "commits", &key, Some(&commits_with(batch[0].commit.bytes()))).unwrap();
-    assert_eq!(corrupt(store.commit(2).unwrap_err()), (Record::Commit(2), CorruptReason::OtherCommit { found: 1 }));
-    drop(store);
-    let whole = commits_with(batch[1].commit.bytes());
-    let cut = whole.len() - 1;
-    let length = CorruptReason::Length { bytes: cut };
-    let opened = damage(&path, "commits", &key, Some(&whole[..cut]));
-    assert_eq!(corrupt(opened.err().unwrap()), (Record::Commit(5), length));
-    damage(&path, "commits", &key, Some(&whole)).unwrap();
-
-    // The blocks of commit 3 in the one segment of the batch, the first two behind each other.
-    let [first, second] = [0, 1].map(|position| &batch[2].blocks[position]);
-    let reference = first.reference();
-    let key = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
-    let segment: Vec<u8> = batch
-        .iter()
-        .flat_map(|certified| certified.blocks.iter().chain(&certified.certifiers))
-        .flat_map(|block| block.bytes().clone())
-        .collect();
-    let start = segment.windows(first.bytes().len()).position(|bytes| bytes == first.bytes()).unwrap();
-    let changed = |bytes: &[u8]| {
-        let mut segment = segment.clone();
-        segment.splice(start..start + bytes.len(), bytes.iter().copied());
-        segment
-    };
-    let record = Record::BlockOfCommit { index: 3, block: reference };
-    let store = damage(&path, "segments", &key, Some(&changed(&vec![0xff; first.bytes().len()]))).unwrap();
-    assert!(matches!(corrupt(store.sub_dag(3).unwrap_err()), (at, CorruptReason::Codec(_)) if at == record));
-    drop(store);
-    // Its signature is another: all decodes, and it is not the block that the commit names.
-    let mut other = first.bytes().to_vec();
-    *other.last_mut().unwrap() ^= 1;
-    let found = Box::new(SignedBlock::decode(other.clone().into()).unwrap().reference());
-    let store = damage(&path, "segments", &key, Some(&changed(&other))).unwrap();
-    assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, CorruptReason::OtherBlock { found }));
-    let before: Vec<_> = batch[..2].iter().map(CertifiedCommit::sub_dag).collect();
-    assert_eq!(store.sub_dags(1..=5, usize::MAX).unwrap(), before, "all before what is damaged");
-    drop(store);
-    let end = start + first.bytes().len();
-    let cut = CorruptReason::CutOff { block: Box::new(reference), end: end as u64, bytes: end - 1 };
-    let whole = Record::Segment(SegmentId { batch: 1, number: 0 });
-    for (value, reason) in [(Some(&segment[..end - 1]), cut), (None, CorruptReason::Missing)] {
-        let store = damage(&path, "segments", &key, value).unwrap();
-        assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (whole, reason.clone()));
-        assert_eq!(corrupt(store.blocks(&[reference]).unwrap_err()), (whole, reason));
-        // How long it was is known without it.
-        assert_eq!(store.block_sizes(&[reference]).unwrap(), [Some(first.bytes().len())]);
-    }
-    drop(damage(&path, "segments", &key, Some(&segment)).unwrap());
-
-    let round = [&reference.epoch.to_be_bytes()[..], &reference.round.to_be_bytes()].concat();
-    let store = damage(&path, "rounds", &round, Some(&[7; 53])).unwrap();
-    let record_of_round = Record::Round { epoch: 0, round: reference.round };
-    let reason = CorruptReason::Length { bytes: 53 };
-    assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record_of_round, reason.clone()));
-    // The writer does not add to what it cannot read.
-    let mut late = chain.clone();
-    let late = late.commit_of(vec![Chain { epoch: 0, ..late.clone() }.block(reference.round, 3, &[], 0)]);
-    assert_eq!(corrupt(store.apply(&[late]).unwrap_err()), (record_of_round, reason));
-    drop(store);
-    let store = damage(&path, "rounds", &round, None).unwrap();
-    assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, CorruptReason::Missing));
-    assert_eq!(store.blocks(&[reference, second.reference()]).unwrap(), [None, None]);
-    drop(store);
-    let vote = [0u32.to_be_bytes(), 1u32.to_be_bytes()].concat();
-    let store = damage(&path, "votes", &vote, Some(&[0; 47])).unwrap();
-    let votes = store.votes(batch[3].commit.reference()).unwrap_err();
-    assert_eq!(corrupt(votes), (Record::Votes(0), CorruptReason::Length { bytes: 47 }));
-    drop(store);
-    let store = damage(&path, "rounds", b"short", Some(b"")).unwrap();
-    let unwritten = corrupt(store.apply(&chain.grow(1)).unwrap_err());
-    assert_eq!(unwritten, (Record::Rounds, CorruptReason::KeyLength { bytes: 5 }));
-    drop(store);
-
-    let store = damage(&path, "committees", &1u64.to_be_bytes(), Some(b"garbage")).unwrap();
-    assert!(matches!(corrupt(store.committee(1).unwrap_err()), (Record::Committee(1), CorruptReason::Codec(_))));
-    drop(store);
-    let store = damage(&path, "epochs", &0u64.to_be_bytes(), Some(b"long value")).unwrap();
-    assert!(matches!(corrupt(store.last_commit_of_epoch(0).unwrap_err()), (Record::LastCommit(0), _)));
-    drop(store);
-    let store = damage(&path, "peers", b"short", Some(b"info")).unwrap();
-    assert_eq!(
-        corrupt(store.peers(PeerList::Infos).unwrap_err()),
-        (Record::Peer, CorruptReason::KeyLength { bytes: 5 })
-    );
-    drop(store);
-
-    // Without these a store does not even open.
-    let error = damage(&path, "meta", b"watermarks", Some(b"garbage")).err().unwrap();
-    assert!(matches!(corrupt(error), (Record::Watermarks, CorruptReason::Codec(_))));
-    let error = damage(&path, "meta", b"watermarks", None).err().unwrap();
-    assert_eq!(corrupt(error), (Record::Watermarks, CorruptReason::Missing));
-    let error = damage(&path, "meta", b"chain_id", Some(&[7; 32])).err().unwrap();
-    assert!(matches!(corrupt(error), (Record::ChainId, CorruptReason::OtherChain { .. })));
 }
 
 #[test]

@@ -172,22 +172,24 @@ mod tests {
     };
     use crate::core::Core;
 
+    /// No time has passed.
+    fn unchanged(core: &StateSync) -> Now {
+        Now { monotonic: core.last_now, unix_ms: 0 }
+    }
+
     /// Hands over commit `index`, of `bytes`, of the node's own.
     fn commit(core: &mut StateSync, index: CommitIndex, bytes: u64) -> Vec<Effect> {
         let key = RangeKey::local(index.into());
-        core.handle(
-            Now { monotonic: core.last_now, unix_ms: 0 },
-            Input::LocalCommit { key, commit: verified(index, index, bytes) },
-        )
+        core.handle(unchanged(core), Input::LocalCommit { key, commit: verified(index, index, bytes) })
     }
 
     fn written(core: &mut StateSync, index: CommitIndex) -> Vec<Effect> {
         let result = Ok(CommitRef { index, ..verified(1, 1, 0).last });
-        core.handle(Now { monotonic: core.last_now, unix_ms: 0 }, Input::Written(result))
+        core.handle(unchanged(core), Input::Written(result))
     }
 
     fn failed(core: &mut StateSync, reason: &str) -> Vec<Effect> {
-        core.handle(Now { monotonic: core.last_now, unix_ms: 0 }, Input::Written(Err(reason.into())))
+        core.handle(unchanged(core), Input::Written(Err(reason.into())))
     }
 
     /// The time to try again has come.

@@ -9,7 +9,7 @@ use soma_types::{
     Genesis, PublicKey, QuorumSignatures, Round, Signature, Signed, SignedBlock, SigningKey, Stake, TransactionBytes,
     TrustedCommit, VerifiedBlock,
 };
-use std::ops::Deref;
+use std::{ops::Deref, path::PathBuf};
 use tempfile::TempDir;
 
 pub fn committee(epoch: Epoch, stakes: &[Stake]) -> Committee {
@@ -28,6 +28,13 @@ pub fn committee(epoch: Epoch, stakes: &[Stake]) -> Committee {
 
 pub fn genesis(name: &str, stakes: &[Stake]) -> Genesis {
     Genesis { name: name.to_owned(), timestamp_ms: 1_000, committee: committee(0, stakes) }
+}
+
+/// An absent path in a fresh directory, which is removed with the guard.
+pub fn fresh() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    (directory, path)
 }
 
 /// Grows one chain.
@@ -100,6 +107,13 @@ impl Chain {
     pub fn commit(&mut self) -> CertifiedCommit {
         let round = self.round + 1;
         self.commit_of(vec![self.block(round, 0, &[], 10), self.block(round, 1, &[], 20)])
+    }
+
+    /// The next commit, with blocks of so many bytes and more, which vote for the last one.
+    pub fn large(&mut self, bytes: usize) -> CertifiedCommit {
+        let (round, last) = (self.round + 1, self.last);
+        let blocks = (0..4).map(|author| self.block(round, author, &[last], bytes / 4)).collect();
+        self.commit_of(blocks)
     }
 
     /// The next commit with a certifier block of each of `authors`, of ever more bytes.
