@@ -458,7 +458,8 @@ impl Discovery {
     fn learn_own_address(&mut self, effects: &mut Vec<Effect>) {
         let (true, Some(port)) = (self.config.addresses.is_empty(), self.config.listen_port) else { return };
         let Some(ip) = self.hearsay.external_ip() else { return };
-        let learned = vec![Address::from(SocketAddr::new(ip, port))];
+        let Ok(learned) = Address::try_from(SocketAddr::new(ip, port)) else { return };
+        let learned = vec![learned];
         if self.addresses != learned {
             self.addresses = learned;
             self.sign(effects);

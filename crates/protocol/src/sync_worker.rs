@@ -114,11 +114,18 @@ pub enum Input {
     BlocksChecked {
         /// The part's first block.
         from: u32,
-        /// Whether they are right.
-        result: Result<(), Failure>,
+        /// How many of its blocks are verified, from the first on. Of a part that takes long, only some at a time.
+        verified: u32,
+        /// Why the block after them is not.
+        failure: Option<Failure>,
     },
     /// Answer to [`Effect::CheckSubDags`].
-    SubDagsChecked(Result<Verified, Failure>),
+    SubDagsChecked {
+        /// The commits that passed, from the first on.
+        verified: Option<Verified>,
+        /// Why the commit after them did not.
+        failure: Option<Failure>,
+    },
 }
 
 /// What the shell is to do. Blocks are counted from 0 over all commits of the range, in order.
@@ -154,9 +161,9 @@ pub enum Effect {
         /// Bytes allowed.
         max_bytes: u64,
     },
-    /// Have the blocks of a part checked.
+    /// Have the blocks of a part checked, or those of it that are not yet.
     CheckBlocks {
-        /// The part's first block.
+        /// The first of them.
         from: u32,
     },
     /// Tell StateSync that nothing more is waited for from the peer.
@@ -346,6 +353,23 @@ impl SyncWorker {
         vec![Effect::CheckBlocks { from }]
     }
 
+    fn on_blocks_checked(&mut self, from: u32, verified: u32, failure: Option<Failure>) -> Vec<Effect> {
+        let Some(Part::Checking { to }) = self.parts.remove(&from) else { return Vec::new() };
+        let end = from.saturating_add(verified).min(to);
+        if end > from {
+            self.parts.insert(from, Part::Checked { to: end });
+        }
+        match failure {
+            Some(failure) => self.stop(failure.into()),
+            None if end < to => {
+                self.parts.insert(end, Part::Checking { to });
+                return vec![Effect::CheckBlocks { from: end }];
+            }
+            None => {}
+        }
+        Vec::new()
+    }
+
     fn stop(&mut self, shortfall: Shortfall) {
         self.queue.clear();
         // A fault is worth more to know than a cut, and most of all one that proves a peer hostile; of several the first.
@@ -441,21 +465,13 @@ impl Core for SyncWorker {
             Input::BlocksFetched { from, received, bytes, ended, failure } => {
                 self.on_blocks_fetched(from, received, bytes, ended, failure)
             }
-            Input::BlocksChecked { from, result } => {
-                if let Some(Part::Checking { to }) = self.parts.remove(&from) {
-                    match result {
-                        Ok(()) => drop(self.parts.insert(from, Part::Checked { to })),
-                        Err(failure) => self.stop(failure.into()),
-                    }
+            Input::BlocksChecked { from, verified, failure } => self.on_blocks_checked(from, verified, failure),
+            Input::SubDagsChecked { verified, failure } => {
+                if let Some(failure) = failure {
+                    self.stop(failure.into());
                 }
-                Vec::new()
-            }
-            Input::SubDagsChecked(Ok(verified)) => {
                 let shortfall = self.shortfall.take();
-                return vec![Effect::Finish { verified: Some(verified), shortfall }];
-            }
-            Input::SubDagsChecked(Err(failure)) => {
-                return vec![Effect::Finish { verified: None, shortfall: Some(failure.into()) }];
+                return vec![Effect::Finish { verified, shortfall }];
             }
         };
         effects.append(&mut self.advance());

@@ -11,11 +11,16 @@
 //! Signatures cost the less each, the more are checked together. They are joined across jobs until there are
 //! [`Config::batch_signatures`], or until a thread has had nothing to do for [`Config::batch_delay`]: while all threads
 //! are busy, waiting costs nothing; and when nothing else is under way, nothing can come that would be worth a wait.
+//!
+//! A job that stays at one place for long, say in a transaction verifier of the node's own, keeps its thread and gives back
+//! its permit, so that others go on. It is shown as a [`SlowCheck`] until it ends; its verdict counts whenever it comes.
 
 use crate::core::{Core, Now};
 use serde::{Deserialize, Serialize};
+use soma_types::{BlockRef, TimestampMs};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
     time::Duration,
 };
 
@@ -69,6 +74,13 @@ pub enum Input {
         /// How many signatures there are to check.
         signatures: usize,
     },
+    /// From the pool: the job has been at one place for long.
+    Slow {
+        /// Which.
+        job: u64,
+        /// The transaction that it is at, if it is at one.
+        at: Option<TransactionPlace>,
+    },
     /// From the pool: the batch is done and its jobs answered, or it panicked.
     BatchDone {
         /// Which.
@@ -76,6 +88,30 @@ pub enum Input {
         /// Whether it panicked.
         panicked: bool,
     },
+}
+
+/// A transaction of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionPlace {
+    /// The block.
+    pub block: BlockRef,
+    /// Position in it, from 0.
+    pub position: u32,
+}
+
+impl fmt::Display for TransactionPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "transaction {} of block {}", self.position, self.block)
+    }
+}
+
+/// A check that stays at one place for long, or does not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowCheck {
+    /// The transaction that it is at, if it is at one.
+    pub at: Option<TransactionPlace>,
+    /// When it was noticed, in milliseconds since 1970.
+    pub noticed_ms: TimestampMs,
 }
 
 /// What the shell is to do.
@@ -111,6 +147,8 @@ pub struct Snapshot {
     pub signatures: u64,
     /// Batches since start.
     pub batches: u64,
+    /// Checks that stay at one place for long.
+    pub slow: Vec<SlowCheck>,
 }
 
 /// A job whose signatures wait to be joined with others.
@@ -126,6 +164,8 @@ struct Unsigned {
 pub struct Verifier {
     config: Config,
     running: BTreeSet<u64>,
+    /// Jobs that keep a thread for long. They hold no permit.
+    slow: BTreeMap<u64, SlowCheck>,
     /// Batches on the pool: how many jobs each has.
     batches: BTreeMap<u64, usize>,
     next_batch: u64,
@@ -146,6 +186,7 @@ impl Verifier {
         Self {
             config,
             running: BTreeSet::new(),
+            slow: BTreeMap::new(),
             batches: BTreeMap::new(),
             next_batch: 0,
             high: VecDeque::new(),
@@ -161,6 +202,12 @@ impl Verifier {
 
     fn on_pool(&self) -> usize {
         self.running.len() + self.batches.len()
+    }
+
+    /// The job is on the pool no more.
+    fn end(&mut self, job: u64) {
+        self.running.remove(&job);
+        self.slow.remove(&job);
     }
 
     fn waiting(&self) -> usize {
@@ -225,15 +272,20 @@ impl Core for Verifier {
             Input::Submit { job, priority: Priority::High } => self.high.push_back(job),
             Input::Submit { job, priority: Priority::Normal } => self.normal.push_back(job),
             Input::Done { job, panicked } => {
-                self.running.remove(&job);
+                self.end(job);
                 self.done += 1;
                 self.panicked += u64::from(panicked);
             }
             Input::Checked { job, signatures } => {
-                self.running.remove(&job);
+                self.end(job);
                 self.unsigned.push_back(Unsigned { job, signatures, since: now.monotonic });
                 self.waiting_signatures += signatures;
             }
+            // A job may get on to another place and stay there.
+            Input::Slow { job, at } if self.running.remove(&job) || self.slow.contains_key(&job) => {
+                self.slow.insert(job, SlowCheck { at, noticed_ms: now.unix_ms });
+            }
+            Input::Slow { .. } => {}
             Input::BatchDone { batch, panicked } => {
                 self.done += self.batches.remove(&batch).unwrap_or(0) as u64;
                 self.panicked += u64::from(panicked);
@@ -264,6 +316,7 @@ impl Core for Verifier {
             panicked: self.panicked,
             signatures: self.signatures,
             batches: self.next_batch,
+            slow: self.slow.values().copied().collect(),
         }
     }
 }
@@ -271,6 +324,7 @@ impl Core for Verifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use soma_types::BlockDigest;
 
     fn at(ms: u64) -> Now {
         Now { monotonic: Duration::from_millis(ms), unix_ms: 0 }
@@ -336,6 +390,27 @@ mod tests {
         assert_eq!(core.next_wake(), Some(Duration::from_millis(1)));
         assert_eq!(core.handle(at(1), Input::Wake), [Effect::RunBatch { batch: 0, jobs: vec![1] }]);
         assert_eq!(core.next_wake(), None);
+    }
+
+    #[test]
+    fn slow_job_gives_back_its_permit_and_is_shown_until_it_ends() {
+        let mut core = core(1, 1, 10);
+        for job in [1, 2] {
+            submit(&mut core, job, Priority::Normal);
+        }
+        let block = BlockRef { epoch: 0, round: 1, author: 2, digest: BlockDigest([3; 32]) };
+        let at = |position| Some(TransactionPlace { block, position });
+        let now = Now { monotonic: Duration::from_secs(60), unix_ms: 7 };
+        assert_eq!(core.handle(now, Input::Slow { job: 1, at: at(3) }), [Effect::Run(2)]);
+        core.handle(now, Input::Slow { job: 1, at: at(4) });
+        assert_eq!(core.snapshot().slow, [SlowCheck { at: at(4), noticed_ms: 7 }]);
+        assert!(at(4).unwrap().to_string().starts_with("transaction 4 of block e0r1a2:"));
+        // Its verdict counts.
+        checked(&mut core, 61_000, 1, 5);
+        core.handle(now, Input::Done { job: 2, panicked: false });
+        assert_eq!((core.snapshot().slow, core.snapshot().batches), (vec![], 1));
+        core.handle(now, Input::Slow { job: 1, at: None });
+        assert_eq!(core.snapshot().slow, [], "it has ended");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Commit {
     pub index: CommitIndex,
     /// Digest of the previous commit; for commit 0 the chain id.
     pub previous_digest: CommitDigest,
-    /// The later of the leader's timestamp and the previous commit's.
+    /// See [`timestamp_after`](Self::timestamp_after).
     pub timestamp_ms: TimestampMs,
     /// The block that this commit commits.
     pub leader: BlockRef,
@@ -42,6 +42,11 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// The timestamp of a commit: the later of its leader's and the previous commit's, so that time never goes back.
+    pub fn timestamp_after(leader_ms: TimestampMs, previous_ms: TimestampMs) -> TimestampMs {
+        leader_ms.max(previous_ms)
+    }
+
     /// Commit 0 of a chain: its `previous_digest` is the chain id, so its digest tells the chain.
     pub fn genesis(chain: ChainId, timestamp_ms: TimestampMs, committee_size: usize) -> TrustedCommit {
         let blocks = epoch_genesis_refs(0, committee_size);
@@ -58,24 +63,15 @@ impl Commit {
     }
 }
 
-/// A commit with the bytes and the digest that name it.
-///
-/// Made by [`decode`](Self::decode) it proves form only; it is trusted once it chains to a trusted commit and a
-/// quorum has voted for it or for a later one (`soma-verify`).
+/// A commit with the bytes and the digest that name it; a claim until it is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustedCommit {
+pub struct UnverifiedCommit {
     commit: Commit,
     digest: CommitDigest,
     bytes: Bytes,
 }
 
-impl TrustedCommit {
-    /// Encodes and names a commit of our own making.
-    pub fn assume_trusted(commit: Commit) -> Self {
-        let bytes = Bytes::from(codec::encode(&commit));
-        Self { commit, digest: CommitDigest::of(&[&bytes]), bytes }
-    }
-
+impl UnverifiedCommit {
     /// Decodes received bytes and names the commit by their digest.
     pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
         let commit: Commit = codec::decode(&bytes, "commit", limits::MAX_COMMIT_BYTES)?;
@@ -93,11 +89,49 @@ impl TrustedCommit {
     }
 }
 
-impl Deref for TrustedCommit {
+/// Encodes and names a commit of our own making.
+impl From<Commit> for UnverifiedCommit {
+    fn from(commit: Commit) -> Self {
+        let bytes = Bytes::from(codec::encode(&commit));
+        Self { commit, digest: CommitDigest::of(&[&bytes]), bytes }
+    }
+}
+
+impl Deref for UnverifiedCommit {
     type Target = Commit;
 
     fn deref(&self) -> &Commit {
         &self.commit
+    }
+}
+
+/// A commit that a quorum certified, itself or by way of a later one that chains to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedCommit(UnverifiedCommit);
+
+impl TrustedCommit {
+    /// Takes `commit` as proved. Only the verifier, the consensus that made the commit and the store may call this: the
+    /// store takes nothing else in, and checks what it reads back.
+    pub fn assume_trusted(commit: impl Into<UnverifiedCommit>) -> Self {
+        Self(commit.into())
+    }
+
+    /// Index and digest.
+    pub fn reference(&self) -> CommitRef {
+        self.0.reference()
+    }
+
+    /// The bytes as received.
+    pub fn bytes(&self) -> &Bytes {
+        self.0.bytes()
+    }
+}
+
+impl Deref for TrustedCommit {
+    type Target = Commit;
+
+    fn deref(&self) -> &Commit {
+        &self.0
     }
 }
 

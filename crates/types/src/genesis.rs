@@ -1,24 +1,87 @@
 //! The root of trust: what a node must be given to join a chain.
 
-use crate::{ChainId, CodecError, Commit, Committee, TimestampMs, TrustedCommit, codec, limits};
+use crate::{ChainId, CodecError, Commit, Committee, CommitteeError, Epoch, TimestampMs, TrustedCommit, codec, limits};
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a chain, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
 /// The first committee and a name; its digest is the chain id.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// A value of this type is always valid: [`new`](Self::new) and [`decode`](Self::decode) check name and committee.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Genesis {
-    /// A name for people; two chains of one name still differ in their id.
+    name: String,
+    timestamp_ms: TimestampMs,
+    committee: Committee,
+}
+
+/// The same before it is checked.
+#[derive(Deserialize)]
+struct EncodedGenesis {
     #[serde(deserialize_with = "codec::text")]
-    pub name: String,
-    /// When the chain began.
-    pub timestamp_ms: TimestampMs,
-    /// Committee of epoch 0.
-    pub committee: Committee,
+    name: String,
+    timestamp_ms: TimestampMs,
+    committee: Committee,
+}
+
+/// Why a genesis is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GenesisError {
+    /// Bytes that are no genesis.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The name is too long.
+    #[error("the genesis' name has {bytes} bytes, over the limit of {MAX_NAME_BYTES}")]
+    NameTooLong {
+        /// Bytes of the name.
+        bytes: usize,
+    },
+    /// The committee is not that of the first epoch.
+    #[error("the genesis' committee is for epoch {found}, not 0")]
+    NotFirstEpoch {
+        /// The committee's epoch.
+        found: Epoch,
+    },
+    /// The committee breaks a rule.
+    #[error("the genesis' committee: {0}")]
+    Committee(#[from] CommitteeError),
 }
 
 impl Genesis {
+    /// A genesis with a name of at most 64 bytes for people (two chains of one name still differ in their id), the time
+    /// at which the chain began, and the committee of epoch 0.
+    ///
+    /// # Errors
+    ///
+    /// The name is too long, or the committee is not a valid one of epoch 0.
+    pub fn new(name: impl Into<String>, timestamp_ms: TimestampMs, committee: Committee) -> Result<Self, GenesisError> {
+        let name = name.into();
+        if name.len() > MAX_NAME_BYTES {
+            return Err(GenesisError::NameTooLong { bytes: name.len() });
+        }
+        if committee.epoch != 0 {
+            return Err(GenesisError::NotFirstEpoch { found: committee.epoch });
+        }
+        committee.validate()?;
+        Ok(Self { name, timestamp_ms, committee })
+    }
+
+    /// The chain's name, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When the chain began.
+    pub fn timestamp_ms(&self) -> TimestampMs {
+        self.timestamp_ms
+    }
+
+    /// The committee of epoch 0, which is valid.
+    pub fn committee(&self) -> &Committee {
+        &self.committee
+    }
+
     /// Digest of the genesis: names the chain in every signature.
     pub fn chain_id(&self) -> ChainId {
         ChainId::of(&[&self.encode()])
@@ -34,19 +97,41 @@ impl Genesis {
         codec::encode(self)
     }
 
-    /// Decodes a genesis file and checks its committee.
-    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        let genesis: Self = codec::decode(bytes, "genesis", limits::MAX_COMMITTEE_BYTES + 2 * MAX_NAME_BYTES)?;
-        let refuse = |reason| Err(CodecError::Malformed { what: "genesis", reason });
-        if genesis.name.len() > MAX_NAME_BYTES {
-            return refuse(format!("the name has more than {MAX_NAME_BYTES} bytes"));
-        }
-        if genesis.committee.epoch != 0 {
-            return refuse(format!("its committee is for epoch {}, not 0", genesis.committee.epoch));
-        }
-        match genesis.committee.validate() {
-            Ok(()) => Ok(genesis),
-            Err(error) => refuse(error.to_string()),
-        }
+    /// Decodes a genesis file and checks it.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no genesis, or not a valid one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, GenesisError> {
+        let limit = limits::MAX_COMMITTEE_BYTES + 2 * MAX_NAME_BYTES;
+        let EncodedGenesis { name, timestamp_ms, committee } = codec::decode(bytes, "genesis", limit)?;
+        Self::new(name, timestamp_ms, committee)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Authority, PublicKey, SigningKey};
+
+    fn committee(stake: u64) -> Committee {
+        let key = |seed: u8| PublicKey::from(&SigningKey::from_bytes(&[seed; 32]));
+        let address = "/ip4/127.0.0.1/tcp/9000".parse().unwrap();
+        let authority = Authority { stake, protocol_key: key(1), network_key: key(2), address };
+        Committee { epoch: 0, authorities: vec![authority] }
+    }
+
+    #[test]
+    fn invalid_genesis_cannot_be_made_or_decoded() {
+        let no_stake = CommitteeError::NoStake { authority: 0 };
+        assert_eq!(Genesis::new("a", 1, committee(0)), Err(GenesisError::Committee(no_stake.clone())));
+        let other_epoch = Committee { epoch: 3, ..committee(1) };
+        assert_eq!(Genesis::new("a", 1, other_epoch), Err(GenesisError::NotFirstEpoch { found: 3 }));
+        assert_eq!(Genesis::new("a".repeat(65), 1, committee(1)), Err(GenesisError::NameTooLong { bytes: 65 }));
+
+        let valid = Genesis::new("a".repeat(64), 1, committee(1)).unwrap();
+        assert_eq!(Genesis::decode(&valid.encode()), Ok(valid.clone()));
+        let invalid = Genesis { committee: committee(0), ..valid };
+        assert_eq!(Genesis::decode(&invalid.encode()), Err(GenesisError::Committee(no_stake)));
     }
 }

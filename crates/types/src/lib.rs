@@ -15,7 +15,8 @@
 //!   bytes it came from is refused, so a digest of received bytes is the digest of the value.
 //! - **Hashed once.** Decoding a signed value hashes the bytes received; nothing is encoded again to be checked.
 //! - **Nothing is believed.** Decoding proves form only. Signatures, quorums and chain rules are `soma-verify`'s,
-//!   and the types say so: [`SignedBlock`] is a claim, [`VerifiedBlock`] is not.
+//!   and the types say so: [`SignedBlock`] and [`UnverifiedCommit`] are claims, [`VerifiedBlock`] and [`TrustedCommit`]
+//!   are not.
 
 #![deny(missing_docs)]
 
@@ -34,7 +35,7 @@ mod network;
 mod node_info;
 mod signed;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, ListenAddress};
 pub use block::{
     Block, BlockRef, EndOfEpoch, HashedBlock, SignedBlock, TransactionBytes, VerifiedBlock, epoch_genesis_refs,
 };
@@ -42,14 +43,14 @@ pub use certificate::{
     AuthoritySignature, Certificate, EncodedCertificate, QuorumSignatures, SignedTransaction, Transaction,
 };
 pub use codec::CodecError;
-pub use commit::{CertifiedCommit, Commit, CommitRef, CommittedSubDag, SubDagDigest, TrustedCommit};
+pub use commit::{CertifiedCommit, Commit, CommitRef, CommittedSubDag, SubDagDigest, TrustedCommit, UnverifiedCommit};
 pub use committee::{Authority, Committee, CommitteeError};
 pub use digest::{
     BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
     NodeInfoDigest, TransactionDigest,
 };
 pub use fault::Fault;
-pub use genesis::Genesis;
+pub use genesis::{Genesis, GenesisError};
 pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};
 pub use network::{NetworkGroup, Reach};
 pub use node_info::{Access, Capabilities, NodeInfo, NodeRole, ProtocolVersions, SignedNodeInfo};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use soma_types::{
     Certificate, Committee, EncodedCertificate, Genesis, HashedBlock, Signable, Signed, SignedBlock, SignedNodeInfo,
-    TrustedCommit, codec, limits,
+    UnverifiedCommit, codec, limits,
 };
 
 fn certificate_of(bytes: &[u8]) -> Option<Certificate> {
@@ -32,8 +32,8 @@ fn assert_canonical(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     if let Ok(info) = SignedNodeInfo::decode_bounded(bytes.clone()) {
         prop_assert_eq!(&again(&info), &bytes);
     }
-    if let Ok(commit) = TrustedCommit::decode(bytes.clone()) {
-        let made = TrustedCommit::assume_trusted((*commit).clone());
+    if let Ok(commit) = UnverifiedCommit::decode(bytes.clone()) {
+        let made = UnverifiedCommit::from((*commit).clone());
         prop_assert_eq!(made.bytes(), &bytes);
         prop_assert_eq!(made.reference(), commit.reference());
     }
@@ -106,8 +106,8 @@ proptest! {
 
     #[test]
     fn a_commit_comes_back_from_its_bytes(commit in commit()) {
-        let made = TrustedCommit::assume_trusted(commit);
-        prop_assert_eq!(TrustedCommit::decode(made.bytes().clone()).unwrap(), made);
+        let made = UnverifiedCommit::from(commit);
+        prop_assert_eq!(UnverifiedCommit::decode(made.bytes().clone()).unwrap(), made);
     }
 
     #[test]
@@ -128,8 +128,8 @@ proptest! {
         if Committee::decode(&bytes).is_ok() {
             prop_assert!(Committee::decode(&longer).is_err());
         }
-        if TrustedCommit::decode(bytes.clone().into()).is_ok() {
-            prop_assert!(TrustedCommit::decode(longer.clone().into()).is_err());
+        if UnverifiedCommit::decode(bytes.clone().into()).is_ok() {
+            prop_assert!(UnverifiedCommit::decode(longer.clone().into()).is_err());
         }
         if certificate_of(&bytes).is_some() {
             prop_assert!(certificate_of(&longer).is_none());

@@ -166,7 +166,7 @@ fn digests_of_one_input_differ_by_kind() {
 
 #[test]
 fn encodings_of_every_kind_are_as_they_were() {
-    let genesis = Genesis { name: "golden".into(), timestamp_ms: 1_700_000_000_000, committee: committee(0) };
+    let genesis = Genesis::new("golden", 1_700_000_000_000, committee(0)).unwrap();
     let encodings = [
         ("block", hash(&codec::encode(&block()))),
         ("commit", hash(&codec::encode(&commit()))),
@@ -180,7 +180,7 @@ fn encodings_of_every_kind_are_as_they_were() {
 
 #[test]
 fn names_of_every_kind_are_as_they_were() {
-    let genesis = Genesis { name: "golden".into(), timestamp_ms: 1_700_000_000_000, committee: committee(0) };
+    let genesis = Genesis::new("golden", 1_700_000_000_000, committee(0)).unwrap();
     let names = [
         ("block", SignedBlock::sign(block(), CHAIN, &key(1)).reference().digest.to_string()),
         ("epoch genesis block", epoch_genesis_refs(1, 4)[3].digest.to_string()),

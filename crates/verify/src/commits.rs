@@ -1,11 +1,19 @@
 //! Checks of a range of commits: that it is one, and that a quorum voted for its last commit, and by the chain of
 //! digests for all before it.
+//!
+//! ```text
+//!   decode, index, digest of the one before   broken: the peer's fault, nothing of the answer counts
+//!   votes for the last commit                 too few or wrong: the same
+//!   epoch, blocks that a commit names         broken by a certified commit: nobody's fault; those before it count
+//! ```
+//!
+//! So whether a commit passes does not depend on those that come in one answer with it.
 
 use crate::{BlockError, EpochContext, QuorumError, block_rules::check_block};
 use bytes::Bytes;
 use soma_types::{
     AuthorityIndex, BlockRef, CodecError, Commit, CommitIndex, CommitRef, Epoch, Fault, Scope, SignedBlock,
-    TimestampMs, TrustedCommit, VerifiedBlock, limits,
+    TrustedCommit, UnverifiedCommit, VerifiedBlock, limits,
 };
 use std::collections::BTreeSet;
 
@@ -16,8 +24,10 @@ pub struct CheckedCommits {
     /// commit before it, which is for the caller to compare: ranges may come in any order.
     pub commits: Vec<TrustedCommit>,
     /// Blocks of a quorum that vote for the last commit. Proved are their form and their authors' signatures; their
-    /// transactions are not, as a vote needs none of them.
+    /// transactions are not, as a vote needs none of them. None if `breach` is set: they vote for a later commit.
     pub certifiers: Vec<VerifiedBlock>,
+    /// The rule that the commit after the last one breaks, although a quorum certified it.
+    pub breach: Option<CommitsError>,
 }
 
 /// Why a range of commits is refused.
@@ -80,16 +90,6 @@ pub enum CommitsError {
     BrokenChain {
         /// The later one.
         index: CommitIndex,
-    },
-    /// Time went back.
-    #[error("commit {index} is of {timestamp_ms} ms, before {previous_ms} ms of the commit before it")]
-    TimestampBefore {
-        /// The later commit.
-        index: CommitIndex,
-        /// Its timestamp.
-        timestamp_ms: TimestampMs,
-        /// The earlier one's.
-        previous_ms: TimestampMs,
     },
     /// None or more than [`limits::MAX_BLOCKS_PER_COMMIT`].
     #[error("commit {index} names {count} blocks, not 1 to {max}", max = limits::MAX_BLOCKS_PER_COMMIT)]
@@ -171,12 +171,16 @@ pub enum CommitsError {
         /// How much is missing.
         source: QuorumError,
     },
+    /// A commit that a quorum certified breaks a rule.
+    #[error("a quorum certified a commit that breaks a rule: {0}")]
+    Certified(Box<Self>),
 }
 
 impl CommitsError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
+            Self::Certified(_) => Fault::Ours,
             Self::BrokenChain { .. }
             | Self::NotCertified { .. }
             | Self::InvalidCertifier { source: BlockError::BadSignature, .. } => Fault::ProvableLie,
@@ -192,6 +196,10 @@ impl CommitsError {
 ///
 /// Not checked, because it needs what this range does not hold: that the first commit follows from the one before it
 /// ([`CheckedCommits::commits`]), and everything about the blocks.
+///
+/// # Errors
+///
+/// Nothing of the answer counts. [`CommitsError::fault`] tells whether its peer is to blame.
 pub fn check_commits(
     context: &EpochContext,
     start: CommitIndex,
@@ -199,54 +207,64 @@ pub fn check_commits(
     commits: Vec<Bytes>,
     certifiers: Vec<Bytes>,
 ) -> Result<CheckedCommits, CommitsError> {
-    let commits = check_range(context, start, max, commits)?;
-    let Some(last) = commits.last().map(TrustedCommit::reference) else { return Err(CommitsError::Empty { start }) };
+    let chain = check_chain(context, start, max, commits)?;
+    let Some(last) = chain.last().map(UnverifiedCommit::reference) else { return Err(CommitsError::Empty { start }) };
     let certifiers = check_certifiers(context, last, certifiers)?;
-    Ok(CheckedCommits { commits, certifiers })
+    let breach = chain.iter().enumerate().find_map(|(position, commit)| {
+        check_commit(context, commit).err().map(|error| (position, CommitsError::Certified(Box::new(error))))
+    });
+    let trusted = |commits: Vec<UnverifiedCommit>| commits.into_iter().map(TrustedCommit::assume_trusted).collect();
+    match breach {
+        None => Ok(CheckedCommits { commits: trusted(chain), certifiers, breach: None }),
+        Some((0, breach)) => Err(breach),
+        Some((good, breach)) => {
+            let commits = trusted(chain.into_iter().take(good).collect());
+            Ok(CheckedCommits { commits, certifiers: Vec::new(), breach: Some(breach) })
+        }
+    }
 }
 
-fn check_range(
+/// What holds between the commits of an answer: as many as asked, in order, each with the digest of the one before.
+fn check_chain(
     context: &EpochContext,
     start: CommitIndex,
     max: CommitIndex,
     encoded: Vec<Bytes>,
-) -> Result<Vec<TrustedCommit>, CommitsError> {
+) -> Result<Vec<UnverifiedCommit>, CommitsError> {
     let asked = (u64::from(max) + 1).saturating_sub(u64::from(start));
     let count = encoded.len();
     if count as u64 > asked {
         return Err(CommitsError::TooMany { start, max, count });
     }
-    let mut commits: Vec<TrustedCommit> = Vec::with_capacity(count);
+    let mut commits: Vec<UnverifiedCommit> = Vec::with_capacity(count);
     // Not beyond `max`, by the check above: the zip ends with the shorter.
     for (index, bytes) in (start..=max).zip(encoded) {
-        let commit = TrustedCommit::decode(bytes).map_err(|source| CommitsError::Undecodable { index, source })?;
+        let commit = UnverifiedCommit::decode(bytes).map_err(|source| CommitsError::Undecodable { index, source })?;
         if commit.index != index {
             return Err(CommitsError::WrongIndex { expected: index, found: commit.index });
         }
-        let previous = commits.last();
-        if commit.epoch != context.epoch() {
-            let (expected, found) = (context.epoch(), commit.epoch);
-            return Err(match previous {
-                None => CommitsError::OtherEpoch { expected, found, index },
-                Some(_) => CommitsError::MixedEpochs { expected, found, index },
-            });
-        }
-        if let Some(previous) = previous {
-            if commit.previous_digest != previous.reference().digest {
+        match commits.last() {
+            // Without that epoch's committee nothing can be told of any of them.
+            None if commit.epoch != context.epoch() => {
+                return Err(CommitsError::OtherEpoch { expected: context.epoch(), found: commit.epoch, index });
+            }
+            Some(previous) if commit.previous_digest != previous.reference().digest => {
                 return Err(CommitsError::BrokenChain { index });
             }
-            if commit.timestamp_ms < previous.timestamp_ms {
-                return Err(CommitsError::TimestampBefore {
-                    index,
-                    timestamp_ms: commit.timestamp_ms,
-                    previous_ms: previous.timestamp_ms,
-                });
-            }
+            _ => {}
         }
-        check_named_blocks(context, &commit)?;
         commits.push(commit);
     }
     Ok(commits)
+}
+
+/// What each commit must hold by itself.
+fn check_commit(context: &EpochContext, commit: &Commit) -> Result<(), CommitsError> {
+    if commit.epoch != context.epoch() {
+        let (expected, found) = (context.epoch(), commit.epoch);
+        return Err(CommitsError::MixedEpochs { expected, found, index: commit.index });
+    }
+    check_named_blocks(context, commit)
 }
 
 fn check_named_blocks(context: &EpochContext, commit: &Commit) -> Result<(), CommitsError> {

@@ -21,7 +21,7 @@ pub const BATCH_GROUP: usize = 4_096;
 const TRANSCRIPT_PIECE: usize = 32 << 10;
 
 /// Signatures to be checked together, each with its owner: the position of what it belongs to in the caller's list.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SignatureBatch {
     owners: Vec<usize>,
     keys: Vec<[u8; 32]>,
@@ -31,8 +31,9 @@ pub struct SignatureBatch {
 
 impl SignatureBatch {
     /// An empty batch.
+    #[allow(clippy::new_without_default)] // Nobody can take a batch away from its owner by leaving the default in its place.
     pub fn new() -> Self {
-        Self::default()
+        Self { owners: Vec::new(), keys: Vec::new(), messages: Vec::new(), signatures: Vec::new() }
     }
 
     /// Adds the signature of `key` on an intent message. A key that is no point of the curve has signed nothing.
@@ -53,13 +54,39 @@ impl SignatureBatch {
         self.owners.is_empty()
     }
 
+    /// Drops the signatures of owners from `end` on. Owners were added in ascending order.
+    pub(crate) fn keep_owners_below(&mut self, end: usize) {
+        let kept = self.owners.partition_point(|owner| *owner < end);
+        self.owners.truncate(kept);
+        self.keys.truncate(kept);
+        self.messages.truncate(kept);
+        self.signatures.truncate(kept);
+    }
+
+    /// The owner of each signature, in the order in which they were added.
+    pub(crate) fn owners(&self) -> &[usize] {
+        &self.owners
+    }
+
     /// Checks all signatures. On failure the owners of the bad ones, each once, ascending.
     pub fn verify(self) -> Result<(), Vec<usize>> {
         Self::verify_each(&[&self]).remove(0)
     }
 
     /// Checks the signatures of several batches together, with a verdict for each batch.
+    ///
+    /// If an equation fails and each of its signatures passes alone, all of them fail: what cannot be told apart is not
+    /// believed.
     pub fn verify_each(batches: &[&Self]) -> Vec<Result<(), Vec<usize>>> {
+        Self::verify_each_by(batches, holds, Self::is_signed)
+    }
+
+    /// [`verify_each`](Self::verify_each) with these checks of a group and of one signature.
+    fn verify_each_by(
+        batches: &[&Self],
+        holds: impl Fn(&[&Self], &[Place]) -> bool,
+        is_signed: impl Fn(&Self, usize) -> bool,
+    ) -> Vec<Result<(), Vec<usize>>> {
         let all: Vec<Place> = (0..)
             .zip(batches)
             .flat_map(|(batch, signatures)| (0..signatures.len()).map(move |position| Place { batch, position }))
@@ -72,14 +99,21 @@ impl SignatureBatch {
             if holds(batches, group) {
                 continue;
             }
+            let mut blame = |place: &Place| {
+                culprits[place.batch].insert(batches[place.batch].owners[place.position]);
+            };
+            let mut blamed = false;
             // One bad signature is no reason to check one by one what came with it from others.
             for part in group.chunk_by(|one, other| one.batch == other.batch).filter(|part| !holds(batches, part)) {
-                for place in part {
-                    let batch = batches[place.batch];
-                    if !batch.is_signed(place.position) {
-                        culprits[place.batch].insert(batch.owners[place.position]);
-                    }
+                let mut bad = part.iter().filter(|place| !is_signed(batches[place.batch], place.position)).peekable();
+                match bad.peek() {
+                    Some(_) => bad.for_each(&mut blame),
+                    None => part.iter().for_each(&mut blame),
                 }
+                blamed = true;
+            }
+            if !blamed {
+                group.iter().for_each(&mut blame);
             }
         }
         let verdict = |bad: BTreeSet<usize>| if bad.is_empty() { Ok(()) } else { Err(bad.into_iter().collect()) };
@@ -232,6 +266,17 @@ mod tests {
         no_point[0] = 2;
         batch.push(7, &PublicKey(no_point), INTENT.message(&[0; 32]), &Signature([1; 64]));
         assert_eq!(batch.verify(), Err(vec![5, 6, 7]));
+    }
+
+    #[test]
+    fn equation_that_fails_without_a_culprit_fails_every_batch_in_it() {
+        let (one, other) = (batch(4, 1, &[]), batch(2, 1, &[]));
+        let verdicts = SignatureBatch::verify_each_by(&[&one, &other], |_, _| false, |_, _| true);
+        assert_eq!(verdicts, [Err(vec![0, 1]), Err(vec![0])]);
+        // The equation of both fails, and that of each alone holds.
+        let both_fail = |_: &[&SignatureBatch], group: &[Place]| group.len() < 6;
+        let verdicts = SignatureBatch::verify_each_by(&[&one, &other], both_fail, |_, _| true);
+        assert_eq!(verdicts, [Err(vec![0, 1]), Err(vec![0])]);
     }
 
     /// Points of small order in all spellings, as keys or as the first half of signatures: where strict, plain and

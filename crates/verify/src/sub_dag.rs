@@ -4,8 +4,8 @@
 
 use crate::{EpochContext, QuorumError};
 use soma_types::{
-    AuthorityIndex, BlockRef, CommitIndex, CommitteeError, EndOfEpoch, Epoch, Fault, Scope, TimestampMs, TrustedCommit,
-    VerifiedBlock, limits,
+    AuthorityIndex, BlockRef, CertifiedCommit, Commit, CommitIndex, CommitteeError, EndOfEpoch, Epoch, Fault, Scope,
+    TimestampMs, TrustedCommit, VerifiedBlock, limits,
 };
 
 /// Why a commit and its blocks do not fit together. Each is a rule that a quorum certified the breach of, or the
@@ -63,8 +63,16 @@ pub enum SubDagError {
         index: CommitIndex,
         /// Its timestamp.
         timestamp_ms: TimestampMs,
-        /// What it should be; without the previous commit, at least.
+        /// What it should be.
         expected_ms: TimestampMs,
+    },
+    /// A commit after the last one of its epoch.
+    #[error("commit {index} is of epoch {epoch}, which ended before it")]
+    AfterEndOfEpoch {
+        /// The commit.
+        index: CommitIndex,
+        /// Its epoch.
+        epoch: Epoch,
     },
     /// Two blocks that hand over to different committees.
     #[error("block {block} of commit {index} hands over to another committee than a block before it")]
@@ -117,39 +125,96 @@ impl SubDagError {
     }
 }
 
+/// What [`verify_sub_dag`] finds in a commit that passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubDag {
+    /// Timestamp of the commit's leader.
+    pub leader_timestamp_ms: TimestampMs,
+    /// The handover to the next epoch, if the commit is the last of its epoch: of several blocks that carry one, the
+    /// first one's, whose certificate was checked; the others name the same committee.
+    pub end_of_epoch: Option<EndOfEpoch>,
+}
+
+/// How consecutive commits with their blocks were judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubDagsVerdict {
+    /// Commits that pass, from the first on.
+    pub verified: usize,
+    /// Timestamp of the first commit's leader. The first commit's own timestamp needs the commit before it, and is for
+    /// the caller to check: see [`Commit::timestamp_after`].
+    pub first_leader_timestamp_ms: TimestampMs,
+    /// The handover to the next epoch, if the last commit that passes ends its epoch.
+    pub end_of_epoch: Option<EndOfEpoch>,
+    /// The rule that the commit after those breaks.
+    pub error: Option<SubDagError>,
+}
+
+/// Checks consecutive commits with [`verify_sub_dag`], and what holds between neighbours: timestamps, and that nothing
+/// of an epoch follows its end.
+pub fn verify_sub_dags(context: &EpochContext, commits: &[CertifiedCommit]) -> SubDagsVerdict {
+    let mut verdict = SubDagsVerdict { verified: 0, first_leader_timestamp_ms: 0, end_of_epoch: None, error: None };
+    let mut previous: Option<&TrustedCommit> = None;
+    for CertifiedCommit { commit, blocks, .. } in commits {
+        let (index, epoch) = (commit.index, commit.epoch);
+        let checked = match &verdict.end_of_epoch {
+            Some(_) => Err(SubDagError::AfterEndOfEpoch { index, epoch }),
+            None => verify_sub_dag(context, commit, blocks),
+        };
+        let checked = checked.and_then(|sub_dag| {
+            if let Some(previous) = previous {
+                check_timestamp(commit, sub_dag.leader_timestamp_ms, previous.timestamp_ms)?;
+            }
+            Ok(sub_dag)
+        });
+        match checked {
+            Ok(sub_dag) => {
+                if previous.is_none() {
+                    verdict.first_leader_timestamp_ms = sub_dag.leader_timestamp_ms;
+                }
+                verdict.end_of_epoch = sub_dag.end_of_epoch;
+                verdict.verified += 1;
+                previous = Some(commit);
+            }
+            Err(error) => {
+                verdict.error = Some(error);
+                break;
+            }
+        }
+    }
+    verdict
+}
+
 /// Checks a commit that came through [`check_commits`](crate::check_commits) with its blocks, which came through
-/// [`verify_blocks`](crate::verify_blocks), in its order. `previous_timestamp_ms` is that of the commit before it, if
-/// known.
+/// [`check_blocks`](crate::check_blocks), in its order: all that needs no other commit.
 ///
-/// Returns the handover to the next epoch if this is its epoch's last commit: of several blocks that carry one, the
-/// first one's, whose certificate is checked; the others must name the same committee.
+/// # Errors
+///
+/// A rule that a quorum certified the breach of, or blocks that are not the commit's.
 pub fn verify_sub_dag(
     context: &EpochContext,
     commit: &TrustedCommit,
-    previous_timestamp_ms: Option<TimestampMs>,
     blocks: &[VerifiedBlock],
-) -> Result<Option<EndOfEpoch>, SubDagError> {
+) -> Result<SubDag, SubDagError> {
     let index = commit.index;
     if commit.epoch != context.epoch() {
         return Err(SubDagError::OtherEpoch { index, expected: context.epoch(), found: commit.epoch });
     }
-    check_named(commit, blocks)?;
+    let leader = check_named(commit, blocks)?;
     let bytes = blocks.iter().map(|block| block.bytes().len()).sum();
     if bytes > limits::MAX_COMMIT_BLOCKS_BYTES {
         return Err(SubDagError::TooLarge { index, bytes });
     }
     check_history(commit, blocks)?;
-    check_timestamp(commit, previous_timestamp_ms, blocks)?;
-    check_end_of_epoch(context, index, blocks)
+    let end_of_epoch = check_end_of_epoch(context, index, blocks)?;
+    Ok(SubDag { leader_timestamp_ms: leader.timestamp_ms, end_of_epoch })
 }
 
-fn check_named(commit: &TrustedCommit, blocks: &[VerifiedBlock]) -> Result<(), SubDagError> {
+/// The commit's blocks are those it names, and its leader is the last of them, which is returned.
+fn check_named<'a>(commit: &TrustedCommit, blocks: &'a [VerifiedBlock]) -> Result<&'a VerifiedBlock, SubDagError> {
     let same = commit.blocks.iter().zip(blocks).take_while(|(named, block)| **named == block.reference()).count();
     let all = same == commit.blocks.len() && same == blocks.len();
-    if !all || commit.blocks.last() != Some(&commit.leader) {
-        return Err(SubDagError::NotItsBlocks { index: commit.index, position: same });
-    }
-    Ok(())
+    let leader = blocks.last().filter(|last| all && last.reference() == commit.leader);
+    leader.ok_or(SubDagError::NotItsBlocks { index: commit.index, position: same })
 }
 
 /// Every block is reached from the leader by way of blocks of this commit, and no block is older than its ancestors
@@ -186,16 +251,11 @@ fn check_history(commit: &TrustedCommit, blocks: &[VerifiedBlock]) -> Result<(),
 
 fn check_timestamp(
     commit: &TrustedCommit,
-    previous_ms: Option<TimestampMs>,
-    blocks: &[VerifiedBlock],
+    leader_ms: TimestampMs,
+    previous_ms: TimestampMs,
 ) -> Result<(), SubDagError> {
-    let leader_ms = blocks.last().map_or(0, |leader| leader.timestamp_ms);
-    let timestamp_ms = commit.timestamp_ms;
-    let (right, expected_ms) = match previous_ms {
-        Some(previous_ms) => (timestamp_ms == leader_ms.max(previous_ms), leader_ms.max(previous_ms)),
-        None => (timestamp_ms >= leader_ms, leader_ms),
-    };
-    if !right {
+    let (timestamp_ms, expected_ms) = (commit.timestamp_ms, Commit::timestamp_after(leader_ms, previous_ms));
+    if timestamp_ms != expected_ms {
         return Err(SubDagError::WrongTimestamp { index: commit.index, timestamp_ms, expected_ms });
     }
     Ok(())

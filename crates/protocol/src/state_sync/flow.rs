@@ -290,6 +290,7 @@ mod tests {
             last: CommitRef { index: commits, digest },
             previous: digest,
             first_timestamp_ms: 0,
+            first_leader_timestamp_ms: 0,
             last_timestamp_ms: 0,
             epoch: 0,
             ends_epoch: false,

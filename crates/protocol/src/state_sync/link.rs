@@ -1,24 +1,32 @@
 //! Linking verified ranges in order.
 
-use super::{Effect, LocalCommitError, Outcome, RangeKey, StateSync, Tip, Verified};
+//!
+//! A range was checked by itself. What its first commit owes to the commit before it is checked here: the same for every
+//! range, wherever it was cut, and for commits of the node's own consensus.
+
+use super::{Commit, Effect, Outcome, RangeKey, StateSync, Tip, Verified};
 use crate::{core::Now, state_sync::plan::RangeState};
-use soma_types::{CommitDigest, Fault};
+use soma_types::{CommitDigest, Fault, TimestampMs};
 
 /// Why verified commits do not follow the tip.
-enum Misfit {
+pub(super) enum Misfit {
+    /// The first commit names another one as the one before it.
     Fork,
+    /// They are of another epoch than the one due.
     Epoch,
-    Time,
+    /// The timestamp of the first commit is not what it should be.
+    Timestamp { expected_ms: TimestampMs },
 }
 
 impl Tip {
-    fn accepts(&self, commits: &Verified) -> Result<(), Misfit> {
+    pub(super) fn accepts(&self, commits: &Verified) -> Result<(), Misfit> {
+        let expected_ms = Commit::timestamp_after(commits.first_leader_timestamp_ms, self.timestamp_ms);
         if commits.previous != self.commit.digest {
             Err(Misfit::Fork)
         } else if commits.epoch != self.next_epoch {
             Err(Misfit::Epoch)
-        } else if commits.first_timestamp_ms < self.timestamp_ms {
-            Err(Misfit::Time)
+        } else if commits.first_timestamp_ms != expected_ms {
+            Err(Misfit::Timestamp { expected_ms })
         } else {
             Ok(())
         }
@@ -42,15 +50,25 @@ impl StateSync {
                 }
                 Err(misfit) => {
                     let digest: CommitDigest = self.tip.commit.digest;
-                    let reason = match misfit {
-                        Misfit::Fork => format!("commit {next} does not follow {digest:?}, which a quorum certified"),
-                        Misfit::Epoch => format!("commit {next} is of epoch {}, not the one due", verified.epoch),
-                        Misfit::Time => format!("commit {next} is older than the commit before it"),
+                    let (fault, reason) = match misfit {
+                        Misfit::Fork => {
+                            (Fault::Unproven, format!("commit {next} does not follow {digest:?}, which a quorum certified"))
+                        }
+                        Misfit::Epoch => {
+                            (Fault::Unproven, format!("commit {next} is of epoch {}, not the one due", verified.epoch))
+                        }
+                        // As within a range: what a quorum certified is not the doing of the peer that serves it.
+                        Misfit::Timestamp { expected_ms } => {
+                            let found_ms = verified.first_timestamp_ms;
+                            (Fault::Ours, format!("commit {next} is of {found_ms} ms, and should be of {expected_ms} ms"))
+                        }
                     };
-                    range.fail(now, Some(peer), reason.clone());
+                    range.fail(now, (fault != Fault::Ours).then_some(peer), reason.clone());
                     effects.push(Effect::Discard(key));
-                    let outcome = Outcome::Failed { fault: Fault::Unproven, reason, retry_after: None };
-                    effects.push(Effect::Report { peer, start: next, outcome });
+                    if fault != Fault::Ours {
+                        let outcome = Outcome::Failed { fault, reason, retry_after: None };
+                        effects.push(Effect::Report { peer, start: next, outcome });
+                    }
                     break;
                 }
             }
@@ -60,7 +78,7 @@ impl StateSync {
         }
     }
 
-    fn advance(&mut self, key: RangeKey, commits: &Verified) {
+    pub(super) fn advance(&mut self, key: RangeKey, commits: &Verified) {
         if commits.ends_epoch {
             self.handovers.insert(commits.last.index, commits.epoch + 1);
         }
@@ -68,54 +86,5 @@ impl StateSync {
         self.tip = Tip { commit: commits.last, timestamp_ms: commits.last_timestamp_ms, next_epoch };
         self.handovers = self.handovers.split_off(&(commits.last.index + 1));
         self.write.push(key, commits);
-    }
-
-    pub(super) fn on_local_commit(&mut self, now: Now, key: RangeKey, commit: Verified, effects: &mut Vec<Effect>) {
-        let result = self.check_local(&commit);
-        match result {
-            Ok(true) => {
-                self.last_local = Some(now.monotonic);
-                self.advance(key, &commit);
-                self.release_held(now);
-            }
-            Ok(false) => {
-                effects.push(Effect::Discard(key));
-                if commit.first <= self.applied.index {
-                    effects.push(Effect::LocalAnswer { key, result: Ok(()) });
-                } else {
-                    self.awaited.insert((commit.first, key));
-                }
-            }
-            Err(error) => {
-                effects.push(Effect::Discard(key));
-                effects.push(Effect::LocalAnswer { key, result: Err(error) });
-            }
-        }
-    }
-
-    /// Whether a commit of our own consensus is the next one (`true`) or had already (`false`).
-    fn check_local(&self, commit: &Verified) -> Result<bool, LocalCommitError> {
-        let index = commit.first;
-        let tip = self.tip.commit;
-        let fork = LocalCommitError::Fork { index, previous: tip };
-        if index <= tip.index {
-            let same = index < tip.index || commit.last.digest == tip.digest;
-            return if same { Ok(false) } else { Err(fork) };
-        }
-        if index > tip.index + 1 {
-            return Err(LocalCommitError::Gap { index, expected: tip.index + 1 });
-        }
-        let bytes = self.bytes_in_flight();
-        if bytes + commit.bytes > self.config.bytes_in_flight + self.config.bytes_per_range {
-            return Err(LocalCommitError::Busy { bytes });
-        }
-        match self.tip.accepts(commit) {
-            Ok(()) => Ok(true),
-            Err(Misfit::Fork | Misfit::Time) => Err(fork),
-            Err(Misfit::Epoch) => {
-                let expected = self.tip.next_epoch;
-                Err(LocalCommitError::OtherEpoch { index, expected, found: commit.epoch })
-            }
-        }
     }
 }

@@ -21,8 +21,10 @@
 mod backup;
 mod flow;
 mod link;
+mod local;
 mod plan;
 mod progress;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -32,11 +34,13 @@ use crate::{
     peer_heights::{NoPeer, Target},
 };
 use plan::{Range, RangeState};
+pub use local::{LocalCommitError, Offered};
 pub use progress::Progress;
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, Stake, TimestampMs};
+use soma_types::{Commit, CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, TimestampMs};
+pub use stuck::STUCK_AFTER;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::Duration,
 };
 
@@ -72,7 +76,7 @@ pub struct Config {
     pub bytes_per_range: u64,
     /// How long a range waits when no peer can serve it.
     pub no_peer_wait: Duration,
-    /// Commits that may be durable and not yet given to the foremost executor before fetching waits for it.
+    /// Commits that may be durable and not yet given to the slowest executor before fetching waits for it.
     pub max_executor_lag: u32,
 }
 
@@ -128,8 +132,10 @@ pub struct Verified {
     pub last: CommitRef,
     /// What the first says of the commit before it.
     pub previous: CommitDigest,
-    /// Timestamp of the first.
+    /// Timestamp of the first. Whether it is right depends on the commit before it, too.
     pub first_timestamp_ms: TimestampMs,
+    /// Timestamp of the leader of the first.
+    pub first_leader_timestamp_ms: TimestampMs,
     /// Timestamp of the last.
     pub last_timestamp_ms: TimestampMs,
     /// Epoch of them all.
@@ -214,12 +220,12 @@ pub enum Input {
         /// The epoch.
         epoch: Epoch,
     },
-    /// From the reader of an executor's stream: the commit that it is given next, `None` when the stream has ended.
+    /// From the reader of an executor's stream.
     Executor {
         /// Which reader.
         reader: u64,
-        /// Its next commit.
-        next: Option<CommitIndex>,
+        /// What became of it.
+        at: ExecutorAt,
     },
     /// From the StoreWriter, answering [`Effect::Write`].
     Written(Result<CommitRef, String>),
@@ -227,9 +233,41 @@ pub enum Input {
     LocalCommit {
         /// Under which the shell holds the bytes.
         key: RangeKey,
-        /// The commit.
-        commit: Verified,
+        /// The commit, as it says itself.
+        commit: Offered,
     },
+    /// From the Verifier, answering [`Effect::CheckLocal`].
+    LocalChecked {
+        /// The commit.
+        key: RangeKey,
+        /// Whether it passed.
+        result: Result<Verified, LocalCommitError>,
+    },
+}
+
+/// How far an executor has got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecutorAt {
+    /// It is given this commit next, and has done with all before.
+    Next(CommitIndex),
+    /// Its stream has ended with the system, or was dropped.
+    Ended,
+    /// Its stream has ended because a commit cannot be read.
+    Failed {
+        /// The commit.
+        next: CommitIndex,
+        /// The store's error.
+        reason: String,
+    },
+}
+
+/// An executor's stream that ended with an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutorFailure {
+    /// The commit that it was to be given.
+    pub next: CommitIndex,
+    /// The store's error.
+    pub reason: String,
 }
 
 /// What the shell is to do.
@@ -286,6 +324,13 @@ pub enum Effect {
     },
     /// Tell PeerHeights (and through it the peers) what this node has.
     Announce(CommitIndex),
+    /// Have the commit of the node's own consensus checked that is held under this key.
+    CheckLocal {
+        /// The commit.
+        key: RangeKey,
+        /// Whose committee certifies it.
+        epoch: Epoch,
+    },
     /// Answer the node's consensus.
     LocalAnswer {
         /// Its commit.
@@ -332,66 +377,6 @@ impl Outcome {
     }
 }
 
-/// Why a commit of the node's own consensus was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum LocalCommitError {
-    /// Commits before it are missing; they are being fetched.
-    #[error("commit {index} cannot be taken yet: {expected} is the next one, and being fetched from peers")]
-    Gap {
-        /// Offered.
-        index: CommitIndex,
-        /// Wanted.
-        expected: CommitIndex,
-    },
-    /// It does not follow the chain that this node has.
-    #[error("commit {index} does not follow commit {previous}, which this node has verified: two chains")]
-    Fork {
-        /// Offered.
-        index: CommitIndex,
-        /// What it should follow.
-        previous: CommitRef,
-    },
-    /// Not of the epoch that is due.
-    #[error("commit {index} is of epoch {found}, but epoch {expected} is due")]
-    OtherEpoch {
-        /// Offered.
-        index: CommitIndex,
-        /// Due.
-        expected: Epoch,
-        /// Offered.
-        found: Epoch,
-    },
-    /// Its blocks are not those that it names, or too large.
-    #[error("commit {index} does not fit its blocks: {reason}")]
-    Malformed {
-        /// Offered.
-        index: CommitIndex,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Peers could not prove it.
-    #[error(
-        "commit {index} has votes of {stake} stake, but a quorum is {quorum}: hand it over with its certifier blocks"
-    )]
-    NotCertified {
-        /// Offered.
-        index: CommitIndex,
-        /// Of its certifier blocks' authors.
-        stake: Stake,
-        /// Needed.
-        quorum: Stake,
-    },
-    /// StateSync was restarted before the commit was durable; it may be offered again.
-    #[error("the commit was not stored: state sync is not there, it is being restarted or was stopped")]
-    Unavailable,
-    /// Too much waits to be written already.
-    #[error("{bytes} bytes wait to be written: the disk is behind, try again")]
-    Busy {
-        /// Bytes in flight.
-        bytes: u64,
-    },
-}
-
 /// StateSync's state as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -421,6 +406,11 @@ pub struct Snapshot {
     pub worker_failures: u64,
     /// What it is doing.
     pub progress: Progress,
+    /// Since when no commit has become durable although there is something to do, in milliseconds since 1970. Set once
+    /// that is [`STUCK_AFTER`] ago.
+    pub stuck_since_ms: Option<TimestampMs>,
+    /// The last executor's stream that ended with an error, until an executor gets past the commit at fault.
+    pub executor_failure: Option<ExecutorFailure>,
 }
 
 /// The core of StateSync.
@@ -444,13 +434,11 @@ pub struct StateSync {
     write: write::WriteQueue,
     /// The epoch whose committee was last found missing.
     no_committee: Option<Epoch>,
-    /// Commits of the node's own consensus that were fetched from peers as well and are not durable yet: answered
-    /// when they are. As many as there are callers.
-    awaited: BTreeSet<(CommitIndex, RangeKey)>,
+    local: local::LocalCommits,
     /// The next commit of each executor.
     executors: BTreeMap<u64, CommitIndex>,
-    /// When the node's own consensus last made a commit.
-    last_local: Option<Duration>,
+    executor_failure: Option<ExecutorFailure>,
+    stuck: stuck::StuckWatch,
     /// Time of the last input: waits that are over are limited by something else than time.
     last_now: Duration,
     counters: Counters,
@@ -480,9 +468,10 @@ impl StateSync {
             flow: flow::Flow::default(),
             write: write::WriteQueue::default(),
             no_committee: None,
-            awaited: BTreeSet::new(),
+            local: local::LocalCommits::default(),
             executors: BTreeMap::new(),
-            last_local: None,
+            executor_failure: None,
+            stuck: stuck::StuckWatch::default(),
             last_now: Duration::ZERO,
             counters: Counters::default(),
         }
@@ -498,18 +487,33 @@ impl StateSync {
         self.executors.values().min().copied()
     }
 
-    /// How far to plan: no further ahead than the foremost executor allows. Another that is slow, or stands still, holds up
-    /// nobody; it reads the store.
+    /// How far to plan: no further ahead than the slowest executor allows.
     fn horizon(&self) -> CommitIndex {
-        let foremost = self.executors.values().max();
-        let limit = foremost.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag - 1));
+        let limit = self.slowest_executor();
+        let limit = limit.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag - 1));
         self.target().min(limit).max(self.tip.commit.index)
+    }
+
+    fn on_executor(&mut self, reader: u64, at: ExecutorAt) {
+        match at {
+            ExecutorAt::Next(next) => {
+                self.executor_failure.take_if(|failure| failure.next < next);
+                if self.executors.len() < MAX_EXECUTORS || self.executors.contains_key(&reader) {
+                    self.executors.insert(reader, next);
+                }
+            }
+            ExecutorAt::Ended => drop(self.executors.remove(&reader)),
+            ExecutorAt::Failed { next, reason } => {
+                self.executors.remove(&reader);
+                self.executor_failure = Some(ExecutorFailure { next, reason });
+            }
+        }
     }
 
     /// Bytes reserved and waiting to be written.
     pub fn bytes_in_flight(&self) -> u64 {
         let ranges: u64 = self.ranges.values().map(plan::Range::bytes).sum();
-        ranges + self.write.bytes()
+        ranges + self.write.bytes() + self.local.bytes()
     }
 }
 
@@ -537,17 +541,15 @@ impl Core for StateSync {
                 let reason = format!("the committee of epoch {epoch} is not at hand");
                 self.on_worker_failed(now, key, reason, &mut effects);
             }
-            Input::Executor { reader, next: Some(next) } => {
-                if self.executors.len() < MAX_EXECUTORS || self.executors.contains_key(&reader) {
-                    self.executors.insert(reader, next);
-                }
-            }
-            Input::Executor { reader, next: None } => drop(self.executors.remove(&reader)),
+            Input::Executor { reader, at } => self.on_executor(reader, at),
             Input::Written(result) => self.on_written(now, result, &mut effects),
-            Input::LocalCommit { key, commit } => self.on_local_commit(now, key, commit, &mut effects),
+            Input::LocalCommit { key, commit } => self.on_local_commit(key, commit, &mut effects),
+            Input::LocalChecked { key, result } => self.on_local_checked(now, key, result, &mut effects),
         }
         self.link(now, &mut effects);
+        self.check_next_local(&mut effects);
         self.start_ranges(now, &mut effects);
+        self.watch_progress(now);
         effects
     }
 
@@ -560,7 +562,8 @@ impl Core for StateSync {
             RangeState::Waiting { not_before } => Some(not_before),
             _ => None,
         });
-        retries.chain(self.write.retry_at()).chain(self.backups_at()).filter(|at| *at > self.last_now).min()
+        let own = [self.write.retry_at(), self.stuck.wake_at()].into_iter().flatten();
+        retries.chain(own).chain(self.backups_at()).filter(|at| *at > self.last_now).min()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -579,6 +582,8 @@ impl Core for StateSync {
             commits_discarded: counters.commits_discarded,
             worker_failures: counters.worker_failures,
             progress: self.progress(),
+            stuck_since_ms: self.stuck.since_ms(self.last_now),
+            executor_failure: self.executor_failure.clone(),
         }
     }
 }

@@ -523,7 +523,7 @@ impl StateSync {
     /// A node whose own consensus keeps up leaves the next commits to it for a while.
     fn not_before(&self, now: Now) -> Duration {
         let near = self.target() - self.tip.commit.index <= self.config.commits_per_fetch;
-        match self.last_local {
+        match self.local.last_linked() {
             Some(at) if near && now.monotonic < at + LOCAL_GRACE => at + LOCAL_GRACE,
             _ => now.monotonic,
         }

@@ -25,7 +25,7 @@ pub enum Progress {
         /// That epoch.
         epoch: Epoch,
     },
-    /// As far ahead of the foremost executor as it may be.
+    /// As far ahead of the slowest executor as it may be.
     ExecutorBehind {
         /// The commit that the executor is given next.
         next: CommitIndex,
@@ -70,10 +70,9 @@ impl StateSync {
         let needed = self.tip.commit.index + 1;
         let Some((_, range)) = self.ranges.range(..=needed).next_back() else {
             let busy = !self.write.is_empty() || self.horizon() > self.tip.commit.index;
-            let foremost = self.executors.values().max();
-            return match foremost {
+            return match self.slowest_executor() {
                 _ if busy => Progress::Syncing,
-                Some(next) if self.target() > self.tip.commit.index => Progress::ExecutorBehind { next: *next },
+                Some(next) if self.target() > self.tip.commit.index => Progress::ExecutorBehind { next },
                 _ => self.claimed.doubt.map_or(Progress::Synced, |reason| Progress::NoPeer { needed, reason }),
             };
         };

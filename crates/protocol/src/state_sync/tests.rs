@@ -39,6 +39,7 @@ pub(super) fn verified(first: CommitIndex, last: CommitIndex, bytes: u64) -> Ver
         last: CommitRef { index: last, digest: digest(last) },
         previous: digest(first - 1),
         first_timestamp_ms: u64::from(first),
+        first_leader_timestamp_ms: u64::from(first),
         last_timestamp_ms: u64::from(last),
         epoch: epoch_of(first),
         ends_epoch: last.is_multiple_of(EPOCH),
@@ -57,6 +58,30 @@ pub(super) fn core(config: Config) -> StateSync {
 
 fn small() -> Config {
     Config { commits_per_fetch: 10, max_workers: 3, ranges_ahead: 6, ..Config::default() }
+}
+
+/// The same as the node's own consensus offers it.
+pub(super) fn offered(commit: &Verified) -> Offered {
+    Offered { commit: commit.last, previous: commit.previous, epoch: commit.epoch, bytes: commit.bytes }
+}
+
+/// Hands over a commit of the node's own consensus, which passes its check if it comes to that.
+pub(super) fn local(core: &mut StateSync, now: Now, key: RangeKey, commit: Verified) -> Vec<Effect> {
+    let mut effects = core.handle(now, Input::LocalCommit { key, commit: offered(&commit) });
+    let check = effects.iter().position(|effect| matches!(effect, Effect::CheckLocal { key: checked, .. } if *checked == key));
+    if let Some(check) = check {
+        effects.remove(check);
+        effects.extend(core.handle(now, Input::LocalChecked { key, result: Ok(commit) }));
+    }
+    effects
+}
+
+/// What the node's own consensus is answered.
+fn answer(effects: &[Effect]) -> Option<Result<(), LocalCommitError>> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::LocalAnswer { result, .. } => Some(result.clone()),
+        _ => None,
+    })
 }
 
 /// Answers every pick with `PEER` and returns what is to be fetched.
@@ -257,10 +282,13 @@ fn certified_commits_that_do_not_follow_the_chain_are_not_linked() {
 }
 
 #[test]
-fn fetching_waits_for_the_foremost_executor_and_for_no_other() {
+fn fetching_waits_for_the_slowest_executor() {
     let mut core = core(Config { max_executor_lag: 64, ..small() });
-    let executor = |core: &mut StateSync, reader, next| core.handle(at(0), Input::Executor { reader, next });
-    executor(&mut core, 1, Some(1));
+    let executor = |core: &mut StateSync, reader, at_commit| {
+        core.handle(at(0), Input::Executor { reader, at: at_commit })
+    };
+    executor(&mut core, 1, ExecutorAt::Next(1));
+    executor(&mut core, 2, ExecutorAt::Next(11));
     let effects = core.handle(at(0), target(200));
     let mut starts: Vec<_> = started(&mut core, &effects);
     let mut ends = Vec::new();
@@ -277,10 +305,11 @@ fn fetching_waits_for_the_foremost_executor_and_for_no_other() {
     }
     assert_eq!(ends.into_iter().max(), Some(64), "no commit beyond the lag");
     assert_eq!(core.snapshot().progress, Progress::ExecutorBehind { next: 1 });
-    // Another one that is further on lets it go on; one that has gone is not waited for.
-    assert!(executor(&mut core, 2, Some(11)).iter().any(|effect| matches!(effect, Effect::Pick { start: 65, .. })));
-    executor(&mut core, 1, None);
-    executor(&mut core, 2, None);
+    // Once it has gone, the other one decides; without any, nothing is waited for.
+    let effects = executor(&mut core, 1, ExecutorAt::Ended);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 65, .. })));
+    let failed = ExecutorAt::Failed { next: 11, reason: "damaged".into() };
+    executor(&mut core, 2, failed);
     assert_eq!(core.snapshot().progress, Progress::Syncing);
 }
 
@@ -344,14 +373,7 @@ fn without_peers_the_next_commit_waits_and_the_state_says_why() {
 #[test]
 fn the_nodes_own_commits_are_taken_in_order_and_refused_with_the_reason_otherwise() {
     let mut core = core(small());
-    let local =
-        |core: &mut StateSync, n, commit| core.handle(at(0), Input::LocalCommit { key: RangeKey::local(n), commit });
-    let answer = |effects: &[Effect]| {
-        effects.iter().find_map(|effect| match effect {
-            Effect::LocalAnswer { result, .. } => Some(result.clone()),
-            _ => None,
-        })
-    };
+    let local = |core: &mut StateSync, n, commit| local(core, at(0), RangeKey::local(n), commit);
     let effects = local(&mut core, 1, verified(2, 2, 1));
     assert_eq!(answer(&effects), Some(Err(LocalCommitError::Gap { index: 2, expected: 1 })));
     let effects = local(&mut core, 2, verified(1, 1, 1));
@@ -371,10 +393,7 @@ fn what_consensus_delivers_meanwhile_is_not_written_twice() {
     let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     for index in 1..=4 {
-        core.handle(
-            at(0),
-            Input::LocalCommit { key: RangeKey::local(index.into()), commit: verified(index, index, 1) },
-        );
+        local(&mut core, at(0), RangeKey::local(index.into()), verified(index, index, 1));
     }
     // The worker delivers 1 to 10, of which 1 to 4 are there: the rest is fetched once more, nothing is applied twice.
     let effects = done(&mut core, key, 1, 10);
@@ -470,7 +489,7 @@ fn a_range_that_has_come_and_is_being_checked_is_asked_of_nobody_else() {
     let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
     core.handle(at(20), Input::Downloaded { key });
-    assert_eq!(core.next_wake(), None);
+    assert_eq!(core.next_wake(), Some(at(0).monotonic + STUCK_AFTER), "it asks nobody, and says so if that lasts");
     assert_eq!(core.handle(at(60_000), Input::Wake), []);
 }
 
@@ -496,11 +515,107 @@ fn what_is_at_hand_is_kept_for_the_executor_furthest_behind() {
     let mut core = core(small());
     assert_eq!(core.slowest_executor(), None);
     for (reader, next) in [(1, 50), (2, 7)] {
-        core.handle(at(0), Input::Executor { reader, next: Some(next) });
+        core.handle(at(0), Input::Executor { reader, at: ExecutorAt::Next(next) });
     }
     assert_eq!(core.slowest_executor(), Some(7));
-    core.handle(at(0), Input::Executor { reader: 2, next: None });
+    core.handle(at(0), Input::Executor { reader: 2, at: ExecutorAt::Ended });
     assert_eq!(core.slowest_executor(), Some(50));
+}
+
+#[test]
+fn failed_executor_stream_is_shown_until_an_executor_gets_past_it() {
+    let mut core = core(small());
+    let executor = |core: &mut StateSync, reader, at_commit| {
+        core.handle(at(0), Input::Executor { reader, at: at_commit });
+        core.snapshot().executor_failure
+    };
+    let failure = ExecutorFailure { next: 7, reason: "damaged".into() };
+    executor(&mut core, 1, ExecutorAt::Next(5));
+    let failed = ExecutorAt::Failed { next: 7, reason: "damaged".into() };
+    assert_eq!(executor(&mut core, 1, failed), Some(failure.clone()));
+    assert_eq!(core.slowest_executor(), None, "nothing is waited for");
+    assert_eq!(executor(&mut core, 2, ExecutorAt::Next(7)), Some(failure), "the same commit again");
+    assert_eq!(executor(&mut core, 2, ExecutorAt::Next(8)), None);
+}
+
+#[test]
+fn own_commits_are_checked_in_their_order_each_with_the_epoch_due() {
+    let mut core = core(small());
+    let keys: Vec<_> = (0..3).map(RangeKey::local).collect();
+    let last = Verified { ends_epoch: true, ..verified(1, 1, 1) };
+    let next = Verified { epoch: 1, ..verified(2, 2, 1) };
+    let check = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::CheckLocal { key, epoch } => Some((*key, *epoch)),
+            _ => None,
+        })
+    };
+    let offer = |core: &mut StateSync, key, commit| {
+        core.handle(at(0), Input::LocalCommit { key, commit: offered(&commit) })
+    };
+    assert_eq!(check(&offer(&mut core, keys[0], last)), Some((keys[0], 0)));
+    assert!(offer(&mut core, keys[1], next).is_empty(), "its epoch is not known before the first is checked");
+    assert!(offer(&mut core, keys[2], verified(4, 4, 1)).is_empty());
+    let effects = core.handle(at(0), Input::LocalChecked { key: keys[0], result: Ok(last) });
+    assert_eq!(check(&effects), Some((keys[1], 1)));
+    let effects = core.handle(at(0), Input::LocalChecked { key: keys[1], result: Ok(next) });
+    assert_eq!(answer(&effects), Some(Err(LocalCommitError::Gap { index: 4, expected: 3 })));
+    assert_eq!(core.snapshot().linked, 2);
+}
+
+#[test]
+fn own_commit_that_fails_its_check_is_refused_and_not_linked() {
+    let mut core = core(small());
+    let (first, second) = (RangeKey::local(1), RangeKey::local(2));
+    core.handle(at(0), Input::LocalCommit { key: first, commit: offered(&verified(1, 1, 1)) });
+    let invalid = || LocalCommitError::Invalid { index: 1, reason: "no good".into() };
+    let effects = core.handle(at(0), Input::LocalChecked { key: first, result: Err(invalid()) });
+    assert_eq!(answer(&effects), Some(Err(invalid())));
+    assert!(effects.contains(&Effect::Discard(first)));
+    assert_eq!(core.snapshot().linked, 0);
+    // The right one is taken after it.
+    assert_eq!(answer(&local(&mut core, at(0), second, verified(1, 1, 1))), None);
+    assert_eq!(core.snapshot().linked, 1);
+}
+
+#[test]
+fn first_commit_of_a_range_has_the_later_of_its_leaders_and_the_tips_timestamp() {
+    for (leader, timestamp, is_right) in [(7, 10, true), (10, 10, true), (12, 12, true), (7, 9, false), (7, 11, false), (12, 10, false), (12, 13, false)] {
+        let tip = Tip { timestamp_ms: 10, ..genesis() };
+        let range = Verified { first_timestamp_ms: timestamp, first_leader_timestamp_ms: leader, ..verified(1, 10, 100) };
+        // From a peer.
+        let mut core = StateSync::new(small(), tip);
+        let effects = core.handle(at(0), target(10));
+        let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
+        let effects = core.handle(at(0), Input::WorkerDone { key, verified: Some(range), shortfall: None });
+        assert_eq!(core.snapshot().linked, if is_right { 10 } else { 0 }, "{leader} {timestamp}");
+        assert!(!reports(&effects).iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. })), "nobody is blamed");
+        // From the node's own consensus.
+        let mut core = StateSync::new(small(), tip);
+        let one = Verified { last: verified(1, 1, 1).last, ..range };
+        let answered = answer(&local(&mut core, at(0), RangeKey::local(1), one));
+        assert_eq!(matches!(answered, Some(Err(LocalCommitError::Invalid { .. }))), !is_right, "{answered:?}");
+        assert_eq!(core.snapshot().linked, u32::from(is_right));
+    }
+}
+
+#[test]
+fn node_is_stuck_once_no_commit_is_durable_for_a_while_although_there_are_some() {
+    let after = |ms: u64| Now { monotonic: STUCK_AFTER + Duration::from_millis(ms), unix_ms: 1_000_000 + ms };
+    let mut core = core(small());
+    let stuck = |core: &StateSync| core.snapshot().stuck_since_ms;
+    core.handle(at(0), target(0));
+    core.handle(after(0), Input::Wake);
+    assert_eq!((stuck(&core), core.next_wake()), (None, None), "nothing to do");
+    core.handle(after(10), target(10));
+    assert_eq!(core.next_wake(), Some(after(10).monotonic + STUCK_AFTER));
+    core.handle(Now { monotonic: after(10).monotonic + STUCK_AFTER, unix_ms: 2_000_000 }, Input::Wake);
+    assert_eq!(stuck(&core), Some(1_000_010), "since there was something to do");
+    // A commit that becomes durable ends it.
+    let now = Now { monotonic: after(20).monotonic + STUCK_AFTER, unix_ms: 2_000_010 };
+    local(&mut core, now, RangeKey::local(1), verified(1, 1, 1));
+    core.handle(now, Input::Written(Ok(CommitRef { index: 1, digest: digest(1) })));
+    assert_eq!(stuck(&core), None);
 }
 
 /// What happens to one worker of the model.
@@ -635,6 +750,10 @@ fn run(world: &World) -> Result<usize, TestCaseError> {
                     answers.push(if failed { Err("disk".into()) } else { Ok(highest) });
                     continue;
                 }
+                Effect::CheckLocal { key, .. } => {
+                    let (first, last) = held[&key];
+                    Input::LocalChecked { key, result: Ok(verified(first, last, 1)) }
+                }
                 _ => continue,
             }
         };
@@ -645,7 +764,8 @@ fn run(world: &World) -> Result<usize, TestCaseError> {
             local += 1;
             let key = RangeKey::local(local);
             held.insert(key, (tip + 1, tip + 1));
-            effects.extend(core.handle(at(now), Input::LocalCommit { key, commit: verified(tip + 1, tip + 1, 1) }));
+            let commit = offered(&verified(tip + 1, tip + 1, 1));
+            effects.extend(core.handle(at(now), Input::LocalCommit { key, commit }));
         }
         for effect in effects {
             match effect {

@@ -152,8 +152,7 @@ impl StateSync {
         for key in keys.iter().copied().filter(|key| key.is_local()) {
             effects.push(Effect::LocalAnswer { key, result: Ok(()) });
         }
-        while let Some((index, key)) = self.awaited.first().copied().filter(|(index, _)| *index <= highest.index) {
-            self.awaited.remove(&(index, key));
+        for key in self.local.take_durable(highest.index) {
             effects.push(Effect::LocalAnswer { key, result: Ok(()) });
         }
         effects.push(Effect::Publish { keys, highest });
@@ -165,8 +164,8 @@ impl StateSync {
 mod tests {
     use super::{
         super::{
-            Config, Input, Progress,
-            tests::{core, verified},
+            Config, Input, Progress, STUCK_AFTER,
+            tests::{core, local, verified},
         },
         *,
     };
@@ -180,7 +179,7 @@ mod tests {
     /// Hands over commit `index`, of `bytes`, of the node's own.
     fn commit(core: &mut StateSync, index: CommitIndex, bytes: u64) -> Vec<Effect> {
         let key = RangeKey::local(index.into());
-        core.handle(unchanged(core), Input::LocalCommit { key, commit: verified(index, index, bytes) })
+        local(core, unchanged(core), key, verified(index, index, bytes))
     }
 
     fn written(core: &mut StateSync, index: CommitIndex) -> Vec<Effect> {
@@ -243,8 +242,8 @@ mod tests {
         let full = Progress::Disk { reason: "disk full".into() };
         assert_eq!(
             (core.next_wake(), &core.snapshot().progress),
-            (None, &full),
-            "of the second nothing has been heard"
+            (Some(STUCK_AFTER), &full),
+            "not tried again: of the second nothing has been heard"
         );
         assert!(failed(&mut core, "commit 1 is not there").is_empty());
         assert_eq!(core.snapshot().progress, full, "what failed first is why");

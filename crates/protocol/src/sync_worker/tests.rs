@@ -65,7 +65,7 @@ fn fetched(core: &mut SyncWorker, from: u32, received: u32, failure: Option<Fail
 }
 
 fn checked(core: &mut SyncWorker, from: u32) -> Vec<Effect> {
-    core.handle(NOW, Input::BlocksChecked { from, result: Ok(()) })
+    core.handle(NOW, Input::BlocksChecked { from, verified: u32::MAX, failure: None })
 }
 
 fn slow() -> Failure {
@@ -79,6 +79,7 @@ fn verified(last: u32) -> Verified {
         last: CommitRef { index: last, digest },
         previous: digest,
         first_timestamp_ms: 0,
+        first_leader_timestamp_ms: 0,
         last_timestamp_ms: 0,
         epoch: 0,
         ends_epoch: false,
@@ -105,7 +106,7 @@ fn a_whole_range_is_delivered_without_a_shortfall() {
     fetched(&mut core, 10, 10, None);
     assert_eq!(checked(&mut core, 10), []);
     assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 4 }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(4))));
+    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(4)), failure: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(4)), shortfall: None }]);
 }
 
@@ -118,9 +119,47 @@ fn what_verified_before_a_failure_is_delivered_with_the_reason() {
     fetched(&mut core, 10, 3, Some(slow()));
     checked(&mut core, 0);
     assert_eq!(checked(&mut core, 10), [Effect::CheckSubDags { commits: 2 }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(2))));
+    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
     let shortfall = Some(Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into(), retry_after: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall }]);
+}
+
+#[test]
+fn blocks_before_one_that_breaks_a_rule_are_delivered() {
+    let mut core = worker(100 * MIB);
+    core.handle(NOW, certified(1, vec![5, 5, 5, 5]));
+    fetched(&mut core, 0, 10, None);
+    fetched(&mut core, 10, 10, None);
+    let broken = Failure { fault: Fault::Ours, reason: "a rule".into(), retry_after: None };
+    // Two of the third commit's five blocks: only the commits before it are whole.
+    core.handle(NOW, Input::BlocksChecked { from: 10, verified: 2, failure: Some(broken.clone()) });
+    assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 2 }]);
+    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(broken.into()) }]);
+}
+
+#[test]
+fn blocks_that_were_left_unchecked_are_checked_next() {
+    let mut core = worker(100 * MIB);
+    core.handle(NOW, certified(1, vec![5, 5]));
+    fetched(&mut core, 0, 10, None);
+    let some = |core: &mut SyncWorker, from, verified| {
+        core.handle(NOW, Input::BlocksChecked { from, verified, failure: None })
+    };
+    assert_eq!(some(&mut core, 0, 4), [Effect::CheckBlocks { from: 4 }]);
+    assert_eq!(some(&mut core, 4, 5), [Effect::CheckBlocks { from: 9 }]);
+    assert_eq!(some(&mut core, 9, 1), [Effect::CheckSubDags { commits: 2 }]);
+}
+
+#[test]
+fn commits_before_one_that_breaks_a_rule_are_delivered() {
+    let mut core = worker(100 * MIB);
+    core.handle(NOW, certified(1, vec![1; 4]));
+    fetched(&mut core, 0, 4, None);
+    checked(&mut core, 0);
+    let broken = Failure { fault: Fault::Ours, reason: "a rule".into(), retry_after: None };
+    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: Some(broken.clone()) });
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(broken.into()) }]);
 }
 
 #[test]
@@ -130,7 +169,7 @@ fn blocks_that_do_not_verify_end_the_range_before_them() {
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
     let lie = Failure { fault: Fault::ProvableLie, reason: "wrong block".into(), retry_after: None };
-    core.handle(NOW, Input::BlocksChecked { from: 0, result: Err(lie.clone()) });
+    core.handle(NOW, Input::BlocksChecked { from: 0, verified: 0, failure: Some(lie.clone()) });
     let effects = checked(&mut core, 10);
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(lie.into()) }]);
 }
@@ -141,7 +180,7 @@ fn fewer_commits_than_asked_for_are_a_cut_and_no_fault() {
     core.handle(NOW, certified(1, vec![5, 5]));
     fetched(&mut core, 0, 10, None);
     assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 2 }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(2))));
+    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(Shortfall::Cut) }]);
 }
 
@@ -224,7 +263,7 @@ fn commits_that_are_refused_end_the_range_at_once() {
 fn delivers(core: &mut SyncWorker, commits: u32, shortfall: Option<Shortfall>) {
     fetched(core, 0, commits, None);
     assert_eq!(checked(core, 0), [Effect::CheckSubDags { commits }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked(Ok(verified(commits))));
+    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(commits)), failure: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(commits)), shortfall }]);
 }
 
@@ -284,7 +323,7 @@ fn what_proves_a_peer_hostile_is_reported_wherever_it_comes_from() {
     core.handle(NOW, certified(1, vec![1; 4]));
     fetched(&mut core, 0, 4, None);
     let failure = Failure { fault: Fault::ProvableLie, reason: "failed".into(), retry_after: None };
-    let effects = core.handle(NOW, Input::BlocksChecked { from: 0, result: Err(failure) });
+    let effects = core.handle(NOW, Input::BlocksChecked { from: 0, verified: 0, failure: Some(failure) });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: lie }]);
 }
 

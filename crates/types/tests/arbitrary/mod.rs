@@ -20,9 +20,9 @@ fn signature() -> impl Strategy<Value = Signature> {
 
 fn address() -> impl Strategy<Value = Address> {
     prop_oneof![
-        any::<([u8; 4], u16)>().prop_map(|at| Address::from(SocketAddr::from(at))),
-        any::<([u16; 8], u16)>().prop_map(|at| Address::from(SocketAddr::from(at))),
-        ("[a-z]{1,10}(\\.[a-z]{2,5})?", any::<u16>())
+        (any::<[u8; 4]>(), 1..=u16::MAX).prop_map(|at| Address::try_from(SocketAddr::from(at)).unwrap()),
+        (any::<[u16; 8]>(), 1..=u16::MAX).prop_map(|at| Address::try_from(SocketAddr::from(at)).unwrap()),
+        ("[a-z]{1,10}(\\.[a-z]{2,5})?", 1..=u16::MAX)
             .prop_map(|(name, port)| format!("/dns/{name}/tcp/{port}").parse().unwrap()),
     ]
 }
@@ -68,11 +68,7 @@ pub(crate) fn genesis() -> impl Strategy<Value = Genesis> {
         });
         Committee { epoch: 0, authorities: authorities.collect() }
     });
-    ("\\PC{0,16}", any::<u64>(), members).prop_map(|(name, timestamp_ms, committee)| Genesis {
-        name,
-        timestamp_ms,
-        committee,
-    })
+    ("\\PC{0,16}", any::<u64>(), members).prop_map(|(name, timestamp_ms, committee)| Genesis::new(name, timestamp_ms, committee).unwrap())
 }
 
 pub(crate) fn certificate() -> impl Strategy<Value = Certificate> {
