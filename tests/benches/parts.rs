@@ -18,8 +18,8 @@ use soma_types::{
     PublicKey, Scope, SignedBlock, SigningKey,
 };
 use soma_verify::{
-    CertificateVerifier, Checks, EpochContext, SignatureBatch, TransactionError, TransactionVerifier, check_blocks,
-    check_commits, verify_blocks, verify_sub_dag,
+    CertificateVerifier, Checks, EpochContext, SignatureBatch, TransactionError, TransactionSignatures,
+    TransactionVerifier, check_blocks, check_commits, verify_blocks, verify_sub_dag,
 };
 use soma_wire::proto::FetchBlocksResponse;
 use std::{hint::black_box, time::Duration};
@@ -94,7 +94,7 @@ impl Chain {
 struct Anything;
 
 impl TransactionVerifier for Anything {
-    fn verify(&self, _: &EpochContext, _: &[u8], _: usize, _: &mut SignatureBatch) -> Result<(), TransactionError> {
+    fn verify(&self, _: &EpochContext, _: &[u8], _: &mut TransactionSignatures<'_>) -> Result<(), TransactionError> {
         Ok(())
     }
 }
@@ -224,7 +224,7 @@ fn verify(group: &mut Parts<'_>, chain: &Chain) {
     group.bench_function(chain.named("check_blocks, certified"), |bencher| {
         bencher.iter_batched(
             || chain.bytes.clone(),
-            |bytes| check_blocks(&chain.context, Checks::Certified, &chain.refs, bytes).expect("valid blocks"),
+            |bytes| check_blocks(&chain.context, Checks::Certified, &chain.refs, bytes, &mut ()).expect("valid blocks"),
             BatchSize::LargeInput,
         );
     });
@@ -253,8 +253,8 @@ fn sub_dag(group: &mut Parts<'_>, chain: &Chain) {
     group.bench_function(chain.named("verify_sub_dag"), |bencher| {
         bencher.iter(|| {
             for commit in &chain.commits {
-                let handover = verify_sub_dag(&chain.context, &commit.commit, None, &commit.blocks);
-                drop_result(handover.expect("a valid sub-dag"));
+                let sub_dag = verify_sub_dag(&chain.context, &commit.commit, &commit.blocks);
+                drop_result(sub_dag.expect("a valid sub-dag"));
             }
         });
     });

@@ -71,7 +71,7 @@ async fn a_node_that_listens_everywhere_tells_the_address_at_which_three_network
     let settings = Config { seed_peers, ..listening_on([0, 0, 0, 0]) };
     let everywhere = start(node(2, genesis, mem_store(genesis, &[]), settings));
     let (_, port) = everywhere.address().host_and_port();
-    let seen = Address::from(SocketAddr::from(([127, 0, 0, 1], port)));
+    let seen = Address::try_from(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
     let tells =
         |status: &soma_p2p::Status| status.discovery.as_ref().is_some_and(|said| said.addresses == [seen.clone()]);
     eventually(&everywhere, "it has learned its address", tells).await;

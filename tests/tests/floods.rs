@@ -12,7 +12,7 @@ use prost::Message;
 use rustls::pki_types::ServerName;
 use soma_p2p::{ActorSystem, CertifiedCommit, ChainId};
 use soma_protocol::serving::Rpc;
-use soma_testkit::{ChainBuilder, ChainSpec};
+use soma_testkit::{ChainBuilder, ChainSpec, address_of};
 use soma_tests::{config, eventually, expect_commits, key, mem_store, node, start};
 use soma_transport::{TlsTransport, Transport};
 use soma_types::PeerId;
@@ -167,7 +167,7 @@ impl Target {
     /// Pushes and asks for peers as fast as it can, whatever it is told. Counts answers and refusals.
     async fn hammers(&self, attacker: u8, refusals: &AtomicU64) {
         let transport = TlsTransport::new(&key(attacker)).unwrap();
-        let Ok(link) = transport.dial(self.id, &self.address.into(), Duration::from_secs(5)).await else { return };
+        let Ok(link) = transport.dial(self.id, &address_of(self.address), Duration::from_secs(5)).await else { return };
         let call = Call { peer: self.id, chain: Some(self.chain), remote: None, timeout: Duration::from_secs(5) };
         loop {
             let pushes = join_all((0..40).map(|_| link.api().push_commit(call, u32::MAX)));

@@ -26,7 +26,7 @@ async fn server() -> Server {
     let system = start(node(1, &genesis, store, config(&[])));
     let transport = TlsTransport::new(&key(7)).unwrap();
     let link = transport.dial(system.peer_id(), system.address(), Duration::from_secs(5)).await.unwrap();
-    let context = EpochContext::new(genesis.chain_id(), genesis.committee).unwrap();
+    let context = EpochContext::new(genesis.chain_id(), genesis.committee().clone()).unwrap();
     Server { system, link, chain: builder.chain_id(), commits, context, _dir: dir }
 }
 

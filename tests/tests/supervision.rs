@@ -111,7 +111,7 @@ async fn an_actor_that_fails_at_everything_stops_the_system_with_the_whole_story
     let status = handle.status().await;
     assert_eq!(status.fatal, Some(fatal));
     assert_eq!(status.tree.find("network").unwrap().state, ChildState::GivenUp);
-    assert!(!status.is_healthy());
+    assert!(!status.is_alive() && !status.is_ready());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The shell: holds the bytes of verified ranges, starts workers, has ranges written, and publishes them.
 
 use crate::{
-    local, metrics,
+    metrics,
     published::Published,
     salvage::Salvage,
     worker::{SyncWorker, Task, WorkerMailboxes, WorkerResult},
@@ -11,17 +11,20 @@ use soma_messages::{
     AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop,
     connections::CommitteeChanged,
     peer_heights::{OwnHeight, Pick, Report},
-    state_sync::{Downloaded, ExecutorAt, Kept, LocalCommit, Target, TellCommittee},
+    state_sync::{Downloaded, ExecutorProgress, Kept, LocalCommit, Target, TellCommittee},
     store_writer::Apply,
+    verifier::VerifyLocalCommit,
 };
 use soma_protocol::{
     Core,
     peer_heights::NoPeer,
-    state_sync::{Config, Effect, Input, LocalCommitError, RangeKey, Snapshot, StateSync as StateSyncCore, Tip},
+    state_sync::{
+        Config, Effect, Input, LocalCommitError, Offered, RangeKey, Snapshot, StateSync as StateSyncCore, Tip,
+    },
     sync_worker::SyncWorker as WorkerCore,
 };
 use soma_replay::Origin;
-use soma_supervision::{CoreHost, Environment, ExitReason, Heartbeat, Shell, run_actor};
+use soma_supervision::{CoreHost, Environment, ExitReason, Heartbeat, LogLimit, Shell, run_actor};
 use soma_types::{CertifiedCommit, ChainId, CommitRef, Committee, Epoch, PeerId};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -67,6 +70,8 @@ pub struct Wiring {
     pub own_height: Mailbox<OwnHeight>,
     /// The StoreWriter.
     pub apply: Mailbox<Apply>,
+    /// The Verifier.
+    pub verify_local: Mailbox<VerifyLocalCommit>,
     /// Executors.
     pub published: Published,
     /// Who is told of the validators.
@@ -83,6 +88,7 @@ pub struct StateSync {
     report: Outbox<Report>,
     own_height: Outbox<OwnHeight>,
     apply: Mailbox<Apply>,
+    verify_local: Mailbox<VerifyLocalCommit>,
     published: Published,
     committee_subscribers: BTreeMap<&'static str, Outbox<CommitteeChanged>>,
     // State
@@ -99,6 +105,11 @@ pub struct StateSync {
     salvage: Salvage,
     /// The cause that the metric shows.
     shown: Option<&'static str>,
+    /// The cause that the log told last, and how often it may.
+    logged: Option<&'static str>,
+    progress_logged: LogLimit,
+    /// The log has said that the node is stuck.
+    stuck_logged: bool,
 }
 
 impl StateSync {
@@ -122,6 +133,7 @@ impl StateSync {
             report: Outbox::new(wiring.report),
             own_height: Outbox::new(wiring.own_height),
             apply: wiring.apply,
+            verify_local: wiring.verify_local,
             published: wiring.published,
             committee_subscribers,
             host: CoreHost::new(StateSyncCore::new(config, start.tip), environment),
@@ -133,6 +145,9 @@ impl StateSync {
             running: BTreeMap::new(),
             salvage: Salvage::default(),
             shown: None,
+            logged: None,
+            progress_logged: LogLimit::default(),
+            stuck_logged: false,
         }
     }
 
@@ -220,14 +235,50 @@ impl StateSync {
         self.show_progress();
     }
 
-    /// Says what it does, and if nothing, why: in the metric, and in the log when the cause is another one.
+    /// Shows what it does, and if nothing, why: in the metric at once, in the log now and then.
     fn show_progress(&mut self) {
-        let progress = self.host.core().progress();
+        let core = self.host.core();
+        let progress = core.progress();
         if self.shown != Some(progress.cause()) {
             metrics::cause(self.shown, progress.cause());
-            tracing::info!(cause = progress.cause(), ?progress, "state of the sync");
             self.shown = Some(progress.cause());
         }
+        let stuck_since_ms = core.stuck_since_ms();
+        if stuck_since_ms.is_some() != self.stuck_logged {
+            self.stuck_logged = stuck_since_ms.is_some();
+            metrics::stuck(self.stuck_logged);
+            match stuck_since_ms {
+                Some(since_ms) => tracing::warn!(cause = progress.cause(), since_ms, ?progress, "the sync is stuck"),
+                None => tracing::info!(cause = progress.cause(), "the sync goes on"),
+            }
+        }
+        if self.logged != self.shown
+            && let Some(left_out) = self.progress_logged.admit(self.host.now().monotonic)
+        {
+            tracing::info!(cause = progress.cause(), left_out, ?progress, "state of the sync");
+            self.logged = self.shown;
+        }
+    }
+
+    /// Has a commit of the node's own consensus checked.
+    fn check_local(&mut self, key: RangeKey, epoch: Epoch, context: &mut Context<Self>) {
+        let commit = self.held.get(&key).cloned();
+        let (mut verifier, committee) = (self.verify_local.clone(), self.committees.get(&epoch).cloned());
+        let checking = async move {
+            // Without commit or committee this incarnation has lost what it was told: it may be offered again.
+            let (commit, context) = commit.zip(committee).ok_or(LocalCommitError::Unavailable)?;
+            let answer = verifier.ask(|reply| VerifyLocalCommit { context, commits: commit, reply }).await;
+            answer.unwrap_or(Err(LocalCommitError::Unavailable))
+        };
+        let finish = move |sync: &mut Self, result: Result<_, _>, origin, context: &mut Context<Self>| {
+            let end = sync.held.get(&key).and_then(|commits| commits.first()).and_then(CertifiedCommit::end_of_epoch);
+            if let (Ok(_), Some(end)) = (&result, end.cloned()) {
+                sync.learn_committee(end.next_committee);
+            }
+            sync.feed(origin, Input::LocalChecked { key, result }, context);
+            sync.show_progress();
+        };
+        self.later(checking, finish, context);
     }
 
     /// Keeps the committee that a verified end of epoch has handed over to.
@@ -321,6 +372,7 @@ impl Shell for StateSync {
             Effect::Write(keys) => self.write(&keys, context),
             Effect::Publish { keys, highest } => self.publish(&keys, highest),
             Effect::Announce(index) => drop(self.own_height.post(OwnHeight(index))),
+            Effect::CheckLocal { key, epoch } => self.check_local(key, epoch, context),
             Effect::LocalAnswer { key, result } => {
                 if let Some(reply) = self.local_replies.remove(&key) {
                     reply.send(result);
@@ -349,12 +401,12 @@ impl Handler<Envelope<TellCommittee>> for StateSync {
     }
 }
 
-impl Handler<Envelope<ExecutorAt>> for StateSync {
+impl Handler<Envelope<ExecutorProgress>> for StateSync {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<ExecutorAt>, context: &mut Context<Self>) {
-        let ExecutorAt { reader, next } = envelope.message;
-        self.feed(envelope.origin, Input::Executor { reader, next }, context);
+    fn handle(&mut self, envelope: Envelope<ExecutorProgress>, context: &mut Context<Self>) {
+        let ExecutorProgress { reader, at } = envelope.message;
+        self.feed(envelope.origin, Input::Executor { reader, at }, context);
         if let Some(next) = self.host.core().slowest_executor() {
             self.published.taken(next);
         }
@@ -384,30 +436,18 @@ impl Handler<Envelope<LocalCommit>> for StateSync {
 
     fn handle(&mut self, envelope: Envelope<LocalCommit>, context: &mut Context<Self>) {
         let LocalCommit { commit, reply } = envelope.message;
-        let index = commit.commit.index;
-        let due = self.host.snapshot();
-        let Some(committee) = self.committees.get(&commit.commit.epoch) else {
-            // Without its committee the commit cannot be the next one: it is old, too far ahead, or of a wrong epoch.
-            reply.send(match due.linked + 1 {
-                expected if index < expected => Ok(()),
-                expected if index > expected => Err(LocalCommitError::Gap { index, expected }),
-                _ => Err(LocalCommitError::OtherEpoch { index, expected: due.epoch, found: commit.commit.epoch }),
-            });
-            return;
+        let offered = Offered {
+            commit: commit.commit.reference(),
+            previous: commit.commit.previous_digest,
+            epoch: commit.commit.epoch,
+            bytes: commit.size() as u64,
         };
-        match local::summarize(committee, &commit) {
-            Ok(summary) => {
-                if let Some(handover) = commit.end_of_epoch().filter(|_| index == due.linked + 1) {
-                    self.learn_committee(handover.next_committee.clone());
-                }
-                self.next_local += 1;
-                let key = RangeKey::local(self.next_local);
-                self.held.insert(key, Arc::new(vec![commit]));
-                self.local_replies.insert(key, reply);
-                self.feed(envelope.origin, Input::LocalCommit { key, commit: summary }, context);
-            }
-            Err(error) => reply.send(Err(error)),
-        }
+        self.next_local += 1;
+        let key = RangeKey::local(self.next_local);
+        self.held.insert(key, Arc::new(vec![commit]));
+        self.local_replies.insert(key, reply);
+        self.feed(envelope.origin, Input::LocalCommit { key, commit: offered }, context);
+        self.show_progress();
     }
 }
 

@@ -12,7 +12,6 @@
 #![deny(missing_docs)]
 
 mod actor;
-mod local;
 mod metrics;
 mod published;
 mod salvage;

@@ -33,6 +33,11 @@ pub(crate) fn cause(before: Option<&'static str>, now: &'static str) {
     gauge!("soma_sync_cause", "cause" => now).set(1.0);
 }
 
+/// Whether no commit has become durable for long although there is something to do.
+pub(crate) fn stuck(stuck: bool) {
+    gauge!("soma_sync_stuck").set(f64::from(u8::from(stuck)));
+}
+
 /// Bytes held.
 pub(crate) fn in_flight(bytes: u64) {
     gauge!("soma_sync_bytes_in_flight").set(bytes as f64);

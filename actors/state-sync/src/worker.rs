@@ -8,7 +8,7 @@ use soma_messages::{
     AskError, Links, Mailbox, Reply,
     causality::current,
     state_sync::{Downloaded, Kept},
-    verifier::{Rejection, VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags},
+    verifier::{BlocksAnswer, Rejection, SubDagsAnswer, VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags},
 };
 use soma_protocol::{
     Core,
@@ -165,15 +165,16 @@ impl SyncWorker {
     /// Waits for an answer of the Verifier and feeds what `finish` makes of it.
     fn verify<R: 'static>(
         &mut self,
-        asking: impl Future<Output = Result<Result<R, Rejection>, AskError>> + 'static,
+        asking: impl Future<Output = Result<R, AskError>> + 'static,
         finish: impl FnOnce(&mut Self, Result<R, Rejection>) -> Input + 'static,
         context: &mut Context<Self>,
     ) {
-        let finish = move |worker: &mut Self, answer: Result<_, AskError>, origin, context: &mut Context<Self>| {
-            // No answer: the check panicked, was refused, or the Verifier is being restarted. Ours to try again.
-            let no_answer =
-                |error: AskError| Err(Rejection::Fault { fault: Fault::Ours, reason: format!("no verdict: {error}") });
-            let input = finish(worker, answer.unwrap_or_else(no_answer));
+        // A check takes as long as it takes. The Verifier answers, or ends, and then there is no answer.
+        let asking = soma_supervision::while_waiting(asking);
+        let finish = move |worker: &mut Self, answer: Result<R, AskError>, origin, context: &mut Context<Self>| {
+            // No answer: the check was refused, or the Verifier is being restarted. Ours to try again.
+            let no_answer = |error| Rejection::Fault { fault: Fault::Ours, reason: format!("no verdict: {error}") };
+            let input = finish(worker, answer.map_err(no_answer));
             worker.feed(origin, input, context);
         };
         self.later(asking, finish, context);
@@ -210,8 +211,8 @@ impl SyncWorker {
             let ask = |reply| VerifyCommits { context: committee, start, end, fetched, reply };
             verifier.ask(ask).await
         };
-        let finish = move |worker: &mut Self, result: Result<CheckedCommits, Rejection>| {
-            let result = result.map_err(shortfall).map(|mut checked| {
+        let finish = move |worker: &mut Self, result: Result<Result<CheckedCommits, Rejection>, Rejection>| {
+            let result = result.flatten().map_err(shortfall).map(|mut checked| {
                 let wanted = (worker.task.end - start) as usize + 1;
                 if checked.commits.len() > wanted {
                     // The rest has proved the range, and so have the votes, which are for its end.
@@ -234,7 +235,8 @@ impl SyncWorker {
         for call in std::mem::take(&mut self.fetching).into_values() {
             context.cancel_future(call);
         }
-        for CheckedCommits { commits, certifiers } in std::mem::take(&mut self.checked).into_values().take(answers) {
+        for CheckedCommits { commits, certifiers, .. } in std::mem::take(&mut self.checked).into_values().take(answers)
+        {
             self.commits.extend(commits.into_iter().map(|commit| (commit, Vec::new())));
             // A later node asks this one for what they prove.
             if let Some((_, votes)) = self.commits.last_mut() {
@@ -328,25 +330,40 @@ impl SyncWorker {
 
     fn check_blocks(&mut self, from: u32, context: &mut Context<Self>) {
         if let Some(blocks) = self.taken.remove(&from) {
+            let verified = blocks.len() as u32;
             self.keep(from, blocks);
-            return self.feed_later(Input::BlocksChecked { from, result: Ok(()) }, context);
+            return self.feed_later(Input::BlocksChecked { from, verified, failure: None }, context);
         }
         let blocks = self.received.remove(&from).unwrap_or_default();
+        let rest = blocks.clone();
         let refs = self.refs[from as usize..from as usize + blocks.len()].to_vec();
         let (mut verifier, committee) = (self.mailboxes.verify_blocks.clone(), self.committee.clone());
         let asking = async move {
             let ask = |reply| VerifyBlocks { context: committee, refs, blocks, reply };
             verifier.ask(ask).await
         };
-        let finish = move |worker: &mut Self, result: Result<Vec<VerifiedBlock>, Rejection>| {
-            let result = result.map(|blocks| worker.keep(from, blocks)).map_err(verdict);
-            Input::BlocksChecked { from, result }
+        let finish = move |worker: &mut Self, answer: Result<BlocksAnswer, Rejection>| {
+            let BlocksAnswer { blocks, rejection } =
+                answer.unwrap_or_else(|no_answer| BlocksAnswer { blocks: Vec::new(), rejection: Some(no_answer) });
+            let verified = blocks.len() as u32;
+            let mut failure = rejection.map(verdict);
+            if failure.is_none() && blocks.is_empty() {
+                failure = Some(ours("the check was interrupted".into()));
+            }
+            if failure.is_none() && blocks.len() < rest.len() {
+                worker.received.insert(from + verified, rest[blocks.len()..].to_vec());
+            }
+            worker.keep(from, blocks);
+            Input::BlocksChecked { from, verified, failure }
         };
         self.verify(asking, finish, context);
     }
 
     /// Keeps verified blocks, also for another worker should this one die.
     fn keep(&mut self, from: u32, blocks: Vec<VerifiedBlock>) {
+        if blocks.is_empty() {
+            return;
+        }
         // What StateSync has no time for is fetched again in that case.
         let _ = self.mailboxes.keep.tell(Kept { key: self.key, blocks: blocks.clone() });
         self.blocks.insert(from, blocks);
@@ -369,13 +386,12 @@ impl SyncWorker {
             let ask = |reply| VerifySubDags { context: committee, commits, reply };
             verifier.ask(ask).await
         };
-        let finish = |worker: &mut Self, result: Result<VerifiedRange, Rejection>| {
-            let summary = result.map_err(verdict).map(|range| {
-                let summary = range.summary;
-                worker.range = Some(range);
-                summary
-            });
-            Input::SubDagsChecked(summary)
+        let finish = |worker: &mut Self, answer: Result<SubDagsAnswer, Rejection>| {
+            let SubDagsAnswer { range, rejection } =
+                answer.unwrap_or_else(|no_answer| SubDagsAnswer { range: None, rejection: Some(no_answer) });
+            let verified = range.as_ref().map(|range| range.summary);
+            worker.range = range;
+            Input::SubDagsChecked { verified, failure: rejection.map(verdict) }
         };
         self.verify(asking, finish, context);
     }

@@ -23,6 +23,11 @@ pub(crate) fn info_dropped(reason: &'static str) {
     counter!("soma_node_infos_dropped_total", "reason" => reason).increment(1);
 }
 
+/// The node's own transaction verifier panicked.
+pub(crate) fn transaction_verifier_panicked() {
+    counter!("soma_transaction_verifier_panics_total").increment(1);
+}
+
 /// Something did not pass.
 pub(crate) fn rejected(what: &'static str) {
     counter!("soma_verifier_rejected_total", "what" => what).increment(1);

@@ -1,6 +1,7 @@
 //! The admin endpoint: HTTP and JSON on loopback.
 //!
-//! - `GET /healthz`: 200 when the node is well, 503 with the reason when not.
+//! - `GET /livez`: 200 when all parts of the node run, 503 when not.
+//! - `GET /readyz`, `/healthz`: 200 when the node gets on or has nothing to do, 503 with the reason when not.
 //! - `GET /status`: everything that `soma-p2p status` shows.
 //! - `GET /peers`: everything that `soma-p2p peers` shows.
 //! - `GET /metrics`: counters and gauges for Prometheus.
@@ -43,16 +44,26 @@ pub(crate) struct NodePeers {
 /// Routes of the endpoint.
 pub(crate) fn router(admin: Admin) -> Router {
     Router::new()
-        .route("/healthz", get(healthz))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/healthz", get(readyz))
         .route("/status", get(status))
         .route("/peers", get(peers))
         .route("/metrics", get(metrics))
         .with_state(admin)
 }
 
-async fn healthz(State(admin): State<Admin>) -> (StatusCode, String) {
+async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
+    probe(&admin, Status::is_alive).await
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
+    probe(&admin, Status::is_ready).await
+}
+
+async fn probe(admin: &Admin, holds: impl FnOnce(&Status) -> bool) -> (StatusCode, String) {
     let status = admin.system.status().await;
-    let code = if status.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if holds(&status) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, format!("{}\n", status.explanation))
 }
 

@@ -6,6 +6,7 @@ use soma_p2p::{Address, Committee, Genesis, PeerId, PublicKey};
 use soma_types::Authority;
 use std::{
     fs,
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
@@ -57,20 +58,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
             network_key: PublicKey::from(&network),
             address: match args.addresses.get(index) {
                 Some(address) => address.clone(),
-                None => std::net::SocketAddr::from(([127, 0, 0, 1], 9000 + index as u16)).into(),
+                None => {
+                    let port = u16::try_from(9_000 + index).map_err(CliError::input)?;
+                    Address::try_from(SocketAddr::from(([127, 0, 0, 1], port))).map_err(CliError::input)?
+                }
             },
         });
         keys.push((protocol, network));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(CliError::failed)?;
-    let genesis = Genesis {
-        name: args.name.clone(),
-        timestamp_ms: now.as_millis() as u64,
-        committee: Committee { epoch: 0, authorities },
-    };
-    // Checked as a reader will check it, before anything is written.
-    let bytes = genesis.encode();
-    Genesis::decode(&bytes).map_err(CliError::input)?;
+    // Checked before anything is written.
+    let genesis = Genesis::new(&*args.name, now.as_millis() as u64, Committee { epoch: 0, authorities });
+    let genesis = genesis.map_err(CliError::input)?;
 
     fs::create_dir_all(&args.out)
         .map_err(|error| CliError::input(format!("{} cannot be made: {error}", args.out.display())))?;
@@ -78,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         files::write_key(&key_file(index, "protocol"), protocol)?;
         files::write_key(&key_file(index, "network"), network)?;
     }
-    files::replace(&genesis_file, &bytes).map_err(CliError::failed)?;
+    files::replace(&genesis_file, &genesis.encode()).map_err(CliError::failed)?;
     println!("chain {}", genesis.chain_id());
     for (index, (_, network)) in keys.iter().enumerate() {
         println!("validator {index}: peer {}", PeerId::from(network));

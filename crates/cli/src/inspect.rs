@@ -98,7 +98,7 @@ fn summary(store: &FjallStore, as_json: bool) -> Result<ExitCode, CliError> {
     let highest = watermarks.highest_synced;
     let value = json!({
         "chain": store.chain_id().to_string(),
-        "name": store.genesis().name,
+        "name": store.genesis().name(),
         "highest_synced": { "index": highest.index, "digest": highest.digest.to_string() },
         "lowest_available": watermarks.lowest_available,
         "epochs": epochs,
@@ -107,7 +107,7 @@ fn summary(store: &FjallStore, as_json: bool) -> Result<ExitCode, CliError> {
     let text = format!(
         "chain             {} ({})\nhighest synced    {} {}\nlowest available  {}\nknown peers       {}\n\n{rows}",
         store.chain_id(),
-        store.genesis().name,
+        store.genesis().name(),
         highest.index,
         highest.digest,
         watermarks.lowest_available,

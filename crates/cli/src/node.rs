@@ -10,7 +10,7 @@ use crate::{
 };
 use clap::ValueEnum;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use soma_p2p::{ActorSystem, Address, FjallStore};
+use soma_p2p::{ActorSystem, FjallStore, ListenAddress};
 use soma_transport::ListenError;
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
@@ -77,7 +77,7 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         .await
         .map_err(|error| CliError::input(format!("admin = {}: cannot listen there: {error}", config.admin)))?;
     let admin_address = admin_listener.local_addr().map_err(CliError::failed)?;
-    check_listen(&config.p2p.listen).await?;
+    check_listen(config.p2p.listen).await?;
     let (keep, executed) = match &args.record {
         Some(path) => Keep::record(path)?,
         None => Keep::state(config.executor_file())?,
@@ -164,10 +164,8 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
 
 /// Whether the system will be able to listen. It listens only once it has a store, and an address in use must be
 /// told before there is one.
-async fn check_listen(address: &Address) -> Result<(), CliError> {
-    let (host, port) = address.host_and_port();
-    let Err(error) = TcpListener::bind((host.as_str(), port)).await else { return Ok(()) };
-    let address = address.clone();
+async fn check_listen(address: ListenAddress) -> Result<(), CliError> {
+    let Err(error) = TcpListener::bind(address.0).await else { return Ok(()) };
     let error = match error.kind() {
         std::io::ErrorKind::AddrInUse => ListenError::AddressInUse { address },
         _ => ListenError::Unusable { address, reason: error.to_string() },

@@ -3,7 +3,13 @@
 use crate::{admin::NodeStatus, error::CliError, node_config::NodeConfig, running};
 use comfy_table::{Table, presets};
 use soma_p2p::{ChildState, ChildStatus, PeerStatus, Status, Strategy};
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// How often `--watch` asks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,8 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
             print!("{}", text_of(&status));
         }
         if !args.watch {
-            let healthy = status.p2p.is_healthy();
-            return Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(if status.p2p.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         thread::sleep(WATCH_INTERVAL);
     }
@@ -54,6 +59,11 @@ fn text_of(node: &NodeStatus) -> String {
     line("node", format!("{} on {}", status.peer_id, status.address));
     line("chain", status.chain_id.to_string());
     line("state", status.explanation.clone());
+    if let Some(stuck) = &status.stuck {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+        let since = Duration::from_millis(now_ms.saturating_sub(stuck.since_ms));
+        line("stuck", format!("for {}: {}", in_words(since), stuck.cause));
+    }
     if let Some(trouble) = &status.network_explanation {
         line("network", trouble.clone());
     }

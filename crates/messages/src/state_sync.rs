@@ -3,9 +3,9 @@
 use crate::Reply;
 use soma_protocol::{
     peer_heights,
-    state_sync::{LocalCommitError, RangeKey},
+    state_sync::{self, LocalCommitError, RangeKey},
 };
-use soma_types::{CertifiedCommit, CommitIndex, VerifiedBlock};
+use soma_types::{CertifiedCommit, VerifiedBlock};
 
 /// From PeerHeights: what peers claim; also sent when they became able to serve.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ pub struct Downloaded(pub RangeKey);
 
 /// From the reader of an executor's stream: how far the executor has got. Sent now and then, and when the stream ends.
 #[derive(Debug)]
-pub struct ExecutorAt {
+pub struct ExecutorProgress {
     /// Which of the readers of this node.
     pub reader: u64,
-    /// The commit that it is given next; `None` when there is none any more.
-    pub next: Option<CommitIndex>,
+    /// How far, or how the stream ended.
+    pub at: state_sync::ExecutorAt,
 }

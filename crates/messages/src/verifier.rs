@@ -2,7 +2,7 @@
 
 use crate::Reply;
 use bytes::Bytes;
-use soma_protocol::state_sync::Verified;
+use soma_protocol::state_sync::{LocalCommitError, Verified};
 use soma_types::VerifiedBlock;
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Committee, Fault, SignedNodeInfo, TimestampMs};
 use soma_verify::{CheckedCommits, EpochContext};
@@ -55,7 +55,17 @@ pub struct VerifyBlocks {
     /// What came, in this order.
     pub blocks: Vec<Bytes>,
     /// The answer.
-    pub reply: Reply<Result<Vec<VerifiedBlock>, Rejection>>,
+    pub reply: Reply<BlocksAnswer>,
+}
+
+/// How blocks were judged.
+#[derive(Debug)]
+pub struct BlocksAnswer {
+    /// The leading blocks that are verified.
+    pub blocks: Vec<VerifiedBlock>,
+    /// Why the block after them is not. `None` if there is no such block, or if it was left unchecked because those
+    /// before it took long: ask again for the rest.
+    pub rejection: Option<Rejection>,
 }
 
 /// Commits joined with their blocks, and what StateSync needs to know of them.
@@ -77,7 +87,27 @@ pub struct VerifySubDags {
     /// Consecutive commits, each with its verified blocks.
     pub commits: Vec<CertifiedCommit>,
     /// The answer.
-    pub reply: Reply<Result<VerifiedRange, Rejection>>,
+    pub reply: Reply<SubDagsAnswer>,
+}
+
+/// How consecutive commits were judged.
+#[derive(Debug)]
+pub struct SubDagsAnswer {
+    /// The leading commits that passed; `None` if the first did not.
+    pub range: Option<VerifiedRange>,
+    /// Why the commit after them did not pass.
+    pub rejection: Option<Rejection>,
+}
+
+/// From StateSync: check a commit of the node's own consensus as every peer will.
+#[derive(Debug)]
+pub struct VerifyLocalCommit {
+    /// Of its epoch.
+    pub context: Arc<EpochContext>,
+    /// The commit, with its blocks and those that certify it; one.
+    pub commits: Arc<Vec<CertifiedCommit>>,
+    /// The answer.
+    pub reply: Reply<Result<Verified, LocalCommitError>>,
 }
 
 /// From Discovery: check node infos. Those that do not pass are left out and logged.

@@ -7,7 +7,7 @@ use crate::{
     system::ActorSystem,
 };
 use soma_store::{Store, StoreError};
-use soma_supervision::PlannedFaults;
+use soma_supervision::{Escalation, MetricsRecorder, PlannedFaults};
 use soma_transport::{ListenError, TlsTransport, Transport, TransportError};
 use soma_types::{ChainId, Genesis, SigningKey};
 use soma_verify::{CertificateVerifier, TransactionVerifier};
@@ -50,6 +50,9 @@ pub enum StartError {
     /// The node cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// An actor did not come up, or did not stay up.
+    #[error("the system gave up while starting: {0}")]
+    GaveUp(Escalation),
     /// Threads or runtimes cannot be made.
     #[error("the {what} cannot be started: {reason}")]
     Runtime {
@@ -71,6 +74,7 @@ pub struct Builder {
     transport: Option<Arc<dyn Transport>>,
     seed: Option<u64>,
     faults: Option<PlannedFaults>,
+    metrics: Option<MetricsRecorder>,
 }
 
 impl Builder {
@@ -116,6 +120,13 @@ impl Builder {
         self
     }
 
+    /// Where the system's metrics go; otherwise to the process' global recorder of the crate `metrics`, if there is one.
+    /// Several systems in one process are told apart by a recorder for each.
+    pub fn metrics_recorder(mut self, recorder: MetricsRecorder) -> Self {
+        self.metrics = Some(recorder);
+        self
+    }
+
     /// Has actors of a started system fail as planned: for tests of what the node does then.
     pub fn faults(mut self, faults: PlannedFaults) -> Self {
         self.faults = Some(faults);
@@ -157,6 +168,16 @@ impl Builder {
                 .map_err(|error| StartError::Runtime { what: "random generator", reason: error.to_string() })?,
         };
         let transactions = self.transactions.unwrap_or_else(|| Arc::new(CertificateVerifier));
-        Ok(NodeParts { config: self.config, genesis, key, store, transactions, transport, seed, faults: self.faults })
+        Ok(NodeParts {
+            config: self.config,
+            genesis,
+            key,
+            store,
+            transactions,
+            transport,
+            seed,
+            faults: self.faults,
+            metrics: self.metrics,
+        })
     }
 }

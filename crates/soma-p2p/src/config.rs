@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use soma_actor_verifier::Verification;
 use soma_protocol::serving::{self, Rates};
 use soma_replay::core_names;
-use soma_types::{Access, Address, AddressError, ChainId, NodeRole, PeerId, limits};
+use soma_types::{Access, Address, AddressError, ChainId, ListenAddress, NodeRole, PeerId, limits};
 use soma_wire::limits::{
     MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS, MAX_RESPONSE_BYTES,
 };
@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr, time::Duratio
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where to listen; port 0 lets the system choose.
-    pub listen: Address,
+    pub listen: ListenAddress,
     /// Addresses to tell peers, best first; empty: the one listened on, if it is a particular one.
     pub external_addresses: Vec<Address>,
     /// Peers to begin with, as `PEER_ID@ADDRESS`.
@@ -43,7 +43,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Address::from(std::net::SocketAddr::from(([0, 0, 0, 0], 9000))),
+            listen: ListenAddress(std::net::SocketAddr::from(([0, 0, 0, 0], 9000))),
             external_addresses: Vec::new(),
             seed_peers: Vec::new(),
             role: NodeRole::FullNode,
@@ -161,7 +161,7 @@ pub struct StateSyncConfig {
     pub bytes_in_flight: u64,
     /// Bytes that one range may hold; where it would exceed them it is cut.
     pub bytes_per_range: u64,
-    /// Commits that the node may be ahead of its foremost executor before it stops fetching, if it has any.
+    /// Commits that the node may be ahead of its slowest executor before it stops fetching, if it has any.
     pub max_executor_lag: u32,
     /// How often each peer is asked how far it has got, beside what it pushes.
     #[serde(with = "humantime_serde")]
@@ -492,6 +492,6 @@ mod tests {
         let id = "zz@/ip4/1.2.3.4/tcp/1".parse::<SeedPeer>().unwrap_err();
         assert!(id.to_string().contains("64 hex digits"), "{id}");
         let address = format!("{}@1.2.3.4:1", PeerId([1; 32])).parse::<SeedPeer>().unwrap_err();
-        assert!(address.to_string().contains("multiaddr"), "{address}");
+        assert!(address.to_string().contains("/ip4/ADDR/tcp/PORT"), "{address}");
     }
 }

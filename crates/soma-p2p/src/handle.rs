@@ -9,7 +9,7 @@ use soma_actor_state_sync::Published;
 use soma_messages::{
     Mailbox, Observe,
     connections::FollowPeers,
-    state_sync::{ExecutorAt, LocalCommit},
+    state_sync::{ExecutorProgress, LocalCommit},
 };
 use soma_protocol::{
     connections,
@@ -19,7 +19,7 @@ use soma_protocol::{
     store_writer, verifier,
 };
 use soma_store::Store;
-use soma_supervision::{Escalation, IoTasks, Offload, Tree};
+use soma_supervision::{Clock, Escalation, IoTasks, Offload, Tree};
 use soma_types::{Address, CertifiedCommit, ChainId, CommitIndex, PeerId};
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -47,9 +47,11 @@ pub(crate) struct Shared {
     pub(crate) address: Address,
     pub(crate) io: IoTasks,
     pub(crate) offload: Offload,
-    pub(crate) store: Arc<dyn Store>,
+    /// Nothing once the system has stopped, so that the store can be opened again.
+    pub(crate) store: watch::Receiver<Option<Arc<dyn Store>>>,
+    pub(crate) clock: Clock,
     pub(crate) local_commit: Mailbox<LocalCommit>,
-    pub(crate) executor_at: Mailbox<ExecutorAt>,
+    pub(crate) executor_at: Mailbox<ExecutorProgress>,
     pub(crate) follow_peers: Mailbox<FollowPeers>,
     /// Readers of streams so far.
     pub(crate) next_reader: AtomicU64,
@@ -108,18 +110,33 @@ impl Handle {
 
     /// Hands over the next commit of the node's own consensus, with its blocks and the blocks whose votes certify it.
     ///
-    /// Returns when the commit is durable; it is then served to others, told to peers, and in every
+    /// It is checked by the same rules as a commit of a peer, signatures and transactions included. Returns when the
+    /// commit is durable; it is then served to others, told to peers, and in every
     /// [`synced_commits`](Self::synced_commits) stream. A commit that this node has already is no error.
+    ///
+    /// # Errors
+    ///
+    /// The commit was not stored. [`LocalCommitError`] says why, and what to do.
     pub async fn send_commit(&self, commit: CertifiedCommit) -> Result<(), LocalCommitError> {
         let mut mailbox = self.shared.local_commit.clone();
         let answer = mailbox.ask(|reply| LocalCommit { commit, reply }).await;
         answer.unwrap_or(Err(LocalCommitError::Unavailable))
     }
 
-    /// Every commit from `from` on (at least 1), with its blocks, in order, each once, without gaps, as soon as it is
-    /// durable. A reader that is slow or comes late is served from the store and misses nothing.
+    /// For an executor: every commit from `from` on (at least 1), with its blocks, in order, each once, without gaps, as
+    /// soon as it is durable. A reader that is slow or comes late is served from the store and misses nothing.
+    ///
+    /// The node waits for it: it fetches no further ahead of the slowest executor than
+    /// `state_sync.max_executor_lag` commits. Drop a stream that is not read any more. A reader that the node need not wait
+    /// for takes [`observe_commits`](Self::observe_commits).
     pub fn synced_commits(&self, from: CommitIndex) -> SyncedCommits {
-        SyncedCommits::start(&self.shared, from)
+        SyncedCommits::for_executor(&self.shared, from)
+    }
+
+    /// As [`synced_commits`](Self::synced_commits), for a reader that the node does not wait for: an indexer, a copy of the
+    /// chain, a test.
+    pub fn observe_commits(&self, from: CommitIndex) -> SyncedCommits {
+        SyncedCommits::for_observer(&self.shared, from)
     }
 
     /// Peers that this node can ask: first each one connected now, then every change.

@@ -54,7 +54,7 @@ pub use config::{
 pub use handle::Handle;
 pub use local::{LocalSystem, Surroundings};
 pub use peer_events::PeerEvents;
-pub use status::{PeerStatus, Status};
+pub use status::{PeerStatus, Status, Stuck};
 pub use synced_commits::SyncedCommits;
 pub use system::{ActorSystem, Fatal, ShutdownReport};
 
@@ -66,13 +66,18 @@ pub use soma_protocol::{
     discovery::BookEntry,
     peer_heights::NoPeer,
     peer_heights::PeerSnapshot,
-    state_sync::{LocalCommitError, Progress},
+    state_sync::{ExecutorFailure, LocalCommitError, Progress, STUCK_AFTER},
+    verifier::{SlowCheck, TransactionPlace},
 };
 pub use soma_store::{CorruptReason, FjallStore, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
-pub use soma_supervision::{ChildState, ChildStatus, Clock, Environment, ExitReason, Fault, PlannedFaults, Strategy};
+pub use soma_supervision::{
+    ChildState, ChildStatus, Clock, Environment, ExitReason, Fault, MetricsRecorder, PlannedFaults, Strategy,
+};
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
-    CommittedSubDag, Committee, Genesis, NodeRole, PeerId, PublicKey, SignedBlock, SigningKey, SubDagDigest,
-    TransactionBytes, TrustedCommit, VerifiedBlock,
+    CommittedSubDag, Committee, Genesis, GenesisError, ListenAddress, NodeRole, PeerId, PublicKey, SignedBlock,
+    SigningKey, SubDagDigest, TransactionBytes, TrustedCommit, UnverifiedCommit, VerifiedBlock,
 };
-pub use soma_verify::{CertificateVerifier, EpochContext, SignatureBatch, TransactionError, TransactionVerifier};
+pub use soma_verify::{
+    CertificateVerifier, EpochContext, TransactionError, TransactionSignatures, TransactionVerifier, verify_transaction,
+};

@@ -35,8 +35,8 @@ use soma_protocol::{
 };
 use soma_store::{CorruptReason, PeerList, Record, Store, StoreError};
 use soma_supervision::{
-    ChildSpec, Environment, Escalation, ExitReason, Intensity, IoTasks, Offload, PlannedFaults, Rules, Strategy,
-    Supervision, Supervisor,
+    ChildSpec, Environment, Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules,
+    Strategy, Supervision, Supervisor,
 };
 use soma_transport::{Listener, Transport};
 use soma_types::{Address, Capabilities, CommitIndex, Epoch, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
@@ -47,7 +47,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// What a node is made of.
@@ -60,6 +60,7 @@ pub(crate) struct NodeParts {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) seed: u64,
     pub(crate) faults: Option<PlannedFaults>,
+    pub(crate) metrics: Option<MetricsRecorder>,
 }
 
 /// What a node runs on.
@@ -74,7 +75,8 @@ pub(crate) struct Machinery {
 pub(crate) struct Node {
     supervision: Supervision,
     listener: Listener,
-    store: Arc<dyn Store>,
+    /// What handles and streams read. They hold nothing of it once it is gone from here.
+    store: watch::Sender<Option<Arc<dyn Store>>>,
     io: IoTasks,
     offload: Offload,
     closing: CancellationToken,
@@ -87,6 +89,9 @@ const GROUP_MEMBER: Intensity = Intensity { max_restarts: 5, within: Duration::f
 /// Restarts of actors that belong together before the system gives up: with the default backoff, after about ten
 /// seconds of an actor that always fails.
 const GROUP: Intensity = Intensity { max_restarts: 3, within: Duration::from_secs(60) };
+
+/// What actors have to stop when one of them did not come up.
+const START_FAILED_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the flush of the store has at shutdown even when nothing is left of the deadline.
 const MIN_FLUSH_TIME: Duration = Duration::from_millis(500);
@@ -112,9 +117,10 @@ mod name {
 impl Node {
     /// Listens, then starts the actors.
     pub(crate) async fn start(parts: NodeParts, machinery: Machinery) -> Result<Self, StartError> {
-        // Faults are the environment's.
-        let NodeParts { config, genesis, key, store, transactions, transport, seed, faults: _ } = parts;
+        // Faults and metrics are the environment's.
+        let NodeParts { config, genesis, key, store, transactions, transport, seed, faults: _, metrics: _ } = parts;
         let Machinery { io, offload, pool, environment } = machinery;
+        let environment_clock = environment.clock();
         let chain = genesis.chain_id();
         let capacity = config.state_sync.mailbox_capacity;
 
@@ -148,7 +154,7 @@ impl Node {
             service,
             &io,
         ));
-        let (listen_on, listening) = (config.listen.clone(), transport.clone());
+        let (listen_on, listening) = (config.listen, transport.clone());
         let listener = io.spawn(async move { listening.listen(&listen_on, gate).await }).await;
         let listener =
             listener.map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })??;
@@ -311,6 +317,7 @@ impl Node {
                     report: heights.mailbox(name::STATE_SYNC),
                     own_height: heights.mailbox(name::STATE_SYNC),
                     apply: writer.mailbox(name::STATE_SYNC),
+                    verify_local: verifier.mailbox(name::STATE_SYNC),
                     published: published.clone(),
                     committee: vec![connections.mailbox(name::STATE_SYNC), discovery.mailbox(name::STATE_SYNC)],
                 };
@@ -332,22 +339,30 @@ impl Node {
         root.actor(spec);
         let supervision = root.start();
 
-        // Whoever has the handle may use it at once, unless an actor does not come up at all.
+        // Whoever has the handle may use it at once. A system whose actors do not come up does not start.
         let mut given_up = supervision.escalation();
-        tokio::select! {
+        let gave_up = tokio::select! {
             biased;
-            () = supervision.tree().up() => {}
-            _ = given_up.wait_for(Option::is_some) => {}
+            () = supervision.tree().up() => None,
+            gave_up = given_up.wait_for(Option::is_some) => gave_up.ok().and_then(|gave_up| gave_up.clone()),
+        };
+        if let Some(escalation) = gave_up {
+            listener.shutdown(Duration::ZERO).await;
+            supervision.shutdown(START_FAILED_DEADLINE).await;
+            io.end();
+            return Err(StartError::GaveUp(escalation));
         }
 
         let closing = CancellationToken::new();
+        let (store_sender, store_access) = watch::channel(Some(store.clone()));
         let handle = Handle::new(Shared {
             peer_id: PeerId::from(&*key),
             chain_id: chain,
             address: listener.address().clone(),
             io: io.clone(),
             offload: offload.clone(),
-            store: store.clone(),
+            store: store_access,
+            clock: environment_clock,
             local_commit: state_sync.mailbox(name::HANDLE),
             executor_at: state_sync.mailbox(name::HANDLE),
             follow_peers: connections.mailbox(name::HANDLE),
@@ -368,7 +383,7 @@ impl Node {
             channel_capacity: config.state_sync.synced_commit_channel_capacity,
             closing: closing.clone(),
         });
-        Ok(Self { supervision, listener, store, io, offload, closing, handle })
+        Ok(Self { supervision, listener, store: store_sender, io, offload, closing, handle })
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -398,9 +413,9 @@ impl Node {
         let overdue = self.supervision.shutdown(deadline.saturating_sub(started.elapsed())).await;
         let mut overdue: Vec<String> = overdue.into_iter().map(Into::into).collect();
         self.closing.cancel();
-        let store = self.store;
+        let store = self.store.send_replace(None);
         let left = deadline.saturating_sub(started.elapsed()).max(MIN_FLUSH_TIME);
-        match timeout(left, self.offload.run(move || store.flush())).await {
+        match timeout(left, self.offload.run(move || store.map_or(Ok(()), |store| store.flush()))).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => overdue.push(format!("store: {error}")),
             Ok(Err(exit)) => overdue.push(format!("store: flush {exit}")),

@@ -6,11 +6,12 @@ use soma_protocol::{
     discovery::{self, Trouble},
     peer_heights::{NoPeer, PeerSnapshot},
     serving, state_sync,
-    state_sync::Progress,
-    store_writer, verifier,
+    state_sync::{ExecutorFailure, Progress},
+    store_writer,
+    verifier::{self, SlowCheck},
 };
 use soma_supervision::ChildStatus;
-use soma_types::{Address, ChainId, CommitIndex, Epoch, PeerId};
+use soma_types::{Address, ChainId, CommitIndex, Epoch, PeerId, TimestampMs};
 use std::collections::BTreeMap;
 
 /// A node at one moment. Parts are missing while the actor that knows them is being restarted.
@@ -30,6 +31,8 @@ pub struct Status {
     pub percent: u8,
     /// Epoch of the next commit.
     pub epoch: Option<Epoch>,
+    /// Since when the node has been stuck, and on what.
+    pub stuck: Option<Stuck>,
     /// What state sync is doing.
     pub progress: Option<Progress>,
     /// The cause in one word, as the metric `soma_sync_cause` has it; where nobody is connected, what is wrong with that.
@@ -58,6 +61,17 @@ pub struct Status {
     pub tree: ChildStatus,
     /// Why the system gave up, if it did.
     pub fatal: Option<String>,
+}
+
+/// A node that makes no progress although there is something to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// When a commit last became durable, or there was last nothing to do, in milliseconds since 1970.
+    pub since_ms: TimestampMs,
+    /// The cause in one word.
+    pub cause: String,
+    /// The same in words.
+    pub explanation: String,
 }
 
 /// A connected peer.
@@ -126,13 +140,22 @@ impl Status {
             status.epoch = Some(sync.epoch);
             status.progress = Some(sync.progress.clone());
             let alone = matches!(sync.progress, Progress::NoPeer { reason: NoPeer::NotConnected, .. });
-            status.cause = Some(match trouble {
-                Some(trouble) if alone => trouble.cause().into(),
-                _ => sync.progress.cause().into(),
-            });
+            let slow = verifier.as_ref().and_then(|verifier| verifier.slow.first());
+            let cause = match (trouble, slow) {
+                (Some(trouble), _) if alone => trouble.cause(),
+                _ if sync.executor_failure.is_some() => "executor-failed",
+                (_, Some(_)) if sync.progress == Progress::Syncing => "slow-check",
+                _ => sync.progress.cause(),
+            };
+            status.cause = Some(cause.into());
             if status.fatal.is_none() {
-                status.explanation = explain(sync, trouble);
+                status.explanation = explain(sync, trouble, slow);
             }
+            status.stuck = sync.stuck_since_ms.map(|since_ms| Stuck {
+                since_ms,
+                cause: cause.into(),
+                explanation: status.explanation.clone(),
+            });
         }
         Self { state_sync: sync, discovery, verifier, store_writer, serving, ..status }
     }
@@ -149,6 +172,7 @@ impl Status {
             target: height,
             percent: 0,
             epoch: None,
+            stuck: None,
             progress: None,
             cause: None,
             explanation: match &fatal {
@@ -170,11 +194,20 @@ impl Status {
         }
     }
 
-    /// Whether the node is up and does what it should: no actor down, no error that keeps it from going on.
-    pub fn is_healthy(&self) -> bool {
+    /// Liveness: whether every actor runs. Says nothing of whether the node gets on; restarting it helps only if this is
+    /// false for longer than a moment.
+    pub fn is_alive(&self) -> bool {
         use soma_supervision::ChildState;
         let up = self.tree.actors().iter().all(|actor| actor.state == ChildState::Running);
-        self.fatal.is_none() && up && !matches!(self.progress, None | Some(Progress::Disk { .. }))
+        self.fatal.is_none() && up
+    }
+
+    /// Readiness: whether the node is alive and gets on, or has nothing to do. It is not ready while it is
+    /// [stuck](Self::stuck), commits cannot be stored, or its executor's stream has ended with an error.
+    pub fn is_ready(&self) -> bool {
+        let Some(sync) = &self.state_sync else { return false };
+        let can_store = !matches!(sync.progress, Progress::Disk { .. });
+        self.is_alive() && can_store && self.stuck.is_none() && sync.executor_failure.is_none()
     }
 }
 
@@ -187,7 +220,20 @@ fn percent(height: CommitIndex, target: CommitIndex) -> u8 {
 }
 
 /// Progress in words, with what an operator needs to act.
-fn explain(sync: &state_sync::Snapshot, trouble: Option<&Trouble>) -> String {
+fn explain(sync: &state_sync::Snapshot, trouble: Option<&Trouble>, slow: Option<&SlowCheck>) -> String {
+    let mut text = explain_progress(sync, trouble);
+    if let Some(SlowCheck { at, .. }) = slow {
+        let at = at.map_or_else(|| "a check".into(), |at| at.to_string());
+        text.push_str(&format!("; {at} has been at work for long in the transaction verifier"));
+    }
+    if let Some(ExecutorFailure { next, reason }) = &sync.executor_failure {
+        text.push_str(&format!("; the executor's stream ended at commit {next}: {reason}"));
+    }
+    text
+}
+
+/// What state sync is doing, in words.
+fn explain_progress(sync: &state_sync::Snapshot, trouble: Option<&Trouble>) -> String {
     let state_sync::Snapshot { applied, target, .. } = sync;
     match &sync.progress {
         Progress::Synced => format!("synced at commit {applied}"),
@@ -201,7 +247,7 @@ fn explain(sync: &state_sync::Snapshot, trouble: Option<&Trouble>) -> String {
             format!("the next commit is of epoch {epoch}, whose committee is not known")
         }
         Progress::ExecutorBehind { next } => {
-            format!("commits up to {applied} are stored, and the executor is at {next}: fetching waits for it")
+            format!("commits up to {applied} are stored, and the executor is at commit {next}: fetching waits for it")
         }
         Progress::Disk { reason } => format!("commits cannot be stored: {reason}"),
         Progress::Retrying { needed, attempts, reason } => {

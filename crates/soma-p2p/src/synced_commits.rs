@@ -4,19 +4,21 @@ use crate::handle::Shared;
 use futures::{
     FutureExt, Stream, StreamExt,
     future::BoxFuture,
-    ready,
     stream::{self, BoxStream},
 };
 use soma_actor_state_sync::Latest;
-use soma_messages::{Mailbox, state_sync::ExecutorAt};
+use soma_messages::{Mailbox, state_sync::ExecutorProgress};
+use soma_protocol::state_sync::ExecutorAt;
 use soma_store::{CorruptReason, Place, Record, Store, StoreError};
-use soma_supervision::{ExitReason, IoTasks, Offload};
+use soma_supervision::{Clock, ExitReason, IoTasks, Offload};
 use soma_types::{CommitIndex, CommittedSubDag};
 use std::{
     fmt,
+    ops::RangeInclusive,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
+    time::Duration,
     vec,
 };
 use tokio::{sync::watch, task::coop::consume_budget};
@@ -28,13 +30,17 @@ const READ_AHEAD_BYTES: usize = 1 << 20;
 /// Commits after which StateSync is told how far the executor has got: an executor may always lag by as much.
 pub(crate) const TELL_EVERY: CommitIndex = 64;
 
+/// Time after which StateSync is told how far a slow executor has got.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The next commits, or why there are none.
 type Batch = Result<Vec<Arc<CommittedSubDag>>, StoreError>;
 
-/// Commits with their blocks, in order, each once, without gaps. Ends with the system, or after an error of the store.
+/// Commits with their blocks, in order, each once, without gaps. Ends with the system, or after an error of the store,
+/// which is its last item.
 ///
 /// A [`Stream`], and an iterator of sorts for threads outside any runtime. Nothing runs between the node and the
-/// executor: what is at hand is taken from there by whoever asks.
+/// executor: what is at hand is taken from there by the reader itself.
 pub struct SyncedCommits {
     /// Index of the commit that the executor asks for next, when it has done with all before.
     next: CommitIndex,
@@ -42,8 +48,8 @@ pub struct SyncedCommits {
     held: vec::IntoIter<Arc<CommittedSubDag>>,
     /// What comes after that.
     batches: BoxStream<'static, Batch>,
-    /// What StateSync is told of `next`.
-    told: watch::Sender<CommitIndex>,
+    /// What StateSync is told; nothing of an observer.
+    progress: Option<ProgressTeller>,
 }
 
 impl fmt::Debug for SyncedCommits {
@@ -57,10 +63,18 @@ impl fmt::Debug for SyncedCommits {
 }
 
 impl SyncedCommits {
-    pub(crate) fn start(shared: &Arc<Shared>, from: CommitIndex) -> Self {
+    /// A stream that the node waits for.
+    pub(crate) fn for_executor(shared: &Arc<Shared>, from: CommitIndex) -> Self {
+        let mut stream = Self::for_observer(shared, from);
+        stream.progress = Some(ProgressTeller::start(shared, stream.next));
+        stream
+    }
+
+    /// A stream that the node does not wait for.
+    pub(crate) fn for_observer(shared: &Arc<Shared>, from: CommitIndex) -> Self {
         let next = from.max(1);
         let reader = Reader {
-            next,
+            next: Some(next),
             batch_commits: shared.channel_capacity,
             latest: shared.published.subscribe(),
             ahead: None,
@@ -68,11 +82,8 @@ impl SyncedCommits {
             offload: shared.offload.clone(),
             io: shared.io.clone(),
         };
-        let (told, telling) = watch::channel(next);
-        let number = shared.next_reader.fetch_add(1, Ordering::Relaxed);
-        shared.io.detach(tell(shared.executor_at.clone(), number, telling, shared.closing.clone()));
         let batches = reader.batches().take_until(shared.closing.clone().cancelled_owned()).boxed();
-        Self { next, held: Vec::new().into_iter(), batches, told }
+        Self { next, held: Vec::new().into_iter(), batches, progress: None }
     }
 
     /// The next commit; `None` when the system has stopped.
@@ -81,6 +92,9 @@ impl SyncedCommits {
     }
 
     /// The next commit, for threads outside any async runtime: it blocks the thread until there is one.
+    ///
+    /// On a thread of an async runtime it works, too, but holds up every other task of that thread meanwhile; with a runtime
+    /// of one thread for ever, if what it waits for runs there. Use [`next`](Self::next) there.
     pub fn blocking_next(&mut self) -> Option<Result<Arc<CommittedSubDag>, StoreError>> {
         futures::executor::block_on(self.next())
     }
@@ -90,24 +104,70 @@ impl Stream for SyncedCommits {
     type Item = Result<Arc<CommittedSubDag>, StoreError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = self.next;
-        self.told.send_if_modified(|told| {
-            let far = next >= *told + TELL_EVERY;
-            if far {
-                *told = next;
-            }
-            far
-        });
+        let this = &mut *self;
         loop {
-            if let Some(commit) = self.held.next() {
-                self.next += 1;
+            if let Some(commit) = this.held.next() {
+                if let Some(progress) = &mut this.progress {
+                    progress.tell_now_and_then(this.next);
+                }
+                this.next = this.next.saturating_add(1);
                 return Poll::Ready(Some(Ok(commit)));
             }
-            match ready!(self.batches.poll_next_unpin(context)) {
-                Some(Ok(batch)) => self.held = batch.into_iter(),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
+            match this.batches.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(batch))) => this.held = batch.into_iter(),
+                Poll::Ready(Some(Err(error))) => {
+                    if let Some(progress) = &mut this.progress {
+                        progress.tell(ExecutorAt::Failed { next: this.next, reason: error.to_string() });
+                    }
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    // It waits, and has done with all before.
+                    if let Some(progress) = &mut this.progress {
+                        progress.tell(ExecutorAt::Next(this.next));
+                    }
+                    return Poll::Pending;
+                }
             }
+        }
+    }
+}
+
+/// Tells StateSync how far an executor has got: exactly when it waits, and now and then while it works.
+struct ProgressTeller {
+    told: watch::Sender<ExecutorAt>,
+    told_at: Duration,
+    clock: Clock,
+}
+
+impl ProgressTeller {
+    fn start(shared: &Arc<Shared>, next: CommitIndex) -> Self {
+        let (told, telling) = watch::channel(ExecutorAt::Next(next));
+        let number = shared.next_reader.fetch_add(1, Ordering::Relaxed);
+        shared.io.detach(tell(shared.executor_at.clone(), number, telling, shared.closing.clone()));
+        Self { told, told_at: shared.clock.monotonic(), clock: shared.clock }
+    }
+
+    fn tell(&mut self, at: ExecutorAt) {
+        let is_new = self.told.send_if_modified(|told| {
+            let is_new = *told != at;
+            *told = at;
+            is_new
+        });
+        if is_new {
+            self.told_at = self.clock.monotonic();
+        }
+    }
+
+    /// Tells if it was long ago, in commits or in time.
+    fn tell_now_and_then(&mut self, next: CommitIndex) {
+        let is_far = match &*self.told.borrow() {
+            ExecutorAt::Next(told) => next >= told.saturating_add(TELL_EVERY),
+            _ => true,
+        };
+        if is_far || self.clock.monotonic() >= self.told_at + TELL_INTERVAL {
+            self.tell(ExecutorAt::Next(next));
         }
     }
 }
@@ -115,37 +175,41 @@ impl Stream for SyncedCommits {
 /// Tells StateSync how far the executor has got, to the end of its stream or of the system. One that is being restarted
 /// waits for no executor until it is told.
 async fn tell(
-    mut state_sync: Mailbox<ExecutorAt>,
+    mut state_sync: Mailbox<ExecutorProgress>,
     reader: u64,
-    mut told: watch::Receiver<CommitIndex>,
+    mut told: watch::Receiver<ExecutorAt>,
     closing: CancellationToken,
 ) {
     let telling = async {
         loop {
-            let next = *told.borrow_and_update();
-            let _ = state_sync.deliver(ExecutorAt { reader, next: Some(next) }).await;
-            if told.changed().await.is_err() {
-                return;
+            let at = told.borrow_and_update().clone();
+            let has_failed = matches!(at, ExecutorAt::Failed { .. });
+            let _ = state_sync.deliver(ExecutorProgress { reader, at }).await;
+            if has_failed || told.changed().await.is_err() {
+                return has_failed;
             }
         }
     };
-    tokio::select! {
+    let has_failed = tokio::select! {
         biased;
-        () = closing.cancelled() => {}
-        () = telling => {}
+        () = closing.cancelled() => false,
+        has_failed = telling => has_failed,
+    };
+    if !has_failed {
+        let _ = state_sync.deliver(ExecutorProgress { reader, at: ExecutorAt::Ended }).await;
     }
-    let _ = state_sync.deliver(ExecutorAt { reader, next: None }).await;
 }
 
 /// Follows what is published, and fills every gap from the store.
 struct Reader {
-    next: CommitIndex,
+    /// `None` behind the last index that there can be.
+    next: Option<CommitIndex>,
     /// Most commits at hand that are taken over at once.
     batch_commits: usize,
     latest: watch::Receiver<Latest>,
     /// What is being read from the store while the executor is busy with what was read before.
     ahead: Option<BoxFuture<'static, Option<Batch>>>,
-    store: Arc<dyn Store>,
+    store: watch::Receiver<Option<Arc<dyn Store>>>,
     offload: Offload,
     io: IoTasks,
 }
@@ -166,40 +230,47 @@ impl Reader {
         // While all is at hand nothing else makes an executor's task let others have their turn.
         consume_budget().await;
         loop {
+            let next = self.next?;
             if let Some(reading) = self.ahead.take() {
                 let batch = reading.await?;
-                self.next += batch.as_ref().map_or(0, Vec::len) as CommitIndex;
-                self.ahead = self.missed().map(|highest| self.read_store(highest));
+                self.advance(batch.as_ref().map_or(0, Vec::len));
+                self.ahead = self.missed().and_then(|range| self.read_store(range));
                 return Some(batch);
             }
-            let at_hand = self.latest.borrow_and_update().holding(self.next);
+            let at_hand = self.latest.borrow_and_update().holding(next);
             if let Some(commits) = at_hand {
-                let first = commits.partition_point(|commit| commit.commit.index < self.next);
+                let first = commits.partition_point(|commit| commit.commit.index < next);
                 let taken = commits[first..].iter().take(self.batch_commits);
                 let batch: Vec<_> = taken.map(|commit| Arc::new(commit.sub_dag())).collect();
-                self.next += batch.len() as CommitIndex;
+                self.advance(batch.len());
                 return Some(Ok(batch));
             }
-            if let Some(highest) = self.missed() {
-                self.ahead = Some(self.read_store(highest));
+            if let Some(range) = self.missed() {
+                // Without a store the system has stopped.
+                self.ahead = Some(self.read_store(range)?);
             } else if self.latest.changed().await.is_err() {
                 return None;
             }
         }
     }
 
-    /// The highest durable commit, if the next one is not at hand any more.
-    fn missed(&self) -> Option<CommitIndex> {
-        let latest = self.latest.borrow();
-        (self.next <= latest.highest() && latest.holding(self.next).is_none()).then(|| latest.highest())
+    fn advance(&mut self, commits: usize) {
+        let commits = CommitIndex::try_from(commits).ok();
+        self.next = self.next.zip(commits).and_then(|(next, commits)| next.checked_add(commits));
     }
 
-    /// Reads the next commits, up to `highest`; begins at once. `None` if the system ends meanwhile.
-    fn read_store(&self, highest: CommitIndex) -> BoxFuture<'static, Option<Batch>> {
-        let (store, offload, first) = (self.store.clone(), self.offload.clone(), self.next);
-        let place = self.store.place();
+    /// The durable commits from the next one on, if that is not at hand any more.
+    fn missed(&self) -> Option<RangeInclusive<CommitIndex>> {
+        let (next, latest) = (self.next?, self.latest.borrow());
+        (next <= latest.highest() && latest.holding(next).is_none()).then(|| next..=latest.highest())
+    }
+
+    /// Reads the first commits of the range; begins at once. `None` if the system ends meanwhile, or has ended.
+    fn read_store(&self, range: RangeInclusive<CommitIndex>) -> Option<BoxFuture<'static, Option<Batch>>> {
+        let (store, offload, first) = (self.store.borrow().clone()?, self.offload.clone(), *range.start());
+        let place = store.place();
         let reading = move || {
-            let commits = store.sub_dags(first..=highest, READ_AHEAD_BYTES)?;
+            let commits = store.sub_dags(range, READ_AHEAD_BYTES)?;
             if commits.is_empty() {
                 return Err(missing(store.place(), first));
             }
@@ -214,7 +285,7 @@ impl Reader {
                 Err(_) => Some(Err(missing(place, first))),
             }
         };
-        read.boxed()
+        Some(read.boxed())
     }
 }
 

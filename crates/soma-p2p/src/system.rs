@@ -9,7 +9,8 @@ use crate::{
 };
 use soma_actor_verifier::PoolSize;
 use soma_replay::{Recorder, RingConfig, TraceWriter};
-use soma_supervision::{Census, Clock, Environment, Escalation, ExitReason, IoTasks, Offload};
+use soma_supervision::{Census, Clock, Environment, Escalation, ExitReason, IoTasks, Offload, Telemetry};
+use soma_types::PeerId;
 use std::{
     ops::Deref,
     sync::mpsc,
@@ -42,7 +43,8 @@ pub type Fatal = Escalation;
 pub struct ShutdownReport {
     /// Actors that did not stop in time and were ended, and what failed on the way; empty when all went well.
     pub overdue: Vec<String>,
-    /// What is left of the system although it has stopped: actors, threads, tasks. Nothing, unless a thread is blocked.
+    /// What is left of the system although it has stopped: actors, tasks, threads, each of these with what it is at.
+    /// Nothing, unless a thread is blocked, or is at a transaction in the node's own transaction verifier.
     pub leaked: Vec<String>,
     /// Why it had stopped by itself before, if it had.
     pub fatal: Option<Fatal>,
@@ -146,10 +148,12 @@ fn died() -> ShutdownReport {
     ShutdownReport { fatal: Some(Escalation { child: "supervisor", exit }), ..ShutdownReport::default() }
 }
 
-fn io_runtime() -> Result<Runtime, StartError> {
+fn io_runtime(telemetry: Telemetry) -> Result<Runtime, StartError> {
     runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .thread_name("soma-io")
+        .on_thread_start(move || telemetry.begin_thread())
+        .on_thread_stop(Telemetry::end_thread)
         .enable_all()
         .build()
         .map_err(|error| StartError::Runtime { what: "I/O runtime", reason: error.to_string() })
@@ -177,7 +181,9 @@ fn run(
     stopping: oneshot::Receiver<Duration>,
     report: oneshot::Sender<ShutdownReport>,
 ) {
-    let io = match io_runtime() {
+    let telemetry = Telemetry::new(&PeerId::from(&*parts.key).short(), parts.metrics);
+    let _entered = telemetry.enter();
+    let io = match io_runtime(telemetry.clone()) {
         Ok(io) => io,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -197,7 +203,8 @@ fn run(
         #[allow(clippy::expect_used)]
         runtime::Builder::new_current_thread().enable_all().build().expect("out of file handles")
     });
-    let mut environment = Environment::new(system.block_on(async { Clock::system() })).with_threads();
+    let clock = system.block_on(async { Clock::system() });
+    let mut environment = Environment::new(clock).with_threads().with_telemetry(telemetry);
     if let Some(recorder) = recorder {
         environment = environment.with_recorder(recorder);
     }
@@ -242,7 +249,7 @@ fn run(
 async fn left(io: &runtime::Handle, census: &Census) -> Vec<String> {
     let tasks = || io.metrics().num_alive_tasks();
     let ended = async {
-        while tasks() > 0 {
+        while tasks() > 0 || !census.workers().is_empty() {
             sleep(LOOK_INTERVAL).await;
         }
     };
@@ -253,5 +260,6 @@ async fn left(io: &runtime::Handle, census: &Census) -> Vec<String> {
         (census.actors(), "actors"),
         (census.threads(), "threads of actors, as they are blocked"),
     ];
-    left.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
+    let counted = left.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    counted.chain(census.workers()).collect()
 }

@@ -245,7 +245,7 @@ impl Chain {
             address: "/ip4/127.0.0.1/tcp/9000".parse().unwrap(),
         });
         let committee = Committee { epoch: 0, authorities: authorities.collect() };
-        let genesis = Genesis { name: "bench".into(), timestamp_ms: 1, committee };
+        let genesis = Genesis::new("bench", 1, committee).unwrap();
         let last = genesis.commit().reference();
         let mut chain = Self {
             genesis,

@@ -14,7 +14,7 @@ use crate::{
     layout::{COMMITS_PER_VALUE, Table, commit_key, first_beside, parse_commit_key},
 };
 use bytes::{Buf, Bytes};
-use soma_types::{CommitIndex, TrustedCommit};
+use soma_types::{CommitIndex, TrustedCommit, UnverifiedCommit};
 use std::ops::RangeInclusive;
 
 /// Bytes that a value of several commits has at most: large ones are not read for the sake of their neighbours.
@@ -75,14 +75,24 @@ pub(crate) fn read_first<T: Tables>(
     }
 }
 
-/// The commit at `index` from its stored bytes.
+/// The commit at `index` from its stored bytes. Only trusted commits are ever applied, and the tables' checksums say that
+/// it is still the same.
 pub(crate) fn decode(place: &Place, index: CommitIndex, bytes: Bytes) -> Result<TrustedCommit, StoreError> {
     let corrupt = |reason| Record::Commit(index).corrupt(place.clone(), reason);
-    let commit = TrustedCommit::decode(bytes).map_err(|error| corrupt(error.into()))?;
+    let commit = UnverifiedCommit::decode(bytes).map_err(|error| corrupt(error.into()))?;
     if commit.index != index {
         return Err(corrupt(CorruptReason::OtherCommit { found: commit.index }));
     }
-    Ok(commit)
+    Ok(TrustedCommit::assume_trusted(commit))
+}
+
+/// The first of consecutive commits whose digest is not the one that the commit after it names.
+pub(crate) fn first_unlinked(commits: &[TrustedCommit]) -> Option<(CommitIndex, CorruptReason)> {
+    let pairs = commits.iter().zip(commits.iter().skip(1));
+    pairs.map(|(commit, next)| (commit.reference(), next.previous_digest)).find_map(|(commit, expected)| {
+        let reason = CorruptReason::OtherDigest { expected: Box::new(expected), found: Box::new(commit.digest) };
+        (commit.digest != expected).then_some((commit.index, reason))
+    })
 }
 
 /// Collects the bytes of consecutive commits from the values that hold them.

@@ -85,7 +85,7 @@ impl<T: Tables> Engine<T> {
         let watermarks = Watermarks { highest_synced: commit.reference(), lowest_available: 1 };
         let mut writes = vec![
             Write::put(Table::Meta, META_CHAIN_ID, codec::encode(&genesis.chain_id())),
-            Write::put(Table::Committees, epoch_key(0), codec::encode(&genesis.committee)),
+            Write::put(Table::Committees, epoch_key(0), codec::encode(genesis.committee())),
         ];
         writes.extend(commits::writes([&commit]));
         writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&watermarks)));
@@ -170,7 +170,11 @@ impl<T: Tables> Store for Engine<T> {
         let (stored, whole) = commits::read(&self.tables, range, usize::MAX);
         whole?;
         let decode = |(index, bytes)| commits::decode(&self.tables.place(), index, bytes);
-        (start..=CommitIndex::MAX).zip(stored).map(decode).collect()
+        let commits = (start..=CommitIndex::MAX).zip(stored).map(decode).collect::<Result<Vec<_>, _>>()?;
+        match commits::first_unlinked(&commits) {
+            Some((index, reason)) => Err(self.corrupt(Record::Commit(index), reason)),
+            None => Ok(commits),
+        }
     }
 
     fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {

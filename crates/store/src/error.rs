@@ -1,7 +1,7 @@
 //! What can go wrong with a store. Every message says what, where, and what to do about it.
 
 use crate::segments::SegmentId;
-use soma_types::{BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, Epoch, Round};
+use soma_types::{BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, Epoch, GenesisError, Round};
 use std::{
     fmt,
     io::{self, ErrorKind},
@@ -177,10 +177,10 @@ pub enum CorruptReason {
         /// Its index.
         found: CommitIndex,
     },
-    /// The commit is another one than the watermark names.
-    #[error("the watermark names digest {expected}, and {found} is stored")]
+    /// The commit is another one than the watermark, or the commit after it, names.
+    #[error("its digest should be {expected}, and is {found}")]
     OtherDigest {
-        /// Named by the watermark.
+        /// Named by the watermark or the next commit.
         expected: Box<CommitDigest>,
         /// Stored.
         found: Box<CommitDigest>,
@@ -213,6 +213,9 @@ pub enum CorruptReason {
         /// The digest of the genesis in it.
         found: Box<ChainId>,
     },
+    /// The genesis in it breaks a rule.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
 }
 
 /// Why a commit and what comes with it do not fit together or do not fit the chain.

@@ -2,7 +2,7 @@
 
 use crate::{CorruptReason, Record, Store, StoreError};
 use bytes::Bytes;
-use soma_types::{AuthorityIndex, BlockRef, CommitIndex, Committee, TrustedCommit};
+use soma_types::{AuthorityIndex, BlockRef, CommitIndex, Committee, UnverifiedCommit};
 use std::collections::BTreeMap;
 
 /// Commits whose last one is proved, as they are stored.
@@ -48,7 +48,7 @@ pub fn serve_commits(
 
     // As many as an index can count, so that the last one's index is one.
     while let Some(index) = (commits.len() as CommitIndex).checked_sub(1).map(|behind| start + behind) {
-        let last = TrustedCommit::decode(commits[(index - start) as usize].clone());
+        let last = UnverifiedCommit::decode(commits[(index - start) as usize].clone());
         let last = last.map_err(|error| Record::Commit(index).corrupt(store.place(), error))?;
         if last.index != index {
             let reason = CorruptReason::OtherCommit { found: last.index };
@@ -84,7 +84,7 @@ struct Certifiers {
 /// stakes that differ much a smaller choice may exist; finding it is the knapsack problem.
 fn smallest_quorum(
     store: &dyn Store,
-    commit: &TrustedCommit,
+    commit: &UnverifiedCommit,
     committee: &Committee,
 ) -> Result<Option<Certifiers>, StoreError> {
     let mut voters = store.votes(commit.reference())?;

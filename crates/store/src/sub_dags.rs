@@ -92,7 +92,7 @@ impl<T: Tables> Read<'_, T> {
     /// Decodes all of it.
     fn finish(self) -> Result<Vec<CommittedSubDag>, StoreError> {
         let mut hashed = HashedBlock::hash_each(self.blocks).into_iter();
-        let sub_dag = |commit: &TrustedCommit| {
+        let mut sub_dag = |commit: &TrustedCommit| {
             let blocks = commit.blocks.iter().zip(&mut hashed).map(|(reference, block)| {
                 let corrupt = |reason| corrupt(self.tables, commit, *reference, reason);
                 let block = block.and_then(HashedBlock::decode).map_err(|error| corrupt(error.into()))?;
@@ -104,8 +104,15 @@ impl<T: Tables> Read<'_, T> {
             });
             Ok(CommittedSubDag::new(commit, blocks.collect::<Result<_, _>>()?))
         };
+        let unlinked = commits::first_unlinked(&self.commits);
+        let checked = |commit: &TrustedCommit| match &unlinked {
+            Some((index, reason)) if *index == commit.index => {
+                Err(Record::Commit(*index).corrupt(self.tables.place(), reason.clone()))
+            }
+            _ => sub_dag(commit),
+        };
         let mut sub_dags = Vec::with_capacity(self.commits.len());
-        for next in self.commits.iter().map(sub_dag) {
+        for next in self.commits.iter().map(checked) {
             match next {
                 Ok(next) => sub_dags.push(next),
                 Err(_) if !sub_dags.is_empty() => break,

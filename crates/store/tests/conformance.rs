@@ -60,7 +60,7 @@ fn a_new_store_holds_the_genesis_and_no_more(open: Factory) {
     assert_eq!(store.commits(0..=9).unwrap(), [genesis]);
     assert_eq!(store.commit(1).unwrap(), None);
     assert_eq!(store.sub_dag(1).unwrap(), None);
-    assert_eq!(store.committee(0).unwrap(), Some(chain.genesis.committee.clone()));
+    assert_eq!(store.committee(0).unwrap(), Some(chain.genesis.committee().clone()));
     assert_eq!(store.committee(1).unwrap(), None);
     assert_eq!(store.latest_epoch().unwrap(), 0);
     assert_eq!(store.last_commit_of_epoch(0).unwrap(), None);

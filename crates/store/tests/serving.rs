@@ -4,7 +4,7 @@ mod common;
 
 use common::{Chain, Factory};
 use soma_store::{Served, Store, StoreError, serve_commits};
-use soma_types::{BlockRef, CertifiedCommit, CommitDigest, CommitIndex, CommitRef, SignedBlock, TrustedCommit};
+use soma_types::{BlockRef, CertifiedCommit, CommitDigest, CommitIndex, CommitRef, SignedBlock, UnverifiedCommit};
 
 for_both_stores!(
     a_range_ends_in_the_highest_commit_with_a_quorum_of_votes,
@@ -19,7 +19,7 @@ for_both_stores!(
 const MANY: usize = usize::MAX;
 
 fn indices(served: &Served) -> Vec<CommitIndex> {
-    served.commits.iter().map(|bytes| TrustedCommit::decode(bytes.clone()).unwrap().index).collect()
+    served.commits.iter().map(|bytes| UnverifiedCommit::decode(bytes.clone()).unwrap().index).collect()
 }
 
 fn certifiers(served: &Served) -> Vec<BlockRef> {

@@ -1,8 +1,12 @@
 //! Who is alive. What is left of a system after its end is a leak.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use dashmap::DashMap;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 /// Blocked threads that a system leaves behind before it gives up: each keeps its stack and what its actor held.
@@ -14,6 +18,20 @@ pub struct Census {
     actors: Arc<AtomicUsize>,
     threads: Arc<AtomicUsize>,
     blocked: Arc<AtomicUsize>,
+    workers: Arc<Workers>,
+}
+
+/// Threads that do work for actors. Written when one begins or ends, read when somebody wants to know.
+#[derive(Default)]
+struct Workers {
+    next: AtomicU64,
+    named: DashMap<u64, Box<dyn Fn() -> String + Send + Sync>>,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").field("count", &self.named.len()).finish()
+    }
 }
 
 impl Census {
@@ -32,6 +50,21 @@ impl Census {
         self.blocked.load(Ordering::Acquire)
     }
 
+    /// Threads that do work for actors, each with what it is at.
+    pub fn workers(&self) -> Vec<String> {
+        let mut workers: Vec<_> = self.workers.named.iter().map(|worker| (*worker.key(), worker.value()())).collect();
+        workers.sort();
+        workers.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// Counts a thread that does work for actors until what is returned is dropped. `name` says which it is, and what it
+    /// is at.
+    pub fn worker(&self, name: impl Fn() -> String + Send + Sync + 'static) -> WorkerThread {
+        let number = self.workers.next.fetch_add(1, Ordering::Relaxed);
+        self.workers.named.insert(number, Box::new(name));
+        WorkerThread { number, workers: self.workers.clone() }
+    }
+
     pub(crate) fn actor(&self) -> Counted {
         Counted::new(&self.actors)
     }
@@ -48,6 +81,18 @@ impl Census {
     fn came_back(&self) {
         let blocked = self.blocked.fetch_sub(1, Ordering::AcqRel) - 1;
         metrics::gauge!("soma_blocked_threads").set(blocked as f64);
+    }
+}
+
+/// A thread that does work for actors, until it is dropped.
+pub struct WorkerThread {
+    number: u64,
+    workers: Arc<Workers>,
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        self.workers.named.remove(&self.number);
     }
 }
 

@@ -25,6 +25,11 @@ impl Clock {
         Self { started: Instant::now(), virtual_start_ms: Some(start_ms) }
     }
 
+    /// Time since it was started.
+    pub fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// The present time.
     pub fn now(&self) -> Now {
         let monotonic = self.started.elapsed();

@@ -1,6 +1,9 @@
 //! What an actor is given from around it: the time, what records it, and in tests the faults planned for it.
 
-use crate::{Census, Clock, ExitReason};
+use crate::{
+    Census, Clock, ExitReason,
+    telemetry::{Entered, Telemetry},
+};
 use soma_protocol::{Core, Now};
 use soma_replay::{Recorder, Track};
 use std::{fmt, sync::Arc, time::Duration};
@@ -53,13 +56,21 @@ pub struct Environment {
     faults: Option<PlannedFaults>,
     placement: Placement,
     census: Census,
+    telemetry: Option<Telemetry>,
 }
 
 impl Environment {
     /// An environment in which nothing is recorded, nothing fails on purpose, and actors run on the thread of their
     /// supervisor.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, recorder: None, faults: None, placement: Placement::Here, census: Census::default() }
+        Self {
+            clock,
+            recorder: None,
+            faults: None,
+            placement: Placement::Here,
+            census: Census::default(),
+            telemetry: None,
+        }
     }
 
     /// Gives each supervised actor a thread of its own, named after it, so that one whose handler does not return can
@@ -75,6 +86,17 @@ impl Environment {
         self
     }
 
+    /// Has every thread that is started here enter this.
+    pub fn with_telemetry(mut self, telemetry: Telemetry) -> Self {
+        self.telemetry = Some(telemetry);
+        self
+    }
+
+    /// The current thread is one of the node's from now on, until what is returned is dropped.
+    pub fn enter_thread(&self) -> Option<Entered> {
+        self.telemetry.as_ref().map(Telemetry::enter)
+    }
+
     /// Has actors fail as planned: for tests of what follows.
     pub fn with_faults(mut self, faults: PlannedFaults) -> Self {
         self.faults = Some(faults);
@@ -86,7 +108,8 @@ impl Environment {
         self.clock.now()
     }
 
-    pub(crate) fn clock(&self) -> Clock {
+    /// What tells the time.
+    pub fn clock(&self) -> Clock {
         self.clock
     }
 

@@ -149,7 +149,9 @@ impl Host {
                 let leaving = left_behind.clone();
                 let counted = census.thread();
                 let (report, exit) = oneshot::channel();
+                let environment = environment.clone();
                 let body = move || {
+                    let _entered = environment.enter_thread();
                     let exit = on_own_runtime(told, living);
                     drop(counted);
                     if leaving.come_back() {

@@ -8,6 +8,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use std::{
     fmt,
     future::Future,
+    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,6 +16,9 @@ use std::{
     time::Duration,
 };
 use tokio::time::sleep;
+
+/// How often an actor that waits for another shows that it lives: several times within any allowance.
+const BEAT_WHILE_WAITING: Duration = Duration::from_secs(10);
 
 /// Looks within an allowance. Each has to find no beat: after the whole process was suspended only the first one does.
 const LOOKS: u32 = 5;
@@ -102,6 +106,19 @@ impl Vital {
 pub(crate) fn beat() {
     // Without a guardian nobody listens.
     let _ = CURRENT.try_with(|vital| vital.beats.fetch_add(1, Ordering::Relaxed));
+}
+
+/// Waits for something that takes as long as it takes, and that whoever does it is watched over: the current actor shows
+/// meanwhile that it lives.
+pub async fn while_waiting<F: Future>(work: F) -> F::Output {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            () = sleep(BEAT_WHILE_WAITING) => beat(),
+        }
+    }
 }
 
 /// The current actor gives up; it has to stop its context, too.

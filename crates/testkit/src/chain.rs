@@ -8,15 +8,18 @@
 //!   last commit of an epoch: its leader block hands over to the next committee; a new DAG begins
 //! ```
 
-use crate::keys::{Purpose, key};
+use crate::{
+    address_of,
+    keys::{Purpose, key},
+};
 use bytes::Bytes;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soma_types::{
     Address, Authority, AuthorityIndex, AuthoritySignature, Block, BlockRef, Certificate, CertifiedCommit, ChainId,
-    Commit, CommitRef, Committee, CommitteeError, EndOfEpoch, Epoch, Genesis, Intent, PublicKey, QuorumSignatures,
-    Round, Scope, SignedBlock, SignedTransaction, SigningKey, Stake, TimestampMs, Transaction, TransactionBytes,
-    TrustedCommit, VerifiedBlock, codec, epoch_genesis_refs,
+    Commit, CommitRef, Committee, CommitteeError, EndOfEpoch, Epoch, Genesis, GenesisError, Intent, PublicKey,
+    QuorumSignatures, Round, Scope, SignedBlock, SignedTransaction, SigningKey, Stake, TimestampMs, Transaction,
+    TransactionBytes, TrustedCommit, VerifiedBlock, codec, epoch_genesis_refs,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,6 +119,9 @@ pub enum SpecError {
     /// The stakes make no committee.
     #[error(transparent)]
     Committee(#[from] CommitteeError),
+    /// Name and committee make no genesis.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
 }
 
 /// Makes commit after commit, without end, in memory that does not grow.
@@ -160,8 +166,7 @@ impl ChainBuilder {
         if live < committee.quorum() {
             return Err(SpecError::NoQuorum { live, total: committee.total_stake(), quorum: committee.quorum() });
         }
-        let genesis =
-            Genesis { name: spec.name.clone(), timestamp_ms: spec.start_timestamp_ms, committee: committee.clone() };
+        let genesis = Genesis::new(&*spec.name, spec.start_timestamp_ms, committee.clone())?;
         let size = committee.authorities.len();
         Ok(Self {
             rng: ChaCha8Rng::seed_from_u64(spec.seed),
@@ -236,7 +241,7 @@ impl ChainBuilder {
         let commit = TrustedCommit::assume_trusted(Commit {
             index: self.tip.index + 1,
             previous_digest: self.tip.reference().digest,
-            timestamp_ms: leader.timestamp_ms.max(self.tip.timestamp_ms),
+            timestamp_ms: Commit::timestamp_after(leader.timestamp_ms, self.tip.timestamp_ms),
             leader: leader.reference(),
             blocks: blocks.iter().map(|block| block.reference()).collect(),
             epoch: leader.epoch,
@@ -436,7 +441,7 @@ fn committee_of(spec: &ChainSpec, epoch: Epoch) -> (Committee, Vec<SigningKey>) 
             stake: *stake,
             protocol_key: PublicKey::from(protocol),
             network_key: PublicKey::from(&network_key(spec, epoch, index)),
-            address: address.unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()),
+            address: address.unwrap_or_else(|| address_of(([127, 0, 0, 1], port).into())),
         }
     });
     let mut committee = Committee { epoch, authorities: authorities.collect() };

@@ -22,6 +22,13 @@ pub use kinds::BlockKind;
 pub use live::LiveSource;
 
 use bytes::Bytes;
+use soma_types::Address;
+use std::net::SocketAddr;
+
+/// How peers are told of a socket that listens.
+pub fn address_of(socket: SocketAddr) -> Address {
+    Address::try_from(socket).expect("a port that is not 0")
+}
 
 /// The same bytes with one bit flipped; `bit` counts over all bytes and wraps around.
 pub fn flip_bit(bytes: &[u8], bit: usize) -> Bytes {

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 /// Verifies commits as a node that fetches them one by one would, from genesis.
 fn verify(builder: &ChainBuilder, commits: &[CertifiedCommit]) {
-    let mut context = EpochContext::new(builder.chain_id(), builder.genesis().committee.clone()).unwrap();
+    let mut context = EpochContext::new(builder.chain_id(), builder.genesis().committee().clone()).unwrap();
     let mut previous = builder.genesis().commit();
     for certified in commits {
         let index = certified.commit.index;

@@ -32,7 +32,7 @@ pub use memory::{MemoryNetwork, MemoryTransport};
 pub use tls::TlsTransport;
 
 use async_trait::async_trait;
-use soma_types::{Address, PeerId};
+use soma_types::{Address, ListenAddress, PeerId};
 use soma_wire::PeerApi;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub trait Transport: Send + Sync + 'static {
     async fn dial(&self, peer: PeerId, address: &Address, timeout: Duration) -> Result<Link, DialError>;
 
     /// Takes connections at `address` until the listener is shut down.
-    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError>;
+    async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError>;
 }
 
 /// Decides about connections of others and answers their calls.
@@ -195,13 +195,13 @@ pub enum ListenError {
     #[error("cannot listen on {address}: the address is in use; stop whoever uses it, or choose another port")]
     AddressInUse {
         /// Where.
-        address: Address,
+        address: ListenAddress,
     },
     /// Not an address to listen on, or not allowed.
     #[error("cannot listen on {address}: {reason}")]
     Unusable {
         /// Where.
-        address: Address,
+        address: ListenAddress,
         /// The system's reason.
         reason: String,
     },

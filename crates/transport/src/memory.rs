@@ -9,14 +9,14 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use soma_types::{Address, CommitIndex, CommitRef, PeerId};
+use soma_types::{Address, AddressError, CommitIndex, CommitRef, ListenAddress, PeerId};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
     convert::checked_chunk,
 };
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -135,18 +135,17 @@ impl Transport for MemoryTransport {
         Ok(Link::new(peer, remote, Arc::new(api), connection.clone(), connection))
     }
 
-    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+    async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
         let mut nodes = self.network.nodes();
-        let (host, port) = address.host_and_port();
-        let bound = match (host.parse::<IpAddr>(), port) {
-            (Ok(ip), 0) => {
-                nodes.ports_given += 1;
-                Address::from(SocketAddr::new(ip, FIRST_PORT + nodes.ports_given))
-            }
-            _ => address.clone(),
-        };
+        let mut address = *address;
+        if address.0.port() == 0 {
+            nodes.ports_given += 1;
+            address.0.set_port(FIRST_PORT + nodes.ports_given);
+        }
+        let unusable = |error: AddressError| ListenError::Unusable { address, reason: error.to_string() };
+        let bound = Address::try_from(address.0).map_err(unusable)?;
         if nodes.listening.get(&bound).is_some_and(|node| !node.accepting.is_cancelled()) {
-            return Err(ListenError::AddressInUse { address: bound });
+            return Err(ListenError::AddressInUse { address });
         }
         let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
         let calls = TaskTracker::new();

@@ -13,7 +13,7 @@ use crate::{
 use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use soma_types::{Address, PeerId, SigningKey};
+use soma_types::{Address, ListenAddress, PeerId, SigningKey};
 use soma_wire::{
     limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
     proto::p2p_server::P2pServer,
@@ -193,15 +193,16 @@ impl Transport for TlsTransport {
         }
     }
 
-    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+    async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+        let address = *address;
         let unusable = |error: io::Error| match error.kind() {
-            io::ErrorKind::AddrInUse => ListenError::AddressInUse { address: address.clone() },
-            _ => ListenError::Unusable { address: address.clone(), reason: error.to_string() },
+            io::ErrorKind::AddrInUse => ListenError::AddressInUse { address },
+            _ => ListenError::Unusable { address, reason: error.to_string() },
         };
         let config = self.identity.server_config().map_err(|error| unusable(io::Error::other(error)))?;
-        let (host, port) = address.host_and_port();
-        let socket = TcpListener::bind((host.as_str(), port)).await.map_err(unusable)?;
-        let bound = Address::from(socket.local_addr().map_err(unusable)?);
+        let socket = TcpListener::bind(address.0).await.map_err(unusable)?;
+        let bound = Address::try_from(socket.local_addr().map_err(unusable)?);
+        let bound = bound.map_err(|error| unusable(io::Error::other(error)))?;
 
         let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
         let (incoming, admitted) = mpsc::channel(INCOMING_CAPACITY);

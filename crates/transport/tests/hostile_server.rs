@@ -81,7 +81,7 @@ const DONE: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-sta
 
 async fn socket() -> (TcpListener, Address) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = Address::from(socket.local_addr().unwrap());
+    let address = Address::try_from(socket.local_addr().unwrap()).unwrap();
     (socket, address)
 }
 

@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
 use soma_transport::{DialError, Link, ListenError, MemoryNetwork};
-use soma_types::{Address, CommitDigest, CommitRef};
+use soma_types::{Address, CommitDigest, CommitRef, ListenAddress};
 use soma_wire::{Call, CallError, CommitRange, FetchedCommits, KnownPeers, Status, limits::*};
 use std::time::Duration;
 use support::*;
@@ -268,14 +268,15 @@ async fn an_address_is_told_with_its_port_and_is_taken_only_once(net: Net) {
     assert_eq!(host, "127.0.0.1");
     assert_ne!(port, 0);
     let (other, ..) = handler(Behaviour::Answers);
-    let refused = net.transport(3).listen(node.address(), other.clone()).await.unwrap_err();
-    assert_eq!(refused, ListenError::AddressInUse { address: node.address().clone() });
+    let same: ListenAddress = node.address().to_string().parse().unwrap();
+    let refused = net.transport(3).listen(&same, other.clone()).await.unwrap_err();
+    assert_eq!(refused, ListenError::AddressInUse { address: same });
     let elsewhere = net.transport(3).listen(&any_port(), other.clone()).await.unwrap();
     assert_ne!(elsewhere.address(), node.address());
 
     let freed: Address = node.address().clone();
     node.listener.shutdown(PATIENCE).await;
-    assert_eq!(net.transport(3).listen(&freed, other).await.unwrap().address(), &freed);
+    assert_eq!(net.transport(3).listen(&same, other).await.unwrap().address(), &freed);
 }
 
 async fn shutting_down_ends_every_link_and_tells_each_end_once(net: Net) {

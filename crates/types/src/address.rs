@@ -40,7 +40,9 @@ pub enum AddressError {
         text: String,
     },
     /// The IP address is none, or not in its canonical spelling.
-    #[error("{text:?}: {host:?} is not an IP address as RFC 5952 spells it, such as 127.0.0.1, 2001:db8::1 or ::ffff:127.0.0.1")]
+    #[error(
+        "{text:?}: {host:?} is not an IP address as RFC 5952 spells it, such as 127.0.0.1, 2001:db8::1 or ::ffff:127.0.0.1"
+    )]
     Ip {
         /// The text.
         text: String,
@@ -96,9 +98,11 @@ fn parse(text: &str, least_port: u16) -> Result<(Host<'_>, u16), AddressError> {
         _ => return Err(form()),
     }
     .ok_or_else(|| AddressError::Ip { text: text.into(), host: host.into() })?;
-    let port = canonical::<u16>(port)
-        .filter(|number| *number >= least_port)
-        .ok_or_else(|| AddressError::Port { text: text.into(), port: port.into(), least: least_port })?;
+    let port = canonical::<u16>(port).filter(|number| *number >= least_port).ok_or_else(|| AddressError::Port {
+        text: text.into(),
+        port: port.into(),
+        least: least_port,
+    })?;
     Ok((host, port))
 }
 
@@ -253,7 +257,9 @@ mod tests {
         for host in ["::1", "::", "2001:db8::1", "1:2:3:0:5:6:7:8", "::ffff:127.0.0.1", "1::8", "0:0:1::"] {
             assert!(accepted(&format!("/ip6/{host}/tcp/1")), "{host}");
         }
-        for host in ["1:2:3::5:6:7:8", "::ffff:7f00:1", "2001:DB8::1", "2001:0db8::1", "0::1", "1:0:0:2::", "[::1]", "::1%1"] {
+        for host in
+            ["1:2:3::5:6:7:8", "::ffff:7f00:1", "2001:DB8::1", "2001:0db8::1", "0::1", "1:0:0:2::", "[::1]", "::1%1"]
+        {
             assert!(!accepted(&format!("/ip6/{host}/tcp/1")), "{host}");
         }
     }
@@ -275,8 +281,22 @@ mod tests {
         }
         let (long_label, long) = ("a".repeat(64), format!("{longest}a"));
         let refused = [
-            "", "a b", "::1", "127.0.0.1", "a.1", "-a", "a-", "a..b", ".a", "a.", "a_b", "Node.example", "ä.example",
-            &long_label, &long, &"a".repeat(1_000),
+            "",
+            "a b",
+            "::1",
+            "127.0.0.1",
+            "a.1",
+            "-a",
+            "a-",
+            "a..b",
+            ".a",
+            "a.",
+            "a_b",
+            "Node.example",
+            "ä.example",
+            &long_label,
+            &long,
+            &"a".repeat(1_000),
         ];
         for name in refused {
             assert!(!accepted(&format!("/dns/{name}/tcp/1")), "{name:?}");
@@ -299,7 +319,15 @@ mod tests {
 
     #[test]
     fn other_multiaddrs_are_refused() {
-        for text in ["", "/", "127.0.0.1:9000", "/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4/tcp/1/tls", "/ip4/1.2.3.4/tcp/1/", "/unix/a"] {
+        for text in [
+            "",
+            "/",
+            "127.0.0.1:9000",
+            "/ip4/1.2.3.4/udp/1",
+            "/ip4/1.2.3.4/tcp/1/tls",
+            "/ip4/1.2.3.4/tcp/1/",
+            "/unix/a",
+        ] {
             assert!(matches!(text.parse::<Address>(), Err(AddressError::Form { .. })), "{text}");
         }
         let long = format!("/dns/{}/tcp/1", "a".repeat(MAX_ADDRESS_BYTES));

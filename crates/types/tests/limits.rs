@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use soma_types::{
     Address, Authority, Block, BlockRef, CodecError, Commit, CommitRef, Committee, CommitteeError, HashedBlock,
-    Signature, Signed, SignedBlock, SigningKey, TransactionBytes, TrustedCommit, codec,
+    Signature, Signed, SignedBlock, SigningKey, TransactionBytes, UnverifiedCommit, codec,
     limits::{
         MAX_ADDRESS_BYTES, MAX_ADDRESSES_PER_NODE, MAX_BLOCK_BYTES, MAX_BLOCKS_PER_COMMIT, MAX_COMMIT_BYTES,
         MAX_COMMIT_VOTES_PER_BLOCK, MAX_COMMITTEE_BYTES, MAX_COMMITTEE_SIZE, MAX_TRANSACTIONS_PER_BLOCK,
@@ -31,8 +31,8 @@ fn signed(block: Block) -> Bytes {
     Signed::with_signature(block, Signature::ZERO).bytes().clone()
 }
 
-fn commit(blocks: usize) -> TrustedCommit {
-    TrustedCommit::assume_trusted(Commit {
+fn commit(blocks: usize) -> UnverifiedCommit {
+    UnverifiedCommit::from(Commit {
         index: 1,
         previous_digest: Default::default(),
         timestamp_ms: 0,

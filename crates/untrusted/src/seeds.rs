@@ -49,7 +49,7 @@ pub(crate) fn context() -> &'static EpochContext {
     static CONTEXT: LazyLock<EpochContext> = LazyLock::new(|| {
         // The spec is a constant and its committee valid.
         let chain = Chain::build().expect("the spec makes a chain");
-        EpochContext::new(chain.chain_id(), chain.genesis.committee).expect("the committee is valid")
+        EpochContext::new(chain.chain_id(), chain.genesis.committee().clone()).expect("the committee is valid")
     });
     &CONTEXT
 }

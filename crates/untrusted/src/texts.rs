@@ -36,7 +36,7 @@ pub(crate) const ADDRESS: Decoder = Decoder {
             "/ip4/127.0.0.1/tcp/9000",
             "/ip6/2001:db8::1/tcp/65535",
             "/ip6/::ffff:1.2.3.4/tcp/1",
-            "/dns/node.example/tcp/0",
+            "/dns/node.example/tcp/9000",
             "/dns4/node.example/tcp/9000/tls",
             "/ip4/127.0.0.1/udp/9000/quic-v1",
             "/p2p/12D3KooWLRPJA3RkqMzCkGWDLqRoKqLQ3SmGqBJfrkbrjQDZdYcV",

@@ -154,6 +154,11 @@ impl CheckedBlocks {
         self.batch.len()
     }
 
+    /// The rule that the next block breaks, if that is why it is not among these.
+    pub fn error(&self) -> Option<&BlocksError> {
+        self.error.as_ref()
+    }
+
     /// Checks the signatures of several answers together, with a verdict for each: the more, the cheaper each.
     pub fn verify_all(answers: Vec<Self>) -> Vec<BlocksVerdict> {
         let batches: Vec<_> = answers.iter().map(|answer| &answer.batch).collect();
@@ -308,7 +313,13 @@ mod tests {
         (EpochContext::new(builder.chain_id(), builder.committee(0)).unwrap(), blocks)
     }
 
-    fn push(batch: &mut SignatureBatch, context: &EpochContext, owner: usize, block: &SignedBlock, signature: &Signature) {
+    fn push(
+        batch: &mut SignatureBatch,
+        context: &EpochContext,
+        owner: usize,
+        block: &SignedBlock,
+        signature: &Signature,
+    ) {
         let key = context.public_key(block.author).unwrap();
         batch.push(owner, key, context.intent(Scope::Block).message(block.body_digest()), signature);
     }

@@ -177,6 +177,19 @@ pub enum CommitsError {
 }
 
 impl CommitsError {
+    /// Whether the blocks that are to certify the last commit do not.
+    pub fn is_about_votes(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyCertifiers { .. }
+                | Self::UndecodableCertifier { .. }
+                | Self::InvalidCertifier { .. }
+                | Self::RepeatedCertifier { .. }
+                | Self::NoVote { .. }
+                | Self::NotCertified { .. }
+        )
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {

@@ -1,9 +1,7 @@
 //! Checks of the transactions in a block. A node may bring its own; certificates are the default.
 
 use crate::{EpochContext, QuorumError, SignatureBatch};
-use soma_types::{
-    CodecError, EncodedCertificate, Epoch, INTENT_MESSAGE_BYTES, KeyError, PublicKey, Scope, Signature,
-};
+use soma_types::{CodecError, EncodedCertificate, Epoch, INTENT_MESSAGE_BYTES, KeyError, PublicKey, Scope, Signature};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},

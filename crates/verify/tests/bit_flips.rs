@@ -83,7 +83,7 @@ proptest! {
             let leader = CHAIN.changed(leader, |leader| leader.end_of_epoch = Some(end));
             let blocks = [others, &[verified(leader)]].concat();
             let commit = CHAIN.commit_of(&certified.commit, &blocks);
-            prop_assert!(verify_sub_dag(&CHAIN.context, &commit, None, &blocks).is_err());
+            prop_assert!(verify_sub_dag(&CHAIN.context, &commit, &blocks).is_err());
         }
     }
 
@@ -132,6 +132,6 @@ proptest! {
         prop_assert!(!check_three(commit_bytes(&CHAIN.commits[..3]), certifiers));
         let blocks = [verified(block)];
         let commit = CHAIN.commit_of(&CHAIN.commit(PER_EPOCH - 1).commit, &blocks);
-        let _ = verify_sub_dag(&CHAIN.context, &commit, None, &blocks);
+        let _ = verify_sub_dag(&CHAIN.context, &commit, &blocks);
     }
 }

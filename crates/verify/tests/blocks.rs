@@ -5,12 +5,13 @@ mod support;
 use bytes::Bytes;
 use soma_types::{
     AuthorityIndex, Block, BlockDigest, BlockRef, Certificate, CodecError, CommitRef, Fault, HashedBlock, KeyError,
-    PublicKey, Signature, Signed, SignedBlock, TransactionBytes,
+    PublicKey, Scope, Signature, Signed, SignedBlock, TransactionBytes, VerifiedBlock,
     limits::{MAX_BLOCK_BYTES, MAX_COMMIT_VOTES_PER_BLOCK, MAX_TRANSACTIONS_PER_BLOCK},
 };
 use soma_verify::{
-    BlockError, BlocksError, CertificateVerifier, EpochContext, QuorumError, SignatureBatch, TransactionError,
-    TransactionVerifier, verify_blocks,
+    BlockError, BlocksError, BlocksVerdict, CertificateVerifier, CheckObserver, CheckedBlocks, Checks, EpochContext,
+    QuorumError, TransactionError, TransactionSignatures, TransactionVerifier, check_blocks, verify_blocks,
+    verify_transaction,
 };
 use support::{CHAIN, all_bytes, bytes, transaction, verify_one};
 
@@ -290,13 +291,126 @@ fn among_many_blocks_the_one_with_the_wrong_signature_is_named() {
     let error = verify_blocks(&CHAIN.context, &CertificateVerifier, &refs, all_bytes(&blocks)).unwrap_err();
     let expected = BlocksError::Invalid { reference: forged.reference(), source: BlockError::BadSignature };
     assert_eq!(error, expected);
+    assert_eq!(
+        judge(&CertificateVerifier, &blocks),
+        BlocksVerdict { blocks: blocks[..at].to_vec(), error: Some(expected) }
+    );
+}
+
+/// The verdict on blocks that trusted commits name.
+fn judge(transactions: &dyn TransactionVerifier, blocks: &[VerifiedBlock]) -> BlocksVerdict {
+    let refs: Vec<_> = blocks.iter().map(|block| block.reference()).collect();
+    let checked = check_blocks(&CHAIN.context, Checks::Full(transactions), &refs, all_bytes(blocks), &mut ()).unwrap();
+    CheckedBlocks::verify_all(vec![checked]).remove(0)
+}
+
+#[test]
+fn blocks_before_one_that_breaks_a_rule_pass() {
+    let mut blocks = CHAIN.commits[..4].iter().flat_map(|commit| commit.blocks.clone()).collect::<Vec<_>>();
+    let at = blocks.len() / 2;
+    let broken = CHAIN.changed(&blocks[at], |block| block.ancestors.clear());
+    blocks[at] = support::verified(broken.clone());
+    let error = BlocksError::Invalid { reference: broken.reference(), source: BlockError::NoOwnAncestor };
+    assert_eq!(
+        judge(&CertificateVerifier, &blocks),
+        BlocksVerdict { blocks: blocks[..at].to_vec(), error: Some(error) }
+    );
+}
+
+#[test]
+fn panic_of_a_transaction_verifier_names_block_transaction_and_text() {
+    struct Panics;
+    impl TransactionVerifier for Panics {
+        fn verify(
+            &self,
+            context: &EpochContext,
+            transaction: &[u8],
+            signatures: &mut TransactionSignatures<'_>,
+        ) -> Result<(), TransactionError> {
+            assert_ne!(transaction, b"poison", "no poison, please");
+            CertificateVerifier.verify(context, transaction, signatures)
+        }
+    }
+    let mut blocks = CHAIN.commit(4).blocks.clone();
+    let position = blocks[1].transactions.len();
+    let poisoned = CHAIN.changed(&blocks[1], |block| block.transactions.push(TransactionBytes("poison".into())));
+    blocks[1] = support::verified(poisoned.clone());
+    let verdict = judge(&Panics, &blocks);
+    assert_eq!(verdict.blocks, blocks[..1], "what came before it passes");
+    let error = verdict.error.unwrap();
+    assert!(error.is_verifier_panic() && error.fault() == Fault::Ours, "{error:?}");
+    let text = error.to_string();
+    for part in [poisoned.reference().to_string(), format!("transaction {position}"), "no poison, please".into()] {
+        assert!(text.contains(&part), "{text}");
+    }
+}
+
+#[test]
+fn forged_signatures_of_a_transaction_fail_whatever_its_verifier_does() {
+    /// Hands over a signature that is wrong, and says that all is well.
+    struct Careless;
+    impl TransactionVerifier for Careless {
+        fn verify(
+            &self,
+            context: &EpochContext,
+            _: &[u8],
+            signatures: &mut TransactionSignatures<'_>,
+        ) -> Result<(), TransactionError> {
+            let key = context.public_key(0).unwrap();
+            signatures.push(key, CHAIN.intent(Scope::Transaction).message(&[1; 32]), &Signature::ZERO);
+            Ok(())
+        }
+    }
+    let block = CHAIN.sign(block().clone());
+    let invalid = BlocksError::Invalid { reference: block.reference(), source: BlockError::BadSignature };
+    assert_eq!(judge(&Careless, &[support::verified(block)]).error, Some(invalid));
+    assert_eq!(verify_transaction(&CHAIN.context, &Careless, b"any"), Err(TransactionError::BadSignature));
+    let certificate = transaction(&CHAIN.certificate(0, &[0, 1, 2]));
+    assert_eq!(verify_transaction(&CHAIN.context, &CertificateVerifier, &certificate.0), Ok(()));
+}
+
+#[test]
+fn check_that_is_ended_early_gives_what_it_has_done() {
+    struct Ends {
+        blocks: usize,
+        transactions: usize,
+    }
+    impl CheckObserver for Ends {
+        fn before_block(&mut self) -> bool {
+            self.blocks -= 1;
+            self.blocks > 0
+        }
+        fn before_transaction(&mut self, _: &BlockRef, _: usize) -> bool {
+            self.transactions -= 1;
+            self.transactions > 0
+        }
+    }
+    let blocks = CHAIN.commits[..3].iter().flat_map(|commit| commit.blocks.clone()).collect::<Vec<_>>();
+    let refs: Vec<_> = blocks.iter().map(|block| block.reference()).collect();
+    for (mut ends, done) in [
+        (Ends { blocks: 3, transactions: 100 }, 3),
+        (Ends { blocks: 1, transactions: 100 }, 1),
+        // Each block of the chain has one transaction.
+        (Ends { blocks: 100, transactions: 3 }, 2),
+        (Ends { blocks: 100, transactions: 100 }, blocks.len()),
+    ] {
+        let checks = Checks::Full(&CertificateVerifier);
+        let checked = check_blocks(&CHAIN.context, checks, &refs, all_bytes(&blocks), &mut ends).unwrap();
+        let verdict = CheckedBlocks::verify_all(vec![checked]).remove(0);
+        assert_eq!(verdict, BlocksVerdict { blocks: blocks[..done].to_vec(), error: None });
+    }
 }
 
 #[test]
 fn a_node_may_bring_its_own_transaction_verifier() {
     struct NoneAtAll;
     impl TransactionVerifier for NoneAtAll {
-        fn verify(&self, _: &EpochContext, _: &[u8], _: usize, _: &mut SignatureBatch) -> Result<(), TransactionError> {
+        fn verify(
+            &self,
+            _: &EpochContext,
+            _: &[u8],
+            _: &mut TransactionSignatures<'_>,
+        ) -> Result<(), TransactionError> {
             Err(TransactionError::Refused { reason: "no transactions here".into() })
         }
     }

@@ -3,15 +3,15 @@
 mod support;
 
 use soma_testkit::{ChainBuilder, ChainSpec};
-use soma_types::{CertifiedCommit, CommitDigest, TimestampMs};
-use soma_verify::{CertificateVerifier, EpochContext, check_commits, verify_blocks, verify_sub_dag};
+use soma_types::{CertifiedCommit, Commit, CommitDigest, TimestampMs};
+use soma_verify::{CertificateVerifier, EpochContext, check_commits, verify_blocks, verify_sub_dags};
 use std::collections::BTreeSet;
 use support::{all_bytes, commit_bytes};
 
 /// Syncs all `commits` in ranges of at most `range` commits, as a node does: commits and their votes first, then the
 /// blocks of the range in one batch, then each sub-dag.
 fn sync(builder: &ChainBuilder, commits: &[CertifiedCommit], range: usize) {
-    let mut context = EpochContext::new(builder.chain_id(), builder.genesis().committee.clone()).unwrap();
+    let mut context = EpochContext::new(builder.chain_id(), builder.genesis().committee().clone()).unwrap();
     let genesis = builder.genesis().commit();
     let mut previous: (CommitDigest, TimestampMs) = (genesis.reference().digest, genesis.timestamp_ms);
     let mut rest = commits;
@@ -31,16 +31,21 @@ fn sync(builder: &ChainBuilder, commits: &[CertifiedCommit], range: usize) {
         let received = now.iter().flat_map(|certified| all_bytes(&certified.blocks)).collect();
         let blocks = verify_blocks(&context, &CertificateVerifier, &refs, received).unwrap();
         let mut blocks = blocks.as_slice();
+        let mut received = Vec::new();
         for (commit, certified) in checked.commits.iter().zip(now) {
             assert_eq!(commit, &certified.commit);
             let (own, others) = blocks.split_at(commit.blocks.len());
             blocks = others;
-            let end = verify_sub_dag(&context, commit, Some(previous.1), own).unwrap();
-            assert_eq!(end.as_ref(), certified.end_of_epoch());
-            previous = (commit.reference().digest, commit.timestamp_ms);
-            if let Some(end) = end {
-                context = EpochContext::new(builder.chain_id(), end.next_committee).unwrap();
-            }
+            received.push(CertifiedCommit { commit: commit.clone(), blocks: own.to_vec(), certifiers: Vec::new() });
+        }
+        let verdict = verify_sub_dags(&context, &received);
+        assert_eq!((verdict.verified, verdict.error), (now.len(), None));
+        assert_eq!(verdict.end_of_epoch.as_ref(), last.end_of_epoch());
+        let first_ms = Commit::timestamp_after(verdict.first_leader_timestamp_ms, previous.1);
+        assert_eq!(first.commit.timestamp_ms, first_ms);
+        previous = (last.commit.reference().digest, last.commit.timestamp_ms);
+        if let Some(end) = verdict.end_of_epoch {
+            context = EpochContext::new(builder.chain_id(), end.next_committee).unwrap();
         }
     }
 }

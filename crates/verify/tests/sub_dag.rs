@@ -8,17 +8,22 @@ use soma_types::{
     Scope, TransactionBytes, TrustedCommit, VerifiedBlock,
     limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BLOCKS_BYTES},
 };
-use soma_verify::{QuorumError, SubDagError, verify_sub_dag};
+use soma_verify::{QuorumError, SubDag, SubDagError, SubDagsVerdict, verify_sub_dag, verify_sub_dags};
 use support::{CHAIN, PER_EPOCH, verified};
 
 type Verdict = Result<Option<EndOfEpoch>, SubDagError>;
+
+/// A commit with its blocks.
+fn certified(commit: &TrustedCommit, blocks: &[VerifiedBlock]) -> CertifiedCommit {
+    CertifiedCommit { commit: commit.clone(), blocks: blocks.to_vec(), certifiers: Vec::new() }
+}
 
 fn fourth() -> &'static CertifiedCommit {
     CHAIN.commit(4)
 }
 
 fn check(commit: &TrustedCommit, blocks: &[VerifiedBlock]) -> Verdict {
-    verify_sub_dag(&CHAIN.context, commit, None, blocks)
+    verify_sub_dag(&CHAIN.context, commit, blocks).map(|sub_dag| sub_dag.end_of_epoch)
 }
 
 #[track_caller]
@@ -47,11 +52,9 @@ fn next_committee() -> Committee {
 
 #[test]
 fn a_commit_with_its_own_blocks_is_accepted() {
-    let previous = CHAIN.commit(3).commit.timestamp_ms;
-    for previous in [None, Some(previous)] {
-        let verdict = verify_sub_dag(&CHAIN.context, &fourth().commit, previous, &fourth().blocks);
-        assert_eq!(verdict, Ok(None));
-    }
+    let leader_timestamp_ms = fourth().blocks.last().unwrap().timestamp_ms;
+    let expected = SubDag { leader_timestamp_ms, end_of_epoch: None };
+    assert_eq!(verify_sub_dag(&CHAIN.context, &fourth().commit, &fourth().blocks), Ok(expected));
     let (commit, blocks) = with_leader(fourth(), |_| {});
     assert_eq!(check(&commit, &blocks), Ok(None), "what the tests below change is right before");
 }
@@ -172,19 +175,34 @@ fn a_block_is_reached_by_way_of_blocks_of_the_commit_only() {
 #[test]
 fn a_commits_timestamp_is_the_later_of_its_leaders_and_the_previous_ones() {
     let leader_ms = fourth().blocks.last().unwrap().timestamp_ms;
-    let at = |timestamp_ms, previous_ms| {
+    // The third commit at its leader's time or later, then the fourth.
+    let at = |previous_ms: u64, timestamp_ms| {
+        let third = CHAIN.commit(3);
+        let previous = TrustedCommit::assume_trusted(Commit { timestamp_ms: previous_ms, ..(*third.commit).clone() });
         let commit = TrustedCommit::assume_trusted(Commit { timestamp_ms, ..(*fourth().commit).clone() });
-        verify_sub_dag(&CHAIN.context, &commit, previous_ms, &fourth().blocks)
+        let commits = [certified(&previous, &third.blocks), certified(&commit, &fourth().blocks)];
+        let SubDagsVerdict { verified, error, first_leader_timestamp_ms, .. } =
+            verify_sub_dags(&CHAIN.context, &commits);
+        assert_eq!(first_leader_timestamp_ms, third.blocks.last().unwrap().timestamp_ms);
+        assert_eq!(verified, if error.is_none() { 2 } else { 1 }, "the one before passes");
+        error
     };
-    let wrong = |timestamp_ms, expected_ms| SubDagError::WrongTimestamp { index: 4, timestamp_ms, expected_ms };
-    assert_eq!(at(leader_ms, Some(leader_ms - 5)), Ok(None));
-    assert_eq!(at(leader_ms + 5, Some(leader_ms + 5)), Ok(None));
-    assert_eq!(at(leader_ms + 5, None), Ok(None), "the previous commit may be later");
-    refused(at(leader_ms + 1, Some(leader_ms - 5)), wrong(leader_ms + 1, leader_ms));
-    refused(at(leader_ms, Some(leader_ms + 5)), wrong(leader_ms, leader_ms + 5));
-    refused(at(leader_ms + 6, Some(leader_ms + 5)), wrong(leader_ms + 6, leader_ms + 5));
-    refused(at(leader_ms - 1, Some(leader_ms - 1)), wrong(leader_ms - 1, leader_ms));
-    refused(at(leader_ms - 1, None), wrong(leader_ms - 1, leader_ms));
+    let wrong = |timestamp_ms, expected_ms| Some(SubDagError::WrongTimestamp { index: 4, timestamp_ms, expected_ms });
+    assert_eq!(at(leader_ms - 5, leader_ms), None);
+    assert_eq!(at(leader_ms + 5, leader_ms + 5), None);
+    assert_eq!(at(leader_ms - 5, leader_ms + 1), wrong(leader_ms + 1, leader_ms));
+    assert_eq!(at(leader_ms + 5, leader_ms), wrong(leader_ms, leader_ms + 5));
+    assert_eq!(at(leader_ms + 5, leader_ms + 6), wrong(leader_ms + 6, leader_ms + 5));
+    assert_eq!(at(leader_ms - 1, leader_ms - 1), wrong(leader_ms - 1, leader_ms));
+}
+
+#[test]
+fn nothing_of_an_epoch_follows_its_end() {
+    let (last, epoch) = (CHAIN.last_of_epoch(), CHAIN.context.epoch());
+    let next = certified(&CHAIN.commit_of(&fourth().commit, &fourth().blocks), &fourth().blocks);
+    let verdict = verify_sub_dags(&CHAIN.context, &[last.clone(), next]);
+    assert_eq!((verdict.verified, verdict.end_of_epoch.as_ref()), (1, last.end_of_epoch()));
+    assert_eq!(verdict.error, Some(SubDagError::AfterEndOfEpoch { index: 4, epoch }));
 }
 
 #[test]

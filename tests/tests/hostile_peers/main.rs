@@ -207,7 +207,7 @@ async fn a_thousand_idle_connections_take_no_more_than_the_places_for_callers_an
     let status = victim.status().await;
     assert!(inbound(&status) <= max_inbound);
     assert_eq!(serving(&status, honest.peer_id()).unwrap().score, 100);
-    assert!(status.is_healthy());
+    assert!(status.is_ready());
 }
 
 /// Looks at a node again and again, until it is dropped: what it holds is within its budget.

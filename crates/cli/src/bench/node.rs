@@ -11,7 +11,7 @@ use crate::{error::CliError, files};
 use serde::{Deserialize, Serialize};
 use soma_p2p::{
     ActorSystem, Address, CertificateVerifier, CommitIndex, Config, EpochContext, FjallStore, PeerId, SigningKey,
-    TransactionError, TransactionVerifier,
+    TransactionError, TransactionSignatures, TransactionVerifier,
 };
 use std::{
     io::{self, BufRead, Read, Write},
@@ -134,13 +134,7 @@ pub(crate) struct Synced {
 struct OpaqueTransactions;
 
 impl TransactionVerifier for OpaqueTransactions {
-    fn verify(
-        &self,
-        _: &EpochContext,
-        _: &[u8],
-        _: usize,
-        _: &mut soma_p2p::SignatureBatch,
-    ) -> Result<(), TransactionError> {
+    fn verify(&self, _: &EpochContext, _: &[u8], _: &mut TransactionSignatures<'_>) -> Result<(), TransactionError> {
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     record::{self, Entry, Record},
 };
 use soma_p2p::{CommitIndex, Genesis, NodeRole, PeerId, SeedPeer, SigningKey};
+use soma_testkit::address_of;
 use std::{
     net::{SocketAddr, TcpListener},
     os::unix::process::ExitStatusExt,
@@ -201,5 +202,5 @@ impl Node {
 
 /// The seed peer that such a node is to others.
 pub(super) fn seed_peer(key: &SigningKey, address: SocketAddr) -> SeedPeer {
-    SeedPeer { peer_id: PeerId::from(key), address: address.into() }
+    SeedPeer { peer_id: PeerId::from(key), address: address_of(address) }
 }

@@ -5,7 +5,9 @@
 
 use crate::executor::Keep;
 use bytes::Bytes;
-use soma_p2p::{CertifiedCommit, Handle, LocalCommitError, SignedBlock, TrustedCommit, VerifiedBlock};
+use soma_p2p::{
+    CertifiedCommit, Handle, LocalCommitError, SignedBlock, TrustedCommit, UnverifiedCommit, VerifiedBlock,
+};
 use soma_types::limits::{MAX_BLOCK_BYTES, MAX_BLOCKS_PER_COMMIT, MAX_COMMIT_BYTES, MAX_COMMITTEE_SIZE};
 use std::{
     io::{self, Write},
@@ -83,7 +85,9 @@ async fn read_commit(input: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<
     if blocks > MAX_BLOCKS_PER_COMMIT || certifiers > MAX_COMMITTEE_SIZE {
         return Err(io::Error::other("more blocks than a commit may have"));
     }
-    let commit = TrustedCommit::decode(read_bytes(input, MAX_COMMIT_BYTES).await?).map_err(io::Error::other)?;
+    let commit = UnverifiedCommit::decode(read_bytes(input, MAX_COMMIT_BYTES).await?).map_err(io::Error::other)?;
+    // The parent made it.
+    let commit = TrustedCommit::assume_trusted(commit);
     let mut all = Vec::with_capacity(blocks + certifiers);
     for _ in 0..blocks + certifiers {
         let block = SignedBlock::decode(read_bytes(input, MAX_BLOCK_BYTES).await?).map_err(io::Error::other)?;

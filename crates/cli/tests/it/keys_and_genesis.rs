@@ -46,7 +46,7 @@ fn genesis_writes_the_chain_and_two_keys_for_each_validator() {
     assert_eq!(names, expected);
     let genesis = soma_p2p::Genesis::decode(&fs::read(home.path("chain/genesis.bin")).unwrap()).unwrap();
     assert!(printed.starts_with(&format!("chain {}\n", genesis.chain_id())), "{printed}");
-    let authorities = &genesis.committee.authorities;
+    let authorities = &genesis.committee().authorities;
     assert_eq!(authorities.iter().map(|authority| authority.stake).collect::<Vec<_>>(), [5, 1, 2]);
     let listed: Vec<_> = authorities.iter().map(|authority| authority.address.as_str()).collect();
     assert_eq!(listed.join(","), addresses);

@@ -51,16 +51,20 @@ impl StateSync {
                 Err(misfit) => {
                     let digest: CommitDigest = self.tip.commit.digest;
                     let (fault, reason) = match misfit {
-                        Misfit::Fork => {
-                            (Fault::Unproven, format!("commit {next} does not follow {digest:?}, which a quorum certified"))
-                        }
+                        Misfit::Fork => (
+                            Fault::Unproven,
+                            format!("commit {next} does not follow {digest:?}, which a quorum certified"),
+                        ),
                         Misfit::Epoch => {
                             (Fault::Unproven, format!("commit {next} is of epoch {}, not the one due", verified.epoch))
                         }
                         // As within a range: what a quorum certified is not the doing of the peer that serves it.
                         Misfit::Timestamp { expected_ms } => {
                             let found_ms = verified.first_timestamp_ms;
-                            (Fault::Ours, format!("commit {next} is of {found_ms} ms, and should be of {expected_ms} ms"))
+                            (
+                                Fault::Ours,
+                                format!("commit {next} is of {found_ms} ms, and should be of {expected_ms} ms"),
+                            )
                         }
                     };
                     range.fail(now, (fault != Fault::Ours).then_some(peer), reason.clone());

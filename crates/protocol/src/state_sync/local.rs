@@ -67,7 +67,9 @@ pub enum LocalCommitError {
         reason: String,
     },
     /// Its certifier blocks hold no quorum: peers could not prove it.
-    #[error("commit {index} cannot be proved to peers: {reason}; hand it over with the blocks of a quorum that vote for it")]
+    #[error(
+        "commit {index} cannot be proved to peers: {reason}; hand it over with the blocks of a quorum that vote for it"
+    )]
     NotCertified {
         /// Offered.
         index: CommitIndex,

@@ -33,16 +33,13 @@ use crate::{
     core::{Core, Now},
     peer_heights::{NoPeer, Target},
 };
-use plan::{Range, RangeState};
 pub use local::{LocalCommitError, Offered};
+use plan::{Range, RangeState};
 pub use progress::Progress;
 use serde::{Deserialize, Serialize};
 use soma_types::{Commit, CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, TimestampMs};
+use std::{collections::BTreeMap, time::Duration};
 pub use stuck::STUCK_AFTER;
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
 
 /// First wait before a range is tried again after a failure; doubles with each further one.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -487,6 +484,11 @@ impl StateSync {
         self.executors.values().min().copied()
     }
 
+    /// Since when no commit has become durable although there is something to do, once that is [`STUCK_AFTER`] ago.
+    pub fn stuck_since_ms(&self) -> Option<TimestampMs> {
+        self.stuck.since_ms(self.last_now)
+    }
+
     /// How far to plan: no further ahead than the slowest executor allows.
     fn horizon(&self) -> CommitIndex {
         let limit = self.slowest_executor();
@@ -582,7 +584,7 @@ impl Core for StateSync {
             commits_discarded: counters.commits_discarded,
             worker_failures: counters.worker_failures,
             progress: self.progress(),
-            stuck_since_ms: self.stuck.since_ms(self.last_now),
+            stuck_since_ms: self.stuck_since_ms(),
             executor_failure: self.executor_failure.clone(),
         }
     }

@@ -68,7 +68,8 @@ pub(super) fn offered(commit: &Verified) -> Offered {
 /// Hands over a commit of the node's own consensus, which passes its check if it comes to that.
 pub(super) fn local(core: &mut StateSync, now: Now, key: RangeKey, commit: Verified) -> Vec<Effect> {
     let mut effects = core.handle(now, Input::LocalCommit { key, commit: offered(&commit) });
-    let check = effects.iter().position(|effect| matches!(effect, Effect::CheckLocal { key: checked, .. } if *checked == key));
+    let check =
+        effects.iter().position(|effect| matches!(effect, Effect::CheckLocal { key: checked, .. } if *checked == key));
     if let Some(check) = check {
         effects.remove(check);
         effects.extend(core.handle(now, Input::LocalChecked { key, result: Ok(commit) }));
@@ -284,9 +285,8 @@ fn certified_commits_that_do_not_follow_the_chain_are_not_linked() {
 #[test]
 fn fetching_waits_for_the_slowest_executor() {
     let mut core = core(Config { max_executor_lag: 64, ..small() });
-    let executor = |core: &mut StateSync, reader, at_commit| {
-        core.handle(at(0), Input::Executor { reader, at: at_commit })
-    };
+    let executor =
+        |core: &mut StateSync, reader, at_commit| core.handle(at(0), Input::Executor { reader, at: at_commit });
     executor(&mut core, 1, ExecutorAt::Next(1));
     executor(&mut core, 2, ExecutorAt::Next(11));
     let effects = core.handle(at(0), target(200));
@@ -550,9 +550,8 @@ fn own_commits_are_checked_in_their_order_each_with_the_epoch_due() {
             _ => None,
         })
     };
-    let offer = |core: &mut StateSync, key, commit| {
-        core.handle(at(0), Input::LocalCommit { key, commit: offered(&commit) })
-    };
+    let offer =
+        |core: &mut StateSync, key, commit| core.handle(at(0), Input::LocalCommit { key, commit: offered(&commit) });
     assert_eq!(check(&offer(&mut core, keys[0], last)), Some((keys[0], 0)));
     assert!(offer(&mut core, keys[1], next).is_empty(), "its epoch is not known before the first is checked");
     assert!(offer(&mut core, keys[2], verified(4, 4, 1)).is_empty());
@@ -580,16 +579,22 @@ fn own_commit_that_fails_its_check_is_refused_and_not_linked() {
 
 #[test]
 fn first_commit_of_a_range_has_the_later_of_its_leaders_and_the_tips_timestamp() {
-    for (leader, timestamp, is_right) in [(7, 10, true), (10, 10, true), (12, 12, true), (7, 9, false), (7, 11, false), (12, 10, false), (12, 13, false)] {
+    for (leader, timestamp, is_right) in
+        [(7, 10, true), (10, 10, true), (12, 12, true), (7, 9, false), (7, 11, false), (12, 10, false), (12, 13, false)]
+    {
         let tip = Tip { timestamp_ms: 10, ..genesis() };
-        let range = Verified { first_timestamp_ms: timestamp, first_leader_timestamp_ms: leader, ..verified(1, 10, 100) };
+        let range =
+            Verified { first_timestamp_ms: timestamp, first_leader_timestamp_ms: leader, ..verified(1, 10, 100) };
         // From a peer.
         let mut core = StateSync::new(small(), tip);
         let effects = core.handle(at(0), target(10));
         let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
         let effects = core.handle(at(0), Input::WorkerDone { key, verified: Some(range), shortfall: None });
         assert_eq!(core.snapshot().linked, if is_right { 10 } else { 0 }, "{leader} {timestamp}");
-        assert!(!reports(&effects).iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. })), "nobody is blamed");
+        assert!(
+            !reports(&effects).iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. })),
+            "nobody is blamed"
+        );
         // From the node's own consensus.
         let mut core = StateSync::new(small(), tip);
         let one = Verified { last: verified(1, 1, 1).last, ..range };

@@ -158,7 +158,8 @@ fn commits_before_one_that_breaks_a_rule_are_delivered() {
     fetched(&mut core, 0, 4, None);
     checked(&mut core, 0);
     let broken = Failure { fault: Fault::Ours, reason: "a rule".into(), retry_after: None };
-    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: Some(broken.clone()) });
+    let effects =
+        core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: Some(broken.clone()) });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(broken.into()) }]);
 }
 

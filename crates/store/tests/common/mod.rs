@@ -27,7 +27,7 @@ pub fn committee(epoch: Epoch, stakes: &[Stake]) -> Committee {
 }
 
 pub fn genesis(name: &str, stakes: &[Stake]) -> Genesis {
-    Genesis { name: name.to_owned(), timestamp_ms: 1_000, committee: committee(0, stakes) }
+    Genesis::new(name, 1_000, committee(0, stakes)).unwrap()
 }
 
 /// An absent path in a fresh directory, which is removed with the guard.

@@ -5,6 +5,7 @@ use super::{
     attacker::{self, Identity},
     node::{ConnectionId, Machine, Process},
 };
+use crate::address_of;
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
@@ -30,7 +31,7 @@ const PORT: u16 = 9000;
 pub(super) fn address_in(first: u8, network: usize, host: usize) -> (IpAddr, Address) {
     let [network_high, network_low] = ((network / 250) as u8, (network % 250) as u8).into();
     let ip = IpAddr::V4(Ipv4Addr::new(first + network_high, network_low, (host / 250) as u8, 1 + (host % 250) as u8));
-    (ip, Address::from(SocketAddr::new(ip, PORT)))
+    (ip, address_of(SocketAddr::new(ip, PORT)))
 }
 
 /// Who is at one end of a connection.

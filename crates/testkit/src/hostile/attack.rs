@@ -1,6 +1,9 @@
 //! What a hostile peer does of its own accord, over any transport.
 
-use crate::hostile::{Behaviour, node_infos};
+use crate::{
+    address_of,
+    hostile::{Behaviour, node_infos},
+};
 use futures::{StreamExt, future::join_all, stream};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -94,7 +97,7 @@ async fn push(victim: &Victim, link: Link, mut rng: ChaCha8Rng) {
 /// Says every time that it listens elsewhere, and has the victim check the signature.
 async fn tell_of_itself(victim: &Victim, link: Link, key: &SigningKey, mut rng: ChaCha8Rng) {
     let info = |port: u16| {
-        let address = std::net::SocketAddr::from(([192, 0, 2, 1], port)).into();
+        let address = address_of(([192, 0, 2, 1], port).into());
         let info = node_infos::own_info(key, victim.chain, &address, victim.now_ms + u64::from(port) % MAX_AHEAD_MS);
         SignedNodeInfo::sign(info, victim.chain, key).bytes().clone()
     };

@@ -1,6 +1,6 @@
 //! Node infos that are too many, made up, of others, of another time, or too large.
 
-use crate::hostile::Behaviour;
+use crate::{address_of, hostile::Behaviour};
 use bytes::Bytes;
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
@@ -74,7 +74,7 @@ pub(super) fn invented(like: &NodeInfo, rng: &mut ChaCha8Rng) -> Bytes {
     let key = SigningKey::from_bytes(&seed);
     // Of a network that is reserved for documentation: nobody is there.
     let address = SocketAddr::from(([192, 0, 2, rng.random()], rng.random_range(1..=u16::MAX)));
-    let info = NodeInfo { peer_id: PeerId::from(&key), addresses: vec![Address::from(address)], ..like.clone() };
+    let info = NodeInfo { peer_id: PeerId::from(&key), addresses: vec![address_of(address)], ..like.clone() };
     SignedNodeInfo::sign(info, like.chain_id, &key).bytes().clone()
 }
 

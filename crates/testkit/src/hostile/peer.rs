@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soma_types::{
-    Commit, CommitDigest, CommitIndex, CommitRef, PeerId, Signed, SignedBlock, SigningKey, TrustedCommit,
+    Commit, CommitDigest, CommitIndex, CommitRef, PeerId, Signed, SignedBlock, SigningKey, UnverifiedCommit,
     limits::MAX_BLOCK_BYTES,
 };
 use soma_wire::{
@@ -164,9 +164,9 @@ impl Mischief {
             }
             Behaviour::ClaimsNextEpoch => {
                 for bytes in &mut answer.commits {
-                    if let Ok(commit) = TrustedCommit::decode(bytes.clone()) {
+                    if let Ok(commit) = UnverifiedCommit::decode(bytes.clone()) {
                         let later = Commit { epoch: commit.epoch + 1, ..(*commit).clone() };
-                        *bytes = TrustedCommit::assume_trusted(later).bytes().clone();
+                        *bytes = UnverifiedCommit::from(later).bytes().clone();
                     }
                 }
                 self.act();

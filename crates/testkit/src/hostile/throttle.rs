@@ -1,5 +1,6 @@
 //! A wire on which bytes trickle: a TCP proxy before a server, which does not see what it carries.
 
+use crate::address_of;
 use soma_types::Address;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -26,7 +27,7 @@ impl Throttle {
     /// a second.
     pub(super) async fn start(server: Address, trickles: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let socket = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("loopback");
-        let address = Address::from(socket.local_addr().expect("a bound socket"));
+        let address = address_of(socket.local_addr().expect("a bound socket"));
         let trickles = Arc::new(trickles);
         let accepting = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();

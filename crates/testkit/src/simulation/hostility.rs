@@ -1,6 +1,7 @@
 //! Nodes that misbehave: what stands between them and the wire, and what they do of their own accord.
 
 use crate::{
+    address_of,
     hostile::{Behaviour, Means, Mischief, Victim, attack},
     simulation::{
         NodeName,
@@ -56,7 +57,7 @@ impl Hostility {
             for (number, victim) in (0..).zip(&self.honest) {
                 let victim = Victim {
                     peer: peer_id(*victim),
-                    address: address(*victim).into(),
+                    address: address_of(address(*victim)),
                     chain: self.chain,
                     now_ms: WALL_CLOCK_MS,
                 };

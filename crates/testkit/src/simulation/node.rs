@@ -1,7 +1,7 @@
 //! One simulated machine: a disk and a process. The process can be ended at any moment; the disk stays.
 
 use crate::{
-    Payload,
+    Payload, address_of,
     simulation::{
         DiskOperation, Event, Invariant, NodeName, Scenario,
         chain::Chain,
@@ -15,7 +15,8 @@ use crate::{
 };
 use soma_p2p::{
     Builder, Clock, Config, Environment, EpochContext, Handle, LocalCommitError, LocalSystem, MemStore, PeerId,
-    SeedPeer, SignatureBatch, SigningKey, StartError, Store, Surroundings, TransactionError, TransactionVerifier,
+    SeedPeer, SigningKey, StartError, Store, Surroundings, TransactionError, TransactionSignatures,
+    TransactionVerifier,
 };
 use soma_replay::Recorder;
 use soma_types::CommitIndex;
@@ -96,7 +97,7 @@ struct Process {
 struct Opaque;
 
 impl TransactionVerifier for Opaque {
-    fn verify(&self, _: &EpochContext, _: &[u8], _: usize, _: &mut SignatureBatch) -> Result<(), TransactionError> {
+    fn verify(&self, _: &EpochContext, _: &[u8], _: &mut TransactionSignatures<'_>) -> Result<(), TransactionError> {
         Ok(())
     }
 }
@@ -371,7 +372,7 @@ impl Node {
                 Err(LocalCommitError::Unavailable | LocalCommitError::Busy { .. }) => sleep(OFFER_AGAIN).await,
                 Err(
                     error @ (LocalCommitError::Fork { .. }
-                    | LocalCommitError::Malformed { .. }
+                    | LocalCommitError::Invalid { .. }
                     | LocalCommitError::NotCertified { .. }),
                 ) => {
                     let detail = error.to_string();
@@ -411,5 +412,5 @@ pub(super) fn address(name: NodeName) -> SocketAddr {
 
 /// How others are told of a node.
 pub(super) fn seed_peer(name: NodeName) -> SeedPeer {
-    SeedPeer { peer_id: PeerId::from(&key(name)), address: address(name).into() }
+    SeedPeer { peer_id: PeerId::from(&key(name)), address: address_of(address(name)) }
 }

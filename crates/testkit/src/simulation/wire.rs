@@ -17,7 +17,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use soma_p2p::{Address, BlockRef, CommitIndex, CommitRef, PeerId};
+use soma_p2p::{Address, BlockRef, CommitIndex, CommitRef, ListenAddress, PeerId};
 use soma_transport::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, MemoryTransport, Transport,
 };
@@ -67,7 +67,7 @@ impl Transport for SimTransport {
         timeout(limit, dialling).await.map_err(too_late)?
     }
 
-    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+    async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
         let responder = Responder { name: self.name, peer: self.peer, network: self.network.clone() };
         let gate = Gate { responder, inner: handler };
         self.memory.listen(address, Arc::new(gate)).await

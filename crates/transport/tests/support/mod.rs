@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_transport::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwork, TlsTransport, Transport};
-use soma_types::{Address, BlockDigest, BlockRef, ChainId, CommitDigest, CommitIndex, CommitRef, PeerId, SigningKey};
+use soma_types::{
+    Address, BlockDigest, BlockRef, ChainId, CommitDigest, CommitIndex, CommitRef, ListenAddress, PeerId, SigningKey,
+};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
     Status,
@@ -40,7 +42,7 @@ pub(crate) fn call(seed: u8) -> Call {
     Call { peer: id(seed), chain: Some(CHAIN), remote: None, timeout: PATIENCE }
 }
 
-pub(crate) fn any_port() -> Address {
+pub(crate) fn any_port() -> ListenAddress {
     "/ip4/127.0.0.1/tcp/0".parse().unwrap()
 }
 

@@ -68,7 +68,8 @@ pub(crate) fn genesis() -> impl Strategy<Value = Genesis> {
         });
         Committee { epoch: 0, authorities: authorities.collect() }
     });
-    ("\\PC{0,16}", any::<u64>(), members).prop_map(|(name, timestamp_ms, committee)| Genesis::new(name, timestamp_ms, committee).unwrap())
+    ("\\PC{0,16}", any::<u64>(), members)
+        .prop_map(|(name, timestamp_ms, committee)| Genesis::new(name, timestamp_ms, committee).unwrap())
 }
 
 pub(crate) fn certificate() -> impl Strategy<Value = Certificate> {
