@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::LocalSet};
 /// Where nobody listens, as the system has just said.
 fn free_address() -> Address {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().into()
+    soma_testkit::address_of(socket.local_addr().unwrap())
 }
 
 fn server(number: u8, genesis: &Genesis) -> TestNode {
@@ -71,7 +71,7 @@ async fn a_node_whose_seeds_are_down_says_which_and_why_and_connects_when_one_co
     let ids = [late.peer_id.short(), never.peer_id.short()];
     let words = ["no seed peer can be reached", &ids[0], &ids[1], late.address.as_str(), "refused"];
     says_alone(&node_under_test, "seeds-unreachable", &words).await;
-    let settings = Config { listen: late.address, ..config(&[]) };
+    let settings = Config { listen: late.address.to_string().parse().unwrap(), ..config(&[]) };
     let seed = start(node(1, genesis, mem_store(genesis, &[]), settings));
     has_its_place(&node_under_test).await;
     seed.stop().await;

@@ -1,8 +1,8 @@
 //! What the builder makes is what the verifier accepts, whatever the spec.
 
 use soma_testkit::{BlockKind, ChainBuilder, ChainSpec, LiveSource, Payload, SpecError};
-use soma_types::{Certificate, CertifiedCommit, CommitRef, codec};
-use soma_verify::{CertificateVerifier, EpochContext, check_commits, verify_blocks, verify_sub_dag};
+use soma_types::{Certificate, CertifiedCommit, Commit, CommitRef, codec};
+use soma_verify::{CertificateVerifier, Checks, EpochContext, verify_certified_commit};
 use std::{collections::BTreeSet, time::Duration};
 
 /// Verifies commits as a node that fetches them one by one would, from genesis.
@@ -12,13 +12,11 @@ fn verify(builder: &ChainBuilder, commits: &[CertifiedCommit]) {
     for certified in commits {
         let index = certified.commit.index;
         assert_eq!(certified.commit.previous_digest, previous.reference().digest, "commit {index}");
-        let certifiers = certified.certifiers.iter().map(|block| block.bytes().clone()).collect();
-        let bytes = vec![certified.commit.bytes().clone()];
-        let checked = check_commits(&context, index, index, bytes, certifiers).unwrap();
-        let blocks = certified.blocks.iter().map(|block| block.bytes().clone()).collect();
-        let blocks = verify_blocks(&context, &CertificateVerifier, &checked.commits[0].blocks, blocks).unwrap();
-        let handover = verify_sub_dag(&context, &checked.commits[0], Some(previous.timestamp_ms), &blocks).unwrap();
-        if let Some(handover) = handover {
+        let checks = Checks::Full(&CertificateVerifier);
+        let sub_dag = verify_certified_commit(&context, checks, certified, &mut ()).unwrap();
+        let timestamp_ms = Commit::timestamp_after(sub_dag.leader_timestamp_ms, previous.timestamp_ms);
+        assert_eq!(certified.commit.timestamp_ms, timestamp_ms);
+        if let Some(handover) = sub_dag.end_of_epoch {
             context = EpochContext::new(builder.chain_id(), handover.next_committee).unwrap();
         }
         previous = certified.commit.clone();

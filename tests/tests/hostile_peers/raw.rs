@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use prost::Message;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer, version::TLS13};
-use soma_p2p::{Address, Genesis, PeerId, SeedPeer, SigningKey};
+use soma_p2p::{Genesis, PeerId, SeedPeer, SigningKey};
 use soma_testkit::hostile::Behaviour;
 use soma_wire::proto::{
     GetCommitAvailabilityResponse, GetCommitInfoResponse, GetKnownPeersResponse, PushCommitResponse,
@@ -39,7 +39,7 @@ impl RawServer {
     /// For the behaviours that concern bytes: [`is_raw`].
     pub(crate) async fn start(behaviour: Behaviour, key: &SigningKey, genesis: &Genesis, height: u32) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = Address::from(socket.local_addr().unwrap());
+        let address = soma_testkit::address_of(socket.local_addr().unwrap());
         let acceptor = TlsAcceptor::from(Arc::new(config(key)));
         let commit = genesis.commit().reference();
         let answer = move |method: &str| -> Bytes {

@@ -2,7 +2,7 @@ use super::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use soma_transport::{ConnectionId, Inbound, InboundHandler, ListenError, Listener, MemoryNetwork};
-use soma_types::{ChainId, CommitDigest, CommitIndex, CommitRef};
+use soma_types::{ChainId, CommitDigest, CommitIndex, CommitRef, ListenAddress};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
 };
@@ -85,7 +85,7 @@ impl Transport for Slow {
         self.inner.dial(peer, address, limit).await
     }
 
-    async fn listen(&self, address: &Address, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+    async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
         self.inner.listen(address, handler).await
     }
 }
@@ -113,7 +113,8 @@ async fn play(listening: &[(Address, PeerId, u8, u64)], addresses: &[Address]) -
     let mut listeners = Vec::new();
     for (address, peer, chain, _) in listening {
         let node = Node { genesis: genesis(*chain), open: open.clone() };
-        listeners.push(network.transport(*peer).listen(address, Arc::new(node)).await.unwrap());
+        let listen: ListenAddress = address.to_string().parse().unwrap();
+        listeners.push(network.transport(*peer).listen(&listen, Arc::new(node)).await.unwrap());
     }
     let mut delays: BTreeMap<_, _> =
         listening.iter().map(|(address, _, _, ms)| (address.clone(), Duration::from_millis(*ms))).collect();
