@@ -276,13 +276,15 @@ impl SyncWorker {
             return self.feed_later(input, context);
         }
         let (link, call) = (self.link.clone(), self.call());
-        let refs = self.refs[from as usize..to as usize].to_vec();
+        // A block may be committed twice, and is asked for once in each request.
+        let refs = BlockRefs::leading(&self.refs[from as usize..to as usize]);
         // One part on its way to this actor while the next is read.
         let (sender, parts) = mpsc::channel(1);
         let reading = async move {
-            let result = match link {
-                Some(link) => read_blocks(&link, call, refs, max_bytes, &sender).await,
-                None => Err(CallError::connection_gone()),
+            let result = match (link, refs) {
+                (Some(link), Ok(refs)) => read_blocks(&link, call, refs, max_bytes, &sender).await,
+                (None, _) => Err(CallError::connection_gone()),
+                (_, Err(error)) => Err(error),
             };
             if let Err(error) = result {
                 // Who does not wait any more needs no reason.
@@ -425,14 +427,14 @@ struct Download {
 async fn read_blocks(
     link: &Link,
     call: Call,
-    refs: Vec<BlockRef>,
+    refs: BlockRefs,
     max_bytes: u64,
     parts: &mpsc::Sender<BlocksPart>,
 ) -> Result<(), CallError> {
-    let mut wanted = refs.len();
+    let mut wanted = refs.as_slice().len();
     let mut left = max_bytes;
     let (mut blocks, mut bytes) = (Vec::new(), 0);
-    let mut stream = link.api().fetch_blocks(call, BlockRefs::new(refs)?).await?;
+    let mut stream = link.api().fetch_blocks(call, refs).await?;
     let end = 'reading: loop {
         let chunk = match stream.next().await {
             Some(Ok(chunk)) => chunk,

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, TimestampMs};
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 /// The other side of a call, and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +119,19 @@ impl BlockRefs {
             Some(pair) => refuse(format!("block {} is asked for twice", pair[0])),
             None => Ok(Self(refs)),
         }
+    }
+
+    /// The leading references, up to the first that stands twice: the rest is for another request.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), but for references that stand twice.
+    pub fn leading(refs: &[BlockRef]) -> Result<Self, CallError> {
+        Self::new(refs.to_vec()).or_else(|error| {
+            let mut seen = BTreeSet::new();
+            let distinct = refs.iter().take_while(|reference| seen.insert(**reference)).count();
+            if distinct < refs.len() { Self::new(refs[..distinct].to_vec()) } else { Err(error) }
+        })
     }
 
     /// The references, in the order asked.

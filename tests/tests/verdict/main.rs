@@ -11,7 +11,7 @@ mod ways;
 use forge::{Chain, Item};
 use rules::{ANSWERS, Answer, CONTENT, Content, ELSEWHERE};
 use std::{collections::BTreeSet, sync::LazyLock};
-use ways::{HONEST, SERVER, Scripted, Verdict, from_consensus, from_peers};
+use ways::{HONEST, SERVER, Scripted, Verdict, explanation, from_consensus, from_peers};
 
 /// Commits of the chains, in epochs of three.
 const COMMITS: usize = 6;
@@ -27,7 +27,7 @@ static ENDLESS: LazyLock<Chain> = LazyLock::new(|| Chain::new(COMMITS, 100));
 /// Every way in which the chain can come, with its name, must end as `expected` says.
 fn expect_everywhere(name: &str, chain: &Chain, items: &[Item], expected: &Verdict) {
     let genesis = chain.genesis();
-    let expect = |way: String, verdict: Verdict| assert_eq!(&verdict, expected, "{name}: {way}");
+    let expect = |way: String, verdict: Verdict| assert_eq!(&verdict, expected, "{name}: {way}: {}", explanation());
     for cuts in CUTS {
         let peer = Scripted::new(genesis, items, cuts);
         expect(format!("answers cut at {cuts:06b}"), from_peers(genesis, &[], COMMITS, 100, vec![(SERVER, peer)]));

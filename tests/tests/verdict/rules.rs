@@ -442,15 +442,18 @@ pub(crate) fn commit_again(chain: &Chain, items: &[Item], at: usize) -> Vec<Item
         at,
         Some(Edit::Commit(|commit| {
             let leader = ENDLESS.commits[commit.index as usize - 2].commit.leader;
-            commit.blocks.insert(0, leader);
+            commit.blocks.push(leader);
+            commit.blocks.sort_by_key(|block| (block.round, block.author));
         })),
     );
     let item = &mut again[at - 1];
-    item.blocks.insert(0, leader.clone());
+    item.blocks.push(leader.clone());
+    item.blocks.sort_by_key(|(block, _)| (block.round, block.author));
     let block = SignedBlock::decode(leader.1).expect("an honest block");
     let certified = item.certified.as_mut().expect("blocks");
     certified.commit = TrustedCommit::assume_trusted(item.commit.clone());
-    certified.blocks.insert(0, VerifiedBlock::assume_verified(block));
+    certified.blocks.push(VerifiedBlock::assume_verified(block));
+    certified.blocks.sort_by_key(|block| (block.round, block.author));
     assert_eq!(again.len(), COMMITS);
     again.split_off(at - 1)
 }

@@ -13,8 +13,9 @@ use soma_transport::{ConnectionId, Inbound, InboundHandler, Link, Listener, Memo
 use soma_types::{BlockRef, CommitRef};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
+    limits::MAX_CHUNK_BYTES,
 };
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::{Arc, Mutex, PoisonError}, time::Duration};
 use tokio::{sync::watch, task::LocalSet, time::sleep};
 
 /// The node under test.
@@ -107,7 +108,11 @@ impl PeerApi for Scripted {
         if let Some(lie) = self.block_lie {
             lie(&mut found);
         }
-        Ok(futures::stream::iter([Ok(found)]).boxed())
+        // Chunks have a limit, and none is empty.
+        let is_large = found.iter().map(Bytes::len).sum::<usize>() > MAX_CHUNK_BYTES;
+        let in_chunk = if is_large { 1 } else { found.len().max(1) };
+        let chunks: Vec<_> = found.chunks(in_chunk).map(|chunk| Ok(chunk.to_vec())).collect();
+        Ok(futures::stream::iter(chunks).boxed())
     }
 
     async fn push_commit(&self, _: Call, _: CommitIndex) -> Result<(), CallError> {
@@ -140,6 +145,13 @@ pub(crate) struct Verdict {
     pub(crate) banned: Vec<u8>,
     /// Of what its executor was given.
     pub(crate) digest: SubDagDigest,
+}
+
+/// What the node said last, for a test that fails.
+static EXPLANATION: Mutex<String> = Mutex::new(String::new());
+
+pub(crate) fn explanation() -> String {
+    EXPLANATION.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Runs something in virtual time.
@@ -208,6 +220,7 @@ impl Running {
     /// Stops the node, and says how it has judged.
     pub(crate) async fn judge(self) -> Verdict {
         let status = self.status().await;
+        *EXPLANATION.lock().unwrap_or_else(PoisonError::into_inner) = status.explanation.clone();
         let banned = (0..=u8::MAX).filter(|number| status.banned.contains(&PeerId::from(&key(*number)))).collect();
         self.system.shutdown(Duration::from_secs(5)).await;
         let height = self.store.watermarks().unwrap().highest_synced.index;
