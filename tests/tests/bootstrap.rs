@@ -112,7 +112,7 @@ async fn with_clock_off(ahead_ms: i64, genesis: &Genesis, seed: &Handle) -> (Loc
         .identity(key(2))
         .store(mem_store(genesis, &[]))
         .config(config(&[seed]));
-    (builder.start_local(Surroundings { environment, disk_time }).await.unwrap(), disk)
+    (builder.start_local(Surroundings { environment, disk_time, check_threads: None }).await.unwrap(), disk)
 }
 
 #[tokio::test]

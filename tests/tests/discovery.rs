@@ -27,7 +27,7 @@ async fn learn_and_die(dir: &Path, genesis: &Genesis, seed: &Handle, other: Peer
     let builder = builder.store(store.clone()).config(config(&[seed]));
     let on_this_thread = LocalSet::new();
     let lives = async {
-        let system = builder.start_local(Surroundings { environment, disk_time }).await.unwrap();
+        let system = builder.start_local(Surroundings { environment, disk_time, check_threads: None }).await.unwrap();
         let node = system.handle();
         let linked = move |status: &soma_p2p::Status| {
             let mut links = status.peers.iter().filter(|peer| peer.outbound);

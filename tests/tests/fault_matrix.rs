@@ -1,6 +1,9 @@
 //! The fault matrix: every actor fails at every kind of input once while its node syncs, by a panic and by doing
 //! nothing ever more. Each time the sync ends with equal digests, the actor comes back, and no peer is blamed.
 
+use soma_protocol::{
+    Core, connections, discovery, peer_heights, serving, state_sync, store_writer, sync_worker, verifier,
+};
 use soma_testkit::{
     hostile::Behaviour,
     simulation::{ActorFault, LostActor, NodeName, Report, Scenario, Taken, full, millis, secs, validator},
@@ -9,15 +12,26 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
 };
+use strum::VariantNames;
 
 const SEED: u64 = 1;
 
-/// What a sync makes actors take: all variants of all cores' inputs but one. `Wake` of connections comes when a ban
-/// ends, long after a sync: its own tests have it.
+/// What a sync makes the actors of a full node take.
 const FULL: &[(&str, &[&str])] = &[
     (
         "connections",
-        &["Ban", "Committee", "Dial", "Dialled", "Inbound", "InboundClosed", "LinkClosed", "Useful", "WhoIsConnected"],
+        &[
+            "Ban",
+            "Committee",
+            "Dial",
+            "Dialled",
+            "Inbound",
+            "InboundClosed",
+            "LinkClosed",
+            "Useful",
+            "Wake",
+            "WhoIsConnected",
+        ],
     ),
     ("discovery", &["Answered", "Asked", "Book", "Committee", "DialFailed", "OwnInfo", "Peer", "Probed", "Wake"]),
     ("grpc-adapter", &["Arrived", "Finished"]),
@@ -29,7 +43,10 @@ const FULL: &[(&str, &[&str])] = &[
 ];
 
 /// What only a node whose own consensus makes commits takes.
-const VALIDATOR: &[(&str, &[&str])] = &[("state-sync", &["LocalCommit"])];
+const VALIDATOR: &[(&str, &[&str])] = &[("state-sync", &["LocalChecked", "LocalCommit"])];
+
+/// What only a Verifier takes whose checks run on threads of their own: `tests/tests/check_threads.rs` has it.
+const ON_THREADS: &[(&str, &[&str])] = &[("verifier", &["Slow", "Wake"])];
 
 /// What a worker takes before all that it asked its peer for has come.
 const AWAITING: &[&str] = &["Start", "CommitsFetched", "CommitsChecked", "BlocksFetched"];
@@ -46,6 +63,8 @@ fn sync() -> Scenario {
         .set("state_sync.commits_per_fetch", 3)
         .set("state_sync.request_timeout", "2s")
         .set("discovery.interval", "2s")
+        // Short enough that it ends before the sync does.
+        .set("connections.ban_min", "4s")
         // One fewer than there are others: who is left is probed.
         .set("discovery.target_connections", 4)
         .at(secs(0))
@@ -76,10 +95,42 @@ fn a_sync_takes_every_kind_of_input_that_the_matrix_has() {
         let taken = USUAL.0.keys().filter(|taken| taken.node == node);
         taken.map(|taken| (taken.actor, taken.kind.as_str())).collect()
     };
-    assert_eq!(FULL.len(), 8, "actors");
     assert_eq!(taken_by(full(0)), listed(FULL));
     let only_validators: BTreeSet<_> = taken_by(validator(0)).difference(&listed(FULL)).copied().collect();
     assert_eq!(only_validators, listed(VALIDATOR));
+}
+
+/// The inputs of one core that there are.
+fn inputs_of<C: Core>() -> Vec<(&'static str, &'static str)>
+where
+    C::Input: VariantNames,
+{
+    C::Input::VARIANTS.iter().map(|kind| (C::NAME, *kind)).collect()
+}
+
+#[test]
+fn every_input_that_there_is_has_a_fault_test() {
+    let all: BTreeSet<_> = [
+        inputs_of::<connections::Connections>(),
+        inputs_of::<discovery::Discovery>(),
+        inputs_of::<serving::Serving>(),
+        inputs_of::<peer_heights::PeerHeights>(),
+        inputs_of::<state_sync::StateSync>(),
+        inputs_of::<store_writer::StoreWriter>(),
+        inputs_of::<sync_worker::SyncWorker>(),
+        inputs_of::<verifier::Verifier>(),
+    ]
+    .concat()
+    .into_iter()
+    .collect();
+    let actors: BTreeSet<_> = all.iter().map(|(actor, _)| *actor).collect();
+    assert_eq!(actors, soma_replay::core_names().collect(), "every core");
+    let tested: BTreeSet<_> = [FULL, VALIDATOR, ON_THREADS]
+        .into_iter()
+        .flatten()
+        .flat_map(|(actor, kinds)| kinds.iter().map(move |kind| (*actor, *kind)))
+        .collect();
+    assert_eq!(all, tested);
 }
 
 /// Plays the sync with one more fault. An error says what is not as it must be.

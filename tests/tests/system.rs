@@ -226,18 +226,17 @@ async fn a_node_begins_in_the_epoch_of_its_last_commit_whatever_a_batch_that_is_
 }
 
 #[tokio::test]
-async fn a_system_whose_actor_does_not_stay_up_stops_with_the_reason() {
+async fn system_whose_actor_does_not_come_up_does_not_start_and_says_why() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis().clone();
     let broken =
         Faulty { before_last_commit_of_epoch: |_| panic!("on purpose"), ..Faulty::new(mem_store(&genesis, &[])) };
-    let mut system = start(node(2, &genesis, Arc::new(broken), config(&[]))).into_system();
-    let handle = system.handle();
-    let report = timeout(PATIENCE, system.failed()).await.unwrap();
-    assert_eq!((report.overdue, report.leaked), (vec![], vec![]));
-    let fatal = report.fatal.unwrap().to_string();
-    assert!(fatal.contains("state-sync does not stay up") && fatal.contains("on purpose"), "{fatal}");
-    assert_eq!(handle.status().await.fatal, Some(fatal));
+    let store: Arc<dyn Store> = Arc::new(broken);
+    let error = node(2, &genesis, store.clone(), config(&[])).start().err().expect("it cannot start");
+    let StartError::GaveUp(why) = &error else { panic!("{error}") };
+    let why = why.to_string();
+    assert!(why.contains("state-sync does not stay up") && why.contains("on purpose"), "{why}");
+    assert_eq!(Arc::strong_count(&store), 1, "nothing of it is left that holds the store");
 }
 
 #[tokio::test]

@@ -170,7 +170,9 @@ impl StateSync {
 
     fn start_worker(&mut self, key: RangeKey, task: Task, epoch: Epoch, context: &mut Context<Self>) {
         let Some(committee) = self.committees.get(&epoch).cloned() else {
-            let missing = async move { Input::NoCommittee { key, epoch } };
+            // Every handover that the core knows of came with its committee.
+            let reason = format!("the committee of epoch {epoch} is not known: a bug of this node");
+            let missing = async move { Input::WorkerFailed { key, reason } };
             self.later(missing, |sync, input, origin, context| sync.feed(origin, input, context), context);
             return;
         };

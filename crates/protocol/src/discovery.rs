@@ -38,6 +38,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+use strum::VariantNames;
 
 /// How old this node's own info may get before it is signed anew.
 const RESIGN_AFTER_MS: TimestampMs = 5 * 60 * 1000;
@@ -102,7 +103,7 @@ pub struct KnownPeer {
 }
 
 /// What can happen to Discovery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
     /// From the shell: the time asked for has come.
     Wake,

@@ -28,6 +28,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
+use strum::VariantNames;
 use work::Work;
 
 /// First pause after a fault that does not ban, and first time that a disproved claim stays down.
@@ -71,7 +72,7 @@ impl Default for Config {
 }
 
 /// What can happen to PeerHeights.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
     /// From the shell: the time asked for has come.
     Wake,

@@ -11,6 +11,7 @@ use pace::Paces;
 use serde::{Deserialize, Serialize};
 use soma_types::{ChainId, PeerId};
 use std::{collections::BTreeMap, fmt, time::Duration};
+use strum::VariantNames;
 
 /// How calls are admitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +78,7 @@ impl Rpc {
 }
 
 /// What can happen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
     /// From the transport: a peer calls.
     Arrived {

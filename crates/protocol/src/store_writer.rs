@@ -5,13 +5,14 @@
 use crate::core::{Core, Now};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use strum::VariantNames;
 
 /// Writes waiting behind the one at work. StateSync asks for two batches at a time and Discovery for one update each
 /// interval, so more than a few means that the disk hangs.
 const MAX_WAITING: usize = 16;
 
 /// What can happen to the StoreWriter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
     /// From StateSync and Discovery: write this.
     Submit {

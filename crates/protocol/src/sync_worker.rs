@@ -26,6 +26,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
+use strum::VariantNames;
 
 /// What a worker is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ pub struct Certified {
 }
 
 /// What can happen to a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
     /// From the shell, once.
     Start,

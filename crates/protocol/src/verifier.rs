@@ -23,6 +23,7 @@ use std::{
     fmt,
     time::Duration,
 };
+use strum::VariantNames;
 
 /// How the Verifier works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +50,7 @@ pub enum Priority {
 }
 
 /// What can happen to the Verifier.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
     /// From the shell: the time asked for has come.
     Wake,

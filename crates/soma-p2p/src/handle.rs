@@ -161,7 +161,7 @@ impl Handle {
         loop {
             let status = self.status().await;
             let stopped = self.shared.closing.is_cancelled();
-            let pause = self.shared.io.spawn(tokio::time::sleep(LOOK_INTERVAL));
+            let pause = self.shared.io.spawn(async { tokio::time::sleep(LOOK_INTERVAL).await });
             if stopped || holds(&status) || pause.await.is_err() {
                 return status;
             }

@@ -17,6 +17,8 @@ pub struct Surroundings {
     pub environment: Environment,
     /// How long each read or write of its store takes, from now on: sent by the simulation.
     pub disk_time: watch::Receiver<Duration>,
+    /// Threads for checks; none: they run on the current thread, so that equal runs are equal.
+    pub check_threads: Option<usize>,
 }
 
 /// A node whose actors, I/O, checks and reads of the store all run on the current thread's
@@ -34,7 +36,7 @@ impl LocalSystem {
         let machinery = Machinery {
             io: IoTasks::new(runtime::Handle::current()),
             offload: Offload::Simulated(surroundings.disk_time),
-            pool: PoolSize::Inline,
+            pool: surroundings.check_threads.map_or(PoolSize::Inline, PoolSize::Threads),
             environment: surroundings.environment,
         };
         let node = Node::start(parts, machinery).await?;

@@ -142,8 +142,8 @@ impl Status {
             let alone = matches!(sync.progress, Progress::NoPeer { reason: NoPeer::NotConnected, .. });
             let slow = verifier.as_ref().and_then(|verifier| verifier.slow.first());
             let cause = match (trouble, slow) {
-                (Some(trouble), _) if alone => trouble.cause(),
                 _ if sync.executor_failure.is_some() => "executor-failed",
+                (Some(trouble), _) if alone => trouble.cause(),
                 (_, Some(_)) if sync.progress == Progress::Syncing => "slow-check",
                 _ => sync.progress.cause(),
             };

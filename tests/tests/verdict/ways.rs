@@ -15,7 +15,12 @@ use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
     limits::MAX_CHUNK_BYTES,
 };
-use std::{collections::BTreeMap, future::Future, sync::{Arc, Mutex, PoisonError}, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{sync::watch, task::LocalSet, time::sleep};
 
 /// The node under test.
@@ -192,7 +197,7 @@ pub(crate) async fn start(
     let builder =
         node(NODE, genesis, store.clone(), settings).transport(Arc::new(network.transport(PeerId::from(&key(NODE)))));
     let environment = Environment::new(Clock::simulated(NOW_MS));
-    let system = builder.start_local(Surroundings { environment, disk_time }).await.unwrap();
+    let system = builder.start_local(Surroundings { environment, disk_time, check_threads: None }).await.unwrap();
     Running { system, store, network, _disk: disk, _listeners: listeners }
 }
 

@@ -48,7 +48,7 @@ fn a_value_out_of_range_or_of_the_wrong_kind_is_refused_with_key_and_rule() {
     let rule = "p2p.state_sync.commits_per_fetch = 101: must be 1 to 100";
     home.refuses(NODE, &["config file node.toml: ", rule]);
     home.write("node.toml", &config("", "listen = \"127.0.0.1:9000\"\n"));
-    home.refuses(NODE, &["config file node.toml: line 7: ", "multiaddr"]);
+    home.refuses(NODE, &["config file node.toml: line 7: ", "/ip4/ADDR/tcp/PORT"]);
     home.write("node.toml", &config("", "seed_peers = [\"/ip4/127.0.0.1/tcp/9000\"]\n"));
     home.refuses(NODE, &["config file node.toml: line 8: ", "PEER_ID@ADDRESS"]);
 }

@@ -36,6 +36,7 @@ use std::{
     net::IpAddr,
     time::Duration,
 };
+use strum::VariantNames;
 
 /// Peers whose bans are remembered. Beyond, the ban that ends first is forgotten.
 const MAX_BANS: usize = 4_096;
@@ -183,7 +184,7 @@ pub enum InboundEnd {
 }
 
 /// What can happen to Connections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
     /// From the shell: the time asked for has come.
     Wake,

@@ -39,6 +39,7 @@ pub use progress::Progress;
 use serde::{Deserialize, Serialize};
 use soma_types::{Commit, CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, TimestampMs};
 use std::{collections::BTreeMap, time::Duration};
+use strum::VariantNames;
 pub use stuck::STUCK_AFTER;
 
 /// First wait before a range is tried again after a failure; doubles with each further one.
@@ -176,7 +177,7 @@ impl Shortfall {
 }
 
 /// What can happen to StateSync.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
     /// From the shell: the time asked for has come.
     Wake,
@@ -203,19 +204,12 @@ pub enum Input {
         /// The range.
         key: RangeKey,
     },
-    /// From the supervisor: a worker ended without a result.
+    /// From the supervisor or the shell: a worker ended without a result, or could not be started.
     WorkerFailed {
         /// The range.
         key: RangeKey,
-        /// Its exit reason.
+        /// Why.
         reason: String,
-    },
-    /// From the shell: a worker cannot be started, for the committee of its epoch is not at hand.
-    NoCommittee {
-        /// The range.
-        key: RangeKey,
-        /// The epoch.
-        epoch: Epoch,
     },
     /// From the reader of an executor's stream.
     Executor {
@@ -406,6 +400,8 @@ pub struct Snapshot {
     /// Since when no commit has become durable although there is something to do, in milliseconds since 1970. Set once
     /// that is [`STUCK_AFTER`] ago.
     pub stuck_since_ms: Option<TimestampMs>,
+    /// The commit that the executor furthest behind asks for next.
+    pub slowest_executor: Option<CommitIndex>,
     /// The last executor's stream that ended with an error, until an executor gets past the commit at fault.
     pub executor_failure: Option<ExecutorFailure>,
 }
@@ -429,8 +425,6 @@ pub struct StateSync {
     next_key: u64,
     flow: flow::Flow,
     write: write::WriteQueue,
-    /// The epoch whose committee was last found missing.
-    no_committee: Option<Epoch>,
     local: local::LocalCommits,
     /// The next commit of each executor.
     executors: BTreeMap<u64, CommitIndex>,
@@ -464,7 +458,6 @@ impl StateSync {
             next_key: 0,
             flow: flow::Flow::default(),
             write: write::WriteQueue::default(),
-            no_committee: None,
             local: local::LocalCommits::default(),
             executors: BTreeMap::new(),
             executor_failure: None,
@@ -538,11 +531,6 @@ impl Core for StateSync {
             }
             Input::Downloaded { key } => self.on_downloaded(now, key),
             Input::WorkerFailed { key, reason } => self.on_worker_failed(now, key, reason, &mut effects),
-            Input::NoCommittee { key, epoch } => {
-                self.no_committee = Some(epoch);
-                let reason = format!("the committee of epoch {epoch} is not at hand");
-                self.on_worker_failed(now, key, reason, &mut effects);
-            }
             Input::Executor { reader, at } => self.on_executor(reader, at),
             Input::Written(result) => self.on_written(now, result, &mut effects),
             Input::LocalCommit { key, commit } => self.on_local_commit(key, commit, &mut effects),
@@ -585,6 +573,7 @@ impl Core for StateSync {
             worker_failures: counters.worker_failures,
             progress: self.progress(),
             stuck_since_ms: self.stuck_since_ms(),
+            slowest_executor: self.slowest_executor(),
             executor_failure: self.executor_failure.clone(),
         }
     }

@@ -262,7 +262,6 @@ impl StateSync {
             self.counters.blocks_fetched += verified.blocks;
             self.counters.bytes_fetched += verified.bytes;
             self.proven = self.proven.max(verified.last.index);
-            self.no_committee = None;
             // A late result for what is linked already tells nothing new.
             if verified.ends_epoch && verified.last.index > self.tip.commit.index {
                 self.handovers.insert(verified.last.index, verified.epoch + 1);

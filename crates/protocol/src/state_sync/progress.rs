@@ -5,6 +5,9 @@ use crate::peer_heights::NoPeer;
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch};
 
+/// Failed attempts in a row from which on a range is said to be tried again, also while it is being fetched.
+const TRIED_AGAIN: u32 = 2;
+
 /// What StateSync is doing, and if nothing, why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
@@ -78,13 +81,16 @@ impl StateSync {
         };
         match (&range.state, &range.no_peer, &range.last_failure) {
             (RangeState::Held { epoch }, ..) => Progress::NoCommittee { epoch: *epoch },
-            (RangeState::Waiting { .. }, ..) if self.no_committee == Some(self.tip.next_epoch) => {
-                Progress::NoCommittee { epoch: self.tip.next_epoch }
-            }
             (RangeState::Waiting { .. } | RangeState::Picking { .. }, Some(reason), _) => {
                 Progress::NoPeer { needed, reason: *reason }
             }
             (RangeState::Waiting { .. }, None, Some(reason)) => {
+                Progress::Retrying { needed, attempts: range.attempts, reason: reason.clone() }
+            }
+            // What failed again and again is not taken for progress while it is tried once more.
+            (RangeState::Picking { .. } | RangeState::Running { .. }, None, Some(reason))
+                if range.attempts >= TRIED_AGAIN =>
+            {
                 Progress::Retrying { needed, attempts: range.attempts, reason: reason.clone() }
             }
             _ => Progress::Syncing,

@@ -314,22 +314,6 @@ fn fetching_waits_for_the_slowest_executor() {
 }
 
 #[test]
-fn without_the_committee_of_the_next_epoch_the_state_names_that_epoch() {
-    let mut core = core(small());
-    let effects = core.handle(at(0), target(10));
-    let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
-    let effects = core.handle(at(0), Input::NoCommittee { key, epoch: 0 });
-    assert_eq!(reports(&effects), [(PEER, Outcome::Unused)]);
-    assert_eq!(core.snapshot().progress, Progress::NoCommittee { epoch: 0 });
-    // It is tried again, and goes on when the committee is there.
-    let wake = core.next_wake().unwrap();
-    let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
-    let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
-    assert_eq!(core.snapshot().progress, Progress::Syncing);
-    assert!(done(&mut core, key, 1, 10).contains(&Effect::Write(vec![key])));
-}
-
-#[test]
 fn who_has_not_been_told_anything_is_not_synced_and_says_whose_word_is_missing() {
     let mut core = core(small());
     let progress = |core: &StateSync| core.snapshot().progress;

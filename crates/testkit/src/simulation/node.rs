@@ -300,7 +300,9 @@ impl Node {
             true => builder.transaction_verifier(Arc::new(Opaque)),
             false => builder,
         };
-        builder.start_local(Surroundings { environment, disk_time: self.disk_time.subscribe() }).await
+        builder
+            .start_local(Surroundings { environment, disk_time: self.disk_time.subscribe(), check_threads: None })
+            .await
     }
 
     fn durable(&self) -> CommitIndex {
