@@ -10,7 +10,7 @@ use soma_messages::{
     peer_heights::Pushed,
 };
 use soma_protocol::serving::{Refusal, Rpc};
-use soma_store::{Served, Store, StoreError, serve_commits};
+use soma_store::{NotServed, Served, Store, StoreError, serve_commits};
 use soma_supervision::{IoTasks, Offload};
 use soma_types::{BlockRef, CommitIndex, CommitRef};
 use soma_wire::{
@@ -227,24 +227,17 @@ impl PeerApi for Service {
 
     async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
         let mut permit = self.admit(&call, Rpc::FetchCommits).await?;
-        let served = self
-            .read(move |store| {
-                let served = serve_commits(store, range.start(), range.end(), range.max_bytes())?;
-                Ok((store.watermarks()?, served))
-            })
-            .await?;
-        match served {
-            (_, Some(Served { commits, certifiers })) => {
+        let (start, end, max_bytes) = (range.start(), range.end(), range.max_bytes());
+        match self.read(move |store| serve_commits(store, start, end, max_bytes)).await? {
+            Ok(Served { commits, certifiers }) => {
                 let answer = FetchedCommits { commits, certifier_blocks: certifiers };
                 permit.count(answer.size() as u64, 0);
                 Ok(answer)
             }
-            (watermarks, None) => {
-                let start = range.start();
-                let (low, high) = (watermarks.lowest_available, watermarks.highest_synced.index);
-                let status = if start > high { Status::OutOfRange } else { Status::NotFound };
-                let message = format!("commit {start} cannot be served: commits {low} to {high} are here");
-                Err(CallError::new(status, message))
+            Err(reason) => {
+                let beyond = matches!(reason, NotServed::NotHere { highest, .. } if start > highest);
+                let status = if beyond { Status::OutOfRange } else { Status::NotFound };
+                Err(CallError::new(status, format!("commit {start} cannot be served: {reason}")))
             }
         }
     }

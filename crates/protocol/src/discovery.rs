@@ -471,7 +471,7 @@ impl Discovery {
         let trusted = self.is_trusted(asker);
         let is_shared = |entry: &Entry| {
             let live = entry.reached() == Some(true)
-                && entry.live_ms.is_some_and(|live_ms| live_ms + PASS_ON_MS >= now.unix_ms);
+                && entry.live_ms.is_some_and(|live_ms| live_ms.saturating_add(PASS_ON_MS) >= now.unix_ms);
             let told = match entry.info.access {
                 Access::Public => true,
                 Access::Trusted => trusted,

@@ -285,6 +285,12 @@ impl TraceConfig {
     }
 }
 
+/// Longest time that a setting may be: sums of some of them are far from the end of the clock.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// Most bytes that a setting may be, a tebibyte: sums of some of them are far from what can be counted.
+const MAX_BYTES: u64 = 1 << 40;
+
 /// A value that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {value}: {rule}")]
@@ -312,10 +318,10 @@ impl Config {
             Err(ConfigError { key, value: value.to_string(), rule })
         };
         let positive = |key, value: Duration| {
-            if value >= Duration::from_millis(1) {
+            if (Duration::from_millis(1)..=MAX_DURATION).contains(&value) {
                 return Ok(());
             }
-            Err(ConfigError { key, value: format!("{value:?}"), rule: "must be at least 1ms".into() })
+            Err(ConfigError { key, value: format!("{value:?}"), rule: "must be 1ms to 10 years".into() })
         };
         let (discovery, connections) = (&self.discovery, &self.connections);
         let (sync, serving) = (&self.state_sync, &self.serving);
@@ -339,6 +345,7 @@ impl Config {
             return Err(ConfigError { key: "connections.denylist", value: both.to_string(), rule });
         }
         positive("connections.ban_min", connections.ban_min)?;
+        positive("connections.ban_max", connections.ban_max)?;
         if connections.ban_max < connections.ban_min {
             let (value, rule) = (format!("{:?}", connections.ban_max), "must be at least connections.ban_min".into());
             return Err(ConfigError { key: "connections.ban_max", value, rule });
@@ -355,19 +362,19 @@ impl Config {
         check("state_sync.max_workers", sync.max_workers as u64, 1, 256)?;
         // A range must be able to hold the largest commit with its votes, or it could never be fetched.
         let largest = (limits::MAX_COMMIT_BLOCKS_BYTES + MAX_COMMITS_RESPONSE_BYTES) as u64;
-        check("state_sync.bytes_per_range", sync.bytes_per_range, largest, u64::MAX)?;
+        check("state_sync.bytes_per_range", sync.bytes_per_range, largest, MAX_BYTES)?;
         check("state_sync.max_executor_lag", sync.max_executor_lag.into(), TELL_EVERY.into(), u32::MAX.into())?;
-        check("state_sync.bytes_in_flight", sync.bytes_in_flight, sync.bytes_per_range, u64::MAX)?;
+        check("state_sync.bytes_in_flight", sync.bytes_in_flight, sync.bytes_per_range, MAX_BYTES)?;
         check("serving.max_calls_per_peer", serving.max_calls_per_peer as u64, 1, 10_000)?;
         check("serving.max_calls", serving.max_calls as u64, 1, 100_000)?;
         check("serving.max_calls_per_second", serving.max_calls_per_second, 1, MAX_RATE)?;
         check("serving.max_pushes_per_second", serving.max_pushes_per_second, 1, MAX_RATE)?;
         check("serving.max_peer_queries_per_second", serving.max_peer_queries_per_second, 1, MAX_RATE)?;
         if serving.max_bytes_per_second != 0 {
-            check("serving.max_bytes_per_second", serving.max_bytes_per_second, MIN_BYTES_PER_SECOND, u64::MAX)?;
+            check("serving.max_bytes_per_second", serving.max_bytes_per_second, MIN_BYTES_PER_SECOND, MAX_BYTES)?;
         }
         // A quarter must hold the largest answer, or it could never be given.
-        check("serving.max_unread_bytes", serving.max_unread_bytes, 4 * MAX_RESPONSE_BYTES as u64, u64::MAX)?;
+        check("serving.max_unread_bytes", serving.max_unread_bytes, 4 * MAX_RESPONSE_BYTES as u64, MAX_BYTES)?;
         // A second at least, or a bucket of one call in a second would never hold one.
         if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&serving.burst) {
             let (value, rule) = (format!("{:?}", serving.burst), "must be 1s to 60s".into());

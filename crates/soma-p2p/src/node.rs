@@ -340,11 +340,10 @@ impl Node {
         let supervision = root.start();
 
         // Whoever has the handle may use it at once. A system whose actors do not come up does not start.
-        let mut given_up = supervision.escalation();
         let gave_up = tokio::select! {
             biased;
             () = supervision.tree().up() => None,
-            gave_up = given_up.wait_for(Option::is_some) => gave_up.ok().and_then(|gave_up| gave_up.clone()),
+            gave_up = escalated(&supervision) => Some(gave_up),
         };
         if let Some(escalation) = gave_up {
             listener.shutdown(Duration::ZERO).await;
@@ -397,12 +396,7 @@ impl Node {
 
     /// Resolves when a child does not stay up, or the supervisor itself has ended.
     pub(crate) fn escalated(&self) -> impl Future<Output = Escalation> + use<> {
-        let mut escalation = self.supervision.escalation();
-        async move {
-            let first = escalation.wait_for(Option::is_some).await.ok().and_then(|first| first.clone());
-            let died = || ExitReason::Panicked("it ended without a report".into());
-            first.unwrap_or_else(|| Escalation { child: name::ROOT, exit: died() })
-        }
+        escalated(&self.supervision)
     }
 
     /// Stops accepting, drains, stops the actors in order, flushes the store. Names what did not stop in time.
@@ -423,6 +417,16 @@ impl Node {
         }
         self.io.end();
         overdue
+    }
+}
+
+/// Resolves when a child does not stay up, or the supervisor itself has ended.
+fn escalated(supervision: &Supervision) -> impl Future<Output = Escalation> + use<> {
+    let mut escalation = supervision.escalation();
+    async move {
+        let first = escalation.wait_for(Option::is_some).await.ok().and_then(|first| first.clone());
+        let died = || ExitReason::Panicked("it ended without a report".into());
+        first.unwrap_or_else(|| Escalation { child: name::ROOT, exit: died() })
     }
 }
 

@@ -124,7 +124,7 @@ fn measure(name: &str, block_bytes: usize, rounds_per_commit: u32) {
         let mut start = 1;
         while start <= last {
             let served = serve_commits(&store, start, start + 249, 4 << 20).unwrap();
-            let Some(served) = served else { break };
+            let Ok(served) = served else { break };
             start += served.commits.len() as u32;
         }
     });

@@ -57,7 +57,7 @@ pub use fjall_store::FjallStore;
 pub use mem::MemStore;
 pub use plan::VOTES_AHEAD;
 pub use segments::SegmentId;
-pub use serving::{Served, serve_commits};
+pub use serving::{NotServed, Served, serve_commits};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The rules of [`Store::apply`](crate::Store::apply), pure: what a batch must be, and where it leads.
 
 use crate::{Mismatch, Place, StoreError};
-use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch};
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, limits::MAX_COMMIT_INDEX};
 use std::collections::BTreeMap;
 
 /// How far over the last commit of a batch a vote may point and still be kept. Blocks vote for what their authors
@@ -55,7 +55,8 @@ fn check_chain(place: &Place, highest: CommitRef, batch: &[&CertifiedCommit]) ->
     let mut last = highest;
     for CertifiedCommit { commit, .. } in batch {
         let mismatch = |what| StoreError::Mismatch { place: place.clone(), index: commit.index, what: Box::new(what) };
-        let expected = last.index.checked_add(1).ok_or_else(|| mismatch(Mismatch::NoIndexLeft))?;
+        let expected = last.index.checked_add(1).filter(|index| *index <= MAX_COMMIT_INDEX);
+        let expected = expected.ok_or_else(|| mismatch(Mismatch::NoIndexLeft))?;
         if commit.index != expected {
             return Err(StoreError::OutOfOrder { place: place.clone(), expected, found: commit.index });
         }

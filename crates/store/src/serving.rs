@@ -14,6 +14,28 @@ pub struct Served {
     pub certifiers: Vec<Bytes>,
 }
 
+/// Why no commit of a range is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotServed {
+    /// The first commit is not in the store, or the range has none.
+    #[error("this node has commits {lowest} to {highest}")]
+    NotHere {
+        /// Lowest commit in the store.
+        lowest: CommitIndex,
+        /// Highest commit in the store.
+        highest: CommitIndex,
+    },
+    /// No commit in reach has a quorum of stored votes.
+    #[error("this node has no quorum of votes for it, nor for a commit of the range behind it")]
+    NotCertified,
+    /// The first certified commit in reach has more bytes than asked for, with its votes and the commits before it.
+    #[error("it and its votes have more than {max_bytes} bytes")]
+    TooLarge {
+        /// The bound that was asked for.
+        max_bytes: usize,
+    },
+}
+
 /// The commits from `start` on, with the certifier blocks of the last.
 ///
 /// They are all of the epoch of the first, reach `end` (included) at most, and end in the highest for which stored
@@ -21,8 +43,7 @@ pub struct Served {
 /// suffice, in the order of their refs. Commits and certifier blocks together have at most `max_bytes` bytes: what
 /// has more ends earlier.
 ///
-/// `None` when nothing can be served: `start` is over `end`, not synced yet, pruned or the genesis; or no commit in
-/// reach has a quorum of stored votes; or already the first of them is over `max_bytes`.
+/// The genesis is never served.
 ///
 /// Holds at most `max_bytes` and two more values of commits in memory. Decodes the first commit and those that might be
 /// the last, none between. Of the other voters it asks for no more than the sizes, and only once their stake is known to
@@ -32,20 +53,22 @@ pub fn serve_commits(
     start: CommitIndex,
     end: CommitIndex,
     max_bytes: usize,
-) -> Result<Option<Served>, StoreError> {
+) -> Result<Result<Served, NotServed>, StoreError> {
     let watermarks = store.watermarks()?;
     let end = end.min(watermarks.highest_synced.index);
     // The lowest available is 1 at least: the genesis, which nobody votes for, is never served.
+    let not_here = NotServed::NotHere { lowest: watermarks.lowest_available, highest: watermarks.highest_synced.index };
     if start < watermarks.lowest_available || start > end {
-        return Ok(None);
+        return Ok(Err(not_here));
     }
-    let Some(epoch) = store.commit(start)?.map(|first| first.epoch) else { return Ok(None) };
+    let Some(epoch) = store.commit(start)?.map(|first| first.epoch) else { return Ok(Err(not_here)) };
     let end = store.last_commit_of_epoch(epoch)?.map_or(end, |last| end.min(last));
     let mut commits = store.commit_bytes(start..=end, max_bytes)?;
     let mut total: usize = commits.iter().map(Bytes::len).sum();
     let record = Record::Committee(epoch);
     let committee = store.committee(epoch)?.ok_or_else(|| record.corrupt(store.place(), CorruptReason::Missing))?;
 
+    let mut reason = if commits.is_empty() { NotServed::TooLarge { max_bytes } } else { NotServed::NotCertified };
     // As many as an index can count, so that the last one's index is one.
     while let Some(index) = (commits.len() as CommitIndex).checked_sub(1).map(|behind| start + behind) {
         let last = UnverifiedCommit::decode(commits[(index - start) as usize].clone());
@@ -56,19 +79,21 @@ pub fn serve_commits(
         }
         if last.epoch == epoch
             && let Some(chosen) = smallest_quorum(store, &last, &committee)?
-            && chosen.bytes <= max_bytes.saturating_sub(total)
         {
-            let blocks = store.blocks(&chosen.blocks)?.into_iter().zip(&chosen.blocks).map(|(bytes, &block)| {
-                let record = Record::Certifier { index, block };
-                bytes.ok_or_else(|| record.corrupt(store.place(), CorruptReason::Missing))
-            });
-            let certifiers = blocks.collect::<Result<_, _>>()?;
-            return Ok(Some(Served { commits, certifiers }));
+            if chosen.bytes <= max_bytes.saturating_sub(total) {
+                let blocks = store.blocks(&chosen.blocks)?.into_iter().zip(&chosen.blocks).map(|(bytes, &block)| {
+                    let record = Record::Certifier { index, block };
+                    bytes.ok_or_else(|| record.corrupt(store.place(), CorruptReason::Missing))
+                });
+                let certifiers = blocks.collect::<Result<_, _>>()?;
+                return Ok(Ok(Served { commits, certifiers }));
+            }
+            reason = NotServed::TooLarge { max_bytes };
         }
         total -= last.bytes().len();
         commits.pop();
     }
-    Ok(None)
+    Ok(Err(reason))
 }
 
 /// Blocks that certify a commit.

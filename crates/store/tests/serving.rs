@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Chain, Factory};
-use soma_store::{Served, Store, StoreError, serve_commits};
+use soma_store::{NotServed, Served, Store, StoreError, serve_commits};
 use soma_types::{BlockRef, CertifiedCommit, CommitDigest, CommitIndex, CommitRef, SignedBlock, UnverifiedCommit};
 
 for_both_stores!(
@@ -26,8 +26,8 @@ fn certifiers(served: &Served) -> Vec<BlockRef> {
     served.certifiers.iter().map(|bytes| SignedBlock::decode(bytes.clone()).unwrap().reference()).collect()
 }
 
-fn served(store: &dyn Store, start: CommitIndex, end: CommitIndex) -> Option<Vec<CommitIndex>> {
-    serve_commits(store, start, end, MANY).unwrap().as_ref().map(indices)
+fn served(store: &dyn Store, start: CommitIndex, end: CommitIndex) -> Result<Vec<CommitIndex>, NotServed> {
+    serve_commits(store, start, end, MANY).unwrap().as_ref().map(indices).map_err(|&reason| reason)
 }
 
 /// Ten commits of four equal authorities, of which 3 and 7 have a quorum of votes and 8 has too few.
@@ -49,7 +49,7 @@ fn ten(open: Factory) -> (common::Opened, Vec<CertifiedCommit>) {
 fn a_range_ends_in_the_highest_commit_with_a_quorum_of_votes(open: Factory) {
     let (store, batch) = ten(open);
     for (start, end, expected) in [(1, 10, 1..=7), (1, u32::MAX, 1..=7), (1, 6, 1..=3), (3, 3, 3..=3), (4, 8, 4..=7)] {
-        assert_eq!(served(&*store, start, end), Some(expected.collect()), "{start}..={end}");
+        assert_eq!(served(&*store, start, end), Ok(expected.collect()), "{start}..={end}");
     }
     let answer = serve_commits(&*store, 2, 5, MANY).unwrap().unwrap();
     let expected: Vec<_> = batch[1..3].iter().map(|certified| certified.commit.bytes().clone()).collect();
@@ -61,11 +61,15 @@ fn a_range_ends_in_the_highest_commit_with_a_quorum_of_votes(open: Factory) {
 
 fn nothing_is_served_where_nothing_can_be_proved(open: Factory) {
     let (store, _) = ten(open);
-    for (start, end) in [(1, 2), (8, 10), (8, 8), (11, 20), (u32::MAX, u32::MAX), (5, 4), (7, 0), (0, 10), (0, 0)] {
-        assert_eq!(served(&*store, start, end), None, "{start}..={end}");
+    for (start, end) in [(1, 2), (8, 10), (8, 8)] {
+        assert_eq!(served(&*store, start, end), Err(NotServed::NotCertified), "{start}..={end}");
+    }
+    let not_here = Err(NotServed::NotHere { lowest: 1, highest: 10 });
+    for (start, end) in [(11, 20), (u32::MAX, u32::MAX), (5, 4), (7, 0), (0, 10), (0, 0)] {
+        assert_eq!(served(&*store, start, end), not_here, "{start}..={end}");
     }
     let chain = Chain::new();
-    assert_eq!(served(&*open(&chain.genesis), 1, 100), None);
+    assert_eq!(served(&*open(&chain.genesis), 1, 100), Err(NotServed::NotHere { lowest: 1, highest: 0 }));
 }
 
 fn a_range_does_not_cross_the_end_of_its_epoch(open: Factory) {
@@ -75,10 +79,10 @@ fn a_range_does_not_cross_the_end_of_its_epoch(open: Factory) {
     batch.push(chain.end_epoch());
     batch.extend(chain.grow(3));
     store.apply(&batch).unwrap();
-    assert_eq!(served(&*store, 2, 100), Some(vec![2, 3, 4]));
-    assert_eq!(served(&*store, 2, 3), Some(vec![2, 3]));
-    assert_eq!(served(&*store, 4, 100), Some(vec![4]));
-    assert_eq!(served(&*store, 5, 100), Some(vec![5, 6, 7]));
+    assert_eq!(served(&*store, 2, 100), Ok(vec![2, 3, 4]));
+    assert_eq!(served(&*store, 2, 3), Ok(vec![2, 3]));
+    assert_eq!(served(&*store, 4, 100), Ok(vec![4]));
+    assert_eq!(served(&*store, 5, 100), Ok(vec![5, 6, 7]));
     let answer = serve_commits(&*store, 4, 100, MANY).unwrap().unwrap();
     assert!(certifiers(&answer).iter().all(|block| block.epoch == 0));
 }
@@ -113,7 +117,7 @@ fn several_blocks_of_one_author_are_one_vote(open: Factory) {
     let smaller = chain.block(9, 2, &[second.commit.reference()], 0);
     second.certifiers.push(smaller.clone());
     store.apply(&[first, second]).unwrap();
-    assert_eq!(served(&*store, 1, 1), None);
+    assert_eq!(served(&*store, 1, 1), Err(NotServed::NotCertified));
     let answer = serve_commits(&*store, 1, 2, MANY).unwrap().unwrap();
     assert_eq!(certifiers(&answer).len(), 3);
     assert!(certifiers(&answer).contains(&smaller.reference()));
@@ -126,7 +130,7 @@ fn votes_for_another_digest_prove_nothing(open: Factory) {
     let other = CommitRef { digest: CommitDigest([9; 32]), ..first.commit.reference() };
     first.certifiers.extend(chain.votes(&[other], &[2, 3]));
     store.apply(&[first]).unwrap();
-    assert_eq!(served(&*store, 1, 1), None);
+    assert_eq!(served(&*store, 1, 1), Err(NotServed::NotCertified));
 }
 
 fn a_range_over_the_byte_limit_ends_earlier(open: Factory) {
@@ -140,10 +144,12 @@ fn a_range_over_the_byte_limit_ends_earlier(open: Factory) {
         assert_eq!(indices(&answer), (1..=last).collect::<Vec<_>>());
         // The limit is exact: what fits to the byte is served, one byte less and it ends one commit earlier.
         assert_eq!(serve_commits(&*store, 1, last, size(&answer)).unwrap().unwrap(), answer);
-        let shorter = serve_commits(&*store, 1, last, size(&answer) - 1).unwrap();
-        assert_eq!(shorter.as_ref().map(indices), (last > 1).then(|| (1..last).collect()));
+        let max_bytes = size(&answer) - 1;
+        let shorter = serve_commits(&*store, 1, last, max_bytes).unwrap();
+        let expected = if last > 1 { Ok((1..last).collect()) } else { Err(NotServed::TooLarge { max_bytes }) };
+        assert_eq!(shorter.as_ref().map(indices).map_err(|&reason| reason), expected);
     }
-    assert_eq!(serve_commits(&*store, 1, 6, 0).unwrap(), None);
+    assert_eq!(serve_commits(&*store, 1, 6, 0).unwrap(), Err(NotServed::TooLarge { max_bytes: 0 }));
 }
 
 #[test]

@@ -1,6 +1,12 @@
 //! Bounds that every node of the chain keeps to, each with its reason. Bounds of one node's own making
 //! (queues, budgets, timeouts) are in its configuration instead.
 
+use crate::CommitIndex;
+
+/// Highest index of a commit: one less than an index can say, so that there is always a next one to ask for. A chain that
+/// makes ten commits a second gets there after thirteen years.
+pub const MAX_COMMIT_INDEX: CommitIndex = CommitIndex::MAX - 1;
+
 /// Serialized bytes of one signed block. A response chunk (4 MiB) holds at least four of the largest.
 pub const MAX_BLOCK_BYTES: usize = 1 << 20;
 

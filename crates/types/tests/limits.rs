@@ -6,8 +6,8 @@ use soma_types::{
     Address, Authority, Block, BlockRef, CodecError, Commit, CommitRef, Committee, CommitteeError, HashedBlock,
     Signature, Signed, SignedBlock, SigningKey, TransactionBytes, UnverifiedCommit, codec,
     limits::{
-        MAX_ADDRESS_BYTES, MAX_ADDRESSES_PER_NODE, MAX_BLOCK_BYTES, MAX_BLOCKS_PER_COMMIT, MAX_COMMIT_BYTES,
-        MAX_COMMIT_VOTES_PER_BLOCK, MAX_COMMITTEE_BYTES, MAX_COMMITTEE_SIZE, MAX_TRANSACTIONS_PER_BLOCK,
+        MAX_ADDRESSES_PER_NODE, MAX_BLOCK_BYTES, MAX_BLOCKS_PER_COMMIT, MAX_COMMIT_BYTES, MAX_COMMIT_VOTES_PER_BLOCK,
+        MAX_COMMITTEE_BYTES, MAX_COMMITTEE_SIZE, MAX_TRANSACTIONS_PER_BLOCK,
     },
     {Access, Capabilities, ChainId, NodeInfo, NodeRole, PeerId, ProtocolVersions, PublicKey, SignedNodeInfo},
 };

@@ -261,7 +261,9 @@ impl Book {
             let live_ms_of = |peer: &PeerId| self.entries.get(peer).and_then(|entry| entry.live_ms);
             let oldest = self.buckets.get(&place).into_iter().flatten().copied().min_by_key(live_ms_of);
             match oldest {
-                Some(oldest) if live_ms_of(&oldest).unwrap_or(0) + KEEPS_PLACE_MS < live_ms => self.demote(oldest),
+                Some(oldest) if live_ms_of(&oldest).unwrap_or(0).saturating_add(KEEPS_PLACE_MS) < live_ms => {
+                    self.demote(oldest)
+                }
                 _ => return,
             }
         }

@@ -90,7 +90,7 @@ impl Discovery {
     /// delay; else a look whether it can be reached, before it is passed on.
     pub(super) fn dial_back(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
         let Some(entry) = self.book.get(peer) else { return };
-        let lately = entry.live_ms.is_some_and(|live_ms| live_ms + PROBE_AGAIN_MS > now.unix_ms);
+        let lately = entry.live_ms.is_some_and(|live_ms| live_ms.saturating_add(PROBE_AGAIN_MS) > now.unix_ms);
         if self.is_busy(peer) || !self.book.may_dial_back(peer, now.monotonic) {
             return;
         }

@@ -10,7 +10,7 @@
 use super::{Effect, RangeKey, StateSync, Verified, link::Misfit};
 use crate::core::Now;
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch};
+use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, limits::MAX_COMMIT_INDEX};
 use std::{
     collections::{BTreeSet, VecDeque},
     time::Duration,
@@ -207,6 +207,10 @@ impl StateSync {
         if index <= tip.index {
             let same = index < tip.index || offered.commit.digest == tip.digest;
             return if same { Ok(Standing::Known) } else { Err(fork) };
+        }
+        if index > MAX_COMMIT_INDEX {
+            let reason = format!("no commit has an index over {MAX_COMMIT_INDEX}");
+            return Err(LocalCommitError::Invalid { index, reason });
         }
         if index - 1 > tip.index {
             return Err(LocalCommitError::Gap { index, expected: tip.index + 1 });

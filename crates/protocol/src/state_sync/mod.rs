@@ -37,7 +37,9 @@ pub use local::{LocalCommitError, Offered};
 use plan::{Range, RangeState};
 pub use progress::Progress;
 use serde::{Deserialize, Serialize};
-use soma_types::{Commit, CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, TimestampMs};
+use soma_types::{
+    Commit, CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, TimestampMs, limits::MAX_COMMIT_INDEX,
+};
 use std::{collections::BTreeMap, time::Duration};
 use strum::VariantNames;
 pub use stuck::STUCK_AFTER;
@@ -469,7 +471,7 @@ impl StateSync {
 
     /// How far peers have got.
     fn target(&self) -> CommitIndex {
-        self.claimed.highest.max(self.proven).max(self.tip.commit.index)
+        self.claimed.highest.min(MAX_COMMIT_INDEX).max(self.proven).max(self.tip.commit.index)
     }
 
     /// The commit that the executor furthest behind asks for next, of those that are followed.
@@ -485,7 +487,8 @@ impl StateSync {
     /// How far to plan: no further ahead than the slowest executor allows.
     fn horizon(&self) -> CommitIndex {
         let limit = self.slowest_executor();
-        let limit = limit.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag - 1));
+        let limit =
+            limit.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag.saturating_sub(1)));
         self.target().min(limit).max(self.tip.commit.index)
     }
 

@@ -589,6 +589,31 @@ fn first_commit_of_a_range_has_the_later_of_its_leaders_and_the_tips_timestamp()
 }
 
 #[test]
+fn chain_that_has_reached_the_highest_index_stands_still_and_does_not_overflow() {
+    let last = MAX_COMMIT_INDEX;
+    let commit = CommitRef { index: last - 1, digest: digest(last - 1) };
+    let mut core = StateSync::new(small(), Tip { commit, ..genesis() });
+    let at_last = Verified {
+        epoch: 0,
+        ends_epoch: false,
+        first_timestamp_ms: 1,
+        first_leader_timestamp_ms: 1,
+        ..verified(last, last, 1)
+    };
+    let effects = core.handle(at(0), target(CommitIndex::MAX));
+    let [(key, start, end)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
+    assert_eq!((start, end), (last, last));
+    core.handle(at(0), Input::WorkerDone { key, verified: Some(at_last), shortfall: None });
+    core.handle(at(0), Input::Written(Ok(at_last.last)));
+    assert_eq!((core.snapshot().applied, core.snapshot().progress), (last, Progress::Synced));
+    let beyond = Verified { previous: digest(last), epoch: 0, ..verified(last, CommitIndex::MAX, 1) };
+    let answered = answer(&local(&mut core, at(0), RangeKey::local(1), beyond));
+    assert!(matches!(answered, Some(Err(LocalCommitError::Invalid { .. }))), "{answered:?}");
+    core.handle(at(0), Input::Executor { reader: 1, at: ExecutorAt::Next(CommitIndex::MAX) });
+    assert_eq!(core.snapshot().progress, Progress::Synced);
+}
+
+#[test]
 fn node_is_stuck_once_no_commit_is_durable_for_a_while_although_there_are_some() {
     let after = |ms: u64| Now { monotonic: STUCK_AFTER + Duration::from_millis(ms), unix_ms: 1_000_000 + ms };
     let mut core = core(small());

@@ -82,7 +82,7 @@ impl PeerApi for StorePeer {
 
     async fn fetch_commits(&self, _: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
         let served = serve_commits(&*self.store, range.start(), range.end(), range.max_bytes());
-        let served = served.map_err(failed)?.ok_or_else(not_here)?;
+        let served = served.map_err(failed)?.map_err(|_| not_here())?;
         Ok(FetchedCommits { commits: served.commits, certifier_blocks: served.certifiers })
     }
 
