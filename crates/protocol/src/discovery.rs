@@ -272,6 +272,8 @@ pub struct Discovery {
     to_dial_back: VecDeque<PeerId>,
     dials_left: usize,
     seed_failures: BTreeMap<PeerId, DialFailure>,
+    /// A dial has failed since a peer was connected last.
+    dial_failed: bool,
     next_round: Duration,
     /// When the book's peers were last looked through for those not heard of.
     aged: Now,
@@ -297,6 +299,7 @@ impl Discovery {
             to_dial_back: VecDeque::new(),
             dials_left: DIALS_PER_INTERVAL,
             seed_failures: BTreeMap::new(),
+            dial_failed: false,
             next_round: Duration::ZERO,
             aged: Now { monotonic: Duration::ZERO, unix_ms: 0 },
             seed_probe_in: 1,
@@ -350,6 +353,13 @@ impl Discovery {
 
     fn is_busy(&self, peer: PeerId) -> bool {
         self.connected.contains(&peer) || self.dialling.contains_key(&peer)
+    }
+
+    /// Those to be connected to always, once each.
+    fn kept(&self) -> impl Iterator<Item = PeerId> {
+        let trusted: BTreeSet<_> = self.config.allowlist.iter().chain(self.validators.keys()).copied().collect();
+        let is_other = |peer: &PeerId| *peer != self.config.own_id && !self.config.denylist.contains(peer);
+        trusted.into_iter().filter(move |peer| is_other(peer) && self.is_kept(*peer))
     }
 
     /// Whether there is to be a link to the peer always: it is on the allowlist, or both are validators.
@@ -496,12 +506,24 @@ impl Discovery {
         }
     }
 
+    /// How many peers there are to dial besides seeds: those of the book, and those to be connected to always.
+    fn others_known(&self) -> usize {
+        let in_config =
+            self.kept().filter(|peer| self.book.get(*peer).is_none() && !self.addresses_of(*peer).is_empty());
+        self.book.len() + in_config.count()
+    }
+
     /// What is wrong with this node's place in the network, if something is.
     pub fn trouble(&self) -> Option<Trouble> {
         if self.connected.is_empty() {
             let failures = self.seed_failures.iter().map(|(peer, failure)| (*peer, failure.clone())).collect();
-            let all_tried = self.seed_failures.len() >= self.config.seeds.len();
-            return all_tried.then(|| Trouble::without_links(failures, self.book.len()));
+            // The committee comes right after the start, and a validator dials the others of it.
+            let known = self.others_known();
+            let tried = match self.config.seeds.len() {
+                0 => !self.validators.is_empty() && (known == 0 || self.dial_failed),
+                seeds => self.seed_failures.len() >= seeds,
+            };
+            return tried.then(|| Trouble::without_links(failures, known));
         }
         if let Some((ahead_ms, peers)) = self.hearsay.clock_off() {
             return Some(Trouble::ClockOff { ahead_ms, peers });
@@ -565,6 +587,7 @@ impl Core for Discovery {
                 // A probe that waited is dropped then.
                 self.probing.remove(&peer);
                 self.seed_failures.remove(&peer);
+                self.dial_failed = false;
                 self.book.live(peer, now.unix_ms, ip);
                 self.query(peer, &mut effects);
             }
@@ -576,6 +599,7 @@ impl Core for Discovery {
             }
             Input::DialFailed { peer, failure } => {
                 self.dialling.remove(&peer);
+                self.dial_failed = true;
                 match &failure {
                     DialFailure::Refused { .. } => self.book.refused(peer, now),
                     failure => self.failed(now, peer, failure),

@@ -55,11 +55,14 @@ impl GrpcService {
 /// Caller, chain and deadline of a request.
 fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
     let Caller { peer, remote, .. } = *caller_of(request)?;
-    let chain = match request.metadata().get_bin(CHAIN_ID_METADATA) {
+    let mut ids = request.metadata().get_all_bin(CHAIN_ID_METADATA).iter();
+    let chain = match ids.next() {
         None => None,
-        Some(value) => {
-            let bytes = value.to_bytes().ok().and_then(|bytes| <[u8; 32]>::try_from(&*bytes).ok());
-            let wrong = || Status::invalid_argument(format!("{CHAIN_ID_METADATA} must be 32 bytes"));
+        Some(id) => {
+            let bytes = id.to_bytes().ok().and_then(|bytes| <[u8; 32]>::try_from(&*bytes).ok());
+            // Of two values nobody can say which is meant.
+            let bytes = bytes.filter(|_| ids.next().is_none());
+            let wrong = || Status::invalid_argument(format!("{CHAIN_ID_METADATA} must be one value of 32 bytes"));
             Some(ChainId(bytes.ok_or_else(wrong)?))
         }
     };

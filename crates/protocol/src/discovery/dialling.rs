@@ -35,8 +35,7 @@ impl Discovery {
     /// Dials those to be connected to whatever else there is: trusted peers that are known, the other validators if
     /// this node is one, and seeds as long as there are few links.
     pub(super) fn dial_kept(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut wanted: BTreeSet<_> = self.config.allowlist.iter().chain(self.validators.keys()).copied().collect();
-        wanted.retain(|peer| self.is_kept(*peer));
+        let mut wanted: BTreeSet<_> = self.kept().collect();
         if self.connected.iter().filter(|peer| !self.is_kept(**peer)).count() < self.few_links() {
             wanted.extend(self.config.seeds.iter().map(|(peer, _)| *peer));
         }

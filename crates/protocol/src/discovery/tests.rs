@@ -247,6 +247,7 @@ fn a_node_without_links_says_which_trouble_it_is_in() {
     let wrong_key = || DialFailure::WrongKey { reason: "k".into() };
     let cause = |seeds: &[u8], failures: &[DialFailure]| {
         let mut core = core(seeds);
+        core.handle(at(1), Input::Committee(vec![(peer(20), address(20))]));
         for (seed, failure) in seeds.iter().zip(failures) {
             core.handle(at(1), Input::DialFailed { peer: peer(*seed), failure: failure.clone() });
         }
@@ -259,6 +260,21 @@ fn a_node_without_links_says_which_trouble_it_is_in() {
     let other_chain = DialFailure::OtherChain { reason: "c".into() };
     assert_eq!(cause(&[1, 2], &[other_chain.clone(), other_chain.clone()]), Some("seeds-on-other-chain"));
     assert_eq!(cause(&[1, 2], &[other_chain, wrong_key()]), Some("seeds-unreachable"), "no single mistake");
+}
+
+#[test]
+fn validator_without_seeds_that_reaches_no_other_validator_says_so() {
+    let mut core = core(&[]);
+    assert_eq!(core.snapshot().trouble, None, "its committee is not known yet");
+    let effects = core.handle(at(1), Input::Committee([OWN, 20, 21].map(|n| (peer(n), address(n))).to_vec()));
+    assert_eq!(dialled(&effects), [peer(20), peer(21)]);
+    assert_eq!(core.snapshot().trouble, None, "they are being dialled");
+    let failure = DialFailure::Unreachable { reason: "refused".into() };
+    core.handle(at(2), Input::DialFailed { peer: peer(20), failure });
+    let trouble = Trouble::SeedsUnreachable { failures: vec![], known: 2 };
+    assert_eq!(core.snapshot().trouble, Some(trouble.clone()));
+    let said = trouble.to_string();
+    assert!(said.contains("no seed peer is configured") && said.contains("any of 2 other peers"), "{said}");
 }
 
 #[test]

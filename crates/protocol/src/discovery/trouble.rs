@@ -16,7 +16,7 @@ pub enum Trouble {
     SeedsUnreachable {
         /// How the last dial to each seed failed.
         failures: Vec<(PeerId, DialFailure)>,
-        /// Peers in the address book, of which none is connected either.
+        /// Other peers that this node would dial: of its address book, its allowlist and its committee. None is connected.
         known: usize,
     },
     /// Not connected, and all seeds that answered are on another chain.
@@ -105,7 +105,7 @@ fn other_peers(known: usize) -> String {
     if known == 0 {
         String::new()
     } else {
-        format!("; nor is there a link to any of the {known} peers in the address book")
+        format!("; nor is there a link to any of {known} other peers that this node knows")
     }
 }
 

@@ -1,5 +1,7 @@
 //! The documents are true where a machine can tell.
 
+mod figures;
+
 use soma_testkit::hostile::{Behaviour, Consequence};
 use std::{
     collections::BTreeSet,
@@ -11,16 +13,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// All Rust sources below a folder.
-fn sources(folder: &Path, text: &mut String) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&fs::read_to_string(path).unwrap());
-        }
-    }
+/// The Rust files below a folder.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = paths.flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] });
+    below.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
 /// What a document has between backticks and looks like the name of a test: a sentence.
@@ -36,10 +33,8 @@ fn tests_named_in(document: &str) -> BTreeSet<&str> {
 fn every_test_that_the_guarantees_name_exists() {
     let [semantics, testing] = ["runtime-semantics", "testing"]
         .map(|name| fs::read_to_string(root().join(format!("docs/{name}.md"))).unwrap());
-    let mut code = String::new();
-    for folder in ["crates", "actors", "tests"] {
-        sources(&root().join(folder), &mut code);
-    }
+    let files = ["crates", "actors", "tests"].map(|folder| rust_files(&root().join(folder)));
+    let code: String = files.concat().into_iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     let words: BTreeSet<&str> = code.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).collect();
     let mut named = tests_named_in(&semantics);
     assert!(named.len() > 60, "only {} names were found", named.len());
