@@ -139,7 +139,7 @@ fn bounds_that_the_architecture_names_have_their_values() {
     let (mut compared, mut wrong) = (0, Vec::new());
     for row in architecture.lines().map(cells) {
         let are_constants = |cell: &&str| cell.split(", ").all(|name| is_constant(name.trim_matches('`')));
-        let Some(at) = row.iter().position(|cell| are_constants(&cell)) else { continue };
+        let Some(at) = row.iter().position(are_constants) else { continue };
         let names = row[at].split(", ").map(|name| name.trim_matches('`'));
         let values: Vec<_> = row.get(at + 1).map(|values| values.split(", ").collect()).unwrap_or_default();
         for (position, name) in names.enumerate() {
