@@ -1,5 +1,4 @@
 //! Linking verified ranges in order.
-
 //!
 //! A range was checked by itself. What its first commit owes to the commit before it is checked here: the same for every
 //! range, wherever it was cut, and for commits of the node's own consensus.
