@@ -192,7 +192,6 @@ impl Discovery {
         }
         self.feed(origin, Input::Answered { peer, remote, answer }, context);
         metrics::book(&self.host.snapshot());
-        self.tell_trouble();
     }
 
     /// Tells operators when what is wrong has changed.
@@ -254,12 +253,7 @@ impl Actor for Discovery {
             let passed: BTreeSet<_> = stored.iter().map(|stored| stored.info.peer).collect();
             let unreadable = all.into_iter().filter(|peer| !passed.contains(peer)).collect();
             discovery.feed(origin, Input::Book { stored, unreadable }, context);
-            let snapshot = discovery.host.snapshot();
-            metrics::book(&snapshot);
-            // Who knows nobody dials nobody, and hears of nothing that would have it told later.
-            if snapshot.known == 0 {
-                discovery.tell_trouble();
-            }
+            metrics::book(&discovery.host.snapshot());
         };
         self.later(checking, finish, context);
     }
@@ -270,6 +264,10 @@ impl Shell for Discovery {
 
     fn host(&mut self) -> &mut CoreHost<DiscoveryCore> {
         &mut self.host
+    }
+
+    fn after_input(&mut self) {
+        self.tell_trouble();
     }
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
@@ -312,7 +310,6 @@ impl Handler<Envelope<PeerChanged>> for Discovery {
             PeerEvent::Lost { .. } => None,
         };
         self.feed(envelope.origin, Input::Peer { event, ip }, context);
-        self.tell_trouble();
     }
 }
 
@@ -322,7 +319,6 @@ impl Handler<Envelope<DialFailed>> for Discovery {
     fn handle(&mut self, envelope: Envelope<DialFailed>, context: &mut Context<Self>) {
         let DialFailed { peer, failure } = envelope.message;
         self.feed(envelope.origin, Input::DialFailed { peer, failure }, context);
-        self.tell_trouble();
     }
 }
 

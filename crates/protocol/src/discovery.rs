@@ -261,6 +261,8 @@ pub struct Discovery {
     own_info: Option<(Opaque, TimestampMs)>,
     signing: bool,
     book: Book,
+    /// The stored address book has been read: before, nobody known means nothing.
+    book_read: bool,
     hearsay: Hearsay,
     validators: BTreeMap<PeerId, Address>,
     connected: BTreeSet<PeerId>,
@@ -291,6 +293,7 @@ impl Discovery {
             own_info: None,
             signing: false,
             book: Book::new(&mut rng),
+            book_read: false,
             hearsay: Hearsay::default(),
             validators: BTreeMap::new(),
             connected: BTreeSet::new(),
@@ -517,10 +520,11 @@ impl Discovery {
     pub fn trouble(&self) -> Option<Trouble> {
         if self.connected.is_empty() {
             let failures = self.seed_failures.iter().map(|(peer, failure)| (*peer, failure.clone())).collect();
-            // The committee comes right after the start, and a validator dials the others of it.
+            // The committee and the address book come right after the start, in any order, and bring peers to dial.
             let known = self.others_known();
+            let is_told_of_all = self.book_read && !self.validators.is_empty();
             let tried = match self.config.seeds.len() {
-                0 => !self.validators.is_empty() && (known == 0 || self.dial_failed),
+                0 => is_told_of_all && (known == 0 || self.dial_failed),
                 seeds => self.seed_failures.len() >= seeds,
             };
             return tried.then(|| Trouble::without_links(failures, known));
@@ -575,6 +579,7 @@ impl Core for Discovery {
                 }
                 unreadable.extend(denied.iter().map(|stored| stored.info.peer));
                 self.book.restore(now.unix_ms, stored, unreadable);
+                self.book_read = true;
                 self.dial(now, &mut effects);
             }
             Input::Committee(validators) => {

@@ -73,6 +73,9 @@ pub trait Shell: Actor<Context = Context<Self>> {
     /// message or by [`later`](Self::later), so that effects are carried out in the order in which they were decided.
     fn perform(&mut self, effect: <Self::Core as Core>::Effect, context: &mut Context<Self>);
 
+    /// Called after each input, once its effects are carried out. For what must be told whichever input changed it.
+    fn after_input(&mut self) {}
+
     /// Hands one input to the core and carries out what it decides.
     fn feed(&mut self, origin: Origin, input: <Self::Core as Core>::Input, context: &mut Context<Self>) {
         tracing::trace!(actor = Self::Core::NAME, sender = origin.sender, ?input, "input");
@@ -154,5 +157,6 @@ fn take<S: Shell>(shell: &mut S, origin: Origin, input: <S::Core as Core>::Input
             shell.perform(effect, context);
         }
         shell.arm(context);
+        shell.after_input();
     });
 }

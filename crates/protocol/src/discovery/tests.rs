@@ -247,6 +247,7 @@ fn a_node_without_links_says_which_trouble_it_is_in() {
     let wrong_key = || DialFailure::WrongKey { reason: "k".into() };
     let cause = |seeds: &[u8], failures: &[DialFailure]| {
         let mut core = core(seeds);
+        core.handle(at(1), Input::Book { stored: vec![], unreadable: vec![] });
         core.handle(at(1), Input::Committee(vec![(peer(20), address(20))]));
         for (seed, failure) in seeds.iter().zip(failures) {
             core.handle(at(1), Input::DialFailed { peer: peer(*seed), failure: failure.clone() });
@@ -263,8 +264,22 @@ fn a_node_without_links_says_which_trouble_it_is_in() {
 }
 
 #[test]
+fn node_knows_nobody_once_both_its_committee_and_its_address_book_say_so() {
+    let book = || Input::Book { stored: vec![], unreadable: vec![] };
+    let committee = || Input::Committee(vec![(peer(20), address(20))]);
+    for (first, second) in [(book(), committee()), (committee(), book())] {
+        let mut core = core(&[]);
+        core.handle(at(1), first);
+        assert_eq!(core.trouble(), None);
+        core.handle(at(1), second);
+        assert_eq!(core.trouble(), Some(Trouble::NobodyKnown));
+    }
+}
+
+#[test]
 fn validator_without_seeds_that_reaches_no_other_validator_says_so() {
     let mut core = core(&[]);
+    core.handle(at(1), Input::Book { stored: vec![], unreadable: vec![] });
     assert_eq!(core.snapshot().trouble, None, "its committee is not known yet");
     let effects = core.handle(at(1), Input::Committee([OWN, 20, 21].map(|n| (peer(n), address(n))).to_vec()));
     assert_eq!(dialled(&effects), [peer(20), peer(21)]);
