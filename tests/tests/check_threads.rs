@@ -183,11 +183,30 @@ fn once_at(kind: &'static str, fault: Fault) -> PlannedFaults {
     })
 }
 
-/// A verifier that waits in the last commit, which is of the second of two ranges; and what lets it go.
-fn hangs_in(commits: &[CertifiedCommit]) -> (Arc<Hangs>, mpsc::Sender<()>) {
+/// Waits at the first transaction that it is given until it is let go: whichever range comes first, the check of the other
+/// finds that one at work.
+struct HangsOnce(Mutex<Option<mpsc::Receiver<()>>>);
+
+impl TransactionVerifier for HangsOnce {
+    fn verify(
+        &self,
+        context: &EpochContext,
+        transaction: &[u8],
+        signatures: &mut TransactionSignatures<'_>,
+    ) -> Result<(), TransactionError> {
+        let let_go = self.0.lock().unwrap().take();
+        if let Some(let_go) = let_go {
+            // The error is that it was let go.
+            let _ = let_go.recv();
+        }
+        CertificateVerifier.verify(context, transaction, signatures)
+    }
+}
+
+/// The verifier, and what lets it go.
+fn hangs_once() -> (Arc<HangsOnce>, mpsc::Sender<()>) {
     let (let_go, waits) = mpsc::channel();
-    let at = commits[commits.len() - 1].blocks[0].transactions[0].0.to_vec();
-    (Arc::new(Hangs { at, let_go: Mutex::new(waits) }), let_go)
+    (Arc::new(HangsOnce(Mutex::new(Some(waits)))), let_go)
 }
 
 fn has_restarted(status: &Status) -> bool {
@@ -201,7 +220,7 @@ fn nobody_is_blamed(status: &Status) -> bool {
 /// In virtual time the waiting check is slow at once.
 fn fails_at_slow(fault: Fault) {
     let (builder, commits) = one_epoch();
-    let (verifier, let_go) = hangs_in(&commits);
+    let (verifier, let_go) = hangs_once();
     in_virtual_time(async {
         let running = start(builder.genesis(), &commits, verifier, Some(once_at("Slow", fault))).await;
         let node = running.system.handle();
@@ -216,7 +235,7 @@ fn fails_at_slow(fault: Fault) {
 async fn fails_at_wake(fault: Fault) {
     let (builder, commits) = one_epoch();
     let genesis = builder.genesis();
-    let (verifier, let_go) = hangs_in(&commits);
+    let (verifier, let_go) = hangs_once();
     let server = soma_tests::start(node(1, genesis, mem_store(genesis, &commits), config(&[])));
     let mut settings = config(&[&server]);
     settings.verifier.threads = 2;

@@ -36,7 +36,7 @@ const FULL: &[(&str, &[&str])] = &[
     ("discovery", &["Answered", "Asked", "Book", "Committee", "DialFailed", "OwnInfo", "Peer", "Probed", "Wake"]),
     ("grpc-adapter", &["Arrived", "Finished"]),
     ("peer-heights", &["OwnHeight", "Peer", "Pick", "PushDone", "Pushed", "Queried", "Report", "Wake"]),
-    ("state-sync", &["Downloaded", "Executor", "Picked", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
+    ("state-sync", &["Executor", "Picked", "Progress", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
     ("store-writer", &["Done", "Submit"]),
     ("sync-worker", &["BlocksChecked", "BlocksFetched", "CommitsChecked", "CommitsFetched", "Start", "SubDagsChecked"]),
     ("verifier", &["BatchDone", "Checked", "Done", "Submit"]),
@@ -152,9 +152,9 @@ fn play(node: NodeName, actor: &str, kind: &str, fault: ActorFault) -> Result<()
     };
     let mut lost = report.actors_lost.clone();
     // While a worker waits for its peer a second one is started: it is not missed then, but cancelled.
-    let is_outrun = actor == "sync-worker" && fault == ActorFault::Hang && AWAITING.contains(&kind);
+    let is_hedged = actor == "sync-worker" && fault == ActorFault::Hang && AWAITING.contains(&kind);
     let meant = |lost: &LostActor| lost.node == node && lost.actor == actor && lost.exit.starts_with(exit);
-    let expected = usual.actors_lost.iter().map(Some).chain((!is_outrun).then_some(None));
+    let expected = usual.actors_lost.iter().map(Some).chain((!is_hedged).then_some(None));
     for planned in expected {
         let planned = |lost: &LostActor| planned.map_or_else(|| meant(lost), |planned| planned == lost);
         match lost.iter().position(planned) {

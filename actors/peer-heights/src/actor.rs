@@ -208,10 +208,10 @@ impl Handler<Envelope<Pick>> for PeerHeights {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Pick>, context: &mut Context<Self>) {
-        let Pick { start, avoid, reply } = envelope.message;
+        let Pick { start, tried, hedge, reply } = envelope.message;
         self.next_pick += 1;
         self.picks.insert(self.next_pick, reply);
-        self.feed(envelope.origin, Input::Pick { key: self.next_pick, start, avoid }, context);
+        self.feed(envelope.origin, Input::Pick { key: self.next_pick, start, tried, hedge }, context);
     }
 }
 

@@ -11,7 +11,7 @@ use soma_messages::{
     AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop,
     connections::CommitteeChanged,
     peer_heights::{OwnHeight, Pick, Report},
-    state_sync::{Downloaded, ExecutorProgress, Kept, LocalCommit, Target, TellCommittee},
+    state_sync::{ExecutorProgress, FetchProgress, Kept, LocalCommit, Target, TellCommittee},
     store_writer::Apply,
     verifier::VerifyLocalCommit,
 };
@@ -354,8 +354,8 @@ impl Shell for StateSync {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::Pick { key, start, avoid } => {
-                self.ask_for_peer(key, move |reply| Pick { start, avoid, reply }, context);
+            Effect::Pick { key, start, tried, hedge } => {
+                self.ask_for_peer(key, move |reply| Pick { start, tried, hedge, reply }, context);
             }
             Effect::Fetch { key, peer, start, end, proof_end, epoch, max_bytes } => {
                 let settings = self.settings.clone();
@@ -425,11 +425,12 @@ impl Handler<Envelope<Kept>> for StateSync {
     }
 }
 
-impl Handler<Envelope<Downloaded>> for StateSync {
+impl Handler<Envelope<FetchProgress>> for StateSync {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<Downloaded>, context: &mut Context<Self>) {
-        self.feed(envelope.origin, Input::Downloaded { key: envelope.message.0 }, context);
+    fn handle(&mut self, envelope: Envelope<FetchProgress>, context: &mut Context<Self>) {
+        let FetchProgress { key, downloaded } = envelope.message;
+        self.feed(envelope.origin, Input::Progress { key, downloaded }, context);
     }
 }
 

@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt, future::LocalBoxFuture};
 use soma_messages::{
     AskError, Links, Mailbox, Reply,
     causality::current,
-    state_sync::{Downloaded, Kept},
+    state_sync::{FetchProgress, Kept},
     verifier::{BlocksAnswer, Rejection, SubDagsAnswer, VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags},
 };
 use soma_protocol::{
@@ -47,7 +47,7 @@ pub struct WorkerMailboxes {
     /// StateSync.
     pub keep: Mailbox<Kept>,
     /// StateSync.
-    pub downloaded: Mailbox<Downloaded>,
+    pub progress: Mailbox<FetchProgress>,
 }
 
 /// What one worker is for.
@@ -520,7 +520,9 @@ impl Shell for SyncWorker {
             Effect::FetchBlocks { from, to, max_bytes } => self.fetch_blocks(from, to, max_bytes, context),
             Effect::CheckBlocks { from } => self.check_blocks(from, context),
             // What StateSync has no time for leads to a second worker at worst.
-            Effect::TellDownloaded => drop(self.mailboxes.downloaded.tell(Downloaded(self.key))),
+            Effect::TellProgress { downloaded } => {
+                let _ = self.mailboxes.progress.tell(FetchProgress { key: self.key, downloaded });
+            }
             Effect::CheckSubDags { commits } => self.check_sub_dags(commits, context),
             Effect::Finish { verified, shortfall } => {
                 let verified = verified.and_then(|_| self.range.take());

@@ -9,8 +9,10 @@ use soma_types::{CommitIndex, PeerId};
 pub struct Pick {
     /// The range's first commit.
     pub start: CommitIndex,
-    /// Who just failed to.
-    pub avoid: Option<PeerId>,
+    /// Peers that serve it now, or just failed to.
+    pub tried: Vec<PeerId>,
+    /// Whether others serve it now.
+    pub hedge: bool,
     /// The answer. Whoever is picked is to be reported on.
     pub reply: Reply<Result<PeerId, NoPeer>>,
 }

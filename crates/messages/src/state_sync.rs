@@ -36,9 +36,14 @@ pub struct Kept {
     pub blocks: Vec<VerifiedBlock>,
 }
 
-/// From a SyncWorker: all that it asked its peer for has come.
+/// From a SyncWorker: its peer has brought something.
 #[derive(Debug)]
-pub struct Downloaded(pub RangeKey);
+pub struct FetchProgress {
+    /// The worker.
+    pub key: RangeKey,
+    /// Whether that was all.
+    pub downloaded: bool,
+}
 
 /// From the reader of an executor's stream: how far the executor has got. Sent now and then, and when the stream ends.
 #[derive(Debug)]

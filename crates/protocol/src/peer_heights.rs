@@ -37,9 +37,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// How often in a row others may be faster than a peer before it counts as slow: one in twenty of anybody's downloads
-/// takes longer than nineteen others.
-const OUTRUN_TOLERANCE: u32 = 2;
+/// How many hedges in a row a peer may lose before it counts as slow: one in twenty of any peer's downloads takes longer
+/// than nineteen others.
+const LOST_HEDGES_TOLERANCE: u32 = 2;
 
 /// Time between two writes of what is remembered of peers. Bans are written at once.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -105,8 +105,10 @@ pub enum Input {
         key: u64,
         /// The range's first commit.
         start: CommitIndex,
-        /// Who just failed to.
-        avoid: Option<PeerId>,
+        /// Peers that serve it now, or just failed to.
+        tried: Vec<PeerId>,
+        /// Whether others serve it now.
+        hedge: bool,
     },
     /// From StateSync: how a picked peer did.
     Report {
@@ -211,6 +213,12 @@ pub enum NoPeer {
         /// The highest claim.
         claimed: CommitIndex,
     },
+    /// Those that claim it have proved nothing yet, and are asked for one range after the other.
+    #[error("the peers that claim it, of {peers} connected ones, have served nothing yet, and are tried first")]
+    Untested {
+        /// Connected peers.
+        peers: usize,
+    },
     /// Those that have it failed lately and are given a pause.
     #[error("all {peers} peers that have it failed lately and are given a pause")]
     AllPaused {
@@ -228,6 +236,7 @@ impl NoPeer {
             Self::AllPruned { .. } => "all-pruned",
             Self::NobodyHasIt { .. } => "nobody-has-it",
             Self::ClaimsUnproven { .. } => "claims-unproven",
+            Self::Untested { .. } => "untested",
             Self::AllPaused { .. } => "all-paused",
         }
     }
@@ -278,9 +287,11 @@ struct Peer {
     news: Option<CommitIndex>,
     served: u64,
     failures: u32,
-    /// How often in a row another peer was faster with the same range.
-    outruns: u32,
+    /// Hedges lost in a row: how often another peer was faster with the same range.
+    lost_hedges: u32,
     work: Work,
+    /// It counts as proven until then.
+    proven_until: Duration,
     paused_until: Duration,
 }
 
@@ -376,11 +387,13 @@ impl PeerHeights {
     fn on_report(&mut self, now: Now, id: PeerId, start: CommitIndex, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.work.end(now.monotonic, outcome.served());
+        let was_proven = peer.is_proven(now.monotonic);
         match outcome {
             Outcome::Served { last, .. } => {
                 peer.served += 1;
                 self.useful.insert(id);
-                (peer.failures, peer.outruns) = (0, 0);
+                (peer.failures, peer.lost_hedges) = (0, 0);
+                peer.prove(now.monotonic);
                 self.standings.on_served(id, now.unix_ms);
                 if peer.disproved.is_some_and(|(above, _)| last > above) {
                     (peer.disproved, peer.disproofs) = (None, 0);
@@ -388,11 +401,17 @@ impl PeerHeights {
             }
             Outcome::Unused | Outcome::Failed { fault: Fault::Ours, .. } => {}
             // Of several ranges that it had at once, the first says all.
-            Outcome::Outrun if peer.paused_until > now.monotonic => {}
-            Outcome::Outrun => {
-                peer.outruns += 1;
-                peer.rest(now.monotonic + pause(peer.outruns - 1));
-                if peer.outruns > OUTRUN_TOLERANCE {
+            Outcome::LostHedge { .. } if peer.paused_until > now.monotonic => {}
+            Outcome::LostHedge { silent } => {
+                peer.lost_hedges += 1;
+                let until = now.monotonic + pause(peer.lost_hedges - 1);
+                peer.rest(until);
+                if silent {
+                    // What it claims is not believed either until it is asked again.
+                    peer.proven_until = Duration::ZERO;
+                    peer.disproved = Some((start.saturating_sub(1), until));
+                }
+                if peer.lost_hedges > LOST_HEDGES_TOLERANCE {
                     peer.failures += 1;
                     self.standings.on_fault(id, Fault::Slow, now.unix_ms);
                 }
@@ -421,7 +440,9 @@ impl PeerHeights {
                 }
             }
         }
-        self.update_target(now, false, effects);
+        // Beside proven peers the others have a budget, of which some is free now.
+        let frees_budget = !was_proven && self.peers.values().any(|peer| peer.is_proven(now.monotonic));
+        self.update_target(now, frees_budget, effects);
     }
 
     fn ban(&mut self, now: Now, id: PeerId, reason: String, effects: &mut Vec<Effect>) {
@@ -551,8 +572,8 @@ impl Core for PeerHeights {
                     }
                 }
             }
-            Input::Pick { key, start, avoid } => {
-                let peer = self.pick(now, start, avoid);
+            Input::Pick { key, start, tried, hedge } => {
+                let peer = self.pick(now, start, &tried, hedge);
                 effects.push(Effect::Picked { key, peer });
             }
             Input::Report { peer, start, outcome } => self.on_report(now, peer, start, outcome, &mut effects),

@@ -167,8 +167,11 @@ pub enum Effect {
         /// The first of them.
         from: u32,
     },
-    /// Tell StateSync that nothing more is waited for from the peer.
-    TellDownloaded,
+    /// Tell StateSync that the peer has brought something.
+    TellProgress {
+        /// Whether nothing more is waited for from it.
+        downloaded: bool,
+    },
     /// Have the first commits checked with their blocks.
     CheckSubDags {
         /// How many.
@@ -255,7 +258,7 @@ impl SyncWorker {
             Ok(bytes) => {
                 self.bytes += bytes;
                 self.answers.insert(start, Answer::Checking);
-                vec![Effect::CheckCommits { start, end }]
+                vec![Effect::CheckCommits { start, end }, Effect::TellProgress { downloaded: false }]
             }
             Err(failure) => {
                 // Later commits it need not have; the first ones it may have, in more bytes than were allowed.
@@ -351,7 +354,11 @@ impl SyncWorker {
             return Vec::new();
         }
         self.parts.insert(from, Part::Checking { to: got });
-        vec![Effect::CheckBlocks { from }]
+        let mut effects = vec![Effect::CheckBlocks { from }];
+        if !ended || !self.queue.is_empty() || self.busy_requests() > 0 {
+            effects.push(Effect::TellProgress { downloaded: false });
+        }
+        effects
     }
 
     fn on_blocks_checked(&mut self, from: u32, verified: u32, failure: Option<Failure>) -> Vec<Effect> {
@@ -415,7 +422,7 @@ impl SyncWorker {
         let idle = self.parts.values().all(|part| matches!(part, Part::Checked { .. }));
         if self.queue.is_empty() && self.busy_requests() == 0 && !self.downloaded && !idle {
             self.downloaded = true;
-            effects.push(Effect::TellDownloaded);
+            effects.push(Effect::TellProgress { downloaded: true });
         }
         if self.queue.is_empty() && idle && !self.finishing {
             self.finishing = true;

@@ -311,7 +311,7 @@ impl Node {
                         verify_blocks: verifier.mailbox("sync-worker"),
                         verify_sub_dags: verifier.mailbox("sync-worker"),
                         keep: own.mailbox("sync-worker"),
-                        downloaded: own.mailbox("sync-worker"),
+                        progress: own.mailbox("sync-worker"),
                     },
                     pick: heights.mailbox(name::STATE_SYNC),
                     report: heights.mailbox(name::STATE_SYNC),

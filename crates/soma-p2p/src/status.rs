@@ -6,7 +6,7 @@ use soma_protocol::{
     discovery::{self, Trouble},
     peer_heights::{NoPeer, PeerSnapshot},
     serving, state_sync,
-    state_sync::{ExecutorFailure, Progress},
+    state_sync::{ExecutorFailure, Late, Progress},
     store_writer,
     verifier::{self, SlowCheck},
 };
@@ -237,7 +237,15 @@ fn explain_progress(sync: &state_sync::Snapshot, trouble: Option<&Trouble>) -> S
     let state_sync::Snapshot { applied, target, .. } = sync;
     match &sync.progress {
         Progress::Synced => format!("synced at commit {applied}"),
-        Progress::Syncing => format!("fetching commits {} to {target}", applied + 1),
+        Progress::Syncing => match sync.late {
+            Some(Late { commit, silent, waited }) => {
+                let seconds = waited.as_secs_f64();
+                format!(
+                    "{silent} peers announced commit {commit} and have not answered for {seconds:.1} s; asking others"
+                )
+            }
+            None => format!("fetching commits {} to {target}", applied + 1),
+        },
         Progress::NoPeer { needed, reason: reason @ NoPeer::NotConnected } => {
             let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
             format!("commit {needed} is next, but {reason}{why}")

@@ -32,7 +32,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         bug: "the range of a worker that died is not given back to the plan",
         file: PLANNER,
-        right: "        range.fail(now, None, reason);\n",
+        right: "        range.fail(now, None, false, reason);\n",
         wrong: "        let _ = (now, reason);\n",
     },
     Mutant {

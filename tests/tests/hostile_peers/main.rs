@@ -226,7 +226,11 @@ fn expect_within(status: &Status, limits: &Config) {
     let (sync, connections) = (&limits.state_sync, &limits.connections);
     if let Some(snapshot) = &status.state_sync {
         assert!(snapshot.bytes_in_flight <= sync.bytes_in_flight, "{} bytes in flight", snapshot.bytes_in_flight);
-        assert!(snapshot.workers <= sync.max_workers, "{} workers", snapshot.workers);
+        assert!(
+            snapshot.workers <= soma_protocol::state_sync::most_workers(sync.max_workers),
+            "{} workers",
+            snapshot.workers
+        );
     }
     if let Some(snapshot) = &status.serving {
         assert!(snapshot.active <= limits.serving.max_calls, "{} calls", snapshot.active);

@@ -22,7 +22,7 @@ fn with_peers(heights: &[(CommitIndex, CommitIndex)]) -> PeerHeights {
 }
 
 fn pick(core: &mut PeerHeights, now: Now, start: CommitIndex) -> Result<PeerId, NoPeer> {
-    let effects = core.handle(now, Input::Pick { key: 1, start, avoid: None });
+    let effects = core.handle(now, Input::Pick { key: 1, start, tried: vec![], hedge: false });
     effects
         .into_iter()
         .find_map(|effect| match effect {
@@ -157,7 +157,7 @@ fn a_peer_on_the_allowlist_is_not_disconnected_only_not_asked() {
     assert_eq!(banned(&fail(&mut core, at(0), peer(1), 1, Fault::ProvableLie)), []);
     // Of its other ranges some are late, too: that ends nothing.
     fail(&mut core, at(1), peer(1), 1, Fault::Slow);
-    core.handle(at(2), Input::Report { peer: peer(1), start: 1, outcome: Outcome::Outrun });
+    core.handle(at(2), Input::Report { peer: peer(1), start: 1, outcome: Outcome::LostHedge { silent: false } });
     assert_eq!(pick(&mut core, at(599_999), 1), Err(NoPeer::AllPaused { peers: 1 }));
     assert_eq!(pick(&mut core, at(600_000), 1), Ok(peer(1)));
 }
@@ -222,21 +222,76 @@ fn peers_that_are_as_fast_as_each_other_all_have_something_to_serve_all_the_time
 }
 
 #[test]
-fn a_peer_that_is_outrun_rests_and_only_one_that_always_is_loses_its_score() {
+fn peer_that_loses_a_hedge_rests_and_only_one_that_always_does_loses_score() {
     let mut core = with_peers(&[(100, 1)]);
-    let outrun = |core: &mut PeerHeights, ms| {
-        core.handle(at(ms), Input::Report { peer: peer(1), start: 1, outcome: Outcome::Outrun });
+    let lose = |core: &mut PeerHeights, ms| {
+        core.handle(at(ms), Input::Report { peer: peer(1), start: 1, outcome: Outcome::LostHedge { silent: false } });
         core.snapshot().peers[0].score
     };
     // Many ranges that were at work when it stalled are one stall.
     for _ in 0..10 {
-        assert_eq!(outrun(&mut core, 0), 100);
+        assert_eq!(lose(&mut core, 0), 100);
     }
     assert_eq!(pick(&mut core, at(499), 1), Err(NoPeer::AllPaused { peers: 1 }));
     assert_eq!(pick(&mut core, at(500), 1), Ok(peer(1)));
-    assert_eq!(outrun(&mut core, 500), 100);
+    assert_eq!(lose(&mut core, 500), 100);
     assert_eq!(pick(&mut core, at(1_499), 1), Err(NoPeer::AllPaused { peers: 1 }));
-    assert_eq!(outrun(&mut core, 1_500), 90);
+    assert_eq!(lose(&mut core, 1_500), 90);
+}
+
+fn served(core: &mut PeerHeights, now: Now, peer: PeerId) {
+    core.handle(now, Input::Report { peer, start: 1, outcome: Outcome::Served { last: 100, bytes: 1 << 20 } });
+}
+
+#[test]
+fn silent_peer_that_loses_a_hedge_loses_its_place_and_its_word_at_once() {
+    let mut core = with_peers(&[(100, 1), (1_000, 1)]);
+    for id in [peer(1), peer(2)] {
+        pick(&mut core, at(0), 1).unwrap();
+        served(&mut core, at(0), id);
+    }
+    let lost = Input::Report { peer: peer(2), start: 101, outcome: Outcome::LostHedge { silent: true } };
+    let effects = core.handle(at(1), lost);
+    assert!(effects.contains(&Effect::Target(Target { highest: 100, doubt: None })), "{effects:?}");
+    // Its pause ends, and it is one of the unproven.
+    for _ in 0..100 {
+        let effects = core.handle(at(2_000), Input::Pick { key: 1, start: 1, tried: vec![], hedge: true });
+        assert!(matches!(effects[..], [Effect::Picked { peer: Ok(id), .. }] if id == peer(1)), "{effects:?}");
+        served(&mut core, at(2_000), peer(1));
+    }
+}
+
+#[test]
+fn silent_newcomers_get_no_more_of_the_work_together_than_one_would() {
+    let mut core = with_peers(&[(100, 1); 40]);
+    served(&mut core, at(0), peer(1));
+    // None of the others ever answers.
+    let mut to_newcomers = 0;
+    for _ in 0..500 {
+        match pick(&mut core, at(1), 1).unwrap() {
+            proven if proven == peer(1) => served(&mut core, at(1), proven),
+            _ => to_newcomers += 1,
+        }
+    }
+    assert_eq!(to_newcomers, 2);
+}
+
+#[test]
+fn newcomers_are_tried_all_at_once_while_nobody_has_served() {
+    let mut core = with_peers(&[(100, 1); 40]);
+    let picked: BTreeSet<_> = (0..40).map(|_| pick(&mut core, at(0), 1).unwrap()).collect();
+    assert_eq!(picked.len(), 40);
+}
+
+#[test]
+fn hedge_of_a_newcomers_range_goes_to_a_peer_that_has_served() {
+    let mut core = with_peers(&[(100, 1); 10]);
+    served(&mut core, at(0), peer(5));
+    for newcomer in [1, 2, 3] {
+        let pick = Input::Pick { key: 1, start: 1, tried: vec![peer(newcomer)], hedge: true };
+        let effects = core.handle(at(1), pick);
+        assert!(matches!(effects[..], [Effect::Picked { peer: Ok(id), .. }] if id == peer(5)), "{effects:?}");
+    }
 }
 
 #[test]

@@ -53,11 +53,17 @@ const SOONEST_AGE: Duration = Duration::from_secs(30);
 /// Peers whose pace is remembered.
 const MAX_PACES: usize = 256;
 
-/// How long a download is waited for before a second peer is asked, until it is known how long they take.
-const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+/// Hedge delay until it is known how long downloads take.
+const FIRST_HEDGE_DELAY: Duration = Duration::from_secs(1);
 
-/// Least that a download is waited for: less is noise.
-const MIN_PATIENCE: Duration = Duration::from_millis(100);
+/// Least hedge delay: less is noise.
+const MIN_HEDGE_DELAY: Duration = Duration::from_millis(100);
+
+/// The same for small downloads, such as the commits at the head: a second one costs next to nothing.
+const MIN_SMALL_HEDGE_DELAY: Duration = Duration::from_millis(25);
+
+/// Bytes up to which a download is small: mostly round trips.
+const SMALL_BYTES: u64 = 256 << 10;
 
 /// How many mean deviations beyond the mean one in twenty takes longer: two if times were normally distributed, and
 /// they have a longer tail.
@@ -75,6 +81,8 @@ pub(super) struct Flow {
     downloads: BTreeMap<PeerId, Downloads>,
     /// Those of all peers.
     any_download: Option<Downloads>,
+    /// Small ones of all peers.
+    small_download: Option<Downloads>,
 }
 
 /// How long downloads take: mean and mean deviation, the latest counting most.
@@ -93,8 +101,8 @@ impl Downloads {
         Self { mean: (mean * 7 + time) / 8, deviation: (deviation * 3 + mean.abs_diff(time)) / 4, at }
     }
 
-    fn patience(&self) -> Duration {
-        (self.mean + self.deviation * DEVIATIONS).max(MIN_PATIENCE)
+    fn hedge_delay(&self, least: Duration) -> Duration {
+        (self.mean + self.deviation * DEVIATIONS).max(least)
     }
 }
 
@@ -129,6 +137,7 @@ impl Default for Flow {
             paces: BTreeMap::new(),
             downloads: BTreeMap::new(),
             any_download: None,
+            small_download: None,
         }
     }
 }
@@ -228,9 +237,18 @@ impl Flow {
         self.paces.insert(peer, pace);
     }
 
-    /// Learns from a download that `peer` has served.
-    pub(super) fn learn_download(&mut self, now: Now, peer: PeerId, asked: Asked) {
+    /// Whether so many commits are a small download.
+    fn is_small(&self, commits: CommitIndex) -> bool {
+        self.bytes_per_commit.is_some() && self.expected(commits) <= SMALL_BYTES
+    }
+
+    /// Learns from a download of so many commits that `peer` has served.
+    pub(super) fn learn_download(&mut self, now: Now, peer: PeerId, asked: Asked, commits: CommitIndex) {
         let (time, at) = (now.monotonic.saturating_sub(asked.at), now.monotonic);
+        if self.is_small(commits) {
+            self.small_download = Some(Downloads::with(self.small_download, time, at));
+            return;
+        }
         self.any_download = Some(Downloads::with(self.any_download, time, at));
         if self.downloads.len() >= MAX_PACES && !self.downloads.contains_key(&peer) {
             let oldest = self.downloads.iter().min_by_key(|(_, downloads)| downloads.at).map(|(peer, _)| *peer);
@@ -245,10 +263,16 @@ impl Flow {
         self.paces.contains_key(&peer)
     }
 
-    /// How long a download from `peer` is waited for before another peer is asked as well.
-    pub(super) fn patience(&self, peer: PeerId) -> Duration {
-        let known = self.downloads.get(&peer).or(self.any_download.as_ref());
-        known.map_or(FIRST_PATIENCE, Downloads::patience)
+    /// How long so many commits from `peer` are waited for before another peer is asked as well. Small downloads are
+    /// measured against those of all peers: a peer that is slower than usual gets no more time for that.
+    pub(super) fn hedge_delay(&self, peer: PeerId, commits: CommitIndex) -> Duration {
+        match &self.small_download {
+            Some(small) if self.is_small(commits) => small.hedge_delay(MIN_SMALL_HEDGE_DELAY),
+            _ => {
+                let known = self.downloads.get(&peer).or(self.any_download.as_ref());
+                known.map_or(FIRST_HEDGE_DELAY, |known| known.hedge_delay(MIN_HEDGE_DELAY))
+            }
+        }
     }
 
     /// How far a range from `start` goes that is asked of `peer`, of one that goes to `end`.

@@ -39,8 +39,7 @@ impl StateSync {
             self.trim_linked(effects);
             let next = self.tip.commit.index + 1;
             let Some(range) = self.ranges.get_mut(&next) else { break };
-            let RangeState::Done { peer, verified } = range.state else { break };
-            let key = range.key;
+            let RangeState::Done { key, peer, verified } = range.state else { break };
             match self.tip.accepts(&verified) {
                 Ok(()) => {
                     self.ranges.remove(&next);
@@ -66,7 +65,7 @@ impl StateSync {
                             )
                         }
                     };
-                    range.fail(now, (fault != Fault::Ours).then_some(peer), reason.clone());
+                    range.fail(now, Some(peer), fault != Fault::Ours, reason.clone());
                     effects.push(Effect::Discard(key));
                     if fault != Fault::Ours {
                         let outcome = Outcome::Failed { fault, reason, retry_after: None };

@@ -18,7 +18,7 @@
 //! - A range is checked with the committee of its own epoch or not at all: where the boundary is not known yet, the
 //!   range is held until it is.
 
-mod backup;
+mod attempt;
 mod flow;
 mod link;
 mod local;
@@ -33,6 +33,7 @@ use crate::{
     core::{Core, Now},
     peer_heights::{NoPeer, Target},
 };
+pub use attempt::{Late, MAX_ATTEMPTS, most_workers};
 pub use local::{LocalCommitError, Offered};
 use plan::{Range, RangeState};
 pub use progress::Progress;
@@ -64,7 +65,7 @@ const MAX_EXECUTORS: usize = 64;
 pub struct Config {
     /// Commits in one answer, at most 100. A range has up to four times as many; fewer where they are large, or a peer is slow.
     pub commits_per_fetch: u32,
-    /// Workers at once. It is the window of bytes on their way that decides how many there are.
+    /// Workers at once, beside those that hedge the next range. The window of bytes on their way decides how many there are.
     pub max_workers: usize,
     /// Ranges beyond the last linked commit up to which new ones are planned: bounds the commits in the reorder
     /// buffer (a range that came in parts is split, but covers no more).
@@ -201,10 +202,12 @@ pub enum Input {
         /// Why not all.
         shortfall: Option<Shortfall>,
     },
-    /// From a worker: all that it asked for has come, and is being checked.
-    Downloaded {
-        /// The range.
+    /// From a worker: its peer has brought something.
+    Progress {
+        /// Its key.
         key: RangeKey,
+        /// Whether that was all, and is being checked.
+        downloaded: bool,
     },
     /// From the supervisor or the shell: a worker ended without a result, or could not be started.
     WorkerFailed {
@@ -272,8 +275,10 @@ pub enum Effect {
         key: RangeKey,
         /// Its first commit.
         start: CommitIndex,
-        /// A peer that just failed to serve it.
-        avoid: Option<PeerId>,
+        /// Peers that serve it now, or just failed to.
+        tried: Vec<PeerId>,
+        /// Whether others serve it now: then it is for a peer that proved itself, if there is one.
+        hedge: bool,
     },
     /// Start a worker.
     Fetch {
@@ -344,7 +349,10 @@ pub enum Outcome {
         bytes: u64,
     },
     /// It took so long that another peer was asked as well, and that one was faster.
-    Outrun,
+    LostHedge {
+        /// It had brought nothing, or nothing for long.
+        silent: bool,
+    },
     /// Nobody's doing: the range was not needed any more, or failed on our side.
     Unused,
     /// It did not.
@@ -364,7 +372,7 @@ impl Outcome {
     pub(crate) fn served(&self) -> Option<u64> {
         match self {
             Self::Served { bytes, .. } => Some(*bytes),
-            Self::Outrun => Some(0),
+            Self::LostHedge { .. } => Some(0),
             Self::Unused | Self::Failed { .. } => None,
         }
     }
@@ -402,6 +410,8 @@ pub struct Snapshot {
     /// Since when no commit has become durable although there is something to do, in milliseconds since 1970. Set once
     /// that is [`STUCK_AFTER`] ago.
     pub stuck_since_ms: Option<TimestampMs>,
+    /// Peers that hold up the next commit.
+    pub late: Option<Late>,
     /// The commit that the executor furthest behind asks for next.
     pub slowest_executor: Option<CommitIndex>,
     /// The last executor's stream that ended with an error, until an executor gets past the commit at fault.
@@ -532,7 +542,7 @@ impl Core for StateSync {
             Input::WorkerDone { key, verified, shortfall } => {
                 self.on_worker_done(now, key, verified, shortfall, &mut effects);
             }
-            Input::Downloaded { key } => self.on_downloaded(now, key),
+            Input::Progress { key, downloaded } => self.on_progress(now, key, downloaded),
             Input::WorkerFailed { key, reason } => self.on_worker_failed(now, key, reason, &mut effects),
             Input::Executor { reader, at } => self.on_executor(reader, at),
             Input::Written(result) => self.on_written(now, result, &mut effects),
@@ -556,7 +566,7 @@ impl Core for StateSync {
             _ => None,
         });
         let own = [self.write.retry_at(), self.stuck.wake_at()].into_iter().flatten();
-        retries.chain(own).chain(self.backups_at()).filter(|at| *at > self.last_now).min()
+        retries.chain(own).chain(self.hedges_at()).filter(|at| *at > self.last_now).min()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -566,7 +576,7 @@ impl Core for StateSync {
             linked: self.tip.commit.index,
             target: self.target(),
             epoch: self.tip.next_epoch,
-            workers: self.ranges.values().map(plan::Range::running).sum(),
+            workers: self.ranges.values().map(|range| range.peers().count()).sum(),
             ranges: self.ranges.len(),
             bytes_in_flight: self.bytes_in_flight(),
             commits_fetched: counters.commits_fetched,
@@ -576,6 +586,7 @@ impl Core for StateSync {
             worker_failures: counters.worker_failures,
             progress: self.progress(),
             stuck_since_ms: self.stuck_since_ms(),
+            late: self.late(),
             slowest_executor: self.slowest_executor(),
             executor_failure: self.executor_failure.clone(),
         }

@@ -3,8 +3,7 @@
 use super::{
     Config, Effect, LOCAL_GRACE, MAX_ANSWER_COMMITS, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync,
     Verified,
-    backup::{self, Backup},
-    flow::Asked,
+    attempt::{self, Attempt, MAX_ATTEMPTS},
 };
 use crate::{
     core::Now,
@@ -25,13 +24,12 @@ pub(super) const WIDE_EVERY: u32 = 4;
 /// One planned range; its first commit is its key in the plan.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Range {
-    pub(super) key: RangeKey,
     pub(super) end: CommitIndex,
     pub(super) state: RangeState,
     /// Failures in a row.
     pub(super) attempts: u32,
-    /// Who failed last.
-    avoid: Option<PeerId>,
+    /// Peers at which it failed since anything of it came, the last `MAX_ATTEMPTS`: others are asked first.
+    failed_at: Vec<PeerId>,
     /// Why nobody could serve it when last asked.
     pub(super) no_peer: Option<NoPeer>,
     /// Why it failed last.
@@ -40,65 +38,40 @@ pub(super) struct Range {
     outgrown: bool,
     /// Who has its commits may have no votes for the last: it is asked for with the commits behind it that prove it.
     wide: bool,
-    /// Its second worker.
-    pub(super) backup: Option<Backup>,
-    /// When there was nobody else to ask for it, or one of two had failed.
-    pub(super) no_backup_at: Option<Duration>,
+    /// When no further peer could be asked for it.
+    pub(super) no_hedge_at: Option<Duration>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum RangeState {
     /// To be started, not before this time.
     Waiting { not_before: Duration },
-    /// PeerHeights is choosing a peer.
-    Picking { reserve: u64 },
-    /// A worker fetches it.
-    Running {
-        peer: PeerId,
-        asked: Asked,
-        reserve: u64,
-        /// All has come; what is left is to check it.
-        downloaded: bool,
-    },
-    /// Verified; the bytes wait in the shell to be linked.
-    Done { peer: PeerId, verified: Verified },
+    /// Workers fetch it, or peers are being selected for them. There is one at least.
+    Active(Vec<Attempt>),
+    /// Verified; the bytes wait in the shell under the key to be linked.
+    Done { key: RangeKey, peer: PeerId, verified: Verified },
     /// Said to be of this epoch, whose committee is not known yet.
     Held { epoch: Epoch },
 }
 
 impl Range {
-    fn waiting(key: RangeKey, end: CommitIndex, not_before: Duration) -> Self {
+    fn waiting(end: CommitIndex, not_before: Duration) -> Self {
         Self {
-            key,
             end,
             state: RangeState::Waiting { not_before },
             attempts: 0,
-            avoid: None,
+            failed_at: Vec::new(),
             no_peer: None,
             last_failure: None,
             outgrown: false,
             wide: false,
-            backup: None,
-            no_backup_at: None,
+            no_hedge_at: None,
         }
-    }
-
-    pub(super) fn peer(&self) -> Option<PeerId> {
-        match self.state {
-            RangeState::Running { peer, .. } => Some(peer),
-            _ => None,
-        }
-    }
-
-    /// Workers that it has.
-    pub(super) fn running(&self) -> usize {
-        let backup = self.backup.as_ref().is_some_and(|backup| backup.peer.is_some());
-        usize::from(self.peer().is_some()) + usize::from(backup)
     }
 
     /// Whether it has a worker or is about to.
     fn is_active(&self) -> bool {
-        matches!(self.state, RangeState::Picking { .. } | RangeState::Running { .. })
+        matches!(self.state, RangeState::Active(_))
     }
 
     /// Whether it is asked for as one answer: with room for the largest there may be, or with more commits behind it.
@@ -117,31 +90,27 @@ impl Range {
         if self.wide { start.saturating_add(MAX_ANSWER_COMMITS - 1).max(self.end) } else { self.end }
     }
 
-    /// Workers that it has or is about to get.
-    pub(super) fn workers(&self) -> usize {
-        usize::from(self.is_active()) + usize::from(self.backup.is_some())
-    }
-
     /// Bytes that it may hold now.
     pub(super) fn bytes(&self) -> u64 {
-        let of_backup = self.backup.as_ref().map_or(0, |backup| backup.reserve);
-        of_backup
-            + match &self.state {
-                RangeState::Picking { reserve } | RangeState::Running { reserve, .. } => *reserve,
-                RangeState::Done { verified, .. } => verified.bytes,
-                RangeState::Waiting { .. } | RangeState::Held { .. } => 0,
-            }
+        match &self.state {
+            RangeState::Active(attempts) => attempts.iter().map(|attempt| attempt.reserve).sum(),
+            RangeState::Done { verified, .. } => verified.bytes,
+            RangeState::Waiting { .. } | RangeState::Held { .. } => 0,
+        }
     }
 
-    /// Goes back to be tried again: at once if `peer` is to blame, for PeerHeights does not pick that one again so soon, and
-    /// whoever is next may have it; later if nobody is.
-    pub(super) fn fail(&mut self, now: Now, peer: Option<PeerId>, reason: String) {
-        let delay = match peer {
-            Some(_) => Duration::ZERO,
-            None => RETRY_MIN.saturating_mul(1 << self.attempts.min(16)).min(RETRY_MAX),
+    /// Goes back to be tried again: at once if the peer is to blame, for PeerHeights does not pick that one again so soon,
+    /// and the next one may have it; later if none is.
+    pub(super) fn fail(&mut self, now: Now, peer: Option<PeerId>, is_blamed: bool, reason: String) {
+        let delay = match is_blamed {
+            true => Duration::ZERO,
+            false => RETRY_MIN.saturating_mul(1 << self.attempts.min(16)).min(RETRY_MAX),
         };
         self.attempts += 1;
-        self.avoid = peer;
+        if let Some(peer) = peer.filter(|peer| !self.failed_at.contains(peer)) {
+            self.failed_at.truncate(MAX_ATTEMPTS - 1);
+            self.failed_at.insert(0, peer);
+        }
         self.no_peer = None;
         self.last_failure = Some(reason);
         self.state = RangeState::Waiting { not_before: now.monotonic + delay };
@@ -149,9 +118,10 @@ impl Range {
 }
 
 impl StateSync {
-    /// The first commit of the range with this key. There are at most `ranges_ahead` of them.
-    pub(super) fn start_of(&self, key: RangeKey) -> Option<CommitIndex> {
-        self.ranges.iter().find(|(_, range)| range.key == key).map(|(start, _)| *start)
+    /// A key that was never used before.
+    pub(super) fn new_key(&mut self) -> RangeKey {
+        self.next_key += 1;
+        RangeKey(self.next_key)
     }
 
     /// The epoch of a commit beyond the tip, as far as the known handovers tell.
@@ -160,9 +130,8 @@ impl StateSync {
     }
 
     pub(super) fn add_waiting(&mut self, start: CommitIndex, end: CommitIndex, not_before: Duration) -> &mut Range {
-        self.next_key += 1;
         // Ranges never overlap, so there is none with this start yet.
-        self.ranges.entry(start).or_insert(Range::waiting(RangeKey(self.next_key), end, not_before))
+        self.ranges.entry(start).or_insert(Range::waiting(end, not_before))
     }
 
     pub(super) fn on_target(&mut self, now: Now, target: Target) {
@@ -171,6 +140,7 @@ impl StateSync {
             if let (RangeState::Waiting { not_before }, Some(_)) = (&mut range.state, &range.no_peer) {
                 *not_before = now.monotonic;
             }
+            range.no_hedge_at = None;
         }
     }
 
@@ -181,17 +151,13 @@ impl StateSync {
         picked: Result<PeerId, NoPeer>,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(start) = self.start_of_backup(key) {
-            return self.on_backup_picked(now, start, picked, effects);
+        let start = self.start_of_attempt(key);
+        if let Some(start) = start.filter(|start| self.is_hedge(*start)) {
+            return self.on_hedge_picked(now, start, key, picked, effects);
         }
-        let picking = self.start_of(key).and_then(|start| match self.ranges[&start].state {
-            RangeState::Picking { reserve } => Some((start, reserve)),
-            _ => None,
-        });
-        let start = picking.map(|(start, _)| start);
         // What the node's own consensus has made meanwhile is not fetched.
-        let wanted = picking.filter(|(start, _)| self.ranges[start].end > self.tip.commit.index);
-        let Some((start, reserve)) = wanted else {
+        let wanted = start.filter(|start| self.ranges[start].end > self.tip.commit.index);
+        let Some(start) = wanted else {
             if let Some(start) = start {
                 self.ranges.remove(&start);
             }
@@ -209,15 +175,16 @@ impl StateSync {
                     self.add_waiting(end + 1, range.end, now.monotonic);
                     range.end = end;
                 }
+                let reserved = range.bytes();
                 // What it was to have before it was cut is for others.
                 let reserve = if range.is_single() {
-                    reserve
+                    reserved
                 } else {
-                    reserve.min(self.flow.reserve(&self.config, end - start + 1))
+                    reserved.min(self.flow.reserve(&self.config, end - start + 1))
                 };
                 let asked = self.flow.asked(now, peer);
-                range.state = RangeState::Running { peer, asked, reserve, downloaded: false };
-                (range.no_peer, range.no_backup_at) = (None, None);
+                range.state = RangeState::Active(vec![Attempt::at(key, reserve, peer, asked)]);
+                (range.no_peer, range.no_hedge_at) = (None, None);
                 effects.push(Effect::Fetch {
                     key,
                     peer,
@@ -244,18 +211,15 @@ impl StateSync {
         shortfall: Option<Shortfall>,
         effects: &mut Vec<Effect>,
     ) {
-        let failure = backup::failure(verified.is_none(), shortfall.as_ref());
-        if self.goes_on_without(now, key, failure.as_ref(), shortfall.is_none(), effects) {
+        let Some(start) = self.start_of_attempt(key) else { return effects.push(Effect::Discard(key)) };
+        if let Some(outcome) = attempt::failure(verified.is_none(), shortfall.as_ref())
+            && self.drop_failed_hedge(key, outcome, effects)
+        {
             return;
         }
-        let running = self.start_of(key).and_then(|start| match self.ranges[&start].state {
-            RangeState::Running { peer, asked, .. } => Some((start, peer, asked)),
-            _ => None,
-        });
-        let Some((start, peer, asked)) = running else {
-            effects.push(Effect::Discard(key));
-            return;
-        };
+        self.cancel_others(now, key, shortfall.is_none(), effects);
+        let asked = self.ranges.get(&start).and_then(|range| range.attempts().first()?.asked);
+        let Some((peer, asked)) = asked else { return effects.push(Effect::Discard(key)) };
         if let Some(verified) = &verified {
             self.flow.learn(now, peer, asked, verified, self.config.bytes_in_flight);
             self.counters.commits_fetched += u64::from(verified.last.index - verified.first) + 1;
@@ -270,7 +234,10 @@ impl StateSync {
         let Some(mut range) = self.ranges.remove(&start) else { return };
         let (end, outgrown) = (range.end, range.outgrown);
         let nothing = verified.is_none();
-        let attempts = if verified.is_some() { 0 } else { range.attempts };
+        let (attempts, failed_at) = match verified {
+            Some(_) => (0, Vec::new()),
+            None => (range.attempts, std::mem::take(&mut range.failed_at)),
+        };
         // What came is kept; what did not goes back as a range of its own.
         let missing_from = verified.as_ref().map_or(start, |verified| verified.last.index + 1);
         let mut outcome = match (&shortfall, &verified) {
@@ -285,7 +252,7 @@ impl StateSync {
         };
         if let Some(verified) = verified {
             range.end = verified.last.index;
-            range.state = RangeState::Done { peer, verified };
+            range.state = RangeState::Done { key, peer, verified };
             self.ranges.insert(start, range);
         } else {
             effects.push(Effect::Discard(key));
@@ -295,11 +262,10 @@ impl StateSync {
             let (due, known) = (self.tip.next_epoch, self.epoch_of(missing_from));
             let has_served = self.flow.has_served(peer);
             let rest = self.add_waiting(missing_from, end, now.monotonic);
-            rest.attempts = attempts;
+            (rest.attempts, rest.failed_at) = (attempts, failed_at);
             match shortfall {
                 Some(Shortfall::Fault { fault, reason, .. }) => {
-                    let blamed = (fault != Fault::Ours).then_some(peer);
-                    rest.fail(now, blamed, reason);
+                    rest.fail(now, Some(peer), fault != Fault::Ours, reason);
                     // Of one that has never served anything it is most likely that it has nothing; not for ever, though.
                     rest.wide = has_served || rest.attempts.is_multiple_of(WIDE_EVERY);
                 }
@@ -308,14 +274,14 @@ impl StateSync {
                 // The epoch of the next commit is known for certain: this is no commit of the chain.
                 Some(Shortfall::OtherEpoch { index, found }) if next_is_due => {
                     let reason = format!("commit {index} is said to be of epoch {found}, but epoch {due} is due");
-                    rest.fail(now, Some(peer), reason.clone());
+                    rest.fail(now, Some(peer), true, reason.clone());
                     outcome = Outcome::Failed { fault: Fault::Unproven, reason, retry_after: None };
                 }
                 Some(Shortfall::OtherEpoch { found, .. }) => rest.state = RangeState::Held { epoch: found },
                 // One commit with its votes and blocks is more than what was reserved.
                 Some(Shortfall::Cut) if nothing && !outgrown => rest.outgrown = true,
                 Some(Shortfall::Cut) if nothing => {
-                    rest.fail(now, None, format!("commit {missing_from} is larger than a range may be"));
+                    rest.fail(now, Some(peer), false, format!("commit {missing_from} is larger than a range may be"));
                 }
                 Some(Shortfall::Cut) | None => {}
             }
@@ -325,36 +291,17 @@ impl StateSync {
         self.release_held(now);
     }
 
-    /// What a worker asked for has come: it is not the peer's time from now on.
-    pub(super) fn on_downloaded(&mut self, now: Now, key: RangeKey) {
-        let of_backup = self.start_of_backup(key);
-        let Some(range) = of_backup.or_else(|| self.start_of(key)).and_then(|start| self.ranges.get_mut(&start)) else {
-            return;
-        };
-        let backup = range.backup.as_ref().and_then(|backup| backup.peer);
-        match (&mut range.state, backup) {
-            (RangeState::Running { .. }, Some((peer, asked))) if of_backup.is_some() => {
-                self.flow.learn_download(now, peer, asked);
-            }
-            (RangeState::Running { peer, asked, downloaded, .. }, _) => {
-                *downloaded = true;
-                self.flow.learn_download(now, *peer, *asked);
-            }
-            _ => {}
-        }
-    }
-
     pub(super) fn on_worker_failed(&mut self, now: Now, key: RangeKey, reason: String, effects: &mut Vec<Effect>) {
-        if self.goes_on_without(now, key, Some(&Outcome::Unused), false, effects) {
-            self.counters.worker_failures += 1;
+        let Some(start) = self.start_of_attempt(key) else { return effects.push(Effect::Discard(key)) };
+        self.counters.worker_failures += 1;
+        if self.drop_failed_hedge(key, Outcome::Unused, effects) {
             return;
         }
         effects.push(Effect::Discard(key));
-        let Some(range) = self.start_of(key).and_then(|start| self.ranges.get_mut(&start)) else { return };
-        let Some(peer) = range.peer() else { return };
-        self.counters.worker_failures += 1;
-        range.fail(now, None, reason);
-        effects.push(Effect::Report { peer, start: 0, outcome: Outcome::Unused });
+        let Some(range) = self.ranges.get_mut(&start) else { return };
+        let peers: Vec<_> = range.peers().collect();
+        range.fail(now, None, false, reason);
+        effects.extend(peers.into_iter().map(|peer| Effect::Report { peer, start: 0, outcome: Outcome::Unused }));
     }
 
     /// Lets held ranges go whose epoch's committee is known by now, or whose claim is about to be tested.
@@ -377,9 +324,9 @@ impl StateSync {
         let stale = self.ranges.range(..=linked).filter(|(_, range)| !range.is_active()).map(|(start, _)| *start);
         for start in stale.collect::<Vec<_>>() {
             let Some(range) = self.ranges.remove(&start) else { continue };
-            if let RangeState::Done { verified, .. } = &range.state {
+            if let RangeState::Done { key, verified, .. } = &range.state {
                 self.counters.commits_discarded += u64::from(verified.last.index - verified.first) + 1;
-                effects.push(Effect::Discard(range.key));
+                effects.push(Effect::Discard(*key));
             }
             if range.end > linked {
                 let not_before = match range.state {
@@ -398,7 +345,7 @@ impl StateSync {
         self.ranges.retain(|start, range| {
             *start <= target || range.is_active() || matches!(range.state, RangeState::Done { .. })
         });
-        self.start_backups(now, effects);
+        self.start_hedges(now, effects);
         loop {
             self.cut_ranges(now);
             if !self.start_waiting(now, effects) {
@@ -412,6 +359,7 @@ impl StateSync {
         let most = self.config.bytes_per_range;
         let next = self.tip.commit.index + 1;
         let mut active = self.workers();
+        let mut next_key = self.next_key;
         // As much as a range may ever have is kept for the next range in order, so that the budget can never lock out the
         // very range that would free it; the rest is shared by all others. What is being written frees itself.
         let (budget, kept) = (self.config.bytes_in_flight, self.kept_for_next());
@@ -444,16 +392,23 @@ impl StateSync {
             }
             (active, started) = (active + 1, true);
             on_their_way += expected;
-            range.state = RangeState::Picking { reserve };
-            effects.push(Effect::Pick { key: range.key, start: *start, avoid: range.avoid });
+            next_key += 1;
+            let key = RangeKey(next_key);
+            range.state = RangeState::Active(vec![Attempt::selecting(key, reserve)]);
+            effects.push(Effect::Pick { key, start: *start, tried: range.failed_at.clone(), hedge: false });
         }
+        self.next_key = next_key;
         self.flow.note_filled(filled);
         started
     }
 
-    /// Workers at work and about to be.
+    /// Workers at work and about to be, without those that hedge the next range.
     pub(super) fn workers(&self) -> usize {
-        self.ranges.values().map(Range::workers).sum()
+        let of = |(start, range): (&CommitIndex, &Range)| match self.is_next(*start, range) {
+            true => usize::from(range.is_active()),
+            false => range.attempts().len(),
+        };
+        self.ranges.iter().map(of).sum()
     }
 
     fn is_next(&self, start: CommitIndex, range: &Range) -> bool {
@@ -471,7 +426,7 @@ impl StateSync {
         self.write.bytes() + others.map(|(_, range)| range.bytes()).sum::<u64>()
     }
 
-    /// Bytes that others leave to the next range: what a range may ever have, or what it and its backup have.
+    /// Bytes that others leave to the next range: what a range may ever have, or what all attempts at it have.
     pub(super) fn kept_for_next(&self) -> u64 {
         self.config.bytes_per_range.max(self.bytes_of_next())
     }

@@ -81,16 +81,14 @@ impl StateSync {
         };
         match (&range.state, &range.no_peer, &range.last_failure) {
             (RangeState::Held { epoch }, ..) => Progress::NoCommittee { epoch: *epoch },
-            (RangeState::Waiting { .. } | RangeState::Picking { .. }, Some(reason), _) => {
+            (RangeState::Waiting { .. } | RangeState::Active(_), Some(reason), _) => {
                 Progress::NoPeer { needed, reason: *reason }
             }
             (RangeState::Waiting { .. }, None, Some(reason)) => {
                 Progress::Retrying { needed, attempts: range.attempts, reason: reason.clone() }
             }
             // What failed again and again is not taken for progress while it is tried once more.
-            (RangeState::Picking { .. } | RangeState::Running { .. }, None, Some(reason))
-                if range.attempts >= TRIED_AGAIN =>
-            {
+            (RangeState::Active(_), None, Some(reason)) if range.attempts >= TRIED_AGAIN => {
                 Progress::Retrying { needed, attempts: range.attempts, reason: reason.clone() }
             }
             _ => Progress::Syncing,

@@ -101,6 +101,11 @@ fn fetches(core: &mut StateSync, effects: &[Effect]) -> Vec<Effect> {
     all
 }
 
+/// Whether a first peer is to be selected for the range at `first`.
+fn is_first_pick(effect: &Effect, first: CommitIndex) -> bool {
+    matches!(effect, Effect::Pick { start, tried, hedge: false, .. } if *start == first && tried.is_empty())
+}
+
 fn started(core: &mut StateSync, effects: &[Effect]) -> Vec<(RangeKey, CommitIndex, CommitIndex)> {
     let started = fetches(core, effects).into_iter().map(|effect| match effect {
         Effect::Fetch { key, start, end, .. } => (key, start, end),
@@ -211,7 +216,7 @@ fn a_worker_that_dies_returns_its_range_and_nobody_is_blamed() {
     assert!(matches!(core.snapshot().progress, Progress::Retrying { needed: 1, attempts: 1, .. }));
     let wake = core.next_wake().unwrap();
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
-    assert!(effects.contains(&Effect::Pick { key, start: 1, avoid: None }), "{effects:?}");
+    assert!(effects.iter().any(|effect| is_first_pick(effect, 1)), "{effects:?}");
 }
 
 #[test]
@@ -227,7 +232,7 @@ fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
     let served =
         |effect: &Effect| matches!(effect, Effect::Report { peer: PEER, outcome: Outcome::Served { last: 4, .. }, .. });
     assert!(effects.iter().any(served), "{effects:?}");
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 5, avoid: Some(PEER), .. })));
+    assert!(effects.iter().any(|effect| is_pick_without(effect, 5, PEER)));
 }
 
 #[test]
@@ -267,7 +272,7 @@ fn a_false_claim_of_another_epoch_for_the_next_commit_is_the_peers_fault() {
         .iter()
         .any(|effect| matches!(effect, Effect::Report { outcome: Outcome::Failed { fault: Fault::Unproven, .. }, .. }));
     assert!(blamed, "{effects:?}");
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 1, avoid: Some(PEER), .. })));
+    assert!(effects.iter().any(|effect| is_pick_without(effect, 1, PEER)));
 }
 
 #[test]
@@ -351,7 +356,7 @@ fn without_peers_the_next_commit_waits_and_the_state_says_why() {
     assert_eq!(core.snapshot().progress, Progress::NoPeer { needed: 1, reason });
     // A peer that became able to serve is asked at once, not at the next interval.
     let effects = core.handle(at(1), target(10));
-    assert_eq!(effects, [Effect::Pick { key, start: 1, avoid: None }]);
+    assert!(matches!(&effects[..], [pick] if is_first_pick(pick, 1)), "{effects:?}");
 }
 
 #[test]
@@ -392,11 +397,17 @@ fn late_range(core: &mut StateSync) -> (RangeKey, RangeKey) {
     let [(first, 1, 10)] = started(core, &effects)[..] else { panic!("{effects:?}") };
     let wake = core.next_wake().unwrap();
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
-    let [Effect::Pick { key, start: 1, avoid: Some(PEER) }] = effects[..] else { panic!("{effects:?}") };
+    let [Effect::Pick { key, start: 1, ref tried, hedge: true }] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(*tried, [PEER]);
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Picked { key, peer: Ok(LIAR) });
     assert!(matches!(effects[..], [Effect::Fetch { peer: LIAR, start: 1, end: 10, .. }]), "{effects:?}");
     assert_eq!((core.snapshot().workers, core.snapshot().ranges), (2, 1));
     (first, key)
+}
+
+/// Whether a peer is to be selected for the range, and not this one.
+fn is_pick_without(effect: &Effect, first: CommitIndex, peer: PeerId) -> bool {
+    matches!(effect, Effect::Pick { start, tried, .. } if *start == first && *tried == [peer])
 }
 
 fn reports(effects: &[Effect]) -> Vec<(PeerId, Outcome)> {
@@ -419,10 +430,51 @@ fn a_range_that_is_late_is_asked_of_a_second_peer_and_whoever_is_first_wins() {
         );
         assert!(effects.contains(&Effect::Cancel(loser)) && effects.contains(&Effect::Write(vec![winner])));
         let (slow, fast) = if second_wins { (PEER, LIAR) } else { (LIAR, PEER) };
-        let expected = [(slow, Outcome::Outrun), (fast, Outcome::Served { last: 10, bytes: 100 })];
+        let expected = [(slow, Outcome::LostHedge { silent: true }), (fast, Outcome::Served { last: 10, bytes: 100 })];
         assert_eq!(reports(&effects), expected);
         assert_eq!((core.snapshot().workers, core.snapshot().bytes_in_flight), (0, 100));
     }
+}
+
+#[test]
+fn silent_peers_hold_up_the_next_commit_for_a_second_at_most_however_many_they_are() {
+    let mut core = core(small());
+    let mut effects = core.handle(at(0), target(1));
+    // At the head, where a commit takes 5 ms.
+    for commit in 1..=20 {
+        let [Effect::Pick { key, .. }] = effects[..] else { panic!("{effects:?}") };
+        let ms = u64::from(commit) * 100;
+        core.handle(at(ms), Input::Picked { key, peer: Ok(PEER) });
+        core.handle(at(ms + 5), Input::Progress { key, downloaded: true });
+        let served = Input::WorkerDone { key, verified: Some(verified(commit, commit, 100)), shortfall: None };
+        core.handle(at(ms + 5), served);
+        core.handle(at(ms + 5), Input::Written(Ok(CommitRef { index: commit, digest: digest(commit) })));
+        effects = core.handle(at(ms + 100), target(commit + 1));
+    }
+    let begun = Duration::from_millis(2_100);
+    let mut silent = Vec::new();
+    let mut now = begun;
+    while silent.len() < MAX_ATTEMPTS - 1 {
+        let [Effect::Pick { key, start: 21, ref tried, hedge }] = effects[..] else { panic!("{effects:?}") };
+        assert_eq!((tried, hedge), (&silent, !silent.is_empty()));
+        let peer = PeerId([100 + silent.len() as u8; 32]);
+        silent.push(peer);
+        core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Picked { key, peer: Ok(peer) });
+        now = core.next_wake().unwrap();
+        effects = core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Wake);
+    }
+    assert!(now < begun + Duration::from_secs(1), "{:?}", now - begun);
+    let waited = now - begun;
+    assert_eq!(core.late(), Some(Late { commit: 21, silent: silent.len(), waited }));
+    // An honest one delivers: all others lose what they had.
+    let [Effect::Pick { key, .. }] = effects[..] else { panic!("{effects:?}") };
+    core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Picked { key, peer: Ok(PEER) });
+    let served = Input::WorkerDone { key, verified: Some(verified(21, 21, 100)), shortfall: None };
+    let effects = core.handle(Now { monotonic: now, unix_ms: 0 }, served);
+    let mut expected: Vec<_> = silent.iter().map(|peer| (*peer, Outcome::LostHedge { silent: true })).collect();
+    expected.push((PEER, Outcome::Served { last: 21, bytes: 100 }));
+    assert_eq!(reports(&effects), expected);
+    assert_eq!((core.snapshot().workers, core.late()), (0, None));
 }
 
 #[test]
@@ -472,7 +524,7 @@ fn a_range_that_has_come_and_is_being_checked_is_asked_of_nobody_else() {
     let mut core = core(small());
     let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
-    core.handle(at(20), Input::Downloaded { key });
+    core.handle(at(20), Input::Progress { key, downloaded: true });
     assert_eq!(core.next_wake(), Some(at(0).monotonic + STUCK_AFTER), "it asks nobody, and says so if that lasts");
     assert_eq!(core.handle(at(60_000), Input::Wake), []);
 }
@@ -742,7 +794,10 @@ fn run(world: &World) -> Result<usize, TestCaseError> {
                 Effect::Pick { key, .. } if matches!(fate, Fate::NoPeer) => {
                     Input::Picked { key, peer: Err(NoPeer::NotConnected) }
                 }
-                Effect::Pick { key, .. } => Input::Picked { key, peer: Ok(if step % 3 == 0 { LIAR } else { PEER }) },
+                Effect::Pick { key, .. } => {
+                    let peer = PeerId([100 + (step % 7) as u8; 32]);
+                    Input::Picked { key, peer: Ok(if step % 3 == 0 { LIAR } else { peer }) }
+                }
                 Effect::Fetch { key, start, end, epoch, max_bytes, .. } => {
                     worker(&mut held, key, start, end, epoch, max_bytes, &fate)
                 }
@@ -810,7 +865,7 @@ fn run(world: &World) -> Result<usize, TestCaseError> {
         let batches = open.iter().filter(|effect| matches!(effect, Effect::Write(_))).count() + answers.len();
         most_batches = most_batches.max(batches);
         let snapshot = core.snapshot();
-        prop_assert!(snapshot.workers <= world.config.max_workers);
+        prop_assert!(snapshot.workers <= most_workers(world.config.max_workers));
         // A range may be split, down to single commits, but new ones are planned only below the bound.
         let span = world.config.ranges_ahead * (flow::MAX_ANSWERS * world.config.commits_per_fetch) as usize;
         prop_assert!(snapshot.ranges <= span + world.config.max_workers);

@@ -4,6 +4,19 @@ use soma_types::{CommitDigest, CommitRef};
 const NOW: Now = Now { monotonic: std::time::Duration::ZERO, unix_ms: 0 };
 const MIB: u64 = 1 << 20;
 
+trait Step {
+    /// Handles an input. Returns the effects but for mere signs of progress, which most tests are not about.
+    fn step(&mut self, input: Input) -> Vec<Effect>;
+}
+
+impl Step for SyncWorker {
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = self.handle(NOW, input);
+        effects.retain(|effect| *effect != Effect::TellProgress { downloaded: false });
+        effects
+    }
+}
+
 fn config(max_bytes: u64) -> Config {
     Config {
         start: 1,
@@ -20,7 +33,7 @@ fn config(max_bytes: u64) -> Config {
 /// A worker that has the commits of its only answer.
 fn worker(max_bytes: u64) -> SyncWorker {
     let mut core = SyncWorker::new(config(max_bytes));
-    assert_eq!(core.handle(NOW, Input::Start), [Effect::FetchCommits { start: 1, end: 4, max_bytes }]);
+    assert_eq!(core.step(Input::Start), [Effect::FetchCommits { start: 1, end: 4, max_bytes }]);
     assert_eq!(fetched_commits(&mut core, 1), [Effect::CheckCommits { start: 1, end: 4 }]);
     core
 }
@@ -29,12 +42,12 @@ fn worker(max_bytes: u64) -> SyncWorker {
 fn worker_of_three_answers() -> SyncWorker {
     let mut core = SyncWorker::new(Config { end: 10, proof_end: 10, ..config(9 * MIB) });
     let asked = [(1, 4), (5, 8), (9, 10)].map(|(start, end)| Effect::FetchCommits { start, end, max_bytes: 3 * MIB });
-    assert_eq!(core.handle(NOW, Input::Start), asked);
+    assert_eq!(core.step(Input::Start), asked);
     core
 }
 
 fn fetched_commits(core: &mut SyncWorker, start: u32) -> Vec<Effect> {
-    core.handle(NOW, Input::CommitsFetched { start, result: Ok(100) })
+    core.step(Input::CommitsFetched { start, result: Ok(100) })
 }
 
 /// Commits with so many blocks were certified; each answer's last has the digest that the next one names.
@@ -46,7 +59,7 @@ fn certified(start: u32, blocks: Vec<u32>) -> Input {
 
 fn fails(core: &mut SyncWorker, start: u32, fault: Fault) -> Vec<Effect> {
     let failure = Failure { fault, reason: "failed".into(), retry_after: None };
-    core.handle(NOW, Input::CommitsFetched { start, result: Err(failure) })
+    core.step(Input::CommitsFetched { start, result: Err(failure) })
 }
 
 /// How many answers were joined, and which blocks are asked for.
@@ -61,11 +74,11 @@ fn joined(effects: &[Effect]) -> (usize, Vec<(u32, u32)>) {
 }
 
 fn fetched(core: &mut SyncWorker, from: u32, received: u32, failure: Option<Failure>) -> Vec<Effect> {
-    core.handle(NOW, Input::BlocksFetched { from, received, bytes: 1_000, ended: true, failure })
+    core.step(Input::BlocksFetched { from, received, bytes: 1_000, ended: true, failure })
 }
 
 fn checked(core: &mut SyncWorker, from: u32) -> Vec<Effect> {
-    core.handle(NOW, Input::BlocksChecked { from, verified: u32::MAX, failure: None })
+    core.step(Input::BlocksChecked { from, verified: u32::MAX, failure: None })
 }
 
 fn slow() -> Failure {
@@ -91,7 +104,7 @@ fn verified(last: u32) -> Verified {
 #[test]
 fn blocks_are_asked_for_only_after_the_votes_are_checked_and_two_requests_run_at_once() {
     let mut core = worker(100 * MIB);
-    let effects = core.handle(NOW, certified(1, vec![8, 8, 8, 8]));
+    let effects = core.step(certified(1, vec![8, 8, 8, 8]));
     assert_eq!(joined(&effects), (1, vec![(0, 10), (10, 20)]));
     let effects = fetched(&mut core, 0, 10, None);
     assert_eq!(effects[0], Effect::CheckBlocks { from: 0 });
@@ -101,25 +114,25 @@ fn blocks_are_asked_for_only_after_the_votes_are_checked_and_two_requests_run_at
 #[test]
 fn a_whole_range_is_delivered_without_a_shortfall() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, certified(1, vec![5, 5, 5, 5]));
+    core.step(certified(1, vec![5, 5, 5, 5]));
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
     assert_eq!(checked(&mut core, 10), []);
     assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 4 }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(4)), failure: None });
+    let effects = core.step(Input::SubDagsChecked { verified: Some(verified(4)), failure: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(4)), shortfall: None }]);
 }
 
 #[test]
 fn what_verified_before_a_failure_is_delivered_with_the_reason() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, certified(1, vec![5, 5, 5, 5]));
+    core.step(certified(1, vec![5, 5, 5, 5]));
     // The second request brings 3 of 10 blocks: the third commit is not whole.
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 3, Some(slow()));
     checked(&mut core, 0);
     assert_eq!(checked(&mut core, 10), [Effect::CheckSubDags { commits: 2 }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
+    let effects = core.step(Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
     let shortfall = Some(Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into(), retry_after: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall }]);
 }
@@ -127,25 +140,24 @@ fn what_verified_before_a_failure_is_delivered_with_the_reason() {
 #[test]
 fn blocks_before_one_that_breaks_a_rule_are_delivered() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, certified(1, vec![5, 5, 5, 5]));
+    core.step(certified(1, vec![5, 5, 5, 5]));
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
     let broken = Failure { fault: Fault::Ours, reason: "a rule".into(), retry_after: None };
     // Two of the third commit's five blocks: only the commits before it are whole.
-    core.handle(NOW, Input::BlocksChecked { from: 10, verified: 2, failure: Some(broken.clone()) });
+    core.step(Input::BlocksChecked { from: 10, verified: 2, failure: Some(broken.clone()) });
     assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 2 }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
+    let effects = core.step(Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(broken.into()) }]);
 }
 
 #[test]
 fn blocks_that_were_left_unchecked_are_checked_next() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, certified(1, vec![5, 5]));
+    core.step(certified(1, vec![5, 5]));
     fetched(&mut core, 0, 10, None);
-    let some = |core: &mut SyncWorker, from, verified| {
-        core.handle(NOW, Input::BlocksChecked { from, verified, failure: None })
-    };
+    let some =
+        |core: &mut SyncWorker, from, verified| core.step(Input::BlocksChecked { from, verified, failure: None });
     assert_eq!(some(&mut core, 0, 4), [Effect::CheckBlocks { from: 4 }]);
     assert_eq!(some(&mut core, 4, 5), [Effect::CheckBlocks { from: 9 }]);
     assert_eq!(some(&mut core, 9, 1), [Effect::CheckSubDags { commits: 2 }]);
@@ -154,23 +166,22 @@ fn blocks_that_were_left_unchecked_are_checked_next() {
 #[test]
 fn commits_before_one_that_breaks_a_rule_are_delivered() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, certified(1, vec![1; 4]));
+    core.step(certified(1, vec![1; 4]));
     fetched(&mut core, 0, 4, None);
     checked(&mut core, 0);
     let broken = Failure { fault: Fault::Ours, reason: "a rule".into(), retry_after: None };
-    let effects =
-        core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: Some(broken.clone()) });
+    let effects = core.step(Input::SubDagsChecked { verified: Some(verified(2)), failure: Some(broken.clone()) });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(broken.into()) }]);
 }
 
 #[test]
 fn blocks_that_do_not_verify_end_the_range_before_them() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, certified(1, vec![5, 5, 5, 5]));
+    core.step(certified(1, vec![5, 5, 5, 5]));
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
     let lie = Failure { fault: Fault::ProvableLie, reason: "wrong block".into(), retry_after: None };
-    core.handle(NOW, Input::BlocksChecked { from: 0, verified: 0, failure: Some(lie.clone()) });
+    core.step(Input::BlocksChecked { from: 0, verified: 0, failure: Some(lie.clone()) });
     let effects = checked(&mut core, 10);
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(lie.into()) }]);
 }
@@ -178,26 +189,26 @@ fn blocks_that_do_not_verify_end_the_range_before_them() {
 #[test]
 fn fewer_commits_than_asked_for_are_a_cut_and_no_fault() {
     let mut core = worker(100 * MIB);
-    core.handle(NOW, certified(1, vec![5, 5]));
+    core.step(certified(1, vec![5, 5]));
     fetched(&mut core, 0, 10, None);
     assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 2 }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
+    let effects = core.step(Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(Shortfall::Cut) }]);
 }
 
 #[test]
 fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_lasts() {
     let mut core = worker(8 * MIB);
-    let effects = core.handle(NOW, certified(1, vec![5, 5]));
+    let effects = core.step(certified(1, vec![5, 5]));
     let [_, Effect::FetchBlocks { from: 0, to: 10, max_bytes }] = effects[..] else { panic!("{effects:?}") };
     assert_eq!(max_bytes, 8 * MIB - 100, "the only request may have all");
     let bytes = 4 * MIB;
-    let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 4, bytes, ended: true, failure: None });
+    let effects = core.step(Input::BlocksFetched { from: 0, received: 4, bytes, ended: true, failure: None });
     let [Effect::CheckBlocks { from: 0 }, Effect::FetchBlocks { from: 4, to: 10, .. }] = effects[..] else {
         panic!("{effects:?}")
     };
     // What is left does not hold a block any more: the range ends with the first commit.
-    core.handle(NOW, Input::BlocksFetched { from: 4, received: 3, bytes: 4 * MIB - 200, ended: true, failure: None });
+    core.step(Input::BlocksFetched { from: 4, received: 3, bytes: 4 * MIB - 200, ended: true, failure: None });
     checked(&mut core, 0);
     assert_eq!(checked(&mut core, 4), [Effect::CheckSubDags { commits: 1 }]);
 }
@@ -205,22 +216,40 @@ fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_la
 #[test]
 fn blocks_are_checked_as_they_come_and_not_only_when_all_of_a_request_have() {
     let mut core = worker(8 * MIB);
-    core.handle(NOW, certified(1, vec![4, 6]));
+    core.step(certified(1, vec![4, 6]));
     let part = |from, received, ended| Input::BlocksFetched { from, received, bytes: 1_000, ended, failure: None };
-    assert_eq!(core.handle(NOW, part(0, 3, false)), [Effect::CheckBlocks { from: 0 }]);
+    assert_eq!(core.step(part(0, 3, false)), [Effect::CheckBlocks { from: 0 }]);
     assert_eq!(checked(&mut core, 0), [], "the request goes on");
-    assert_eq!(core.handle(NOW, part(3, 2, false)), [Effect::CheckBlocks { from: 3 }]);
+    assert_eq!(core.step(part(3, 2, false)), [Effect::CheckBlocks { from: 3 }]);
     // The connection ends: what had come is kept.
     let broken = Input::BlocksFetched { from: 5, received: 0, bytes: 0, ended: true, failure: Some(slow()) };
-    assert_eq!(core.handle(NOW, broken), [Effect::TellDownloaded], "nothing more comes");
+    assert_eq!(core.step(broken), [Effect::TellProgress { downloaded: true }], "nothing more comes");
     assert_eq!(checked(&mut core, 3), [Effect::CheckSubDags { commits: 1 }]);
+}
+
+#[test]
+fn progress_is_told_with_each_part_and_its_end_once() {
+    let told = |effects: Vec<Effect>| {
+        let told = effects.into_iter().filter_map(|effect| match effect {
+            Effect::TellProgress { downloaded } => Some(downloaded),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let mut core = SyncWorker::new(config(8 * MIB));
+    assert_eq!(told(core.handle(NOW, Input::Start)), []);
+    assert_eq!(told(core.handle(NOW, Input::CommitsFetched { start: 1, result: Ok(100) })), [false]);
+    assert_eq!(told(core.handle(NOW, certified(1, vec![4, 6]))), []);
+    let part = |from, received, ended| Input::BlocksFetched { from, received, bytes: 1_000, ended, failure: None };
+    assert_eq!(told(core.handle(NOW, part(0, 3, false))), [false]);
+    assert_eq!(told(core.handle(NOW, part(3, 7, true))), [true]);
 }
 
 #[test]
 fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blames_nobody() {
     let mut core = worker(MIB);
-    core.handle(NOW, certified(1, vec![1, 1]));
-    let effects = core.handle(NOW, Input::BlocksFetched { from: 0, received: 0, bytes: 0, ended: true, failure: None });
+    core.step(certified(1, vec![1, 1]));
+    let effects = core.step(Input::BlocksFetched { from: 0, received: 0, bytes: 0, ended: true, failure: None });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(Shortfall::Cut) }]);
 }
 
@@ -230,7 +259,7 @@ fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_al
     let missing = Shortfall::Fault { fault: Fault::DoesNotHave, reason: reason(), retry_after: None };
     for (max_bytes, shortfall) in [(MIB / 4, Shortfall::Cut), (MIB / 2, missing)] {
         let mut core = SyncWorker::new(config(max_bytes));
-        core.handle(NOW, Input::Start);
+        core.step(Input::Start);
         let effects = fails(&mut core, 1, Fault::DoesNotHave);
         assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(shortfall) }]);
     }
@@ -240,7 +269,7 @@ fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_al
 fn the_bytes_allowed_to_requests_never_add_up_to_more_than_the_range_may_hold() {
     for budget in [2 * MIB, 3 * MIB, 10 * MIB, 100 * MIB] {
         let mut core = worker(budget);
-        let effects = core.handle(NOW, certified(1, vec![1_000; 4]));
+        let effects = core.step(certified(1, vec![1_000; 4]));
         let allowed = effects.iter().map(|effect| match effect {
             Effect::FetchBlocks { max_bytes, .. } => *max_bytes,
             _ => 0,
@@ -255,7 +284,7 @@ fn the_bytes_allowed_to_requests_never_add_up_to_more_than_the_range_may_hold() 
 fn commits_that_are_refused_end_the_range_at_once() {
     let mut core = worker(MIB);
     let other = Shortfall::OtherEpoch { index: 1, found: 3 };
-    let effects = core.handle(NOW, Input::CommitsChecked { start: 1, result: Err(other.clone()) });
+    let effects = core.step(Input::CommitsChecked { start: 1, result: Err(other.clone()) });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(other) }]);
 }
 
@@ -264,7 +293,7 @@ fn commits_that_are_refused_end_the_range_at_once() {
 fn delivers(core: &mut SyncWorker, commits: u32, shortfall: Option<Shortfall>) {
     fetched(core, 0, commits, None);
     assert_eq!(checked(core, 0), [Effect::CheckSubDags { commits }]);
-    let effects = core.handle(NOW, Input::SubDagsChecked { verified: Some(verified(commits)), failure: None });
+    let effects = core.step(Input::SubDagsChecked { verified: Some(verified(commits)), failure: None });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(commits)), shortfall }]);
 }
 
@@ -274,9 +303,9 @@ fn answers_of_one_range_are_joined_when_all_have_come_in_whatever_order() {
     for start in [9, 1, 5] {
         fetched_commits(&mut core, start);
     }
-    assert_eq!(core.handle(NOW, certified(5, vec![1; 4])), []);
-    assert_eq!(core.handle(NOW, certified(9, vec![1; 2])), []);
-    assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (3, vec![(0, 10)]), "blocks of all in one request");
+    assert_eq!(core.step(certified(5, vec![1; 4])), []);
+    assert_eq!(core.step(certified(9, vec![1; 2])), []);
+    assert_eq!(joined(&core.step(certified(1, vec![1; 4]))), (3, vec![(0, 10)]), "blocks of all in one request");
     delivers(&mut core, 10, None);
 }
 
@@ -284,7 +313,7 @@ fn answers_of_one_range_are_joined_when_all_have_come_in_whatever_order() {
 fn what_is_behind_an_answer_that_was_cut_is_not_waited_for() {
     let mut core = worker_of_three_answers();
     fetched_commits(&mut core, 1);
-    let effects = core.handle(NOW, certified(1, vec![1; 3]));
+    let effects = core.step(certified(1, vec![1; 3]));
     let [Effect::JoinCommits { answers: 1 }, Effect::FetchBlocks { from: 0, to: 3, max_bytes }] = effects[..] else {
         panic!("{effects:?}")
     };
@@ -299,7 +328,7 @@ fn a_later_answer_that_fails_costs_what_is_behind_it_and_is_reported() {
     let mut core = worker_of_three_answers();
     assert_eq!(fails(&mut core, 5, Fault::Malformed), [], "the first may still be of use");
     fetched_commits(&mut core, 1);
-    assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
+    assert_eq!(joined(&core.step(certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
     delivers(&mut core, 4, Some(lie()));
 
     let mut core = worker_of_three_answers();
@@ -314,17 +343,17 @@ fn what_proves_a_peer_hostile_is_reported_wherever_it_comes_from() {
     let mut core = worker_of_three_answers();
     fails(&mut core, 9, Fault::ProvableLie);
     fetched_commits(&mut core, 1);
-    assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 3]))), (1, vec![(0, 3)]));
+    assert_eq!(joined(&core.step(certified(1, vec![1; 3]))), (1, vec![(0, 3)]));
     delivers(&mut core, 3, lie.clone());
 
     // In blocks, after an answer that was lost on the way.
     let mut core = worker_of_three_answers();
     fails(&mut core, 5, Fault::Slow);
     fetched_commits(&mut core, 1);
-    core.handle(NOW, certified(1, vec![1; 4]));
+    core.step(certified(1, vec![1; 4]));
     fetched(&mut core, 0, 4, None);
     let failure = Failure { fault: Fault::ProvableLie, reason: "failed".into(), retry_after: None };
-    let effects = core.handle(NOW, Input::BlocksChecked { from: 0, verified: 0, failure: Some(failure) });
+    let effects = core.step(Input::BlocksChecked { from: 0, verified: 0, failure: Some(failure) });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: lie }]);
 }
 
@@ -333,7 +362,7 @@ fn a_peer_need_not_have_the_commits_of_later_answers() {
     let mut core = worker_of_three_answers();
     fails(&mut core, 5, Fault::DoesNotHave);
     fetched_commits(&mut core, 1);
-    core.handle(NOW, certified(1, vec![1; 4]));
+    core.step(certified(1, vec![1; 4]));
     delivers(&mut core, 4, Some(Shortfall::Cut));
 }
 
@@ -344,8 +373,8 @@ fn an_epoch_that_ends_with_an_answer_ends_the_range_there() {
         fetched_commits(&mut core, start);
     }
     let next_epoch = Shortfall::OtherEpoch { index: 5, found: 1 };
-    core.handle(NOW, Input::CommitsChecked { start: 5, result: Err(next_epoch.clone()) });
-    assert_eq!(joined(&core.handle(NOW, certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
+    core.step(Input::CommitsChecked { start: 5, result: Err(next_epoch.clone()) });
+    assert_eq!(joined(&core.step(certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
     delivers(&mut core, 4, Some(next_epoch));
 }
 
@@ -355,14 +384,14 @@ fn an_answer_that_does_not_follow_the_one_before_it_is_left_to_be_linked_by_stat
     for start in [1, 5, 9] {
         fetched_commits(&mut core, start);
     }
-    core.handle(NOW, certified(1, vec![1; 4]));
+    core.step(certified(1, vec![1; 4]));
     let other = Certified { previous: CommitDigest([99; 32]), last: CommitDigest([8; 32]), blocks: vec![1; 4] };
-    assert_eq!(joined(&core.handle(NOW, Input::CommitsChecked { start: 5, result: Ok(other) })), (1, vec![(0, 4)]));
+    assert_eq!(joined(&core.step(Input::CommitsChecked { start: 5, result: Ok(other) })), (1, vec![(0, 4)]));
 }
 
 #[test]
 fn commits_beyond_the_range_that_prove_it_are_asked_for_in_the_same_answer() {
     let mut core = SyncWorker::new(Config { proof_end: 100, ..config(MIB) });
-    let effects = core.handle(NOW, Input::Start);
+    let effects = core.step(Input::Start);
     assert_eq!(effects, [Effect::FetchCommits { start: 1, end: 100, max_bytes: MIB }]);
 }

@@ -113,7 +113,11 @@ impl Monitor {
         if let Some(snapshot) = &status.state_sync {
             // Commits of the node's own consensus may take one range's share beyond the budget.
             within("bytes in flight", snapshot.bytes_in_flight, sync.bytes_in_flight + sync.bytes_per_range);
-            within("workers", snapshot.workers as u64, sync.max_workers as u64);
+            within(
+                "workers",
+                snapshot.workers as u64,
+                soma_protocol::state_sync::most_workers(sync.max_workers) as u64,
+            );
             within("applied commits", snapshot.applied.into(), snapshot.linked.into());
         }
         if let Some(snapshot) = &status.serving {

@@ -6,7 +6,11 @@
 use crate::simulation::{Invariant, LostActor, NodeName, Penalty, Scenario, journal::Violation, node::peer_id};
 use soma_p2p::{Config, ExitReason};
 use soma_protocol::{
-    Core, connections::Connections, peer_heights::PeerHeights, serving::Serving, state_sync::StateSync,
+    Core,
+    connections::Connections,
+    peer_heights::PeerHeights,
+    serving::Serving,
+    state_sync::{StateSync, most_workers},
     verifier::Verifier,
 };
 use soma_replay::{Item, Options, Record, Step, Trace, json, replay};
@@ -86,7 +90,7 @@ fn over_limit(step: &Step<'_>, config: &Config) -> Option<String> {
         let snapshot = core.snapshot();
         // Commits of the node's own consensus may take one range's share beyond the budget.
         over("bytes in flight", snapshot.bytes_in_flight, sync.bytes_in_flight + sync.bytes_per_range)
-            .or_else(|| over("workers", snapshot.workers as u64, sync.max_workers as u64))
+            .or_else(|| over("workers", snapshot.workers as u64, most_workers(sync.max_workers) as u64))
     } else if let Some(core) = step.core::<Verifier>() {
         // The simulated pool is the actor thread itself: one job at a time.
         over("checks at once", core.snapshot().running as u64, 1)

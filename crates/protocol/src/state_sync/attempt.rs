@@ -1,0 +1,296 @@
+//! Attempts at a range: one worker at one peer each. A late attempt is hedged: another peer is asked as well, again and
+//! again until one delivers, and whoever delivers first wins.
+//!
+//! ```text
+//!   peer a   |------- delay -------|---------------------- ...  cancelled
+//!   peer b                         |------- delay -------|- ...  cancelled
+//!   peer c                                               |------ delivers
+//! ```
+//!
+//! The delay is what downloads of that size have taken, and so much more that one in twenty takes longer. Only downloads
+//! count: a range that is being checked waits for this node's own processor, and a second worker would only add to it.
+//! A peer that answers slowly is hedged once. Peers that bring nothing are hedged again and again, for the next range in
+//! order: all others wait for it. So no number of silent peers holds a range for the time of a request.
+
+use super::{
+    Effect, Outcome, RangeKey, Shortfall, StateSync,
+    flow::Asked,
+    plan::{Range, RangeState},
+};
+use crate::{core::Now, peer_heights::NoPeer};
+use serde::{Deserialize, Serialize};
+use soma_types::{CommitIndex, PeerId};
+use std::time::Duration;
+
+/// Attempts at the next range in order at once. With the delays between them, a dozen peers are asked within a second at
+/// the head.
+pub const MAX_ATTEMPTS: usize = 12;
+
+/// Attempts at any other range at once.
+const MAX_ATTEMPTS_BEHIND: usize = 2;
+
+/// Attempts at a range that have brought something: a further one would only share the line with them.
+const MAX_ANSWERING: usize = 2;
+
+/// Attempts after which each further delay is a quarter longer than the one before.
+const EVEN_DELAYS: usize = 3;
+
+/// How many times longer a range is waited for that others do not wait for.
+const DELAYS_BEHIND: u32 = 3;
+
+/// Workers at once, of which `max_workers` may begin a range: all others are hedges of the next range in order.
+pub fn most_workers(max_workers: usize) -> usize {
+    max_workers + MAX_ATTEMPTS - 1
+}
+
+/// One worker of a range, or the selection of a peer for one.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Attempt {
+    pub(super) key: RangeKey,
+    pub(super) reserve: u64,
+    /// The peer that was asked. `None` while PeerHeights selects one.
+    pub(super) asked: Option<(PeerId, Asked)>,
+    /// When it last brought something.
+    heard_at: Option<Duration>,
+    /// All has come; what is left is to check it.
+    downloaded: bool,
+}
+
+impl Attempt {
+    pub(super) fn selecting(key: RangeKey, reserve: u64) -> Self {
+        Self { key, reserve, asked: None, heard_at: None, downloaded: false }
+    }
+
+    pub(super) fn at(key: RangeKey, reserve: u64, peer: PeerId, asked: Asked) -> Self {
+        Self { asked: Some((peer, asked)), ..Self::selecting(key, reserve) }
+    }
+
+    /// When it counts as silent, if it brings nothing until then: at once if it has brought nothing yet.
+    fn silent_at(&self, delay: impl Fn(PeerId) -> Duration) -> Duration {
+        match (self.asked, self.heard_at) {
+            (Some((peer, _)), Some(heard_at)) => heard_at + delay(peer),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl Range {
+    pub(super) fn attempts(&self) -> &[Attempt] {
+        match &self.state {
+            RangeState::Active(attempts) => attempts,
+            _ => &[],
+        }
+    }
+
+    fn attempt_mut(&mut self, key: RangeKey) -> Option<&mut Attempt> {
+        match &mut self.state {
+            RangeState::Active(attempts) => attempts.iter_mut().find(|attempt| attempt.key == key),
+            _ => None,
+        }
+    }
+
+    /// Takes an attempt out. The range stays active, if only in name: the caller gives it another state.
+    fn take_attempt(&mut self, key: RangeKey) -> Option<Attempt> {
+        let RangeState::Active(attempts) = &mut self.state else { return None };
+        let at = attempts.iter().position(|attempt| attempt.key == key)?;
+        Some(attempts.remove(at))
+    }
+
+    /// Peers that serve the range now.
+    pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.attempts().iter().filter_map(|attempt| attempt.asked.map(|(peer, _)| peer))
+    }
+
+    /// When another peer is asked as well, if one may be.
+    fn hedge_at(&self, is_next: bool, delay: impl Fn(PeerId) -> Duration) -> Option<Duration> {
+        let attempts = self.attempts();
+        let (peer, asked) = attempts.last()?.asked?;
+        let most = if is_next { MAX_ATTEMPTS } else { MAX_ATTEMPTS_BEHIND };
+        if attempts.len() >= most || attempts.iter().any(|attempt| attempt.downloaded) {
+            return None;
+        }
+        let mut silent_at: Vec<_> = attempts.iter().map(|attempt| attempt.silent_at(&delay)).collect();
+        silent_at.sort_unstable_by(|one, other| other.cmp(one));
+        let longer = attempts.len().saturating_sub(EVEN_DELAYS) as u32;
+        let delay = delay(peer).saturating_mul(5_u32.pow(longer)) / 4_u32.pow(longer);
+        let delay = if is_next { delay } else { delay * DELAYS_BEHIND };
+        let late_at = asked.at.max(self.no_hedge_at.unwrap_or_default()) + delay;
+        // As long as enough of them bring something, there is nothing to gain.
+        Some(silent_at.get(MAX_ANSWERING - 1).map_or(late_at, |silent_at| late_at.max(*silent_at)))
+    }
+}
+
+/// Peers that hold up the next commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// The commit.
+    pub commit: CommitIndex,
+    /// How many were asked and bring nothing.
+    pub silent: usize,
+    /// How long ago the first of them was asked.
+    pub waited: Duration,
+}
+
+impl StateSync {
+    fn hedge_at(&self, start: CommitIndex, range: &Range) -> Option<Duration> {
+        range.hedge_at(start <= self.tip.commit.index + 1, self.hedge_delay(start, range))
+    }
+
+    fn hedge_delay(&self, start: CommitIndex, range: &Range) -> impl Fn(PeerId) -> Duration + use<'_> {
+        let commits = range.end.saturating_sub(start).saturating_add(1);
+        move |peer| self.flow.hedge_delay(peer, commits)
+    }
+
+    /// When late attempts are hedged.
+    pub(super) fn hedges_at(&self) -> impl Iterator<Item = Duration> {
+        self.ranges.iter().filter_map(|(start, range)| self.hedge_at(*start, range))
+    }
+
+    /// Peers that were asked for the next commit and hold it up, once another was asked as well.
+    pub fn late(&self) -> Option<Late> {
+        let next = self.tip.commit.index + 1;
+        let (start, range) = self.ranges.range(..=next).next_back()?;
+        let delay = self.hedge_delay(*start, range);
+        let is_silent = |attempt: &&Attempt| attempt.silent_at(&delay) <= self.last_now;
+        let asked = range.attempts().iter().filter(is_silent).filter_map(|attempt| attempt.asked);
+        let (silent, asked_at) = (asked.clone().count(), asked.map(|(_, asked)| asked.at).min()?);
+        let waited = self.last_now.saturating_sub(asked_at);
+        (range.attempts().len() > 1).then_some(Late { commit: next, silent, waited })
+    }
+
+    /// Has further peers selected for the ranges that are late, as far as bounds allow.
+    pub(super) fn start_hedges(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let is_due = |(start, range): &(&CommitIndex, &Range)| {
+            self.hedge_at(**start, range).is_some_and(|at| at <= now.monotonic)
+        };
+        let due: Vec<_> = self.ranges.iter().filter(is_due).map(|(start, _)| *start).collect();
+        for start in due {
+            let is_next = start <= self.tip.commit.index + 1;
+            let (next, others) = (self.bytes_of_next(), self.bytes_of_others());
+            let Some(reserve) = self.ranges.get(&start).and_then(|range| range.attempts().last()).map(|a| a.reserve)
+            else {
+                continue;
+            };
+            let fits = if is_next {
+                others + next + reserve <= self.config.bytes_in_flight
+            } else {
+                others + reserve <= self.config.bytes_in_flight.saturating_sub(self.kept_for_next())
+            };
+            // Everything waits for the next range: its hedges have places of their own.
+            if !fits || (!is_next && self.workers() >= self.config.max_workers) {
+                continue;
+            }
+            let key = self.new_key();
+            if let Some(range) = self.ranges.get_mut(&start) {
+                effects.push(Effect::Pick { key, start, tried: range.peers().collect(), hedge: true });
+                if let RangeState::Active(attempts) = &mut range.state {
+                    attempts.push(Attempt::selecting(key, reserve));
+                }
+            }
+        }
+    }
+
+    /// The first commit of the range that has an attempt with this key.
+    pub(super) fn start_of_attempt(&self, key: RangeKey) -> Option<CommitIndex> {
+        let has = |range: &Range| range.attempts().iter().any(|attempt| attempt.key == key);
+        self.ranges.iter().find(|(_, range)| has(range)).map(|(start, _)| *start)
+    }
+
+    /// Whether the attempt is one of several at its range.
+    pub(super) fn is_hedge(&self, start: CommitIndex) -> bool {
+        self.ranges.get(&start).is_some_and(|range| range.attempts().len() > 1)
+    }
+
+    /// A peer was selected for a further attempt at the range at `start`, or there is none.
+    pub(super) fn on_hedge_picked(
+        &mut self,
+        now: Now,
+        start: CommitIndex,
+        key: RangeKey,
+        picked: Result<PeerId, NoPeer>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_wanted = |range: &Range| range.end > self.tip.commit.index;
+        let epoch = self.epoch_of(start);
+        let asked = picked.ok().map(|peer| (peer, self.flow.asked(now, peer)));
+        let Some(range) = self.ranges.get(&start) else { return };
+        let asked = asked.filter(|(peer, _)| is_wanted(range) && range.peers().all(|other| other != *peer));
+        let Some(range) = self.ranges.get_mut(&start) else { return };
+        let (end, proof_end) = (range.end, range.proof_end(start));
+        match (asked, range.attempt_mut(key)) {
+            (Some((peer, asked)), Some(attempt)) => {
+                attempt.asked = Some((peer, asked));
+                let max_bytes = attempt.reserve;
+                effects.push(Effect::Fetch { key, peer, start, end, proof_end, epoch, max_bytes });
+            }
+            _ => {
+                range.take_attempt(key);
+                range.no_hedge_at = Some(now.monotonic);
+                if let Ok(peer) = picked {
+                    effects.push(Effect::Report { peer, start: 0, outcome: Outcome::Unused });
+                }
+            }
+        }
+    }
+
+    /// An attempt has failed. Returns true if others go on: then the peer has been reported, and nothing is left to do.
+    pub(super) fn drop_failed_hedge(&mut self, key: RangeKey, outcome: Outcome, effects: &mut Vec<Effect>) -> bool {
+        let Some(start) = self.start_of_attempt(key).filter(|start| self.is_hedge(*start)) else { return false };
+        let attempt = self.ranges.get_mut(&start).and_then(|range| range.take_attempt(key));
+        effects.push(Effect::Discard(key));
+        if let Some((peer, _)) = attempt.and_then(|attempt| attempt.asked) {
+            effects.push(Effect::Report { peer, start, outcome });
+        }
+        true
+    }
+
+    /// An attempt has delivered: ends all others at its range. `whole` tells whether it has delivered all of the range.
+    pub(super) fn cancel_others(&mut self, now: Now, key: RangeKey, whole: bool, effects: &mut Vec<Effect>) {
+        let Some(start) = self.start_of_attempt(key) else { return };
+        let Some(range) = self.ranges.get(&start) else { return };
+        let is_silent = {
+            let delay = self.hedge_delay(start, range);
+            range.attempts().iter().map(|attempt| attempt.silent_at(&delay) <= now.monotonic).collect::<Vec<_>>()
+        };
+        let losers = range.attempts().iter().zip(is_silent).filter(|(attempt, _)| attempt.key != key);
+        for (attempt, silent) in losers {
+            // A selection that is still to come is reported when it does.
+            let Some((peer, _)) = attempt.asked else { continue };
+            effects.push(Effect::Cancel(attempt.key));
+            // A peer that delivers less of a range is done with it sooner.
+            let outcome = match whole {
+                true => Outcome::LostHedge { silent },
+                false => Outcome::Unused,
+            };
+            effects.push(Effect::Report { peer, start, outcome });
+        }
+        if let Some(RangeState::Active(attempts)) = self.ranges.get_mut(&start).map(|range| &mut range.state) {
+            attempts.retain(|attempt| attempt.key == key);
+        }
+    }
+
+    /// A worker has brought something of its range, or all of it.
+    pub(super) fn on_progress(&mut self, now: Now, key: RangeKey, downloaded: bool) {
+        let Some(start) = self.start_of_attempt(key) else { return };
+        let Some(range) = self.ranges.get_mut(&start) else { return };
+        let commits = range.end.saturating_sub(start).saturating_add(1);
+        let Some(attempt) = range.attempt_mut(key) else { return };
+        attempt.heard_at = Some(now.monotonic);
+        attempt.downloaded |= downloaded;
+        // From now on it is not the peer's time.
+        if let Some((peer, asked)) = attempt.asked.filter(|_| downloaded) {
+            self.flow.learn_download(now, peer, asked, commits);
+        }
+    }
+}
+
+/// How a worker's end that delivered nothing of use is reported, if another one may still do better.
+pub(super) fn failure(nothing: bool, shortfall: Option<&Shortfall>) -> Option<Outcome> {
+    match shortfall {
+        Some(Shortfall::Fault { fault, reason, retry_after }) => {
+            Some(Outcome::Failed { fault: *fault, reason: reason.clone(), retry_after: *retry_after })
+        }
+        Some(Shortfall::OtherEpoch { .. } | Shortfall::Cut) if nothing => Some(Outcome::Unused),
+        _ => None,
+    }
+}
