@@ -12,16 +12,21 @@ use soma_messages::{
         TellConnected, Useful,
     },
     discovery::{DialFailed, Probed},
+    peer_heights::Report,
     state_sync::TellCommittee,
 };
 use soma_protocol::{
     Core, LostReason, PeerEvent,
     connections::{Config, Connections as ConnectionsCore, DialFailure, Effect, InboundEnd, Input, LinkId, Snapshot},
+    state_sync::Outcome,
 };
-use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
+use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
 use soma_transport::{Inbound, Link, Transport};
-use soma_types::{Address, ChainId, CommitRef, PeerId};
+use soma_types::{Address, ChainId, CommitRef, Fault, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Lines of one kind in ten seconds: links, failed dials, bans. Strangers can cause any number of each.
+const LOG_LINES: u32 = 10;
 
 /// What a dial needs to know.
 #[derive(Clone, Debug)]
@@ -50,6 +55,8 @@ pub struct Wiring {
     pub probed: Mailbox<Probed>,
     /// StateSync.
     pub tell_committee: Mailbox<TellCommittee>,
+    /// PeerHeights, which bans peers that flood a connection.
+    pub report: Mailbox<Report>,
 }
 
 /// The actor.
@@ -64,6 +71,11 @@ pub struct Connections {
     dial_failed: Outbox<DialFailed>,
     probed: Outbox<Probed>,
     tell_committee: Outbox<TellCommittee>,
+    report: Outbox<Report>,
+    // Lines of the log that peers can cause
+    links_logged: LogLimit,
+    dials_logged: LogLimit,
+    bans_logged: LogLimit,
     // State
     host: CoreHost<ConnectionsCore>,
     links: BTreeMap<LinkId, Link>,
@@ -76,7 +88,7 @@ pub struct Connections {
 impl Connections {
     /// Starts without connections: links that a former incarnation left behind are ended.
     pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
-        let Wiring { transport, registry, io, subscribers, dial_failed, probed, tell_committee } = wiring;
+        let Wiring { transport, registry, io, subscribers, dial_failed, probed, tell_committee, report } = wiring;
         let subscribers: BTreeMap<_, _> =
             subscribers.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox))).collect();
         for link in registry.clear() {
@@ -92,6 +104,10 @@ impl Connections {
             dial_failed: Outbox::new(dial_failed),
             probed: Outbox::new(probed),
             tell_committee: Outbox::new(tell_committee),
+            report: Outbox::new(report),
+            links_logged: LogLimit::lines(LOG_LINES),
+            dials_logged: LogLimit::lines(LOG_LINES),
+            bans_logged: LogLimit::lines(LOG_LINES),
             host: CoreHost::new(ConnectionsCore::new(config), environment),
             links: BTreeMap::new(),
             inbound: BTreeMap::new(),
@@ -123,12 +139,26 @@ impl Connections {
     fn watch(&mut self, id: LinkId, context: &mut Context<Self>) {
         let Some(link) = self.links.get(&id).cloned() else { return };
         let peer = link.peer();
-        let closed = async move { link.closed().await };
-        let finish = move |connections: &mut Self, (), origin, context: &mut Context<Self>| {
+        let closed = async move {
+            link.closed().await;
+            link.is_flooded()
+        };
+        let finish = move |connections: &mut Self, is_flooded, origin, context: &mut Context<Self>| {
             connections.links.remove(&id);
+            if is_flooded {
+                connections.report_flood(peer);
+            }
             connections.feed(origin, Input::LinkClosed { link: id, peer }, context);
         };
         self.later(closed, finish, context);
+    }
+
+    /// The peer has flooded a connection with frames that no honest peer has any use for.
+    fn report_flood(&mut self, peer: PeerId) {
+        let reason = "it flooded its connection with HTTP/2 frames".to_owned();
+        let outcome = Outcome::Failed { fault: Fault::Malformed, reason, retry_after: None };
+        // A report that is lost is that of a peer which connects again and does it again.
+        let _ = self.report.post(Report { peer, start: 0, outcome });
     }
 }
 
@@ -196,16 +226,21 @@ impl Shell for Connections {
                 }
             }
             Effect::Event(event) => {
+                let line = self.links_logged.admit(self.host.now().monotonic);
                 match event {
                     PeerEvent::Connected(peer) => {
                         if let Some(link) = self.links.values().rev().find(|link| link.peer() == peer) {
                             self.registry.insert(link.clone());
                         }
-                        tracing::info!(peer = %peer.short(), "connected");
+                        if let Some(left_out) = line {
+                            tracing::info!(peer = %peer.short(), left_out, "connected");
+                        }
                     }
                     PeerEvent::Lost { peer, reason } => {
                         self.registry.remove(peer);
-                        tracing::info!(peer = %peer.short(), ?reason, "connection lost");
+                        if let Some(left_out) = line {
+                            tracing::info!(peer = %peer.short(), ?reason, left_out, "connection lost");
+                        }
                     }
                 }
                 tell_all(&self.subscribers, event);
@@ -232,8 +267,9 @@ impl Shell for Connections {
                     DialFailure::GroupFull => ("group-full", false),
                 };
                 metrics::dial_failed(cause);
-                if serious {
-                    tracing::warn!(peer = %peer.short(), %failure, "dial failed");
+                let line = serious.then(|| self.dials_logged.admit(self.host.now().monotonic)).flatten();
+                if let Some(left_out) = line {
+                    tracing::warn!(peer = %peer.short(), %failure, left_out, "dial failed");
                 } else {
                     tracing::debug!(peer = %peer.short(), %failure, "dial failed");
                 }
@@ -258,7 +294,9 @@ impl Handler<Envelope<Ban>> for Connections {
 
     fn handle(&mut self, envelope: Envelope<Ban>, context: &mut Context<Self>) {
         let Ban { peer, duration, reason } = envelope.message;
-        tracing::warn!(peer = %peer.short(), ?duration, reason, "peer banned");
+        if let Some(left_out) = self.bans_logged.admit(self.host.now().monotonic) {
+            tracing::warn!(peer = %peer.short(), ?duration, reason, left_out, "peer banned");
+        }
         metrics::banned();
         self.feed(envelope.origin, Input::Ban { peer, duration }, context);
     }
@@ -281,7 +319,10 @@ impl Handler<Envelope<InboundClosed>> for Connections {
 
     fn handle(&mut self, envelope: Envelope<InboundClosed>, context: &mut Context<Self>) {
         let connection = envelope.message.0.0;
-        self.inbound.remove(&connection);
+        let inbound = self.inbound.remove(&connection);
+        if let Some(inbound) = inbound.filter(Inbound::is_flooded) {
+            self.report_flood(inbound.peer());
+        }
         self.feed(envelope.origin, Input::InboundClosed { connection }, context);
     }
 }

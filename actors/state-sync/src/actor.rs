@@ -19,13 +19,13 @@ use soma_protocol::{
     Core,
     peer_heights::NoPeer,
     state_sync::{
-        Config, Effect, Input, LocalCommitError, Offered, RangeKey, Snapshot, StateSync as StateSyncCore, Tip,
+        Config, Effect, Input, LocalCommitError, Offered, Progress, RangeKey, Snapshot, StateSync as StateSyncCore, Tip,
     },
     sync_worker::SyncWorker as WorkerCore,
 };
 use soma_replay::Origin;
 use soma_supervision::{CoreHost, Environment, ExitReason, Heartbeat, LogLimit, Shell, run_actor};
-use soma_types::{CertifiedCommit, ChainId, CommitRef, Committee, Epoch, PeerId};
+use soma_types::{CertifiedCommit, ChainId, CommitIndex, CommitRef, Committee, Epoch, PeerId};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -47,6 +47,14 @@ pub struct Settings {
     pub commits_per_fetch: u32,
     /// Blocks in one request.
     pub blocks_per_request: u32,
+}
+
+/// How often the log says how far a node has got that follows the chain.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Whether the cause is that of a node that follows the chain: at the head each commit makes it fetch, and be synced again.
+fn follows(cause: Option<&'static str>) -> bool {
+    cause == Some(Progress::Synced.cause()) || cause == Some(Progress::Syncing.cause())
 }
 
 /// What the store holds when StateSync starts.
@@ -108,6 +116,9 @@ pub struct StateSync {
     /// The cause that the log told last, and how often it may.
     logged: Option<&'static str>,
     progress_logged: LogLimit,
+    summary_logged: LogLimit,
+    /// The last durable commit when that was last said.
+    applied_logged: CommitIndex,
     /// The log has said that the node is stuck.
     stuck_logged: bool,
 }
@@ -147,6 +158,8 @@ impl StateSync {
             shown: None,
             logged: None,
             progress_logged: LogLimit::default(),
+            summary_logged: LogLimit::once_in(SUMMARY_INTERVAL),
+            applied_logged: start.tip.commit.index,
             stuck_logged: false,
         }
     }
@@ -254,11 +267,29 @@ impl StateSync {
                 None => tracing::info!(cause = progress.cause(), "the sync goes on"),
             }
         }
-        if self.logged != self.shown
-            && let Some(left_out) = self.progress_logged.admit(self.host.now().monotonic)
+        let (follows, followed) = (follows(self.shown), follows(self.logged));
+        let now = self.host.now().monotonic;
+        if follows && followed {
+            self.log_summary(now);
+        } else if self.logged != self.shown
+            && let Some(left_out) = self.progress_logged.admit(now)
         {
             tracing::info!(cause = progress.cause(), left_out, ?progress, "state of the sync");
             self.logged = self.shown;
+        }
+    }
+
+    /// Now and then says how far the node has got. At the head each commit makes it fetch and be done with it.
+    fn log_summary(&mut self, now: Duration) {
+        if self.summary_logged.admit(now).is_none() {
+            return;
+        }
+        let snapshot = self.host.snapshot();
+        let commits = snapshot.applied.saturating_sub(self.applied_logged);
+        if commits > 0 {
+            let behind = snapshot.target.saturating_sub(snapshot.applied);
+            tracing::info!(commit = snapshot.applied, commits, behind, "follows the chain");
+            self.applied_logged = snapshot.applied;
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// What is logged unless `RUST_LOG` says otherwise: the database tells more than an operator can act on.
-const DEFAULT_LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
+const DEFAULT_LOG_FILTER: &str = "error,soma=info,fjall=warn,lsm_tree=warn,h2=off,hyper=off,rustls=off";
 
 /// How long the system may take to stop in order.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);

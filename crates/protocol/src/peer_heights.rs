@@ -385,7 +385,16 @@ impl PeerHeights {
     }
 
     fn on_report(&mut self, now: Now, id: PeerId, start: CommitIndex, outcome: Outcome, effects: &mut Vec<Effect>) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else {
+            // A peer that lies and goes, or that only calls, is kept out like any other.
+            if let Outcome::Failed { fault: fault @ (Fault::ProvableLie | Fault::Malformed), reason, .. } = outcome
+                && self.standings.banned(id, now.unix_ms).is_none()
+            {
+                self.standings.on_fault(id, fault, now.unix_ms);
+                self.ban(now, id, reason, effects);
+            }
+            return;
+        };
         peer.work.end(now.monotonic, outcome.served());
         let was_proven = peer.is_proven(now.monotonic);
         match outcome {

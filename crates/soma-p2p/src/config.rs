@@ -390,7 +390,15 @@ impl Config {
             }
         }
         let addresses = self.external_addresses.len() as u64;
-        check("external_addresses (count)", addresses, 0, limits::MAX_ADDRESSES_PER_NODE as u64)
+        check("external_addresses (count)", addresses, 0, limits::MAX_ADDRESSES_PER_NODE as u64)?;
+        let mut seen = BTreeSet::new();
+        match self.external_addresses.iter().find(|address| !seen.insert(*address)) {
+            Some(address) => {
+                let rule = "must name each address once".into();
+                Err(ConfigError { key: "external_addresses", value: address.to_string(), rule })
+            }
+            None => Ok(()),
+        }
     }
 }
 

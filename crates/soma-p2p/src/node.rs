@@ -252,6 +252,7 @@ impl Node {
                     dial_failed: discovery.mailbox(name::CONNECTIONS),
                     probed: discovery.mailbox(name::CONNECTIONS),
                     tell_committee: sync.mailbox(name::CONNECTIONS),
+                    report: heights.mailbox(name::CONNECTIONS),
                 };
                 let connections = Connections::new(core.clone(), settings.clone(), wiring, environment.clone());
                 async move { Ok(connections) }

@@ -1,23 +1,60 @@
-//! Places for handshakes: so many in all, and so many of one source.
+//! Places for handshakes: so many in all, and so many of one source. A newcomer always gets one: if there is none left, the
+//! oldest handshake of the source that has most is ended. An honest peer is done within a few round trips, and whoever
+//! says nothing makes room.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio_util::sync::CancellationToken;
 
-/// Handshakes at once. A socket beyond that is dropped: whoever opens sockets and says nothing holds these places
-/// until the handshake has timed out, and admitted connections not at all.
-const MAX_HANDSHAKES: usize = 64;
+/// Handshakes at once. An attacker has to open so many sockets again in the time of an honest handshake to be in its way.
+const MAX_HANDSHAKES: usize = 256;
 
 /// Of them from one source: most of the places are always for others.
-const MAX_PER_SOURCE: usize = 8;
+const MAX_PER_SOURCE: usize = 16;
 
 /// The places of one listener.
 pub(crate) struct Handshakes {
-    taken: Mutex<BTreeMap<IpAddr, usize>>,
+    taken: Mutex<Taken>,
     /// Whether loopback is a source like any other.
     limit_loopback: bool,
+}
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    /// By source, then in the order in which they began.
+    places: BTreeMap<IpAddr, BTreeMap<u64, CancellationToken>>,
+}
+
+impl Taken {
+    fn len(&self) -> usize {
+        self.places.values().map(BTreeMap::len).sum()
+    }
+
+    fn of(&self, source: IpAddr) -> usize {
+        self.places.get(&source).map_or(0, BTreeMap::len)
+    }
+
+    fn remove(&mut self, source: IpAddr, number: u64) {
+        let Some(places) = self.places.get_mut(&source) else { return };
+        places.remove(&number);
+        if places.is_empty() {
+            self.places.remove(&source);
+        }
+    }
+
+    /// Ends the oldest handshake of the source.
+    fn evict(&mut self, source: IpAddr) {
+        let oldest = self.places.get(&source).and_then(|places| places.first_key_value());
+        if let Some((number, evicted)) = oldest {
+            let number = *number;
+            evicted.cancel();
+            self.remove(source, number);
+        }
+    }
 }
 
 impl Handshakes {
@@ -25,18 +62,22 @@ impl Handshakes {
         Arc::new(Self { taken: Mutex::default(), limit_loopback })
     }
 
-    /// A place for one handshake, until it is dropped.
-    pub(crate) fn place(self: &Arc<Self>, remote: IpAddr) -> Option<Place> {
+    /// A place for one handshake, until it is dropped or evicted.
+    pub(crate) fn place(self: &Arc<Self>, remote: IpAddr) -> Place {
         let source = source_of(remote);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_source = taken.get(&source).copied().unwrap_or_default();
         // A whole network may run on one machine.
         let exempt = source.is_loopback() && !self.limit_loopback;
-        if taken.values().sum::<usize>() >= MAX_HANDSHAKES || (of_source >= MAX_PER_SOURCE && !exempt) {
-            return None;
+        if taken.of(source) >= MAX_PER_SOURCE && !exempt {
+            taken.evict(source);
+        } else if taken.len() >= MAX_HANDSHAKES {
+            let busiest = taken.places.iter().max_by_key(|(_, places)| places.len()).map(|(source, _)| *source);
+            taken.evict(busiest.unwrap_or(source));
         }
-        taken.insert(source, of_source + 1);
-        Some(Place { handshakes: self.clone(), source })
+        let (number, evicted) = (taken.next, CancellationToken::new());
+        taken.next += 1;
+        taken.places.entry(source).or_default().insert(number, evicted.clone());
+        Place { handshakes: self.clone(), source, number, evicted }
     }
 }
 
@@ -54,17 +95,15 @@ fn source_of(remote: IpAddr) -> IpAddr {
 pub(crate) struct Place {
     handshakes: Arc<Handshakes>,
     source: IpAddr,
+    number: u64,
+    /// Cancelled when the handshake has to make room.
+    pub(crate) evicted: CancellationToken,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.handshakes.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_source) = taken.get_mut(&self.source) {
-            *of_source -= 1;
-            if *of_source == 0 {
-                taken.remove(&self.source);
-            }
-        }
+        taken.remove(self.source, self.number);
     }
 }
 
@@ -73,28 +112,44 @@ mod tests {
     use super::*;
 
     fn places(handshakes: &Arc<Handshakes>, remotes: impl Iterator<Item = String>) -> Vec<Place> {
-        remotes.filter_map(|remote| handshakes.place(remote.parse().unwrap())).collect()
+        remotes.map(|remote| handshakes.place(remote.parse().unwrap())).collect()
+    }
+
+    fn left(places: &[Place]) -> Vec<usize> {
+        let is_left = |place: &Place| !place.evicted.is_cancelled();
+        places.iter().enumerate().filter(|(_, place)| is_left(place)).map(|(number, _)| number).collect()
     }
 
     #[test]
-    fn one_source_takes_few_places_and_all_together_no_more_than_there_are() {
+    fn one_source_keeps_few_places_and_its_oldest_handshakes_make_room() {
         let handshakes = Handshakes::new(false);
         let first = places(&handshakes, (0..100).map(|_| "192.0.2.1".into()));
-        assert_eq!(first.len(), MAX_PER_SOURCE);
+        assert_eq!(left(&first), (100 - MAX_PER_SOURCE..100).collect::<Vec<_>>());
         // An address of a mapped kind is the same source, and so is all of an IPv6 network.
-        assert!(handshakes.place("::ffff:192.0.2.1".parse().unwrap()).is_none());
+        let mapped = handshakes.place("::ffff:192.0.2.1".parse().unwrap());
+        assert_eq!(left(&first).len(), MAX_PER_SOURCE - 1);
         let network = places(&handshakes, (0..100).map(|host| format!("2001:db8::{host:x}")));
-        assert_eq!(network.len(), MAX_PER_SOURCE);
+        assert_eq!(left(&network).len(), MAX_PER_SOURCE);
+        drop((first, mapped, network));
+        assert!(handshakes.taken.lock().unwrap().places.is_empty());
+    }
+
+    #[test]
+    fn when_all_places_are_taken_the_source_that_has_most_makes_room_for_others() {
+        let handshakes = Handshakes::new(false);
+        let sources = MAX_HANDSHAKES / MAX_PER_SOURCE;
+        let attackers = (0..sources).flat_map(|host| (0..MAX_PER_SOURCE).map(move |_| format!("192.0.2.{host}")));
+        let attackers = places(&handshakes, attackers);
+        assert_eq!(left(&attackers).len(), MAX_HANDSHAKES);
         let others = places(&handshakes, (0..100).map(|host| format!("198.51.100.{host}")));
-        assert_eq!(others.len(), MAX_HANDSHAKES - 2 * MAX_PER_SOURCE);
-        drop((first, network, others));
-        assert!(handshakes.taken.lock().unwrap().is_empty());
+        assert_eq!(left(&others).len(), 100, "one that is alone at its source stays");
+        assert_eq!(left(&attackers).len(), MAX_HANDSHAKES - 100);
     }
 
     #[test]
     fn loopback_has_all_places_unless_it_is_limited() {
-        let loopback = || (0..100).map(|_| "127.0.0.1".into());
-        assert_eq!(places(&Handshakes::new(false), loopback()).len(), MAX_HANDSHAKES);
-        assert_eq!(places(&Handshakes::new(true), loopback()).len(), MAX_PER_SOURCE);
+        let loopback = || (0..2 * MAX_HANDSHAKES).map(|_| "127.0.0.1".into());
+        assert_eq!(left(&places(&Handshakes::new(false), loopback())).len(), MAX_HANDSHAKES);
+        assert_eq!(left(&places(&Handshakes::new(true), loopback())).len(), MAX_PER_SOURCE);
     }
 }

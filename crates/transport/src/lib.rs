@@ -36,6 +36,7 @@ use soma_types::{Address, ListenAddress, PeerId};
 use soma_wire::PeerApi;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
+use watched_io::Ends;
 
 /// Makes and takes connections.
 #[async_trait]
@@ -70,7 +71,7 @@ pub struct Inbound {
     id: ConnectionId,
     peer: PeerId,
     remote: IpAddr,
-    hang_up: CancellationToken,
+    ends: Ends,
 }
 
 impl Inbound {
@@ -89,9 +90,14 @@ impl Inbound {
         self.remote
     }
 
+    /// Whether the peer flooded it with frames that no honest peer has any use for, which ended it.
+    pub fn is_flooded(&self) -> bool {
+        self.ends.flooded.is_cancelled()
+    }
+
     /// Ends it; calls under way fail.
     pub fn hang_up(&self) {
-        self.hang_up.cancel();
+        self.ends.hang_up.cancel();
     }
 }
 

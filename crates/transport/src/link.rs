@@ -1,9 +1,9 @@
 //! A connection that this node made.
 
+use crate::watched_io::Ends;
 use soma_types::PeerId;
 use soma_wire::PeerApi;
 use std::{fmt, net::IpAddr, sync::Arc};
-use tokio_util::sync::CancellationToken;
 
 /// A live connection to a peer, over which it can be asked. Cheap to clone; ends once, for all clones.
 #[derive(Clone)]
@@ -11,20 +11,13 @@ pub struct Link {
     peer: PeerId,
     remote: Option<IpAddr>,
     api: Arc<dyn PeerApi>,
-    hang_up: CancellationToken,
-    closed: CancellationToken,
+    ends: Ends,
 }
 
 impl Link {
-    /// A link to `peer` at `remote`. Cancelling `hang_up` ends the connection; its end cancels `closed`.
-    pub(crate) fn new(
-        peer: PeerId,
-        remote: Option<IpAddr>,
-        api: Arc<dyn PeerApi>,
-        hang_up: CancellationToken,
-        closed: CancellationToken,
-    ) -> Self {
-        Self { peer, remote, api, hang_up, closed }
+    /// A link to `peer` at `remote`.
+    pub(crate) fn new(peer: PeerId, remote: Option<IpAddr>, api: Arc<dyn PeerApi>, ends: Ends) -> Self {
+        Self { peer, remote, api, ends }
     }
 
     /// Who is at the other end.
@@ -44,17 +37,22 @@ impl Link {
 
     /// Resolves when the connection is gone, for whatever reason.
     pub async fn closed(&self) {
-        self.closed.cancelled().await;
+        self.ends.closed.cancelled().await;
     }
 
     /// Whether the connection is gone.
     pub fn is_closed(&self) -> bool {
-        self.closed.is_cancelled()
+        self.ends.closed.is_cancelled()
+    }
+
+    /// Whether the peer flooded the connection with frames that no honest peer has any use for, which ended it.
+    pub fn is_flooded(&self) -> bool {
+        self.ends.flooded.is_cancelled()
     }
 
     /// Ends the connection; calls under way fail.
     pub fn hang_up(&self) {
-        self.hang_up.cancel();
+        self.ends.hang_up.cancel();
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
+    watched_io::Ends,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -113,7 +114,8 @@ impl Transport for MemoryTransport {
             return Err(DialError::WrongKey { address, expected: peer, found: node.peer });
         }
         let connection = node.connections.child_token();
-        let inbound = Inbound { id, peer: self.peer, remote: self.source, hang_up: connection.clone() };
+        let ends = Ends { hang_up: connection.clone(), closed: connection.clone(), ..Ends::default() };
+        let inbound = Inbound { id, peer: self.peer, remote: self.source, ends: ends.clone() };
         match timeout(limit, Admission::new(node.handler.clone(), inbound).ask()).await {
             Ok(true) => {}
             Ok(false) => return Err(DialError::Refused { address, reason: "not admitted".into() }),
@@ -132,7 +134,7 @@ impl Transport for MemoryTransport {
             ended.cancelled().await;
             handler.closed(id, caller);
         });
-        Ok(Link::new(peer, remote, Arc::new(api), connection.clone(), connection))
+        Ok(Link::new(peer, remote, Arc::new(api), ends))
     }
 
     async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {

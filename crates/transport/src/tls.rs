@@ -5,10 +5,11 @@ use crate::{
     admission::Admission,
     answers::{self, Answers},
     certificate::{Identity, NAME, peer_of},
+    frames::Frames,
     grpc_client::GrpcPeer,
     grpc_server::{Caller, GrpcService, MAX_TIMEOUT, Watched},
     handshakes::Handshakes,
-    watched_io::WatchedIo,
+    watched_io::{Ends, WatchedIo},
 };
 use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
@@ -138,12 +139,12 @@ impl TlsTransport {
                 _ => handshake(error.to_string()),
             }
         })?;
-        let (hang_up, closed) = (CancellationToken::new(), CancellationToken::new());
-        let io = WatchedIo::new(tls, hang_up.clone(), closed.clone(), ());
+        let ends = Ends::default();
+        let io = WatchedIo::new(tls, &ends, Frames::of_server(), ());
         let channel = http2_client(io)
             .await
             .map_err(|error| DialError::Refused { address: address.clone(), reason: error.to_string() })?;
-        Ok(Link::new(peer, remote, Arc::new(GrpcPeer::new(channel)), hang_up, closed))
+        Ok(Link::new(peer, remote, Arc::new(GrpcPeer::new(channel)), ends))
     }
 }
 
@@ -285,17 +286,15 @@ impl Acceptor {
                     continue;
                 }
             };
-            let Some(place) = self.handshakes.place(remote.ip()) else {
-                tracing::debug!(%remote, "connection dropped: too many handshakes");
-                continue;
-            };
+            let place = self.handshakes.place(remote.ip());
             let acceptor = self.clone();
             tokio::spawn(async move {
-                let taking = acceptor.take(stream, remote);
-                match timeout(acceptor.handshake_timeout, taking).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%remote, %error, "connection refused"),
-                    Err(_) => tracing::debug!(%remote, "connection refused: the handshake took too long"),
+                let taking = timeout(acceptor.handshake_timeout, acceptor.take(stream, remote));
+                match place.evicted.run_until_cancelled(taking).await {
+                    Some(Ok(Ok(()))) => {}
+                    Some(Ok(Err(error))) => tracing::debug!(%remote, %error, "connection refused"),
+                    Some(Err(_)) => tracing::debug!(%remote, "connection refused: the handshake took too long"),
+                    None => tracing::debug!(%remote, "connection dropped: others have come to shake hands"),
                 }
                 drop(place);
             });
@@ -309,17 +308,17 @@ impl Acceptor {
         let certificate = certificates.first().ok_or_else(|| io::Error::other("no certificate"))?;
         let peer = peer_of(certificate).map_err(|error| io::Error::other(error.to_string()))?;
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let (hang_up, closed) = (self.connections.child_token(), CancellationToken::new());
+        let ends = Ends { hang_up: self.connections.child_token(), ..Ends::default() };
         let remote = remote.ip().to_canonical();
-        let inbound = Inbound { id, peer, remote, hang_up: hang_up.clone() };
+        let inbound = Inbound { id, peer, remote, ends: ends.clone() };
         if !Admission::new(self.handler.clone(), inbound).ask().await {
             return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
         }
-        let reader = self.answers.reader(id, hang_up.clone());
-        let io = WatchedIo::new(tls, hang_up, closed.clone(), Caller { peer, remote, reader }).counted();
+        let reader = self.answers.reader(id, ends.hang_up.clone());
+        let io = WatchedIo::new(tls, &ends, Frames::of_caller(), Caller { peer, remote, reader });
         let handler = self.handler.clone();
         tokio::spawn(async move {
-            closed.cancelled().await;
+            ends.closed.cancelled().await;
             handler.closed(id, peer);
         });
         // Dropping the stream, should the server be gone, tells the handler of the end.

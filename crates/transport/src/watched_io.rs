@@ -1,6 +1,6 @@
 //! A byte stream that can be ended from outside, and whose end is noticed; one that is flooded ends by itself.
 
-use crate::frames::Frames;
+use crate::frames::{Flood, Frames};
 use std::{
     io,
     pin::Pin,
@@ -10,27 +10,36 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+/// How a connection ends.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ends {
+    /// Cancelling it ends the connection.
+    pub(crate) hang_up: CancellationToken,
+    /// Cancelled when the connection has ended.
+    pub(crate) closed: CancellationToken,
+    /// Cancelled before, when it ends because the peer floods it as no honest one would.
+    pub(crate) flooded: CancellationToken,
+}
+
 /// Wraps the stream of one connection.
 pub(crate) struct WatchedIo<T, I> {
     inner: T,
     hang_up: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Tells of the end when HTTP/2 drops the stream.
     _closed: DropGuard,
-    /// Counts what a client sends.
-    frames: Option<Frames>,
+    /// Counts what the peer sends.
+    frames: Frames,
+    /// Cancelled when the peer floods the connection as no honest one would.
+    flooded: CancellationToken,
     /// What a server tells requests about the connection.
     info: I,
 }
 
 impl<T, I> WatchedIo<T, I> {
-    /// Cancelling `hang_up` ends the stream; its end cancels `closed`.
-    pub(crate) fn new(inner: T, hang_up: CancellationToken, closed: CancellationToken, info: I) -> Self {
-        Self { inner, hang_up: Box::pin(hang_up.cancelled_owned()), _closed: closed.drop_guard(), frames: None, info }
-    }
-
-    /// The same, ended when a client at the other end floods it with HTTP/2 frames.
-    pub(crate) fn counted(self) -> Self {
-        Self { frames: Some(Frames::new()), ..self }
+    /// The stream `inner` with `ends`, whose peer sends `frames`.
+    pub(crate) fn new(inner: T, ends: &Ends, frames: Frames, info: I) -> Self {
+        let hang_up = Box::pin(ends.hang_up.clone().cancelled_owned());
+        Self { inner, hang_up, _closed: ends.closed.clone().drop_guard(), frames, flooded: ends.flooded.clone(), info }
     }
 
     fn poll_hung_up(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -50,10 +59,13 @@ impl<T: AsyncRead + Unpin, I: Unpin> AsyncRead for WatchedIo<T, I> {
         self.poll_hung_up(context)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if let (Poll::Ready(Ok(())), Some(frames)) = (&read, &mut self.frames)
-            && let Err(flood) = frames.read(&buffer.filled()[before..])
+        if let Poll::Ready(Ok(())) = &read
+            && let Err(flood) = self.frames.read(&buffer.filled()[before..])
         {
             tracing::debug!(%flood, "hung up");
+            if let Flood::Hostile(_) = flood {
+                self.flooded.cancel();
+            }
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, flood)));
         }
         read
@@ -63,7 +75,11 @@ impl<T: AsyncRead + Unpin, I: Unpin> AsyncRead for WatchedIo<T, I> {
 impl<T: AsyncWrite + Unpin, I: Unpin> AsyncWrite for WatchedIo<T, I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_hung_up(context)?;
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let wrote = Pin::new(&mut self.inner).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = wrote {
+            self.frames.wrote(&bytes[..count]);
+        }
+        wrote
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -81,7 +97,15 @@ impl<T: AsyncWrite + Unpin, I: Unpin> AsyncWrite for WatchedIo<T, I> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.poll_hung_up(context)?;
-        Pin::new(&mut self.inner).poll_write_vectored(context, buffers)
+        let wrote = Pin::new(&mut self.inner).poll_write_vectored(context, buffers);
+        if let Poll::Ready(Ok(mut left)) = wrote {
+            for buffer in buffers {
+                let count = left.min(buffer.len());
+                self.frames.wrote(&buffer[..count]);
+                left -= count;
+            }
+        }
+        wrote
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -275,9 +275,9 @@ async fn one_source_cannot_take_the_places_of_others_for_handshakes_nor_keep_its
     let other = tls_over(from("127.0.0.2").await.unwrap()).await;
     assert_eq!(node.connected().await.remote().to_string(), "127.0.0.2");
     assert!(began.elapsed() < limit, "{:?}", began.elapsed());
-    // Those beyond the first eight are dropped at once, the eight when their time is over.
-    let (places, beyond) = silent.split_at_mut(8);
-    for (streams, soon) in [(beyond, true), (places, false)] {
+    // The oldest have made room at once for the last sixteen, which are dropped when their time is over.
+    let (first, last) = silent.split_at_mut(84);
+    for (streams, soon) in [(first, true), (last, false)] {
         for stream in streams {
             let read = timeout(PATIENCE, stream.read(&mut [0])).await.expect("an end");
             assert!(read.is_ok_and(|read| read == 0), "nothing is said to who says nothing");
@@ -287,4 +287,33 @@ async fn one_source_cannot_take_the_places_of_others_for_handshakes_nor_keep_its
     tls_over(from("127.0.0.1").await.unwrap()).await;
     assert_eq!(node.connected().await.remote().to_string(), "127.0.0.1");
     drop(other);
+}
+
+/// Half-open handshakes that an attacker keeps: more than one source may have.
+const HALF_OPEN: usize = 80;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_open_handshakes_that_are_renewed_without_end_keep_nobody_out() {
+    let mut node = Node::listen(&TlsTransport::new(&key(LISTENER)).unwrap(), LISTENER, Behaviour::Answers).await;
+    let (_, port) = node.address().host_and_port();
+    let address: std::net::SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    let attack = tokio::spawn(async move {
+        let mut open = std::collections::VecDeque::new();
+        loop {
+            open.push_back(tokio::net::TcpStream::connect(address).await);
+            if open.len() > HALF_OPEN {
+                open.pop_front();
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut admitted = Vec::new();
+    for number in 0..60 {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let connecting = timeout(PATIENCE, tls_over(stream)).await;
+        admitted.push(connecting.unwrap_or_else(|_| panic!("newcomer {number} does not get in")));
+        node.connected().await;
+    }
+    assert!(!attack.is_finished());
+    attack.abort();
 }

@@ -6,6 +6,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Range of protocol versions that a node speaks, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ pub enum Access {
 pub struct NodeInfo {
     /// Whom it describes and whose signature it bears.
     pub peer_id: PeerId,
-    /// Where it listens, best first; at most [`limits::MAX_ADDRESSES_PER_NODE`].
+    /// Where it listens, best first; at most [`limits::MAX_ADDRESSES_PER_NODE`], each once.
     #[serde(deserialize_with = "codec::list")]
     pub addresses: Vec<Address>,
     /// The chain that it is on.
@@ -92,7 +93,8 @@ impl Signable for NodeInfo {
 pub type SignedNodeInfo = Signed<NodeInfo>;
 
 impl SignedNodeInfo {
-    /// Decodes received bytes and checks the number of addresses.
+    /// Decodes received bytes and checks the addresses: few, and each once. An address that stands there eight times would
+    /// be dialled eight times.
     pub fn decode_bounded(bytes: Bytes) -> Result<Self, CodecError> {
         let info = Self::decode(bytes)?;
         let count = info.addresses.len();
@@ -102,6 +104,11 @@ impl SignedNodeInfo {
                 size: count,
                 limit: limits::MAX_ADDRESSES_PER_NODE,
             });
+        }
+        let different: BTreeSet<_> = info.addresses.iter().collect();
+        if different.len() < count {
+            let reason = format!("{} of its {count} addresses are repeated", count - different.len());
+            return Err(CodecError::Malformed { what: "list of addresses", reason });
         }
         Ok(info)
     }

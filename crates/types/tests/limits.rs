@@ -107,20 +107,25 @@ fn the_largest_committee_can_be_decoded_again() {
 }
 
 #[test]
-fn a_node_info_has_at_most_eight_addresses() {
-    let info = |count| NodeInfo {
+fn a_node_info_has_at_most_eight_addresses_and_each_once() {
+    let info = |addresses| NodeInfo {
         peer_id: PeerId([1; 32]),
-        addresses: vec![longest_address(); count],
+        addresses,
         chain_id: ChainId([2; 32]),
         timestamp_ms: 3,
         protocol_versions: ProtocolVersions::SUPPORTED,
         capabilities: Capabilities { role: NodeRole::FullNode, archive: false, lowest_commit: 7 },
         access: Access::Public,
     };
-    let bytes = |count| Signed::with_signature(info(count), Signature::ZERO).bytes().clone();
+    let of = |addresses| Signed::with_signature(info(addresses), Signature::ZERO).bytes().clone();
+    let at = |port| format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap();
+    let bytes = |count| of((1..=count).map(at).collect());
     assert!(SignedNodeInfo::decode_bounded(bytes(MAX_ADDRESSES_PER_NODE)).is_ok());
     let over = SignedNodeInfo::decode_bounded(bytes(MAX_ADDRESSES_PER_NODE + 1));
     assert!(matches!(over, Err(CodecError::TooLarge { what: "list of addresses", size: 9, .. })), "{over:?}");
+    let repeated = SignedNodeInfo::decode_bounded(of([1, 2, 1, 1].map(at).to_vec()));
+    let Err(CodecError::Malformed { what: "list of addresses", reason }) = repeated else { panic!("{repeated:?}") };
+    assert_eq!(reason, "2 of its 4 addresses are repeated");
 }
 
 #[test]

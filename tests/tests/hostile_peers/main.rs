@@ -2,6 +2,7 @@
 //! proved, the honest one does not.
 
 mod epochs;
+mod frames;
 mod raw;
 
 use raw::{RawServer, is_raw};

@@ -13,16 +13,19 @@ use soma_wire::proto::{
 };
 use std::{
     convert::Infallible,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 use tokio::{
-    io::{copy_bidirectional, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy, copy_bidirectional, duplex, split},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::JoinHandle,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, transport::Server};
 use tower::service_fn;
 
@@ -38,6 +41,20 @@ pub(crate) struct RawServer {
 impl RawServer {
     /// For the behaviours that concern bytes: [`is_raw`].
     pub(crate) async fn start(behaviour: Behaviour, key: &SigningKey, genesis: &Genesis, height: u32) -> Self {
+        let bytes = match behaviour {
+            // Two gigabytes follow, says the length.
+            Behaviour::AnnouncesHugeMessages => Bytes::from_static(b"\0\x7f\xff\xff\xff"),
+            _ => Bytes::from_static(b"\0\0\0\0\x03\x07\x07\x07"),
+        };
+        Self::listen(key, genesis, height, bytes, None).await
+    }
+
+    /// A peer that says it has the first commit, and then sends this HTTP/2 frame again and again.
+    pub(crate) async fn flooding(key: &SigningKey, genesis: &Genesis, frame: Bytes) -> Self {
+        Self::listen(key, genesis, 1, Bytes::new(), Some(frame)).await
+    }
+
+    async fn listen(key: &SigningKey, genesis: &Genesis, height: u32, bytes: Bytes, flood: Option<Bytes>) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = soma_testkit::address_of(socket.local_addr().unwrap());
         let acceptor = TlsAcceptor::from(Arc::new(config(key)));
@@ -50,14 +67,12 @@ impl RawServer {
                 }
                 "GetKnownPeers" => framed(&GetKnownPeersResponse::default()),
                 "PushCommit" => framed(&PushCommitResponse {}),
-                // Two gigabytes follow, says the length.
-                _ if behaviour == Behaviour::AnnouncesHugeMessages => Bytes::from_static(b"\0\x7f\xff\xff\xff"),
-                _ => Bytes::from_static(b"\0\0\0\0\x03\x07\x07\x07"),
+                _ => bytes.clone(),
             }
         };
         let accepting = tokio::spawn(async move {
             while let Ok((tcp, _)) = socket.accept().await {
-                tokio::spawn(serve(tcp, acceptor.clone(), answer));
+                tokio::spawn(serve(tcp, acceptor.clone(), answer.clone(), flood.clone()));
             }
         });
         Self { seed_peer: SeedPeer { peer_id: PeerId::from(key), address }, accepting }
@@ -118,11 +133,22 @@ impl http_body::Body for Whole {
 }
 
 /// One connection, until it ends.
-async fn serve(tcp: TcpStream, acceptor: TlsAcceptor, answer: impl Fn(&str) -> Bytes + Clone + Send + 'static) {
+async fn serve(
+    tcp: TcpStream,
+    acceptor: TlsAcceptor,
+    answer: impl Fn(&str) -> Bytes + Clone + Send + 'static,
+    flood: Option<Bytes>,
+) {
     let Ok(mut tls) = acceptor.accept(tcp).await else { return };
     let (ours, mut theirs) = duplex(BUFFER_BYTES);
+    // A peer that has told of its height is connected by then.
+    let told = CancellationToken::new();
+    let begins = told.clone();
     let answers = service_fn(move |request: http::Request<Body>| {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        if method == "GetCommitAvailability" {
+            told.cancel();
+        }
         let mut response = http::Response::new(Body::new(Whole(Some(answer(&method)))));
         for (name, value) in [("content-type", "application/grpc"), ("grpc-status", "0")] {
             response.headers_mut().insert(name, http::HeaderValue::from_static(value));
@@ -131,7 +157,51 @@ async fn serve(tcp: TcpStream, acceptor: TlsAcceptor, answer: impl Fn(&str) -> B
     });
     let incoming = stream::iter([Ok::<_, Infallible>(ours)]).chain(stream::pending());
     tokio::select! {
-        _ = copy_bidirectional(&mut tls, &mut theirs) => {}
+        () = async {
+            match flood {
+                Some(frame) => drop(between_frames(tls, theirs, begins, frame).await),
+                None => drop(copy_bidirectional(&mut tls, &mut theirs).await),
+            }
+        } => {}
         _ = Server::builder().serve_with_incoming(answers, incoming) => {}
     }
+}
+
+/// Passes everything on, and `frame` again and again between the frames of the server, once `begins` is cancelled.
+async fn between_frames(
+    tls: TlsStream<TcpStream>,
+    server: DuplexStream,
+    begins: CancellationToken,
+    frame: Bytes,
+) -> io::Result<()> {
+    let (mut from_caller, mut to_caller) = split(tls);
+    let (mut from_server, mut to_server) = split(server);
+    let (frames, mut next) = mpsc::channel(1);
+    let reading = async move {
+        loop {
+            let mut bytes = vec![0; 9];
+            from_server.read_exact(&mut bytes).await?;
+            let len = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) as usize;
+            bytes.resize(9 + len, 0);
+            from_server.read_exact(&mut bytes[9..]).await?;
+            if frames.send(bytes).await.is_err() {
+                return io::Result::Ok(());
+            }
+        }
+    };
+    let writing = async move {
+        loop {
+            tokio::select! {
+                biased;
+                bytes = next.recv() => match bytes {
+                    Some(bytes) => to_caller.write_all(&bytes).await?,
+                    None => return io::Result::Ok(()),
+                },
+                () = begins.cancelled() => to_caller.write_all(&frame).await?,
+            }
+            to_caller.flush().await?;
+        }
+    };
+    tokio::try_join!(reading, writing, copy(&mut from_caller, &mut to_server))?;
+    Ok(())
 }

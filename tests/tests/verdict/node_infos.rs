@@ -29,6 +29,7 @@ const fn of_info(id: &'static str, name: &'static str, info: fn(&mut NodeInfo)) 
 
 pub(crate) const RULES: &[Rule] = &[
     Rule { id: "N1", name: "bytes that are none", info: |_| (), bytes: |bytes| bytes.truncate(70) },
+    of_info("N1", "an address that is repeated", |info| info.addresses = vec![at(1), at(1)]),
     of_info("N1", "nine addresses", |info| info.addresses = (1..=9).map(at).collect()),
     of_info("N2", "of another chain", |info| info.chain_id = ChainId([9; 32])),
     of_info("N3", "from the future", |info| info.timestamp_ms = NOW_MS + 60_000),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::LostReason;
 use std::collections::BTreeSet;
 
 fn peer(number: u8) -> PeerId {
@@ -119,6 +120,19 @@ fn a_lie_bans_longer_each_time_and_the_innocent_keep_their_score() {
     let snapshot = core.snapshot();
     assert_eq!(snapshot.peers.len(), 1, "who is banned is not asked");
     assert_eq!((snapshot.peers[0].peer, snapshot.peers[0].score), (peer(1), 100));
+}
+
+#[test]
+fn peer_that_lies_and_is_gone_when_it_is_found_out_is_banned_once() {
+    let mut core = with_peers(&[(100, 1)]);
+    pick(&mut core, at(0), 1).unwrap();
+    core.handle(at(1), Input::Peer(PeerEvent::Lost { peer: peer(1), reason: LostReason::Closed }));
+    let effects = fail(&mut core, at(2), peer(1), 1, Fault::ProvableLie);
+    assert_eq!(banned(&effects).len(), 1, "{effects:?}");
+    // What it had sent of another range is wrong, too.
+    assert_eq!(banned(&fail(&mut core, at(3), peer(1), 50, Fault::ProvableLie)), []);
+    // A peer that only calls floods its connection.
+    assert_eq!(banned(&fail(&mut core, at(4), peer(7), 0, Fault::Malformed)).len(), 1);
 }
 
 fn banned(effects: &[Effect]) -> Vec<(PeerId, Duration)> {
