@@ -34,7 +34,7 @@ const FULL: &[(&str, &[&str])] = &[
         ],
     ),
     ("discovery", &["Answered", "Asked", "Book", "Committee", "DialFailed", "OwnInfo", "Peer", "Probed", "Wake"]),
-    ("grpc-adapter", &["Arrived", "Finished"]),
+    ("grpc-adapter", &["Arrived", "Committee", "Finished", "Useful"]),
     ("peer-heights", &["OwnHeight", "Peer", "Pick", "PushDone", "Pushed", "Queried", "Report", "Wake"]),
     ("state-sync", &["Executor", "Picked", "Progress", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
     ("store-writer", &["Done", "Submit"]),
@@ -58,7 +58,7 @@ fn sync() -> Scenario {
         .validators(4)
         .full_nodes(2)
         .commits(30)
-        .live(14, secs(1))
+        .live(18, secs(1))
         .commits_per_epoch(8)
         .set("state_sync.commits_per_fetch", 3)
         .set("state_sync.request_timeout", "2s")

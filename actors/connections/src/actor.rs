@@ -320,10 +320,11 @@ impl Handler<Envelope<InboundClosed>> for Connections {
     fn handle(&mut self, envelope: Envelope<InboundClosed>, context: &mut Context<Self>) {
         let connection = envelope.message.0.0;
         let inbound = self.inbound.remove(&connection);
+        let stalled = inbound.as_ref().is_some_and(Inbound::is_stalled);
         if let Some(inbound) = inbound.filter(Inbound::is_flooded) {
             self.report_flood(inbound.peer());
         }
-        self.feed(envelope.origin, Input::InboundClosed { connection }, context);
+        self.feed(envelope.origin, Input::InboundClosed { connection, stalled }, context);
     }
 }
 

@@ -3,8 +3,10 @@
 use crate::metrics;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_messages::{
-    Envelope, Observe, Reply, Stop,
+    Envelope, Mailbox, Observe, Outbox, Reply, Stop,
+    connections::{CommitteeChanged, Useful},
     grpc_adapter::{CallArrived, CallPermit, Sent},
+    state_sync::TellCommittee,
 };
 use soma_protocol::{
     Core,
@@ -15,6 +17,8 @@ use std::collections::BTreeMap;
 
 /// The actor.
 pub struct GrpcAdapter {
+    // Mailboxes
+    tell_committee: Outbox<TellCommittee>,
     // State
     host: CoreHost<Serving>,
     waiting: BTreeMap<u64, Reply<Result<CallPermit, Refusal>>>,
@@ -23,13 +27,23 @@ pub struct GrpcAdapter {
 
 impl GrpcAdapter {
     /// Starts without calls.
-    pub fn new(config: Config, environment: Environment) -> Self {
-        Self { host: CoreHost::new(Serving::new(config), environment), waiting: BTreeMap::new(), next_call: 0 }
+    pub fn new(config: Config, tell_committee: Mailbox<TellCommittee>, environment: Environment) -> Self {
+        Self {
+            tell_committee: Outbox::new(tell_committee),
+            host: CoreHost::new(Serving::new(config), environment),
+            waiting: BTreeMap::new(),
+            next_call: 0,
+        }
     }
 }
 
 impl Actor for GrpcAdapter {
     type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        let _ = self.tell_committee.post(TellCommittee { subscriber: Serving::NAME });
+    }
 }
 
 impl Shell for GrpcAdapter {
@@ -75,6 +89,23 @@ impl Handler<Envelope<CallArrived>> for GrpcAdapter {
         let call = self.next_call;
         self.waiting.insert(call, reply);
         self.feed(envelope.origin, Input::Arrived { call, peer, chain, rpc }, context);
+    }
+}
+
+impl Handler<Envelope<CommitteeChanged>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
+        let validators = envelope.message.validators.into_iter().map(|(peer, _)| peer).collect();
+        self.feed(envelope.origin, Input::Committee { validators }, context);
+    }
+}
+
+impl Handler<Envelope<Useful>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Useful>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Useful { peers: envelope.message.peers }, context);
     }
 }
 

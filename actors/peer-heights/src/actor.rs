@@ -43,7 +43,7 @@ pub struct Wiring {
     /// Connections.
     pub ban: Mailbox<Ban>,
     /// Connections.
-    pub useful: Mailbox<Useful>,
+    pub useful: Vec<Mailbox<Useful>>,
     /// Connections.
     pub tell_connected: Mailbox<TellConnected>,
     /// The StoreWriter.
@@ -71,7 +71,7 @@ pub struct PeerHeights {
     io: IoTasks,
     target: Outbox<Target>,
     ban: Outbox<Ban>,
-    useful: Outbox<Useful>,
+    useful: Vec<Outbox<Useful>>,
     tell_connected: Outbox<TellConnected>,
     update_peers: Outbox<UpdatePeers>,
     // State
@@ -91,7 +91,7 @@ impl PeerHeights {
             io: wiring.io,
             target: Outbox::new(wiring.target),
             ban: Outbox::new(wiring.ban),
-            useful: Outbox::new(wiring.useful),
+            useful: wiring.useful.into_iter().map(Outbox::new).collect(),
             tell_connected: Outbox::new(wiring.tell_connected),
             update_peers: Outbox::new(wiring.update_peers),
             host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), environment),
@@ -187,7 +187,12 @@ impl Shell for PeerHeights {
                 let _ = self.update_peers.post(UpdatePeers { list: PeerList::Standings, put, remove });
             }
             // What is lost is made up for by the next use.
-            Effect::Useful(peers) => drop(self.useful.post(Useful { peers })),
+            Effect::Useful(peers) => {
+                for outbox in &self.useful {
+                    // Peers that go on being of use are told of again.
+                    let _ = outbox.post(Useful { peers: peers.clone() });
+                }
+            }
             Effect::Ban { peer, duration, reason } => {
                 // The core has dropped the peer already; a lost ban leaves it connected and unused.
                 let _ = self.ban.post(Ban { peer, duration, reason });

@@ -25,8 +25,8 @@ pub struct CommitteeChanged {
     pub validators: Vec<(PeerId, Address)>,
 }
 
-/// From PeerHeights: these peers told of something new or served a range.
-#[derive(Debug)]
+/// From PeerHeights, to the gRPC adapter, too: these peers told of something new or served a range.
+#[derive(Clone, Debug)]
 pub struct Useful {
     /// Who.
     pub peers: Vec<PeerId>,

@@ -1,16 +1,23 @@
 //! Serving: which of the calls that peers make are answered. The core of the gRPC adapter.
 //!
-//! Calls of another chain are refused first, and calls that name none unless they only look; then those over the limits: so many at once for each peer, so many in
-//! all; then those that come too fast: so many a second for each peer, and so many bytes. What is refused gets a
-//! reason and a time after which it would not have been refused, and costs nothing more.
+//! Calls of another chain are refused first, and calls that name none unless they only look. Then those for which there is
+//! no place: places are shared by class of caller and by peer (`places`). Then those that come too fast: so many a second
+//! for each peer, and so many bytes. What is refused gets a reason and a time after which it would not have been refused,
+//! and costs nothing more.
 
 mod pace;
+mod places;
 
 use crate::core::{Core, Now};
 use pace::Paces;
+use places::{Callers, Length, Places};
 use serde::{Deserialize, Serialize};
 use soma_types::{ChainId, PeerId};
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 use strum::VariantNames;
 
 /// How calls are admitted.
@@ -18,9 +25,12 @@ use strum::VariantNames;
 pub struct Config {
     /// This node's chain.
     pub chain: ChainId,
+    /// Peers that are always welcome.
+    pub allowlist: BTreeSet<PeerId>,
     /// Calls of one peer at once.
     pub max_calls_per_peer: usize,
-    /// Calls of all peers at once. Each may hold one chunk of blocks, or one answer with commits.
+    /// Calls of all peers at once that fetch, and as many others. One that fetches may hold one chunk of blocks, or one
+    /// answer with commits.
     pub max_calls: usize,
     /// How fast one peer may call.
     pub rates: Rates,
@@ -100,6 +110,16 @@ pub enum Input {
         /// Blocks sent.
         blocks: u64,
     },
+    /// From StateSync: the validators of the epoch of the next commit.
+    Committee {
+        /// Their network keys.
+        validators: Vec<PeerId>,
+    },
+    /// From PeerHeights: these peers told of something new or served.
+    Useful {
+        /// Who.
+        peers: Vec<PeerId>,
+    },
 }
 
 /// What the shell is to do.
@@ -128,9 +148,9 @@ pub enum Refusal {
         theirs: Option<ChainId>,
     },
     /// Too many calls.
-    #[error("{calls} calls are being answered already")]
+    #[error("{calls} calls of the caller are being answered, and there is no place for another")]
     TooMany {
-        /// Of this peer, or of all.
+        /// Of this peer.
         calls: usize,
     },
     /// Too many in a second.
@@ -179,8 +199,10 @@ impl fmt::Display for Paced {
 /// Serving as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Calls being answered.
+    /// Calls being answered that fetch.
     pub active: usize,
+    /// Other calls being answered.
+    pub short: usize,
     /// Calls answered since start, by rpc.
     pub answered: BTreeMap<Rpc, u64>,
     /// Calls refused since start.
@@ -195,7 +217,8 @@ pub struct Snapshot {
 #[derive(Serialize, Deserialize)]
 pub struct Serving {
     config: Config,
-    active: BTreeMap<u64, (PeerId, Rpc)>,
+    callers: Callers,
+    places: Places,
     paces: Paces,
     answered: BTreeMap<Rpc, u64>,
     refused: u64,
@@ -206,24 +229,40 @@ pub struct Serving {
 impl Serving {
     /// Starts without calls.
     pub fn new(config: Config) -> Self {
-        let (active, answered) = (BTreeMap::new(), BTreeMap::new());
-        Self { config, active, paces: Paces::default(), answered, refused: 0, blocks_sent: 0, bytes_sent: 0 }
+        Self {
+            config,
+            callers: Callers::default(),
+            places: Places::default(),
+            paces: Paces::default(),
+            answered: BTreeMap::new(),
+            refused: 0,
+            blocks_sent: 0,
+            bytes_sent: 0,
+        }
     }
 
-    fn check(&mut self, now: Duration, peer: PeerId, chain: Option<ChainId>, rpc: Rpc) -> Result<(), Refusal> {
+    /// Takes a place for the call, unless it is to be refused.
+    fn admit(
+        &mut self,
+        now: Duration,
+        call: u64,
+        peer: PeerId,
+        chain: Option<ChainId>,
+        rpc: Rpc,
+    ) -> Result<(), Refusal> {
         let ours = self.config.chain;
         let admitted = chain.map_or(rpc.only_looks(), |theirs| theirs == ours);
         if !admitted {
             return Err(Refusal::OtherChain { ours, theirs: chain });
         }
-        if self.active.len() >= self.config.max_calls {
-            return Err(Refusal::TooMany { calls: self.active.len() });
-        }
-        let calls = self.active.values().filter(|(caller, _)| *caller == peer).count();
-        if calls >= self.config.max_calls_per_peer {
+        let class = self.callers.class(now, &self.config.allowlist, peer);
+        let limits = (self.config.max_calls, self.config.max_calls_per_peer);
+        if let Some(calls) = self.places.too_many(limits, peer, rpc, class) {
             return Err(Refusal::TooMany { calls });
         }
-        self.paces.of(now, peer).call(now, &self.config.rates, rpc)
+        self.paces.of(now, peer).call(now, &self.config.rates, rpc)?;
+        self.places.take(call, peer, rpc, class);
+        Ok(())
     }
 }
 
@@ -236,18 +275,15 @@ impl Core for Serving {
 
     fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         match input {
-            Input::Arrived { call, peer, chain, rpc } => match self.check(now.monotonic, peer, chain, rpc) {
-                Ok(()) => {
-                    self.active.insert(call, (peer, rpc));
-                    vec![Effect::Admit(call)]
-                }
+            Input::Arrived { call, peer, chain, rpc } => match self.admit(now.monotonic, call, peer, chain, rpc) {
+                Ok(()) => vec![Effect::Admit(call)],
                 Err(refusal) => {
                     self.refused += 1;
                     vec![Effect::Refuse { call, refusal }]
                 }
             },
             Input::Finished { call, bytes, blocks } => {
-                if let Some((peer, rpc)) = self.active.remove(&call) {
+                if let Some((peer, rpc)) = self.places.give_back(call) {
                     if bytes > 0 {
                         self.paces.of(now.monotonic, peer).sent(now.monotonic, &self.config.rates, bytes);
                     }
@@ -257,12 +293,21 @@ impl Core for Serving {
                 }
                 Vec::new()
             }
+            Input::Committee { validators } => {
+                self.callers.validators = validators.into_iter().collect();
+                Vec::new()
+            }
+            Input::Useful { peers } => {
+                self.callers.were_useful(now.monotonic, peers);
+                Vec::new()
+            }
         }
     }
 
     fn snapshot(&self) -> Snapshot {
         Snapshot {
-            active: self.active.len(),
+            active: self.places.taken(Length::Long),
+            short: self.places.taken(Length::Short),
             answered: self.answered.clone(),
             refused: self.refused,
             blocks_sent: self.blocks_sent,

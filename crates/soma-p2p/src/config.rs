@@ -193,7 +193,8 @@ impl Default for StateSyncConfig {
 pub struct ServingConfig {
     /// Calls of one peer answered at once: as many as a connection carries, twice, so that an honest one never meets it.
     pub max_calls_per_peer: usize,
-    /// Calls of all peers answered at once. Each holds about 1 MiB at most, one for commits up to 12 MiB.
+    /// Calls of all peers answered at once that fetch, and as many short ones. A quarter is guaranteed to trusted peers, one
+    /// to proven ones, one to new ones. Each holds about 1 MiB at most, one for commits up to 12 MiB.
     pub max_calls: usize,
     /// Calls of one peer in a second.
     pub max_calls_per_second: u64,
@@ -230,7 +231,7 @@ impl Default for ServingConfig {
 
 impl ServingConfig {
     /// For the core, on this chain.
-    pub(crate) fn core(&self, chain: ChainId) -> serving::Config {
+    pub(crate) fn core(&self, chain: ChainId, allowlist: BTreeSet<PeerId>) -> serving::Config {
         let rates = Rates {
             calls: self.max_calls_per_second,
             pushes: self.max_pushes_per_second,
@@ -238,7 +239,8 @@ impl ServingConfig {
             bytes: self.max_bytes_per_second,
             burst: self.burst,
         };
-        serving::Config { chain, max_calls_per_peer: self.max_calls_per_peer, max_calls: self.max_calls, rates }
+        let (max_calls_per_peer, max_calls) = (self.max_calls_per_peer, self.max_calls);
+        serving::Config { chain, allowlist, max_calls_per_peer, max_calls, rates }
     }
 }
 

@@ -202,6 +202,7 @@ impl Node {
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
             let (state_sync, connections, writer) = (state_sync.clone(), connections.clone(), store_writer.clone());
             let environment = environment.clone();
+            let adapter = grpc_adapter.clone();
             ChildSpec::new(peer_heights_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
                 let wiring = soma_actor_peer_heights::Wiring {
@@ -209,7 +210,7 @@ impl Node {
                     io: io.clone(),
                     target: state_sync.mailbox(name::PEER_HEIGHTS),
                     ban: connections.mailbox(name::PEER_HEIGHTS),
-                    useful: connections.mailbox(name::PEER_HEIGHTS),
+                    useful: vec![connections.mailbox(name::PEER_HEIGHTS), adapter.mailbox(name::PEER_HEIGHTS)],
                     tell_connected: connections.mailbox(name::PEER_HEIGHTS),
                     update_peers: writer.mailbox(name::PEER_HEIGHTS),
                 };
@@ -302,6 +303,7 @@ impl Node {
             let (own, heights, writer) = (state_sync.clone(), peer_heights.clone(), store_writer.clone());
             let (connections, discovery) = (connections.clone(), discovery.clone());
             let environment = environment.clone();
+            let adapter = grpc_adapter.clone();
             ChildSpec::new(state_sync_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
                 let wiring = soma_actor_state_sync::Wiring {
@@ -320,7 +322,11 @@ impl Node {
                     apply: writer.mailbox(name::STATE_SYNC),
                     verify_local: verifier.mailbox(name::STATE_SYNC),
                     published: published.clone(),
-                    committee: vec![connections.mailbox(name::STATE_SYNC), discovery.mailbox(name::STATE_SYNC)],
+                    committee: vec![
+                        connections.mailbox(name::STATE_SYNC),
+                        discovery.mailbox(name::STATE_SYNC),
+                        adapter.mailbox(name::STATE_SYNC),
+                    ],
                 };
                 let start = read(&offload, &store, start_state);
                 async move { Ok(StateSync::new(core, settings, start.await?, wiring, environment)) }
@@ -331,9 +337,11 @@ impl Node {
         root.supervisor(sync);
 
         let spec = {
-            let core = config.serving.core(chain);
+            let core = config.serving.core(chain, config.connections.allowlist.iter().copied().collect());
+            let sync = state_sync.clone();
             ChildSpec::new(grpc_adapter_slot, capacity, move || {
-                let adapter = GrpcAdapter::new(core.clone(), environment.clone());
+                let tell_committee = sync.mailbox(name::GRPC_ADAPTER);
+                let adapter = GrpcAdapter::new(core.clone(), tell_committee, environment.clone());
                 async move { Ok(adapter) }
             })
         };

@@ -95,6 +95,11 @@ impl Inbound {
         self.ends.flooded.is_cancelled()
     }
 
+    /// Whether it was ended because the peer did not read what it had asked for.
+    pub fn is_stalled(&self) -> bool {
+        self.ends.stalled.is_cancelled()
+    }
+
     /// Ends it; calls under way fail.
     pub fn hang_up(&self) {
         self.ends.hang_up.cancel();

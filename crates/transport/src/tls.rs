@@ -314,7 +314,7 @@ impl Acceptor {
         if !Admission::new(self.handler.clone(), inbound).ask().await {
             return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
         }
-        let reader = self.answers.reader(id, ends.hang_up.clone());
+        let reader = self.answers.reader(id, ends.clone());
         let io = WatchedIo::new(tls, &ends, Frames::of_caller(), Caller { peer, remote, reader });
         let handler = self.handler.clone();
         tokio::spawn(async move {

@@ -19,6 +19,8 @@ pub(crate) struct Ends {
     pub(crate) closed: CancellationToken,
     /// Cancelled before, when it ends because the peer floods it as no honest one would.
     pub(crate) flooded: CancellationToken,
+    /// Cancelled before, when it ends because the peer does not read what it asked for.
+    pub(crate) stalled: CancellationToken,
 }
 
 /// Wraps the stream of one connection.

@@ -158,10 +158,19 @@ impl Connections {
         effects.push(Effect::Admit { connection, admitted });
     }
 
+    pub(super) fn on_inbound_closed(&mut self, now: Now, connection: u64, stalled: bool) {
+        let peer = self.inbound.connections.get(&connection).map(|connection| connection.peer);
+        self.inbound.remove(connection);
+        if let Some(peer) = peer.filter(|_| stalled) {
+            self.stalls.stalled(now.monotonic, peer);
+        }
+    }
+
     fn is_admissible(&self, now: Now, peer: PeerId, source: IpAddr) -> bool {
         let of_peer = self.inbound.count(|other| other.peer == peer);
         let of_source = || self.inbound.count(|other| host(other.source) == host(source));
         self.kept_out(now, peer).is_none()
+            && (self.is_trusted(peer) || !self.stalls.is_kept_out(now.monotonic, peer))
             && of_peer < self.config.max_inbound_per_peer
             && (source.is_loopback() || self.is_trusted(peer) || of_source() < self.config.max_inbound_per_source)
     }

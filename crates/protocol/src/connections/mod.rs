@@ -22,6 +22,7 @@
 mod backoff;
 mod inbound;
 mod outbound;
+mod stalls;
 
 use crate::core::{Core, Now, PeerEvent};
 use backoff::Backoff;
@@ -31,6 +32,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use soma_types::{Address, PeerId};
+use stalls::Stalls;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -228,6 +230,8 @@ pub enum Input {
     InboundClosed {
         /// Which.
         connection: u64,
+        /// Whether because the peer did not read what it had asked for.
+        stalled: bool,
     },
     /// From PeerHeights: keep this peer out.
     Ban {
@@ -344,6 +348,7 @@ pub struct Connections {
     inbound: InboundTable,
     backoff: Backoff,
     banned: BTreeMap<PeerId, Duration>,
+    stalls: Stalls,
     last_now: Duration,
 }
 
@@ -360,6 +365,7 @@ impl Connections {
             waiting: Waiting::default(),
             backoff: Backoff::default(),
             banned: BTreeMap::new(),
+            stalls: Stalls::default(),
             last_now: Duration::ZERO,
         }
     }
@@ -410,7 +416,7 @@ impl Core for Connections {
             Input::Inbound { connection, peer, source } => {
                 self.on_inbound(now, connection, peer, source, &mut effects);
             }
-            Input::InboundClosed { connection } => self.inbound.remove(connection),
+            Input::InboundClosed { connection, stalled } => self.on_inbound_closed(now, connection, stalled),
             Input::Ban { peer, duration } => self.on_ban(now, peer, duration, &mut effects),
             // Those who are no longer among them keep what they have: only what is decided from now on is affected.
             Input::Committee { validators } => self.validators = validators.into_iter().collect(),

@@ -102,7 +102,7 @@ fn the_end_of_an_inbound_connection_does_not_touch_the_outbound_link() {
     let mut core = Connections::new(Config::default());
     connect(&mut core, 1);
     assert!(inbound(&mut core, 5, 1, [192, 0, 2, 1]));
-    assert_eq!(core.handle(at(0), Input::InboundClosed { connection: 5 }), []);
+    assert_eq!(core.handle(at(0), Input::InboundClosed { connection: 5, stalled: false }), []);
     assert_eq!(core.snapshot().outbound, [peer(1)]);
 }
 
@@ -131,8 +131,21 @@ fn neither_one_peer_nor_one_source_address_nor_all_together_can_take_every_inbou
     assert!(inbound(&mut core, 7, 4, [192, 0, 2, 5]));
     assert!(!inbound(&mut core, 8, 5, [192, 0, 2, 6]), "a sixth one");
     assert!(dial(&mut core, 0, 9).is_some(), "outbound slots are not touched");
-    core.handle(at(0), Input::InboundClosed { connection: 7 });
+    core.handle(at(0), Input::InboundClosed { connection: 7, stalled: false });
     assert!(inbound(&mut core, 9, 5, [192, 0, 2, 6]));
+}
+
+#[test]
+fn a_peer_that_leaves_answers_unread_is_kept_out_for_a_while_unless_it_is_trusted() {
+    let mut core = Connections::new(Config { allowlist: [peer(2)].into(), ..Config::default() });
+    for number in [1, 2] {
+        assert!(inbound(&mut core, number.into(), number, [192, 0, 2, number]));
+        core.handle(at(0), Input::InboundClosed { connection: number.into(), stalled: true });
+    }
+    assert!(!inbound(&mut core, 3, 1, [192, 0, 2, 1]));
+    assert!(inbound(&mut core, 4, 2, [192, 0, 2, 2]));
+    let later = Input::Inbound { connection: 5, peer: peer(1), source: [192, 0, 2, 1].into() };
+    assert_eq!(core.handle(at(1_000), later), [Effect::Admit { connection: 5, admitted: true }]);
 }
 
 #[test]

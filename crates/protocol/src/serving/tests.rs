@@ -1,4 +1,8 @@
-use super::{pace::MAX_PACES, *};
+use super::{
+    pace::MAX_PACES,
+    places::{Class, MAX_PROVEN, PROVEN_FOR},
+    *,
+};
 
 const OURS: ChainId = ChainId([1; 32]);
 
@@ -7,7 +11,7 @@ fn at(millis: u64) -> Now {
 }
 
 fn config(max_calls_per_peer: usize, max_calls: usize) -> Config {
-    Config { chain: OURS, max_calls_per_peer, max_calls, rates: Rates::default() }
+    Config { chain: OURS, allowlist: BTreeSet::new(), max_calls_per_peer, max_calls, rates: Rates::default() }
 }
 
 /// A core that limits nothing but how fast peers call.
@@ -43,6 +47,79 @@ fn a_peer_that_calls_too_much_is_refused_and_others_are_not() {
     core.handle(at(0), Input::Finished { call: 1, bytes: 10, blocks: 2 });
     assert_eq!(arrive(&mut core, 5, 7, Some(OURS)), [Effect::Admit(5)]);
     assert_eq!((core.snapshot().blocks_sent, core.snapshot().bytes_sent), (2, 10));
+}
+
+/// How many calls of each of these peers are answered, if each makes one after the other until all are refused.
+fn taken(core: &mut Serving, peers: &[u8], rpc: Rpc) -> Vec<usize> {
+    let mut calls = vec![0; peers.len()];
+    for call in 0..10_000 {
+        let number = call as usize % peers.len();
+        let peer = PeerId([peers[number]; 32]);
+        let call = u64::from(rpc == Rpc::PushCommit) << 32 | u64::from(peers[number]) << 16 | call;
+        if core.handle(at(0), Input::Arrived { call, peer, chain: Some(OURS), rpc }) == [Effect::Admit(call)] {
+            calls[number] += 1;
+        }
+    }
+    calls
+}
+
+/// One core with the default places, where peer 1 is trusted, 2 is a validator, 3 and 4 have been of use.
+fn shared() -> Serving {
+    let allowlist = [PeerId([1; 32])].into();
+    let mut core = Serving::new(Config { allowlist, ..config(128, 512) });
+    core.handle(at(0), Input::Committee { validators: vec![PeerId([2; 32])] });
+    core.handle(at(0), Input::Useful { peers: vec![PeerId([3; 32]), PeerId([4; 32])] });
+    core
+}
+
+#[test]
+fn strangers_that_take_all_they_can_leave_places_to_all_others_and_to_a_newcomer() {
+    let mut core = shared();
+    let strangers: Vec<_> = (100..150).collect();
+    let of_strangers = taken(&mut core, &strangers, Rpc::FetchBlocks);
+    assert!(of_strangers.iter().all(|calls| (3..=6).contains(calls)), "{of_strangers:?}");
+    // What each class is guaranteed, it gets; a validator as many as a peer may have.
+    assert_eq!(taken(&mut core, &[2], Rpc::FetchBlocks), [128]);
+    assert!(taken(&mut core, &[3, 4], Rpc::FetchBlocks).iter().all(|calls| *calls >= 32));
+    assert!(taken(&mut core, &[7], Rpc::FetchBlocks) >= vec![2]);
+    assert!(core.snapshot().active <= 512);
+}
+
+#[test]
+fn one_greedy_peer_gets_as_much_as_it_leaves() {
+    let mut core = Serving::new(config(usize::MAX, 512));
+    // Half of the places are guaranteed to others.
+    assert_eq!(taken(&mut core, &[7], Rpc::FetchCommits), [128]);
+    let mut core = Serving::new(config(usize::MAX, 512));
+    let of_three = taken(&mut core, &[7, 8, 9], Rpc::FetchCommits);
+    assert!(of_three.iter().all(|calls| (64..=65).contains(calls)), "{of_three:?}");
+}
+
+#[test]
+fn pushes_and_questions_have_places_of_their_own() {
+    let mut core = shared();
+    taken(&mut core, &(100..200).collect::<Vec<_>>(), Rpc::FetchBlocks);
+    let pushes = taken(&mut core, &[200], Rpc::PushCommit);
+    assert!(pushes[0] >= 100, "{pushes:?}");
+    assert!(core.snapshot().short <= 512);
+}
+
+#[test]
+fn a_peer_that_was_of_use_is_new_again_after_a_while_and_only_so_many_are_remembered() {
+    let mut callers = Callers::default();
+    let peer = |number: u32| {
+        let mut peer = [0; 32];
+        peer[..4].copy_from_slice(&number.to_le_bytes());
+        PeerId(peer)
+    };
+    let none = BTreeSet::new();
+    let second = Duration::from_secs(1);
+    callers.were_useful(second, vec![peer(0)]);
+    callers.were_useful(2 * second, (1..=MAX_PROVEN as u32).map(peer).collect());
+    let class = |callers: &Callers, now, number| callers.class(now, &none, peer(number));
+    assert_eq!(class(&callers, 2 * second, 0), Class::New);
+    assert_eq!(class(&callers, 2 * second, 1), Class::Proven);
+    assert_eq!(class(&callers, 2 * second + PROVEN_FOR, 1), Class::New);
 }
 
 #[test]

@@ -380,7 +380,10 @@ impl World {
                     if let Some(process) = &mut self.machines[node].process {
                         process.inbound.remove(&connection);
                     }
-                    self.tell(node, [Told::Connections(connections::Input::InboundClosed { connection })]);
+                    self.tell(
+                        node,
+                        [Told::Connections(connections::Input::InboundClosed { connection, stalled: false })],
+                    );
                 }
             }
             Event::Asked { connection, own_info } => self.asked(connection, own_info),

@@ -1,0 +1,68 @@
+//! Strangers that take all they can get of a node: others are served as if there were none.
+
+#[allow(dead_code)] // Other tests need other parts of it.
+mod attackers;
+#[path = "../../crates/transport/tests/support/tls.rs"]
+#[allow(dead_code)] // This needs a part of it.
+mod tls;
+
+use attackers::{Target, for_ever};
+use soma_testkit::{ChainBuilder, ChainSpec, address_of};
+use soma_tests::{config, eventually, expect_commits, key, mem_store, node, start};
+use soma_transport::{Link, TlsTransport, Transport};
+use soma_wire::{Call, CommitRange};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Identities of those who attack, each with two connections: as many as a peer may have.
+const ATTACKERS: u8 = 4;
+
+/// Calls of each kind that an honest newcomer makes.
+const CALLS: u32 = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_ask_for_all_and_read_nothing_have_no_honest_call_refused() {
+    let spec = ChainSpec { payload_bytes: 4 << 10, ..ChainSpec::default() };
+    let mut builder = ChainBuilder::new(spec).unwrap();
+    let commits = builder.build(200);
+    let genesis = builder.genesis().clone();
+    let attacked = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
+    let target = Target::new(&attacked, builder.chain_id(), &commits);
+    let mut attacks = JoinSet::new();
+    for connection in 0..2 * ATTACKERS {
+        for_ever(&mut attacks, &target, move |target| async move {
+            let _ = target.reads_nothing(10 + connection / 2).await;
+        });
+    }
+    let taken = |status: &soma_p2p::Status| status.serving.as_ref().is_some_and(|serving| serving.refused > 100);
+    eventually(&attacked, "strangers have all places that they get", taken).await;
+
+    // A newcomer, which nobody knows.
+    let transport = TlsTransport::new(&key(50)).unwrap();
+    let address = address_of(target.address());
+    let link = transport.dial(attacked.peer_id(), &address, Duration::from_secs(5)).await.unwrap();
+    let call = |timeout| Call { peer: attacked.peer_id(), chain: Some(builder.chain_id()), remote: None, timeout };
+    let call = call(Duration::from_secs(20));
+    for number in 0..CALLS {
+        calls(&link, call, number).await;
+    }
+    // And one that syncs.
+    let fresh = start(node(2, &genesis, mem_store(&genesis, &[]), config(&[&attacked])));
+    expect_commits(&fresh, &commits).await;
+    fresh.stop().await;
+    attacks.shutdown().await;
+    let ended = |status: &soma_p2p::Status| status.serving.as_ref().is_some_and(|serving| serving.active == 0);
+    eventually(&attacked, "calls end", ended).await;
+    attacked.stop().await;
+}
+
+/// One call of each kind, none of which is refused.
+async fn calls(link: &Link, call: Call, number: u32) {
+    let api = link.api();
+    api.get_commit_info(call, Some(number)).await.unwrap();
+    api.get_commit_availability(call).await.unwrap();
+    api.push_commit(call, number).await.unwrap();
+    let range = CommitRange::new(1 + number, 2 + number).unwrap();
+    let answer = api.fetch_commits(call, range).await.unwrap();
+    assert_eq!(answer.commits.len(), 2);
+}
