@@ -3,7 +3,10 @@
 
 use soma_testkit::{
     hostile::Behaviour,
-    simulation::{Event, NodeName, Report, Scenario, full, hostile_scenario, validator},
+    simulation::{
+        Event, LINK_DELAYS, NodeName, Report, Scenario, delays_under_attack, full, hostile_scenario, silent_majority,
+        validator,
+    },
 };
 use std::{
     collections::BTreeSet,
@@ -73,4 +76,33 @@ fn a_run_among_hostile_peers_is_the_same_each_time() {
         let scenario = hostile_scenario(seed);
         scenario.run_twice(seed).unwrap_or_else(|failure| panic!("{failure}\n{scenario}"));
     }
+}
+
+/// Seeds of the majorities that are played here; `make sim SCENARIO=silent` goes on.
+const MAJORITIES: u64 = 8;
+
+#[test]
+fn twenty_silent_peers_of_twenty_nine_hold_up_no_commit_for_a_second() {
+    let next = AtomicU64::new(0);
+    let play = || {
+        let mut delays = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= MAJORITIES {
+                break delays;
+            }
+            let scenario = silent_majority(seed);
+            let report = scenario.run(seed).unwrap_or_else(|failure| panic!("{failure}\n{scenario}"));
+            delays.extend(delays_under_attack(&report, full(0)));
+        }
+    };
+    let mut delays: Vec<_> = thread::scope(|scope| {
+        let playing: Vec<_> = (0..THREADS).map(|_| scope.spawn(play)).collect();
+        playing.into_iter().flat_map(|thread| thread.join().expect("a network that goes on")).collect()
+    });
+    delays.sort_unstable();
+    let (p99, most) = (delays[delays.len() * 99 / 100], delays[delays.len() - 1]);
+    println!("of {} commits: p50 {:?}, p99 {p99:?}, at most {most:?}", delays.len(), delays[delays.len() / 2]);
+    assert!(p99 < Duration::from_millis(250) + LINK_DELAYS, "{p99:?}");
+    assert!(most < Duration::from_secs(1) + LINK_DELAYS, "{most:?}");
 }

@@ -169,13 +169,15 @@ pub enum Effect {
 pub struct Target {
     /// The highest commit of all claims that are not disproved; 0 without any.
     pub highest: CommitIndex,
+    /// The highest commit that a peer claims which has served lately; 0 without any.
+    pub proven: CommitIndex,
     /// Why this says nothing about how far the chain has got, if it does not: no peer's word stands.
     pub doubt: Option<NoPeer>,
 }
 
 impl Target {
     /// As long as nothing has been heard.
-    pub const NONE: Self = Self { highest: 0, doubt: Some(NoPeer::NotConnected) };
+    pub const NONE: Self = Self { highest: 0, proven: 0, doubt: Some(NoPeer::NotConnected) };
 }
 
 /// Why no peer can serve a commit.
@@ -349,7 +351,9 @@ impl PeerHeights {
 
     fn update_target(&mut self, now: Now, peers_became_able: bool, effects: &mut Vec<Effect>) {
         let highest = self.peers.values().filter_map(|peer| peer.highest(now.monotonic)).max().unwrap_or(0);
-        let target = Target { highest, doubt: self.doubt(now) };
+        let proven = self.peers.values().filter(|peer| peer.is_proven(now.monotonic));
+        let proven = proven.filter_map(|peer| peer.highest(now.monotonic)).max().unwrap_or(0);
+        let target = Target { highest, proven, doubt: self.doubt(now) };
         if target != self.target || peers_became_able {
             self.target = target;
             effects.push(Effect::Target(target));

@@ -15,7 +15,7 @@ use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
 
 fn target(highest: u32) -> state_sync::Input {
-    state_sync::Input::Target(peer_heights::Target { highest, doubt: None })
+    state_sync::Input::Target(peer_heights::Target { highest, proven: 0, doubt: None })
 }
 
 fn at(ms: u64) -> Now {

@@ -43,7 +43,7 @@ fn story(chain: &crate::Chain) -> Vec<u8> {
     let tip = Tip { commit: genesis, timestamp_ms: 0, next_epoch: 0 };
     let mut sync = StateSync::new(state_sync::Config::default(), tip);
     if let Some(mut track) = recorder.track::<StateSync>() {
-        let target = state_sync::Input::Target(peer_heights::Target { highest: 200, doubt: None });
+        let target = state_sync::Input::Target(peer_heights::Target { highest: 200, proven: 0, doubt: None });
         let (cause, effects) = track.handle(&mut sync, at(1), Origin::root("peer-heights"), target);
         let origin = Origin { sender: "peer-heights", cause: Some(cause) };
         let peer = Ok(PeerId::from(&chain.network_key));

@@ -1,7 +1,10 @@
 //! Simulates whole networks over many seeds, and shrinks what fails. `make sim` runs it.
 
 use clap::Parser;
-use soma_testkit::simulation::{Failure, Report, Scenario, hostile_scenario, random_scenario, scenarios, shrink};
+use soma_testkit::simulation::{
+    Failure, LINK_DELAYS, Report, Scenario, delays_under_attack, full, hostile_scenario, random_scenario, scenarios,
+    secs, shrink, silent_majority,
+};
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 /// Runs that shrinking a failed scenario may take.
@@ -22,7 +25,7 @@ struct Options {
     /// Run this seed only.
     #[arg(long)]
     seed: Option<u64>,
-    /// Run only this scenario: a name as `--list` prints it, `random` or `hostile`.
+    /// Run only this scenario: a name as `--list` prints it, `random`, `hostile` or `silent`.
     #[arg(long)]
     scenario: Option<String>,
     /// Where the trace of a failure goes.
@@ -40,7 +43,10 @@ struct Options {
 }
 
 /// Scenarios out of a seed, by the first word of their names.
-const DRAWN: &[(&str, Draw)] = &[("random", random_scenario), ("hostile", hostile_scenario)];
+const DRAWN: &[(&str, Draw)] = &[("random", random_scenario), ("hostile", hostile_scenario), (SILENT, silent_majority)];
+
+/// Of these, in which no commit may be late.
+const SILENT: &str = "silent";
 
 type Draw = fn(u64) -> Scenario;
 
@@ -82,7 +88,15 @@ fn main() -> ExitCode {
             }
             let run = Instant::now();
             match scenario.run_twice(seed) {
-                Ok(report) => tell(&options, &scenario, &report, run),
+                Ok(report) => {
+                    tell(&options, &scenario, &report, run);
+                    let latest = delays_under_attack(&report, full(0)).into_iter().max().unwrap_or_default();
+                    if scenario.name == format!("{SILENT} {seed}") && latest > secs(1) + LINK_DELAYS {
+                        println!("scenario {:?}: a commit came {latest:?} late", scenario.name);
+                        tell_trace(&options, &scenario, seed);
+                        return ExitCode::FAILURE;
+                    }
+                }
                 Err(failure) => {
                     report_failure(&options, &scenario, seed, failure);
                     return ExitCode::FAILURE;
@@ -116,13 +130,17 @@ fn report_failure(options: &Options, scenario: &Scenario, seed: u64, failure: Fa
         _ => smaller.run(seed).is_err_and(|other| other.is_like(&failure)),
     });
     println!("after {} runs, this still fails:\n\n{}\n", shrunk.runs, shrunk.scenario);
-    match write_trace(options, &shrunk.scenario, seed) {
-        Ok(path) => println!("its trace: soma-p2p replay show {}", path.display()),
-        Err(error) => println!("its trace could not be written: {error}"),
-    }
+    tell_trace(options, &shrunk.scenario, seed);
     let drawn = DRAWN.iter().map(|(drawn, _)| *drawn).find(|drawn| scenario.name == format!("{drawn} {seed}"));
     let name = drawn.unwrap_or(&scenario.name);
     println!("rerun: make sim SEED={seed} SCENARIO={name:?}");
+}
+
+fn tell_trace(options: &Options, scenario: &Scenario, seed: u64) {
+    match write_trace(options, scenario, seed) {
+        Ok(path) => println!("its trace: soma-p2p replay show {}", path.display()),
+        Err(error) => println!("its trace could not be written: {error}"),
+    }
 }
 
 /// Writes what the actors of the failed run were fed.

@@ -62,7 +62,7 @@ fn a_claim_of_the_highest_index_falls_when_its_owner_cannot_serve_it_and_honest_
     let liar = pick(&mut core, at(0), 101).unwrap();
     assert_eq!(liar, peer(2));
     let effects = fail(&mut core, at(0), liar, 101, Fault::DoesNotHave);
-    assert!(effects.contains(&Effect::Target(Target { highest: 100, doubt: None })), "{effects:?}");
+    assert!(effects.contains(&Effect::Target(Target { highest: 100, proven: 0, doubt: None })), "{effects:?}");
     assert_eq!(pick(&mut core, at(1), 101), Err(NoPeer::ClaimsUnproven { peers: 1, claimed: u32::MAX }));
     // It claims again, and is asked again, but each time later.
     let mut waits = Vec::new();
@@ -266,7 +266,7 @@ fn silent_peer_that_loses_a_hedge_loses_its_place_and_its_word_at_once() {
     }
     let lost = Input::Report { peer: peer(2), start: 101, outcome: Outcome::LostHedge { silent: true } };
     let effects = core.handle(at(1), lost);
-    assert!(effects.contains(&Effect::Target(Target { highest: 100, doubt: None })), "{effects:?}");
+    assert!(effects.contains(&Effect::Target(Target { highest: 100, proven: 100, doubt: None })), "{effects:?}");
     // Its pause ends, and it is one of the unproven.
     for _ in 0..100 {
         let effects = core.handle(at(2_000), Input::Pick { key: 1, start: 1, tried: vec![], hedge: true });
@@ -328,7 +328,7 @@ fn a_slow_peer_is_given_a_pause_and_then_asked_again() {
     assert_eq!(wake, Duration::from_millis(500));
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
     assert!(
-        effects.contains(&Effect::Target(Target { highest: 100, doubt: None })),
+        effects.contains(&Effect::Target(Target { highest: 100, proven: 0, doubt: None })),
         "StateSync hears that somebody is able again: {effects:?}"
     );
     assert_eq!(pick(&mut core, at(500), 1), Ok(peer(1)));
@@ -349,7 +349,7 @@ fn peers_that_are_behind_are_told_of_new_commits_one_push_at_a_time_and_always_t
 fn a_push_raises_the_target_at_once() {
     let mut core = with_peers(&[(5, 1)]);
     let effects = core.handle(at(0), Input::Pushed { peer: peer(1), index: 9 });
-    assert_eq!(effects, [Effect::Target(Target { highest: 9, doubt: None })]);
+    assert_eq!(effects, [Effect::Target(Target { highest: 9, proven: 0, doubt: None })]);
     assert_eq!(core.handle(at(0), Input::Pushed { peer: peer(9), index: 99 }), [], "nor by strangers");
 }
 

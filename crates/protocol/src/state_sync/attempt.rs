@@ -10,7 +10,9 @@
 //! The delay is what downloads of that size have taken, and so much more that one in twenty takes longer. Only downloads
 //! count: a range that is being checked waits for this node's own processor, and a second worker would only add to it.
 //! A peer that answers slowly is hedged once. Peers that bring nothing are hedged again and again, for the next range in
-//! order: all others wait for it. So no number of silent peers holds a range for the time of a request.
+//! order: all others wait for it. The delay is then what first answers take, and each round asks as many peers again as
+//! have been asked before. Once two of them bring something the others are given up. When as many as may be are silent,
+//! the one that was asked first makes room for another. So no number of silent peers holds a range for long.
 
 use super::{
     Effect, Outcome, RangeKey, Shortfall, StateSync,
@@ -32,8 +34,9 @@ const MAX_ATTEMPTS_BEHIND: usize = 2;
 /// Attempts at a range that have brought something: a further one would only share the line with them.
 const MAX_ANSWERING: usize = 2;
 
-/// Attempts after which each further delay is a quarter longer than the one before.
-const EVEN_DELAYS: usize = 3;
+/// Time after which the first of as many silent peers as may be asked at once makes room for another. It doubles with each
+/// turn: if all peers are slow, one of them gets the time that it needs.
+pub(super) const REPLACE_AFTER: Duration = Duration::from_millis(500);
 
 /// How many times longer a range is waited for that others do not wait for.
 const DELAYS_BEHIND: u32 = 3;
@@ -65,13 +68,22 @@ impl Attempt {
         Self { asked: Some((peer, asked)), ..Self::selecting(key, reserve) }
     }
 
-    /// When it counts as silent, if it brings nothing until then: at once if it has brought nothing yet.
-    fn silent_at(&self, delay: impl Fn(PeerId) -> Duration) -> Duration {
+    /// When it counts as silent, if it brings nothing until then.
+    fn silent_at(&self, delays: &Delays<impl Fn(PeerId) -> Duration>) -> Duration {
         match (self.asked, self.heard_at) {
-            (Some((peer, _)), Some(heard_at)) => heard_at + delay(peer),
-            _ => Duration::ZERO,
+            (Some((peer, _)), Some(heard_at)) => heard_at + (delays.whole)(peer),
+            (Some((_, asked)), None) => asked.at + delays.first,
+            (None, _) => Duration::ZERO,
         }
     }
+}
+
+/// How long a range is waited for.
+struct Delays<D> {
+    /// Until the first answer.
+    first: Duration,
+    /// From one peer, until all of it.
+    whole: D,
 }
 
 impl Range {
@@ -102,21 +114,44 @@ impl Range {
     }
 
     /// When another peer is asked as well, if one may be.
-    fn hedge_at(&self, is_next: bool, delay: impl Fn(PeerId) -> Duration) -> Option<Duration> {
+    fn hedge_at(&self, is_next: bool, delays: &Delays<impl Fn(PeerId) -> Duration>) -> Option<Duration> {
         let attempts = self.attempts();
-        let (peer, asked) = attempts.last()?.asked?;
-        let most = if is_next { MAX_ATTEMPTS } else { MAX_ATTEMPTS_BEHIND };
-        if attempts.len() >= most || attempts.iter().any(|attempt| attempt.downloaded) {
+        let last = attempts.last()?;
+        let (peer, asked) = last.asked?;
+        if attempts.iter().any(|attempt| attempt.downloaded) {
             return None;
         }
-        let mut silent_at: Vec<_> = attempts.iter().map(|attempt| attempt.silent_at(&delay)).collect();
+        let answering = attempts.iter().filter(|attempt| attempt.heard_at.is_some());
+        let mut silent_at: Vec<_> = answering.map(|attempt| attempt.silent_at(delays)).collect();
         silent_at.sort_unstable_by(|one, other| other.cmp(one));
-        let longer = attempts.len().saturating_sub(EVEN_DELAYS) as u32;
-        let delay = delay(peer).saturating_mul(5_u32.pow(longer)) / 4_u32.pow(longer);
-        let delay = if is_next { delay } else { delay * DELAYS_BEHIND };
-        let late_at = asked.at.max(self.no_hedge_at.unwrap_or_default()) + delay;
+        let delay = match last.heard_at {
+            None if is_next => delays.first,
+            _ => (delays.whole)(peer),
+        };
+        let late_at = match attempts.len() {
+            1.. if self.further > 0 => asked.at,
+            MAX_ATTEMPTS.. => self.replace_at()?,
+            MAX_ATTEMPTS_BEHIND.. if !is_next => return None,
+            _ if !is_next => asked.at + delay * DELAYS_BEHIND,
+            _ => asked.at + delay,
+        };
+        let late_at = late_at.max(self.no_hedge_at.map_or(Duration::ZERO, |at| at + delay));
         // As long as enough of them bring something, there is nothing to gain.
         Some(silent_at.get(MAX_ANSWERING - 1).map_or(late_at, |silent_at| late_at.max(*silent_at)))
+    }
+
+    /// The attempt that has brought nothing for longest.
+    fn longest_silent(&self) -> Option<(RangeKey, PeerId, Duration)> {
+        let silent = self.attempts().iter().filter(|attempt| attempt.heard_at.is_none());
+        let asked = silent.filter_map(|attempt| attempt.asked.map(|(peer, asked)| (attempt.key, peer, asked.at)));
+        asked.min_by_key(|(_, _, at)| *at)
+    }
+
+    /// When that attempt makes room for another.
+    fn replace_at(&self) -> Option<Duration> {
+        let turns = (self.replaced as usize / MAX_ATTEMPTS).min(16);
+        let (_, _, at) = self.longest_silent()?;
+        Some(at + REPLACE_AFTER * (1 << turns))
     }
 }
 
@@ -133,12 +168,25 @@ pub struct Late {
 
 impl StateSync {
     fn hedge_at(&self, start: CommitIndex, range: &Range) -> Option<Duration> {
-        range.hedge_at(start <= self.tip.commit.index + 1, self.hedge_delay(start, range))
+        range.hedge_at(self.is_due(start), &self.delays(start, range))
     }
 
-    fn hedge_delay(&self, start: CommitIndex, range: &Range) -> impl Fn(PeerId) -> Duration + use<'_> {
-        let commits = range.end.saturating_sub(start).saturating_add(1);
-        move |peer| self.flow.hedge_delay(peer, commits)
+    /// Whether all others wait for the range at `start`.
+    fn is_due(&self, start: CommitIndex) -> bool {
+        start <= self.tip.commit.index + 1
+    }
+
+    /// Commits of the range that there are, as far as proven peers tell: others may claim any number.
+    fn commits_to_come(&self, start: CommitIndex, range: &Range) -> CommitIndex {
+        let proven = self.claimed.proven;
+        let end = if proven >= start { range.end.min(proven) } else { range.end };
+        end.saturating_sub(start).saturating_add(1)
+    }
+
+    fn delays(&self, start: CommitIndex, range: &Range) -> Delays<impl Fn(PeerId) -> Duration + use<'_>> {
+        let commits = self.commits_to_come(start, range);
+        let whole = move |peer| self.flow.hedge_delay(peer, commits);
+        Delays { first: self.flow.silence_delay(commits), whole }
     }
 
     /// When late attempts are hedged.
@@ -150,8 +198,8 @@ impl StateSync {
     pub fn late(&self) -> Option<Late> {
         let next = self.tip.commit.index + 1;
         let (start, range) = self.ranges.range(..=next).next_back()?;
-        let delay = self.hedge_delay(*start, range);
-        let is_silent = |attempt: &&Attempt| attempt.silent_at(&delay) <= self.last_now;
+        let delays = self.delays(*start, range);
+        let is_silent = |attempt: &&Attempt| attempt.silent_at(&delays) <= self.last_now;
         let asked = range.attempts().iter().filter(is_silent).filter_map(|attempt| attempt.asked);
         let (silent, asked_at) = (asked.clone().count(), asked.map(|(_, asked)| asked.at).min()?);
         let waited = self.last_now.saturating_sub(asked_at);
@@ -165,7 +213,7 @@ impl StateSync {
         };
         let due: Vec<_> = self.ranges.iter().filter(is_due).map(|(start, _)| *start).collect();
         for start in due {
-            let is_next = start <= self.tip.commit.index + 1;
+            let is_next = self.is_due(start);
             let (next, others) = (self.bytes_of_next(), self.bytes_of_others());
             let Some(reserve) = self.ranges.get(&start).and_then(|range| range.attempts().last()).map(|a| a.reserve)
             else {
@@ -182,6 +230,19 @@ impl StateSync {
             }
             let key = self.new_key();
             if let Some(range) = self.ranges.get_mut(&start) {
+                let asked = range.attempts().len();
+                if asked >= MAX_ATTEMPTS
+                    && let Some((silent, peer, _)) = range.longest_silent()
+                {
+                    range.take_attempt(silent);
+                    range.replaced = range.replaced.saturating_add(1);
+                    effects.push(Effect::Cancel(silent));
+                    effects.push(Effect::Report { peer, start, outcome: Outcome::LostHedge { silent: true } });
+                } else if range.further > 0 {
+                    range.further -= 1;
+                } else if is_next && range.attempts().iter().all(|attempt| attempt.heard_at.is_none()) {
+                    range.further = (asked - 1).min(MAX_ATTEMPTS.saturating_sub(asked + 1));
+                }
                 effects.push(Effect::Pick { key, start, tried: range.peers().collect(), hedge: true });
                 if let RangeState::Active(attempts) = &mut range.state {
                     attempts.push(Attempt::selecting(key, reserve));
@@ -225,6 +286,7 @@ impl StateSync {
             }
             _ => {
                 range.take_attempt(key);
+                range.further = 0;
                 range.no_hedge_at = Some(now.monotonic);
                 if let Ok(peer) = picked {
                     effects.push(Effect::Report { peer, start: 0, outcome: Outcome::Unused });
@@ -248,21 +310,23 @@ impl StateSync {
     pub(super) fn cancel_others(&mut self, now: Now, key: RangeKey, whole: bool, effects: &mut Vec<Effect>) {
         let Some(start) = self.start_of_attempt(key) else { return };
         let Some(range) = self.ranges.get(&start) else { return };
-        let is_silent = {
-            let delay = self.hedge_delay(start, range);
-            range.attempts().iter().map(|attempt| attempt.silent_at(&delay) <= now.monotonic).collect::<Vec<_>>()
-        };
-        let losers = range.attempts().iter().zip(is_silent).filter(|(attempt, _)| attempt.key != key);
-        for (attempt, silent) in losers {
-            // A selection that is still to come is reported when it does.
-            let Some((peer, _)) = attempt.asked else { continue };
-            effects.push(Effect::Cancel(attempt.key));
-            // A peer that delivers less of a range is done with it sooner.
-            let outcome = match whole {
-                true => Outcome::LostHedge { silent },
-                false => Outcome::Unused,
-            };
-            effects.push(Effect::Report { peer, start, outcome });
+        {
+            let delays = self.delays(start, range);
+            for attempt in range.attempts().iter().filter(|attempt| attempt.key != key) {
+                // A selection that is still to come is reported when it does.
+                let Some((peer, asked)) = attempt.asked else { continue };
+                effects.push(Effect::Cancel(attempt.key));
+                let silent = attempt.silent_at(&delays) <= now.monotonic;
+                let slow = asked.at + (delays.whole)(peer) <= now.monotonic;
+                let outcome = match (silent, slow) {
+                    (true, _) => Outcome::LostHedge { silent },
+                    // A peer that delivers less of a range is done with it sooner.
+                    (false, true) if whole => Outcome::LostHedge { silent },
+                    // One that was asked just now has lost nothing.
+                    (false, _) => Outcome::Unused,
+                };
+                effects.push(Effect::Report { peer, start, outcome });
+            }
         }
         if let Some(RangeState::Active(attempts)) = self.ranges.get_mut(&start).map(|range| &mut range.state) {
             attempts.retain(|attempt| attempt.key == key);
@@ -270,16 +334,51 @@ impl StateSync {
     }
 
     /// A worker has brought something of its range, or all of it.
-    pub(super) fn on_progress(&mut self, now: Now, key: RangeKey, downloaded: bool) {
+    pub(super) fn on_progress(&mut self, now: Now, key: RangeKey, downloaded: bool, effects: &mut Vec<Effect>) {
         let Some(start) = self.start_of_attempt(key) else { return };
         let Some(range) = self.ranges.get_mut(&start) else { return };
         let commits = range.end.saturating_sub(start).saturating_add(1);
         let Some(attempt) = range.attempt_mut(key) else { return };
-        attempt.heard_at = Some(now.monotonic);
+        let first = attempt.heard_at.replace(now.monotonic).is_none();
         attempt.downloaded |= downloaded;
+        let asked = attempt.asked;
+        if let Some((_, asked)) = asked.filter(|_| first) {
+            self.flow.learn_first_answer(now, asked);
+        }
         // From now on it is not the peer's time.
-        if let Some((peer, asked)) = attempt.asked.filter(|_| downloaded) {
+        if let Some((peer, asked)) = asked.filter(|_| downloaded) {
             self.flow.learn_download(now, peer, asked, commits);
+        }
+        if first {
+            self.give_up_silent(now, start, effects);
+        }
+    }
+
+    /// Ends attempts that have brought nothing once enough others have: they would only share the line with them.
+    fn give_up_silent(&mut self, now: Now, start: CommitIndex, effects: &mut Vec<Effect>) {
+        let Some(range) = self.ranges.get(&start) else { return };
+        let attempts = range.attempts();
+        if attempts.iter().filter(|attempt| attempt.heard_at.is_some()).count() < MAX_ANSWERING {
+            return;
+        }
+        let delays = self.delays(start, range);
+        let mut ended = Vec::new();
+        for attempt in attempts.iter().filter(|attempt| attempt.heard_at.is_none()) {
+            let Some((peer, _)) = attempt.asked else { continue };
+            ended.push(attempt.key);
+            effects.push(Effect::Cancel(attempt.key));
+            let outcome = match attempt.silent_at(&delays) <= now.monotonic {
+                true => Outcome::LostHedge { silent: true },
+                false => Outcome::Unused,
+            };
+            effects.push(Effect::Report { peer, start, outcome });
+        }
+        drop(delays);
+        if let Some(range) = self.ranges.get_mut(&start) {
+            range.further = 0;
+            for key in ended {
+                range.take_attempt(key);
+            }
         }
     }
 }

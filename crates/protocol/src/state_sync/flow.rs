@@ -83,6 +83,8 @@ pub(super) struct Flow {
     any_download: Option<Downloads>,
     /// Small ones of all peers.
     small_download: Option<Downloads>,
+    /// Times until the first answer to a range, of all peers.
+    first_answer: Option<Downloads>,
 }
 
 /// How long downloads take: mean and mean deviation, the latest counting most.
@@ -138,6 +140,7 @@ impl Default for Flow {
             downloads: BTreeMap::new(),
             any_download: None,
             small_download: None,
+            first_answer: None,
         }
     }
 }
@@ -256,6 +259,19 @@ impl Flow {
         }
         let known = self.downloads.get(&peer).copied();
         self.downloads.insert(peer, Downloads::with(known, time, at));
+    }
+
+    /// Learns from the first answer of a peer that was asked for a range.
+    pub(super) fn learn_first_answer(&mut self, now: Now, asked: Asked) {
+        let (time, at) = (now.monotonic.saturating_sub(asked.at), now.monotonic);
+        self.first_answer = Some(Downloads::with(self.first_answer, time, at));
+    }
+
+    /// How long a peer that was asked for so many commits is waited for until it counts as silent: first answers are about
+    /// as large, whatever is asked for and whatever peers claim.
+    pub(super) fn silence_delay(&self, commits: CommitIndex) -> Duration {
+        let least = if self.is_small(commits) { MIN_SMALL_HEDGE_DELAY } else { MIN_HEDGE_DELAY };
+        self.first_answer.as_ref().map_or(FIRST_HEDGE_DELAY, |first| first.hedge_delay(least))
     }
 
     /// Whether the peer has served anything lately.

@@ -57,6 +57,9 @@ const MAX_ANSWER_COMMITS: CommitIndex = 100;
 /// How long after a commit of the node's own consensus the next one is left to it before peers are asked.
 const LOCAL_GRACE: Duration = Duration::from_secs(2);
 
+/// Ranges that are planned beyond what proven peers claim: enough for one that is ahead of them to prove itself.
+const UNPROVEN_AHEAD: CommitIndex = 2;
+
 /// Executors whose progress is followed; there is one, or a few.
 const MAX_EXECUTORS: usize = 64;
 
@@ -494,12 +497,17 @@ impl StateSync {
         self.stuck.since_ms(self.last_now)
     }
 
-    /// How far to plan: no further ahead than the slowest executor allows.
+    /// How far to plan: no further ahead than the slowest executor allows, and beyond what proven peers claim only so far that
+    /// others can prove themselves.
     fn horizon(&self) -> CommitIndex {
         let limit = self.slowest_executor();
         let limit =
             limit.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag.saturating_sub(1)));
-        self.target().min(limit).max(self.tip.commit.index)
+        let unproven = match self.claimed.proven.max(self.tip.commit.index) {
+            _ if self.claimed.proven == 0 => CommitIndex::MAX,
+            proven => proven.saturating_add(UNPROVEN_AHEAD * self.flow.commits(&self.config)),
+        };
+        self.target().min(limit).min(unproven).max(self.tip.commit.index)
     }
 
     fn on_executor(&mut self, reader: u64, at: ExecutorAt) {
@@ -542,7 +550,7 @@ impl Core for StateSync {
             Input::WorkerDone { key, verified, shortfall } => {
                 self.on_worker_done(now, key, verified, shortfall, &mut effects);
             }
-            Input::Progress { key, downloaded } => self.on_progress(now, key, downloaded),
+            Input::Progress { key, downloaded } => self.on_progress(now, key, downloaded, &mut effects),
             Input::WorkerFailed { key, reason } => self.on_worker_failed(now, key, reason, &mut effects),
             Input::Executor { reader, at } => self.on_executor(reader, at),
             Input::Written(result) => self.on_written(now, result, &mut effects),

@@ -40,6 +40,10 @@ pub(super) struct Range {
     wide: bool,
     /// When no further peer could be asked for it.
     pub(super) no_hedge_at: Option<Duration>,
+    /// Hedges of the same round that are still to be started.
+    pub(super) further: usize,
+    /// Attempts that were given up for others.
+    pub(super) replaced: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,6 +70,8 @@ impl Range {
             outgrown: false,
             wide: false,
             no_hedge_at: None,
+            further: 0,
+            replaced: 0,
         }
     }
 
@@ -185,6 +191,7 @@ impl StateSync {
                 let asked = self.flow.asked(now, peer);
                 range.state = RangeState::Active(vec![Attempt::at(key, reserve, peer, asked)]);
                 (range.no_peer, range.no_hedge_at) = (None, None);
+                (range.further, range.replaced) = (0, 0);
                 effects.push(Effect::Fetch {
                     key,
                     peer,

@@ -19,7 +19,7 @@ pub(super) fn at(ms: u64) -> Now {
 }
 
 fn target(highest: CommitIndex) -> Input {
-    Input::Target(Target { highest, doubt: None })
+    Input::Target(Target { highest, proven: 0, doubt: None })
 }
 
 fn digest(index: CommitIndex) -> CommitDigest {
@@ -324,7 +324,7 @@ fn who_has_not_been_told_anything_is_not_synced_and_says_whose_word_is_missing()
     let progress = |core: &StateSync| core.snapshot().progress;
     assert_eq!(progress(&core), Progress::NoPeer { needed: 1, reason: NoPeer::NotConnected });
     for reason in [NoPeer::Unheard { peers: 3 }, NoPeer::ClaimsUnproven { peers: 3, claimed: 50 }] {
-        core.handle(at(0), Input::Target(Target { highest: 0, doubt: Some(reason) }));
+        core.handle(at(0), Input::Target(Target { highest: 0, proven: 0, doubt: Some(reason) }));
         assert_eq!(progress(&core), Progress::NoPeer { needed: 1, reason });
         assert_eq!(progress(&core).cause(), reason.name());
     }
@@ -430,14 +430,16 @@ fn a_range_that_is_late_is_asked_of_a_second_peer_and_whoever_is_first_wins() {
         );
         assert!(effects.contains(&Effect::Cancel(loser)) && effects.contains(&Effect::Write(vec![winner])));
         let (slow, fast) = if second_wins { (PEER, LIAR) } else { (LIAR, PEER) };
-        let expected = [(slow, Outcome::LostHedge { silent: true }), (fast, Outcome::Served { last: 10, bytes: 100 })];
+        // The second was asked just now: it has lost nothing.
+        let lost = if second_wins { Outcome::LostHedge { silent: true } } else { Outcome::Unused };
+        let expected = [(slow, lost), (fast, Outcome::Served { last: 10, bytes: 100 })];
         assert_eq!(reports(&effects), expected);
         assert_eq!((core.snapshot().workers, core.snapshot().bytes_in_flight), (0, 100));
     }
 }
 
 #[test]
-fn silent_peers_hold_up_the_next_commit_for_a_second_at_most_however_many_they_are() {
+fn silent_peers_hold_up_the_next_commit_for_a_few_hedge_delays_however_many_they_are() {
     let mut core = core(small());
     let mut effects = core.handle(at(0), target(1));
     // At the head, where a commit takes 5 ms.
@@ -454,20 +456,47 @@ fn silent_peers_hold_up_the_next_commit_for_a_second_at_most_however_many_they_a
     let begun = Duration::from_millis(2_100);
     let mut silent = Vec::new();
     let mut now = begun;
+    // Rounds of 1, 1, 2, 4, 8 peers; there may be 12 at once.
+    let mut rounds = Vec::new();
+    let pick = |effects: &[Effect]| {
+        let picks = effects.iter().filter_map(|effect| match effect {
+            Effect::Pick { key, start: 21, tried, .. } => Some((*key, tried.clone())),
+            _ => None,
+        });
+        picks.collect::<Vec<_>>()
+    };
     while silent.len() < MAX_ATTEMPTS - 1 {
-        let [Effect::Pick { key, start: 21, ref tried, hedge }] = effects[..] else { panic!("{effects:?}") };
-        assert_eq!((tried, hedge), (&silent, !silent.is_empty()));
-        let peer = PeerId([100 + silent.len() as u8; 32]);
-        silent.push(peer);
-        core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Picked { key, peer: Ok(peer) });
-        now = core.next_wake().unwrap();
-        effects = core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Wake);
+        match &pick(&effects)[..] {
+            [] => {
+                rounds.push(silent.len());
+                now = core.next_wake().unwrap();
+                effects = core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Wake);
+            }
+            [(key, tried)] => {
+                assert_eq!(*tried, silent);
+                let peer = PeerId([100 + silent.len() as u8; 32]);
+                silent.push(peer);
+                effects = core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Picked { key: *key, peer: Ok(peer) });
+            }
+            several => panic!("{several:?}"),
+        }
     }
-    assert!(now < begun + Duration::from_secs(1), "{:?}", now - begun);
+    assert_eq!(rounds, [1, 2, 4, 8]);
+    assert!(now < begun + Duration::from_millis(300), "{:?}", now - begun);
     let waited = now - begun;
-    assert_eq!(core.late(), Some(Late { commit: 21, silent: silent.len(), waited }));
+    // The others were asked just now.
+    assert_eq!(core.late(), Some(Late { commit: 21, silent: 8, waited }));
+    // The twelfth is silent, too: the one that was asked first makes room in time.
+    let [(key, _)] = pick(&effects)[..] else { panic!("{effects:?}") };
+    let peer = PeerId([100 + silent.len() as u8; 32]);
+    core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Picked { key, peer: Ok(peer) });
+    silent.push(peer);
+    assert_eq!(core.next_wake().unwrap(), begun + attempt::REPLACE_AFTER);
+    now = begun + attempt::REPLACE_AFTER;
+    let effects = core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Wake);
+    assert_eq!(reports(&effects), [(silent.remove(0), Outcome::LostHedge { silent: true })]);
     // An honest one delivers: all others lose what they had.
-    let [Effect::Pick { key, .. }] = effects[..] else { panic!("{effects:?}") };
+    let [(key, _)] = pick(&effects)[..] else { panic!("{effects:?}") };
     core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Picked { key, peer: Ok(PEER) });
     let served = Input::WorkerDone { key, verified: Some(verified(21, 21, 100)), shortfall: None };
     let effects = core.handle(Now { monotonic: now, unix_ms: 0 }, served);
@@ -480,7 +509,8 @@ fn silent_peers_hold_up_the_next_commit_for_a_second_at_most_however_many_they_a
 #[test]
 fn whoever_has_less_of_a_late_range_is_done_sooner_and_that_is_nothing_against_the_other() {
     let mut core = core(small());
-    let (_, second) = late_range(&mut core);
+    let (first, second) = late_range(&mut core);
+    core.handle(at(1_100), Input::Progress { key: first, downloaded: false });
     let done = Input::WorkerDone { key: second, verified: Some(verified(1, 4, 100)), shortfall: Some(Shortfall::Cut) };
     let effects = core.handle(at(1_200), done);
     let [(PEER, Outcome::Unused), (LIAR, Outcome::Served { last: 4, .. })] = &reports(&effects)[..] else {

@@ -45,6 +45,8 @@ pub enum Behaviour {
     ReplaysOld,
     /// Leaves requests for commits and blocks without an answer.
     NeverAnswers,
+    /// Claims every commit there can be, and leaves requests for commits and blocks without an answer.
+    ClaimsInSilence,
     /// Sends the first block of each stream and then no more, and does not end it.
     NeverFinishes,
     /// Sends its answers one byte a second.
@@ -81,6 +83,8 @@ pub enum Behaviour {
     SendsFutureNodeInfos,
     /// Sends an info with an address over the limit.
     SendsHugeAddresses,
+    /// Sends an info that names its address eight times, for all to dial it as often.
+    RepeatsAddresses,
     /// Tells whoever asks that he comes from elsewhere, that his clock is wrong and that he cannot be dialled.
     LiesAboutCallers,
     /// Opens connections under one identity after the other, as many as it can, and leaves them idle.
@@ -104,7 +108,7 @@ pub enum Consequence {
 
 impl Behaviour {
     /// Every behaviour there is.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::ClaimsEverything,
         Self::ClaimsWithoutServing,
         Self::ServesNothing,
@@ -124,6 +128,7 @@ impl Behaviour {
         Self::ForgesHandovers,
         Self::ReplaysOld,
         Self::NeverAnswers,
+        Self::ClaimsInSilence,
         Self::NeverFinishes,
         Self::DribblesBytes,
         Self::ResetsConnections,
@@ -142,6 +147,7 @@ impl Behaviour {
         Self::SendsExpiredNodeInfos,
         Self::SendsFutureNodeInfos,
         Self::SendsHugeAddresses,
+        Self::RepeatsAddresses,
         Self::LiesAboutCallers,
         Self::ConnectsAndIdles,
         Self::FloodsPushes,
@@ -174,6 +180,7 @@ impl Behaviour {
             | Self::EndsStreamsEarly
             | Self::ClaimsNextEpoch
             | Self::NeverAnswers
+            | Self::ClaimsInSilence
             | Self::NeverFinishes
             | Self::DribblesBytes
             | Self::FailsInside
@@ -186,6 +193,7 @@ impl Behaviour {
             | Self::SendsExpiredNodeInfos
             | Self::SendsFutureNodeInfos
             | Self::SendsHugeAddresses
+            | Self::RepeatsAddresses
             | Self::LiesAboutCallers
             | Self::ConnectsAndIdles => Consequence::WithoutEffect,
         }

@@ -7,7 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use soma_types::{
     Access, Address, Capabilities, ChainId, Intent, NodeInfo, NodeRole, PeerId, ProtocolVersions, Scope, Signable,
-    SignedNodeInfo, SigningKey, TimestampMs, codec, limits::MAX_ADDRESS_BYTES,
+    SignedNodeInfo, SigningKey, TimestampMs, codec,
+    limits::{MAX_ADDRESS_BYTES, MAX_ADDRESSES_PER_NODE},
 };
 use soma_wire::{KnownPeers, Seen, limits::MAX_KNOWN_PEERS};
 use std::net::{IpAddr, SocketAddr};
@@ -58,6 +59,10 @@ pub(super) fn change(
             said.own_info = sign(NodeInfo { timestamp_ms: own.timestamp_ms + HOUR_MS, ..own.clone() });
         }
         Behaviour::SendsHugeAddresses => said.own_info = huge(&own, key),
+        Behaviour::RepeatsAddresses => {
+            let addresses = own.addresses.iter().cycle().take(MAX_ADDRESSES_PER_NODE).cloned().collect();
+            said.own_info = sign(NodeInfo { addresses, ..own.clone() });
+        }
         Behaviour::LiesAboutCallers => {
             let elsewhere = IpAddr::from([203, 0, 113, rng.random()]);
             said.seen = Seen { ip: Some(elsewhere), time_ms: own.timestamp_ms + HOUR_MS, reached: Some(false) };

@@ -81,7 +81,7 @@ impl Mischief {
     /// What it says that it has when it tells of a commit.
     pub fn pushed(&self, index: CommitIndex) -> CommitIndex {
         match self.0.behaviour {
-            Behaviour::ClaimsEverything | Behaviour::ClaimsWithoutServing => EVERYTHING,
+            Behaviour::ClaimsEverything | Behaviour::ClaimsWithoutServing | Behaviour::ClaimsInSilence => EVERYTHING,
             _ => index,
         }
     }
@@ -114,7 +114,7 @@ impl Mischief {
     async fn instead(&self, caller: PeerId) -> Result<(), CallError> {
         let failed = |status, message| Err(CallError::new(status, message));
         let result = match self.0.behaviour {
-            Behaviour::NeverAnswers => {
+            Behaviour::NeverAnswers | Behaviour::ClaimsInSilence => {
                 self.act();
                 pending().await
             }

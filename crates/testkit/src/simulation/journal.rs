@@ -211,6 +211,16 @@ impl Journal {
         executed.collect()
     }
 
+    /// When each node executed which commit.
+    pub(super) fn executed(&self) -> Vec<(Duration, NodeName, CommitIndex)> {
+        let pages = self.pages();
+        let executed = pages.entries.iter().filter_map(|(at, entry)| match entry {
+            Entry::Executed { node, index, .. } => Some((*at, *node, *index)),
+            _ => None,
+        });
+        executed.collect()
+    }
+
     pub(super) fn counts(&self) -> Counts {
         self.pages().counts
     }

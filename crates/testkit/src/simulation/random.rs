@@ -3,7 +3,8 @@
 use crate::{
     hostile::Behaviour,
     simulation::{
-        ActorFault, DiskFault, DiskOperation, Event, NodeName, Scenario, Topology, full, millis, secs, validator,
+        ActorFault, DiskFault, DiskOperation, Event, NodeName, Report, Scenario, Topology, full, millis, secs,
+        validator,
     },
 };
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
@@ -100,6 +101,50 @@ pub fn hostile(seed: u64) -> Scenario {
         }
     }
     scenario
+}
+
+/// Behaviours of peers that are asked and bring nothing, or next to nothing.
+const SILENT: [Behaviour; 4] =
+    [Behaviour::ClaimsInSilence, Behaviour::NeverAnswers, Behaviour::NeverFinishes, Behaviour::DribblesBytes];
+
+/// The longest time that a message is on its way in [`silent_majority`].
+const LONGEST_LINK: Duration = millis(40);
+
+/// The longest time that all messages of a commit are on their way there: a peer tells of it; commits and blocks are asked
+/// for, and come.
+pub const LINK_DELAYS: Duration = millis(5 * 40);
+
+/// When the first peers fall silent there.
+const SILENT_FROM: Duration = secs(2);
+
+/// A node follows the chain at 10 commits a second, and of its 29 peers 20 fall silent, at once or one after the other.
+pub fn silent_majority(seed: u64) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut scenario = Scenario::named(&format!("silent {seed}"))
+        .topology(Topology::FullNodesKnowValidators)
+        .validators(29)
+        .committee(4)
+        .full_nodes(1)
+        .commits(45)
+        .live(40, millis(100))
+        .latency(millis(5)..LONGEST_LINK)
+        .set("discovery.target_connections", 29)
+        // Enough for the one that follows; the others need not all know each other.
+        .set("discovery.max_peers_in_answer", 1);
+    let one_by_one = rng.random_ratio(1, 2);
+    for number in 9..29 {
+        if let Some(behaviour) = SILENT.choose(&mut rng) {
+            let later = if one_by_one { millis(rng.random_range(0..1_500)) } else { Duration::ZERO };
+            scenario.events.push((SILENT_FROM + later, Event::Hostile(validator(number), *behaviour)));
+        }
+    }
+    scenario
+}
+
+/// How late the commits were at the node that were made from when the first peers fell silent in [`silent_majority`].
+pub fn delays_under_attack(report: &Report, node: NodeName) -> Vec<Duration> {
+    let before = (SILENT_FROM.as_millis() / 100) as usize;
+    report.delays.get(&node).map_or_else(Vec::new, |delays| delays.iter().skip(before).copied().collect())
 }
 
 fn latency(rng: &mut ChaCha8Rng) -> std::ops::Range<Duration> {

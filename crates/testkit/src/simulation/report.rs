@@ -70,6 +70,8 @@ pub struct Report {
     pub executed: u64,
     /// When each node executed its last commit, in virtual time since the start.
     pub caught_up: BTreeMap<NodeName, Duration>,
+    /// Of the commits that were made one after the other: how long after it was due each node executed each, in order.
+    pub delays: BTreeMap<NodeName, Vec<Duration>>,
     /// Starts of nodes after the first of each.
     pub restarts: u64,
     /// Faults of actors injected.
@@ -97,6 +99,7 @@ impl fmt::Display for Report {
             lost,
             executed,
             caught_up: _,
+            delays: _,
             restarts,
             faults,
             disk_faults,

@@ -48,12 +48,12 @@ pub fn full(number: u32) -> NodeName {
 }
 
 /// So many seconds of virtual time.
-pub fn secs(seconds: u64) -> Duration {
+pub const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
 /// So many milliseconds of virtual time.
-pub fn millis(milliseconds: u64) -> Duration {
+pub const fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
@@ -225,6 +225,13 @@ impl Scenario {
     pub fn bandwidth(mut self, bytes_per_second: u64) -> Self {
         self.bandwidth = Some(bytes_per_second);
         self
+    }
+
+    /// When validators make this commit, if it is a live one: since the start.
+    pub(super) fn due(&self, index: soma_types::CommitIndex) -> Option<Duration> {
+        let number =
+            index.checked_sub(self.commits - self.live_commits.min(self.commits)).filter(|number| *number > 0)?;
+        Some(self.commit_interval * number)
     }
 
     /// A setting of every node, as in the configuration file: `.set("state_sync.max_workers", 1)`.

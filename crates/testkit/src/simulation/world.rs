@@ -49,7 +49,7 @@ pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Played, SettingsErr
         let trace = recorded.bytes().to_vec();
         let ended = ended.and_then(|restarted| Ok((restarted, replaying::check(&trace, scenario, &config)?)));
         let result = match ended {
-            Ok((restarted, found)) => Ok(world.report(restarted, found, &trace)),
+            Ok((restarted, found)) => Ok(world.report(scenario, restarted, found, &trace)),
             Err(Violation { invariant, node, at, detail }) => {
                 Err(Failure::Broken { invariant, node, at, seed, detail, tail: journal.tail() })
             }
@@ -236,7 +236,24 @@ impl World {
         None
     }
 
-    fn report(&self, actors_restarted: Vec<(NodeName, String, u64)>, found: Found, trace: &[u8]) -> Report {
+    /// How long after it was due each node executed each live commit.
+    fn delays(&self, scenario: &Scenario) -> BTreeMap<NodeName, Vec<Duration>> {
+        let mut delays: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (at, node, index) in self.journal.executed() {
+            if let Some(due) = scenario.due(index) {
+                delays.entry(node).or_default().push(at.saturating_sub(due));
+            }
+        }
+        delays
+    }
+
+    fn report(
+        &self,
+        scenario: &Scenario,
+        actors_restarted: Vec<(NodeName, String, u64)>,
+        found: Found,
+        trace: &[u8],
+    ) -> Report {
         let counts = self.journal.counts();
         Report {
             digest: self.journal.digest(trace),
@@ -246,6 +263,7 @@ impl World {
             lost: counts.lost,
             executed: counts.executed,
             caught_up: self.journal.caught_up(),
+            delays: self.delays(scenario),
             restarts: counts.starts.saturating_sub(self.nodes.len() as u64),
             faults: counts.faults,
             disk_faults: counts.disk_faults,
