@@ -60,6 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let filter = tracing_subscriber::EnvFilter::try_new(&directives)
         .map_err(|error| CliError::input(format!("RUST_LOG = {directives:?}: {error}")))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    crate::memory::give_back_freed().map_err(CliError::failed)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(CliError::failed)?;
     let result = runtime.block_on(run_node(args));

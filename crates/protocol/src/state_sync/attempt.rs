@@ -121,9 +121,6 @@ impl Range {
         if attempts.iter().any(|attempt| attempt.downloaded) {
             return None;
         }
-        let answering = attempts.iter().filter(|attempt| attempt.heard_at.is_some());
-        let mut silent_at: Vec<_> = answering.map(|attempt| attempt.silent_at(delays)).collect();
-        silent_at.sort_unstable_by(|one, other| other.cmp(one));
         let delay = match last.heard_at {
             None if is_next => delays.first,
             _ => (delays.whole)(peer),
@@ -136,7 +133,13 @@ impl Range {
             _ => asked.at + delay,
         };
         let late_at = late_at.max(self.no_hedge_at.map_or(Duration::ZERO, |at| at + delay));
+        if attempts.len() < MAX_ANSWERING {
+            return Some(late_at);
+        }
         // As long as enough of them bring something, there is nothing to gain.
+        let answering = attempts.iter().filter(|attempt| attempt.heard_at.is_some());
+        let mut silent_at: Vec<_> = answering.map(|attempt| attempt.silent_at(delays)).collect();
+        silent_at.sort_unstable_by(|one, other| other.cmp(one));
         Some(silent_at.get(MAX_ANSWERING - 1).map_or(late_at, |silent_at| late_at.max(*silent_at)))
     }
 
