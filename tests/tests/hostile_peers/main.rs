@@ -4,6 +4,7 @@
 mod epochs;
 mod frames;
 mod raw;
+mod silent;
 
 use raw::{RawServer, is_raw};
 use soma_p2p::{CertifiedCommit, Config, Genesis, Handle, PeerId, PeerStatus, SeedPeer, Status};
@@ -20,8 +21,8 @@ use tokio::task::JoinHandle;
 pub(crate) const HOSTILE: u8 = 100;
 
 /// Keys of the victim and of the honest peer.
-const VICTIM: u8 = 2;
-const HONEST: u8 = 1;
+pub(crate) const VICTIM: u8 = 2;
+pub(crate) const HONEST: u8 = 1;
 
 /// Identities of those who connect under one after the other: more than are let in.
 const IDENTITIES: u64 = 150;
@@ -81,7 +82,7 @@ fn begin_attack(behaviour: Behaviour, number: u8, victim: &Handle, identities: u
 }
 
 /// Settings of a node that is to find out soon.
-fn settings() -> Config {
+pub(crate) fn settings() -> Config {
     let mut settings = config(&[]);
     settings.state_sync.commits_per_fetch = 6;
     settings.state_sync.request_timeout = Duration::from_secs(2);

@@ -27,6 +27,7 @@ mod stalls;
 use crate::core::{Core, Now, PeerEvent};
 use backoff::Backoff;
 use inbound::InboundTable;
+pub use outbound::most_dials;
 use outbound::{Links, Waiting};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -434,7 +435,8 @@ impl Core for Connections {
     }
 
     fn next_wake(&self) -> Option<Duration> {
-        self.banned.values().copied().filter(|until| *until > self.last_now).min()
+        let late = self.links.late_at().filter(|_| !self.waiting.is_empty());
+        self.banned.values().copied().chain(late).filter(|at| *at > self.last_now).min()
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -9,12 +9,25 @@ use std::{
     time::Duration,
 };
 
+/// How long a dial keeps its place from others: an honest peer has answered by then.
+const LATE_DIAL_AFTER: Duration = Duration::from_secs(1);
+
+/// How many times as many dials there may be with those that are late.
+const MAX_LATE_DIALS: usize = 4;
+
+/// Dials at once, those that are late included.
+pub fn most_dials(max_dials: usize) -> usize {
+    max_dials * MAX_LATE_DIALS
+}
+
 /// Dials under way, and links.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Links {
     last_id: u64,
     outbound: BTreeMap<PeerId, Outbound>,
     probes: BTreeMap<PeerId, LinkId>,
+    /// When dials began; those under way are among them.
+    begun: BTreeMap<LinkId, Duration>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +66,19 @@ impl Links {
         self.outbound.values().filter(|outbound| !outbound.is_connected()).count() + self.probes.len()
     }
 
+    /// When each dial that others wait for is late.
+    pub(super) fn late_at(&self) -> impl Iterator<Item = Duration> {
+        let dialling = self.outbound.values().filter(|outbound| !outbound.is_connected()).map(|outbound| outbound.link);
+        let begun = dialling.chain(self.probes.values().copied()).filter_map(|link| self.begun.get(&link));
+        begun.map(|begun| *begun + LATE_DIAL_AFTER)
+    }
+
+    /// Whether another dial may begin.
+    fn has_place(&self, now: Duration, max_dials: usize) -> bool {
+        let prompt = self.late_at().filter(|late_at| *late_at > now).count();
+        prompt < max_dials && self.dials() < most_dials(max_dials)
+    }
+
     /// Peers that there is a link to.
     pub(super) fn connected(&self) -> impl Iterator<Item = PeerId> {
         self.outbound.iter().filter(|(_, outbound)| outbound.is_connected()).map(|(peer, _)| *peer)
@@ -80,6 +106,10 @@ struct WaitingDial {
 }
 
 impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn contains(&self, peer: PeerId, purpose: DialPurpose) -> bool {
         self.0.iter().any(|dial| dial.peer == peer && dial.purpose == purpose)
     }
@@ -192,7 +222,7 @@ impl Connections {
 
     /// Starts what has a place: links of trusted peers first, probes last.
     pub(super) fn start_dials(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while self.links.dials() < self.config.max_dials {
+        while self.links.has_place(now.monotonic, self.config.max_dials) {
             let has_room = self.strangers().count() < self.config.max_outbound;
             // Peers that ask and never answer do not keep this node from dialling others.
             let may_probe = self.links.probes.len() < self.config.max_dials.div_ceil(2);
@@ -207,15 +237,16 @@ impl Connections {
             let Some(WaitingDial { peer, addresses, purpose }) = next else { break };
             // What has failed or been linked meanwhile counts.
             match self.usable(now, peer, purpose, &addresses) {
-                Ok(addresses) => effects.push(self.start_dial(peer, addresses, purpose)),
+                Ok(addresses) => effects.push(self.start_dial(now, peer, addresses, purpose)),
                 Err(failure) => effects.push(refusal(peer, purpose, failure)),
             }
         }
     }
 
-    fn start_dial(&mut self, peer: PeerId, addresses: Vec<Address>, purpose: DialPurpose) -> Effect {
+    fn start_dial(&mut self, now: Now, peer: PeerId, addresses: Vec<Address>, purpose: DialPurpose) -> Effect {
         self.links.last_id += 1;
         let link = LinkId(self.links.last_id);
+        self.links.begun.insert(link, now.monotonic);
         match purpose {
             DialPurpose::Link => {
                 let groups = addresses.iter().map(NetworkGroup::of).collect();
@@ -235,6 +266,7 @@ impl Connections {
         failed: Vec<Address>,
         effects: &mut Vec<Effect>,
     ) {
+        self.links.begun.remove(&link);
         for address in failed {
             self.backoff.failed(now, peer, address, &mut self.rng);
         }

@@ -81,6 +81,24 @@ fn dials_are_limited_and_wait_for_their_turn() {
 }
 
 #[test]
+fn silent_addresses_keep_no_place_from_other_dials_for_more_than_a_second() {
+    let mut core = Connections::new(Config { max_dials: 2, ..Config::default() });
+    assert!(dial(&mut core, 0, 1).is_some() && dial(&mut core, 0, 2).is_some());
+    for number in 3..20 {
+        assert!(dial(&mut core, 0, number).is_none());
+    }
+    let begun = |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::Dial { .. })).count();
+    // None of them ever answers: there are four times as many in the end.
+    for second in 1..=5 {
+        let wake = core.next_wake();
+        assert_eq!(wake.is_some(), second <= 4, "{wake:?}");
+        let effects = core.handle(at(second * 1_000), Input::Wake);
+        assert_eq!(begun(&effects), if second <= 3 { 2 } else { 0 });
+    }
+    assert_eq!(core.snapshot().dialling, most_dials(2));
+}
+
+#[test]
 fn a_dead_address_is_dialled_less_and_less_often() {
     let mut core = Connections::new(Config::default());
     let mut waits = Vec::new();

@@ -7,7 +7,7 @@ use crate::simulation::{Invariant, LostActor, NodeName, Penalty, Scenario, journ
 use soma_p2p::{Config, ExitReason};
 use soma_protocol::{
     Core,
-    connections::Connections,
+    connections::{Connections, most_dials},
     peer_heights::PeerHeights,
     serving::Serving,
     state_sync::{StateSync, most_workers},
@@ -100,7 +100,7 @@ fn over_limit(step: &Step<'_>, config: &Config) -> Option<String> {
         let snapshot = core.snapshot();
         over("outbound connections", snapshot.outbound.len() as u64, connections.max_outbound as u64)
             .or_else(|| over("inbound connections", snapshot.inbound.len() as u64, connections.max_inbound as u64))
-            .or_else(|| over("dials at once", snapshot.dialling as u64, connections.max_dials as u64))
+            .or_else(|| over("dials at once", snapshot.dialling as u64, most_dials(connections.max_dials) as u64))
     } else {
         None
     }
