@@ -12,7 +12,7 @@ use soma_wire::PeerApi;
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -92,9 +92,9 @@ async fn eventually(node: &Handle, what: &str, holds: impl Fn(&Status) -> bool) 
     }
 }
 
-/// Waits at one transaction of the chain until it is let go.
+/// Waits at one transaction of the chain until it is let go: the first that it is given, if none is named.
 struct Hangs {
-    at: Vec<u8>,
+    at: OnceLock<Vec<u8>>,
     let_go: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -105,7 +105,7 @@ impl TransactionVerifier for Hangs {
         transaction: &[u8],
         signatures: &mut TransactionSignatures<'_>,
     ) -> Result<(), TransactionError> {
-        if transaction == self.at {
+        if transaction == self.at.get_or_init(|| transaction.to_vec()) {
             // The error is that it was let go.
             let _ = self.let_go.lock().unwrap().recv();
         }
@@ -119,7 +119,7 @@ fn hanging_verifier_is_named_with_its_transaction_and_waited_for() {
     let genesis = builder.genesis();
     let block = &commits[4].blocks[1];
     let (let_go, waits) = mpsc::channel();
-    let verifier = Hangs { at: block.transactions[0].0.to_vec(), let_go: Mutex::new(waits) };
+    let verifier = Hangs { at: block.transactions[0].0.to_vec().into(), let_go: Mutex::new(waits) };
     in_virtual_time(async {
         let running = start(genesis, &commits, Arc::new(verifier), None).await;
         let node = running.system.handle();
@@ -183,30 +183,11 @@ fn once_at(kind: &'static str, fault: Fault) -> PlannedFaults {
     })
 }
 
-/// Waits at the first transaction that it is given until it is let go: whichever range comes first, the check of the other
-/// finds that one at work.
-struct HangsOnce(Mutex<Option<mpsc::Receiver<()>>>);
-
-impl TransactionVerifier for HangsOnce {
-    fn verify(
-        &self,
-        context: &EpochContext,
-        transaction: &[u8],
-        signatures: &mut TransactionSignatures<'_>,
-    ) -> Result<(), TransactionError> {
-        let let_go = self.0.lock().unwrap().take();
-        if let Some(let_go) = let_go {
-            // The error is that it was let go.
-            let _ = let_go.recv();
-        }
-        CertificateVerifier.verify(context, transaction, signatures)
-    }
-}
-
-/// The verifier, and what lets it go.
-fn hangs_once() -> (Arc<HangsOnce>, mpsc::Sender<()>) {
+/// A verifier that waits at the first transaction that it is given, and what lets it go: whichever range comes first, the
+/// check of the other finds that one at work.
+fn hangs_at_first() -> (Arc<Hangs>, mpsc::Sender<()>) {
     let (let_go, waits) = mpsc::channel();
-    (Arc::new(HangsOnce(Mutex::new(Some(waits)))), let_go)
+    (Arc::new(Hangs { at: OnceLock::new(), let_go: Mutex::new(waits) }), let_go)
 }
 
 fn has_restarted(status: &Status) -> bool {
@@ -220,7 +201,7 @@ fn nobody_is_blamed(status: &Status) -> bool {
 /// In virtual time the waiting check is slow at once.
 fn fails_at_slow(fault: Fault) {
     let (builder, commits) = one_epoch();
-    let (verifier, let_go) = hangs_once();
+    let (verifier, let_go) = hangs_at_first();
     in_virtual_time(async {
         let running = start(builder.genesis(), &commits, verifier, Some(once_at("Slow", fault))).await;
         let node = running.system.handle();
@@ -235,7 +216,7 @@ fn fails_at_slow(fault: Fault) {
 async fn fails_at_wake(fault: Fault) {
     let (builder, commits) = one_epoch();
     let genesis = builder.genesis();
-    let (verifier, let_go) = hangs_once();
+    let (verifier, let_go) = hangs_at_first();
     let server = soma_tests::start(node(1, genesis, mem_store(genesis, &commits), config(&[])));
     let mut settings = config(&[&server]);
     settings.verifier.threads = 2;

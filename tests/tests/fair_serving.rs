@@ -7,12 +7,13 @@ mod attackers;
 mod tls;
 
 use attackers::{Target, for_ever};
+use soma_protocol::serving::Rpc;
 use soma_testkit::{ChainBuilder, ChainSpec, address_of};
 use soma_tests::{config, eventually, expect_commits, key, mem_store, node, start};
 use soma_transport::{Link, TlsTransport, Transport};
 use soma_wire::{Call, CommitRange};
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 /// Identities of those who attack, each with two connections: as many as a peer may have.
 const ATTACKERS: u8 = 4;
@@ -53,6 +54,48 @@ async fn strangers_that_ask_for_all_and_read_nothing_have_no_honest_call_refused
     attacks.shutdown().await;
     let ended = |status: &soma_p2p::Status| status.serving.as_ref().is_some_and(|serving| serving.active == 0);
     eventually(&attacked, "calls end", ended).await;
+    attacked.stop().await;
+}
+
+/// Identities that make cheap calls without end.
+const CALLERS: u8 = 20;
+
+/// Frames in a second that the node reads from all strangers together. A call has two at least: its headers and its message.
+const FRAMES_PER_SECOND: u64 = 5_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_call_without_end_are_read_later_and_have_no_honest_call_refused() {
+    let mut builder = ChainBuilder::new(ChainSpec::default()).unwrap();
+    let commits = builder.build(200);
+    let genesis = builder.genesis().clone();
+    let attacked = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
+    let target = Target::new(&attacked, builder.chain_id(), &commits);
+    let mut attacks = JoinSet::new();
+    let began = Instant::now();
+    for attacker in 0..CALLERS {
+        for_ever(&mut attacks, &target, move |target| async move { target.calls_without_end(10 + attacker).await });
+    }
+    let answered = |status: &soma_p2p::Status| {
+        status.serving.as_ref().and_then(|serving| serving.answered.get(&Rpc::GetCommitInfo).copied()).unwrap_or(0)
+    };
+    eventually(&attacked, "they are answered", |status| answered(status) > 2 * FRAMES_PER_SECOND).await;
+
+    let transport = TlsTransport::new(&key(50)).unwrap();
+    let address = address_of(target.address());
+    let link = transport.dial(attacked.peer_id(), &address, Duration::from_secs(5)).await.unwrap();
+    let timeout = Duration::from_secs(20);
+    let call = Call { peer: attacked.peer_id(), chain: Some(builder.chain_id()), remote: None, timeout };
+    for number in 0..CALLS / 5 {
+        calls(&link, call, number).await;
+    }
+    let fresh = start(node(2, &genesis, mem_store(&genesis, &[]), config(&[&attacked])));
+    expect_commits(&fresh, &commits).await;
+    fresh.stop().await;
+    let status = attacked.handle().status().await;
+    // What each of them may send at once, and what all may send since.
+    let most = (began.elapsed().as_secs() + 2) * FRAMES_PER_SECOND;
+    assert!(answered(&status) < most, "{} calls in {:?}", answered(&status), began.elapsed());
+    attacks.shutdown().await;
     attacked.stop().await;
 }
 

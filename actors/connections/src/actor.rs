@@ -17,12 +17,14 @@ use soma_messages::{
 };
 use soma_protocol::{
     Core, LostReason, PeerEvent,
-    connections::{Config, Connections as ConnectionsCore, DialFailure, Effect, InboundEnd, Input, LinkId, Snapshot},
+    connections::{
+        Config, ConnectionEnd, Connections as ConnectionsCore, DialFailure, Effect, InboundEnd, Input, LinkId, Snapshot,
+    },
     state_sync::Outcome,
 };
 use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
 use soma_transport::{Inbound, Link, Transport};
-use soma_types::{Address, ChainId, CommitRef, Fault, PeerId};
+use soma_types::{Address, ChainId, CommitRef, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Lines of one kind in ten seconds: links, failed dials, bans. Strangers can cause any number of each.
@@ -141,24 +143,13 @@ impl Connections {
         let peer = link.peer();
         let closed = async move {
             link.closed().await;
-            link.is_flooded()
+            if link.is_flooded() { ConnectionEnd::Flooded } else { ConnectionEnd::Usual }
         };
-        let finish = move |connections: &mut Self, is_flooded, origin, context: &mut Context<Self>| {
+        let finish = move |connections: &mut Self, end, origin, context: &mut Context<Self>| {
             connections.links.remove(&id);
-            if is_flooded {
-                connections.report_flood(peer);
-            }
-            connections.feed(origin, Input::LinkClosed { link: id, peer }, context);
+            connections.feed(origin, Input::LinkClosed { link: id, peer, end }, context);
         };
         self.later(closed, finish, context);
-    }
-
-    /// The peer has flooded a connection with frames that no honest peer has any use for.
-    fn report_flood(&mut self, peer: PeerId) {
-        let reason = "it flooded its connection with HTTP/2 frames".to_owned();
-        let outcome = Outcome::Failed { fault: Fault::Malformed, reason, retry_after: None };
-        // A report that is lost is that of a peer which connects again and does it again.
-        let _ = self.report.post(Report { peer, start: 0, outcome });
     }
 }
 
@@ -201,6 +192,11 @@ impl Shell for Connections {
                 }
                 if let Some(reply) = self.admissions.remove(&connection) {
                     reply.send(admitted);
+                }
+            }
+            Effect::Favour { connection, time } => {
+                if let Some(inbound) = self.inbound.get(&connection) {
+                    inbound.favour(time.unwrap_or(Duration::MAX));
                 }
             }
             Effect::HandOver { link, peer } => {
@@ -253,6 +249,11 @@ impl Shell for Connections {
                     // A full outbox is logged where it happens; the subscriber asks again when it starts again.
                     let _ = outbox.post(PeerChanged(PeerEvent::Connected(peer)));
                 }
+            }
+            Effect::Report { peer, fault, reason } => {
+                let outcome = Outcome::Failed { fault, reason, retry_after: None };
+                // If it is lost, the peer connects again and does it again.
+                let _ = self.report.post(Report { peer, start: 0, outcome });
             }
             Effect::DialFailed { peer, failure } => {
                 let (cause, serious) = match &failure {
@@ -320,11 +321,12 @@ impl Handler<Envelope<InboundClosed>> for Connections {
     fn handle(&mut self, envelope: Envelope<InboundClosed>, context: &mut Context<Self>) {
         let connection = envelope.message.0.0;
         let inbound = self.inbound.remove(&connection);
-        let stalled = inbound.as_ref().is_some_and(Inbound::is_stalled);
-        if let Some(inbound) = inbound.filter(Inbound::is_flooded) {
-            self.report_flood(inbound.peer());
-        }
-        self.feed(envelope.origin, Input::InboundClosed { connection, stalled }, context);
+        let end = match inbound {
+            Some(inbound) if inbound.is_flooded() => ConnectionEnd::Flooded,
+            Some(inbound) if inbound.is_stalled() => ConnectionEnd::Stalled,
+            _ => ConnectionEnd::Usual,
+        };
+        self.feed(envelope.origin, Input::InboundClosed { connection, end }, context);
     }
 }
 

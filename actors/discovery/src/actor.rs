@@ -19,7 +19,7 @@ use soma_protocol::{
     },
 };
 use soma_replay::Origin;
-use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, Shell};
+use soma_supervision::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
 use soma_transport::Link;
 use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
 use soma_wire::{Call, KnownPeers};
@@ -32,6 +32,9 @@ use std::{
 
 /// Pause before the stored address book is given to the Verifier again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Lines in ten seconds that say what is wrong with this node's place in the network.
+const LOG_LINES: u32 = 10;
 
 /// Infos that passed, or nobody there to check them.
 type Verified = Result<Vec<SignedNodeInfo>, AskError>;
@@ -86,6 +89,8 @@ pub struct Discovery {
     probed: BTreeMap<PeerId, Link>,
     /// What is wrong, as operators were told last.
     trouble: Option<&'static str>,
+    /// Peers that come and go can change it any number of times.
+    trouble_logged: LogLimit,
     asked: BTreeMap<u64, Reply<KnownPeers>>,
     next_asked: u64,
 }
@@ -106,6 +111,7 @@ impl Discovery {
             checked: Checked::default(),
             probed: BTreeMap::new(),
             trouble: None,
+            trouble_logged: LogLimit::lines(LOG_LINES),
             asked: BTreeMap::new(),
             next_asked: 0,
         }
@@ -203,9 +209,10 @@ impl Discovery {
         }
         metrics::trouble(self.trouble, cause);
         self.trouble = cause;
+        let Some(left_out) = self.trouble_logged.admit(self.host.now().monotonic) else { return };
         match &trouble {
-            Some(trouble) => tracing::warn!(cause, "{trouble}"),
-            None => tracing::info!("this node's place in the network is in order"),
+            Some(trouble) => tracing::warn!(cause, left_out, "{trouble}"),
+            None => tracing::info!(left_out, "this node's place in the network is in order"),
         }
     }
 }

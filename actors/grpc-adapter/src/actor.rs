@@ -55,9 +55,9 @@ impl Shell for GrpcAdapter {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::Admit(call) => {
+            Effect::Admit { call, class } => {
                 let Some(reply) = self.waiting.remove(&call) else { return };
-                let (permit, ended) = CallPermit::new();
+                let (permit, ended) = CallPermit::new(class);
                 reply.send(Ok(permit));
                 let finish = move |adapter: &mut Self, sent: Option<Sent>, origin, context: &mut Context<Self>| {
                     let sent = sent.unwrap_or_default();

@@ -18,4 +18,4 @@ mod service;
 
 pub use actor::GrpcAdapter;
 pub use gate::InboundGate;
-pub use service::{Service, ServiceWiring};
+pub use service::{READ_BYTES, Service, ServiceWiring};

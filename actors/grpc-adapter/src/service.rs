@@ -2,41 +2,41 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use soma_messages::{
     Delivery, Mailbox,
     discovery::KnownPeersAsked,
     grpc_adapter::{CallArrived, CallPermit},
     peer_heights::Pushed,
 };
-use soma_protocol::serving::{Refusal, Rpc};
+use soma_protocol::serving::{Class, Refusal, Rpc};
 use soma_store::{NotServed, Served, Store, StoreError, serve_commits};
-use soma_supervision::{IoTasks, Offload};
-use soma_types::{BlockRef, CommitIndex, CommitRef};
+use soma_supervision::Offload;
+use soma_types::{BlockRef, CommitIndex, CommitRef, limits::MAX_BLOCK_BYTES};
 use soma_wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{Semaphore, mpsc},
-    time::timeout,
+    sync::Semaphore,
+    time::{Instant, timeout_at},
 };
-use tokio_stream::wrappers::ReceiverStream;
 
-/// Bytes of blocks after which a chunk is sent. A chunk ends with the block that reaches them, so it is far below
-/// the protocol's limit even with the largest block.
-const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of blocks in a chunk, or one block: far below the protocol's limit even with the largest block. Reading them
+/// takes a millisecond, so that going to a blocking thread and back costs little.
+const CHUNK_BYTES: usize = 512 << 10;
 
-/// Bytes of blocks that one call reads at once, before it is another one's turn: several chunks, so that going to a
-/// blocking thread and back costs little; few enough for a call whose reader is slow to hold little.
-const READ_BYTES: usize = 1 << 20;
+/// Calls of one class of callers that read blocks at the same moment. The others wait in line: each is as fast as any
+/// other, a crowd of strangers holds up nobody else, and readers do not take the processor from the node's own work.
+const READS_AT_ONCE: usize = 2;
 
-/// Calls that read blocks at the same moment. The others wait in line: each is as fast as any other, and a crowd of
-/// readers does not take the processor from the node's own work.
-const READS_AT_ONCE: usize = 4;
+/// Classes of callers.
+const CLASSES: usize = 3;
 
-/// After so long, a reader is slow: what was read ahead for it is dropped, and read again when it is its time.
-const SLOW_READER: Duration = Duration::from_secs(1);
+/// Bytes of all chunks that are read at the same moment.
+pub const READ_BYTES: usize = CLASSES * READS_AT_ONCE * MAX_BLOCK_BYTES;
+
+const _: () = assert!(CHUNK_BYTES <= MAX_BLOCK_BYTES, "a chunk is no longer than the largest block");
 
 /// Longest time for one answer, slow readers included, whatever the caller allows itself and the transport passes on.
 const MAX_SERVING_TIME: Duration = Duration::from_secs(30);
@@ -51,8 +51,6 @@ pub struct ServiceWiring {
     pub store: Arc<dyn Store>,
     /// Where reads run.
     pub offload: Offload,
-    /// Where answers are streamed.
-    pub io: IoTasks,
     /// The actor.
     pub calls: Mailbox<CallArrived>,
     /// Discovery.
@@ -61,17 +59,38 @@ pub struct ServiceWiring {
     pub pushed: Mailbox<Pushed>,
 }
 
+/// Turns to read blocks: first come, first served, in each class.
+struct Turns {
+    trusted: Arc<Semaphore>,
+    proven: Arc<Semaphore>,
+    new: Arc<Semaphore>,
+}
+
+impl Turns {
+    fn new() -> Self {
+        let turns = || Arc::new(Semaphore::new(READS_AT_ONCE));
+        Self { trusted: turns(), proven: turns(), new: turns() }
+    }
+
+    fn of(&self, class: Class) -> Arc<Semaphore> {
+        match class {
+            Class::Trusted => self.trusted.clone(),
+            Class::Proven => self.proven.clone(),
+            Class::New => self.new.clone(),
+        }
+    }
+}
+
 /// Answers calls.
 pub struct Service {
     wiring: ServiceWiring,
-    /// First come, first served.
-    turns: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl Service {
     /// A service that answers from what it is connected to.
     pub fn new(wiring: ServiceWiring) -> Self {
-        Self { wiring, turns: Arc::new(Semaphore::new(READS_AT_ONCE)) }
+        Self { wiring, turns: Turns::new() }
     }
 
     async fn admit(&self, call: &Call, rpc: Rpc) -> Result<CallPermit, CallError> {
@@ -118,68 +137,70 @@ async fn read_store<R: Send + 'static>(
     }
 }
 
-/// One answer with blocks.
+/// One answer with blocks. A chunk is read when the reader has taken the one before: one that does not read makes this
+/// node hold no more.
 struct Answer {
     wiring: ServiceWiring,
     turns: Arc<Semaphore>,
     refs: Arc<[BlockRef]>,
-    permit: CallPermit,
-    sender: mpsc::Sender<Result<Vec<Bytes>, CallError>>,
+    /// Position of the first reference that is not answered yet.
+    next: usize,
+    /// Given back with the last chunk: what is not read yet is for the transport to bound.
+    permit: Option<CallPermit>,
+    deadline: Instant,
+    /// What ends the answer, after the chunk that came before.
+    failed: Option<CallError>,
 }
 
 impl Answer {
-    /// Sends chunk after chunk until all are sent, something is missing, or the reader goes away. An error comes last.
-    async fn send(&mut self) {
-        if let Err(Some(error)) = self.send_chunks().await {
-            // Who has gone away does not want to know.
-            let _ = self.sender.send(Err(error)).await;
+    /// The next chunk, or an error, which comes last.
+    async fn chunk(&mut self) -> Result<Option<Vec<Bytes>>, CallError> {
+        if let Some(error) = self.failed.take() {
+            self.next = self.refs.len();
+            return Err(error);
         }
+        if self.next == self.refs.len() {
+            return Ok(None);
+        }
+        let Ok(read) = timeout_at(self.deadline, self.read()).await else {
+            self.next = self.refs.len();
+            return Err(CallError::new(Status::DeadlineExceeded, "the answer was not read in time"));
+        };
+        let (asked, mut blocks) = (self.next, Vec::new());
+        for block in read? {
+            let Some(block) = block else {
+                let missing = self.refs[self.next];
+                self.failed = Some(CallError::new(Status::NotFound, format!("block {missing} is not here")));
+                break;
+            };
+            blocks.push(block);
+            self.next += 1;
+        }
+        if self.next == asked {
+            self.next = self.refs.len();
+            let unread = || CallError::new(Status::Unavailable, "the store cannot be read now");
+            return Err(self.failed.take().unwrap_or_else(unread));
+        }
+        if let Some(permit) = &mut self.permit {
+            let bytes: usize = blocks.iter().map(Bytes::len).sum();
+            permit.count(bytes as u64, blocks.len() as u64);
+        }
+        if self.next == self.refs.len() {
+            self.permit = None;
+        }
+        Ok(Some(blocks))
     }
 
-    /// Without an error in `Err`: the reader has gone away.
-    async fn send_chunks(&mut self) -> Result<(), Option<CallError>> {
-        let refs = self.refs.clone();
-        let (mut next, mut chunk, mut bytes) = (0, Vec::new(), 0);
-        while next < refs.len() {
-            let mut blocks = self.read_from(next).await.map_err(Some)?.into_iter();
-            while let Some(block) = blocks.next() {
-                let Some(block) = block else {
-                    self.send_chunk(chunk, bytes).await?;
-                    return Err(Some(CallError::new(Status::NotFound, format!("block {} is not here", refs[next]))));
-                };
-                next += 1;
-                bytes += block.len();
-                chunk.push(block);
-                if bytes >= CHUNK_BYTES {
-                    if timeout(SLOW_READER, self.sender.reserve()).await.is_err() {
-                        blocks = Vec::new().into_iter();
-                    }
-                    self.send_chunk(std::mem::take(&mut chunk), std::mem::take(&mut bytes)).await?;
-                }
-            }
-        }
-        self.send_chunk(chunk, bytes).await
-    }
-
-    /// Some blocks from position `next` on, when it is this call's turn; at least one.
-    async fn read_from(&self, next: usize) -> Result<Vec<Option<Bytes>>, CallError> {
+    /// Reads some blocks from the next one on, when it is this call's turn; at least one.
+    async fn read(&self) -> Result<Vec<Option<Bytes>>, CallError> {
         let turn = self.turns.clone().acquire_owned().await;
-        let refs = self.refs.clone();
+        let (refs, next) = (self.refs.clone(), self.next);
         read_store(&self.wiring, move |store| {
             // Nobody closes the semaphore. The turn lasts as long as the reading, whether or not somebody waits for it.
             let _turn = turn;
-            store.blocks_within(&refs[next..], READ_BYTES)
+            store.blocks_within(&refs[next..], CHUNK_BYTES)
         })
         .await
-    }
-
-    async fn send_chunk(&mut self, chunk: Vec<Bytes>, bytes: usize) -> Result<(), Option<CallError>> {
-        let blocks = chunk.len();
-        if blocks > 0 {
-            self.sender.send(Ok(chunk)).await.map_err(|_| None)?;
-            self.permit.count(bytes as u64, blocks as u64);
-        }
-        Ok(())
     }
 }
 
@@ -244,20 +265,15 @@ impl PeerApi for Service {
 
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
         let permit = self.admit(&call, Rpc::FetchBlocks).await?;
-        let time = call.timeout.min(MAX_SERVING_TIME);
-        // One chunk on its way, the next ones read.
-        let (sender, receiver) = mpsc::channel(1);
-        let (wiring, turns, refs) = (self.wiring.clone(), self.turns.clone(), refs.into_vec().into());
-        let mut answer = Answer { wiring, turns, refs, permit, sender };
-        // A task of its own: the transport does not poll a stream that nobody reads, but its time runs out all the same.
-        self.wiring.io.detach(async move {
-            if timeout(time, answer.send()).await.is_err() {
-                let error = CallError::new(Status::DeadlineExceeded, "the answer was not read in time");
-                // Only if there is room: whoever does not read is not waited for.
-                let _ = answer.sender.try_send(Err(error));
-            }
+        let deadline = Instant::now() + call.timeout.min(MAX_SERVING_TIME);
+        let (wiring, turns) = (self.wiring.clone(), self.turns.of(permit.class()));
+        let refs = refs.into_vec().into();
+        let answer = Answer { wiring, turns, refs, next: 0, permit: Some(permit), deadline, failed: None };
+        let chunks = stream::unfold(answer, |mut answer| async move {
+            let chunk = answer.chunk().await.transpose()?;
+            Some((chunk, answer))
         });
-        Ok(ReceiverStream::new(receiver).boxed())
+        Ok(chunks.boxed())
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {

@@ -2,7 +2,7 @@
 
 use crate::{admin::NodeStatus, error::CliError, node_config::NodeConfig, running};
 use comfy_table::{Table, presets};
-use soma_p2p::{ChildState, ChildStatus, PeerStatus, Status, Strategy};
+use soma_p2p::{ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -82,6 +82,23 @@ fn text_of(node: &NodeStatus) -> String {
         line(
             "told",
             if told.is_empty() { "no address yet: peers cannot dial this node".into() } else { told.join(", ") },
+        );
+    }
+    if let Some(memory) = &status.peer_memory {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let PeerMemoryStatus { budget, connections, handshakes, known_peers, unread_answers, .. } = *memory;
+        let held = connections + handshakes + known_peers + unread_answers;
+        line(
+            "memory",
+            format!(
+                "peers may hold {:.1} of {:.0} MiB: connections {:.1}, handshakes {:.1}, known peers {:.1}, unread answers {:.1}",
+                mib(held),
+                mib(budget),
+                mib(connections),
+                mib(handshakes),
+                mib(known_peers),
+                mib(unread_answers)
+            ),
         );
     }
     if !status.banned.is_empty() {

@@ -1,7 +1,7 @@
 //! Messages that the gRPC adapter takes.
 
 use crate::Reply;
-use soma_protocol::serving::{Refusal, Rpc};
+use soma_protocol::serving::{Class, Refusal, Rpc};
 use soma_types::{ChainId, PeerId};
 use tokio::sync::oneshot;
 
@@ -30,15 +30,21 @@ pub struct Sent {
 /// Leave to answer one call. Its end, by whatever way, gives the place back: no message that could be lost.
 #[derive(Debug)]
 pub struct CallPermit {
+    class: Class,
     sent: Sent,
     ended: Option<oneshot::Sender<Sent>>,
 }
 
 impl CallPermit {
-    /// A permit and the end at which its end is noticed.
-    pub fn new() -> (Self, oneshot::Receiver<Sent>) {
+    /// A permit for a caller of this class, and the end at which its end is noticed.
+    pub fn new(class: Class) -> (Self, oneshot::Receiver<Sent>) {
         let (ended, notice) = oneshot::channel();
-        (Self { sent: Sent::default(), ended: Some(ended) }, notice)
+        (Self { class, sent: Sent::default(), ended: Some(ended) }, notice)
+    }
+
+    /// What this node knows of the caller.
+    pub fn class(&self) -> Class {
+        self.class
     }
 
     /// Counts what is sent.

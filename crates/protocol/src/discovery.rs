@@ -19,7 +19,7 @@ mod dialling;
 mod hearsay;
 mod trouble;
 
-pub use book::StoredPeer;
+pub use book::{MAX_BOOK_BYTES, StoredPeer};
 pub use hearsay::Seen;
 pub use trouble::Trouble;
 
@@ -224,6 +224,8 @@ pub enum Effect {
 pub struct Snapshot {
     /// Peers in the book.
     pub known: usize,
+    /// Bytes of their infos.
+    pub known_bytes: u64,
     /// Peers of them that this node has reached.
     pub seen_live: usize,
     /// Peers connected now.
@@ -658,6 +660,7 @@ impl Core for Discovery {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             known: self.book.len(),
+            known_bytes: self.book.bytes(),
             seen_live: self.book.tried(),
             connected: self.connected.len(),
             addresses: self.addresses.clone(),

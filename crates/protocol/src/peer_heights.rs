@@ -13,6 +13,8 @@ mod selection;
 mod standing;
 mod work;
 
+pub(crate) use selection::PROVEN_FOR;
+
 pub use standing::{MAX_STANDINGS, Standing};
 
 use crate::{

@@ -10,6 +10,7 @@ mod places;
 
 use crate::core::{Core, Now};
 use pace::Paces;
+pub use places::Class;
 use places::{Callers, Length, Places};
 use serde::{Deserialize, Serialize};
 use soma_types::{ChainId, PeerId};
@@ -126,7 +127,12 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
     /// Answer the call.
-    Admit(u64),
+    Admit {
+        /// Which.
+        call: u64,
+        /// What this node knows of the caller.
+        class: Class,
+    },
     /// Refuse it.
     Refuse {
         /// Which.
@@ -249,7 +255,7 @@ impl Serving {
         peer: PeerId,
         chain: Option<ChainId>,
         rpc: Rpc,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Class, Refusal> {
         let ours = self.config.chain;
         let admitted = chain.map_or(rpc.only_looks(), |theirs| theirs == ours);
         if !admitted {
@@ -262,7 +268,7 @@ impl Serving {
         }
         self.paces.of(now, peer).call(now, &self.config.rates, rpc)?;
         self.places.take(call, peer, rpc, class);
-        Ok(())
+        Ok(class)
     }
 }
 
@@ -276,7 +282,7 @@ impl Core for Serving {
     fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         match input {
             Input::Arrived { call, peer, chain, rpc } => match self.admit(now.monotonic, call, peer, chain, rpc) {
-                Ok(()) => vec![Effect::Admit(call)],
+                Ok(class) => vec![Effect::Admit { call, class }],
                 Err(refusal) => {
                     self.refused += 1;
                     vec![Effect::Refuse { call, refusal }]

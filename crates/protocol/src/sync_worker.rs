@@ -342,6 +342,13 @@ impl SyncWorker {
         let got = from + received;
         if !ended {
             self.parts.insert(got, Part::Fetching { to, allowed: allowed.saturating_sub(bytes) });
+        } else if got < to
+            && self.busy_requests() > 0
+            && failure.as_ref().is_some_and(|failure| failure.fault == Fault::Overloaded)
+        {
+            // It answers so many requests at once, and no more.
+            self.config.max_requests = self.busy_requests();
+            self.queue.push_front((got, to));
         } else if let Some(failure) = failure {
             self.stop(failure.into());
         } else if got < to && received == 0 {

@@ -4,6 +4,7 @@ use crate::{
     config::{Config, ConfigError},
     local::{LocalSystem, Surroundings},
     node::NodeParts,
+    peer_memory::PeerMemory,
     system::ActorSystem,
 };
 use soma_store::{Store, StoreError};
@@ -157,9 +158,8 @@ impl Builder {
         let transport = match self.transport {
             Some(transport) => transport,
             None => {
-                // A quarter for one: few enough to leave the others room, and more than one that reads ever needs.
-                let unread = usize::try_from(self.config.serving.max_unread_bytes).unwrap_or(usize::MAX);
-                Arc::new(TlsTransport::new(&key)?.with_unread_bytes(unread / 4, unread))
+                let unread = PeerMemory::new(&self.config).unread();
+                Arc::new(TlsTransport::new(&key)?.with_unread_bytes(unread))
             }
         };
         let seed = match self.seed {

@@ -1,14 +1,12 @@
 //! What an operator can set. Every default is the seed documents', or says why it is what it is.
 
-use crate::synced_commits::TELL_EVERY;
+use crate::{peer_memory::PeerMemory, synced_commits::TELL_EVERY};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use soma_actor_verifier::Verification;
 use soma_protocol::serving::{self, Rates};
 use soma_replay::core_names;
 use soma_types::{Access, Address, AddressError, ChainId, ListenAddress, NodeRole, PeerId, limits};
-use soma_wire::limits::{
-    MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS, MAX_RESPONSE_BYTES,
-};
+use soma_wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS};
 use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.
@@ -35,6 +33,9 @@ pub struct Config {
     pub serving: ServingConfig,
     /// Checking signatures.
     pub verifier: VerifierConfig,
+    /// Bytes that all peers together can make this node hold, connections included. What is not for connections, handshakes,
+    /// known peers and answers being made is for answers that peers have not read yet.
+    pub peer_memory_bytes: u64,
     /// Recording what the actors receive; not recorded without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceConfig>,
@@ -53,6 +54,7 @@ impl Default for Config {
             state_sync: StateSyncConfig::default(),
             serving: ServingConfig::default(),
             verifier: VerifierConfig::default(),
+            peer_memory_bytes: 256 << 20,
             trace: None,
         }
     }
@@ -205,9 +207,6 @@ pub struct ServingConfig {
     /// Bytes of blocks and commits that one peer may take in a second; 0: any number. Only the operator knows what the
     /// line carries and costs, and a limit that is too low makes every peer that syncs from here slower.
     pub max_bytes_per_second: u64,
-    /// Bytes of answers that all peers together may leave unread; beyond, the connection that leaves most is ended. One
-    /// may leave a quarter. Streams of the largest blocks hold twice as much again on their way here.
-    pub max_unread_bytes: u64,
     /// For how long a peer that was quiet may have saved up what it did not ask for in each second.
     #[serde(with = "humantime_serde")]
     pub burst: Duration,
@@ -223,7 +222,6 @@ impl Default for ServingConfig {
             max_pushes_per_second: rates.pushes,
             max_peer_queries_per_second: rates.peer_queries,
             max_bytes_per_second: rates.bytes,
-            max_unread_bytes: 256 << 20,
             burst: rates.burst,
         }
     }
@@ -375,8 +373,12 @@ impl Config {
         if serving.max_bytes_per_second != 0 {
             check("serving.max_bytes_per_second", serving.max_bytes_per_second, MIN_BYTES_PER_SECOND, MAX_BYTES)?;
         }
-        // A quarter must hold the largest answer, or it could never be given.
-        check("serving.max_unread_bytes", serving.max_unread_bytes, 4 * MAX_RESPONSE_BYTES as u64, MAX_BYTES)?;
+        let memory = PeerMemory::new(self);
+        if !(memory.least()..=MAX_BYTES).contains(&self.peer_memory_bytes) {
+            let inbound = connections.max_inbound;
+            let rule = format!("must be {} to {MAX_BYTES} with {inbound} inbound connections", memory.least());
+            return Err(ConfigError { key: "peer_memory_bytes", value: self.peer_memory_bytes.to_string(), rule });
+        }
         // A second at least, or a bucket of one call in a second would never hold one.
         if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&serving.burst) {
             let (value, rule) = (format!("{:?}", serving.burst), "must be 1s to 60s".into());

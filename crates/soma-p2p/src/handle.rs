@@ -2,6 +2,7 @@
 
 use crate::{
     peer_events::PeerEvents,
+    peer_memory::PeerMemory,
     status::{PeerStatus, Status},
     synced_commits::SyncedCommits,
 };
@@ -20,6 +21,7 @@ use soma_protocol::{
 };
 use soma_store::Store;
 use soma_supervision::{Clock, Escalation, IoTasks, Offload, Tree};
+use soma_transport::CallersMemory;
 use soma_types::{Address, CertifiedCommit, ChainId, CommitIndex, PeerId};
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) peer_id: PeerId,
     pub(crate) chain_id: ChainId,
     pub(crate) address: Address,
+    /// What peers may make this node hold, and how much of it they do, where the transport counts it.
+    pub(crate) memory: (PeerMemory, Option<CallersMemory>),
     pub(crate) io: IoTasks,
     pub(crate) offload: Offload,
     /// Nothing once the system has stopped, so that the store can be opened again.

@@ -42,6 +42,7 @@ mod handle;
 mod local;
 mod node;
 mod peer_events;
+mod peer_memory;
 mod status;
 mod synced_commits;
 mod system;
@@ -54,6 +55,7 @@ pub use config::{
 pub use handle::Handle;
 pub use local::{LocalSystem, Surroundings};
 pub use peer_events::PeerEvents;
+pub use peer_memory::PeerMemoryStatus;
 pub use status::{PeerStatus, Status, Stuck};
 pub use synced_commits::SyncedCommits;
 pub use system::{ActorSystem, Fatal, ShutdownReport};

@@ -21,6 +21,7 @@ use crate::{
     builder::StartError,
     config::Config,
     handle::{Handle, Observers, Shared},
+    peer_memory::PeerMemory,
 };
 use soma_actor_connections::Connections;
 use soma_actor_discovery::Discovery;
@@ -143,7 +144,6 @@ impl Node {
         let service = Arc::new(Service::new(ServiceWiring {
             store: store.clone(),
             offload: offload.clone(),
-            io: io.clone(),
             calls: grpc_adapter.mailbox("service"),
             known_peers: discovery.mailbox("service"),
             pushed: peer_heights.mailbox("service"),
@@ -367,6 +367,7 @@ impl Node {
             peer_id: PeerId::from(&*key),
             chain_id: chain,
             address: listener.address().clone(),
+            memory: (PeerMemory::new(&config), listener.memory()),
             io: io.clone(),
             offload: offload.clone(),
             store: store_access,

@@ -1,6 +1,9 @@
 //! How a node is doing, in one answer.
 
-use crate::handle::{Observers, Shared};
+use crate::{
+    handle::{Observers, Shared},
+    peer_memory::PeerMemoryStatus,
+};
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
     discovery::{self, Trouble},
@@ -57,6 +60,8 @@ pub struct Status {
     pub store_writer: Option<store_writer::Snapshot>,
     /// Calls of peers in figures.
     pub serving: Option<serving::Snapshot>,
+    /// Memory that peers make this node hold.
+    pub peer_memory: Option<PeerMemoryStatus>,
     /// The supervisors and their actors, in the order in which they are started.
     pub tree: ChildStatus,
     /// Why the system gave up, if it did.
@@ -108,6 +113,9 @@ impl Status {
             Observers::look(observers.store_writer),
             Observers::look(observers.serving),
         );
+        let (memory, callers) = &shared.memory;
+        let peer_memory =
+            callers.as_ref().map(|callers| memory.status(callers, connections.as_ref(), discovery.as_ref()));
         let mut peers: BTreeMap<PeerId, PeerStatus> = BTreeMap::new();
         let mut banned = Vec::new();
         if let Some(connections) = connections {
@@ -157,7 +165,7 @@ impl Status {
                 explanation: status.explanation.clone(),
             });
         }
-        Self { state_sync: sync, discovery, verifier, store_writer, serving, ..status }
+        Self { state_sync: sync, discovery, verifier, store_writer, serving, peer_memory, ..status }
     }
 
     /// What is known without asking any actor.
@@ -189,6 +197,7 @@ impl Status {
             verifier: None,
             store_writer: None,
             serving: None,
+            peer_memory: None,
             tree: shared.tree.status(),
             fatal,
         }
@@ -241,7 +250,7 @@ fn explain_progress(sync: &state_sync::Snapshot, trouble: Option<&Trouble>) -> S
             Some(Late { commit, silent, waited }) => {
                 let seconds = waited.as_secs_f64();
                 format!(
-                    "{silent} peers announced commit {commit} and have not answered for {seconds:.1} s; asking others"
+                    "peers that announced commit {commit} have not answered for {seconds:.1} s ({silent} so far); asking others"
                 )
             }
             None => format!("fetching commits {} to {target}", applied + 1),

@@ -1,47 +1,57 @@
 //! Answers that wait to be read, and what becomes of those who do not read them.
 //!
 //! HTTP/2 lets a caller ask on many streams and take nothing: answers then wait here, whole, for as long as the
-//! connection lives. So each connection has room for so many bytes, all have room for so many together, and each
-//! answer has a time. A connection that leaves answers unread and takes next to nothing of them is ended long before.
+//! connection lives. So room for an answer is taken before it is made, all have so much room together, and each answer
+//! has a time. A connection that leaves answers unread and takes next to nothing of them is ended long before.
 //!
 //! ```text
-//!   large call --> room of its connection --> its turn --> answered --> unread --> taken, reset or ended: freed
-//!                  (waits)                    (waits)                     |
-//!                                              no progress, too long, or all have too much: hung up
+//!   call --> room and turn --> answered --> unread --> sent, reset or ended: freed
+//!            (waits)                          |
+//!                    no progress, too slow while others wait, or too long: hung up
 //! ```
 //!
-//! Of a stream of blocks, the message that HTTP/2 has not taken yet counts as unread. Behind it the service has one or
-//! two more.
+//! Strangers leave a quarter of the room to known peers. Within that, a connection gets more while it has less than what
+//! is free: one greedy connection gets half, two get a third each, and a newcomer always finds some.
+//!
+//! Of a stream of blocks, one message is made at a time, and the next when HTTP/2 has taken it. A message counts until its
+//! last byte has left for the socket.
 //!
 //! The lock is of this listener's book-keeping alone: nobody waits while holding it.
 
-use crate::{ConnectionId, watched_io::Ends};
+use crate::{ConnectionId, standing::Standing, watched_io::Ends};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
-use soma_wire::limits::{MAX_KNOWN_PEERS, MAX_RESPONSE_BYTES, MESSAGE_OVERHEAD_BYTES};
+use soma_types::limits::MAX_BLOCK_BYTES;
+use soma_wire::limits::{MAX_KNOWN_PEERS, MESSAGE_OVERHEAD_BYTES};
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
-/// Bytes that one connection may have asked for in large answers and not read: five of the largest, so that one that
-/// reads never waits for itself.
-const UNREAD_PER_CONNECTION: usize = 64 << 20;
+/// Bytes that all connections of a listener together may leave unread, unless it is told otherwise.
+const UNREAD_IN_ALL: usize = 128 << 20;
 
-/// Bytes that all connections of a listener together may leave unread. Beyond, the one that has most is hung up.
-const UNREAD_IN_ALL: usize = 256 << 20;
+/// The part of them that strangers leave to known peers: one in so many.
+const PART_OF_KNOWN: usize = 4;
 
-/// Large answers that are made at the same moment, each of up to [`MAX_RESPONSE_BYTES`].
-const MADE_AT_ONCE: usize = 8;
+/// Large answers that are made at the same moment, each of 12 MiB at most.
+pub(crate) const MADE_AT_ONCE: usize = 4;
+
+/// The least room for an answer with commits: it has fewer where there is not more. A connection waits for so much.
+pub(crate) const LEAST_ROOM: usize = 1 << 20;
+
+/// Room for a message with blocks, before it is known how long it is.
+pub(crate) const BLOCKS_ROOM: usize = MAX_BLOCK_BYTES + MESSAGE_OVERHEAD_BYTES;
 
 /// How long one answer may take from its first byte to its last: five seconds beyond what any caller waits for one,
 /// after which an honest one has reset the stream.
@@ -53,19 +63,21 @@ const MIN_READ_RATE: usize = 8 << 10;
 /// Time over which that is measured: it has to take one piece at least.
 const STALL_WINDOW: Duration = Duration::from_secs(8);
 
-/// Time without a piece taken after which a connection is the first to go when all together leave too much unread.
+/// Time without a piece taken after which a connection is the first to go when others wait for room.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
+
+/// One that needs longer for the rest, as fast as it has read until now, is the next.
+const SLOW_REST: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether there is room, or somebody who has to make some.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Bytes in one piece of an answer. HTTP/2 takes a piece when the one before has gone, so that a whole answer is not
 /// on its way before a byte of it has been taken.
 const PIECE: usize = 64 << 10;
 
-/// The last piece. When HTTP/2 takes it, the peer has made room for all that came before; from then on the answer is
-/// HTTP/2's alone, and nobody watches it any more.
-const LAST_PIECE: usize = 1 << 10;
-
-/// Room is counted in these.
-const UNIT: usize = 1 << 10;
+/// Answers up to this length are not counted: they are many, and matter to nobody.
+const SMALL: usize = 1 << 10;
 
 /// The most that an answer with known peers takes.
 pub(crate) const KNOWN_PEERS_BYTES: usize =
@@ -74,14 +86,13 @@ pub(crate) const KNOWN_PEERS_BYTES: usize =
 /// What may be left unread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) per_connection: usize,
     pub(crate) in_all: usize,
     pub(crate) time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_connection: UNREAD_PER_CONNECTION, in_all: UNREAD_IN_ALL, time: ANSWER_TIME }
+        Self { in_all: UNREAD_IN_ALL, time: ANSWER_TIME }
     }
 }
 
@@ -90,93 +101,160 @@ pub(crate) struct Answers {
     limits: Limits,
     turns: Arc<Semaphore>,
     unread: Mutex<BTreeMap<ConnectionId, Unread>>,
+    freed: Notify,
 }
 
 struct Unread {
     bytes: usize,
-    /// Bytes that were taken since progress was last looked at.
-    taken: usize,
-    /// When something was last taken, or the first of these answers was made.
-    taken_at: Instant,
+    /// When the first of these answers was made.
+    since: Instant,
+    /// Bytes that were sent since then.
+    sent: usize,
+    /// Bytes that were sent since progress was last looked at.
+    lately: usize,
+    /// When something was last sent, or the first of these answers was made.
+    sent_at: Instant,
+    standing: Standing,
     ends: Ends,
     /// Ends the watch over its progress.
     _gone: DropGuard,
 }
 
 impl Unread {
-    fn is_stalled(&self, now: Instant) -> bool {
-        now.duration_since(self.taken_at) >= STALLED_AFTER
+    fn new(reader: &Reader, gone: CancellationToken) -> Self {
+        let now = Instant::now();
+        let (standing, ends) = (reader.standing.clone(), reader.ends.clone());
+        Self { bytes: 0, since: now, sent: 0, lately: 0, sent_at: now, standing, ends, _gone: gone.drop_guard() }
     }
+
+    fn is_ended(&self) -> bool {
+        self.ends.hang_up.is_cancelled()
+    }
+
+    fn is_stalled(&self, now: Instant) -> bool {
+        now.duration_since(self.sent_at) >= STALLED_AFTER
+    }
+
+    /// How long the peer needs for what is left, as fast as it has read until now. Nothing for one that has just begun.
+    fn rest(&self, now: Instant) -> Duration {
+        let time = now.duration_since(self.since);
+        if time < STALLED_AFTER {
+            return Duration::ZERO;
+        }
+        time.mul_f64(self.bytes as f64 / self.sent.max(1) as f64)
+    }
+
+    fn hang_up(&self, why: &str) {
+        tracing::debug!(bytes = self.bytes, sent = self.sent, "hung up: {why}");
+        self.ends.hang_up.cancel();
+    }
+}
+
+/// Who has to go when others wait for room: one that reads nothing, then the one that needs longest for the rest, if that
+/// is long. An honest peer reads, however much it has asked for. Of several, strangers first. The one that waits is no
+/// other: it has what it can get.
+fn first_to_go(unread: &BTreeMap<ConnectionId, Unread>, waits: ConnectionId, now: Instant) -> Option<&Unread> {
+    let slow = |unread: &&Unread| unread.is_stalled(now) || unread.rest(now) > SLOW_REST;
+    let order = |unread: &&Unread| {
+        (unread.standing.is_stranger(), unread.is_stalled(now), unread.rest(now), Reverse(unread.since))
+    };
+    let others = unread.iter().filter(|(connection, _)| **connection != waits).map(|(_, unread)| unread);
+    others.filter(|unread| !unread.is_ended()).filter(slow).max_by_key(order)
 }
 
 impl Answers {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, turns: Arc::new(Semaphore::new(MADE_AT_ONCE)), unread: Mutex::default() })
+        let turns = Arc::new(Semaphore::new(MADE_AT_ONCE));
+        Arc::new(Self { limits, turns, unread: Mutex::default(), freed: Notify::new() })
     }
 
     /// The one at the other end of a connection, which ends so.
-    pub(crate) fn reader(self: &Arc<Self>, connection: ConnectionId, ends: Ends) -> Reader {
-        let room = Arc::new(Semaphore::new(self.limits.per_connection.max(MAX_RESPONSE_BYTES) / UNIT));
-        Reader { answers: self.clone(), connection, ends, room }
+    pub(crate) fn reader(self: &Arc<Self>, connection: ConnectionId, ends: Ends, standing: Standing) -> Reader {
+        Reader { answers: self.clone(), connection, ends, standing }
     }
 
-    fn add(self: &Arc<Self>, reader: &Reader, bytes: usize) {
-        let now = Instant::now();
-        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Bytes that all connections together have not read, and room that is taken for answers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.unread().values().map(|unread| unread.bytes).sum()
+    }
+
+    fn unread(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Unread>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for an answer of `least` to `most` bytes, if there is some.
+    fn take_room(self: &Arc<Self>, reader: &Reader, least: usize, most: usize) -> Option<usize> {
+        let mut unread = self.unread();
+        let all: usize = unread.values().map(|unread| unread.bytes).sum();
+        let mut free = self.limits.in_all.saturating_sub(all);
+        if reader.standing.is_stranger() {
+            let strangers = unread.values().filter(|unread| unread.standing.is_stranger());
+            let theirs: usize = strangers.map(|unread| unread.bytes).sum();
+            free = free.min((self.limits.in_all - self.limits.in_all / PART_OF_KNOWN).saturating_sub(theirs));
+        }
+        let own = unread.get(&reader.connection).map_or(0, |unread| unread.bytes);
+        let room = free.saturating_sub(own).min(most);
+        if room < least {
+            let now = Instant::now();
+            // What is freed by one that was hung up is waited for, before another has to go.
+            let freed: usize = unread.values().filter(|unread| unread.is_ended()).map(|unread| unread.bytes).sum();
+            if freed < least
+                && let Some(first) = first_to_go(&unread, reader.connection, now)
+            {
+                if first.is_stalled(now) {
+                    first.ends.stalled.cancel();
+                }
+                first.hang_up("others wait for the room that it takes");
+            }
+            return None;
+        }
+        self.charge(&mut unread, reader, room);
+        Some(room)
+    }
+
+    fn charge(self: &Arc<Self>, unread: &mut BTreeMap<ConnectionId, Unread>, reader: &Reader, bytes: usize) {
         let entry = unread.entry(reader.connection).or_insert_with(|| {
             let gone = CancellationToken::new();
             tokio::spawn(self.clone().watch_progress(reader.connection, gone.clone()));
-            Unread { bytes: 0, taken: 0, taken_at: now, ends: reader.ends.clone(), _gone: gone.drop_guard() }
+            Unread::new(reader, gone)
         });
         entry.bytes += bytes;
-        while unread.values().map(|unread| unread.bytes).sum::<usize>() > self.limits.in_all {
-            // An honest peer reads, however much it has asked for.
-            let first = unread.iter().max_by_key(|(_, unread)| (unread.is_stalled(now), unread.bytes));
-            // What it holds is freed as HTTP/2 drops it, and counts no more.
-            let first = first.map(|(connection, _)| *connection);
-            let Some(first) = first.and_then(|connection| unread.remove(&connection)) else { return };
-            tracing::debug!(bytes = first.bytes, "hung up: too much is unread, and this connection is first to go");
-            if first.is_stalled(now) {
-                first.ends.stalled.cancel();
-            }
-            first.ends.hang_up.cancel();
-        }
     }
 
     /// Ends the connection if it takes next to nothing while it leaves answers unread; until its entry is `gone`.
     async fn watch_progress(self: Arc<Self>, connection: ConnectionId, gone: CancellationToken) {
         while gone.run_until_cancelled(sleep(STALL_WINDOW)).await.is_some() {
-            let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut unread = self.unread();
             // It may have gone meanwhile, and another have come.
             let Some(entry) = unread.get_mut(&connection).filter(|_| !gone.is_cancelled()) else { return };
-            let taken = std::mem::take(&mut entry.taken);
-            if taken < MIN_READ_RATE * STALL_WINDOW.as_secs() as usize {
-                tracing::debug!(bytes = entry.bytes, taken, "hung up: answers are left unread");
+            let lately = std::mem::take(&mut entry.lately);
+            if lately < MIN_READ_RATE * STALL_WINDOW.as_secs() as usize {
                 entry.ends.stalled.cancel();
-                entry.ends.hang_up.cancel();
-                unread.remove(&connection);
+                entry.hang_up("answers are left unread");
                 return;
             }
         }
     }
 
-    /// HTTP/2 has taken so many bytes.
-    fn took(&self, connection: ConnectionId, bytes: usize) {
-        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = unread.get_mut(&connection) {
-            (entry.taken, entry.taken_at) = (entry.taken + bytes, Instant::now());
+    /// So many bytes have left for the socket.
+    fn sent(&self, connection: ConnectionId, bytes: usize) {
+        if let Some(entry) = self.unread().get_mut(&connection) {
+            entry.sent += bytes;
+            entry.lately += bytes;
+            entry.sent_at = Instant::now();
         }
     }
 
-    fn remove(&self, connection: ConnectionId, bytes: usize) {
-        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
-        // A connection that was hung up for what it had not read is not here any more.
+    fn free(&self, connection: ConnectionId, bytes: usize) {
+        let mut unread = self.unread();
         if let Some(entry) = unread.get_mut(&connection) {
             entry.bytes = entry.bytes.saturating_sub(bytes);
             if entry.bytes == 0 {
                 unread.remove(&connection);
             }
         }
+        drop(unread);
+        self.freed.notify_waiters();
     }
 }
 
@@ -186,21 +264,33 @@ pub(crate) struct Reader {
     answers: Arc<Answers>,
     connection: ConnectionId,
     ends: Ends,
-    room: Arc<Semaphore>,
+    standing: Standing,
 }
 
 impl Reader {
-    /// Waits until an answer of up to `most` bytes may be made.
-    pub(crate) async fn expect(&self, most: usize) -> Option<Expected> {
-        let units = u32::try_from(most.div_ceil(UNIT)).ok()?;
-        // Nobody closes the semaphores.
-        let room = self.room.clone().acquire_many_owned(units).await.ok()?;
+    /// Waits for room and a turn to make a large answer, of `least` to `most` bytes.
+    pub(crate) async fn expect_large(&self, least: usize, most: usize) -> Option<Expected> {
+        let room = self.expect(least, most).await;
+        // Nobody closes the semaphore.
         let turn = self.answers.turns.clone().acquire_owned().await.ok()?;
-        Some(Expected { reader: self.clone(), room, _turn: turn })
+        Some(Expected { _turn: Some(turn), ..room })
+    }
+
+    /// Waits for room for an answer of `least` to `most` bytes.
+    pub(crate) async fn expect(&self, least: usize, most: usize) -> Expected {
+        loop {
+            let mut freed = pin!(self.answers.freed.notified());
+            freed.as_mut().enable();
+            if let Some(room) = self.answers.take_room(self, least, most) {
+                return Expected { room: Held { reader: self.clone(), bytes: room }, _turn: None };
+            }
+            // Whoever has to make room is found by looking, too.
+            let _ = timeout(LOOK_EVERY, freed).await;
+        }
     }
 
     /// Watches the body of an answer until it is taken.
-    pub(crate) fn watch(&self, body: Body, held: Option<Arc<Held>>) -> Body {
+    pub(crate) fn watch(&self, body: Body, made: Option<Made>) -> Body {
         let taken = CancellationToken::new();
         let (time, hang_up, seen) = (self.answers.limits.time, self.ends.hang_up.clone(), taken.clone());
         tokio::spawn(async move {
@@ -210,37 +300,87 @@ impl Reader {
             }
         });
         let (rest, reader, _taken) = (Bytes::new(), self.clone(), taken.drop_guard());
-        Body::new(AnswerBody { body, rest, counted: 0, reader, held, _taken })
+        Body::new(AnswerBody { body, rest, reader, held: None, made, _taken })
+    }
+
+    /// Counts what there was no room taken for.
+    fn hold(&self, bytes: usize) -> Held {
+        self.answers.charge(&mut self.answers.unread(), self, bytes);
+        Held { reader: self.clone(), bytes }
     }
 }
 
-/// Leave to make one large answer.
+/// Leave to make one answer.
 pub(crate) struct Expected {
-    reader: Reader,
-    room: OwnedSemaphorePermit,
-    _turn: OwnedSemaphorePermit,
+    room: Held,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Expected {
+    /// Bytes that the answer may have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.room.bytes
+    }
+
     /// The answer has `bytes`, and waits to be read until this is dropped.
-    pub(crate) fn made(mut self, bytes: usize) -> Arc<Held> {
-        let surplus = self.room.num_permits().saturating_sub(bytes.div_ceil(UNIT));
-        drop(self.room.split(surplus));
-        self.reader.answers.add(&self.reader, bytes);
-        Arc::new(Held { reader: self.reader, bytes, _room: self.room })
+    fn made(mut self, bytes: usize) -> Held {
+        if bytes <= self.room.bytes {
+            let surplus = self.room.bytes - bytes;
+            self.room.bytes = bytes;
+            self.room.reader.answers.free(self.room.reader.connection, surplus);
+            self.room
+        } else {
+            // Longer than it was to be.
+            self.room.reader.hold(bytes)
+        }
     }
 }
 
-/// An answer that is not read yet. It travels with the response to where its body is watched.
-pub(crate) struct Held {
+/// Bytes of a message that have not left for the socket yet.
+struct Held {
     reader: Reader,
     bytes: usize,
-    _room: OwnedSemaphorePermit,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.reader.answers.remove(self.reader.connection, self.bytes);
+        self.reader.answers.free(self.reader.connection, self.bytes);
+    }
+}
+
+/// What was counted of the message that is made next. It travels with the response to where its body is watched.
+#[derive(Clone, Default)]
+pub(crate) struct Made(Arc<Mutex<Option<Held>>>);
+
+impl Made {
+    /// The next message has so many bytes.
+    pub(crate) fn message(&self, expected: Expected, bytes: usize) {
+        let held = expected.made(bytes);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+
+    fn take(&self) -> Option<Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A part of a message, which HTTP/2 drops when it has left for the socket. The memory of the whole message is free with
+/// the last of its pieces.
+struct Piece {
+    bytes: Bytes,
+    held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let Reader { answers, connection, .. } = &self.held.reader;
+        answers.sent(*connection, self.bytes.len());
     }
 }
 
@@ -249,40 +389,30 @@ struct AnswerBody {
     body: Body,
     /// What HTTP/2 has not taken yet of the last message.
     rest: Bytes,
-    /// What is counted of it: nothing where the whole answer is counted.
-    counted: usize,
     reader: Reader,
+    /// Counts the last message.
     held: Option<Arc<Held>>,
+    /// Counts the next one.
+    made: Option<Made>,
     _taken: DropGuard,
 }
 
-impl Drop for AnswerBody {
-    fn drop(&mut self) {
-        self.count(0);
-    }
-}
-
 impl AnswerBody {
-    /// The last message has so many bytes, the one before is gone.
-    fn count(&mut self, bytes: usize) {
-        let Reader { answers, connection, .. } = &self.reader;
-        if self.counted > 0 {
-            answers.remove(*connection, self.counted);
-        }
-        // Small ones are many, and matter to nobody.
-        self.counted = if self.held.is_none() && bytes > LAST_PIECE { bytes } else { 0 };
-        if self.counted > 0 {
-            answers.add(&self.reader, self.counted);
-        }
+    /// The next message.
+    fn begin(&mut self, message: Bytes) {
+        let held = self.made.as_ref().and_then(Made::take);
+        let counted = || (message.len() > SMALL).then(|| self.reader.hold(message.len()));
+        self.held = held.or_else(counted).map(Arc::new);
+        self.rest = message;
     }
 
     fn piece(&mut self) -> Bytes {
-        if self.rest.len() > LAST_PIECE {
-            let len = (self.rest.len() - LAST_PIECE).min(PIECE);
-            return self.rest.split_to(len);
+        let bytes = self.rest.split_to(self.rest.len().min(PIECE));
+        let held = if self.rest.is_empty() { self.held.take() } else { self.held.clone() };
+        match held {
+            Some(held) => Bytes::from_owner(Piece { bytes, held }),
+            None => bytes,
         }
-        // A copy: a part would keep the whole alive.
-        Bytes::copy_from_slice(&std::mem::take(&mut self.rest))
     }
 }
 
@@ -295,21 +425,15 @@ impl HttpBody for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         if self.rest.is_empty() {
-            self.count(0);
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => {
-                        self.count(data.len());
-                        self.rest = data;
-                    }
+                    Ok(message) => self.begin(message),
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
                 other => return other,
             }
         }
-        let piece = self.piece();
-        self.reader.answers.took(self.reader.connection, piece.len());
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(self.piece()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -324,12 +448,20 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A connection on which an answer of so many bytes waits to be read.
-    async fn unread(answers: &Arc<Answers>, number: u64, bytes: usize) -> (Ends, Arc<Held>) {
+    fn reader(answers: &Arc<Answers>, number: u64, standing: &Standing) -> (Ends, Reader) {
         let ends = Ends::default();
-        let reader = answers.reader(ConnectionId(number), ends.clone());
-        let held = reader.expect(bytes).await.unwrap().made(bytes);
-        (ends, held)
+        (ends.clone(), answers.reader(ConnectionId(number), ends, standing.clone()))
+    }
+
+    /// A stranger's connection on which an answer of so many bytes waits to be read.
+    async fn unread(answers: &Arc<Answers>, number: u64, bytes: usize) -> (Ends, Held) {
+        let (ends, reader) = reader(answers, number, &Standing::default());
+        (ends, reader.expect(bytes, bytes).await.made(bytes))
+    }
+
+    /// Whether there is room for another answer of so many bytes.
+    async fn finds_room(reader: &Reader, bytes: usize) -> Option<Held> {
+        Some(timeout(Duration::from_millis(1), reader.expect(bytes, bytes)).await.ok()?.made(bytes))
     }
 
     /// Lets time pass, and with it what waits for it.
@@ -350,7 +482,7 @@ mod tests {
         let (slow, _slowly_read) = unread(&answers, 2, MIB).await;
         for _ in 0..10 {
             pass(STALL_WINDOW / 2).await;
-            answers.took(ConnectionId(2), PIECE);
+            answers.sent(ConnectionId(2), PIECE);
         }
         assert!(silent.hang_up.is_cancelled() && silent.stalled.is_cancelled());
         assert!(!slow.hang_up.is_cancelled() && !slow.stalled.is_cancelled());
@@ -366,21 +498,82 @@ mod tests {
             pass(STALL_WINDOW).await;
             assert!(!ends.hang_up.is_cancelled());
         }
-        assert!(answers.unread.lock().unwrap().is_empty());
+        assert_eq!(answers.bytes(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_to_go_is_one_that_reads_nothing_and_not_one_that_has_asked_for_most() {
-        let answers = Answers::new(Limits { in_all: 10 * MIB, ..Limits::default() });
-        let (silent, _unread) = unread(&answers, 1, MIB).await;
-        let (busy, _read) = unread(&answers, 2, 8 * MIB).await;
+        let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+        let (busy, busily_read) = unread(&answers, 1, 6 * MIB).await;
+        let (silent, never_read) = unread(&answers, 2, 2 * MIB).await;
         pass(STALLED_AFTER).await;
-        answers.took(ConnectionId(2), PIECE);
-        let (newcomer, _unread) = unread(&answers, 3, 2 * MIB).await;
+        answers.sent(ConnectionId(1), 40 * MIB);
+        let (_, newcomer) = reader(&answers, 3, &Standing::default());
+        assert!(finds_room(&newcomer, 5 * MIB).await.is_none(), "not until somebody has made some");
         assert!(silent.hang_up.is_cancelled() && silent.stalled.is_cancelled());
-        assert!(!busy.hang_up.is_cancelled() && !newcomer.hang_up.is_cancelled());
-        // Among those that read the one with most goes, which is nothing against its peer.
-        let (_, _unread) = unread(&answers, 4, 2 * MIB).await;
+        drop(never_read);
+        let room = finds_room(&newcomer, 5 * MIB).await;
+        assert!(room.is_some() && !busy.hang_up.is_cancelled());
+        // One that reads, but far too slowly, is the next, which is nothing against its peer.
+        answers.sent(ConnectionId(3), 1_000 * MIB);
+        pass(Duration::from_secs(60)).await;
+        answers.sent(ConnectionId(1), PIECE);
+        answers.sent(ConnectionId(3), PIECE);
+        let (_, another) = reader(&answers, 4, &Standing::default());
+        assert!(finds_room(&another, 4 * MIB).await.is_none());
         assert!(busy.hang_up.is_cancelled() && !busy.stalled.is_cancelled());
+        drop(busily_read);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_leave_room_to_one_another_and_a_quarter_to_known_peers() {
+        let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+        let mut taken = Vec::new();
+        let mut of_each = Vec::new();
+        for number in 0..5 {
+            let (_, greedy) = reader(&answers, number, &Standing::default());
+            let before = taken.len();
+            while let Some(room) = finds_room(&greedy, MIB / 4).await {
+                taken.push(room);
+            }
+            of_each.push((taken.len() - before) as f64 / 4.0);
+        }
+        assert_eq!(of_each, [6.0, 3.0, 1.5, 0.75, 0.5], "half of what is free");
+        let known = Standing::default();
+        known.favour(Duration::from_secs(600));
+        let (_, known) = reader(&answers, 10, &known);
+        assert!(finds_room(&known, 4 * MIB).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_hung_up_counts_until_what_it_held_is_free() {
+        let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+        let (first, first_held) = unread(&answers, 1, 6 * MIB).await;
+        let (second, _held) = unread(&answers, 2, 3 * MIB).await;
+        pass(STALLED_AFTER).await;
+        let (_, newcomer) = reader(&answers, 3, &Standing::default());
+        for _ in 0..3 {
+            assert!(finds_room(&newcomer, 5 * MIB).await.is_none());
+            assert!(first.hang_up.is_cancelled() && !second.hang_up.is_cancelled(), "one is enough");
+        }
+        drop(first_held);
+        assert!(finds_room(&newcomer, 5 * MIB).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_counts_until_its_last_piece_has_left_for_the_socket() {
+        let answers = Answers::new(Limits::default());
+        let reader = answers.reader(ConnectionId(1), Ends::default(), Standing::default());
+        let message = Bytes::from(vec![7; 3 * PIECE + 1]);
+        let mut body = reader.watch(Body::new(http_body_util::Full::new(message.clone())), None);
+        let mut pieces = Vec::new();
+        while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+            pieces.push(frame.unwrap().into_data().unwrap());
+        }
+        assert_eq!(pieces.concat(), message);
+        drop(body);
+        while pieces.pop().is_some() {
+            assert_eq!(answers.bytes(), if pieces.is_empty() { 0 } else { message.len() });
+        }
     }
 }

@@ -1,13 +1,17 @@
 //! Answers over gRPC: from generated messages to [`PeerApi`] and back.
 
-use crate::answers::{Expected, Held, KNOWN_PEERS_BYTES, Reader};
+use crate::answers::{BLOCKS_ROOM, Expected, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use http_body::Body as _;
 use soma_types::{ChainId, PeerId};
 use soma_wire::{
-    CHAIN_ID_METADATA, Call, CallError, CommitRange, PeerApi,
+    BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, PeerApi,
     proto::{
         FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
@@ -75,24 +79,53 @@ fn caller_of<T>(request: &Request<T>) -> Result<&Caller, Status> {
     request.extensions().get().ok_or_else(|| Status::internal("the connection has no peer id"))
 }
 
-/// Waits until an answer of up to `most` bytes may be made for the caller of a request.
-async fn expect<T>(request: &Request<T>, timeout: Duration, most: usize) -> Result<Expected, Status> {
+/// Waits until an answer of `least` to `most` bytes may be made for the caller of a request.
+async fn expect_large<T>(
+    request: &Request<T>,
+    timeout: Duration,
+    least: usize,
+    most: usize,
+) -> Result<Expected, Status> {
     let reader = caller_of(request)?.reader.clone();
-    match tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.expect(most)).await {
+    match tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.expect_large(least, most)).await {
         Ok(Some(expected)) => Ok(expected),
-        _ => Err(Status::from(CallError {
-            status: soma_wire::Status::ResourceExhausted,
-            message: "earlier answers on this connection are still to be read".into(),
-            retry_after: Some(RETRY_AFTER),
-        })),
+        _ => Err(no_room().into()),
+    }
+}
+
+fn no_room() -> CallError {
+    CallError {
+        status: soma_wire::Status::ResourceExhausted,
+        message: "earlier answers are still to be read".into(),
+        retry_after: Some(RETRY_AFTER),
     }
 }
 
 /// A response that is counted as unread until its body has been taken.
 fn counted<T>(expected: Expected, bytes: usize, message: T) -> Response<T> {
+    let made = Made::default();
+    made.message(expected, bytes);
     let mut response = Response::new(message);
-    response.extensions_mut().insert(expected.made(bytes));
+    response.extensions_mut().insert(made);
     response
+}
+
+/// A stream of blocks whose messages are made when there is room for them.
+fn with_room(chunks: BlockStream, reader: Reader, timeout: Duration, made: Made) -> BlockStream {
+    stream::unfold(Some(chunks), move |chunks| {
+        let (reader, made) = (reader.clone(), made.clone());
+        async move {
+            let mut chunks = chunks?;
+            let room = tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.expect(BLOCKS_ROOM, BLOCKS_ROOM)).await;
+            let Ok(expected) = room else { return Some((Err(no_room()), None)) };
+            let chunk = chunks.next().await?;
+            if let Ok(blocks) = &chunk {
+                made.message(expected, blocks.iter().map(Bytes::len).sum());
+            }
+            Some((chunk, Some(chunks)))
+        }
+    })
+    .boxed()
 }
 
 /// The generated service with every answer watched until it is taken.
@@ -121,10 +154,10 @@ where
         let answer = self.0.call(request);
         async move {
             let (mut parts, body) = answer.await?.into_parts();
-            let held = parts.extensions.remove::<Arc<Held>>();
+            let made = parts.extensions.remove::<Made>();
             let body = match reader {
                 // Nothing but headers: there is no body to wait for.
-                Some(reader) if !body.is_end_stream() => reader.watch(body, held),
+                Some(reader) if !body.is_end_stream() => reader.watch(body, made),
                 _ => body,
             };
             Ok(http::Response::from_parts(parts, body))
@@ -158,7 +191,7 @@ impl P2p for GrpcService {
         request: Request<GetKnownPeersRequest>,
     ) -> Result<Response<GetKnownPeersResponse>, Status> {
         let call = call_of(&request)?;
-        let expected = expect(&request, call.timeout, KNOWN_PEERS_BYTES).await?;
+        let expected = expect_large(&request, call.timeout, LEAST_ROOM, KNOWN_PEERS_BYTES).await?;
         let answer = self.api.get_known_peers(call, request.into_inner().own_info).await?;
         let bytes = answer.known_peers.iter().map(Bytes::len).sum::<usize>() + answer.own_info.len();
         Ok(counted(expected, bytes, answer.into()))
@@ -186,8 +219,16 @@ impl P2p for GrpcService {
     ) -> Result<Response<FetchCommitsResponse>, Status> {
         let call = call_of(&request)?;
         let range = CommitRange::try_from(*request.get_ref())?;
-        let expected = expect(&request, call.timeout, range.max_bytes()).await?;
-        let answer = self.api.fetch_commits(call, range).await?;
+        let asked = range.max_bytes();
+        let expected = expect_large(&request, call.timeout, LEAST_ROOM.min(asked), asked).await?;
+        let range = range.within(expected.bytes() as u64);
+        let answer = match self.api.fetch_commits(call, range).await {
+            // There is an answer, but no room for it now.
+            Err(error) if error.status == soma_wire::Status::NotFound && range.max_bytes() < asked => {
+                return Err(no_room().into());
+            }
+            answer => answer?,
+        };
         Ok(counted(expected, answer.size(), answer.into()))
     }
 
@@ -198,12 +239,16 @@ impl P2p for GrpcService {
         request: Request<FetchBlocksRequest>,
     ) -> Result<Response<Self::FetchBlocksStream>, Status> {
         let call = call_of(&request)?;
+        let (reader, made) = (caller_of(&request)?.reader.clone(), Made::default());
         let chunks = self.api.fetch_blocks(call, request.into_inner().try_into()?).await?;
+        let chunks = with_room(chunks, reader, call.timeout, made.clone());
         let chunks = chunks.map(|chunk| match chunk {
             Ok(blocks) => Ok(FetchBlocksResponse { blocks }),
             Err(error) => Err(error.into()),
         });
-        Ok(Response::new(chunks.boxed()))
+        let mut response = Response::new(chunks.boxed());
+        response.extensions_mut().insert(made);
+        Ok(response)
     }
 
     async fn push_commit(&self, request: Request<PushCommitRequest>) -> Result<Response<PushCommitResponse>, Status> {

@@ -10,7 +10,10 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 /// Handshakes at once. An attacker has to open so many sockets again in the time of an honest handshake to be in its way.
-const MAX_HANDSHAKES: usize = 256;
+pub(crate) const MAX_HANDSHAKES: usize = 256;
+
+/// Bytes that TLS may hold of one connection: the longest message of a handshake that it takes.
+pub(crate) const TLS_BYTES: usize = 64 << 10;
 
 /// Of them from one source: most of the places are always for others.
 const MAX_PER_SOURCE: usize = 16;
@@ -60,6 +63,11 @@ impl Taken {
 impl Handshakes {
     pub(crate) fn new(limit_loopback: bool) -> Arc<Self> {
         Arc::new(Self { taken: Mutex::default(), limit_loopback })
+    }
+
+    /// Bytes that the handshakes under way hold at most.
+    pub(crate) fn bytes(&self) -> usize {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).len() * TLS_BYTES
     }
 
     /// A place for one handshake, until it is dropped or evicted.

@@ -21,6 +21,7 @@ mod grpc_server;
 mod handshakes;
 mod link;
 mod memory;
+mod standing;
 mod tls;
 mod watched_io;
 
@@ -29,11 +30,14 @@ pub use certificate::TransportError;
 pub use certificate::decoders;
 pub use link::Link;
 pub use memory::{MemoryNetwork, MemoryTransport};
-pub use tls::TlsTransport;
+pub use tls::{CONNECTION_BYTES, HANDSHAKES_BYTES, MADE_BYTES, TlsTransport};
 
+use answers::Answers;
 use async_trait::async_trait;
+use handshakes::Handshakes;
 use soma_types::{Address, ListenAddress, PeerId};
 use soma_wire::PeerApi;
+use standing::Standing;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use watched_io::Ends;
@@ -72,6 +76,7 @@ pub struct Inbound {
     peer: PeerId,
     remote: IpAddr,
     ends: Ends,
+    standing: Standing,
 }
 
 impl Inbound {
@@ -100,6 +105,11 @@ impl Inbound {
         self.ends.stalled.is_cancelled()
     }
 
+    /// The peer is known for so long: it is trusted, or was of use. What strangers share does not limit it.
+    pub fn favour(&self, time: Duration) {
+        self.standing.favour(time);
+    }
+
     /// Ends it; calls under way fail.
     pub fn hang_up(&self) {
         self.ends.hang_up.cancel();
@@ -113,6 +123,26 @@ pub struct Listener {
     connections: CancellationToken,
     /// Resolves when the last connection has been drained.
     drained: Option<tokio::sync::oneshot::Receiver<()>>,
+    memory: Option<CallersMemory>,
+}
+
+/// Tells how much the callers of a listener make this node hold, beside connections.
+#[derive(Clone)]
+pub struct CallersMemory {
+    answers: Arc<Answers>,
+    handshakes: Arc<Handshakes>,
+}
+
+impl CallersMemory {
+    /// Bytes of answers that are not read yet.
+    pub fn unread_bytes(&self) -> usize {
+        self.answers.bytes()
+    }
+
+    /// Bytes of handshakes, each at the most that it may take.
+    pub fn handshake_bytes(&self) -> usize {
+        self.handshakes.bytes()
+    }
 }
 
 impl fmt::Debug for Listener {
@@ -125,6 +155,11 @@ impl Listener {
     /// Where it listens, with the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Tells what callers make this node hold; `None` where the transport does not count it.
+    pub fn memory(&self) -> Option<CallersMemory> {
+        self.memory.clone()
     }
 
     /// Takes no more connections; those there are may finish what they have begun.

@@ -5,7 +5,7 @@
 
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
-    watched_io::Ends,
+    standing::Standing, watched_io::Ends,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,9 +22,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -115,7 +116,8 @@ impl Transport for MemoryTransport {
         }
         let connection = node.connections.child_token();
         let ends = Ends { hang_up: connection.clone(), closed: connection.clone(), ..Ends::default() };
-        let inbound = Inbound { id, peer: self.peer, remote: self.source, ends: ends.clone() };
+        let inbound =
+            Inbound { id, peer: self.peer, remote: self.source, ends: ends.clone(), standing: Standing::default() };
         match timeout(limit, Admission::new(node.handler.clone(), inbound).ask()).await {
             Ok(true) => {}
             Ok(false) => return Err(DialError::Refused { address, reason: "not admitted".into() }),
@@ -168,7 +170,7 @@ impl Transport for MemoryTransport {
             calls.wait().await;
             let _ = done.send(());
         });
-        Ok(Listener { address: bound, accepting, connections, drained: Some(drained) })
+        Ok(Listener { address: bound, accepting, connections, drained: Some(drained), memory: None })
     }
 }
 
@@ -223,9 +225,24 @@ impl PeerApi for MemoryPeer {
 
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
         let deadline = Instant::now() + call.timeout;
-        let stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
+        let mut stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
         let connection = self.connection.clone();
-        let held = (stream, self.calls.token(), self.ends.clone());
+        // As HTTP/2 does, a chunk is taken before the caller asks for it.
+        let (taken, chunks) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let taking = async {
+                while let Some(chunk) = stream.next().await {
+                    if taken.send(chunk).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = taking => {}
+                () = taken.closed() => {}
+            }
+        });
+        let held = (ReceiverStream::new(chunks), self.calls.token(), self.ends.clone());
         let chunks = futures::stream::unfold(Some(held), move |held| {
             let connection = connection.clone();
             async move {

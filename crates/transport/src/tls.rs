@@ -1,14 +1,16 @@
 //! TCP, TLS 1.3 and HTTP/2: dialling and listening.
 
 use crate::{
-    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, TransportError,
+    CallersMemory, ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport,
+    TransportError,
     admission::Admission,
-    answers::{self, Answers},
+    answers::{self, Answers, MADE_AT_ONCE},
     certificate::{Identity, NAME, peer_of},
     frames::Frames,
     grpc_client::GrpcPeer,
     grpc_server::{Caller, GrpcService, MAX_TIMEOUT, Watched},
-    handshakes::Handshakes,
+    handshakes::{Handshakes, MAX_HANDSHAKES, TLS_BYTES},
+    standing::{Share, Standing, Strangers},
     watched_io::{Ends, WatchedIo},
 };
 use async_trait::async_trait;
@@ -51,10 +53,13 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 const REQUEST_WINDOW: u32 = 256 << 10;
 
 /// The same for all streams of such a connection.
-const REQUESTS_WINDOW: u32 = 1 << 20;
+const REQUESTS_WINDOW: u32 = 256 << 10;
 
 /// Bytes in one HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
 const MAX_FRAME: u32 = 256 << 10;
+
+/// The same for what a caller sends, which is gathered here: HTTP/2 allows no less.
+const MAX_REQUEST_FRAME: u32 = 16 << 10;
 
 /// Bytes that are read at once from the socket of a connection that is for bulk: rustls by itself asks the system for 4 KiB
 /// at a time.
@@ -70,7 +75,20 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONCURRENT_STREAMS: u32 = 64;
 
 /// Bytes of all headers of one call; ours have about 300.
-const MAX_HEADER_LIST: u32 = 16 << 10;
+const MAX_HEADER_LIST: u32 = 4 << 10;
+
+/// Bytes that a peer can make this node hold with one connection, beside the answers: its requests, the headers of all
+/// its calls, a frame, and TLS.
+pub const CONNECTION_BYTES: usize = REQUESTS_WINDOW as usize
+    + MAX_CONCURRENT_STREAMS as usize * MAX_HEADER_LIST as usize
+    + MAX_REQUEST_FRAME as usize
+    + TLS_BYTES;
+
+/// The same with all handshakes at once.
+pub const HANDSHAKES_BYTES: usize = MAX_HANDSHAKES * TLS_BYTES;
+
+/// Bytes of all large answers that are made at the same moment.
+pub const MADE_BYTES: usize = MADE_AT_ONCE * MAX_RESPONSE_BYTES;
 
 /// Streams that a peer may reset before we have looked at them; more ends the connection (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 32;
@@ -117,10 +135,10 @@ impl TlsTransport {
         self
     }
 
-    /// The same with other limits of what may wait to be read: by the peer of one connection, which always has room for
-    /// one answer, and by all.
-    pub fn with_unread_bytes(mut self, per_connection: usize, in_all: usize) -> Self {
-        (self.answers.per_connection, self.answers.in_all) = (per_connection, in_all);
+    /// The same with another limit of what all peers together may leave unread. One connection may leave a quarter, and
+    /// always has room for one answer.
+    pub fn with_unread_bytes(mut self, in_all: usize) -> Self {
+        self.answers.in_all = in_all;
         self
     }
 
@@ -207,12 +225,14 @@ impl Transport for TlsTransport {
 
         let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
         let (incoming, admitted) = mpsc::channel(INCOMING_CAPACITY);
+        let (handshakes, answers) = (Handshakes::new(self.limit_loopback), Answers::new(self.answers));
         let acceptor = Acceptor {
             tls: TlsAcceptor::from(Arc::new(config)),
             handler: handler.clone(),
             handshake_timeout: self.handshake_timeout,
-            handshakes: Handshakes::new(self.limit_loopback),
-            answers: Answers::new(self.answers),
+            handshakes: handshakes.clone(),
+            answers: answers.clone(),
+            strangers: Arc::<Strangers>::default(),
             connections: connections.clone(),
             incoming,
             next_id: AtomicU64::new(0),
@@ -221,7 +241,8 @@ impl Transport for TlsTransport {
         let (done, drained) = oneshot::channel();
         tokio::spawn(serve(handler, admitted, accepting.clone(), done));
         tracing::info!(address = %bound, "listening");
-        Ok(Listener { address: bound, accepting, connections, drained: Some(drained) })
+        let memory = Some(CallersMemory { answers, handshakes });
+        Ok(Listener { address: bound, accepting, connections, drained: Some(drained), memory })
     }
 }
 
@@ -245,7 +266,7 @@ async fn serve(
         .initial_stream_window_size(REQUEST_WINDOW)
         .initial_connection_window_size(REQUESTS_WINDOW)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .max_frame_size(MAX_FRAME)
+        .max_frame_size(MAX_REQUEST_FRAME)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(MAX_HEADER_LIST)
@@ -266,6 +287,7 @@ struct Acceptor {
     handshake_timeout: Duration,
     handshakes: Arc<Handshakes>,
     answers: Arc<Answers>,
+    strangers: Arc<Strangers>,
     connections: CancellationToken,
     incoming: mpsc::Sender<io::Result<ServerIo>>,
     next_id: AtomicU64,
@@ -310,12 +332,14 @@ impl Acceptor {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let ends = Ends { hang_up: self.connections.child_token(), ..Ends::default() };
         let remote = remote.ip().to_canonical();
-        let inbound = Inbound { id, peer, remote, ends: ends.clone() };
+        let standing = Standing::default();
+        let inbound = Inbound { id, peer, remote, ends: ends.clone(), standing: standing.clone() };
         if !Admission::new(self.handler.clone(), inbound).ask().await {
             return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
         }
-        let reader = self.answers.reader(id, ends.clone());
-        let io = WatchedIo::new(tls, &ends, Frames::of_caller(), Caller { peer, remote, reader });
+        let reader = self.answers.reader(id, ends.clone(), standing.clone());
+        let io = WatchedIo::new(tls, &ends, Frames::of_caller(), Caller { peer, remote, reader })
+            .with_share(Share::new(self.strangers.clone(), standing));
         let handler = self.handler.clone();
         tokio::spawn(async move {
             ends.closed.cancelled().await;

@@ -1,10 +1,13 @@
 //! A byte stream that can be ended from outside, and whose end is noticed; one that is flooded ends by itself.
 
-use crate::frames::{Flood, Frames};
+use crate::{
+    frames::{Flood, Frames},
+    standing::Share,
+};
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
@@ -31,6 +34,8 @@ pub(crate) struct WatchedIo<T, I> {
     _closed: DropGuard,
     /// Counts what the peer sends.
     frames: Frames,
+    /// Of what strangers may send together; none for a peer that this node has dialled.
+    share: Option<Share>,
     /// Cancelled when the peer floods the connection as no honest one would.
     flooded: CancellationToken,
     /// What a server tells requests about the connection.
@@ -41,7 +46,14 @@ impl<T, I> WatchedIo<T, I> {
     /// The stream `inner` with `ends`, whose peer sends `frames`.
     pub(crate) fn new(inner: T, ends: &Ends, frames: Frames, info: I) -> Self {
         let hang_up = Box::pin(ends.hang_up.clone().cancelled_owned());
-        Self { inner, hang_up, _closed: ends.closed.clone().drop_guard(), frames, flooded: ends.flooded.clone(), info }
+        let (closed, flooded) = (ends.closed.clone().drop_guard(), ends.flooded.clone());
+        Self { inner, hang_up, _closed: closed, frames, share: None, flooded, info }
+    }
+
+    /// The same, read no faster than its share allows.
+    pub(crate) fn with_share(mut self, share: Share) -> Self {
+        self.share = Some(share);
+        self
     }
 
     fn poll_hung_up(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -59,18 +71,26 @@ impl<T: AsyncRead + Unpin, I: Unpin> AsyncRead for WatchedIo<T, I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_hung_up(context)?;
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if let Poll::Ready(Ok(())) = &read
-            && let Err(flood) = self.frames.read(&buffer.filled()[before..])
-        {
-            tracing::debug!(%flood, "hung up");
-            if let Flood::Hostile(_) = flood {
-                self.flooded.cancel();
-            }
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, flood)));
+        if let Some(share) = &mut self.share {
+            ready!(share.poll_turn(context));
         }
-        read
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        match self.frames.read(&buffer.filled()[before..]) {
+            Ok(frames) => {
+                if let Some(share) = &mut self.share {
+                    share.read(frames);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Err(flood) => {
+                tracing::debug!(%flood, "hung up");
+                if let Flood::Hostile(_) = flood {
+                    self.flooded.cancel();
+                }
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, flood)))
+            }
+        }
     }
 }
 

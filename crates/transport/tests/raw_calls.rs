@@ -152,10 +152,10 @@ async fn call_with_header(requests: &SendRequest<Bytes>, bytes: usize) -> Option
 }
 
 #[tokio::test]
-async fn metadata_over_16_kib_is_refused_and_a_mebibyte_of_it_ends_the_connection() {
+async fn metadata_over_4_kib_is_refused_and_a_mebibyte_of_it_ends_the_connection() {
     let (mut node, requests) = listener().await;
-    assert_eq!(call_with_header(&requests, 15_000).await, Some(200));
-    assert_eq!(call_with_header(&requests, 17_000).await, Some(431));
+    assert_eq!(call_with_header(&requests, 3_500).await, Some(200));
+    assert_eq!(call_with_header(&requests, 4_500).await, Some(431));
     assert_eq!(node.calls(), 1);
     assert_eq!(call_with_header(&requests, 1 << 20).await, None);
     loop {

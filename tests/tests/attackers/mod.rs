@@ -16,6 +16,7 @@ use soma_wire::{
     proto::{BlockRef, FetchBlocksRequest, FetchCommitsRequest},
 };
 use std::{
+    fs,
     net::SocketAddr,
     sync::{
         Arc,
@@ -155,6 +156,16 @@ impl Target {
         }
     }
 
+    /// Makes cheap calls as fast as they are answered, forty at once.
+    pub(crate) async fn calls_without_end(&self, attacker: u8) {
+        let transport = TlsTransport::new(&key(attacker)).unwrap();
+        let Ok(link) = transport.dial(self.id, &address_of(self.address), Duration::from_secs(5)).await else { return };
+        let call = Call { peer: self.id, chain: Some(self.chain), remote: None, timeout: Duration::from_secs(5) };
+        while !link.is_closed() {
+            join_all((0..40).map(|_| link.api().get_commit_info(call, Some(1)))).await;
+        }
+    }
+
     /// Opens sockets and says nothing, or nonsense.
     pub(crate) async fn opens_sockets(&self) -> std::io::Result<()> {
         let mut sockets = Vec::new();
@@ -170,6 +181,12 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// How much of this process is in memory, in bytes.
+pub(crate) fn resident() -> usize {
+    let pages: usize = fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -5,8 +5,8 @@
 //! favours, having been useful lately, or having been here for long. Of the rest the network with most connections gives
 //! one up; so who has few networks displaces himself. As in Bitcoin Core's `SelectNodeToEvict`.
 
-use super::{Connections, Effect, InboundEnd};
-use crate::core::Now;
+use super::{ConnectionEnd, Connections, Effect, InboundEnd};
+use crate::{core::Now, peer_heights::PROVEN_FOR};
 use serde::{Deserialize, Serialize};
 use soma_types::{ContentDigest, NetworkGroup, PeerId, codec};
 use std::{
@@ -79,12 +79,6 @@ impl InboundTable {
         self.connections.values().map(|connection| connection.peer)
     }
 
-    pub(super) fn were_useful(&mut self, now: Duration, peers: &BTreeSet<PeerId>) {
-        for connection in self.connections.values_mut().filter(|connection| peers.contains(&connection.peer)) {
-            connection.useful = Some(now);
-        }
-    }
-
     fn count(&self, of: impl Fn(&Connection) -> bool) -> usize {
         self.connections.values().filter(|connection| of(connection)).count()
     }
@@ -155,13 +149,40 @@ impl Connections {
         if admitted {
             self.inbound.insert(now, connection, peer, source);
         }
+        if admitted && self.is_trusted(peer) {
+            effects.push(Effect::Favour { connection, time: None });
+        }
         effects.push(Effect::Admit { connection, admitted });
     }
 
-    pub(super) fn on_inbound_closed(&mut self, now: Now, connection: u64, stalled: bool) {
-        let peer = self.inbound.connections.get(&connection).map(|connection| connection.peer);
-        self.inbound.remove(connection);
-        if let Some(peer) = peer.filter(|_| stalled) {
+    /// These peers served this node, or told it of something new.
+    pub(super) fn on_useful(&mut self, now: Now, peers: Vec<PeerId>, effects: &mut Vec<Effect>) {
+        let peers: BTreeSet<PeerId> = peers.into_iter().collect();
+        for connection in self.inbound.connections.values_mut().filter(|connection| peers.contains(&connection.peer)) {
+            connection.useful = Some(now.monotonic);
+            effects.push(Effect::Favour { connection: connection.id, time: Some(PROVEN_FOR) });
+        }
+    }
+
+    /// The validators of a new committee are trusted from now on. Those of the one before keep what they have: only what
+    /// is decided from now on is affected.
+    pub(super) fn on_committee(&mut self, validators: Vec<PeerId>, effects: &mut Vec<Effect>) {
+        let before = std::mem::replace(&mut self.validators, validators.into_iter().collect());
+        let new = |peer: &PeerId| self.validators.contains(peer) && !before.contains(peer);
+        let connections = self.inbound.connections.values().filter(|connection| new(&connection.peer));
+        effects.extend(connections.map(|connection| Effect::Favour { connection: connection.id, time: None }));
+    }
+
+    pub(super) fn on_inbound_closed(
+        &mut self,
+        now: Now,
+        connection: u64,
+        end: ConnectionEnd,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(Connection { peer, .. }) = self.inbound.connections.remove(&connection) else { return };
+        self.on_flooded(peer, end, effects);
+        if end == ConnectionEnd::Stalled {
             self.stalls.stalled(now.monotonic, peer);
         }
     }

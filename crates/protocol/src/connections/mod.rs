@@ -32,7 +32,7 @@ use outbound::{Links, Waiting};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use soma_types::{Address, PeerId};
+use soma_types::{Address, Fault, PeerId};
 use stalls::Stalls;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -186,6 +186,18 @@ pub enum InboundEnd {
     Evicted,
 }
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectionEnd {
+    /// One side hung up, or the other cannot be reached any more.
+    Usual,
+    /// The peer sent HTTP/2 frames as no honest peer does.
+    Flooded,
+    /// The peer did not read what it had asked for.
+    Stalled,
+}
+
 /// What can happen to Connections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
 pub enum Input {
@@ -217,6 +229,8 @@ pub enum Input {
         link: LinkId,
         /// Whose.
         peer: PeerId,
+        /// How.
+        end: ConnectionEnd,
     },
     /// From the transport: a peer has connected and asks to stay.
     Inbound {
@@ -231,8 +245,8 @@ pub enum Input {
     InboundClosed {
         /// Which.
         connection: u64,
-        /// Whether because the peer did not read what it had asked for.
-        stalled: bool,
+        /// How.
+        end: ConnectionEnd,
     },
     /// From PeerHeights: keep this peer out.
     Ban {
@@ -298,6 +312,13 @@ pub enum Effect {
         /// Whether it may stay.
         admitted: bool,
     },
+    /// The peer of an admitted connection is known: what strangers share does not limit it.
+    Favour {
+        /// Which connection.
+        connection: u64,
+        /// For how long; `None`: as long as the connection lives.
+        time: Option<Duration>,
+    },
     /// End an inbound connection.
     HangUpInbound {
         /// Which.
@@ -313,6 +334,15 @@ pub enum Effect {
         subscriber: String,
         /// To whom.
         peers: Vec<PeerId>,
+    },
+    /// Tell PeerHeights of a fault of the peer.
+    Report {
+        /// Whose.
+        peer: PeerId,
+        /// Of which kind.
+        fault: Fault,
+        /// What it did.
+        reason: String,
     },
     /// Tell Discovery that a dial it asked for failed.
     DialFailed {
@@ -383,6 +413,14 @@ impl Connections {
         self.banned.get(&peer).is_some_and(|until| *until > now.monotonic).then_some(DialFailure::Banned)
     }
 
+    /// A peer that floods a connection proves itself hostile, whichever of the two made it.
+    fn on_flooded(&self, peer: PeerId, end: ConnectionEnd, effects: &mut Vec<Effect>) {
+        if end == ConnectionEnd::Flooded {
+            let reason = "it flooded its connection with HTTP/2 frames".into();
+            effects.push(Effect::Report { peer, fault: Fault::Malformed, reason });
+        }
+    }
+
     fn on_ban(&mut self, now: Now, peer: PeerId, duration: Duration, effects: &mut Vec<Effect>) {
         if self.banned.len() >= MAX_BANS
             && let Some(first) = self.banned.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)
@@ -413,15 +451,17 @@ impl Core for Connections {
             Input::Dialled { link, peer, result, failed } => {
                 self.on_dialled(now, link, peer, result, failed, &mut effects);
             }
-            Input::LinkClosed { link, peer } => self.on_link_closed(now, link, peer, &mut effects),
+            Input::LinkClosed { link, peer, end } => {
+                self.on_flooded(peer, end, &mut effects);
+                self.on_link_closed(now, link, peer, &mut effects);
+            }
             Input::Inbound { connection, peer, source } => {
                 self.on_inbound(now, connection, peer, source, &mut effects);
             }
-            Input::InboundClosed { connection, stalled } => self.on_inbound_closed(now, connection, stalled),
+            Input::InboundClosed { connection, end } => self.on_inbound_closed(now, connection, end, &mut effects),
             Input::Ban { peer, duration } => self.on_ban(now, peer, duration, &mut effects),
-            // Those who are no longer among them keep what they have: only what is decided from now on is affected.
-            Input::Committee { validators } => self.validators = validators.into_iter().collect(),
-            Input::Useful { peers } => self.inbound.were_useful(now.monotonic, &peers.into_iter().collect()),
+            Input::Committee { validators } => self.on_committee(validators, &mut effects),
+            Input::Useful { peers } => self.on_useful(now, peers, &mut effects),
             Input::WhoIsConnected { subscriber } => {
                 effects.push(Effect::TellConnected { subscriber, peers: self.links.connected().collect() });
             }

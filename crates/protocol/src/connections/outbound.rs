@@ -26,7 +26,7 @@ pub(super) struct Links {
     last_id: u64,
     outbound: BTreeMap<PeerId, Outbound>,
     probes: BTreeMap<PeerId, LinkId>,
-    /// When dials began; those under way are among them.
+    /// When each dial under way began.
     begun: BTreeMap<LinkId, Duration>,
 }
 
@@ -63,14 +63,12 @@ impl Outbound {
 impl Links {
     /// Dials under way, of either purpose.
     pub(super) fn dials(&self) -> usize {
-        self.outbound.values().filter(|outbound| !outbound.is_connected()).count() + self.probes.len()
+        self.begun.len()
     }
 
-    /// When each dial that others wait for is late.
+    /// When each dial under way is late.
     pub(super) fn late_at(&self) -> impl Iterator<Item = Duration> {
-        let dialling = self.outbound.values().filter(|outbound| !outbound.is_connected()).map(|outbound| outbound.link);
-        let begun = dialling.chain(self.probes.values().copied()).filter_map(|link| self.begun.get(&link));
-        begun.map(|begun| *begun + LATE_DIAL_AFTER)
+        self.begun.values().map(|begun| *begun + LATE_DIAL_AFTER)
     }
 
     /// Whether another dial may begin.

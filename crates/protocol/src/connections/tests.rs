@@ -59,7 +59,7 @@ fn lost(number: u8, reason: LostReason) -> Effect {
 
 fn inbound(core: &mut Connections, connection: u64, number: u8, source: [u8; 4]) -> bool {
     let input = Input::Inbound { connection, peer: peer(number), source: IpAddr::from(source) };
-    core.handle(at(0), input) == [Effect::Admit { connection, admitted: true }]
+    core.handle(at(0), input).contains(&Effect::Admit { connection, admitted: true })
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn the_end_of_an_inbound_connection_does_not_touch_the_outbound_link() {
     let mut core = Connections::new(Config::default());
     connect(&mut core, 1);
     assert!(inbound(&mut core, 5, 1, [192, 0, 2, 1]));
-    assert_eq!(core.handle(at(0), Input::InboundClosed { connection: 5, stalled: false }), []);
+    assert_eq!(core.handle(at(0), Input::InboundClosed { connection: 5, end: ConnectionEnd::Usual }), []);
     assert_eq!(core.snapshot().outbound, [peer(1)]);
 }
 
@@ -128,11 +128,11 @@ fn the_end_of_an_inbound_connection_does_not_touch_the_outbound_link() {
 fn the_end_of_an_old_link_does_not_end_its_successor() {
     let mut core = Connections::new(Config::default());
     let old = connect(&mut core, 1);
-    let effects = core.handle(at(0), Input::LinkClosed { link: old, peer: peer(1) });
+    let effects = core.handle(at(0), Input::LinkClosed { link: old, peer: peer(1), end: ConnectionEnd::Usual });
     assert_eq!(effects, [lost(1, LostReason::Closed)]);
     let new = dial(&mut core, 60_000, 1).unwrap();
     core.handle(at(60_000), dialled(new, 1, Ok(to(1))));
-    assert_eq!(core.handle(at(60_000), Input::LinkClosed { link: old, peer: peer(1) }), []);
+    assert_eq!(core.handle(at(60_000), Input::LinkClosed { link: old, peer: peer(1), end: ConnectionEnd::Usual }), []);
     assert_eq!(core.snapshot().outbound, [peer(1)]);
 }
 
@@ -149,7 +149,7 @@ fn neither_one_peer_nor_one_source_address_nor_all_together_can_take_every_inbou
     assert!(inbound(&mut core, 7, 4, [192, 0, 2, 5]));
     assert!(!inbound(&mut core, 8, 5, [192, 0, 2, 6]), "a sixth one");
     assert!(dial(&mut core, 0, 9).is_some(), "outbound slots are not touched");
-    core.handle(at(0), Input::InboundClosed { connection: 7, stalled: false });
+    core.handle(at(0), Input::InboundClosed { connection: 7, end: ConnectionEnd::Usual });
     assert!(inbound(&mut core, 9, 5, [192, 0, 2, 6]));
 }
 
@@ -158,7 +158,7 @@ fn a_peer_that_leaves_answers_unread_is_kept_out_for_a_while_unless_it_is_truste
     let mut core = Connections::new(Config { allowlist: [peer(2)].into(), ..Config::default() });
     for number in [1, 2] {
         assert!(inbound(&mut core, number.into(), number, [192, 0, 2, number]));
-        core.handle(at(0), Input::InboundClosed { connection: number.into(), stalled: true });
+        core.handle(at(0), Input::InboundClosed { connection: number.into(), end: ConnectionEnd::Stalled });
     }
     assert!(!inbound(&mut core, 3, 1, [192, 0, 2, 1]));
     assert!(inbound(&mut core, 4, 2, [192, 0, 2, 2]));
@@ -167,12 +167,29 @@ fn a_peer_that_leaves_answers_unread_is_kept_out_for_a_while_unless_it_is_truste
 }
 
 #[test]
+fn a_peer_that_floods_a_connection_is_reported_whichever_side_made_it() {
+    let reported = |effects: Vec<Effect>| {
+        let report = |effect: &Effect| matches!(effect, Effect::Report { fault: Fault::Malformed, .. });
+        effects.iter().filter(|effect| report(effect)).count()
+    };
+    let mut core = Connections::new(Config::default());
+    let link = connect(&mut core, 1);
+    let end = ConnectionEnd::Flooded;
+    assert_eq!(reported(core.handle(at(0), Input::LinkClosed { link, peer: peer(1), end })), 1);
+    assert!(inbound(&mut core, 5, 2, [192, 0, 2, 1]));
+    assert_eq!(reported(core.handle(at(0), Input::InboundClosed { connection: 5, end })), 1);
+    assert!(inbound(&mut core, 6, 3, [192, 0, 2, 1]));
+    let end = ConnectionEnd::Stalled;
+    assert_eq!(reported(core.handle(at(0), Input::InboundClosed { connection: 6, end })), 0);
+}
+
+#[test]
 fn all_addresses_of_an_ipv6_network_are_one_source() {
     let mut core = Connections::new(Config { max_inbound_per_source: 2, ..Config::default() });
     let mut arrive = |number: u8, source: &str| {
         let (connection, source) = (u64::from(number), source.parse().unwrap());
         let input = Input::Inbound { connection, peer: peer(number), source };
-        core.handle(at(0), input) == [Effect::Admit { connection, admitted: true }]
+        core.handle(at(0), input).contains(&Effect::Admit { connection, admitted: true })
     };
     assert!(arrive(1, "2001:db8::1"));
     assert!(arrive(2, "2001:db8::ffff:1"));
@@ -281,7 +298,10 @@ fn who_accepts_and_hangs_up_at_once_is_dialled_less_and_less_often_and_who_staye
                 .unwrap();
             core.handle(at(now), dialled(link, 1, Ok(to(1))));
             now += life;
-            assert_eq!(core.handle(at(now), Input::LinkClosed { link, peer: peer(1) }), [lost(1, LostReason::Closed)]);
+            assert_eq!(
+                core.handle(at(now), Input::LinkClosed { link, peer: peer(1), end: ConnectionEnd::Usual }),
+                [lost(1, LostReason::Closed)]
+            );
         }
         (0..).find(|ms| dial(&mut core, now + ms, 1).is_some()).unwrap()
     };
@@ -339,7 +359,7 @@ fn a_probe_is_handed_over_and_is_no_link_and_no_event() {
     let link = probe(&mut core, 0, 2).expect("not held to the limit of links");
     assert_eq!(core.handle(at(0), dialled(link, 2, Ok(to(2)))), [Effect::HandOver { link, peer: peer(2) }]);
     assert_eq!((core.snapshot().outbound, core.snapshot().dialling), (vec![peer(1)], 0));
-    assert_eq!(core.handle(at(0), Input::LinkClosed { link, peer: peer(2) }), []);
+    assert_eq!(core.handle(at(0), Input::LinkClosed { link, peer: peer(2), end: ConnectionEnd::Usual }), []);
     let link = probe(&mut core, 0, 3).unwrap();
     let failed = Effect::ProbeFailed { peer: peer(3), failure: unreachable() };
     assert_eq!(core.handle(at(0), dialled(link, 3, Err(unreachable()))), [failed]);
@@ -377,7 +397,11 @@ fn trusted_peers_have_room_when_strangers_have_taken_all() {
     // Those who are no longer validators stay, and count again.
     assert_eq!(core.handle(at(0), Input::Committee { validators: vec![] }), []);
     assert_eq!(core.snapshot().outbound, [1, 3, 4].map(peer));
-    assert_eq!(core.handle(at(0), Input::LinkClosed { link: LinkId(1), peer: peer(1) }).len(), 1, "peer 2 still waits");
+    assert_eq!(
+        core.handle(at(0), Input::LinkClosed { link: LinkId(1), peer: peer(1), end: ConnectionEnd::Usual }).len(),
+        1,
+        "peer 2 still waits"
+    );
 }
 
 #[test]

@@ -46,6 +46,9 @@ const BUCKET_SIZE: usize = 64;
 /// book to 10 MiB. For each bucket, so that long infos displace nobody in others.
 const BUCKET_BYTES: u64 = 64 << 10;
 
+/// Bytes of all infos in the book at most.
+pub const MAX_BOOK_BYTES: u64 = (NEW_BUCKETS + TRIED_BUCKETS) * BUCKET_BYTES;
+
 /// A peer not heard of for this long leaves the book.
 const FORGET_AFTER_MS: TimestampMs = 24 * 3600 * 1000;
 
@@ -146,6 +149,11 @@ impl Book {
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Bytes of all infos.
+    pub(super) fn bytes(&self) -> u64 {
+        self.entries.values().map(|entry| entry.info.bytes.size()).sum()
     }
 
     pub(super) fn get(&self, peer: PeerId) -> Option<&Entry> {

@@ -27,8 +27,8 @@ const EXPLORATION_PERCENT: u32 = 5;
 /// Ranges that all unproven peers serve together at once, while there are proven ones.
 const UNPROVEN_RANGES: usize = 2;
 
-/// How long a peer counts as proven after it has served a range.
-const PROVEN_FOR: Duration = Duration::from_secs(600);
+/// How long a peer counts as proven after it was last of use.
+pub(crate) const PROVEN_FOR: Duration = Duration::from_secs(600);
 
 /// Each failure in a row doubles a peer's expected time, so often at most.
 const MAX_DOUBLINGS: u32 = 10;

@@ -10,6 +10,7 @@
 //! one.
 
 use super::Rpc;
+use crate::peer_heights::PROVEN_FOR;
 use serde::{Deserialize, Serialize};
 use soma_types::PeerId;
 use std::{
@@ -20,15 +21,12 @@ use std::{
 /// The part of the places that each class is guaranteed: one in so many.
 const GUARANTEED: usize = 4;
 
-/// How long a peer counts as proven after it was last of use.
-pub(super) const PROVEN_FOR: Duration = Duration::from_secs(600);
-
 /// Peers that are remembered as proven; those that were of use longest ago go first.
 pub(super) const MAX_PROVEN: usize = 1_024;
 
 /// What this node knows of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum Class {
+pub enum Class {
     /// On the allowlist, or a validator.
     Trusted,
     /// It has served this node lately, or told it of something new.

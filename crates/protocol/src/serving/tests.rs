@@ -1,8 +1,9 @@
 use super::{
     pace::MAX_PACES,
-    places::{Class, MAX_PROVEN, PROVEN_FOR},
+    places::{Class, MAX_PROVEN},
     *,
 };
+use crate::peer_heights::PROVEN_FOR;
 
 const OURS: ChainId = ChainId([1; 32]);
 
@@ -19,6 +20,11 @@ fn paced(rates: Rates) -> Serving {
     Serving::new(Config { rates, ..config(usize::MAX, usize::MAX) })
 }
 
+/// What answers the call of a stranger.
+fn admitted(call: u64) -> [Effect; 1] {
+    [Effect::Admit { call, class: Class::New }]
+}
+
 fn arrive(core: &mut Serving, call: u64, peer: u8, chain: Option<ChainId>) -> Vec<Effect> {
     core.handle(at(0), Input::Arrived { call, peer: PeerId([peer; 32]), chain, rpc: Rpc::FetchBlocks })
 }
@@ -27,7 +33,7 @@ fn arrive(core: &mut Serving, call: u64, peer: u8, chain: Option<ChainId>) -> Ve
 fn ask(core: &mut Serving, millis: u64, peer: u8, rpc: Rpc, bytes: u64) -> Option<(Paced, Duration)> {
     let arrived = Input::Arrived { call: 1, peer: PeerId([peer; 32]), chain: Some(OURS), rpc };
     match core.handle(at(millis), arrived)[..] {
-        [Effect::Admit(1)] => {
+        [Effect::Admit { call: 1, class: Class::New }] => {
             core.handle(at(millis), Input::Finished { call: 1, bytes, blocks: 0 });
             None
         }
@@ -39,13 +45,13 @@ fn ask(core: &mut Serving, millis: u64, peer: u8, rpc: Rpc, bytes: u64) -> Optio
 #[test]
 fn a_peer_that_calls_too_much_is_refused_and_others_are_not() {
     let mut core = Serving::new(config(1, 2));
-    assert_eq!(arrive(&mut core, 1, 7, Some(OURS)), [Effect::Admit(1)]);
+    assert_eq!(arrive(&mut core, 1, 7, Some(OURS)), admitted(1));
     let refusal = Refusal::TooMany { calls: 1 };
     assert_eq!(arrive(&mut core, 2, 7, Some(OURS)), [Effect::Refuse { call: 2, refusal }]);
-    assert_eq!(arrive(&mut core, 3, 8, Some(OURS)), [Effect::Admit(3)]);
+    assert_eq!(arrive(&mut core, 3, 8, Some(OURS)), admitted(3));
     assert!(matches!(arrive(&mut core, 4, 9, Some(OURS))[..], [Effect::Refuse { call: 4, .. }]));
     core.handle(at(0), Input::Finished { call: 1, bytes: 10, blocks: 2 });
-    assert_eq!(arrive(&mut core, 5, 7, Some(OURS)), [Effect::Admit(5)]);
+    assert_eq!(arrive(&mut core, 5, 7, Some(OURS)), admitted(5));
     assert_eq!((core.snapshot().blocks_sent, core.snapshot().bytes_sent), (2, 10));
 }
 
@@ -56,7 +62,8 @@ fn taken(core: &mut Serving, peers: &[u8], rpc: Rpc) -> Vec<usize> {
         let number = call as usize % peers.len();
         let peer = PeerId([peers[number]; 32]);
         let call = u64::from(rpc == Rpc::PushCommit) << 32 | u64::from(peers[number]) << 16 | call;
-        if core.handle(at(0), Input::Arrived { call, peer, chain: Some(OURS), rpc }) == [Effect::Admit(call)] {
+        let effects = core.handle(at(0), Input::Arrived { call, peer, chain: Some(OURS), rpc });
+        if matches!(effects[..], [Effect::Admit { .. }]) {
             calls[number] += 1;
         }
     }
@@ -132,7 +139,7 @@ fn a_call_of_another_chain_is_refused_and_one_that_names_none_may_only_look() {
         core.handle(at(0), Input::Arrived { call: 1, peer, chain, rpc })
     };
     for rpc in looks {
-        assert_eq!(arrived(None, rpc), [Effect::Admit(1)], "{rpc:?}");
+        assert_eq!(arrived(None, rpc), admitted(1), "{rpc:?}");
     }
     let other = looks.into_iter().chain(does).map(|rpc| (Some(ChainId([2; 32])), rpc));
     for (theirs, rpc) in other.chain(does.map(|rpc| (None, rpc))) {
@@ -147,7 +154,7 @@ fn a_call_of_another_chain_is_refused_and_one_that_names_none_may_only_look() {
 fn a_caller_that_names_no_chain_is_under_the_same_limits() {
     let mut core = paced(Rates { peer_queries: 1, burst: Duration::from_secs(1), ..Rates::default() });
     let asks = |call| Input::Arrived { call, peer: PeerId([7; 32]), chain: None, rpc: Rpc::GetKnownPeers };
-    assert_eq!(core.handle(at(0), asks(1)), [Effect::Admit(1)]);
+    assert_eq!(core.handle(at(0), asks(1)), admitted(1));
     core.handle(at(0), Input::Finished { call: 1, bytes: 0, blocks: 0 });
     let refused = core.handle(at(0), asks(2));
     let [Effect::Refuse { call: 2, refusal: Refusal::TooFast { what, .. } }] = refused[..] else { panic!("admitted") };

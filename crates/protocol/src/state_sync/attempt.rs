@@ -171,12 +171,8 @@ pub struct Late {
 
 impl StateSync {
     fn hedge_at(&self, start: CommitIndex, range: &Range) -> Option<Duration> {
-        range.hedge_at(self.is_due(start), &self.delays(start, range))
-    }
-
-    /// Whether all others wait for the range at `start`.
-    fn is_due(&self, start: CommitIndex) -> bool {
-        start <= self.tip.commit.index + 1
+        let is_wanted = range.end > self.tip.commit.index;
+        is_wanted.then(|| range.hedge_at(self.is_next(start, range), &self.delays(start, range))).flatten()
     }
 
     /// Commits of the range that there are, as far as proven peers tell: others may claim any number.
@@ -216,12 +212,10 @@ impl StateSync {
         };
         let due: Vec<_> = self.ranges.iter().filter(is_due).map(|(start, _)| *start).collect();
         for start in due {
-            let is_next = self.is_due(start);
             let (next, others) = (self.bytes_of_next(), self.bytes_of_others());
-            let Some(reserve) = self.ranges.get(&start).and_then(|range| range.attempts().last()).map(|a| a.reserve)
-            else {
-                continue;
-            };
+            let Some(range) = self.ranges.get(&start) else { continue };
+            let Some(reserve) = range.attempts().last().map(|attempt| attempt.reserve) else { continue };
+            let is_next = self.is_next(start, range);
             let fits = if is_next {
                 others + next + reserve <= self.config.bytes_in_flight
             } else {
@@ -250,6 +244,20 @@ impl StateSync {
                 if let RangeState::Active(attempts) = &mut range.state {
                     attempts.push(Attempt::selecting(key, reserve));
                 }
+            }
+        }
+    }
+
+    /// Ends hedges of ranges that are linked already: nobody waits for these any more, and there may be many of them.
+    pub(super) fn cancel_stale_hedges(&mut self, effects: &mut Vec<Effect>) {
+        let linked = self.tip.commit.index;
+        for (start, range) in self.ranges.range_mut(..=linked).filter(|(_, range)| range.end <= linked) {
+            let RangeState::Active(attempts) = &mut range.state else { continue };
+            for hedge in attempts.drain(1..) {
+                // A selection that is still to come is reported when it does.
+                let Some((peer, _)) = hedge.asked else { continue };
+                effects.push(Effect::Cancel(hedge.key));
+                effects.push(Effect::Report { peer, start: *start, outcome: Outcome::Unused });
             }
         }
     }

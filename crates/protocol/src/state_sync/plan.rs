@@ -327,6 +327,7 @@ impl StateSync {
 
     /// Takes out of the plan what is linked already: ranges that wait shrink, ranges at work end in [`Self::link`].
     pub(super) fn trim_linked(&mut self, effects: &mut Vec<Effect>) {
+        self.cancel_stale_hedges(effects);
         let linked = self.tip.commit.index;
         let stale = self.ranges.range(..=linked).filter(|(_, range)| !range.is_active()).map(|(start, _)| *start);
         for start in stale.collect::<Vec<_>>() {
@@ -418,7 +419,7 @@ impl StateSync {
         self.ranges.iter().map(of).sum()
     }
 
-    fn is_next(&self, start: CommitIndex, range: &Range) -> bool {
+    pub(super) fn is_next(&self, start: CommitIndex, range: &Range) -> bool {
         (start..=range.end).contains(&(self.tip.commit.index + 1))
     }
 

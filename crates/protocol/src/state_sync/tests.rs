@@ -507,6 +507,26 @@ fn silent_peers_hold_up_the_next_commit_for_a_few_hedge_delays_however_many_they
 }
 
 #[test]
+fn hedges_of_a_range_that_is_linked_already_are_cancelled_and_no_more_are_started() {
+    let mut core = core(Config { commits_per_fetch: 1, ..small() });
+    let effects = core.handle(at(0), target(1));
+    let [(first, 1, 1)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
+    let wake = Now { monotonic: core.next_wake().unwrap(), unix_ms: 0 };
+    let effects = core.handle(wake, Input::Wake);
+    let [Effect::Pick { key, .. }] = effects[..] else { panic!("{effects:?}") };
+    core.handle(wake, Input::Picked { key, peer: Ok(LIAR) });
+    // The node's own consensus makes the commit meanwhile.
+    let effects = local(&mut core, wake, RangeKey::local(1), verified(1, 1, 1));
+    assert!(effects.contains(&Effect::Cancel(key)) && !effects.contains(&Effect::Cancel(first)), "{effects:?}");
+    assert_eq!(reports(&effects), [(LIAR, Outcome::Unused)]);
+    assert_eq!(core.snapshot().workers, 1);
+    assert_eq!(
+        core.handle(at(20_000), Input::Wake).iter().filter(|effect| matches!(effect, Effect::Pick { .. })).count(),
+        0
+    );
+}
+
+#[test]
 fn whoever_has_less_of_a_late_range_is_done_sooner_and_that_is_nothing_against_the_other() {
     let mut core = core(small());
     let (first, second) = late_range(&mut core);

@@ -395,3 +395,25 @@ fn commits_beyond_the_range_that_prove_it_are_asked_for_in_the_same_answer() {
     let effects = core.step(Input::Start);
     assert_eq!(effects, [Effect::FetchCommits { start: 1, end: 100, max_bytes: MIB }]);
 }
+
+#[test]
+fn a_peer_that_answers_fewer_requests_at_once_is_asked_for_no_more_of_them() {
+    let overloaded = || Failure { fault: Fault::Overloaded, reason: "one too many".into(), retry_after: None };
+    let mut core = worker(100 * MIB);
+    core.step(certified(1, vec![8, 8, 8, 8]));
+    assert_eq!(fetched(&mut core, 10, 0, Some(overloaded())), [], "the other request goes on");
+    for from in [0, 10, 20, 30] {
+        let received = if from == 30 { 2 } else { 10 };
+        let effects = fetched(&mut core, from, received, None);
+        let asked = effects.iter().filter(|effect| matches!(effect, Effect::FetchBlocks { .. })).count();
+        assert_eq!(asked, usize::from(from < 30), "one at a time: {effects:?}");
+        let effects = checked(&mut core, from);
+        assert_eq!(effects.contains(&Effect::CheckSubDags { commits: 4 }), from == 30);
+    }
+
+    let mut core = worker(100 * MIB);
+    core.step(certified(1, vec![8, 8, 8, 8]));
+    fetched(&mut core, 10, 0, Some(overloaded()));
+    let effects = fetched(&mut core, 0, 0, Some(overloaded()));
+    assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(overloaded().into()) }], "it answers none");
+}

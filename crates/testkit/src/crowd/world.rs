@@ -372,7 +372,14 @@ impl World {
             }
             Event::LinkClosed { node, life, link, peer } => {
                 if self.lives(node, life) {
-                    self.tell(node, [Told::Connections(connections::Input::LinkClosed { link, peer })]);
+                    self.tell(
+                        node,
+                        [Told::Connections(connections::Input::LinkClosed {
+                            link,
+                            peer,
+                            end: connections::ConnectionEnd::Usual,
+                        })],
+                    );
                 }
             }
             Event::InboundClosed { node, life, connection } => {
@@ -382,7 +389,10 @@ impl World {
                     }
                     self.tell(
                         node,
-                        [Told::Connections(connections::Input::InboundClosed { connection, stalled: false })],
+                        [Told::Connections(connections::Input::InboundClosed {
+                            connection,
+                            end: connections::ConnectionEnd::Usual,
+                        })],
                     );
                 }
             }
@@ -653,6 +663,8 @@ impl World {
                 };
                 told.push_back(Told::Discovery(discovery::Input::Peer { event, ip }));
             }
+            // In this crowd nobody floods a connection.
+            Effect::Report { .. } | Effect::Favour { .. } => {}
             Effect::DialFailed { peer, failure } => {
                 told.push_back(Told::Discovery(discovery::Input::DialFailed { peer, failure }));
             }

@@ -37,6 +37,7 @@ impl Node {
                     self.evicted.insert(self.connections.remove(&connection).unwrap());
                 }
                 Effect::Admit { admitted: yes, .. } => admitted = yes,
+                Effect::Favour { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -139,4 +140,28 @@ fn trusted_peers_are_never_displaced_and_always_get_in() {
     assert_eq!(node.core.handle(at(2_000), Input::Committee { validators: vec![] }), []);
     // Both are still kept, but now as any two are: for their networks.
     assert!(!node.arrive(2_000, peer(100), [62, 1, 1, 1]));
+}
+
+#[test]
+fn connections_of_trusted_and_useful_peers_are_favoured_and_those_of_strangers_are_not() {
+    let favoured = |effects: Vec<Effect>| {
+        let favour = |effect| match effect {
+            Effect::Favour { connection, time } => Some((connection, time)),
+            _ => None,
+        };
+        effects.into_iter().filter_map(favour).collect::<Vec<_>>()
+    };
+    let mut core = Connections::new(Config { allowlist: [peer(1)].into(), ..Config::default() });
+    let mut arrive = |connection: u64, peer| {
+        let source = [192, 0, 2, connection as u8].into();
+        favoured(core.handle(at(0), Input::Inbound { connection, peer, source }))
+    };
+    assert_eq!(arrive(1, peer(1)), [(1, None)]);
+    assert_eq!(arrive(2, peer(2)), []);
+    assert_eq!(arrive(3, peer(3)), []);
+    let useful = Input::Useful { peers: vec![peer(3), peer(4)] };
+    assert_eq!(favoured(core.handle(at(1), useful)), [(3, Some(PROVEN_FOR))]);
+    let committee = || Input::Committee { validators: vec![peer(2)] };
+    assert_eq!(favoured(core.handle(at(2), committee())), [(2, None)]);
+    assert_eq!(favoured(core.handle(at(3), committee())), [], "nothing new");
 }

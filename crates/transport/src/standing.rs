@@ -1,0 +1,278 @@
+//! What this node knows of the peer at the other end of a connection, and how fast strangers may send.
+//!
+//! A peer is known for as long as its connection is favoured: it is trusted, or was of use lately. All others are
+//! strangers. Identities cost nothing, so strangers share one rate of frames. It is held where bytes are read: before a
+//! stranger is read again, what it sent last is paid for, and meanwhile the rest waits in its socket.
+//!
+//! ```text
+//!   read --> frames --> queue: who has sent least comes first --> paid at the common rate --> read
+//! ```
+//!
+//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996): those that send much share the rate in equal parts, and
+//! who sends little hardly waits.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Frames in a second that this node reads from all strangers together: some 2,000 calls, a quarter of a core. A peer
+/// that syncs 100,000 blocks a second sends 600.
+const FRAMES_PER_SECOND: u32 = 5_000;
+
+/// What strangers that were quiet for so long may send at once, all together.
+const BURST: Duration = Duration::from_secs(1);
+
+/// Frames that a new connection is taken to have sent before, so that whoever connects again and again gets no more than
+/// others: its handshake has cost this node at least as much.
+const FRAMES_OF_NEWCOMER: u64 = 100;
+
+/// Whether the peer of a connection is known. All clones are of the same connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    since: Instant,
+    /// Milliseconds after `since` until which the connection is favoured.
+    favoured_ms: Arc<AtomicU64>,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { since: Instant::now(), favoured_ms: Arc::default() }
+    }
+}
+
+impl Standing {
+    /// The peer is known for so long, or for longer if it was before.
+    pub(crate) fn favour(&self, time: Duration) {
+        let until = self.since.elapsed().saturating_add(time).as_millis();
+        self.favoured_ms.fetch_max(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.since.elapsed().as_millis() >= u128::from(self.favoured_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// All strangers of a listener.
+#[derive(Default)]
+pub(crate) struct Strangers(Mutex<Queue>);
+
+/// Who waits to pay for what was read.
+#[derive(Default)]
+struct Queue {
+    /// By how much each has sent, then by number.
+    waiting: BTreeMap<(u64, u64), Waker>,
+    /// How much the one had sent that paid last: whoever was quiet meanwhile is taken to have sent as much.
+    sent: u64,
+    /// When everything that was read is paid for; the rate is used up until then.
+    paid_at: Option<Instant>,
+    next: u64,
+}
+
+impl Queue {
+    fn wake_first(&self) {
+        if let Some((_, first)) = self.waiting.first_key_value() {
+            first.wake_by_ref();
+        }
+    }
+}
+
+impl Strangers {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's part of the rate.
+pub(crate) struct Share {
+    strangers: Arc<Strangers>,
+    standing: Standing,
+    number: u64,
+    /// Frames that it has paid for, or is taken to have.
+    sent: u64,
+    /// Frames that were read and are not paid for yet.
+    unpaid: u32,
+    waits: Option<(u64, u64)>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Share {
+    pub(crate) fn new(strangers: Arc<Strangers>, standing: Standing) -> Self {
+        let mut queue = strangers.queue();
+        queue.next += 1;
+        let (number, sent) = (queue.next, queue.sent + FRAMES_OF_NEWCOMER);
+        drop(queue);
+        Self { strangers, standing, number, sent, unpaid: 0, waits: None, pause: None }
+    }
+
+    /// Ready when this connection may be read.
+    pub(crate) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.unpaid == 0 {
+            return Poll::Ready(());
+        }
+        if !self.standing.is_stranger() {
+            self.unpaid = 0;
+            self.leave();
+            return Poll::Ready(());
+        }
+        let mut queue = self.strangers.queue();
+        let place = *self.waits.get_or_insert_with(|| (self.sent.max(queue.sent), self.number));
+        queue.waiting.insert(place, context.waker().clone());
+        if queue.waiting.first_key_value().is_none_or(|(first, _)| *first != place) {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        let turn = queue.paid_at.and_then(|paid_at| paid_at.checked_sub(BURST)).filter(|turn| *turn > now);
+        if let Some(turn) = turn {
+            drop(queue);
+            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep_until(turn)));
+            pause.as_mut().reset(turn);
+            // Whoever has sent less and comes meanwhile is first then, and wakes this one when it has paid.
+            return match pause.as_mut().poll(context) {
+                Poll::Ready(()) => self.poll_turn(context),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+        let price = Duration::from_secs(1) * self.unpaid / FRAMES_PER_SECOND;
+        queue.paid_at = Some(queue.paid_at.map_or(now, |paid_at| paid_at.max(now)) + price);
+        queue.sent = place.0;
+        drop(queue);
+        self.sent = place.0 + u64::from(self.unpaid);
+        self.unpaid = 0;
+        self.leave();
+        Poll::Ready(())
+    }
+
+    /// So many frames were read.
+    pub(crate) fn read(&mut self, frames: u32) {
+        if self.standing.is_stranger() {
+            self.unpaid = self.unpaid.saturating_add(frames);
+        }
+    }
+
+    /// Leaves the queue, if it is there, to whoever is next.
+    fn leave(&mut self) {
+        if let Some(place) = self.waits.take() {
+            let mut queue = self.strangers.queue();
+            queue.waiting.remove(&place);
+            queue.wake_first();
+        }
+        self.pause = None;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::{join_all, poll_fn};
+    use tokio::time::{advance, sleep, timeout};
+
+    fn share(strangers: &Arc<Strangers>) -> Share {
+        Share::new(strangers.clone(), Standing::default())
+    }
+
+    /// Frames that a connection sends in so many seconds, some at a time and as fast as it is read.
+    async fn sent(mut share: Share, seconds: u64, at_once: u32, most: u32) -> u32 {
+        let mut frames = 0;
+        let sending = async {
+            while frames < most {
+                poll_fn(|context| share.poll_turn(context)).await;
+                share.read(at_once);
+                frames += at_once;
+                tokio::task::yield_now().await;
+            }
+        };
+        let _ = timeout(Duration::from_secs(seconds), sending).await;
+        frames
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_share_one_rate_in_equal_parts_however_much_they_send_at_once() {
+        let seconds = 10;
+        let most = FRAMES_PER_SECOND * (seconds as u32 + 1);
+        let one = sent(share(&Arc::default()), seconds, 10, u32::MAX).await;
+        assert!((most * 9 / 10..=most + 20).contains(&one), "{one}");
+
+        let strangers = Arc::default();
+        let crowd = (1..=20).map(|number| sent(share(&strangers), seconds, 10 * number, u32::MAX));
+        let each = join_all(crowd).await;
+        let all: u32 = each.iter().sum();
+        // The last that was read of each is not paid for.
+        assert!((most * 9 / 10..=most + 20 * 200).contains(&all), "{all}");
+        for frames in &each {
+            assert!((all / 20 / 2..=all / 20 * 2).contains(frames), "{each:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_that_sends_little_hardly_waits_for_those_that_send_much() {
+        let strangers = Arc::default();
+        let mut little = share(&strangers);
+        let crowd = join_all((0..20).map(|_| sent(share(&strangers), 10, 200, u32::MAX)));
+        let calls = async {
+            let mut longest = Duration::ZERO;
+            for _ in 0..8 {
+                sleep(Duration::from_secs(1)).await;
+                let began = Instant::now();
+                little.read(2);
+                poll_fn(|context| little.poll_turn(context)).await;
+                longest = longest.max(began.elapsed());
+            }
+            longest
+        };
+        let (longest, _) = tokio::join!(calls, crowd);
+        assert!(longest <= Duration::from_millis(80), "two reads of others: {longest:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_that_connect_again_and_again_take_nothing_from_one_that_stays() {
+        let strangers: Arc<Strangers> = Arc::default();
+        let again = |strangers: Arc<Strangers>| async move {
+            loop {
+                sent(share(&strangers), 10, 100, 200).await;
+            }
+        };
+        let others = timeout(Duration::from_secs(10), join_all((0..9).map(|_| again(strangers.clone()))));
+        let (stays, _) = tokio::join!(sent(share(&strangers), 10, 100, u32::MAX), others);
+        assert!(stays >= FRAMES_PER_SECOND * 10 / 10 / 2, "{stays}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_known_peer_is_read_at_once_however_many_strangers_send() {
+        let strangers = Arc::default();
+        let known = Standing::default();
+        known.favour(Duration::from_secs(60));
+        let crowd = join_all((0..20).map(|_| sent(share(&strangers), 1, 10, u32::MAX)));
+        let known = sent(Share::new(strangers.clone(), known), 1, 10, 100_000);
+        let (known, _) = tokio::join!(known, crowd);
+        assert_eq!(known, 100_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_known_for_as_long_as_it_was_favoured_last() {
+        let standing = Standing::default();
+        assert!(standing.is_stranger());
+        standing.favour(Duration::from_secs(60));
+        standing.favour(Duration::from_secs(1));
+        advance(Duration::from_secs(59)).await;
+        assert!(!standing.is_stranger());
+        advance(Duration::from_secs(2)).await;
+        assert!(standing.is_stranger());
+        standing.favour(Duration::MAX);
+        advance(Duration::from_secs(1 << 30)).await;
+        assert!(!standing.is_stranger());
+    }
+}
