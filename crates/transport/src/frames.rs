@@ -42,8 +42,14 @@ const ANSWER_FRAMES: Rate = Rate { per_second: 100, burst: 1_000 };
 /// Frames that a server earns with each request that it is sent: an answer has headers, trailers and a few small messages.
 const EARNED_BY_REQUEST: u32 = 16;
 
-/// Bytes of DATA that cost a server nothing: flow control bounds what it may send of them.
+/// Bytes from which DATA costs nothing: flow control bounds what may be sent of it.
 const PAID_DATA: usize = 256;
+
+/// Frames of DATA, however small, that are paid for with the HEADERS of a call: of a message, its rest, and its end.
+const DATA_OF_CALL: u32 = 3;
+
+/// The most of them that add up: those of all calls that a connection may have open.
+const MAX_PAID_DATA: u32 = 64 * DATA_OF_CALL;
 
 #[derive(Clone, Copy)]
 struct Rate {
@@ -123,6 +129,8 @@ pub(crate) struct Frames {
     connection: Bucket,
     ping_acks: Bucket,
     calls: Bucket,
+    /// Frames of DATA that calls have paid for.
+    paid_data: u32,
     /// What this node writes, if it is the caller.
     written: Option<Parser>,
 }
@@ -156,17 +164,17 @@ impl Frames {
             connection: Bucket::new(CONNECTION_FRAMES, now),
             ping_acks: Bucket::new(PING_ACKS, now),
             calls: Bucket::new(calls, now),
+            paid_data: 0,
             written,
         }
     }
 
-    /// The next bytes that were read, as they come: how many frames began in them.
+    /// The next bytes that were read, as they come: how many frames began in them, those that cost nothing left out.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) -> Result<u32, Flood> {
         let now = Instant::now();
         let mut frames = 0;
         while let Some(header) = self.read.next(&mut bytes) {
-            self.count(&header, now)?;
-            frames += 1;
+            frames += u32::from(self.count(&header, now)?);
         }
         Ok(frames)
     }
@@ -181,10 +189,19 @@ impl Frames {
         }
     }
 
-    fn count(&mut self, header: &Header, now: Instant) -> Result<(), Flood> {
+    /// Whether the frame costs anything.
+    fn count(&mut self, header: &Header, now: Instant) -> Result<bool, Flood> {
         let is_server = self.written.is_some();
+        if header.kind == kind::HEADERS {
+            // Of those that send none, nothing adds up.
+            self.paid_data = self.paid_data.min(MAX_PAID_DATA) + DATA_OF_CALL;
+        }
         let (bucket, flood) = match header.kind {
-            kind::DATA if is_server && header.len >= PAID_DATA => return Ok(()),
+            kind::DATA if header.len >= PAID_DATA => return Ok(false),
+            kind::DATA if !is_server && self.paid_data > 0 => {
+                self.paid_data -= 1;
+                return Ok(false);
+            }
             kind::DATA | kind::HEADERS | kind::RST_STREAM | kind::WINDOW_UPDATE | kind::CONTINUATION if is_server => {
                 (&mut self.calls, Flood::Hostile("answer"))
             }
@@ -194,7 +211,7 @@ impl Frames {
             kind::PING if header.flags & ACK != 0 => (&mut self.ping_acks, Flood::Hostile("PING ACK")),
             _ => (&mut self.connection, Flood::Hostile("connection")),
         };
-        if bucket.take(now) { Ok(()) } else { Err(flood) }
+        if bucket.take(now) { Ok(true) } else { Err(flood) }
     }
 }
 
