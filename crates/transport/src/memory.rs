@@ -22,10 +22,9 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -225,24 +224,9 @@ impl PeerApi for MemoryPeer {
 
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
         let deadline = Instant::now() + call.timeout;
-        let mut stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
+        let stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
         let connection = self.connection.clone();
-        // As HTTP/2 does, a chunk is taken before the caller asks for it.
-        let (taken, chunks) = mpsc::channel(1);
-        tokio::spawn(async move {
-            let taking = async {
-                while let Some(chunk) = stream.next().await {
-                    if taken.send(chunk).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            tokio::select! {
-                () = taking => {}
-                () = taken.closed() => {}
-            }
-        });
-        let held = (ReceiverStream::new(chunks), self.calls.token(), self.ends.clone());
+        let held = (stream, self.calls.token(), self.ends.clone());
         let chunks = futures::stream::unfold(Some(held), move |held| {
             let connection = connection.clone();
             async move {
