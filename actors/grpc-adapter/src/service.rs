@@ -27,7 +27,7 @@ use tokio::{
 const CHUNK_BYTES: usize = 512 << 10;
 
 /// Calls of one class of callers that read blocks at the same moment. The others wait in line: each is as fast as any
-/// other, a crowd of strangers holds up nobody else, and readers do not take the processor from the node's own work.
+/// other, strangers do not hold up known peers, and readers do not take the processor from the node's own work.
 const READS_AT_ONCE: usize = 2;
 
 /// Classes of callers.
@@ -137,15 +137,14 @@ async fn read_store<R: Send + 'static>(
     }
 }
 
-/// One answer with blocks. A chunk is read when the reader has taken the one before: one that does not read makes this
-/// node hold no more.
+/// One answer with blocks. A chunk is read when the reader has taken the one before, so that a slow reader holds one.
 struct Answer {
     wiring: ServiceWiring,
     turns: Arc<Semaphore>,
     refs: Arc<[BlockRef]>,
     /// Position of the first reference that is not answered yet.
     next: usize,
-    /// Given back with the last chunk: what is not read yet is for the transport to bound.
+    /// Given back with the last chunk: the transport bounds unread bytes.
     permit: Option<CallPermit>,
     deadline: Instant,
     /// What ends the answer, after the chunk that came before.
@@ -156,17 +155,15 @@ impl Answer {
     /// The next chunk, or an error, which comes last.
     async fn chunk(&mut self) -> Result<Option<Vec<Bytes>>, CallError> {
         if let Some(error) = self.failed.take() {
-            self.next = self.refs.len();
             return Err(error);
         }
         if self.next == self.refs.len() {
             return Ok(None);
         }
         let Ok(read) = timeout_at(self.deadline, self.read()).await else {
-            self.next = self.refs.len();
             return Err(CallError::new(Status::DeadlineExceeded, "the answer was not read in time"));
         };
-        let (asked, mut blocks) = (self.next, Vec::new());
+        let mut blocks = Vec::new();
         for block in read? {
             let Some(block) = block else {
                 let missing = self.refs[self.next];
@@ -176,8 +173,7 @@ impl Answer {
             blocks.push(block);
             self.next += 1;
         }
-        if self.next == asked {
-            self.next = self.refs.len();
+        if blocks.is_empty() {
             let unread = || CallError::new(Status::Unavailable, "the store cannot be read now");
             return Err(self.failed.take().unwrap_or_else(unread));
         }
@@ -269,9 +265,11 @@ impl PeerApi for Service {
         let (wiring, turns) = (self.wiring.clone(), self.turns.of(permit.class()));
         let refs = refs.into_vec().into();
         let answer = Answer { wiring, turns, refs, next: 0, permit: Some(permit), deadline, failed: None };
-        let chunks = stream::unfold(answer, |mut answer| async move {
+        let chunks = stream::unfold(Some(answer), |answer| async move {
+            let mut answer = answer?;
             let chunk = answer.chunk().await.transpose()?;
-            Some((chunk, answer))
+            let rest = chunk.is_ok().then_some(answer);
+            Some((chunk, rest))
         });
         Ok(chunks.boxed())
     }

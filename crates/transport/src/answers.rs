@@ -151,15 +151,17 @@ impl Unread {
 }
 
 /// Who has to go when others wait for room: one that reads nothing, then the one that needs longest for the rest, if that
-/// is long. An honest peer reads, however much it has asked for. Of several, strangers first. The one that waits is no
-/// other: it has what it can get.
-fn first_to_go(unread: &BTreeMap<ConnectionId, Unread>, waits: ConnectionId, now: Instant) -> Option<&Unread> {
+/// is long. An honest peer reads, however much it has asked for. Of several, strangers first, and for a stranger no known
+/// peer. The one that waits is no other: it has what it can get.
+fn first_to_go<'a>(unread: &'a BTreeMap<ConnectionId, Unread>, waits: &Reader, now: Instant) -> Option<&'a Unread> {
     let slow = |unread: &&Unread| unread.is_stalled(now) || unread.rest(now) > SLOW_REST;
     let order = |unread: &&Unread| {
         (unread.standing.is_stranger(), unread.is_stalled(now), unread.rest(now), Reverse(unread.since))
     };
-    let others = unread.iter().filter(|(connection, _)| **connection != waits).map(|(_, unread)| unread);
-    others.filter(|unread| !unread.is_ended()).filter(slow).max_by_key(order)
+    let for_stranger = waits.standing.is_stranger();
+    let others = unread.iter().filter(|(connection, _)| **connection != waits.connection).map(|(_, unread)| unread);
+    let others = others.filter(|unread| !unread.is_ended() && (!for_stranger || unread.standing.is_stranger()));
+    others.filter(slow).max_by_key(order)
 }
 
 impl Answers {
@@ -199,7 +201,7 @@ impl Answers {
             // What is freed by one that was hung up is waited for, before another has to go.
             let freed: usize = unread.values().filter(|unread| unread.is_ended()).map(|unread| unread.bytes).sum();
             if freed < least
-                && let Some(first) = first_to_go(&unread, reader.connection, now)
+                && let Some(first) = first_to_go(&unread, reader, now)
             {
                 if first.is_stalled(now) {
                     first.ends.stalled.cancel();
@@ -269,20 +271,20 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Waits for room and a turn to make a large answer, of `least` to `most` bytes.
-    pub(crate) async fn expect_large(&self, least: usize, most: usize) -> Option<Expected> {
-        let room = self.expect(least, most).await;
+    pub(crate) async fn reserve_large(&self, least: usize, most: usize) -> Option<Reservation> {
+        let room = self.reserve(least, most).await;
         // Nobody closes the semaphore.
         let turn = self.answers.turns.clone().acquire_owned().await.ok()?;
-        Some(Expected { _turn: Some(turn), ..room })
+        Some(Reservation { _turn: Some(turn), ..room })
     }
 
     /// Waits for room for an answer of `least` to `most` bytes.
-    pub(crate) async fn expect(&self, least: usize, most: usize) -> Expected {
+    pub(crate) async fn reserve(&self, least: usize, most: usize) -> Reservation {
         loop {
             let mut freed = pin!(self.answers.freed.notified());
             freed.as_mut().enable();
             if let Some(room) = self.answers.take_room(self, least, most) {
-                return Expected { room: Held { reader: self.clone(), bytes: room }, _turn: None };
+                return Reservation { room: Held { reader: self.clone(), bytes: room }, _turn: None };
             }
             // Whoever has to make room is found by looking, too.
             let _ = timeout(LOOK_EVERY, freed).await;
@@ -311,12 +313,12 @@ impl Reader {
 }
 
 /// Leave to make one answer.
-pub(crate) struct Expected {
+pub(crate) struct Reservation {
     room: Held,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
-impl Expected {
+impl Reservation {
     /// Bytes that the answer may have.
     pub(crate) fn bytes(&self) -> usize {
         self.room.bytes
@@ -354,8 +356,8 @@ pub(crate) struct Made(Arc<Mutex<Option<Held>>>);
 
 impl Made {
     /// The next message has so many bytes.
-    pub(crate) fn message(&self, expected: Expected, bytes: usize) {
-        let held = expected.made(bytes);
+    pub(crate) fn message(&self, reserved: Reservation, bytes: usize) {
+        let held = reserved.made(bytes);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
 
@@ -456,12 +458,12 @@ mod tests {
     /// A stranger's connection on which an answer of so many bytes waits to be read.
     async fn unread(answers: &Arc<Answers>, number: u64, bytes: usize) -> (Ends, Held) {
         let (ends, reader) = reader(answers, number, &Standing::default());
-        (ends, reader.expect(bytes, bytes).await.made(bytes))
+        (ends, reader.reserve(bytes, bytes).await.made(bytes))
     }
 
     /// Whether there is room for another answer of so many bytes.
     async fn finds_room(reader: &Reader, bytes: usize) -> Option<Held> {
-        Some(timeout(Duration::from_millis(1), reader.expect(bytes, bytes)).await.ok()?.made(bytes))
+        Some(timeout(Duration::from_millis(1), reader.reserve(bytes, bytes)).await.ok()?.made(bytes))
     }
 
     /// Lets time pass, and with it what waits for it.
@@ -543,6 +545,20 @@ mod tests {
         known.favour(Duration::from_secs(600));
         let (_, known) = reader(&answers, 10, &known);
         assert!(finds_room(&known, 4 * MIB).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_known_peer_that_reads_nothing_is_hung_up_for_another_and_not_for_a_stranger() {
+        let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+        let known = Standing::default();
+        known.favour(Duration::from_secs(600));
+        let (ends, silent) = reader(&answers, 1, &known);
+        let _unread = finds_room(&silent, 8 * MIB).await.unwrap();
+        pass(STALLED_AFTER).await;
+        let (_, stranger) = reader(&answers, 2, &Standing::default());
+        assert!(finds_room(&stranger, 9 * MIB).await.is_none() && !ends.hang_up.is_cancelled());
+        let (_, another) = reader(&answers, 3, &known);
+        assert!(finds_room(&another, 9 * MIB).await.is_none() && ends.hang_up.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Answers over gRPC: from generated messages to [`PeerApi`] and back.
 
-use crate::answers::{BLOCKS_ROOM, Expected, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader};
+use crate::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, Reservation};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{
@@ -11,7 +11,7 @@ use futures::{
 use http_body::Body as _;
 use soma_types::{ChainId, PeerId};
 use soma_wire::{
-    BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, PeerApi,
+    BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, PeerApi,
     proto::{
         FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
@@ -80,15 +80,15 @@ fn caller_of<T>(request: &Request<T>) -> Result<&Caller, Status> {
 }
 
 /// Waits until an answer of `least` to `most` bytes may be made for the caller of a request.
-async fn expect_large<T>(
+async fn reserve_large<T>(
     request: &Request<T>,
     timeout: Duration,
     least: usize,
     most: usize,
-) -> Result<Expected, Status> {
+) -> Result<Reservation, Status> {
     let reader = caller_of(request)?.reader.clone();
-    match tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.expect_large(least, most)).await {
-        Ok(Some(expected)) => Ok(expected),
+    match tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.reserve_large(least, most)).await {
+        Ok(Some(reserved)) => Ok(reserved),
         _ => Err(no_room().into()),
     }
 }
@@ -102,27 +102,32 @@ fn no_room() -> CallError {
 }
 
 /// A response that is counted as unread until its body has been taken.
-fn counted<T>(expected: Expected, bytes: usize, message: T) -> Response<T> {
+fn counted<T>(reserved: Reservation, bytes: usize, message: T) -> Response<T> {
     let made = Made::default();
-    made.message(expected, bytes);
+    made.message(reserved, bytes);
     let mut response = Response::new(message);
     response.extensions_mut().insert(made);
     response
 }
 
-/// A stream of blocks whose messages are made when there is room for them.
-fn with_room(chunks: BlockStream, reader: Reader, timeout: Duration, made: Made) -> BlockStream {
-    stream::unfold(Some(chunks), move |chunks| {
+/// A stream of so many blocks, whose messages are made when there is room for them.
+fn with_room(chunks: BlockStream, blocks: usize, reader: Reader, timeout: Duration, made: Made) -> BlockStream {
+    stream::unfold(Some((chunks, blocks)), move |rest| {
         let (reader, made) = (reader.clone(), made.clone());
         async move {
-            let mut chunks = chunks?;
-            let room = tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.expect(BLOCKS_ROOM, BLOCKS_ROOM)).await;
-            let Ok(expected) = room else { return Some((Err(no_room()), None)) };
+            let (mut chunks, mut left) = rest?;
+            if left == 0 {
+                // Its end takes no room.
+                return Some((chunks.next().await?, Some((chunks, left))));
+            }
+            let room = tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.reserve(BLOCKS_ROOM, BLOCKS_ROOM)).await;
+            let Ok(reserved) = room else { return Some((Err(no_room()), None)) };
             let chunk = chunks.next().await?;
             if let Ok(blocks) = &chunk {
-                made.message(expected, blocks.iter().map(Bytes::len).sum());
+                left = left.saturating_sub(blocks.len());
+                made.message(reserved, blocks.iter().map(Bytes::len).sum());
             }
-            Some((chunk, Some(chunks)))
+            Some((chunk, Some((chunks, left))))
         }
     })
     .boxed()
@@ -191,10 +196,10 @@ impl P2p for GrpcService {
         request: Request<GetKnownPeersRequest>,
     ) -> Result<Response<GetKnownPeersResponse>, Status> {
         let call = call_of(&request)?;
-        let expected = expect_large(&request, call.timeout, LEAST_ROOM, KNOWN_PEERS_BYTES).await?;
+        let reserved = reserve_large(&request, call.timeout, LEAST_ROOM, KNOWN_PEERS_BYTES).await?;
         let answer = self.api.get_known_peers(call, request.into_inner().own_info).await?;
         let bytes = answer.known_peers.iter().map(Bytes::len).sum::<usize>() + answer.own_info.len();
-        Ok(counted(expected, bytes, answer.into()))
+        Ok(counted(reserved, bytes, answer.into()))
     }
 
     async fn get_commit_availability(
@@ -220,8 +225,8 @@ impl P2p for GrpcService {
         let call = call_of(&request)?;
         let range = CommitRange::try_from(*request.get_ref())?;
         let asked = range.max_bytes();
-        let expected = expect_large(&request, call.timeout, LEAST_ROOM.min(asked), asked).await?;
-        let range = range.within(expected.bytes() as u64);
+        let reserved = reserve_large(&request, call.timeout, LEAST_ROOM.min(asked), asked).await?;
+        let range = range.within(reserved.bytes() as u64);
         let answer = match self.api.fetch_commits(call, range).await {
             // There is an answer, but no room for it now.
             Err(error) if error.status == soma_wire::Status::NotFound && range.max_bytes() < asked => {
@@ -229,7 +234,7 @@ impl P2p for GrpcService {
             }
             answer => answer?,
         };
-        Ok(counted(expected, answer.size(), answer.into()))
+        Ok(counted(reserved, answer.size(), answer.into()))
     }
 
     type FetchBlocksStream = BoxStream<'static, Result<FetchBlocksResponse, Status>>;
@@ -240,8 +245,10 @@ impl P2p for GrpcService {
     ) -> Result<Response<Self::FetchBlocksStream>, Status> {
         let call = call_of(&request)?;
         let (reader, made) = (caller_of(&request)?.reader.clone(), Made::default());
-        let chunks = self.api.fetch_blocks(call, request.into_inner().try_into()?).await?;
-        let chunks = with_room(chunks, reader, call.timeout, made.clone());
+        let refs = BlockRefs::try_from(request.into_inner())?;
+        let blocks = refs.as_slice().len();
+        let chunks = self.api.fetch_blocks(call, refs).await?;
+        let chunks = with_room(chunks, blocks, reader, call.timeout, made.clone());
         let chunks = chunks.map(|chunk| match chunk {
             Ok(blocks) => Ok(FetchBlocksResponse { blocks }),
             Err(error) => Err(error.into()),

@@ -80,10 +80,14 @@ struct Queue {
 }
 
 impl Queue {
-    fn pay(&mut self, frames: u32) {
+    /// Pays for all frames of one that had sent so many before. Returns how many it has sent then.
+    fn pay(&mut self, sent: u64, unpaid: &mut u32) -> u64 {
+        let frames = std::mem::take(unpaid);
         let price = Duration::from_secs(1) * frames / FRAMES_PER_SECOND;
         let now = Instant::now();
         self.paid_at = Some(self.paid_at.map_or(now, |paid_at| paid_at.max(now)) + price);
+        self.sent = self.sent.max(sent);
+        sent + u64::from(frames)
     }
 
     fn wake_first(&self) {
@@ -134,9 +138,7 @@ impl Share {
         let mut queue = self.strangers.queue();
         let sent = self.sent.max(queue.sent.saturating_sub(CREDIT));
         if sent < queue.sent && self.waits.is_none() {
-            queue.pay(self.unpaid);
-            self.sent = sent + u64::from(self.unpaid);
-            self.unpaid = 0;
+            self.sent = queue.pay(sent, &mut self.unpaid);
             return Poll::Ready(());
         }
         let place = *self.waits.get_or_insert((sent, self.number));
@@ -156,11 +158,8 @@ impl Share {
                 Poll::Pending => Poll::Pending,
             };
         }
-        queue.pay(self.unpaid);
-        queue.sent = queue.sent.max(place.0);
+        self.sent = queue.pay(place.0, &mut self.unpaid);
         drop(queue);
-        self.sent = place.0 + u64::from(self.unpaid);
-        self.unpaid = 0;
         self.leave();
         Poll::Ready(())
     }

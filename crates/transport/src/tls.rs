@@ -135,8 +135,7 @@ impl TlsTransport {
         self
     }
 
-    /// The same with another limit of what all peers together may leave unread. One connection may leave a quarter, and
-    /// always has room for one answer.
+    /// The same with another limit of the bytes that all peers together may leave unread.
     pub fn with_unread_bytes(mut self, in_all: usize) -> Self {
         self.answers.in_all = in_all;
         self
