@@ -346,7 +346,7 @@ impl SyncWorker {
             && self.busy_requests() > 0
             && failure.as_ref().is_some_and(|failure| failure.fault == Fault::Overloaded)
         {
-            // It answers so many requests at once, and no more.
+            // The peer answers no more requests at once than those under way.
             self.config.max_requests = self.busy_requests();
             self.queue.push_front((got, to));
         } else if let Some(failure) = failure {

@@ -486,6 +486,19 @@ mod tests {
     }
 
     #[test]
+    fn peer_memory_too_small_for_the_connections_is_an_error_with_the_least() {
+        let mut config = Config::default();
+        config.connections.max_inbound = 1_000;
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.key, "peer_memory_bytes");
+        let least = error.rule.split(' ').find_map(|word| word.parse().ok()).expect("a number");
+        config.peer_memory_bytes = least;
+        config.validate().unwrap();
+        config.peer_memory_bytes = least - 1;
+        config.validate().unwrap_err();
+    }
+
+    #[test]
     fn a_peer_that_is_both_allowed_and_denied_is_an_error_that_names_it() {
         let mut config = Config::default();
         config.connections.allowlist = vec![PeerId([1; 32]), PeerId([2; 32])];

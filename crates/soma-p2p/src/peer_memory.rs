@@ -21,7 +21,8 @@ impl PeerMemory {
         Self { budget: config.peer_memory_bytes, fixed }
     }
 
-    /// The least that a budget can be: one connection may leave a quarter of all answers, and one answer is no less.
+    /// The least that a budget can be: strangers may use three quarters of the room for answers, which holds the largest
+    /// one three times.
     pub(crate) fn least(&self) -> u64 {
         self.fixed + 4 * MAX_RESPONSE_BYTES as u64
     }

@@ -164,8 +164,7 @@ impl Connections {
         }
     }
 
-    /// The validators of a new committee are trusted from now on. Those of the one before keep what they have: only what
-    /// is decided from now on is affected.
+    /// Validators of the new committee are trusted from now on. Validators of the old one keep their connections.
     pub(super) fn on_committee(&mut self, validators: Vec<PeerId>, effects: &mut Vec<Effect>) {
         let before = std::mem::replace(&mut self.validators, validators.into_iter().collect());
         let new = |peer: &PeerId| self.validators.contains(peer) && !before.contains(peer);

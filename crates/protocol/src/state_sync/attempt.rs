@@ -248,7 +248,7 @@ impl StateSync {
         }
     }
 
-    /// Ends hedges of ranges that are linked already: nobody waits for these any more, and there may be many of them.
+    /// Cancels hedges of ranges that are linked already: no commit waits for them.
     pub(super) fn cancel_stale_hedges(&mut self, effects: &mut Vec<Effect>) {
         let linked = self.tip.commit.index;
         for (start, range) in self.ranges.range_mut(..=linked).filter(|(_, range)| range.end <= linked) {

@@ -507,7 +507,7 @@ fn silent_peers_hold_up_the_next_commit_for_a_few_hedge_delays_however_many_they
 }
 
 #[test]
-fn hedges_of_a_range_that_is_linked_already_are_cancelled_and_no_more_are_started() {
+fn hedges_of_a_linked_range_are_cancelled_and_no_more_are_started() {
     let mut core = core(Config { commits_per_fetch: 1, ..small() });
     let effects = core.handle(at(0), target(1));
     let [(first, 1, 1)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };

@@ -143,7 +143,7 @@ fn trusted_peers_are_never_displaced_and_always_get_in() {
 }
 
 #[test]
-fn connections_of_trusted_and_useful_peers_are_favoured_and_those_of_strangers_are_not() {
+fn connections_of_trusted_and_useful_peers_are_favoured() {
     let favoured = |effects: Vec<Effect>| {
         let favour = |effect| match effect {
             Effect::Favour { connection, time } => Some((connection, time)),
