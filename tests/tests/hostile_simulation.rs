@@ -4,8 +4,8 @@
 use soma_testkit::{
     hostile::Behaviour,
     simulation::{
-        Event, LINK_DELAYS, NodeName, Report, Scenario, delays_under_attack, full, hostile_scenario, silent_majority,
-        validator,
+        Event, LINK_DELAYS, NodeName, Report, Scenario, delays_under_attack, fresh_among_silent, full,
+        hostile_scenario, silent_majority, validator,
     },
 };
 use std::{
@@ -105,4 +105,18 @@ fn twenty_silent_peers_of_twenty_nine_hold_up_no_commit_for_a_second() {
     println!("of {} commits: p50 {:?}, p99 {p99:?}, at most {most:?}", delays.len(), delays[delays.len() / 2]);
     assert!(p99 < Duration::from_millis(250) + LINK_DELAYS, "{p99:?}");
     assert!(most < Duration::from_secs(1) + LINK_DELAYS, "{most:?}");
+}
+
+#[test]
+fn fresh_node_among_twenty_silent_peers_of_twenty_nine_keeps_four_fifths_of_its_speed() {
+    for seed in 0..4 {
+        let attacked = fresh_among_silent(seed);
+        let undisturbed = Scenario { events: Vec::new(), ..attacked.clone() };
+        let [attacked, undisturbed] = [attacked, undisturbed].map(|scenario| {
+            let report = scenario.run(seed).unwrap_or_else(|failure| panic!("{failure}\n{scenario}"));
+            report.caught_up[&full(0)]
+        });
+        println!("seed {seed}: {attacked:?}, and {undisturbed:?} without silent peers");
+        assert!(attacked * 4 <= undisturbed * 5, "seed {seed}: {attacked:?}, and {undisturbed:?} without silent peers");
+    }
 }

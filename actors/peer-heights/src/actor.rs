@@ -213,10 +213,10 @@ impl Handler<Envelope<Pick>> for PeerHeights {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Pick>, context: &mut Context<Self>) {
-        let Pick { start, tried, hedge, reply } = envelope.message;
+        let Pick { start, tried, hedge, next, reply } = envelope.message;
         self.next_pick += 1;
         self.picks.insert(self.next_pick, reply);
-        self.feed(envelope.origin, Input::Pick { key: self.next_pick, start, tried, hedge }, context);
+        self.feed(envelope.origin, Input::Pick { key: self.next_pick, start, tried, hedge, next }, context);
     }
 }
 

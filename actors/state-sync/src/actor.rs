@@ -385,8 +385,8 @@ impl Shell for StateSync {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::Pick { key, start, tried, hedge } => {
-                self.ask_for_peer(key, move |reply| Pick { start, tried, hedge, reply }, context);
+            Effect::Pick { key, start, tried, hedge, next } => {
+                self.ask_for_peer(key, move |reply| Pick { start, tried, hedge, next, reply }, context);
             }
             Effect::Fetch { key, peer, start, end, proof_end, epoch, max_bytes } => {
                 let settings = self.settings.clone();

@@ -13,6 +13,8 @@ pub struct Pick {
     pub tried: Vec<PeerId>,
     /// Whether others serve it now.
     pub hedge: bool,
+    /// Whether all other ranges wait for this one.
+    pub next: bool,
     /// The answer. Whoever is picked is to be reported on.
     pub reply: Reply<Result<PeerId, NoPeer>>,
 }

@@ -111,6 +111,8 @@ pub enum Input {
         tried: Vec<PeerId>,
         /// Whether others serve it now.
         hedge: bool,
+        /// Whether all other ranges wait for this one.
+        next: bool,
     },
     /// From StateSync: how a picked peer did.
     Report {
@@ -587,8 +589,8 @@ impl Core for PeerHeights {
                     }
                 }
             }
-            Input::Pick { key, start, tried, hedge } => {
-                let peer = self.pick(now, start, &tried, hedge);
+            Input::Pick { key, start, tried, hedge, next } => {
+                let peer = self.pick(now, start, &tried, hedge, next);
                 effects.push(Effect::Picked { key, peer });
             }
             Input::Report { peer, start, outcome } => self.on_report(now, peer, start, outcome, &mut effects),

@@ -6,6 +6,8 @@
 //!     `- unproven: all others                    --> a small budget of ranges, which all of them share
 //! ```
 //!
+//! The next range in order goes beyond that budget if no proven peer can serve it: all others wait for it.
+//!
 //! Expected time comes from measured speed, the ranges that a peer serves already, and its standing. Weight is earned:
 //! however many new identities there are, they get no more of the work together than one would. While no peer has proved
 //! itself, all are tried.
@@ -53,6 +55,7 @@ impl PeerHeights {
         start: CommitIndex,
         tried: &[PeerId],
         hedge: bool,
+        next: bool,
     ) -> Result<PeerId, NoPeer> {
         let unix_ms = now.unix_ms;
         let now = now.monotonic;
@@ -62,7 +65,8 @@ impl PeerHeights {
 
         let anyone_proven = self.peers.values().any(|peer| peer.is_proven(now));
         let of_unproven = self.peers.values().filter(|peer| !peer.is_proven(now)).map(|peer| peer.work.in_flight);
-        let has_budget = !anyone_proven || of_unproven.sum::<usize>() < UNPROVEN_RANGES;
+        let is_urgent = next && proven.is_empty();
+        let has_budget = !anyone_proven || is_urgent || of_unproven.sum::<usize>() < UNPROVEN_RANGES;
         let explores = !hedge && self.rng.random_ratio(EXPLORATION_PERCENT, 100);
         let candidates = if !has_budget || unproven.is_empty() || (!proven.is_empty() && !explores) {
             proven

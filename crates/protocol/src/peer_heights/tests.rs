@@ -23,7 +23,7 @@ fn with_peers(heights: &[(CommitIndex, CommitIndex)]) -> PeerHeights {
 }
 
 fn pick(core: &mut PeerHeights, now: Now, start: CommitIndex) -> Result<PeerId, NoPeer> {
-    let effects = core.handle(now, Input::Pick { key: 1, start, tried: vec![], hedge: false });
+    let effects = core.handle(now, Input::Pick { key: 1, start, tried: vec![], hedge: false, next: false });
     effects
         .into_iter()
         .find_map(|effect| match effect {
@@ -269,7 +269,7 @@ fn silent_peer_that_loses_a_hedge_loses_its_place_and_its_word_at_once() {
     assert!(effects.contains(&Effect::Target(Target { highest: 100, proven: 100, doubt: None })), "{effects:?}");
     // Its pause ends, and it is one of the unproven.
     for _ in 0..100 {
-        let effects = core.handle(at(2_000), Input::Pick { key: 1, start: 1, tried: vec![], hedge: true });
+        let effects = core.handle(at(2_000), Input::Pick { key: 1, start: 1, tried: vec![], hedge: true, next: true });
         assert!(matches!(effects[..], [Effect::Picked { peer: Ok(id), .. }] if id == peer(1)), "{effects:?}");
         served(&mut core, at(2_000), peer(1));
     }
@@ -291,6 +291,30 @@ fn silent_newcomers_get_no_more_of_the_work_together_than_one_would() {
 }
 
 #[test]
+fn next_range_goes_to_a_newcomer_if_no_proven_peer_can_serve_it_whatever_others_are_asked_for() {
+    let mut core = with_peers(&[(100, 1); 3]);
+    pick(&mut core, at(0), 1).unwrap();
+    served(&mut core, at(0), peer(1));
+    // A peer that has served is asked for many ranges, and answers none.
+    served(&mut core, at(0), peer(2));
+    let has_many = |core: &PeerHeights| core.snapshot().peers[1].in_flight > 2;
+    while !has_many(&core) {
+        pick(&mut core, at(1), 1).unwrap();
+    }
+    let lost = Input::Report { peer: peer(2), start: 1, outcome: Outcome::LostHedge { silent: true } };
+    core.handle(at(2), lost);
+    let mut hedge = |next| {
+        let pick = Input::Pick { key: 1, start: 1, tried: vec![peer(1)], hedge: true, next };
+        match &core.handle(at(2), pick)[..] {
+            [Effect::Picked { peer, .. }] => *peer,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(hedge(false), Err(NoPeer::Untested { peers: 3 }));
+    assert_eq!(hedge(true), Ok(peer(3)));
+}
+
+#[test]
 fn newcomers_are_tried_all_at_once_while_nobody_has_served() {
     let mut core = with_peers(&[(100, 1); 40]);
     let picked: BTreeSet<_> = (0..40).map(|_| pick(&mut core, at(0), 1).unwrap()).collect();
@@ -302,7 +326,7 @@ fn hedge_of_a_newcomers_range_goes_to_a_peer_that_has_served() {
     let mut core = with_peers(&[(100, 1); 10]);
     served(&mut core, at(0), peer(5));
     for newcomer in [1, 2, 3] {
-        let pick = Input::Pick { key: 1, start: 1, tried: vec![peer(newcomer)], hedge: true };
+        let pick = Input::Pick { key: 1, start: 1, tried: vec![peer(newcomer)], hedge: true, next: true };
         let effects = core.handle(at(1), pick);
         assert!(matches!(effects[..], [Effect::Picked { peer: Ok(id), .. }] if id == peer(5)), "{effects:?}");
     }

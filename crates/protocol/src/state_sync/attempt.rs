@@ -41,9 +41,9 @@ pub(super) const REPLACE_AFTER: Duration = Duration::from_millis(500);
 /// How many times longer a range is waited for that others do not wait for.
 const DELAYS_BEHIND: u32 = 3;
 
-/// Workers at once, of which `max_workers` may begin a range: all others are hedges of the next range in order.
+/// Workers at once. Beyond `max_workers` they fetch the next range in order.
 pub fn most_workers(max_workers: usize) -> usize {
-    max_workers + MAX_ATTEMPTS - 1
+    max_workers + MAX_ATTEMPTS
 }
 
 /// One worker of a range, or the selection of a peer for one.
@@ -55,13 +55,15 @@ pub(super) struct Attempt {
     pub(super) asked: Option<(PeerId, Asked)>,
     /// When it last brought something.
     heard_at: Option<Duration>,
+    /// The longest time between two things that it brought.
+    pause: Duration,
     /// All has come; what is left is to check it.
     downloaded: bool,
 }
 
 impl Attempt {
     pub(super) fn selecting(key: RangeKey, reserve: u64) -> Self {
-        Self { key, reserve, asked: None, heard_at: None, downloaded: false }
+        Self { key, reserve, asked: None, heard_at: None, pause: Duration::ZERO, downloaded: false }
     }
 
     pub(super) fn at(key: RangeKey, reserve: u64, peer: PeerId, asked: Asked) -> Self {
@@ -71,7 +73,7 @@ impl Attempt {
     /// When it counts as silent, if it brings nothing until then.
     fn silent_at(&self, delays: &Delays<impl Fn(PeerId) -> Duration>) -> Duration {
         match (self.asked, self.heard_at) {
-            (Some((peer, _)), Some(heard_at)) => heard_at + (delays.whole)(peer),
+            (Some((peer, _)), Some(heard_at)) => heard_at + delays.pause.unwrap_or_else(|| (delays.whole)(peer)),
             (Some((_, asked)), None) => asked.at + delays.first,
             (None, _) => Duration::ZERO,
         }
@@ -82,6 +84,8 @@ impl Attempt {
 struct Delays<D> {
     /// Until the first answer.
     first: Duration,
+    /// Between two answers, if they are small.
+    pause: Option<Duration>,
     /// From one peer, until all of it.
     whole: D,
 }
@@ -185,7 +189,7 @@ impl StateSync {
     fn delays(&self, start: CommitIndex, range: &Range) -> Delays<impl Fn(PeerId) -> Duration + use<'_>> {
         let commits = self.commits_to_come(start, range);
         let whole = move |peer| self.flow.hedge_delay(peer, commits);
-        Delays { first: self.flow.silence_delay(commits), whole }
+        Delays { first: self.flow.silence_delay(commits), pause: self.flow.pause_delay(commits), whole }
     }
 
     /// When late attempts are hedged.
@@ -205,6 +209,12 @@ impl StateSync {
         (range.attempts().len() > 1).then_some(Late { commit: next, silent, waited })
     }
 
+    /// Whether no attempt at the range brings anything now.
+    fn are_all_silent(&self, now: Now, start: CommitIndex, range: &Range) -> bool {
+        let delays = self.delays(start, range);
+        range.attempts().iter().all(|attempt| attempt.silent_at(&delays) <= now.monotonic)
+    }
+
     /// Has further peers selected for the ranges that are late, as far as bounds allow.
     pub(super) fn start_hedges(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let is_due = |(start, range): &(&CommitIndex, &Range)| {
@@ -216,6 +226,7 @@ impl StateSync {
             let Some(range) = self.ranges.get(&start) else { continue };
             let Some(reserve) = range.attempts().last().map(|attempt| attempt.reserve) else { continue };
             let is_next = self.is_next(start, range);
+            let all_silent = self.are_all_silent(now, start, range);
             let fits = if is_next {
                 others + next + reserve <= self.config.bytes_in_flight
             } else {
@@ -237,10 +248,10 @@ impl StateSync {
                     effects.push(Effect::Report { peer, start, outcome: Outcome::LostHedge { silent: true } });
                 } else if range.further > 0 {
                     range.further -= 1;
-                } else if is_next && range.attempts().iter().all(|attempt| attempt.heard_at.is_none()) {
+                } else if is_next && all_silent {
                     range.further = (asked - 1).min(MAX_ATTEMPTS.saturating_sub(asked + 1));
                 }
-                effects.push(Effect::Pick { key, start, tried: range.peers().collect(), hedge: true });
+                effects.push(Effect::Pick { key, start, tried: range.peers().collect(), hedge: true, next: is_next });
                 if let RangeState::Active(attempts) = &mut range.state {
                     attempts.push(Attempt::selecting(key, reserve));
                 }
@@ -350,29 +361,32 @@ impl StateSync {
         let Some(range) = self.ranges.get_mut(&start) else { return };
         let commits = range.end.saturating_sub(start).saturating_add(1);
         let Some(attempt) = range.attempt_mut(key) else { return };
-        let first = attempt.heard_at.replace(now.monotonic).is_none();
+        let heard_at = attempt.heard_at.replace(now.monotonic);
+        let first = heard_at.is_none();
+        attempt.pause = attempt.pause.max(heard_at.map_or(Duration::ZERO, |at| now.monotonic.saturating_sub(at)));
         attempt.downloaded |= downloaded;
-        let asked = attempt.asked;
+        let (asked, pause) = (attempt.asked, attempt.pause);
         if let Some((_, asked)) = asked.filter(|_| first) {
             self.flow.learn_first_answer(now, asked);
         }
         // From now on it is not the peer's time.
         if let Some((peer, asked)) = asked.filter(|_| downloaded) {
-            self.flow.learn_download(now, peer, asked, commits);
+            self.flow.learn_download(now, peer, asked, commits, pause);
         }
         if first {
             self.give_up_silent(now, start, effects);
         }
     }
 
-    /// Ends attempts that have brought nothing once enough others have: they would only share the line with them.
+    /// Ends attempts that have brought nothing while enough others do: they would only share the line with them.
     fn give_up_silent(&mut self, now: Now, start: CommitIndex, effects: &mut Vec<Effect>) {
         let Some(range) = self.ranges.get(&start) else { return };
+        let delays = self.delays(start, range);
         let attempts = range.attempts();
-        if attempts.iter().filter(|attempt| attempt.heard_at.is_some()).count() < MAX_ANSWERING {
+        let brings = |attempt: &&Attempt| attempt.heard_at.is_some() && attempt.silent_at(&delays) > now.monotonic;
+        if attempts.iter().filter(brings).count() < MAX_ANSWERING {
             return;
         }
-        let delays = self.delays(start, range);
         let mut ended = Vec::new();
         for attempt in attempts.iter().filter(|attempt| attempt.heard_at.is_none()) {
             let Some((peer, _)) = attempt.asked else { continue };

@@ -85,6 +85,8 @@ pub(super) struct Flow {
     small_download: Option<Downloads>,
     /// Times until the first answer to a range, of all peers.
     first_answer: Option<Downloads>,
+    /// Longest times between two answers of a small download, of all peers.
+    small_pause: Option<Downloads>,
 }
 
 /// How long downloads take: mean and mean deviation, the latest counting most.
@@ -141,6 +143,7 @@ impl Default for Flow {
             any_download: None,
             small_download: None,
             first_answer: None,
+            small_pause: None,
         }
     }
 }
@@ -245,10 +248,18 @@ impl Flow {
         self.bytes_per_commit.is_some() && self.expected(commits) <= SMALL_BYTES
     }
 
-    /// Learns from a download of so many commits that `peer` has served.
-    pub(super) fn learn_download(&mut self, now: Now, peer: PeerId, asked: Asked, commits: CommitIndex) {
+    /// Learns from a download of so many commits that `peer` has served, with `pause` as the longest time between two answers.
+    pub(super) fn learn_download(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        asked: Asked,
+        commits: CommitIndex,
+        pause: Duration,
+    ) {
         let (time, at) = (now.monotonic.saturating_sub(asked.at), now.monotonic);
         if self.is_small(commits) {
+            self.small_pause = Some(Downloads::with(self.small_pause, pause, at));
             self.small_download = Some(Downloads::with(self.small_download, time, at));
             return;
         }
@@ -272,6 +283,13 @@ impl Flow {
     pub(super) fn silence_delay(&self, commits: CommitIndex) -> Duration {
         let least = if self.is_small(commits) { MIN_SMALL_HEDGE_DELAY } else { MIN_HEDGE_DELAY };
         self.first_answer.as_ref().map_or(FIRST_HEDGE_DELAY, |first| first.hedge_delay(least))
+    }
+
+    /// How long a peer that brings a small download counts as silent after its last answer. `None` for a large one, or
+    /// until it is known.
+    pub(super) fn pause_delay(&self, commits: CommitIndex) -> Option<Duration> {
+        let pause = self.small_pause.as_ref().filter(|_| self.is_small(commits));
+        pause.map(|pause| pause.hedge_delay(MIN_SMALL_HEDGE_DELAY))
     }
 
     /// Whether the peer has served anything lately.

@@ -68,7 +68,7 @@ const MAX_EXECUTORS: usize = 64;
 pub struct Config {
     /// Commits in one answer, at most 100. A range has up to four times as many; fewer where they are large, or a peer is slow.
     pub commits_per_fetch: u32,
-    /// Workers at once, beside those that hedge the next range. The window of bytes on their way decides how many there are.
+    /// Workers at once, beside those that fetch the next range. The window of bytes on their way decides how many there are.
     pub max_workers: usize,
     /// Ranges beyond the last linked commit up to which new ones are planned: bounds the commits in the reorder
     /// buffer (a range that came in parts is split, but covers no more).
@@ -282,6 +282,8 @@ pub enum Effect {
         tried: Vec<PeerId>,
         /// Whether others serve it now: then it is for a peer that proved itself, if there is one.
         hedge: bool,
+        /// Whether all other ranges wait for this one.
+        next: bool,
     },
     /// Start a worker.
     Fetch {

@@ -379,7 +379,8 @@ impl StateSync {
         let mut on_their_way: u64 = on_their_way.map(|(start, range)| self.flow.expected(length(*start, range))).sum();
         let (mut filled, mut started) = (false, false);
         for (start, range) in &mut self.ranges {
-            if active >= self.config.max_workers {
+            // All others wait for the next range: it starts whatever else there is.
+            if active >= self.config.max_workers && *start > next {
                 break;
             }
             let RangeState::Waiting { not_before } = range.state else { continue };
@@ -403,7 +404,8 @@ impl StateSync {
             next_key += 1;
             let key = RangeKey(next_key);
             range.state = RangeState::Active(vec![Attempt::selecting(key, reserve)]);
-            effects.push(Effect::Pick { key, start: *start, tried: range.failed_at.clone(), hedge: false });
+            let tried = range.failed_at.clone();
+            effects.push(Effect::Pick { key, start: *start, tried, hedge: false, next: *start <= next });
         }
         self.next_key = next_key;
         self.flow.note_filled(filled);

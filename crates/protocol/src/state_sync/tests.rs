@@ -397,7 +397,9 @@ fn late_range(core: &mut StateSync) -> (RangeKey, RangeKey) {
     let [(first, 1, 10)] = started(core, &effects)[..] else { panic!("{effects:?}") };
     let wake = core.next_wake().unwrap();
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake);
-    let [Effect::Pick { key, start: 1, ref tried, hedge: true }] = effects[..] else { panic!("{effects:?}") };
+    let [Effect::Pick { key, start: 1, ref tried, hedge: true, next: true }] = effects[..] else {
+        panic!("{effects:?}")
+    };
     assert_eq!(*tried, [PEER]);
     let effects = core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Picked { key, peer: Ok(LIAR) });
     assert!(matches!(effects[..], [Effect::Fetch { peer: LIAR, start: 1, end: 10, .. }]), "{effects:?}");
@@ -504,6 +506,51 @@ fn silent_peers_hold_up_the_next_commit_for_a_few_hedge_delays_however_many_they
     expected.push((PEER, Outcome::Served { last: 21, bytes: 100 }));
     assert_eq!(reports(&effects), expected);
     assert_eq!((core.snapshot().workers, core.late()), (0, None));
+}
+
+#[test]
+fn peers_that_stop_after_a_first_answer_count_as_silent() {
+    let mut core = core(small());
+    let (first, second) = late_range(&mut core);
+    for key in [first, second] {
+        core.handle(at(1_100), Input::Progress { key, downloaded: false });
+    }
+    let now = core.next_wake().unwrap();
+    let mut effects = core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Wake);
+    let mut asked = Vec::new();
+    while let Some(key) = effects.iter().find_map(|effect| match effect {
+        Effect::Pick { key, start: 1, .. } => Some(*key),
+        _ => None,
+    }) {
+        asked.push(key);
+        let peer = PeerId([100 + asked.len() as u8; 32]);
+        effects = core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Picked { key, peer: Ok(peer) });
+    }
+    assert_eq!(asked.len(), 2, "as many again");
+    // Only peers that still bring something make others superfluous.
+    let effects = core.handle(
+        Now { monotonic: now + Duration::from_millis(1), unix_ms: 0 },
+        Input::Progress { key: asked[0], downloaded: false },
+    );
+    assert!(!effects.contains(&Effect::Cancel(asked[1])), "{effects:?}");
+}
+
+#[test]
+fn next_range_starts_although_all_workers_wait_for_a_peer_that_claims_too_much() {
+    let mut core = core(small());
+    let effects = core.handle(at(0), Input::Target(Target { highest: 1_000, proven: 1_000, doubt: None }));
+    let next = effects.iter().find_map(|effect| match effect {
+        Effect::Pick { key, start: 1, .. } => Some(*key),
+        _ => None,
+    });
+    let nobody = Err(NoPeer::AllPaused { peers: 1 });
+    let mut more = core.handle(at(0), Input::Picked { key: next.unwrap(), peer: nobody });
+    more.extend(effects.into_iter().filter(|effect| !is_first_pick(effect, 1)));
+    // Later ranges take all places while the next one waits.
+    assert_eq!(started(&mut core, &more).len(), small().max_workers);
+    let effects = core.handle(at(1_000), Input::Wake);
+    assert!(effects.iter().any(|effect| is_first_pick(effect, 1)), "{effects:?}");
+    assert_eq!(core.workers(), small().max_workers + 1);
 }
 
 #[test]

@@ -40,7 +40,8 @@ pub use chain::ChainSize;
 pub use event::{ActorFault, DiskFault, DiskOperation, Event, Moment};
 pub use invariants::Invariant;
 pub use random::{
-    LINK_DELAYS, delays_under_attack, hostile as hostile_scenario, scenario as random_scenario, silent_majority,
+    LINK_DELAYS, delays_under_attack, fresh_among_silent, hostile as hostile_scenario, scenario as random_scenario,
+    silent_majority,
 };
 pub use report::{Digest, Failure, LostActor, Penalty, Report, Taken};
 pub use scenario::{NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator};

@@ -141,6 +141,29 @@ pub fn silent_majority(seed: u64) -> Scenario {
     scenario
 }
 
+/// A node begins with nothing among 29 peers, of which 20 are silent from the start.
+pub fn fresh_among_silent(seed: u64) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut scenario = Scenario::named(&format!("fresh among silent {seed}"))
+        .topology(Topology::FullNodesKnowValidators)
+        .validators(29)
+        .committee(4)
+        .full_nodes(1)
+        .commits(2_000)
+        .latency(millis(5)..LONGEST_LINK)
+        // The network has no bandwidth: so a sync takes many round trips all the same.
+        .set("state_sync.commits_per_fetch", 5)
+        .set("state_sync.max_workers", 2)
+        .set("discovery.target_connections", 29)
+        .set("discovery.max_peers_in_answer", 1);
+    for number in 9..29 {
+        if let Some(behaviour) = SILENT.choose(&mut rng) {
+            scenario.events.push((Duration::ZERO, Event::Hostile(validator(number), *behaviour)));
+        }
+    }
+    scenario
+}
+
 /// How late the commits were at the node that were made from when the first peers fell silent in [`silent_majority`].
 pub fn delays_under_attack(report: &Report, node: NodeName) -> Vec<Duration> {
     let before = (SILENT_FROM.as_millis() / 100) as usize;
