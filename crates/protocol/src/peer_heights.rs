@@ -173,7 +173,7 @@ pub enum Effect {
 pub struct Target {
     /// The highest commit of all claims that are not disproved; 0 without any.
     pub highest: CommitIndex,
-    /// The highest commit that a peer claims which has served lately; 0 without any.
+    /// The highest commit that half of the peers claim which have served lately; 0 without any. One of them may lie.
     pub proven: CommitIndex,
     /// Why this says nothing about how far the chain has got, if it does not: no peer's word stands.
     pub doubt: Option<NoPeer>,
@@ -355,13 +355,22 @@ impl PeerHeights {
 
     fn update_target(&mut self, now: Now, peers_became_able: bool, effects: &mut Vec<Effect>) {
         let highest = self.peers.values().filter_map(|peer| peer.highest(now.monotonic)).max().unwrap_or(0);
-        let proven = self.peers.values().filter(|peer| peer.is_proven(now.monotonic));
-        let proven = proven.filter_map(|peer| peer.highest(now.monotonic)).max().unwrap_or(0);
-        let target = Target { highest, proven, doubt: self.doubt(now) };
+        let target = Target { highest, proven: self.proven_claim(now), doubt: self.doubt(now) };
         if target != self.target || peers_became_able {
             self.target = target;
             effects.push(Effect::Target(target));
         }
+    }
+
+    /// The highest commit that half of the proven peers claim.
+    fn proven_claim(&self, now: Now) -> CommitIndex {
+        let proven = self.peers.values().filter(|peer| peer.is_proven(now.monotonic));
+        let mut claims: Vec<_> = proven.filter_map(|peer| peer.highest(now.monotonic)).collect();
+        if claims.is_empty() {
+            return 0;
+        }
+        let middle = claims.len() / 2;
+        *claims.select_nth_unstable(middle).1
     }
 
     /// Why nobody's word stands: a claim does, as far as it goes, until its owner cannot serve it.

@@ -276,6 +276,17 @@ fn silent_peer_that_loses_a_hedge_loses_its_place_and_its_word_at_once() {
 }
 
 #[test]
+fn claim_that_no_other_proven_peer_shares_does_not_count_as_proven() {
+    let mut core = with_peers(&[(100, 1), (101, 1), (u32::MAX, 1)]);
+    let mut effects = Vec::new();
+    for id in [peer(1), peer(2), peer(3)] {
+        effects =
+            core.handle(at(0), Input::Report { peer: id, start: 1, outcome: Outcome::Served { last: 100, bytes: 1 } });
+    }
+    assert!(effects.contains(&Effect::Target(Target { highest: u32::MAX, proven: 101, doubt: None })), "{effects:?}");
+}
+
+#[test]
 fn silent_newcomers_get_no_more_of_the_work_together_than_one_would() {
     let mut core = with_peers(&[(100, 1); 40]);
     served(&mut core, at(0), peer(1));

@@ -179,10 +179,12 @@ impl StateSync {
         is_wanted.then(|| range.hedge_at(self.is_next(start, range), &self.delays(start, range))).flatten()
     }
 
-    /// Commits of the range that there are, as far as proven peers tell: others may claim any number.
+    /// Commits of the range that there are, as far as proven peers tell, and one at least: others may claim any number.
     fn commits_to_come(&self, start: CommitIndex, range: &Range) -> CommitIndex {
-        let proven = self.claimed.proven;
-        let end = if proven >= start { range.end.min(proven) } else { range.end };
+        let end = match self.claimed.proven {
+            0 => range.end,
+            proven => range.end.min(proven.max(start)),
+        };
         end.saturating_sub(start).saturating_add(1)
     }
 

@@ -57,7 +57,7 @@ const MAX_ANSWER_COMMITS: CommitIndex = 100;
 /// How long after a commit of the node's own consensus the next one is left to it before peers are asked.
 const LOCAL_GRACE: Duration = Duration::from_secs(2);
 
-/// Ranges that are planned beyond what proven peers claim: enough for one that is ahead of them to prove itself.
+/// Ranges that are planned beyond what half of the proven peers claim: enough for one that is ahead to prove itself.
 const UNPROVEN_AHEAD: CommitIndex = 2;
 
 /// Executors whose progress is followed; there is one, or a few.
