@@ -11,6 +11,7 @@ use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode,
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use per_element::PerElement;
 use prost::Message;
+use soma_network::wire::proto::FetchBlocksResponse;
 use soma_p2p::{FjallStore, Store};
 use soma_testkit::{BlockKind, ChainBuilder, ChainSpec, Payload};
 use soma_types::{
@@ -21,7 +22,6 @@ use soma_verify::{
     CertificateVerifier, Checks, EpochContext, SignatureBatch, TransactionError, TransactionSignatures,
     TransactionVerifier, check_blocks, check_commits, verify_blocks, verify_sub_dag,
 };
-use soma_wire::proto::FetchBlocksResponse;
 use std::{hint::black_box, time::Duration};
 use tempfile::TempDir;
 

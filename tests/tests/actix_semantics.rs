@@ -165,7 +165,7 @@ impl Handler<Detached> for Subject {
     }
 }
 
-/// Runs a subject as `soma_supervision::run_actor` runs every actor.
+/// Runs a subject as `soma_runtime::run_actor` runs every actor.
 fn run_subject(mailbox_capacity: usize) -> (Addr<Subject>, JoinHandle<()>, Log) {
     let subject = Subject::default();
     let log = subject.log.clone();

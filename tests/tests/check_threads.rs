@@ -1,5 +1,7 @@
 //! Checks on threads of their own, in virtual time: what takes long is named, and the Verifier may fail at any input.
 
+use soma_network::wire::PeerApi;
+use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwork, Transport};
 use soma_p2p::{
     CertificateVerifier, CertifiedCommit, ChildState, Clock, Environment, EpochContext, Fault, Genesis, Handle,
     LocalSystem, PeerId, PlannedFaults, STUCK_AFTER, SeedPeer, Status, Surroundings, TransactionError,
@@ -7,8 +9,6 @@ use soma_p2p::{
 };
 use soma_testkit::{ChainBuilder, ChainSpec, hostile::StorePeer};
 use soma_tests::{chain, config, key, mem_store, node};
-use soma_transport::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwork, Transport};
-use soma_wire::PeerApi;
 use std::{
     future::Future,
     sync::{

@@ -2,16 +2,16 @@
 
 #[allow(dead_code)] // Other tests need other parts of it.
 mod attackers;
-#[path = "../../crates/transport/tests/support/tls.rs"]
+#[path = "../../crates/network/tests/support/tls.rs"]
 #[allow(dead_code)] // This needs a part of it.
 mod tls;
 
 use attackers::{Target, for_ever};
+use soma_network::wire::{Call, CommitRange};
+use soma_network::{Link, TlsTransport, Transport};
 use soma_protocol::serving::Rpc;
 use soma_testkit::{ChainBuilder, ChainSpec, address_of};
 use soma_tests::{config, eventually, expect_commits, key, mem_store, node, start};
-use soma_transport::{Link, TlsTransport, Transport};
-use soma_wire::{Call, CommitRange};
 use std::time::Duration;
 use tokio::{task::JoinSet, time::Instant};
 

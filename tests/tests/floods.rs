@@ -3,15 +3,15 @@
 
 #[allow(dead_code)] // Other tests need other parts of it.
 mod attackers;
-#[path = "../../crates/transport/tests/support/tls.rs"]
+#[path = "../../crates/network/tests/support/tls.rs"]
 #[allow(dead_code)] // This needs a part of it.
 mod tls;
 
 use attackers::{Target, for_ever, resident};
+use soma_network::TlsTransport;
 use soma_protocol::serving::Rpc;
 use soma_testkit::{ChainBuilder, ChainSpec};
 use soma_tests::{config, eventually, expect_commits, key, mem_store, node, start};
-use soma_transport::TlsTransport;
 use soma_types::PeerId;
 use std::{
     collections::BTreeSet,

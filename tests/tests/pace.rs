@@ -1,9 +1,9 @@
 //! Nodes that serve slowly, because their operator said so: over real TLS.
 
+use soma_network::wire::{Call, CallError, CommitRange, Status};
+use soma_network::{Link, TlsTransport, Transport};
 use soma_p2p::Config;
 use soma_tests::{TestNode, chain, config, eventually, expect_commits, key, mem_store, node, start};
-use soma_transport::{Link, TlsTransport, Transport};
-use soma_wire::{Call, CallError, CommitRange, Status};
 use std::time::Duration;
 use tokio::time::sleep;
 

@@ -4,7 +4,7 @@
 
 #[allow(dead_code)] // Other tests need other parts of it.
 mod attackers;
-#[path = "../../crates/transport/tests/support/tls.rs"]
+#[path = "../../crates/network/tests/support/tls.rs"]
 #[allow(dead_code)] // This needs a part of it.
 mod tls;
 

@@ -1,12 +1,12 @@
 //! Every rpc against a real node: TLS, gRPC and a store on disk.
 
 use futures::StreamExt;
+use soma_network::wire::{BlockRefs, Call, CommitRange, Status};
+use soma_network::{Link, TlsTransport, Transport};
 use soma_p2p::{CertifiedCommit, ChainId};
 use soma_tests::{TestNode, chain, config, disk_store, key, node, start};
-use soma_transport::{Link, TlsTransport, Transport};
 use soma_types::{Access, Capabilities, NodeInfo, NodeRole, PeerId, ProtocolVersions, SignedNodeInfo};
 use soma_verify::{CertificateVerifier, EpochContext, check_commits, verify_blocks, verify_node_info};
-use soma_wire::{BlockRefs, Call, CommitRange, Status};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 

@@ -10,8 +10,8 @@ use crate::{
 };
 use clap::ValueEnum;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use soma_network::ListenError;
 use soma_p2p::{ActorSystem, FjallStore, ListenAddress};
-use soma_transport::ListenError;
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,

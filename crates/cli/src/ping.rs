@@ -5,11 +5,11 @@
 use crate::{error::CliError, files};
 use bytes::Bytes;
 use serde::Serialize;
+use soma_network::wire::{Call, CallError, KnownPeers, Status};
+use soma_network::{DialError, Link, TlsTransport, Transport};
 use soma_p2p::{Address, ChainId, CommitIndex, NodeRole, PeerId, SeedPeer, SeedPeerError};
-use soma_transport::{DialError, Link, TlsTransport, Transport};
 use soma_types::{CommitDigest, NodeInfo, ProtocolVersions, SignedNodeInfo};
 use soma_verify::verify_node_info;
-use soma_wire::{Call, CallError, KnownPeers, Status};
 use std::{
     fmt,
     net::IpAddr,

@@ -1,7 +1,7 @@
 //! The pure cores of the actors: all state, all decisions, and nothing else.
 //!
 //! ```text
-//!   message --> shell (actors/NAME) --Input--> core (here) --Effect--> shell --> messages, calls, disk, timers
+//!   message --> shell (actors/src/NAME) --Input--> core (here) --Effect--> shell --> messages, calls, disk, timers
 //! ```
 //!
 //! A core is a plain value. Time and randomness come in ([`Now`], a seed in its configuration), bulk bytes stay in

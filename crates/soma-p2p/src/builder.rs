@@ -7,9 +7,9 @@ use crate::{
     peer_memory::PeerMemory,
     system::ActorSystem,
 };
+use soma_network::{ListenError, TlsTransport, Transport, TransportError};
+use soma_runtime::{Escalation, MetricsRecorder, PlannedFaults};
 use soma_store::{Store, StoreError};
-use soma_supervision::{Escalation, MetricsRecorder, PlannedFaults};
-use soma_transport::{ListenError, TlsTransport, Transport, TransportError};
 use soma_types::{ChainId, Genesis, SigningKey};
 use soma_verify::{CertificateVerifier, TransactionVerifier};
 use std::{io, path::PathBuf, sync::Arc};

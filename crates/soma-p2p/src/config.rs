@@ -2,11 +2,13 @@
 
 use crate::{peer_memory::PeerMemory, synced_commits::TELL_EVERY};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use soma_actor_verifier::Verification;
+use soma_actors::verifier::Verification;
+use soma_network::wire::limits::{
+    MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS,
+};
 use soma_protocol::serving::{self, Rates};
 use soma_replay::core_names;
 use soma_types::{Access, Address, AddressError, ChainId, ListenAddress, NodeRole, PeerId, limits};
-use soma_wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS};
 use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.

@@ -6,12 +6,10 @@ use crate::{
     status::{PeerStatus, Status},
     synced_commits::SyncedCommits,
 };
-use soma_actor_state_sync::Published;
-use soma_messages::{
-    Mailbox, Observe,
-    connections::FollowPeers,
-    state_sync::{ExecutorProgress, LocalCommit},
-};
+use soma_actors::connections::messages::FollowPeers;
+use soma_actors::state_sync::Published;
+use soma_actors::state_sync::messages::{ExecutorProgress, LocalCommit};
+use soma_network::CallersMemory;
 use soma_protocol::{
     connections,
     discovery::{self, BookEntry},
@@ -19,9 +17,9 @@ use soma_protocol::{
     state_sync::{self, LocalCommitError},
     store_writer, verifier,
 };
+use soma_runtime::{Clock, Escalation, IoTasks, Offload, Tree};
+use soma_runtime::{Mailbox, Observe};
 use soma_store::Store;
-use soma_supervision::{Clock, Escalation, IoTasks, Offload, Tree};
-use soma_transport::CallersMemory;
 use soma_types::{Address, CertifiedCommit, ChainId, CommitIndex, PeerId};
 use std::{
     sync::{Arc, atomic::AtomicU64},

@@ -60,8 +60,8 @@ pub use status::{PeerStatus, Status, Stuck};
 pub use synced_commits::SyncedCommits;
 pub use system::{ActorSystem, Fatal, ShutdownReport};
 
-pub use soma_actor_verifier::Verification;
-pub use soma_messages::connections::Lagged;
+pub use soma_actors::connections::messages::Lagged;
+pub use soma_actors::verifier::Verification;
 pub use soma_protocol::{
     LostReason, PeerEvent,
     connections::DialFailure,
@@ -71,10 +71,10 @@ pub use soma_protocol::{
     state_sync::{ExecutorFailure, LocalCommitError, Progress, STUCK_AFTER},
     verifier::{SlowCheck, TransactionPlace},
 };
-pub use soma_store::{CorruptReason, FjallStore, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
-pub use soma_supervision::{
+pub use soma_runtime::{
     ChildState, ChildStatus, Clock, Environment, ExitReason, Fault, MetricsRecorder, PlannedFaults, Strategy,
 };
+pub use soma_store::{CorruptReason, FjallStore, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
     CommittedSubDag, Committee, Genesis, GenesisError, ListenAddress, NodeRole, PeerId, PublicKey, SignedBlock,

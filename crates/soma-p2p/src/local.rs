@@ -6,8 +6,8 @@ use crate::{
     node::{Machinery, Node, NodeParts},
     system::ShutdownReport,
 };
-use soma_actor_verifier::PoolSize;
-use soma_supervision::{Environment, IoTasks, Offload};
+use soma_actors::verifier::PoolSize;
+use soma_runtime::{Environment, IoTasks, Offload};
 use std::time::Duration;
 use tokio::{runtime, sync::watch};
 

@@ -23,23 +23,24 @@ use crate::{
     handle::{Handle, Observers, Shared},
     peer_memory::PeerMemory,
 };
-use soma_actor_connections::Connections;
-use soma_actor_discovery::Discovery;
-use soma_actor_grpc_adapter::{GrpcAdapter, InboundGate, Service, ServiceWiring};
-use soma_actor_peer_heights::{PeerHeights, Stored};
-use soma_actor_state_sync::{Published, StartState, StateSync, WorkerMailboxes};
-use soma_actor_store_writer::StoreWriter;
-use soma_actor_verifier::{PoolSize, Verifier};
-use soma_messages::{LinkRegistry, Slot};
+use soma_actors::connections::Connections;
+use soma_actors::connections::LinkRegistry;
+use soma_actors::discovery::Discovery;
+use soma_actors::grpc_adapter::{GrpcAdapter, InboundGate, Service, ServiceWiring};
+use soma_actors::peer_heights::{PeerHeights, Stored};
+use soma_actors::state_sync::{Published, StartState, StateSync, WorkerMailboxes};
+use soma_actors::store_writer::StoreWriter;
+use soma_actors::verifier::{PoolSize, Verifier};
+use soma_network::{Listener, Transport};
 use soma_protocol::{
     connections as connections_core, discovery as discovery_core, peer_heights as heights_core, state_sync as sync_core,
 };
-use soma_store::{CorruptReason, PeerList, Record, Store, StoreError};
-use soma_supervision::{
+use soma_runtime::Slot;
+use soma_runtime::{
     ChildSpec, Environment, Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules,
     Strategy, Supervision, Supervisor,
 };
-use soma_transport::{Listener, Transport};
+use soma_store::{CorruptReason, PeerList, Record, Store, StoreError};
 use soma_types::{Address, Capabilities, CommitIndex, Epoch, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
 use soma_verify::{EpochContext, TransactionVerifier};
 use std::{
@@ -198,14 +199,14 @@ impl Node {
                 ban_max: config.connections.ban_max,
                 allowlist: config.connections.allowlist.iter().copied().collect(),
             };
-            let settings = soma_actor_peer_heights::Settings { chain, timeout: config.discovery.query_timeout };
+            let settings = soma_actors::peer_heights::Settings { chain, timeout: config.discovery.query_timeout };
             let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
             let (state_sync, connections, writer) = (state_sync.clone(), connections.clone(), store_writer.clone());
             let environment = environment.clone();
             let adapter = grpc_adapter.clone();
             ChildSpec::new(peer_heights_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
-                let wiring = soma_actor_peer_heights::Wiring {
+                let wiring = soma_actors::peer_heights::Wiring {
                     links: links.clone(),
                     io: io.clone(),
                     target: state_sync.mailbox(name::PEER_HEIGHTS),
@@ -236,7 +237,7 @@ impl Node {
                 seed,
                 ..Default::default()
             };
-            let settings = soma_actor_connections::Settings {
+            let settings = soma_actors::connections::Settings {
                 chain,
                 genesis_commit: genesis.commit().reference(),
                 connect_timeout: config.connections.connect_timeout,
@@ -245,7 +246,7 @@ impl Node {
             let (heights, discovery, sync) = (peer_heights.clone(), discovery.clone(), state_sync.clone());
             let environment = environment.clone();
             ChildSpec::new(connections_slot, capacity, move || {
-                let wiring = soma_actor_connections::Wiring {
+                let wiring = soma_actors::connections::Wiring {
                     transport: transport.clone(),
                     registry: registry.clone(),
                     io: io.clone(),
@@ -269,7 +270,7 @@ impl Node {
             let (sync, environment) = (state_sync.clone(), environment.clone());
             ChildSpec::new(discovery_slot, capacity, move || {
                 let (core, environment) = (core.clone(), environment.clone());
-                let wiring = soma_actor_discovery::Wiring {
+                let wiring = soma_actors::discovery::Wiring {
                     links: links.clone(),
                     io: io.clone(),
                     dial: connections.mailbox(name::DISCOVERY),
@@ -282,7 +283,7 @@ impl Node {
                 let book = read(&offload, &store, |store| store.peers(PeerList::Infos));
                 async move {
                     let book = book.await?;
-                    let settings = soma_actor_discovery::Settings { key, own_info, timeout: query_timeout, book };
+                    let settings = soma_actors::discovery::Settings { key, own_info, timeout: query_timeout, book };
                     Ok(Discovery::new(core, settings, wiring, environment))
                 }
             })
@@ -292,7 +293,7 @@ impl Node {
 
         let spec = {
             let core = state_sync_config(&config);
-            let settings = soma_actor_state_sync::Settings {
+            let settings = soma_actors::state_sync::Settings {
                 chain,
                 request_timeout: config.state_sync.request_timeout,
                 commits_per_fetch: config.state_sync.commits_per_fetch,
@@ -306,7 +307,7 @@ impl Node {
             let adapter = grpc_adapter.clone();
             ChildSpec::new(state_sync_slot, capacity, move || {
                 let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
-                let wiring = soma_actor_state_sync::Wiring {
+                let wiring = soma_actors::state_sync::Wiring {
                     workers: WorkerMailboxes {
                         links: links.clone(),
                         io: io.clone(),

@@ -2,11 +2,9 @@
 
 use crate::handle::Shared;
 use futures::Stream;
-use soma_messages::{
-    Life, Mailbox,
-    connections::{EventQueue, FollowPeers, Lagged},
-};
+use soma_actors::connections::messages::{EventQueue, FollowPeers, Lagged};
 use soma_protocol::{LostReason, PeerEvent};
+use soma_runtime::{Life, Mailbox};
 use soma_types::PeerId;
 use std::{
     collections::BTreeSet,

@@ -2,10 +2,10 @@
 
 use crate::Config;
 use serde::{Deserialize, Serialize};
-use soma_actor_grpc_adapter::READ_BYTES;
+use soma_actors::grpc_adapter::READ_BYTES;
+use soma_network::wire::limits::MAX_RESPONSE_BYTES;
+use soma_network::{CONNECTION_BYTES, CallersMemory, HANDSHAKES_BYTES, MADE_BYTES};
 use soma_protocol::{connections, discovery};
-use soma_transport::{CONNECTION_BYTES, CallersMemory, HANDSHAKES_BYTES, MADE_BYTES};
-use soma_wire::limits::MAX_RESPONSE_BYTES;
 
 /// The parts of the budget, in bytes. All but the last are what their own limits allow; the last is what is left.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use soma_protocol::{
     store_writer,
     verifier::{self, SlowCheck},
 };
-use soma_supervision::ChildStatus;
+use soma_runtime::ChildStatus;
 use soma_types::{Address, ChainId, CommitIndex, Epoch, PeerId, TimestampMs};
 use std::collections::BTreeMap;
 
@@ -206,7 +206,7 @@ impl Status {
     /// Liveness: whether every actor runs. Says nothing of whether the node gets on; restarting it helps only if this is
     /// false for longer than a moment.
     pub fn is_alive(&self) -> bool {
-        use soma_supervision::ChildState;
+        use soma_runtime::ChildState;
         let up = self.tree.actors().iter().all(|actor| actor.state == ChildState::Running);
         self.fatal.is_none() && up
     }

@@ -6,11 +6,12 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use soma_actor_state_sync::Latest;
-use soma_messages::{Mailbox, state_sync::ExecutorProgress};
+use soma_actors::state_sync::Latest;
+use soma_actors::state_sync::messages::ExecutorProgress;
 use soma_protocol::state_sync::ExecutorAt;
+use soma_runtime::Mailbox;
+use soma_runtime::{Clock, ExitReason, IoTasks, Offload};
 use soma_store::{CorruptReason, Place, Record, Store, StoreError};
-use soma_supervision::{Clock, ExitReason, IoTasks, Offload};
 use soma_types::{CommitIndex, CommittedSubDag};
 use std::{
     fmt,

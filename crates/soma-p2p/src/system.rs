@@ -7,9 +7,9 @@ use crate::{
     handle::Handle,
     node::{Machinery, Node, NodeParts},
 };
-use soma_actor_verifier::PoolSize;
+use soma_actors::verifier::PoolSize;
 use soma_replay::{Recorder, RingConfig, TraceWriter};
-use soma_supervision::{Census, Clock, Environment, Escalation, ExitReason, IoTasks, Offload, Telemetry};
+use soma_runtime::{Census, Clock, Environment, Escalation, ExitReason, IoTasks, Offload, Telemetry};
 use soma_types::PeerId;
 use std::{
     ops::Deref,

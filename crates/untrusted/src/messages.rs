@@ -2,9 +2,7 @@
 
 use crate::{Decoder, seeds::context};
 use bytes::Bytes;
-use soma_types::{PublicKey, limits::MAX_BLOCK_BYTES};
-use soma_verify::check_commits;
-use soma_wire::{
+use soma_network::wire::{
     Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers, Seen,
     codec::{decode, encode},
     convert::checked_chunk,
@@ -15,6 +13,8 @@ use soma_wire::{
         GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest, PushCommitResponse,
     },
 };
+use soma_types::{PublicKey, limits::MAX_BLOCK_BYTES};
+use soma_verify::check_commits;
 
 /// Decodes bytes as a message, and hands it on if it is one; what is encoded of it decodes to the same.
 macro_rules! message {
@@ -139,13 +139,13 @@ pub(crate) const MESSAGE: Decoder = Decoder {
 
 pub(crate) const TLS_CERTIFICATE: Decoder = Decoder {
     name: "tls_certificate",
-    decode: |bytes| soma_transport::decoders::certified_peer(bytes).is_some(),
+    decode: |bytes| soma_network::decoders::certified_peer(bytes).is_some(),
     check: |bytes| {
-        let Some(peer) = soma_transport::decoders::certified_peer(bytes) else { return false };
+        let Some(peer) = soma_network::decoders::certified_peer(bytes) else { return false };
         assert!(PublicKey::from(peer).verifying_key().is_ok(), "a peer id is a key");
         assert!(bytes.windows(32).any(|window| window == peer.0), "the key is the one in the certificate");
         true
     },
-    seeds: |chain| soma_transport::decoders::certificate(&chain.network_key).into_iter().collect(),
+    seeds: |chain| soma_network::decoders::certificate(&chain.network_key).into_iter().collect(),
     refuses_truncated: true,
 };

@@ -7,19 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Our crates from the bottom up: each may depend on those in layers below it, and within its own layer on none.
 const LAYERS: &[&[&str]] = &[
     &["soma-types"],
-    &["soma-wire", "soma-store", "soma-verify", "soma-protocol"],
-    &["soma-transport", "soma-replay"],
-    &["soma-messages"],
-    &["soma-supervision"],
-    &[
-        "soma-actor-connections",
-        "soma-actor-discovery",
-        "soma-actor-grpc-adapter",
-        "soma-actor-peer-heights",
-        "soma-actor-state-sync",
-        "soma-actor-store-writer",
-        "soma-actor-verifier",
-    ],
+    &["soma-network", "soma-store", "soma-verify", "soma-protocol"],
+    &["soma-replay"],
+    &["soma-runtime"],
+    &["soma-actors"],
     &["soma-p2p"],
     &["soma-testkit"],
     &["soma-p2p-cli", "soma-tests", "soma-untrusted"],
@@ -27,13 +18,13 @@ const LAYERS: &[&[&str]] = &[
 
 /// Who may use what from outside, wherever an unguarded use would undo the design.
 const ONLY: &[(&str, &[&str])] = &[
-    ("actix", &["soma-messages", "soma-supervision", "soma-p2p", "soma-tests", "soma-actor-*"]),
-    ("actix-rt", &["soma-messages", "soma-supervision", "soma-p2p", "soma-tests"]),
-    ("tonic", &["soma-wire", "soma-transport", "soma-tests"]),
-    ("prost", &["soma-wire"]),
+    ("actix", &["soma-runtime", "soma-actors", "soma-p2p", "soma-tests"]),
+    ("actix-rt", &["soma-runtime", "soma-p2p", "soma-tests"]),
+    ("tonic", &["soma-network", "soma-tests"]),
+    ("prost", &["soma-network"]),
     ("fjall", &["soma-store"]),
     // The benchmark measures a bare TLS stream, to say what the transport costs above it.
-    ("rustls", &["soma-transport", "soma-p2p-cli"]),
+    ("rustls", &["soma-network", "soma-p2p-cli"]),
     ("soma-testkit", &["soma-p2p-cli", "soma-tests", "soma-untrusted"]),
 ];
 

@@ -6,15 +6,15 @@ use futures::future::join_all;
 use h2::client::{ResponseFuture, SendRequest};
 use prost::Message;
 use rustls::pki_types::ServerName;
-use soma_p2p::{ActorSystem, CertifiedCommit, ChainId};
-use soma_testkit::address_of;
-use soma_tests::key;
-use soma_transport::{TlsTransport, Transport};
-use soma_types::PeerId;
-use soma_wire::{
+use soma_network::wire::{
     CHAIN_ID_METADATA, Call, Status,
     proto::{BlockRef, FetchBlocksRequest, FetchCommitsRequest},
 };
+use soma_network::{TlsTransport, Transport};
+use soma_p2p::{ActorSystem, CertifiedCommit, ChainId};
+use soma_testkit::address_of;
+use soma_tests::key;
+use soma_types::PeerId;
 use std::{
     fs,
     net::SocketAddr,

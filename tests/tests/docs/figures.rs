@@ -1,10 +1,10 @@
 //! The figures in the documents are those in the code.
 
 use crate::{root, rust_files};
+use soma_network::wire::limits as wire;
 use soma_p2p::Config;
 use soma_protocol::state_sync;
 use soma_types::limits;
-use soma_wire::limits as wire;
 use std::{collections::BTreeMap, fs};
 use syn::{BinOp, Expr, Item, Lit};
 

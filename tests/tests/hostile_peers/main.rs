@@ -7,10 +7,10 @@ mod raw;
 mod silent;
 
 use raw::{RawServer, is_raw};
+use soma_network::{TlsTransport, Transport};
 use soma_p2p::{CertifiedCommit, Config, Genesis, Handle, PeerId, PeerStatus, SeedPeer, Status};
 use soma_testkit::hostile::{Behaviour, Consequence, Server, Victim, attack};
 use soma_tests::{TestNode, chain, config, eventually, expect_commits, key, mem_store, node, start};
-use soma_transport::{TlsTransport, Transport};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

@@ -6,11 +6,11 @@ use futures::{StreamExt, stream};
 use prost::Message;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer, version::TLS13};
-use soma_p2p::{Genesis, PeerId, SeedPeer, SigningKey};
-use soma_testkit::hostile::Behaviour;
-use soma_wire::proto::{
+use soma_network::wire::proto::{
     GetCommitAvailabilityResponse, GetCommitInfoResponse, GetKnownPeersResponse, PushCommitResponse,
 };
+use soma_p2p::{Genesis, PeerId, SeedPeer, SigningKey};
+use soma_testkit::hostile::Behaviour;
 use std::{
     convert::Infallible,
     io,

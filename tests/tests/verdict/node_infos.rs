@@ -5,13 +5,13 @@ use crate::{
     ways::{NOW_MS, Running, Scripted, in_virtual_time, start, store_with},
 };
 use bytes::Bytes;
+use soma_network::wire::Call;
 use soma_p2p::{PeerId, PeerList, Store};
 use soma_tests::key;
 use soma_types::{
     Access, Capabilities, ChainId, NetworkGroup, NodeInfo, NodeRole, ProtocolVersions, Signature, Signed,
     SignedNodeInfo, SigningKey, codec,
 };
-use soma_wire::Call;
 use std::{net::Ipv4Addr, time::Duration};
 use tokio::time::sleep;
 

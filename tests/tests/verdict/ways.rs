@@ -4,17 +4,17 @@ use crate::forge::Item;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use soma_network::wire::{
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
+    limits::MAX_CHUNK_BYTES,
+};
+use soma_network::{ConnectionId, Inbound, InboundHandler, Link, Listener, MemoryNetwork, Transport};
 use soma_p2p::{
     Clock, CommitIndex, Environment, Genesis, LocalSystem, MemStore, PeerId, SeedPeer, Status, Store, SubDagDigest,
     Surroundings,
 };
 use soma_tests::{config, key, node};
-use soma_transport::{ConnectionId, Inbound, InboundHandler, Link, Listener, MemoryNetwork, Transport};
 use soma_types::{BlockRef, CommitRef};
-use soma_wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
-    limits::MAX_CHUNK_BYTES,
-};
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -69,7 +69,7 @@ impl Scripted {
     }
 
     fn missing() -> CallError {
-        CallError::new(soma_wire::Status::NotFound, "not here")
+        CallError::new(soma_network::wire::Status::NotFound, "not here")
     }
 }
 

@@ -7,9 +7,9 @@ use crate::{
 use futures::{StreamExt, future::join_all, stream};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use soma_transport::{Link, Transport};
+use soma_network::wire::Call;
+use soma_network::{Link, Transport};
 use soma_types::{Address, ChainId, CommitIndex, PeerId, SignedNodeInfo, SigningKey, TimestampMs};
-use soma_wire::Call;
 use std::{future::pending, sync::Arc, time::Duration};
 use tokio::time::sleep;
 

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
+use soma_network::wire::{KnownPeers, Seen, limits::MAX_KNOWN_PEERS};
 use soma_types::{
     Access, Address, Capabilities, ChainId, Intent, NodeInfo, NodeRole, PeerId, ProtocolVersions, Scope, Signable,
     SignedNodeInfo, SigningKey, TimestampMs, codec,
     limits::{MAX_ADDRESS_BYTES, MAX_ADDRESSES_PER_NODE},
 };
-use soma_wire::{KnownPeers, Seen, limits::MAX_KNOWN_PEERS};
 use std::net::{IpAddr, SocketAddr};
 
 /// Infos in a flood.

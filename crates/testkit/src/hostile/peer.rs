@@ -9,12 +9,12 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use soma_network::wire::{
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+};
 use soma_types::{
     Commit, CommitDigest, CommitIndex, CommitRef, PeerId, Signed, SignedBlock, SigningKey, UnverifiedCommit,
     limits::MAX_BLOCK_BYTES,
-};
-use soma_wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
 };
 use std::{
     future::pending,

@@ -4,14 +4,14 @@ use crate::hostile::{Behaviour, Means, Mischief, node_infos, throttle::Throttle}
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use soma_p2p::{CertifiedCommit, Genesis, MemStore, SeedPeer, Store};
-use soma_store::serve_commits;
-use soma_transport::{ConnectionId, Inbound, InboundHandler, Listener, TlsTransport, Transport};
-use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, SignedNodeInfo, SigningKey};
-use soma_wire::{
+use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
     Status,
 };
+use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, TlsTransport, Transport};
+use soma_p2p::{CertifiedCommit, Genesis, MemStore, SeedPeer, Store};
+use soma_store::serve_commits;
+use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, SignedNodeInfo, SigningKey};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

@@ -10,7 +10,7 @@
 use crate::simulation::{NodeName, journal::Fate, network::SimNetwork};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use soma_wire::{BlockStream, CallError};
+use soma_network::wire::{BlockStream, CallError};
 use std::{collections::VecDeque, future::pending};
 use tokio::time::{Instant, sleep_until};
 

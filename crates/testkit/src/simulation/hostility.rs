@@ -10,8 +10,8 @@ use crate::{
         wire::SimTransport,
     },
 };
+use soma_network::Transport;
 use soma_p2p::{ChainId, PeerId, SigningKey};
-use soma_transport::Transport;
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 use tokio::task::{AbortHandle, spawn_local};
 

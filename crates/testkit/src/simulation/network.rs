@@ -9,8 +9,8 @@ use crate::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use soma_network::{ConnectionId, Inbound, MemoryNetwork};
 use soma_p2p::{PeerId, Store};
-use soma_transport::{ConnectionId, Inbound, MemoryNetwork};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,

@@ -17,13 +17,13 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use soma_p2p::{Address, BlockRef, CommitIndex, CommitRef, ListenAddress, PeerId};
-use soma_transport::{
-    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, MemoryTransport, Transport,
-};
-use soma_wire::{
+use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi,
 };
+use soma_network::{
+    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, MemoryTransport, Transport,
+};
+use soma_p2p::{Address, BlockRef, CommitIndex, CommitRef, ListenAddress, PeerId};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 

@@ -1,0 +1,391 @@
+//! The shell: runs dials, keeps handles of connections, tells subscribers.
+
+use crate::connections::LinkRegistry;
+use crate::connections::messages::{
+    Ban, CommitteeChanged, Dial, EventQueue, FollowPeers, InboundArrived, InboundClosed, PeerChanged, TellConnected,
+    Useful,
+};
+use crate::connections::{
+    dial::{Dialled, dial},
+    metrics,
+};
+use crate::discovery::messages::{DialFailed, Probed};
+use crate::peer_heights::messages::Report;
+use crate::state_sync::messages::TellCommittee;
+use actix::{Actor, ActorContext, Context, Handler};
+use soma_network::{Inbound, Link, Transport};
+use soma_protocol::{
+    Core, LostReason, PeerEvent,
+    connections::{
+        Config, ConnectionEnd, Connections as ConnectionsCore, DialFailure, Effect, InboundEnd, Input, LinkId, Snapshot,
+    },
+    state_sync::Outcome,
+};
+use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
+use soma_runtime::{Delivery, Envelope, Mailbox, Observe, Outbox, Reply, Stop};
+use soma_types::{Address, ChainId, CommitRef, PeerId};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Lines of one kind in ten seconds: links, failed dials, bans. Strangers can cause any number of each.
+const LOG_LINES: u32 = 10;
+
+/// What a dial needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's chain.
+    pub chain: ChainId,
+    /// Its commit 0, which every peer of the chain answers.
+    pub genesis_commit: CommitRef,
+    /// How long one dial to one address may take.
+    pub connect_timeout: Duration,
+}
+
+/// What Connections is connected to.
+pub struct Wiring {
+    /// Makes connections.
+    pub transport: Arc<dyn Transport>,
+    /// Live links, for all who call peers.
+    pub registry: LinkRegistry,
+    /// Where dials run.
+    pub io: IoTasks,
+    /// Who is told of peers that come and go.
+    pub subscribers: Vec<Mailbox<PeerChanged>>,
+    /// Who is told of failed dials.
+    pub dial_failed: Mailbox<DialFailed>,
+    /// Who is given the links of probes.
+    pub probed: Mailbox<Probed>,
+    /// StateSync.
+    pub tell_committee: Mailbox<TellCommittee>,
+    /// PeerHeights, which bans peers that flood a connection.
+    pub report: Mailbox<Report>,
+}
+
+/// The actor.
+pub struct Connections {
+    // Configuration
+    settings: Settings,
+    // Mailboxes
+    transport: Arc<dyn Transport>,
+    registry: LinkRegistry,
+    io: IoTasks,
+    subscribers: BTreeMap<&'static str, Outbox<PeerChanged>>,
+    dial_failed: Outbox<DialFailed>,
+    probed: Outbox<Probed>,
+    tell_committee: Outbox<TellCommittee>,
+    report: Outbox<Report>,
+    // Lines of the log that peers can cause
+    links_logged: LogLimit,
+    dials_logged: LogLimit,
+    bans_logged: LogLimit,
+    // State
+    host: CoreHost<ConnectionsCore>,
+    links: BTreeMap<LinkId, Link>,
+    inbound: BTreeMap<u64, Inbound>,
+    admissions: BTreeMap<u64, Reply<bool>>,
+    /// Of the node that embeds this: as many as it asks for.
+    followers: Vec<EventQueue>,
+}
+
+impl Connections {
+    /// Starts without connections: links that a former incarnation left behind are ended.
+    pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
+        let Wiring { transport, registry, io, subscribers, dial_failed, probed, tell_committee, report } = wiring;
+        let subscribers: BTreeMap<_, _> =
+            subscribers.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox))).collect();
+        for link in registry.clear() {
+            link.hang_up();
+            tell_all(&subscribers, PeerEvent::Lost { peer: link.peer(), reason: LostReason::Restarted });
+        }
+        Self {
+            settings,
+            transport,
+            registry,
+            io,
+            subscribers,
+            dial_failed: Outbox::new(dial_failed),
+            probed: Outbox::new(probed),
+            tell_committee: Outbox::new(tell_committee),
+            report: Outbox::new(report),
+            links_logged: LogLimit::lines(LOG_LINES),
+            dials_logged: LogLimit::lines(LOG_LINES),
+            bans_logged: LogLimit::lines(LOG_LINES),
+            host: CoreHost::new(ConnectionsCore::new(config), environment),
+            links: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            admissions: BTreeMap::new(),
+            followers: Vec::new(),
+        }
+    }
+
+    fn start_dial(&mut self, link: LinkId, effect: (PeerId, Vec<Address>), context: &mut Context<Self>) {
+        let (peer, addresses) = effect;
+        let dialling = self.io.spawn(dial(self.transport.clone(), self.settings.clone(), peer, addresses));
+        let finish =
+            move |connections: &mut Self, dialled: Result<Dialled, ExitReason>, origin, context: &mut Context<Self>| {
+                let Dialled { result, failed } = dialled.unwrap_or_else(|exit| {
+                    let failure = DialFailure::Unreachable { reason: format!("the dial {exit}") };
+                    Dialled { result: Err(failure), failed: Vec::new() }
+                });
+                let result = result.map(|(dialled, endpoint)| {
+                    connections.links.insert(link, dialled);
+                    endpoint
+                });
+                connections.feed(origin, Input::Dialled { link, peer, result, failed }, context);
+                connections.watch(link, context);
+            };
+        self.later(dialling, finish, context);
+    }
+
+    /// Waits for the end of a link that the core kept.
+    fn watch(&mut self, id: LinkId, context: &mut Context<Self>) {
+        let Some(link) = self.links.get(&id).cloned() else { return };
+        let peer = link.peer();
+        let closed = async move {
+            link.closed().await;
+            if link.is_flooded() { ConnectionEnd::Flooded } else { ConnectionEnd::Usual }
+        };
+        let finish = move |connections: &mut Self, end, origin, context: &mut Context<Self>| {
+            connections.links.remove(&id);
+            connections.feed(origin, Input::LinkClosed { link: id, peer, end }, context);
+        };
+        self.later(closed, finish, context);
+    }
+}
+
+fn tell_all(subscribers: &BTreeMap<&'static str, Outbox<PeerChanged>>, event: PeerEvent) {
+    for (name, outbox) in subscribers {
+        if outbox.post(PeerChanged(event)) != Delivery::Accepted {
+            tracing::error!(subscriber = name, ?event, "subscriber was not told");
+        }
+    }
+}
+
+impl Actor for Connections {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        let _ = self.tell_committee.post(TellCommittee { subscriber: ConnectionsCore::NAME });
+    }
+}
+
+impl Shell for Connections {
+    type Core = ConnectionsCore;
+
+    fn host(&mut self) -> &mut CoreHost<ConnectionsCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Dial { link, peer, addresses } => self.start_dial(link, (peer, addresses), context),
+            Effect::HangUp { link, .. } => {
+                if let Some(link) = self.links.remove(&link) {
+                    link.hang_up();
+                }
+            }
+            Effect::Admit { connection, admitted } => {
+                if !admitted {
+                    metrics::refused();
+                    self.inbound.remove(&connection);
+                }
+                if let Some(reply) = self.admissions.remove(&connection) {
+                    reply.send(admitted);
+                }
+            }
+            Effect::Favour { connection, time } => {
+                if let Some(inbound) = self.inbound.get(&connection) {
+                    inbound.favour(time.unwrap_or(Duration::MAX));
+                }
+            }
+            Effect::HandOver { link, peer } => {
+                let Some(link) = self.links.remove(&link) else { return };
+                // On its way to a Discovery that is not there it is dropped, which ends it.
+                let given = link.clone();
+                if self.probed.post(Probed { peer, result: Ok(given) }) != Delivery::Accepted {
+                    link.hang_up();
+                }
+            }
+            Effect::ProbeFailed { peer, failure } => {
+                tracing::debug!(peer = %peer.short(), %failure, "probe failed");
+                // Discovery does not wait for ever for what it is not told.
+                let _ = self.probed.post(Probed { peer, result: Err(failure) });
+            }
+            Effect::HangUpInbound { connection, reason } => {
+                let Some(inbound) = self.inbound.remove(&connection) else { return };
+                inbound.hang_up();
+                if reason == InboundEnd::Evicted {
+                    metrics::evicted();
+                    let (peer, source) = (inbound.peer(), inbound.remote());
+                    tracing::debug!(peer = %peer.short(), %source, "inbound connection ended to make room for another");
+                }
+            }
+            Effect::Event(event) => {
+                let line = self.links_logged.admit(self.host.now().monotonic);
+                match event {
+                    PeerEvent::Connected(peer) => {
+                        if let Some(link) = self.links.values().rev().find(|link| link.peer() == peer) {
+                            self.registry.insert(link.clone());
+                        }
+                        if let Some(left_out) = line {
+                            tracing::info!(peer = %peer.short(), left_out, "connected");
+                        }
+                    }
+                    PeerEvent::Lost { peer, reason } => {
+                        self.registry.remove(peer);
+                        if let Some(left_out) = line {
+                            tracing::info!(peer = %peer.short(), ?reason, left_out, "connection lost");
+                        }
+                    }
+                }
+                tell_all(&self.subscribers, event);
+                self.followers.retain_mut(|follower| follower.push(event));
+                metrics::connected(&self.host.snapshot());
+            }
+            Effect::TellConnected { subscriber, peers } => {
+                let Some(outbox) = self.subscribers.get(subscriber.as_str()) else { return };
+                for peer in peers {
+                    // A full outbox is logged where it happens; the subscriber asks again when it starts again.
+                    let _ = outbox.post(PeerChanged(PeerEvent::Connected(peer)));
+                }
+            }
+            Effect::Report { peer, fault, reason } => {
+                let outcome = Outcome::Failed { fault, reason, retry_after: None };
+                // If it is lost, the peer connects again and does it again.
+                let _ = self.report.post(Report { peer, start: 0, outcome });
+            }
+            Effect::DialFailed { peer, failure } => {
+                let (cause, serious) = match &failure {
+                    DialFailure::Unreachable { .. } => ("unreachable", false),
+                    DialFailure::Refused { .. } => ("refused", false),
+                    DialFailure::WrongKey { .. } => ("wrong-key", true),
+                    DialFailure::OtherChain { .. } => ("other-chain", true),
+                    DialFailure::Banned => ("banned", false),
+                    DialFailure::Full => ("full", false),
+                    DialFailure::Denied => ("denied", false),
+                    DialFailure::Pausing { .. } => ("pausing", false),
+                    DialFailure::GroupFull => ("group-full", false),
+                };
+                metrics::dial_failed(cause);
+                let line = serious.then(|| self.dials_logged.admit(self.host.now().monotonic)).flatten();
+                if let Some(left_out) = line {
+                    tracing::warn!(peer = %peer.short(), %failure, left_out, "dial failed");
+                } else {
+                    tracing::debug!(peer = %peer.short(), %failure, "dial failed");
+                }
+                // Discovery dials again each interval, told or not.
+                let _ = self.dial_failed.post(DialFailed { peer, failure });
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<Dial>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Dial>, context: &mut Context<Self>) {
+        let Dial { peer, addresses, purpose } = envelope.message;
+        self.feed(envelope.origin, Input::Dial { peer, addresses, purpose }, context);
+    }
+}
+
+impl Handler<Envelope<Ban>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Ban>, context: &mut Context<Self>) {
+        let Ban { peer, duration, reason } = envelope.message;
+        if let Some(left_out) = self.bans_logged.admit(self.host.now().monotonic) {
+            tracing::warn!(peer = %peer.short(), ?duration, reason, left_out, "peer banned");
+        }
+        metrics::banned();
+        self.feed(envelope.origin, Input::Ban { peer, duration }, context);
+    }
+}
+
+impl Handler<Envelope<InboundArrived>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<InboundArrived>, context: &mut Context<Self>) {
+        let InboundArrived { inbound, reply } = envelope.message;
+        let (connection, peer, source) = (inbound.id().0, inbound.peer(), inbound.remote());
+        self.admissions.insert(connection, reply);
+        self.inbound.insert(connection, inbound);
+        self.feed(envelope.origin, Input::Inbound { connection, peer, source }, context);
+    }
+}
+
+impl Handler<Envelope<InboundClosed>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<InboundClosed>, context: &mut Context<Self>) {
+        let connection = envelope.message.0.0;
+        let inbound = self.inbound.remove(&connection);
+        let end = match inbound {
+            Some(inbound) if inbound.is_flooded() => ConnectionEnd::Flooded,
+            Some(inbound) if inbound.is_stalled() => ConnectionEnd::Stalled,
+            _ => ConnectionEnd::Usual,
+        };
+        self.feed(envelope.origin, Input::InboundClosed { connection, end }, context);
+    }
+}
+
+impl Handler<Envelope<CommitteeChanged>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
+        let validators = envelope.message.validators.into_iter().map(|(peer, _)| peer).collect();
+        self.feed(envelope.origin, Input::Committee { validators }, context);
+    }
+}
+
+impl Handler<Envelope<Useful>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Useful>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Useful { peers: envelope.message.peers }, context);
+    }
+}
+
+impl Handler<Envelope<FollowPeers>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<FollowPeers>, _: &mut Context<Self>) {
+        let FollowPeers { events, reply } = envelope.message;
+        self.followers.retain(|follower| !follower.is_closed());
+        self.followers.push(events);
+        reply.send(self.host.snapshot().outbound);
+    }
+}
+
+impl Handler<Envelope<TellConnected>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<TellConnected>, context: &mut Context<Self>) {
+        let subscriber = envelope.message.subscriber.into();
+        self.feed(envelope.origin, Input::WhoIsConnected { subscriber }, context);
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        for link in self.registry.clear() {
+            link.hang_up();
+        }
+        for inbound in std::mem::take(&mut self.inbound).into_values() {
+            inbound.hang_up();
+        }
+        context.stop();
+        envelope.message.0.send(());
+        tracing::debug!(actor = ConnectionsCore::NAME, "all connections ended");
+    }
+}

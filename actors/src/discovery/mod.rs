@@ -1,0 +1,12 @@
+//! Discovery: finds peers by gossip of signed node infos.
+//!
+//! Infos are checked on the CPU pool before the core sees them; this node's own is signed here, where the key is,
+//! and nobody else's ever is.
+
+mod checked;
+pub mod messages;
+mod metrics;
+mod shell;
+mod stored;
+
+pub use shell::{Discovery, Settings, Wiring};

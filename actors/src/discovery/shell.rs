@@ -1,0 +1,395 @@
+//! The shell: signs, asks, has infos checked, answers.
+
+use crate::connections::Links;
+use crate::connections::messages::{CommitteeChanged, Dial, PeerChanged, TellConnected};
+use crate::discovery::messages::{DialFailed, KnownPeersAsked, Probed};
+use crate::discovery::{checked::Checked, metrics, stored};
+use crate::state_sync::messages::TellCommittee;
+use crate::store_writer::messages::{PeerList, UpdatePeers};
+use crate::verifier::messages::VerifyNodeInfos;
+use actix::{Actor, ActorContext, Context, Handler};
+use bytes::Bytes;
+use soma_network::Link;
+use soma_network::wire::{Call, KnownPeers};
+use soma_protocol::{
+    Core, Opaque, PeerEvent,
+    discovery::{
+        Answer, BookEntry, Config, Discovery as DiscoveryCore, Effect, Input, KnownPeer, Seen, Snapshot, Trouble,
+    },
+};
+use soma_replay::Origin;
+use soma_runtime::{AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop, causality::following};
+use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
+use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Pause before the stored address book is given to the Verifier again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Lines in ten seconds that say what is wrong with this node's place in the network.
+const LOG_LINES: u32 = 10;
+
+/// Infos that passed, or nobody there to check them.
+type Verified = Result<Vec<SignedNodeInfo>, AskError>;
+
+/// What Discovery needs to speak for this node.
+#[derive(Clone)]
+pub struct Settings {
+    /// This node's key.
+    pub key: Arc<SigningKey>,
+    /// What it says of itself; the time is filled in when it is signed.
+    pub own_info: NodeInfo,
+    /// How long a query may take.
+    pub timeout: Duration,
+    /// The stored address book: checked again before it is believed.
+    pub book: Vec<(PeerId, Bytes)>,
+}
+
+/// What Discovery is connected to.
+pub struct Wiring {
+    /// Live links.
+    pub links: Links,
+    /// Where calls run.
+    pub io: IoTasks,
+    /// Connections.
+    pub dial: Mailbox<Dial>,
+    /// Connections.
+    pub tell_connected: Mailbox<TellConnected>,
+    /// StateSync.
+    pub tell_committee: Mailbox<TellCommittee>,
+    /// The Verifier.
+    pub verify: Mailbox<VerifyNodeInfos>,
+    /// The StoreWriter.
+    pub update_peers: Mailbox<UpdatePeers>,
+}
+
+/// The actor.
+pub struct Discovery {
+    // Configuration
+    settings: Settings,
+    // Mailboxes
+    links: Links,
+    io: IoTasks,
+    dial: Outbox<Dial>,
+    tell_connected: Outbox<TellConnected>,
+    tell_committee: Outbox<TellCommittee>,
+    verify: Mailbox<VerifyNodeInfos>,
+    update_peers: Outbox<UpdatePeers>,
+    // State
+    host: CoreHost<DiscoveryCore>,
+    checked: Checked,
+    /// Links of probes, until they are asked.
+    probed: BTreeMap<PeerId, Link>,
+    /// What is wrong, as operators were told last.
+    trouble: Option<&'static str>,
+    /// Peers that come and go can change it any number of times.
+    trouble_logged: LogLimit,
+    asked: BTreeMap<u64, Reply<KnownPeers>>,
+    next_asked: u64,
+}
+
+impl Discovery {
+    /// Starts with the seeds; the address book follows once it is checked.
+    pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
+        Self {
+            settings,
+            links: wiring.links,
+            io: wiring.io,
+            dial: Outbox::new(wiring.dial),
+            tell_connected: Outbox::new(wiring.tell_connected),
+            tell_committee: Outbox::new(wiring.tell_committee),
+            verify: wiring.verify,
+            update_peers: Outbox::new(wiring.update_peers),
+            host: CoreHost::new(DiscoveryCore::new(config), environment),
+            checked: Checked::default(),
+            probed: BTreeMap::new(),
+            trouble: None,
+            trouble_logged: LogLimit::lines(LOG_LINES),
+            asked: BTreeMap::new(),
+            next_asked: 0,
+        }
+    }
+
+    /// Has infos checked, those that say something new and have not been checked before.
+    fn verified(&self, infos: Vec<Bytes>) -> impl Future<Output = Verified> + use<> {
+        let now_ms = self.host.now().unix_ms;
+        let (mut known, mut unknown) = self.checked.split(infos, now_ms);
+        // What cannot be read is the Verifier's to refuse.
+        unknown.retain(|info| {
+            let read = SignedNodeInfo::decode_bounded(info.clone());
+            read.is_err() || read.is_ok_and(|info| self.host.core().is_news(&known_peer(&info)))
+        });
+        let mut verify = self.verify.clone();
+        async move {
+            if !unknown.is_empty() {
+                known.extend(verify.ask(|reply| VerifyNodeInfos { infos: unknown, now_ms, reply }).await?);
+            }
+            Ok(known)
+        }
+    }
+
+    /// What the core is told of infos that passed.
+    fn known_peers(&mut self, infos: Vec<SignedNodeInfo>) -> Vec<KnownPeer> {
+        self.checked.passed(&infos);
+        infos.iter().map(known_peer).collect()
+    }
+
+    fn query(&mut self, peer: PeerId, own_info: Bytes, context: &mut Context<Self>) {
+        let call =
+            Call { peer, chain: Some(self.settings.own_info.chain_id), remote: None, timeout: self.settings.timeout };
+        let probed = self.probed.remove(&peer);
+        let link = probed.clone().or_else(|| self.links.get(peer));
+        let remote = link.as_ref().and_then(Link::remote);
+        let asking = self.io.spawn(async move {
+            let answer = match link {
+                Some(link) => link.api().get_known_peers(call, own_info).await.map_err(|error| error.to_string()),
+                None => Err("the connection is gone".into()),
+            };
+            // A probe has done its work.
+            if let Some(link) = probed {
+                link.hang_up();
+            }
+            answer
+        });
+        let finish = move |discovery: &mut Self,
+                           answer: Result<Result<KnownPeers, String>, ExitReason>,
+                           origin,
+                           context: &mut Context<Self>| {
+            match answer.unwrap_or_else(|exit| Err(format!("the query {exit}"))) {
+                Ok(answer) => {
+                    let soma_network::wire::Seen { ip, time_ms, reached } = answer.seen;
+                    let seen = Seen { ip, time_ms, reached };
+                    let mut infos = vec![answer.own_info];
+                    infos.extend(answer.known_peers);
+                    let verifying = discovery.verified(infos);
+                    let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
+                        let answer = infos.map(|infos| {
+                            let mut infos = discovery.known_peers(infos);
+                            infos.retain(|info| discovery.host.core().is_news(info));
+                            Answer { infos, seen }
+                        });
+                        discovery.answered(origin, peer, remote, answer.map_err(|error| error.to_string()), context);
+                    };
+                    discovery.later(verifying, finish, context);
+                }
+                Err(error) => discovery.answered(origin, peer, remote, Err(error), context),
+            }
+        };
+        self.later(asking, finish, context);
+    }
+
+    fn answered(
+        &mut self,
+        origin: Origin,
+        peer: PeerId,
+        remote: Option<IpAddr>,
+        answer: Result<Answer, String>,
+        context: &mut Context<Self>,
+    ) {
+        if let Err(error) = &answer {
+            tracing::debug!(peer = %peer.short(), error, "query for known peers failed");
+        }
+        self.feed(origin, Input::Answered { peer, remote, answer }, context);
+        metrics::book(&self.host.snapshot());
+    }
+
+    /// Tells operators when what is wrong has changed.
+    fn tell_trouble(&mut self) {
+        let trouble = self.host.core().trouble();
+        let cause = trouble.as_ref().map(Trouble::cause);
+        if cause == self.trouble {
+            return;
+        }
+        metrics::trouble(self.trouble, cause);
+        self.trouble = cause;
+        let Some(left_out) = self.trouble_logged.admit(self.host.now().monotonic) else { return };
+        match &trouble {
+            Some(trouble) => tracing::warn!(cause, left_out, "{trouble}"),
+            None => tracing::info!(left_out, "this node's place in the network is in order"),
+        }
+    }
+}
+
+fn known_peer(info: &SignedNodeInfo) -> KnownPeer {
+    KnownPeer {
+        peer: info.peer_id,
+        timestamp_ms: info.timestamp_ms,
+        addresses: info.addresses.clone(),
+        access: info.access,
+        // A copy: these are a slice of a whole answer, which would stay in memory with them.
+        bytes: Bytes::copy_from_slice(info.bytes()).into(),
+    }
+}
+
+impl Actor for Discovery {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        // Without an answer Connections is being restarted, and tells of every link it makes.
+        let _ = self.tell_connected.post(TellConnected { subscriber: DiscoveryCore::NAME });
+        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        let _ = self.tell_committee.post(TellCommittee { subscriber: DiscoveryCore::NAME });
+        let stored = std::mem::take(&mut self.settings.book);
+        let all: Vec<_> = stored.iter().map(|(peer, _)| *peer).collect();
+        let records = stored::decode(stored);
+        // As at the time of the newest: how long the node was down says nothing of its peers.
+        let newest_ms = records.iter().map(|record| record.signed_ms).max().unwrap_or(0);
+        let infos: Vec<_> = records.iter().map(|record| record.info.clone()).collect();
+        let verify = self.verify.clone();
+        let checking = async move {
+            loop {
+                let (mut verify, infos) = (verify.clone(), infos.clone());
+                let asked = verify.ask(|reply| VerifyNodeInfos { infos, now_ms: newest_ms, reply }).await;
+                match asked {
+                    Ok(passed) => return passed,
+                    // It is being restarted, or has too much to do: the book is worth waiting for.
+                    Err(_) => actix::clock::sleep(ASK_AGAIN_AFTER).await,
+                }
+            }
+        };
+        let finish = move |discovery: &mut Self, passed: Vec<SignedNodeInfo>, origin, context: &mut Context<Self>| {
+            let infos = discovery.known_peers(passed);
+            let stored = stored::join(infos, records);
+            let passed: BTreeSet<_> = stored.iter().map(|stored| stored.info.peer).collect();
+            let unreadable = all.into_iter().filter(|peer| !passed.contains(peer)).collect();
+            discovery.feed(origin, Input::Book { stored, unreadable }, context);
+            metrics::book(&discovery.host.snapshot());
+        };
+        self.later(checking, finish, context);
+    }
+}
+
+impl Shell for Discovery {
+    type Core = DiscoveryCore;
+
+    fn host(&mut self) -> &mut CoreHost<DiscoveryCore> {
+        &mut self.host
+    }
+
+    fn after_input(&mut self) {
+        self.tell_trouble();
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::SignOwnInfo { addresses } => {
+                let timestamp_ms = self.host.now().unix_ms;
+                let info = NodeInfo { timestamp_ms, addresses, ..self.settings.own_info.clone() };
+                let chain = info.chain_id;
+                let bytes = SignedNodeInfo::sign(info, chain, &self.settings.key).bytes().clone();
+                let signed = async move { Input::OwnInfo { bytes: bytes.into(), timestamp_ms } };
+                self.later(signed, |discovery, input, origin, context| discovery.feed(origin, input, context), context);
+            }
+            // What is lost here is asked for again: dials after a minute, the rest at the next interval.
+            Effect::Dial { peer, addresses, purpose } => drop(self.dial.post(Dial { peer, addresses, purpose })),
+            Effect::SaveBook { put, remove } => {
+                let put = put.into_iter().map(|stored| (stored.info.peer, stored::encode(stored))).collect();
+                let _ = self.update_peers.post(UpdatePeers { list: PeerList::Infos, put, remove });
+            }
+            Effect::Query { peer, own_info } => self.query(peer, own_info.into_bytes(), context),
+            Effect::Answer { key, own_info, peers, seen } => {
+                if let Some(reply) = self.asked.remove(&key) {
+                    let known_peers = peers.into_iter().map(Opaque::into_bytes).collect();
+                    let own_info = own_info.into_bytes();
+                    let Seen { ip, time_ms, reached } = seen;
+                    let seen = soma_network::wire::Seen { ip, time_ms, reached };
+                    reply.send(KnownPeers { own_info, known_peers, seen });
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<PeerChanged>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
+        let event = envelope.message.0;
+        let ip = match event {
+            PeerEvent::Connected(peer) => self.links.get(peer).and_then(|link| link.remote()),
+            PeerEvent::Lost { .. } => None,
+        };
+        self.feed(envelope.origin, Input::Peer { event, ip }, context);
+    }
+}
+
+impl Handler<Envelope<DialFailed>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<DialFailed>, context: &mut Context<Self>) {
+        let DialFailed { peer, failure } = envelope.message;
+        self.feed(envelope.origin, Input::DialFailed { peer, failure }, context);
+    }
+}
+
+impl Handler<Envelope<Probed>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Probed>, context: &mut Context<Self>) {
+        let Probed { peer, result } = envelope.message;
+        let result = result.map(|link| {
+            let ip = link.remote();
+            self.probed.insert(peer, link);
+            ip
+        });
+        self.feed(envelope.origin, Input::Probed { peer, result }, context);
+        // The core did not want to ask it anything.
+        if let Some(link) = self.probed.remove(&peer) {
+            link.hang_up();
+        }
+    }
+}
+
+impl Handler<Envelope<CommitteeChanged>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Committee(envelope.message.validators), context);
+    }
+}
+
+impl Handler<Envelope<KnownPeersAsked>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<KnownPeersAsked>, context: &mut Context<Self>) {
+        let KnownPeersAsked { peer, remote, own_info, reply } = envelope.message;
+        self.next_asked += 1;
+        let key = self.next_asked;
+        self.asked.insert(key, reply);
+        let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
+            let info = discovery.known_peers(infos.unwrap_or_default()).pop();
+            discovery.feed(origin, Input::Asked { key, peer, remote, info }, context);
+        };
+        following(envelope.origin.cause, || self.later(self.verified(vec![own_info]), finish, context));
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Observe<Vec<BookEntry>>>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Vec<BookEntry>>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.core().book());
+    }
+}
+
+impl Handler<Envelope<Stop>> for Discovery {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        context.stop();
+        envelope.message.0.send(());
+    }
+}

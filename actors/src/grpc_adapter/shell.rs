@@ -1,0 +1,126 @@
+//! The shell: admits calls and notices their end.
+
+use crate::connections::messages::{CommitteeChanged, Useful};
+use crate::grpc_adapter::messages::{CallArrived, CallPermit, Sent};
+use crate::grpc_adapter::metrics;
+use crate::state_sync::messages::TellCommittee;
+use actix::{Actor, ActorContext, Context, Handler};
+use soma_protocol::{
+    Core,
+    serving::{Config, Effect, Input, Refusal, Serving, Snapshot},
+};
+use soma_runtime::{CoreHost, Environment, Shell};
+use soma_runtime::{Envelope, Mailbox, Observe, Outbox, Reply, Stop};
+use std::collections::BTreeMap;
+
+/// The actor.
+pub struct GrpcAdapter {
+    // Mailboxes
+    tell_committee: Outbox<TellCommittee>,
+    // State
+    host: CoreHost<Serving>,
+    waiting: BTreeMap<u64, Reply<Result<CallPermit, Refusal>>>,
+    next_call: u64,
+}
+
+impl GrpcAdapter {
+    /// Starts without calls.
+    pub fn new(config: Config, tell_committee: Mailbox<TellCommittee>, environment: Environment) -> Self {
+        Self {
+            tell_committee: Outbox::new(tell_committee),
+            host: CoreHost::new(Serving::new(config), environment),
+            waiting: BTreeMap::new(),
+            next_call: 0,
+        }
+    }
+}
+
+impl Actor for GrpcAdapter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        let _ = self.tell_committee.post(TellCommittee { subscriber: Serving::NAME });
+    }
+}
+
+impl Shell for GrpcAdapter {
+    type Core = Serving;
+
+    fn host(&mut self) -> &mut CoreHost<Serving> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Admit { call, class } => {
+                let Some(reply) = self.waiting.remove(&call) else { return };
+                let (permit, ended) = CallPermit::new(class);
+                reply.send(Ok(permit));
+                let finish = move |adapter: &mut Self, sent: Option<Sent>, origin, context: &mut Context<Self>| {
+                    let sent = sent.unwrap_or_default();
+                    metrics::answered(sent);
+                    adapter.feed(origin, Input::Finished { call, bytes: sent.bytes, blocks: sent.blocks }, context);
+                };
+                self.later(async move { ended.await.ok() }, finish, context);
+            }
+            Effect::Refuse { call, refusal } => {
+                metrics::refused(match refusal {
+                    Refusal::OtherChain { .. } => "other-chain",
+                    Refusal::TooMany { .. } => "too-many",
+                    Refusal::TooFast { .. } => "too-fast",
+                });
+                if let Some(reply) = self.waiting.remove(&call) {
+                    reply.send(Err(refusal));
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<CallArrived>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CallArrived>, context: &mut Context<Self>) {
+        let CallArrived { peer, chain, rpc, reply } = envelope.message;
+        self.next_call += 1;
+        let call = self.next_call;
+        self.waiting.insert(call, reply);
+        self.feed(envelope.origin, Input::Arrived { call, peer, chain, rpc }, context);
+    }
+}
+
+impl Handler<Envelope<CommitteeChanged>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
+        let validators = envelope.message.validators.into_iter().map(|(peer, _)| peer).collect();
+        self.feed(envelope.origin, Input::Committee { validators }, context);
+    }
+}
+
+impl Handler<Envelope<Useful>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Useful>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Useful { peers: envelope.message.peers }, context);
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for GrpcAdapter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        context.stop();
+        envelope.message.0.send(());
+        tracing::debug!(actor = Serving::NAME, "takes no more calls");
+    }
+}

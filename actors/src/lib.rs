@@ -1,0 +1,20 @@
+//! The actors of a node: a folder for each, named like the folder of its decisions in `soma-protocol`.
+//!
+//! ```text
+//!   NAME/mod.rs       what it does, and how messages flow through it
+//!   NAME/messages.rs  what it can be told and asked
+//!   NAME/shell.rs     gives its core what happens, and carries out what the core decides
+//!   NAME/metrics.rs   what it counts
+//! ```
+//!
+//! An actor uses of another only its messages, through the [`Mailbox`](soma_runtime::Mailbox)es that it is given.
+
+#![deny(missing_docs)]
+
+pub mod connections;
+pub mod discovery;
+pub mod grpc_adapter;
+pub mod peer_heights;
+pub mod state_sync;
+pub mod store_writer;
+pub mod verifier;

@@ -1,0 +1,7 @@
+//! PeerHeights: knows who has what and who is good, picks peers, tells peers of new commits.
+
+pub mod messages;
+mod metrics;
+mod shell;
+
+pub use shell::{PeerHeights, Settings, Stored, Wiring};

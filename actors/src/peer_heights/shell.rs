@@ -1,0 +1,267 @@
+//! The shell: asks peers for their heights, tells them ours, keeps the addresses of answers.
+
+use crate::connections::Links;
+use crate::connections::messages::{Ban, PeerChanged, TellConnected, Useful};
+use crate::peer_heights::messages::{OwnHeight, Pick, Pushed, Report};
+use crate::peer_heights::metrics;
+use crate::state_sync::messages::Target;
+use crate::store_writer::messages::{PeerList, UpdatePeers};
+use actix::{Actor, ActorContext, Context, Handler};
+use bytes::Bytes;
+use soma_network::wire::{Availability, Call, CallError};
+use soma_protocol::{
+    Core,
+    peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot, Standing},
+    state_sync::Outcome,
+};
+use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, Shell};
+use soma_runtime::{Envelope, Mailbox, Observe, Outbox, Reply, Stop};
+use soma_types::{ChainId, CommitIndex, Fault, PeerId, codec};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What became of a call.
+type Answered<R> = Result<Result<R, CallError>, ExitReason>;
+
+/// How peers are called.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's chain.
+    pub chain: ChainId,
+    /// How long a query or a push may take.
+    pub timeout: Duration,
+}
+
+/// What PeerHeights is connected to.
+pub struct Wiring {
+    /// Live links.
+    pub links: Links,
+    /// Where calls run.
+    pub io: IoTasks,
+    /// StateSync.
+    pub target: Mailbox<Target>,
+    /// Connections.
+    pub ban: Mailbox<Ban>,
+    /// Connections.
+    pub useful: Vec<Mailbox<Useful>>,
+    /// Connections.
+    pub tell_connected: Mailbox<TellConnected>,
+    /// The StoreWriter.
+    pub update_peers: Mailbox<UpdatePeers>,
+}
+
+/// What the store holds when PeerHeights starts.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// The store's watermark.
+    pub own_height: CommitIndex,
+    /// What peers have done.
+    pub standings: Vec<(PeerId, Bytes)>,
+}
+
+/// More bytes than a stored standing has.
+const MAX_STANDING_BYTES: usize = 64;
+
+/// The actor.
+pub struct PeerHeights {
+    // Configuration
+    settings: Settings,
+    // Mailboxes
+    links: Links,
+    io: IoTasks,
+    target: Outbox<Target>,
+    ban: Outbox<Ban>,
+    useful: Vec<Outbox<Useful>>,
+    tell_connected: Outbox<TellConnected>,
+    update_peers: Outbox<UpdatePeers>,
+    // State
+    host: CoreHost<PeerHeightsCore>,
+    picks: BTreeMap<u64, Reply<Result<PeerId, NoPeer>>>,
+    next_pick: u64,
+}
+
+impl PeerHeights {
+    /// Starts without peers and asks Connections for them.
+    pub fn new(config: Config, stored: Stored, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
+        let standings = stored.standings.into_iter().filter_map(|(peer, bytes)| decode_standing(peer, &bytes));
+        let standings = standings.collect();
+        Self {
+            settings,
+            links: wiring.links,
+            io: wiring.io,
+            target: Outbox::new(wiring.target),
+            ban: Outbox::new(wiring.ban),
+            useful: wiring.useful.into_iter().map(Outbox::new).collect(),
+            tell_connected: Outbox::new(wiring.tell_connected),
+            update_peers: Outbox::new(wiring.update_peers),
+            host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), environment),
+            picks: BTreeMap::new(),
+            next_pick: 0,
+        }
+    }
+
+    fn call(&self, peer: PeerId) -> Call {
+        Call { peer, chain: Some(self.settings.chain), remote: None, timeout: self.settings.timeout }
+    }
+
+    fn query(&mut self, peer: PeerId, context: &mut Context<Self>) {
+        let (link, call) = (self.links.get(peer), self.call(peer));
+        let asking = self.io.spawn(async move {
+            let link = link.ok_or_else(CallError::connection_gone)?;
+            link.api().get_commit_availability(call).await
+        });
+        let finish = move |heights: &mut Self, result: Answered<Availability>, origin, context: &mut Context<Self>| {
+            let answer = match result {
+                Ok(Ok(availability)) => Ok((availability.highest_synced, availability.lowest_available)),
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = %peer.short(), %error, "height query failed");
+                    Err(error.fault())
+                }
+                Err(_) => Err(Fault::Ours),
+            };
+            heights.feed(origin, Input::Queried { peer, answer }, context);
+        };
+        self.later(asking, finish, context);
+    }
+
+    fn push(&mut self, peer: PeerId, index: CommitIndex, context: &mut Context<Self>) {
+        let (link, call) = (self.links.get(peer), self.call(peer));
+        let telling = self.io.spawn(async move {
+            let link = link.ok_or_else(CallError::connection_gone)?;
+            link.api().push_commit(call, index).await
+        });
+        let finish = move |heights: &mut Self, result: Answered<()>, origin, context: &mut Context<Self>| {
+            let heard = matches!(result, Ok(Ok(())));
+            metrics::pushed(heard);
+            heights.feed(origin, Input::PushDone { peer, heard }, context);
+        };
+        self.later(telling, finish, context);
+    }
+}
+
+/// A standing as it is stored. One that does not decode is forgotten: a peer begins anew rather than the node not at all.
+fn decode_standing(peer: PeerId, bytes: &[u8]) -> Option<(PeerId, Standing)> {
+    match codec::decode(bytes, "standing", MAX_STANDING_BYTES) {
+        Ok(standing) => Some((peer, standing)),
+        Err(error) => {
+            tracing::warn!(peer = %peer.short(), %error, "the stored standing of a peer is unreadable: forgotten");
+            None
+        }
+    }
+}
+
+impl Actor for PeerHeights {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        // Without an answer Connections is being restarted, and tells of every link it makes.
+        let _ = self.tell_connected.post(TellConnected { subscriber: PeerHeightsCore::NAME });
+    }
+}
+
+impl Shell for PeerHeights {
+    type Core = PeerHeightsCore;
+
+    fn host(&mut self) -> &mut CoreHost<PeerHeightsCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Query(peer) => self.query(peer, context),
+            Effect::Push { peer, index } => self.push(peer, index, context),
+            Effect::Picked { key, peer } => {
+                if let Some(reply) = self.picks.remove(&key) {
+                    reply.send(peer);
+                }
+            }
+            Effect::Target(target) => {
+                metrics::target(target.highest);
+                // A target that StateSync missed is told again with the next claim or query.
+                let _ = self.target.post(Target(target));
+            }
+            Effect::SaveStandings { put, remove } => {
+                let encoded = |(peer, standing): (PeerId, Standing)| (peer, codec::encode(&standing).into());
+                let put = put.into_iter().map(encoded).collect();
+                // What is lost is written with the peer's next change.
+                let _ = self.update_peers.post(UpdatePeers { list: PeerList::Standings, put, remove });
+            }
+            // What is lost is made up for by the next use.
+            Effect::Useful(peers) => {
+                for outbox in &self.useful {
+                    // Peers that go on being of use are told of again.
+                    let _ = outbox.post(Useful { peers: peers.clone() });
+                }
+            }
+            Effect::Ban { peer, duration, reason } => {
+                // The core has dropped the peer already; a lost ban leaves it connected and unused.
+                let _ = self.ban.post(Ban { peer, duration, reason });
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<PeerChanged>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Peer(envelope.message.0), context);
+    }
+}
+
+impl Handler<Envelope<Pick>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Pick>, context: &mut Context<Self>) {
+        let Pick { start, tried, hedge, next, reply } = envelope.message;
+        self.next_pick += 1;
+        self.picks.insert(self.next_pick, reply);
+        self.feed(envelope.origin, Input::Pick { key: self.next_pick, start, tried, hedge, next }, context);
+    }
+}
+
+impl Handler<Envelope<Report>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Report>, context: &mut Context<Self>) {
+        let Report { peer, start, outcome } = envelope.message;
+        if let Outcome::Failed { fault, reason, .. } = &outcome {
+            metrics::fault(fault.name());
+            tracing::debug!(peer = %peer.short(), start, ?fault, reason, "range failed");
+        }
+        self.feed(envelope.origin, Input::Report { peer, start, outcome }, context);
+    }
+}
+
+impl Handler<Envelope<OwnHeight>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<OwnHeight>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::OwnHeight(envelope.message.0), context);
+    }
+}
+
+impl Handler<Envelope<Pushed>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Pushed>, context: &mut Context<Self>) {
+        let Pushed { peer, index } = envelope.message;
+        self.feed(envelope.origin, Input::Pushed { peer, index }, context);
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        context.stop();
+        envelope.message.0.send(());
+    }
+}

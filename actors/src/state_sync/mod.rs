@@ -1,0 +1,21 @@
+//! StateSync: plans ranges, runs a worker for each, has verified commits written in order, and hands them on.
+//!
+//! ```text
+//!   Target --> core --Pick--> PeerHeights
+//!               |  --Fetch-> SyncWorker (one range, one peer) --verified bytes--> held here under the range's key
+//!               |  --Write-> StoreWriter --durable--> executor's stream, PeerHeights (and so the peers)
+//! ```
+//!
+//! A worker is a child of this actor: however it ends, its range returns to the core's plan, and a new worker is
+//! started for it after a backoff.
+
+pub mod messages;
+mod metrics;
+mod published;
+mod salvage;
+mod shell;
+mod worker;
+
+pub use published::{Commits, Latest, Published};
+pub use shell::{StartState, StateSync, Wiring};
+pub use worker::{Settings, WorkerMailboxes};

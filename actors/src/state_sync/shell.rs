@@ -1,0 +1,494 @@
+//! The shell: holds the bytes of verified ranges, starts workers, has ranges written, and publishes them.
+
+use crate::connections::messages::CommitteeChanged;
+use crate::peer_heights::messages::{OwnHeight, Pick, Report};
+use crate::state_sync::messages::{ExecutorProgress, FetchProgress, Kept, LocalCommit, Target, TellCommittee};
+use crate::state_sync::{
+    metrics,
+    published::Published,
+    salvage::Salvage,
+    worker::{Settings, SyncWorker, Task, WorkerMailboxes, WorkerResult},
+};
+use crate::store_writer::messages::Apply;
+use crate::verifier::messages::VerifyLocalCommit;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
+use soma_protocol::{
+    Core,
+    peer_heights::NoPeer,
+    state_sync::{
+        Config, Effect, Input, LocalCommitError, Offered, Progress, RangeKey, Snapshot, StateSync as StateSyncCore, Tip,
+    },
+    sync_worker::SyncWorker as WorkerCore,
+};
+use soma_replay::Origin;
+use soma_runtime::{AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop};
+use soma_runtime::{CoreHost, Environment, ExitReason, Heartbeat, LogLimit, Shell, run_actor};
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, PeerId};
+use soma_verify::EpochContext;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Mailbox of a worker: it gets no messages but its own futures' results.
+const WORKER_MAILBOX: usize = 1;
+
+/// How long a worker may wait for a check beyond the time that a request has: behind those of all other workers, on a
+/// slow machine. Who waits longer waits for something that does not come, and is replaced.
+const CHECK_ALLOWANCE: Duration = Duration::from_secs(120);
+
+/// How often the log says how far a node has got that follows the chain.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Whether the cause is that of a node that follows the chain: at the head each commit makes it fetch, and be synced again.
+fn follows(cause: Option<&'static str>) -> bool {
+    cause == Some(Progress::Synced.cause()) || cause == Some(Progress::Syncing.cause())
+}
+
+/// What the store holds when StateSync starts.
+#[derive(Clone, Debug)]
+pub struct StartState {
+    /// Last durable commit.
+    pub tip: Tip,
+    /// Committee of the epoch of the next commit.
+    pub committee: Arc<EpochContext>,
+}
+
+/// What StateSync is connected to.
+pub struct Wiring {
+    /// For workers.
+    pub workers: WorkerMailboxes,
+    /// PeerHeights.
+    pub pick: Mailbox<Pick>,
+    /// PeerHeights.
+    pub report: Mailbox<Report>,
+    /// PeerHeights.
+    pub own_height: Mailbox<OwnHeight>,
+    /// The StoreWriter.
+    pub apply: Mailbox<Apply>,
+    /// The Verifier.
+    pub verify_local: Mailbox<VerifyLocalCommit>,
+    /// Executors.
+    pub published: Published,
+    /// Who is told of the validators.
+    pub committee: Vec<Mailbox<CommitteeChanged>>,
+}
+
+/// The actor.
+pub struct StateSync {
+    // Configuration
+    settings: Settings,
+    // Mailboxes
+    workers: WorkerMailboxes,
+    pick: Mailbox<Pick>,
+    report: Outbox<Report>,
+    own_height: Outbox<OwnHeight>,
+    apply: Mailbox<Apply>,
+    verify_local: Mailbox<VerifyLocalCommit>,
+    published: Published,
+    committee_subscribers: BTreeMap<&'static str, Outbox<CommitteeChanged>>,
+    // State
+    host: CoreHost<StateSyncCore>,
+    /// Verified commits that are not durable yet.
+    held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
+    /// Committees of the epochs at work: the current one and, near its end, the next.
+    committees: BTreeMap<Epoch, Arc<EpochContext>>,
+    /// The epoch of the commit after the last durable one.
+    epoch: Epoch,
+    local_replies: BTreeMap<RangeKey, Reply<Result<(), LocalCommitError>>>,
+    next_local: u64,
+    running: BTreeMap<RangeKey, SpawnHandle>,
+    salvage: Salvage,
+    /// The cause that the metric shows.
+    shown: Option<&'static str>,
+    /// The cause that the log told last, and how often it may.
+    logged: Option<&'static str>,
+    progress_logged: LogLimit,
+    summary_logged: LogLimit,
+    /// The last durable commit when that was last said.
+    applied_logged: CommitIndex,
+    /// The log has said that the node is stuck.
+    stuck_logged: bool,
+}
+
+impl StateSync {
+    /// Starts from what the store holds.
+    pub fn new(
+        config: Config,
+        settings: Settings,
+        start: StartState,
+        wiring: Wiring,
+        environment: Environment,
+    ) -> Self {
+        let epoch = start.tip.next_epoch;
+        let committees = BTreeMap::from([(epoch, start.committee)]);
+        let subscribers = wiring.committee.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox)));
+        let committee_subscribers = subscribers.collect();
+        wiring.published.begin(start.tip.commit.index);
+        Self {
+            settings,
+            workers: wiring.workers,
+            pick: wiring.pick,
+            report: Outbox::new(wiring.report),
+            own_height: Outbox::new(wiring.own_height),
+            apply: wiring.apply,
+            verify_local: wiring.verify_local,
+            published: wiring.published,
+            committee_subscribers,
+            host: CoreHost::new(StateSyncCore::new(config, start.tip), environment),
+            held: BTreeMap::new(),
+            committees,
+            epoch,
+            local_replies: BTreeMap::new(),
+            next_local: 0,
+            running: BTreeMap::new(),
+            salvage: Salvage::default(),
+            shown: None,
+            logged: None,
+            progress_logged: LogLimit::default(),
+            summary_logged: LogLimit::once_in(SUMMARY_INTERVAL),
+            applied_logged: start.tip.commit.index,
+            stuck_logged: false,
+        }
+    }
+
+    fn ask_for_peer(
+        &mut self,
+        key: RangeKey,
+        message: impl FnOnce(Reply<Result<PeerId, NoPeer>>) -> Pick + 'static,
+        context: &mut Context<Self>,
+    ) {
+        let mut pick = self.pick.clone();
+        let asking = async move { pick.ask(message).await };
+        let finish = move |sync: &mut Self, answer: Result<_, AskError>, origin, context: &mut Context<Self>| {
+            // While PeerHeights is being restarted nobody is known to be connected.
+            let peer = answer.unwrap_or(Err(NoPeer::NotConnected));
+            sync.feed(origin, Input::Picked { key, peer }, context);
+            sync.show_progress();
+        };
+        self.later(asking, finish, context);
+    }
+
+    fn start_worker(&mut self, key: RangeKey, task: Task, epoch: Epoch, context: &mut Context<Self>) {
+        let Some(committee) = self.committees.get(&epoch).cloned() else {
+            // Every handover that the core knows of came with its committee.
+            let reason = format!("the committee of epoch {epoch} is not known: a bug of this node");
+            let missing = async move { Input::WorkerFailed { key, reason } };
+            self.later(missing, |sync, input, origin, context| sync.feed(origin, input, context), context);
+            return;
+        };
+        let (deliver, delivered) = Reply::channel();
+        let salvaged = self.salvage.begin(key, task.start, task.end);
+        let worker =
+            SyncWorker::new(key, task, committee, salvaged, self.workers.clone(), deliver, self.host.environment());
+        let environment = self.host.environment();
+        let running = run_actor(worker, WORKER_MAILBOX, Heartbeat::Inputs, &environment);
+        let allowance = self.settings.request_timeout + CHECK_ALLOWANCE;
+        let outcome = async move {
+            let exit = running.watched(allowance).await;
+            if exit != ExitReason::Normal {
+                environment.record_end(WorkerCore::NAME, &exit);
+            }
+            delivered.answer(WorkerCore::NAME).await.ok_or_else(|| exit.to_string())
+        };
+        let finish = move |sync: &mut Self, result, origin, context: &mut Context<Self>| {
+            sync.running.remove(&key);
+            sync.on_worker_ended(origin, key, result, context);
+        };
+        let handle = self.later(outcome, finish, context);
+        self.running.insert(key, handle);
+    }
+
+    fn on_worker_ended(
+        &mut self,
+        origin: Origin,
+        key: RangeKey,
+        result: Result<WorkerResult, String>,
+        context: &mut Context<Self>,
+    ) {
+        let input = match result {
+            Ok(WorkerResult { verified, shortfall }) => {
+                self.salvage.done(key);
+                if let Some(shortfall) = &shortfall {
+                    metrics::shortfall(shortfall);
+                }
+                let summary = verified.map(|range| {
+                    metrics::verified(&range.summary);
+                    if let Some(next) = range.next_committee {
+                        self.learn_committee(next);
+                    }
+                    self.held.insert(key, Arc::new(range.commits));
+                    range.summary
+                });
+                Input::WorkerDone { key, verified: summary, shortfall }
+            }
+            Err(reason) => {
+                metrics::worker_failed();
+                self.salvage.died(key);
+                tracing::error!(
+                    range = key.0,
+                    reason,
+                    "sync worker ended without a result; its range is fetched again"
+                );
+                Input::WorkerFailed { key, reason }
+            }
+        };
+        self.feed(origin, input, context);
+        metrics::in_flight(self.host.core().bytes_in_flight());
+        self.show_progress();
+    }
+
+    /// Shows what it does, and if nothing, why: in the metric at once, in the log now and then.
+    fn show_progress(&mut self) {
+        let core = self.host.core();
+        let progress = core.progress();
+        if self.shown != Some(progress.cause()) {
+            metrics::cause(self.shown, progress.cause());
+            self.shown = Some(progress.cause());
+        }
+        let stuck_since_ms = core.stuck_since_ms();
+        if stuck_since_ms.is_some() != self.stuck_logged {
+            self.stuck_logged = stuck_since_ms.is_some();
+            metrics::stuck(self.stuck_logged);
+            match stuck_since_ms {
+                Some(since_ms) => tracing::warn!(cause = progress.cause(), since_ms, ?progress, "the sync is stuck"),
+                None => tracing::info!(cause = progress.cause(), "the sync goes on"),
+            }
+        }
+        let (follows, followed) = (follows(self.shown), follows(self.logged));
+        let now = self.host.now().monotonic;
+        if follows && followed {
+            self.log_summary(now);
+        } else if self.logged != self.shown
+            && let Some(left_out) = self.progress_logged.admit(now)
+        {
+            tracing::info!(cause = progress.cause(), left_out, ?progress, "state of the sync");
+            self.logged = self.shown;
+        }
+    }
+
+    /// Now and then says how far the node has got. At the head each commit makes it fetch and be done with it.
+    fn log_summary(&mut self, now: Duration) {
+        if self.summary_logged.admit(now).is_none() {
+            return;
+        }
+        let snapshot = self.host.snapshot();
+        let commits = snapshot.applied.saturating_sub(self.applied_logged);
+        if commits > 0 {
+            let behind = snapshot.target.saturating_sub(snapshot.applied);
+            tracing::info!(commit = snapshot.applied, commits, behind, "follows the chain");
+            self.applied_logged = snapshot.applied;
+        }
+    }
+
+    /// Has a commit of the node's own consensus checked.
+    fn check_local(&mut self, key: RangeKey, epoch: Epoch, context: &mut Context<Self>) {
+        let commit = self.held.get(&key).cloned();
+        let (mut verifier, committee) = (self.verify_local.clone(), self.committees.get(&epoch).cloned());
+        let checking = async move {
+            // Without commit or committee this incarnation has lost what it was told: it may be offered again.
+            let (commit, context) = commit.zip(committee).ok_or(LocalCommitError::Unavailable)?;
+            let answer = verifier.ask(|reply| VerifyLocalCommit { context, commits: commit, reply }).await;
+            answer.unwrap_or(Err(LocalCommitError::Unavailable))
+        };
+        let finish = move |sync: &mut Self, result: Result<_, _>, origin, context: &mut Context<Self>| {
+            let end = sync.held.get(&key).and_then(|commits| commits.first()).and_then(CertifiedCommit::end_of_epoch);
+            if let (Ok(_), Some(end)) = (&result, end.cloned()) {
+                sync.learn_committee(end.next_committee);
+            }
+            sync.feed(origin, Input::LocalChecked { key, result }, context);
+            sync.show_progress();
+        };
+        self.later(checking, finish, context);
+    }
+
+    /// Keeps the committee that a verified end of epoch has handed over to.
+    fn learn_committee(&mut self, committee: Committee) {
+        let epoch = committee.epoch;
+        match EpochContext::new(self.settings.chain, committee) {
+            Ok(context) => drop(self.committees.insert(epoch, Arc::new(context))),
+            // Verified before; a committee that fails here stops the sync at its epoch, and the status says so.
+            Err(error) => tracing::error!(epoch, %error, "the next committee is unusable"),
+        }
+    }
+
+    /// Tells one of them who the validators are now.
+    fn tell_committee(&self, subscriber: &Outbox<CommitteeChanged>) {
+        let Some(context) = self.committees.get(&self.epoch) else { return };
+        let validators = context.committee().authorities.iter();
+        let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
+        // A full outbox is logged where it happens; the subscriber is told again at the next handover.
+        let _ = subscriber.post(CommitteeChanged { validators });
+    }
+
+    fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {
+        let commits: Vec<_> = keys.iter().filter_map(|key| self.held.get(key).cloned()).collect();
+        // Now: of two batches, the first must arrive first.
+        let asked = self.apply.ask_now(|reply| Apply { commits, reply });
+        let writing = async move {
+            match asked.await {
+                Ok((Ok(watermarks), _)) => Ok(watermarks.highest_synced),
+                Ok((Err(error), _)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let finish = |sync: &mut Self, result, origin, context: &mut Context<Self>| {
+            sync.feed(origin, Input::Written(result), context);
+            sync.show_progress();
+        };
+        self.later(writing, finish, context);
+    }
+
+    fn publish(&mut self, keys: &[RangeKey], highest: CommitRef) {
+        let commits: Vec<_> = keys.iter().filter_map(|key| self.held.remove(key)).collect();
+        if let Some(last) = commits.iter().rev().find_map(|commits| commits.last()) {
+            let epoch = last.commit.epoch;
+            self.committees.retain(|known, _| *known >= epoch);
+            let next = epoch + Epoch::from(last.end_of_epoch().is_some());
+            if next != self.epoch {
+                self.epoch = next;
+                self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+            }
+        }
+        self.published.extend(commits, highest);
+        self.salvage.applied(highest.index);
+        tracing::debug!(index = highest.index, "commits applied");
+    }
+}
+
+impl Actor for StateSync {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+    }
+}
+
+impl Shell for StateSync {
+    type Core = StateSyncCore;
+
+    fn host(&mut self) -> &mut CoreHost<StateSyncCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Pick { key, start, tried, hedge, next } => {
+                self.ask_for_peer(key, move |reply| Pick { start, tried, hedge, next, reply }, context);
+            }
+            Effect::Fetch { key, peer, start, end, proof_end, epoch, max_bytes } => {
+                let settings = self.settings.clone();
+                self.start_worker(key, Task { peer, start, end, proof_end, max_bytes, settings }, epoch, context);
+            }
+            // A lost report leaves a peer's load or score off by one until it reconnects, and its speed too low.
+            Effect::Report { peer, start, outcome } => drop(self.report.post(Report { peer, start, outcome })),
+            Effect::Cancel(key) => {
+                // Ending the future ends the worker, and that its calls.
+                if let Some(worker) = self.running.remove(&key) {
+                    context.cancel_future(worker);
+                }
+                self.salvage.done(key);
+            }
+            Effect::Discard(key) => drop(self.held.remove(&key)),
+            Effect::Write(keys) => self.write(&keys, context),
+            Effect::Publish { keys, highest } => self.publish(&keys, highest),
+            Effect::Announce(index) => drop(self.own_height.post(OwnHeight(index))),
+            Effect::CheckLocal { key, epoch } => self.check_local(key, epoch, context),
+            Effect::LocalAnswer { key, result } => {
+                if let Some(reply) = self.local_replies.remove(&key) {
+                    reply.send(result);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<Target>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Target>, context: &mut Context<Self>) {
+        self.feed(envelope.origin, Input::Target(envelope.message.0), context);
+        self.show_progress();
+    }
+}
+
+impl Handler<Envelope<TellCommittee>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<TellCommittee>, _: &mut Context<Self>) {
+        if let Some(subscriber) = self.committee_subscribers.get(envelope.message.subscriber) {
+            self.tell_committee(subscriber);
+        }
+    }
+}
+
+impl Handler<Envelope<ExecutorProgress>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<ExecutorProgress>, context: &mut Context<Self>) {
+        let ExecutorProgress { reader, at } = envelope.message;
+        self.feed(envelope.origin, Input::Executor { reader, at }, context);
+        if let Some(next) = self.host.core().slowest_executor() {
+            self.published.taken(next);
+        }
+        self.show_progress();
+    }
+}
+
+impl Handler<Envelope<Kept>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Kept>, _: &mut Context<Self>) {
+        let Kept { key, blocks } = envelope.message;
+        self.salvage.keep(key, blocks);
+    }
+}
+
+impl Handler<Envelope<FetchProgress>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<FetchProgress>, context: &mut Context<Self>) {
+        let FetchProgress { key, downloaded } = envelope.message;
+        self.feed(envelope.origin, Input::Progress { key, downloaded }, context);
+    }
+}
+
+impl Handler<Envelope<LocalCommit>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<LocalCommit>, context: &mut Context<Self>) {
+        let LocalCommit { commit, reply } = envelope.message;
+        let offered = Offered {
+            commit: commit.commit.reference(),
+            previous: commit.commit.previous_digest,
+            epoch: commit.commit.epoch,
+            bytes: commit.size() as u64,
+        };
+        self.next_local += 1;
+        let key = RangeKey::local(self.next_local);
+        self.held.insert(key, Arc::new(vec![commit]));
+        self.local_replies.insert(key, reply);
+        self.feed(envelope.origin, Input::LocalCommit { key, commit: offered }, context);
+        self.show_progress();
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for StateSync {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        // Ending the futures ends the workers: what they hold is fetched again by whoever comes after. Batches that
+        // the StoreWriter has are written by it, which stops later.
+        for (_, worker) in std::mem::take(&mut self.running) {
+            context.cancel_future(worker);
+        }
+        context.stop();
+        envelope.message.0.send(());
+        tracing::debug!(actor = StateSyncCore::NAME, "workers ended");
+    }
+}

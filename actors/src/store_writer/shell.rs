@@ -1,0 +1,182 @@
+//! The shell: runs writes off the actor thread, one by one, and answers.
+
+use crate::store_writer::messages::{Apply, UpdatePeers, WriteError};
+use crate::store_writer::metrics;
+use actix::{Actor, ActorContext, Context, Handler};
+use soma_protocol::{
+    Core,
+    store_writer::{Effect, Input, Snapshot, StoreWriter as StoreWriterCore},
+};
+use soma_replay::Origin;
+use soma_runtime::{CoreHost, Environment, Offload, Shell};
+use soma_runtime::{Envelope, Observe, Reply, Stop};
+use soma_store::{Store, StoreError};
+use soma_types::CertifiedCommit;
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long a write may take before it is reported, and how often then: a hundred times what a large one takes.
+const SLOW_WRITE: Duration = Duration::from_secs(30);
+
+enum Job {
+    Apply(Apply),
+    UpdatePeers(UpdatePeers),
+}
+
+/// The actor.
+pub struct StoreWriter {
+    // Configuration
+    store: Arc<dyn Store>,
+    offload: Offload,
+    // State
+    host: CoreHost<StoreWriterCore>,
+    jobs: BTreeMap<u64, Job>,
+    next_job: u64,
+    stopping: Option<Reply<()>>,
+}
+
+impl StoreWriter {
+    /// A writer of `store`.
+    pub fn new(store: Arc<dyn Store>, offload: Offload, environment: Environment) -> Self {
+        let host = CoreHost::new(StoreWriterCore::default(), environment);
+        Self { store, offload, host, jobs: BTreeMap::new(), next_job: 0, stopping: None }
+    }
+
+    fn submit(&mut self, origin: Origin, job: Job, context: &mut Context<Self>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.next_job += 1;
+        self.jobs.insert(self.next_job, job);
+        self.feed(origin, Input::Submit { job: self.next_job }, context);
+    }
+
+    /// Runs a write off the thread; answers first, then frees the place.
+    fn run<R: Send + 'static>(
+        &mut self,
+        job: u64,
+        write: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+        answer: impl FnOnce(Result<R, WriteError>) + 'static,
+        context: &mut Context<Self>,
+    ) {
+        let (store, offload) = (self.store.clone(), self.offload.clone());
+        let running = async move {
+            let mut writing = pin!(offload.run(move || write(&*store)));
+            let mut waited = Duration::ZERO;
+            let written = loop {
+                match timeout(SLOW_WRITE, &mut writing).await {
+                    Ok(written) => break written,
+                    // A thread that waits for a disk cannot be taken over: another would wait for the same disk.
+                    Err(_) => {
+                        waited += SLOW_WRITE;
+                        metrics::slow();
+                        tracing::error!(?waited, "the disk does not answer; look whether it works");
+                    }
+                }
+            };
+            match written {
+                Ok(result) => result.map_err(WriteError::from),
+                Err(exit) => Err(WriteError::Aborted(exit.to_string())),
+            }
+        };
+        let finish = move |writer: &mut Self, result: Result<R, WriteError>, origin, context: &mut Context<Self>| {
+            let error = result.as_ref().err().map(ToString::to_string);
+            if let Some(error) = &error {
+                metrics::failed();
+                tracing::error!(%error, "write failed; nothing of it counts as stored");
+            }
+            answer(result);
+            writer.feed(origin, Input::Done { job, error }, context);
+            writer.stop_when_idle(context);
+        };
+        self.later(running, finish, context);
+    }
+
+    fn stop_when_idle(&mut self, context: &mut Context<Self>) {
+        if self.host.snapshot().queued == 0
+            && let Some(reply) = self.stopping.take()
+        {
+            context.stop();
+            reply.send(());
+        }
+    }
+}
+
+impl Actor for StoreWriter {
+    type Context = Context<Self>;
+}
+
+impl Shell for StoreWriter {
+    type Core = StoreWriterCore;
+
+    fn host(&mut self) -> &mut CoreHost<StoreWriterCore> {
+        &mut self.host
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Run(job) => match self.jobs.remove(&job) {
+                Some(Job::Apply(Apply { commits, reply })) => {
+                    let write = move |store: &dyn Store| {
+                        let stored = store.watermarks()?;
+                        // A batch that is asked for again, because whoever asked did not live to hear the answer,
+                        // may be stored in part: what is there counts as written.
+                        let ranges = commits.iter().flat_map(|range| range.iter());
+                        let batch: Vec<&CertifiedCommit> =
+                            ranges.filter(|certified| certified.commit.index > stored.highest_synced.index).collect();
+                        if batch.is_empty() {
+                            return Ok(stored);
+                        }
+                        let watermarks = store.apply_refs(&batch)?;
+                        metrics::applied(batch.len(), watermarks.highest_synced.index);
+                        Ok(watermarks)
+                    };
+                    self.run(job, write, |result| reply.send(result), context);
+                }
+                Some(Job::UpdatePeers(UpdatePeers { list, put, remove })) => {
+                    self.run(job, move |store| store.update_peers(list, &put, &remove), drop, context);
+                }
+                None => {}
+            },
+            Effect::Refuse(job) => {
+                if let Some(Job::Apply(Apply { reply, .. })) = self.jobs.remove(&job) {
+                    reply.send(Err(WriteError::Busy));
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Envelope<Apply>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Apply>, context: &mut Context<Self>) {
+        self.submit(envelope.origin, Job::Apply(envelope.message), context);
+    }
+}
+
+impl Handler<Envelope<UpdatePeers>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<UpdatePeers>, context: &mut Context<Self>) {
+        self.submit(envelope.origin, Job::UpdatePeers(envelope.message), context);
+    }
+}
+
+impl Handler<Envelope<Observe<Snapshot>>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
+        envelope.message.0.send(self.host.snapshot());
+    }
+}
+
+impl Handler<Envelope<Stop>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
+        tracing::debug!(actor = StoreWriterCore::NAME, "finishing what is queued");
+        self.stopping = Some(envelope.message.0);
+        self.stop_when_idle(context);
+    }
+}

@@ -1,0 +1,595 @@
+//! Answers that wait to be read, and what becomes of those who do not read them.
+//!
+//! HTTP/2 lets a caller ask on many streams and take nothing: answers then wait here, whole, for as long as the
+//! connection lives. So room for an answer is taken before it is made, all have so much room together, and each answer
+//! has a time. A connection that leaves answers unread and takes next to nothing of them is ended long before.
+//!
+//! ```text
+//!   call --> room and turn --> answered --> unread --> sent, reset or ended: freed
+//!            (waits)                          |
+//!                    no progress, too slow while others wait, or too long: hung up
+//! ```
+//!
+//! Strangers leave a quarter of the room to known peers. Within that, a connection gets more while it has less than what
+//! is free: one greedy connection gets half, two get a third each, and a newcomer always finds some.
+//!
+//! Of a stream of blocks, one message is made at a time, and the next when HTTP/2 has taken it. A message counts until its
+//! last byte has left for the socket.
+//!
+//! The lock is of this listener's book-keeping alone: nobody waits while holding it.
+
+use crate::wire::limits::{MAX_KNOWN_PEERS, MESSAGE_OVERHEAD_BYTES};
+use crate::{ConnectionId, standing::Standing, watched_io::Ends};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame};
+use soma_types::limits::MAX_BLOCK_BYTES;
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::body::Body;
+
+/// Bytes that all connections of a listener together may leave unread, unless it is told otherwise.
+const UNREAD_IN_ALL: usize = 128 << 20;
+
+/// The part of them that strangers leave to known peers: one in so many.
+const PART_OF_KNOWN: usize = 4;
+
+/// Large answers that are made at the same moment, each of 12 MiB at most.
+pub(crate) const MADE_AT_ONCE: usize = 4;
+
+/// The least room for an answer with commits: it has fewer where there is not more. A connection waits for so much.
+pub(crate) const LEAST_ROOM: usize = 1 << 20;
+
+/// Room for a message with blocks, before it is known how long it is.
+pub(crate) const BLOCKS_ROOM: usize = MAX_BLOCK_BYTES + MESSAGE_OVERHEAD_BYTES;
+
+/// How long one answer may take from its first byte to its last: five seconds beyond what any caller waits for one,
+/// after which an honest one has reset the stream.
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(35);
+
+/// Bytes in a second that a connection has to take while it leaves answers unread.
+const MIN_READ_RATE: usize = 8 << 10;
+
+/// Time over which that is measured: it has to take one piece at least.
+const STALL_WINDOW: Duration = Duration::from_secs(8);
+
+/// Time without a piece taken after which a connection is the first to go when others wait for room.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+
+/// One that needs longer for the rest, as fast as it has read until now, is the next.
+const SLOW_REST: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether there is room, or somebody who has to make some.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Bytes in one piece of an answer. HTTP/2 takes a piece when the one before has gone, so that a whole answer is not
+/// on its way before a byte of it has been taken.
+const PIECE: usize = 64 << 10;
+
+/// Answers up to this length are not counted: they are many, and matter to nobody.
+const SMALL: usize = 1 << 10;
+
+/// The most that an answer with known peers takes.
+pub(crate) const KNOWN_PEERS_BYTES: usize =
+    (MAX_KNOWN_PEERS + 1) * soma_types::limits::MAX_NODE_INFO_BYTES + MESSAGE_OVERHEAD_BYTES;
+
+/// What may be left unread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) in_all: usize,
+    pub(crate) time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_all: UNREAD_IN_ALL, time: ANSWER_TIME }
+    }
+}
+
+/// What the readers of one listener have not read.
+pub(crate) struct Answers {
+    limits: Limits,
+    turns: Arc<Semaphore>,
+    unread: Mutex<BTreeMap<ConnectionId, Unread>>,
+    freed: Notify,
+}
+
+struct Unread {
+    bytes: usize,
+    /// When the first of these answers was made.
+    since: Instant,
+    /// Bytes that were sent since then.
+    sent: usize,
+    /// Bytes that were sent since progress was last looked at.
+    lately: usize,
+    /// When something was last sent, or the first of these answers was made.
+    sent_at: Instant,
+    standing: Standing,
+    ends: Ends,
+    /// Ends the watch over its progress.
+    _gone: DropGuard,
+}
+
+impl Unread {
+    fn new(reader: &Reader, gone: CancellationToken) -> Self {
+        let now = Instant::now();
+        let (standing, ends) = (reader.standing.clone(), reader.ends.clone());
+        Self { bytes: 0, since: now, sent: 0, lately: 0, sent_at: now, standing, ends, _gone: gone.drop_guard() }
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ends.hang_up.is_cancelled()
+    }
+
+    fn is_stalled(&self, now: Instant) -> bool {
+        now.duration_since(self.sent_at) >= STALLED_AFTER
+    }
+
+    /// How long the peer needs for what is left, as fast as it has read until now. Nothing for one that has just begun.
+    fn rest(&self, now: Instant) -> Duration {
+        let time = now.duration_since(self.since);
+        if time < STALLED_AFTER {
+            return Duration::ZERO;
+        }
+        time.mul_f64(self.bytes as f64 / self.sent.max(1) as f64)
+    }
+
+    fn hang_up(&self, why: &str) {
+        tracing::debug!(bytes = self.bytes, sent = self.sent, "hung up: {why}");
+        self.ends.hang_up.cancel();
+    }
+}
+
+/// Who has to go when others wait for room: one that reads nothing, then the one that needs longest for the rest, if that
+/// is long. An honest peer reads, however much it has asked for. Of several, strangers first, and for a stranger no known
+/// peer. The one that waits is no other: it has what it can get.
+fn first_to_go<'a>(unread: &'a BTreeMap<ConnectionId, Unread>, waits: &Reader, now: Instant) -> Option<&'a Unread> {
+    let slow = |unread: &&Unread| unread.is_stalled(now) || unread.rest(now) > SLOW_REST;
+    let order = |unread: &&Unread| {
+        (unread.standing.is_stranger(), unread.is_stalled(now), unread.rest(now), Reverse(unread.since))
+    };
+    let for_stranger = waits.standing.is_stranger();
+    let others = unread.iter().filter(|(connection, _)| **connection != waits.connection).map(|(_, unread)| unread);
+    let others = others.filter(|unread| !unread.is_ended() && (!for_stranger || unread.standing.is_stranger()));
+    others.filter(slow).max_by_key(order)
+}
+
+impl Answers {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        let turns = Arc::new(Semaphore::new(MADE_AT_ONCE));
+        Arc::new(Self { limits, turns, unread: Mutex::default(), freed: Notify::new() })
+    }
+
+    /// The one at the other end of a connection, which ends so.
+    pub(crate) fn reader(self: &Arc<Self>, connection: ConnectionId, ends: Ends, standing: Standing) -> Reader {
+        Reader { answers: self.clone(), connection, ends, standing }
+    }
+
+    /// Bytes that all connections together have not read, and room that is taken for answers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.unread().values().map(|unread| unread.bytes).sum()
+    }
+
+    fn unread(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Unread>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for an answer of `least` to `most` bytes, if there is some.
+    fn take_room(self: &Arc<Self>, reader: &Reader, least: usize, most: usize) -> Option<usize> {
+        let mut unread = self.unread();
+        let all: usize = unread.values().map(|unread| unread.bytes).sum();
+        let mut free = self.limits.in_all.saturating_sub(all);
+        if reader.standing.is_stranger() {
+            let strangers = unread.values().filter(|unread| unread.standing.is_stranger());
+            let theirs: usize = strangers.map(|unread| unread.bytes).sum();
+            free = free.min((self.limits.in_all - self.limits.in_all / PART_OF_KNOWN).saturating_sub(theirs));
+        }
+        let own = unread.get(&reader.connection).map_or(0, |unread| unread.bytes);
+        let room = free.saturating_sub(own).min(most);
+        if room < least {
+            let now = Instant::now();
+            // What is freed by one that was hung up is waited for, before another has to go.
+            let freed: usize = unread.values().filter(|unread| unread.is_ended()).map(|unread| unread.bytes).sum();
+            if freed < least
+                && let Some(first) = first_to_go(&unread, reader, now)
+            {
+                if first.is_stalled(now) {
+                    first.ends.stalled.cancel();
+                }
+                first.hang_up("others wait for the room that it takes");
+            }
+            return None;
+        }
+        self.charge(&mut unread, reader, room);
+        Some(room)
+    }
+
+    fn charge(self: &Arc<Self>, unread: &mut BTreeMap<ConnectionId, Unread>, reader: &Reader, bytes: usize) {
+        let entry = unread.entry(reader.connection).or_insert_with(|| {
+            let gone = CancellationToken::new();
+            tokio::spawn(self.clone().watch_progress(reader.connection, gone.clone()));
+            Unread::new(reader, gone)
+        });
+        entry.bytes += bytes;
+    }
+
+    /// Ends the connection if it takes next to nothing while it leaves answers unread; until its entry is `gone`.
+    async fn watch_progress(self: Arc<Self>, connection: ConnectionId, gone: CancellationToken) {
+        while gone.run_until_cancelled(sleep(STALL_WINDOW)).await.is_some() {
+            let mut unread = self.unread();
+            // It may have gone meanwhile, and another have come.
+            let Some(entry) = unread.get_mut(&connection).filter(|_| !gone.is_cancelled()) else { return };
+            let lately = std::mem::take(&mut entry.lately);
+            if lately < MIN_READ_RATE * STALL_WINDOW.as_secs() as usize {
+                entry.ends.stalled.cancel();
+                entry.hang_up("answers are left unread");
+                return;
+            }
+        }
+    }
+
+    /// So many bytes have left for the socket.
+    fn sent(&self, connection: ConnectionId, bytes: usize) {
+        if let Some(entry) = self.unread().get_mut(&connection) {
+            entry.sent += bytes;
+            entry.lately += bytes;
+            entry.sent_at = Instant::now();
+        }
+    }
+
+    fn free(&self, connection: ConnectionId, bytes: usize) {
+        let mut unread = self.unread();
+        if let Some(entry) = unread.get_mut(&connection) {
+            entry.bytes = entry.bytes.saturating_sub(bytes);
+            if entry.bytes == 0 {
+                unread.remove(&connection);
+            }
+        }
+        drop(unread);
+        self.freed.notify_waiters();
+    }
+}
+
+/// The one who is to read the answers of a connection.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    answers: Arc<Answers>,
+    connection: ConnectionId,
+    ends: Ends,
+    standing: Standing,
+}
+
+impl Reader {
+    /// Waits for room and a turn to make a large answer, of `least` to `most` bytes.
+    pub(crate) async fn reserve_large(&self, least: usize, most: usize) -> Option<Reservation> {
+        let room = self.reserve(least, most).await;
+        // Nobody closes the semaphore.
+        let turn = self.answers.turns.clone().acquire_owned().await.ok()?;
+        Some(Reservation { _turn: Some(turn), ..room })
+    }
+
+    /// Waits for room for an answer of `least` to `most` bytes.
+    pub(crate) async fn reserve(&self, least: usize, most: usize) -> Reservation {
+        loop {
+            let mut freed = pin!(self.answers.freed.notified());
+            freed.as_mut().enable();
+            if let Some(room) = self.answers.take_room(self, least, most) {
+                return Reservation { room: Held { reader: self.clone(), bytes: room }, _turn: None };
+            }
+            // Whoever has to make room is found by looking, too.
+            let _ = timeout(LOOK_EVERY, freed).await;
+        }
+    }
+
+    /// Watches the body of an answer until it is taken.
+    pub(crate) fn watch(&self, body: Body, made: Option<Made>) -> Body {
+        let taken = CancellationToken::new();
+        let (time, hang_up, seen) = (self.answers.limits.time, self.ends.hang_up.clone(), taken.clone());
+        tokio::spawn(async move {
+            if timeout(time, seen.cancelled()).await.is_err() {
+                tracing::debug!("hung up: an answer was neither read nor given up in time");
+                hang_up.cancel();
+            }
+        });
+        let (rest, reader, _taken) = (Bytes::new(), self.clone(), taken.drop_guard());
+        Body::new(AnswerBody { body, rest, reader, held: None, made, _taken })
+    }
+
+    /// Counts what there was no room taken for.
+    fn hold(&self, bytes: usize) -> Held {
+        self.answers.charge(&mut self.answers.unread(), self, bytes);
+        Held { reader: self.clone(), bytes }
+    }
+}
+
+/// Leave to make one answer.
+pub(crate) struct Reservation {
+    room: Held,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Reservation {
+    /// Bytes that the answer may have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.room.bytes
+    }
+
+    /// The answer has `bytes`, and waits to be read until this is dropped.
+    fn made(mut self, bytes: usize) -> Held {
+        if bytes <= self.room.bytes {
+            let surplus = self.room.bytes - bytes;
+            self.room.bytes = bytes;
+            self.room.reader.answers.free(self.room.reader.connection, surplus);
+            self.room
+        } else {
+            // Longer than it was to be.
+            self.room.reader.hold(bytes)
+        }
+    }
+}
+
+/// Bytes of a message that have not left for the socket yet.
+struct Held {
+    reader: Reader,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.reader.answers.free(self.reader.connection, self.bytes);
+    }
+}
+
+/// What was counted of the message that is made next. It travels with the response to where its body is watched.
+#[derive(Clone, Default)]
+pub(crate) struct Made(Arc<Mutex<Option<Held>>>);
+
+impl Made {
+    /// The next message has so many bytes.
+    pub(crate) fn message(&self, reserved: Reservation, bytes: usize) {
+        let held = reserved.made(bytes);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+
+    fn take(&self) -> Option<Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A part of a message, which HTTP/2 drops when it has left for the socket. The memory of the whole message is free with
+/// the last of its pieces.
+struct Piece {
+    bytes: Bytes,
+    held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let Reader { answers, connection, .. } = &self.held.reader;
+        answers.sent(*connection, self.bytes.len());
+    }
+}
+
+/// An answer in pieces, whose end is noticed.
+struct AnswerBody {
+    body: Body,
+    /// What HTTP/2 has not taken yet of the last message.
+    rest: Bytes,
+    reader: Reader,
+    /// Counts the last message.
+    held: Option<Arc<Held>>,
+    /// Counts the next one.
+    made: Option<Made>,
+    _taken: DropGuard,
+}
+
+impl AnswerBody {
+    /// The next message.
+    fn begin(&mut self, message: Bytes) {
+        let held = self.made.as_ref().and_then(Made::take);
+        let counted = || (message.len() > SMALL).then(|| self.reader.hold(message.len()));
+        self.held = held.or_else(counted).map(Arc::new);
+        self.rest = message;
+    }
+
+    fn piece(&mut self) -> Bytes {
+        let bytes = self.rest.split_to(self.rest.len().min(PIECE));
+        let held = if self.rest.is_empty() { self.held.take() } else { self.held.clone() };
+        match held {
+            Some(held) => Bytes::from_owner(Piece { bytes, held }),
+            None => bytes,
+        }
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(message) => self.begin(message),
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                other => return other,
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.piece()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    const MIB: usize = 1 << 20;
+
+    fn reader(answers: &Arc<Answers>, number: u64, standing: &Standing) -> (Ends, Reader) {
+        let ends = Ends::default();
+        (ends.clone(), answers.reader(ConnectionId(number), ends, standing.clone()))
+    }
+
+    /// A stranger's connection on which an answer of so many bytes waits to be read.
+    async fn unread(answers: &Arc<Answers>, number: u64, bytes: usize) -> (Ends, Held) {
+        let (ends, reader) = reader(answers, number, &Standing::default());
+        (ends, reader.reserve(bytes, bytes).await.made(bytes))
+    }
+
+    /// Whether there is room for another answer of so many bytes.
+    async fn finds_room(reader: &Reader, bytes: usize) -> Option<Held> {
+        Some(timeout(Duration::from_millis(1), reader.reserve(bytes, bytes)).await.ok()?.made(bytes))
+    }
+
+    /// Lets time pass, and with it what waits for it.
+    async fn pass(time: Duration) {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        advance(time).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_that_takes_nothing_is_ended_and_one_that_takes_a_piece_in_time_is_not() {
+        let answers = Answers::new(Limits::default());
+        let (silent, _unread) = unread(&answers, 1, MIB).await;
+        let (slow, _slowly_read) = unread(&answers, 2, MIB).await;
+        for _ in 0..10 {
+            pass(STALL_WINDOW / 2).await;
+            answers.sent(ConnectionId(2), PIECE);
+        }
+        assert!(silent.hang_up.is_cancelled() && silent.stalled.is_cancelled());
+        assert!(!slow.hang_up.is_cancelled() && !slow.stalled.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_whose_answers_are_read_is_not_watched_any_more() {
+        let answers = Answers::new(Limits::default());
+        for _ in 0..3 {
+            let (ends, held) = unread(&answers, 1, MIB).await;
+            pass(STALL_WINDOW / 2).await;
+            drop(held);
+            pass(STALL_WINDOW).await;
+            assert!(!ends.hang_up.is_cancelled());
+        }
+        assert_eq!(answers.bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_to_go_is_one_that_reads_nothing_and_not_one_that_has_asked_for_most() {
+        let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+        let (busy, busily_read) = unread(&answers, 1, 6 * MIB).await;
+        let (silent, never_read) = unread(&answers, 2, 2 * MIB).await;
+        pass(STALLED_AFTER).await;
+        answers.sent(ConnectionId(1), 40 * MIB);
+        let (_, newcomer) = reader(&answers, 3, &Standing::default());
+        assert!(finds_room(&newcomer, 5 * MIB).await.is_none(), "not until somebody has made some");
+        assert!(silent.hang_up.is_cancelled() && silent.stalled.is_cancelled());
+        drop(never_read);
+        let room = finds_room(&newcomer, 5 * MIB).await;
+        assert!(room.is_some() && !busy.hang_up.is_cancelled());
+        // One that reads, but far too slowly, is the next, which is nothing against its peer.
+        answers.sent(ConnectionId(3), 1_000 * MIB);
+        pass(Duration::from_secs(60)).await;
+        answers.sent(ConnectionId(1), PIECE);
+        answers.sent(ConnectionId(3), PIECE);
+        let (_, another) = reader(&answers, 4, &Standing::default());
+        assert!(finds_room(&another, 4 * MIB).await.is_none());
+        assert!(busy.hang_up.is_cancelled() && !busy.stalled.is_cancelled());
+        drop(busily_read);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_leave_room_to_one_another_and_a_quarter_to_known_peers() {
+        let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+        let mut taken = Vec::new();
+        let mut of_each = Vec::new();
+        for number in 0..5 {
+            let (_, greedy) = reader(&answers, number, &Standing::default());
+            let before = taken.len();
+            while let Some(room) = finds_room(&greedy, MIB / 4).await {
+                taken.push(room);
+            }
+            of_each.push((taken.len() - before) as f64 / 4.0);
+        }
+        assert_eq!(of_each, [6.0, 3.0, 1.5, 0.75, 0.5], "half of what is free");
+        let known = Standing::default();
+        known.favour(Duration::from_secs(600));
+        let (_, known) = reader(&answers, 10, &known);
+        assert!(finds_room(&known, 4 * MIB).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_known_peer_that_reads_nothing_is_hung_up_for_another_and_not_for_a_stranger() {
+        let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+        let known = Standing::default();
+        known.favour(Duration::from_secs(600));
+        let (ends, silent) = reader(&answers, 1, &known);
+        let _unread = finds_room(&silent, 8 * MIB).await.unwrap();
+        pass(STALLED_AFTER).await;
+        let (_, stranger) = reader(&answers, 2, &Standing::default());
+        assert!(finds_room(&stranger, 9 * MIB).await.is_none() && !ends.hang_up.is_cancelled());
+        let (_, another) = reader(&answers, 3, &known);
+        assert!(finds_room(&another, 9 * MIB).await.is_none() && ends.hang_up.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_hung_up_counts_until_what_it_held_is_free() {
+        let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+        let (first, first_held) = unread(&answers, 1, 6 * MIB).await;
+        let (second, _held) = unread(&answers, 2, 3 * MIB).await;
+        pass(STALLED_AFTER).await;
+        let (_, newcomer) = reader(&answers, 3, &Standing::default());
+        for _ in 0..3 {
+            assert!(finds_room(&newcomer, 5 * MIB).await.is_none());
+            assert!(first.hang_up.is_cancelled() && !second.hang_up.is_cancelled(), "one is enough");
+        }
+        drop(first_held);
+        assert!(finds_room(&newcomer, 5 * MIB).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_counts_until_its_last_piece_has_left_for_the_socket() {
+        let answers = Answers::new(Limits::default());
+        let reader = answers.reader(ConnectionId(1), Ends::default(), Standing::default());
+        let message = Bytes::from(vec![7; 3 * PIECE + 1]);
+        let mut body = reader.watch(Body::new(http_body_util::Full::new(message.clone())), None);
+        let mut pieces = Vec::new();
+        while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+            pieces.push(frame.unwrap().into_data().unwrap());
+        }
+        assert_eq!(pieces.concat(), message);
+        drop(body);
+        while pieces.pop().is_some() {
+            assert_eq!(answers.bytes(), if pieces.is_empty() { 0 } else { message.len() });
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Calls over gRPC.
+
+use crate::wire::{
+    Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, FetchedCommits, KnownPeers,
+    PeerApi, Status,
+    convert::checked_chunk,
+    limits::{MAX_CHUNK_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
+    proto::{
+        FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,
+        GetKnownPeersRequest, PushCommitRequest, p2p_client::P2pClient,
+    },
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use soma_types::{CommitIndex, CommitRef, limits::MAX_NODE_INFO_BYTES};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, sleep_until};
+use tonic::{Request, body::Body, metadata::MetadataValue, transport::Channel};
+use tower::{ServiceExt, util::MapResponse};
+
+/// A channel whose answers are tamed before tonic reads them.
+type TameChannel = MapResponse<Channel, fn(http::Response<Body>) -> http::Response<Body>>;
+
+/// Details of a status, which this protocol does not use. tonic 0.14 panics in the caller's task when a responder
+/// sends anything here that is no base64, so that it must never see any.
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
+
+fn tame(response: http::Response<Body>) -> http::Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove(STATUS_DETAILS);
+    http::Response::from_parts(parts, Body::new(TameBody(body)))
+}
+
+/// A body without status details in its trailers.
+struct TameBody(Body);
+
+impl http_body::Body for TameBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, tonic::Status>>> {
+        let mut frame = Pin::new(&mut self.0).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            trailers.remove(STATUS_DETAILS);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// The responder at the other end of a channel.
+pub(crate) struct GrpcPeer {
+    client: P2pClient<TameChannel>,
+}
+
+impl GrpcPeer {
+    pub(crate) fn new(channel: Channel) -> Self {
+        let client =
+            P2pClient::new(channel.map_response(tame as fn(_) -> _)).max_encoding_message_size(MAX_REQUEST_BYTES);
+        Self { client }
+    }
+
+    /// For a call whose answer has so many bytes of payload at most: what is announced to be longer is refused before any
+    /// of it is kept.
+    fn client(&self, payload_bytes: usize) -> P2pClient<TameChannel> {
+        self.client.clone().max_decoding_message_size(payload_bytes + MESSAGE_OVERHEAD_BYTES)
+    }
+}
+
+fn request<T>(call: &Call, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(call.timeout);
+    if let Some(chain) = call.chain {
+        request.metadata_mut().insert_bin(CHAIN_ID_METADATA, MetadataValue::from_bytes(chain.as_bytes()));
+    }
+    request
+}
+
+fn too_late(after: Duration) -> CallError {
+    CallError::new(Status::DeadlineExceeded, format!("no answer within {after:?}"))
+}
+
+/// Waits for an answer no longer than the call may take: a responder that ignores the deadline is not waited for.
+async fn within<T>(
+    call: &Call,
+    answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, CallError> {
+    // Our clock first: tonic keeps the same deadline, and calls it "cancelled" when it passes.
+    tokio::select! {
+        biased;
+        () = sleep(call.timeout) => Err(too_late(call.timeout)),
+        answer = answer => Ok(answer?.into_inner()),
+    }
+}
+
+#[async_trait]
+impl PeerApi for GrpcPeer {
+    async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
+        let mut client = self.client((MAX_KNOWN_PEERS + 1) * MAX_NODE_INFO_BYTES);
+        within(&call, client.get_known_peers(request(&call, GetKnownPeersRequest { own_info }))).await?.try_into()
+    }
+
+    async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {
+        let mut client = self.client(0);
+        let answer = client.get_commit_availability(request(&call, GetCommitAvailabilityRequest {}));
+        within(&call, answer).await.map(Into::into)
+    }
+
+    async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError> {
+        let mut client = self.client(0);
+        within(&call, client.get_commit_info(request(&call, GetCommitInfoRequest { index }))).await?.try_into()
+    }
+
+    async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
+        // Nothing larger than what was asked for is ever held.
+        let mut client = self.client(range.max_bytes());
+        let message = FetchCommitsRequest::from(range);
+        FetchedCommits::from(within(&call, client.fetch_commits(request(&call, message))).await?).checked(range)
+    }
+
+    async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
+        let deadline = Instant::now() + call.timeout;
+        let mut client = self.client(MAX_CHUNK_BYTES);
+        let message = FetchBlocksRequest::from(&refs);
+        let stream = within(&call, client.fetch_blocks(request(&call, message))).await?;
+        let chunks = futures::stream::unfold(Some(stream), move |stream| async move {
+            let mut stream = stream?;
+            let chunk = tokio::select! {
+                biased;
+                () = sleep_until(deadline) => Err(too_late(call.timeout)),
+                message = stream.message() => match message {
+                    Ok(Some(chunk)) => checked_chunk(chunk.blocks),
+                    Ok(None) => return None,
+                    Err(status) => Err(status.into()),
+                },
+            };
+            // After an error nothing follows.
+            let rest = chunk.is_ok().then_some(stream);
+            Some((chunk, rest))
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
+        let mut client = self.client(0);
+        within(&call, client.push_commit(request(&call, PushCommitRequest { index }))).await.map(drop)
+    }
+}

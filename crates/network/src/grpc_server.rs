@@ -1,0 +1,284 @@
+//! Answers over gRPC: from generated messages to [`PeerApi`] and back.
+
+use crate::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, Reservation};
+use crate::wire::{
+    BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, PeerApi,
+    proto::{
+        FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
+        GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
+        GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest, PushCommitResponse, p2p_server::P2p,
+    },
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use http_body::Body as _;
+use soma_types::{ChainId, PeerId};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tonic::{Request, Response, Status, body::Body, server::NamedService};
+use tower::Service;
+
+/// What a caller gets that does not say how long it waits, and the most that any gets.
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a call waits for room on its connection, but no longer than half of its time, so that the caller hears of
+/// it: much longer than an honest one needs to take an answer that is on its way.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a caller is to wait whose call found no room.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Who is at the other end of the connection that a request came over.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) peer: PeerId,
+    pub(crate) remote: IpAddr,
+    pub(crate) reader: Reader,
+}
+
+/// The generated service in terms of [`PeerApi`].
+pub(crate) struct GrpcService {
+    api: Arc<dyn PeerApi>,
+}
+
+impl GrpcService {
+    pub(crate) fn new(api: Arc<dyn PeerApi>) -> Self {
+        Self { api }
+    }
+}
+
+/// Caller, chain and deadline of a request.
+fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
+    let Caller { peer, remote, .. } = *caller_of(request)?;
+    let mut ids = request.metadata().get_all_bin(CHAIN_ID_METADATA).iter();
+    let chain = match ids.next() {
+        None => None,
+        Some(id) => {
+            let bytes = id.to_bytes().ok().and_then(|bytes| <[u8; 32]>::try_from(&*bytes).ok());
+            // Of two values nobody can say which is meant.
+            let bytes = bytes.filter(|_| ids.next().is_none());
+            let wrong = || Status::invalid_argument(format!("{CHAIN_ID_METADATA} must be one value of 32 bytes"));
+            Some(ChainId(bytes.ok_or_else(wrong)?))
+        }
+    };
+    let timeout = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    let remote = Some(remote);
+    Ok(Call { peer, chain, remote, timeout: timeout.unwrap_or(MAX_TIMEOUT).min(MAX_TIMEOUT) })
+}
+
+fn caller_of<T>(request: &Request<T>) -> Result<&Caller, Status> {
+    request.extensions().get().ok_or_else(|| Status::internal("the connection has no peer id"))
+}
+
+/// Waits until an answer of `least` to `most` bytes may be made for the caller of a request.
+async fn reserve_large<T>(
+    request: &Request<T>,
+    timeout: Duration,
+    least: usize,
+    most: usize,
+) -> Result<Reservation, Status> {
+    let reader = caller_of(request)?.reader.clone();
+    match tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.reserve_large(least, most)).await {
+        Ok(Some(reserved)) => Ok(reserved),
+        _ => Err(no_room().into()),
+    }
+}
+
+fn no_room() -> CallError {
+    CallError {
+        status: crate::wire::Status::ResourceExhausted,
+        message: "earlier answers are still to be read".into(),
+        retry_after: Some(RETRY_AFTER),
+    }
+}
+
+/// A response that is counted as unread until its body has been taken.
+fn counted<T>(reserved: Reservation, bytes: usize, message: T) -> Response<T> {
+    let made = Made::default();
+    made.message(reserved, bytes);
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(made);
+    response
+}
+
+/// A stream of so many blocks, whose messages are made when there is room for them.
+fn with_room(chunks: BlockStream, blocks: usize, reader: Reader, timeout: Duration, made: Made) -> BlockStream {
+    stream::unfold(Some((chunks, blocks)), move |rest| {
+        let (reader, made) = (reader.clone(), made.clone());
+        async move {
+            let (mut chunks, mut left) = rest?;
+            if left == 0 {
+                // Its end takes no room.
+                return Some((chunks.next().await?, Some((chunks, left))));
+            }
+            let room = tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.reserve(BLOCKS_ROOM, BLOCKS_ROOM)).await;
+            let Ok(reserved) = room else { return Some((Err(no_room()), None)) };
+            let chunk = chunks.next().await?;
+            if let Ok(blocks) = &chunk {
+                left = left.saturating_sub(blocks.len());
+                made.message(reserved, blocks.iter().map(Bytes::len).sum());
+            }
+            Some((chunk, Some((chunks, left))))
+        }
+    })
+    .boxed()
+}
+
+/// The generated service with every answer watched until it is taken.
+#[derive(Clone)]
+pub(crate) struct Watched<S>(pub(crate) S);
+
+impl<S: NamedService> NamedService for Watched<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Watched<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let reader = request.extensions().get::<Caller>().map(|caller| caller.reader.clone());
+        let answer = self.0.call(request);
+        async move {
+            let (mut parts, body) = answer.await?.into_parts();
+            let made = parts.extensions.remove::<Made>();
+            let body = match reader {
+                // Nothing but headers: there is no body to wait for.
+                Some(reader) if !body.is_end_stream() => reader.watch(body, made),
+                _ => body,
+            };
+            Ok(http::Response::from_parts(parts, body))
+        }
+        .boxed()
+    }
+}
+
+/// A gRPC timeout: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3_600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl P2p for GrpcService {
+    async fn get_known_peers(
+        &self,
+        request: Request<GetKnownPeersRequest>,
+    ) -> Result<Response<GetKnownPeersResponse>, Status> {
+        let call = call_of(&request)?;
+        let reserved = reserve_large(&request, call.timeout, LEAST_ROOM, KNOWN_PEERS_BYTES).await?;
+        let answer = self.api.get_known_peers(call, request.into_inner().own_info).await?;
+        let bytes = answer.known_peers.iter().map(Bytes::len).sum::<usize>() + answer.own_info.len();
+        Ok(counted(reserved, bytes, answer.into()))
+    }
+
+    async fn get_commit_availability(
+        &self,
+        request: Request<GetCommitAvailabilityRequest>,
+    ) -> Result<Response<GetCommitAvailabilityResponse>, Status> {
+        let call = call_of(&request)?;
+        Ok(Response::new(self.api.get_commit_availability(call).await?.into()))
+    }
+
+    async fn get_commit_info(
+        &self,
+        request: Request<GetCommitInfoRequest>,
+    ) -> Result<Response<GetCommitInfoResponse>, Status> {
+        let call = call_of(&request)?;
+        Ok(Response::new(self.api.get_commit_info(call, request.into_inner().index).await?.into()))
+    }
+
+    async fn fetch_commits(
+        &self,
+        request: Request<FetchCommitsRequest>,
+    ) -> Result<Response<FetchCommitsResponse>, Status> {
+        let call = call_of(&request)?;
+        let range = CommitRange::try_from(*request.get_ref())?;
+        let asked = range.max_bytes();
+        let reserved = reserve_large(&request, call.timeout, LEAST_ROOM.min(asked), asked).await?;
+        let range = range.within(reserved.bytes() as u64);
+        let answer = match self.api.fetch_commits(call, range).await {
+            // There is an answer, but no room for it now.
+            Err(error) if error.status == crate::wire::Status::NotFound && range.max_bytes() < asked => {
+                return Err(no_room().into());
+            }
+            answer => answer?,
+        };
+        Ok(counted(reserved, answer.size(), answer.into()))
+    }
+
+    type FetchBlocksStream = BoxStream<'static, Result<FetchBlocksResponse, Status>>;
+
+    async fn fetch_blocks(
+        &self,
+        request: Request<FetchBlocksRequest>,
+    ) -> Result<Response<Self::FetchBlocksStream>, Status> {
+        let call = call_of(&request)?;
+        let (reader, made) = (caller_of(&request)?.reader.clone(), Made::default());
+        let refs = BlockRefs::try_from(request.into_inner())?;
+        let blocks = refs.as_slice().len();
+        let chunks = self.api.fetch_blocks(call, refs).await?;
+        let chunks = with_room(chunks, blocks, reader, call.timeout, made.clone());
+        let chunks = chunks.map(|chunk| match chunk {
+            Ok(blocks) => Ok(FetchBlocksResponse { blocks }),
+            Err(error) => Err(error.into()),
+        });
+        let mut response = Response::new(chunks.boxed());
+        response.extensions_mut().insert(made);
+        Ok(response)
+    }
+
+    async fn push_commit(&self, request: Request<PushCommitRequest>) -> Result<Response<PushCommitResponse>, Status> {
+        let call = call_of(&request)?;
+        self.api.push_commit(call, request.into_inner().index).await?;
+        Ok(Response::new(PushCommitResponse {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_timeout_is_read_in_every_unit_and_nonsense_is_none() {
+        assert_eq!(parse_timeout("30S"), Some(Duration::from_secs(30)));
+        assert_eq!(parse_timeout("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(parse_timeout("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_timeout("5m"), Some(Duration::from_millis(5)));
+        assert_eq!(parse_timeout("7u"), Some(Duration::from_micros(7)));
+        assert_eq!(parse_timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
+        for nonsense in ["", "S", "123456789S", "-1S", "5x", "5é"] {
+            assert_eq!(parse_timeout(nonsense), None, "{nonsense:?}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Peers in one process, without sockets and bytes: typed calls go straight to the handler of the other side.
+//!
+//! The same interface, limits, deadlines and events as over the network, in an order that depends on nothing but the
+//! runtime: on a paused current-thread runtime a run is the same each time.
+
+use crate::wire::{
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+    convert::checked_chunk,
+};
+use crate::{
+    ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
+    standing::Standing, watched_io::Ends,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use soma_types::{Address, AddressError, CommitIndex, CommitRef, ListenAddress, PeerId};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+/// First port that is given to whoever asks for port 0.
+const FIRST_PORT: u16 = 10_000;
+
+/// A network in memory. Clones are the same network.
+#[derive(Clone, Default)]
+pub struct MemoryNetwork {
+    // Stands for the cables: no actor's state is in here.
+    nodes: Arc<Mutex<Nodes>>,
+}
+
+#[derive(Default)]
+struct Nodes {
+    listening: BTreeMap<Address, Node>,
+    ports_given: u16,
+    connections: u64,
+}
+
+#[derive(Clone)]
+struct Node {
+    peer: PeerId,
+    handler: Arc<dyn InboundHandler>,
+    accepting: CancellationToken,
+    connections: CancellationToken,
+    /// Calls under way, which a shutdown waits for.
+    calls: TaskTracker,
+}
+
+impl MemoryNetwork {
+    /// A network without nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The transport of one node.
+    pub fn transport(&self, peer: PeerId) -> MemoryTransport {
+        MemoryTransport { network: self.clone(), peer, source: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+    }
+
+    /// Lets go of the handler that listened at `address`, unless another one listens there by now.
+    fn forget_stopped(&self, address: &Address) {
+        let mut nodes = self.nodes();
+        if nodes.listening.get(address).is_some_and(|node| node.accepting.is_cancelled()) {
+            nodes.listening.remove(address);
+        }
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        // A panic while the map was held cannot leave it half-changed: each use is one insertion or look-up.
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One node's way into a [`MemoryNetwork`].
+pub struct MemoryTransport {
+    network: MemoryNetwork,
+    peer: PeerId,
+    source: IpAddr,
+}
+
+impl MemoryTransport {
+    /// The same with another address from which it dials; loopback, where none is given.
+    pub fn at(self, source: IpAddr) -> Self {
+        Self { source, ..self }
+    }
+}
+
+#[async_trait]
+impl Transport for MemoryTransport {
+    async fn dial(&self, peer: PeerId, address: &Address, limit: Duration) -> Result<Link, DialError> {
+        let (node, id) = {
+            let mut nodes = self.network.nodes();
+            nodes.connections += 1;
+            let id = ConnectionId(nodes.connections);
+            (nodes.listening.get(address).filter(|node| !node.accepting.is_cancelled()).cloned(), id)
+        };
+        let remote = address.ip();
+        let address = address.clone();
+        let Some(node) = node else {
+            return Err(DialError::Unreachable { address, reason: "nobody listens there".into() });
+        };
+        if node.peer != peer {
+            return Err(DialError::WrongKey { address, expected: peer, found: node.peer });
+        }
+        let connection = node.connections.child_token();
+        let ends = Ends { hang_up: connection.clone(), closed: connection.clone(), ..Ends::default() };
+        let inbound =
+            Inbound { id, peer: self.peer, remote: self.source, ends: ends.clone(), standing: Standing::default() };
+        match timeout(limit, Admission::new(node.handler.clone(), inbound).ask()).await {
+            Ok(true) => {}
+            Ok(false) => return Err(DialError::Refused { address, reason: "not admitted".into() }),
+            Err(_) => return Err(DialError::Timeout { address, timeout: limit }),
+        }
+        let api = MemoryPeer {
+            api: node.handler.api(),
+            caller: self.peer,
+            source: self.source,
+            connection: connection.clone(),
+            calls: node.calls,
+            ends: Arc::new(connection.clone().drop_guard()),
+        };
+        let (caller, ended, handler) = (self.peer, connection.clone(), node.handler);
+        tokio::spawn(async move {
+            ended.cancelled().await;
+            handler.closed(id, caller);
+        });
+        Ok(Link::new(peer, remote, Arc::new(api), ends))
+    }
+
+    async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+        let mut nodes = self.network.nodes();
+        let mut address = *address;
+        if address.0.port() == 0 {
+            nodes.ports_given += 1;
+            address.0.set_port(FIRST_PORT + nodes.ports_given);
+        }
+        let unusable = |error: AddressError| ListenError::Unusable { address, reason: error.to_string() };
+        let bound = Address::try_from(address.0).map_err(unusable)?;
+        if nodes.listening.get(&bound).is_some_and(|node| !node.accepting.is_cancelled()) {
+            return Err(ListenError::AddressInUse { address });
+        }
+        let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
+        let calls = TaskTracker::new();
+        let node = Node {
+            peer: self.peer,
+            handler,
+            accepting: accepting.clone(),
+            connections: connections.clone(),
+            calls: calls.clone(),
+        };
+        nodes.listening.insert(bound.clone(), node);
+        let (done, drained) = oneshot::channel();
+        let (network, address, stopped) = (self.network.clone(), bound.clone(), accepting.clone());
+        tokio::spawn(async move {
+            stopped.cancelled().await;
+            network.forget_stopped(&address);
+            calls.close();
+            calls.wait().await;
+            let _ = done.send(());
+        });
+        Ok(Listener { address: bound, accepting, connections, drained: Some(drained), memory: None })
+    }
+}
+
+/// The other side, called directly.
+struct MemoryPeer {
+    api: Arc<dyn PeerApi>,
+    caller: PeerId,
+    source: IpAddr,
+    connection: CancellationToken,
+    calls: TaskTracker,
+    /// The connection ends with the last of the link's clones and the block streams that came over it.
+    ends: Arc<DropGuard>,
+}
+
+impl MemoryPeer {
+    /// The call as the responder sees it.
+    fn seen(&self, call: Call) -> Call {
+        Call { peer: self.caller, remote: Some(self.source), ..call }
+    }
+
+    async fn within<T>(&self, call: Call, answer: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+        let _under_way = self.calls.token();
+        tokio::select! {
+            biased;
+            () = self.connection.cancelled() => Err(CallError::connection_gone()),
+            answer = timeout(call.timeout, answer) => answer.unwrap_or_else(|_| Err(too_late(call))),
+        }
+    }
+}
+
+fn too_late(call: Call) -> CallError {
+    CallError::new(Status::DeadlineExceeded, format!("no answer within {:?}", call.timeout))
+}
+
+#[async_trait]
+impl PeerApi for MemoryPeer {
+    async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
+        self.within(call, self.api.get_known_peers(self.seen(call), own_info)).await?.checked()
+    }
+
+    async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {
+        self.within(call, self.api.get_commit_availability(self.seen(call))).await
+    }
+
+    async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError> {
+        self.within(call, self.api.get_commit_info(self.seen(call), index)).await
+    }
+
+    async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
+        self.within(call, self.api.fetch_commits(self.seen(call), range)).await?.checked(range)
+    }
+
+    async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
+        let deadline = Instant::now() + call.timeout;
+        let stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
+        let connection = self.connection.clone();
+        let held = (stream, self.calls.token(), self.ends.clone());
+        let chunks = futures::stream::unfold(Some(held), move |held| {
+            let connection = connection.clone();
+            async move {
+                let (mut stream, under_way, ends) = held?;
+                let chunk = tokio::select! {
+                    biased;
+                    () = connection.cancelled() => Err(CallError::connection_gone()),
+                    () = sleep_until(deadline) => Err(too_late(call)),
+                    chunk = stream.next() => chunk?.and_then(checked_chunk),
+                };
+                // After an error nothing follows.
+                let rest = chunk.is_ok().then_some((stream, under_way, ends));
+                Some((chunk, rest))
+            }
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
+        self.within(call, self.api.push_commit(self.seen(call), index)).await
+    }
+}

@@ -1,0 +1,350 @@
+//! TCP, TLS 1.3 and HTTP/2: dialling and listening.
+
+use crate::wire::{
+    limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
+    proto::p2p_server::P2pServer,
+};
+use crate::{
+    CallersMemory, ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport,
+    TransportError,
+    admission::Admission,
+    answers::{self, Answers, MADE_AT_ONCE},
+    certificate::{Identity, NAME, peer_of},
+    frames::Frames,
+    grpc_client::GrpcPeer,
+    grpc_server::{Caller, GrpcService, MAX_TIMEOUT, Watched},
+    handshakes::{Handshakes, MAX_HANDSHAKES, TLS_BYTES},
+    standing::{Share, Standing, Strangers},
+    watched_io::{Ends, WatchedIo},
+};
+use async_trait::async_trait;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use soma_types::{Address, ListenAddress, PeerId, SigningKey};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::BufReader,
+    net::{TcpListener, TcpStream, lookup_host},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Endpoint, Server};
+use tower::service_fn;
+
+/// Bytes that a peer may send on one stream before we have read them: a bulk transfer is not to wait for us.
+const STREAM_WINDOW: u32 = 4 << 20;
+
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// Bytes that a peer may send on one stream of a connection that it made: the largest request fits twice. What comes
+/// there are only requests; a window for bulk would let each connection fill it with what nobody reads.
+const REQUEST_WINDOW: u32 = 256 << 10;
+
+/// The same for all streams of such a connection.
+const REQUESTS_WINDOW: u32 = 256 << 10;
+
+/// Bytes in one HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
+const MAX_FRAME: u32 = 256 << 10;
+
+/// The same for what a caller sends, which is gathered here: HTTP/2 allows no less.
+const MAX_REQUEST_FRAME: u32 = 16 << 10;
+
+/// Bytes that are read at once from the socket of a connection that is for bulk: rustls by itself asks the system for 4 KiB
+/// at a time.
+const READ_BUFFER: usize = 128 << 10;
+
+/// How long a connection is silent before it is asked whether it lives.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long it then has to answer.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls that one connection may have open at once.
+const MAX_CONCURRENT_STREAMS: u32 = 64;
+
+/// Bytes of all headers of one call; ours have about 300.
+const MAX_HEADER_LIST: u32 = 4 << 10;
+
+/// Bytes that a peer can make this node hold with one connection, beside the answers: its requests, the headers of all
+/// its calls, a frame, and TLS.
+pub const CONNECTION_BYTES: usize = REQUESTS_WINDOW as usize
+    + MAX_CONCURRENT_STREAMS as usize * MAX_HEADER_LIST as usize
+    + MAX_REQUEST_FRAME as usize
+    + TLS_BYTES;
+
+/// The same with all handshakes at once.
+pub const HANDSHAKES_BYTES: usize = MAX_HANDSHAKES * TLS_BYTES;
+
+/// Bytes of all large answers that are made at the same moment.
+pub const MADE_BYTES: usize = MADE_AT_ONCE * MAX_RESPONSE_BYTES;
+
+/// Streams that a peer may reset before we have looked at them; more ends the connection (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 32;
+
+/// How long a handshake with admission may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Admitted connections on their way to HTTP/2.
+const INCOMING_CAPACITY: usize = 16;
+
+/// Pause after a failed accept (out of file handles), so that it is not tried in a tight loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// gRPC over mutual TLS 1.3 over TCP.
+pub struct TlsTransport {
+    identity: Identity,
+    handshake_timeout: Duration,
+    limit_loopback: bool,
+    answers: answers::Limits,
+}
+
+impl TlsTransport {
+    /// A transport for the node with this key.
+    pub fn new(key: &SigningKey) -> Result<Self, TransportError> {
+        let (identity, answers) = (Identity::new(key)?, answers::Limits::default());
+        Ok(Self { identity, handshake_timeout: HANDSHAKE_TIMEOUT, limit_loopback: false, answers })
+    }
+
+    /// The same with another time for handshakes of others.
+    pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// The same with loopback as a source like any other. It is exempt otherwise: a whole network may run on one machine.
+    pub fn with_loopback_limited(mut self) -> Self {
+        self.limit_loopback = true;
+        self
+    }
+
+    /// The same with another time for an answer to be read.
+    pub fn with_answer_time(mut self, time: Duration) -> Self {
+        self.answers.time = time;
+        self
+    }
+
+    /// The same with another limit of the bytes that all peers together may leave unread.
+    pub fn with_unread_bytes(mut self, in_all: usize) -> Self {
+        self.answers.in_all = in_all;
+        self
+    }
+
+    async fn connect(&self, peer: PeerId, address: &Address) -> Result<Link, DialError> {
+        let handshake = |reason: String| DialError::Handshake { address: address.clone(), reason };
+        let (config, found) = self.identity.client_config(peer).map_err(|error| handshake(error.to_string()))?;
+        let tcp = connect_tcp(address)
+            .await
+            .map_err(|error| DialError::Unreachable { address: address.clone(), reason: error.to_string() })?;
+        let remote = tcp.peer_addr().ok().map(|remote| remote.ip().to_canonical());
+        let name = ServerName::try_from(NAME).map_err(|error| handshake(error.to_string()))?;
+        let tcp = BufReader::with_capacity(READ_BUFFER, tcp);
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
+            match found.get().copied() {
+                Some(found) if found != peer => DialError::WrongKey { address: address.clone(), expected: peer, found },
+                _ => handshake(error.to_string()),
+            }
+        })?;
+        let ends = Ends::default();
+        let io = WatchedIo::new(tls, &ends, Frames::of_server(), ());
+        let channel = http2_client(io)
+            .await
+            .map_err(|error| DialError::Refused { address: address.clone(), reason: error.to_string() })?;
+        Ok(Link::new(peer, remote, Arc::new(GrpcPeer::new(channel)), ends))
+    }
+}
+
+async fn connect_tcp(address: &Address) -> io::Result<TcpStream> {
+    let (host, port) = address.host_and_port();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host.as_str(), port)).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// HTTP/2 over one connection. When it ends the channel fails for good: reconnecting is for Connections to decide.
+async fn http2_client(
+    io: WatchedIo<client::TlsStream<BufReader<TcpStream>>, ()>,
+) -> Result<tonic::transport::Channel, tonic::transport::Error> {
+    let mut once = Some(TokioIo::new(io));
+    let connector = service_fn(move |_: http::Uri| {
+        let io = once.take().ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection has ended"));
+        async move { io }
+    });
+    // The authority is never looked at: the peer was authenticated before.
+    Endpoint::from_static("http://soma-p2p")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .max_frame_size(MAX_FRAME)
+        .http2_max_header_list_size(MAX_HEADER_LIST)
+        .connect_with_connector(connector)
+        .await
+}
+
+#[async_trait]
+impl Transport for TlsTransport {
+    async fn dial(&self, peer: PeerId, address: &Address, limit: Duration) -> Result<Link, DialError> {
+        match timeout(limit, self.connect(peer, address)).await {
+            Ok(result) => result,
+            Err(_) => Err(DialError::Timeout { address: address.clone(), timeout: limit }),
+        }
+    }
+
+    async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError> {
+        let address = *address;
+        let unusable = |error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse => ListenError::AddressInUse { address },
+            _ => ListenError::Unusable { address, reason: error.to_string() },
+        };
+        let config = self.identity.server_config().map_err(|error| unusable(io::Error::other(error)))?;
+        let socket = TcpListener::bind(address.0).await.map_err(unusable)?;
+        let bound = Address::try_from(socket.local_addr().map_err(unusable)?);
+        let bound = bound.map_err(|error| unusable(io::Error::other(error)))?;
+
+        let (accepting, connections) = (CancellationToken::new(), CancellationToken::new());
+        let (incoming, admitted) = mpsc::channel(INCOMING_CAPACITY);
+        let (handshakes, answers) = (Handshakes::new(self.limit_loopback), Answers::new(self.answers));
+        let acceptor = Acceptor {
+            tls: TlsAcceptor::from(Arc::new(config)),
+            handler: handler.clone(),
+            handshake_timeout: self.handshake_timeout,
+            handshakes: handshakes.clone(),
+            answers: answers.clone(),
+            strangers: Arc::<Strangers>::default(),
+            connections: connections.clone(),
+            incoming,
+            next_id: AtomicU64::new(0),
+        };
+        tokio::spawn(Arc::new(acceptor).run(socket, accepting.clone()));
+        let (done, drained) = oneshot::channel();
+        tokio::spawn(serve(handler, admitted, accepting.clone(), done));
+        tracing::info!(address = %bound, "listening");
+        let memory = Some(CallersMemory { answers, handshakes });
+        Ok(Listener { address: bound, accepting, connections, drained: Some(drained), memory })
+    }
+}
+
+type ServerIo = WatchedIo<server::TlsStream<TcpStream>, Caller>;
+
+/// HTTP/2 and gRPC for all admitted connections of a listener.
+async fn serve(
+    handler: Arc<dyn InboundHandler>,
+    admitted: mpsc::Receiver<io::Result<ServerIo>>,
+    accepting: CancellationToken,
+    done: oneshot::Sender<()>,
+) {
+    let service = Watched(
+        P2pServer::new(GrpcService::new(handler.api()))
+            .max_decoding_message_size(MAX_REQUEST_BYTES)
+            .max_encoding_message_size(MAX_RESPONSE_BYTES),
+    );
+    let served = Server::builder()
+        // A caller that names no deadline gets this one, also while it dribbles its request.
+        .timeout(MAX_TIMEOUT)
+        .initial_stream_window_size(REQUEST_WINDOW)
+        .initial_connection_window_size(REQUESTS_WINDOW)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .max_frame_size(MAX_REQUEST_FRAME)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(MAX_HEADER_LIST)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .add_service(service)
+        .serve_with_incoming_shutdown(ReceiverStream::new(admitted), accepting.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the gRPC server ended");
+    }
+    let _ = done.send(());
+}
+
+/// Takes sockets, authenticates them and has them admitted.
+struct Acceptor {
+    tls: TlsAcceptor,
+    handler: Arc<dyn InboundHandler>,
+    handshake_timeout: Duration,
+    handshakes: Arc<Handshakes>,
+    answers: Arc<Answers>,
+    strangers: Arc<Strangers>,
+    connections: CancellationToken,
+    incoming: mpsc::Sender<io::Result<ServerIo>>,
+    next_id: AtomicU64,
+}
+
+impl Acceptor {
+    async fn run(self: Arc<Self>, socket: TcpListener, accepting: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = accepting.cancelled() => return,
+                accepted = socket.accept() => accepted,
+            };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let place = self.handshakes.place(remote.ip());
+            let acceptor = self.clone();
+            tokio::spawn(async move {
+                let taking = timeout(acceptor.handshake_timeout, acceptor.take(stream, remote));
+                match place.evicted.run_until_cancelled(taking).await {
+                    Some(Ok(Ok(()))) => {}
+                    Some(Ok(Err(error))) => tracing::debug!(%remote, %error, "connection refused"),
+                    Some(Err(_)) => tracing::debug!(%remote, "connection refused: the handshake took too long"),
+                    None => tracing::debug!(%remote, "connection dropped: others have come to shake hands"),
+                }
+                drop(place);
+            });
+        }
+    }
+
+    async fn take(&self, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let tls = self.tls.accept(stream).await?;
+        let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let certificate = certificates.first().ok_or_else(|| io::Error::other("no certificate"))?;
+        let peer = peer_of(certificate).map_err(|error| io::Error::other(error.to_string()))?;
+        let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let ends = Ends { hang_up: self.connections.child_token(), ..Ends::default() };
+        let remote = remote.ip().to_canonical();
+        let standing = Standing::default();
+        let inbound = Inbound { id, peer, remote, ends: ends.clone(), standing: standing.clone() };
+        if !Admission::new(self.handler.clone(), inbound).ask().await {
+            return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
+        }
+        let reader = self.answers.reader(id, ends.clone(), standing.clone());
+        let io = WatchedIo::new(tls, &ends, Frames::of_caller(), Caller { peer, remote, reader })
+            .with_share(Share::new(self.strangers.clone(), standing));
+        let handler = self.handler.clone();
+        tokio::spawn(async move {
+            ends.closed.cancelled().await;
+            handler.closed(id, peer);
+        });
+        // Dropping the stream, should the server be gone, tells the handler of the end.
+        self.incoming.send(Ok(io)).await.map_err(|_| io::Error::other("this node is stopping"))
+    }
+}

@@ -1,0 +1,216 @@
+//! Between typed and generated messages. Everything that arrives passes here and is checked against the limits.
+
+use crate::wire::{
+    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status, limits::*, proto,
+};
+use bytes::Bytes;
+use soma_types::{
+    BlockDigest, BlockRef, CommitDigest, CommitRef, limits::MAX_BLOCK_BYTES, limits::MAX_NODE_INFO_BYTES,
+};
+use std::net::IpAddr;
+
+fn malformed(message: String) -> CallError {
+    CallError::new(Status::MalformedAnswer, message)
+}
+
+fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
+    bytes.try_into().ok()
+}
+
+impl From<&BlockRefs> for proto::FetchBlocksRequest {
+    fn from(refs: &BlockRefs) -> Self {
+        let refs = refs.as_slice();
+        // Slices of one buffer: one allocation for all digests.
+        let digests: Vec<_> = refs.iter().map(|reference| reference.digest.0).collect();
+        let mut digests = Bytes::from(digests.into_flattened());
+        let refs = refs.iter().map(|reference| proto::BlockRef {
+            epoch: reference.epoch,
+            round: reference.round,
+            author: reference.author,
+            digest: digests.split_to(reference.digest.as_bytes().len()),
+        });
+        Self { refs: refs.collect() }
+    }
+}
+
+impl TryFrom<proto::FetchBlocksRequest> for BlockRefs {
+    type Error = CallError;
+
+    fn try_from(request: proto::FetchBlocksRequest) -> Result<Self, CallError> {
+        // Counted before anything is made of them.
+        if request.refs.len() > MAX_BLOCKS_PER_FETCH {
+            let message = format!("{} block references: 1 to {MAX_BLOCKS_PER_FETCH} are allowed", request.refs.len());
+            return Err(CallError::new(Status::InvalidArgument, message));
+        }
+        let refs = request.refs.into_iter().map(|reference| {
+            let digest = digest(&reference.digest).ok_or_else(|| {
+                let message = format!("a block digest has 32 bytes, not {}", reference.digest.len());
+                CallError::new(Status::InvalidArgument, message)
+            })?;
+            Ok(BlockRef {
+                epoch: reference.epoch,
+                round: reference.round,
+                author: reference.author,
+                digest: BlockDigest(digest),
+            })
+        });
+        BlockRefs::new(refs.collect::<Result<_, CallError>>()?)
+    }
+}
+
+impl TryFrom<proto::FetchCommitsRequest> for CommitRange {
+    type Error = CallError;
+
+    fn try_from(request: proto::FetchCommitsRequest) -> Result<Self, CallError> {
+        let range = CommitRange::new(request.start, request.end)?;
+        Ok(if request.max_bytes > 0 { range.within(request.max_bytes.into()) } else { range })
+    }
+}
+
+impl From<CommitRange> for proto::FetchCommitsRequest {
+    fn from(range: CommitRange) -> Self {
+        Self { start: range.start(), end: range.end(), max_bytes: range.max_bytes() as u32 }
+    }
+}
+
+impl From<KnownPeers> for proto::GetKnownPeersResponse {
+    fn from(answer: KnownPeers) -> Self {
+        Self { own_info: answer.own_info, known_peers: answer.known_peers, seen: Some(answer.seen.into()) }
+    }
+}
+
+impl TryFrom<proto::GetKnownPeersResponse> for KnownPeers {
+    type Error = CallError;
+
+    fn try_from(answer: proto::GetKnownPeersResponse) -> Result<Self, CallError> {
+        let seen = answer.seen.map(Seen::try_from).transpose()?.unwrap_or_default();
+        Self { own_info: answer.own_info, known_peers: answer.known_peers, seen }.checked()
+    }
+}
+
+impl From<Seen> for proto::CallerSeen {
+    fn from(seen: Seen) -> Self {
+        let ip = match seen.ip.map(|ip| ip.to_canonical()) {
+            None => Bytes::new(),
+            Some(IpAddr::V4(v4)) => Bytes::copy_from_slice(&v4.octets()),
+            Some(IpAddr::V6(v6)) => Bytes::copy_from_slice(&v6.octets()),
+        };
+        let reached = match seen.reached {
+            None => proto::Reached::Unknown,
+            Some(true) => proto::Reached::Yes,
+            Some(false) => proto::Reached::No,
+        };
+        Self { ip, time_ms: seen.time_ms, reached: reached.into() }
+    }
+}
+
+impl TryFrom<proto::CallerSeen> for Seen {
+    type Error = CallError;
+
+    fn try_from(seen: proto::CallerSeen) -> Result<Self, CallError> {
+        // What a later version may say of it besides is not said for this one.
+        let reached = match seen.reached() {
+            proto::Reached::Unknown => None,
+            proto::Reached::Yes => Some(true),
+            proto::Reached::No => Some(false),
+        };
+        let ip = match seen.ip.len() {
+            0 => None,
+            4 => <[u8; 4]>::try_from(&*seen.ip).ok().map(IpAddr::from),
+            16 => <[u8; 16]>::try_from(&*seen.ip).ok().map(|v6| IpAddr::from(v6).to_canonical()),
+            len => return Err(malformed(format!("an IP address has 4 bytes or 16, not {len}"))),
+        };
+        Ok(Self { ip, time_ms: seen.time_ms, reached })
+    }
+}
+
+impl KnownPeers {
+    /// Checks the answer's limits.
+    pub fn checked(self) -> Result<Self, CallError> {
+        if self.known_peers.len() > MAX_KNOWN_PEERS {
+            let message = format!("{} known peers: at most {MAX_KNOWN_PEERS} are allowed", self.known_peers.len());
+            return Err(malformed(message));
+        }
+        let largest = self.known_peers.iter().chain([&self.own_info]).map(Bytes::len).max().unwrap_or(0);
+        if largest > MAX_NODE_INFO_BYTES {
+            return Err(malformed(format!("a node info of {largest} bytes is over the limit")));
+        }
+        Ok(self)
+    }
+}
+
+impl From<Availability> for proto::GetCommitAvailabilityResponse {
+    fn from(answer: Availability) -> Self {
+        Self { highest_synced_commit: answer.highest_synced, lowest_available_commit: answer.lowest_available }
+    }
+}
+
+impl From<proto::GetCommitAvailabilityResponse> for Availability {
+    fn from(answer: proto::GetCommitAvailabilityResponse) -> Self {
+        Self { highest_synced: answer.highest_synced_commit, lowest_available: answer.lowest_available_commit }
+    }
+}
+
+impl From<CommitRef> for proto::GetCommitInfoResponse {
+    fn from(answer: CommitRef) -> Self {
+        Self { index: answer.index, digest: Bytes::copy_from_slice(answer.digest.as_bytes()) }
+    }
+}
+
+impl TryFrom<proto::GetCommitInfoResponse> for CommitRef {
+    type Error = CallError;
+
+    fn try_from(answer: proto::GetCommitInfoResponse) -> Result<Self, CallError> {
+        let digest = digest(&answer.digest)
+            .ok_or_else(|| malformed(format!("a commit digest has 32 bytes, not {}", answer.digest.len())))?;
+        Ok(Self { index: answer.index, digest: CommitDigest(digest) })
+    }
+}
+
+impl From<FetchedCommits> for proto::FetchCommitsResponse {
+    fn from(answer: FetchedCommits) -> Self {
+        Self { commits: answer.commits, certifier_blocks: answer.certifier_blocks }
+    }
+}
+
+impl From<proto::FetchCommitsResponse> for FetchedCommits {
+    fn from(answer: proto::FetchCommitsResponse) -> Self {
+        Self { commits: answer.commits, certifier_blocks: answer.certifier_blocks }
+    }
+}
+
+impl FetchedCommits {
+    /// Checks the limits of an answer to `range`.
+    pub fn checked(self, range: CommitRange) -> Result<Self, CallError> {
+        if self.commits.is_empty() || self.commits.len() > MAX_COMMITS_PER_FETCH {
+            let message = format!("{} commits: 1 to {MAX_COMMITS_PER_FETCH} are allowed", self.commits.len());
+            return Err(malformed(message));
+        }
+        let bytes = self.size();
+        let limit = range.max_bytes();
+        if bytes > limit {
+            return Err(malformed(format!("{bytes} bytes of commits and votes are over the limit of {limit}")));
+        }
+        Ok(self)
+    }
+
+    /// Bytes of all commits and certifier blocks.
+    pub fn size(&self) -> usize {
+        self.commits.iter().chain(&self.certifier_blocks).map(Bytes::len).sum()
+    }
+}
+
+/// Checks one chunk of blocks: not empty, and within the limits for a chunk and for each block.
+pub fn checked_chunk(blocks: Vec<Bytes>) -> Result<Vec<Bytes>, CallError> {
+    if blocks.is_empty() {
+        return Err(malformed("a chunk without blocks".into()));
+    }
+    if let Some(block) = blocks.iter().find(|block| block.len() > MAX_BLOCK_BYTES) {
+        return Err(malformed(format!("a block of {} bytes is over the limit", block.len())));
+    }
+    let bytes: usize = blocks.iter().map(Bytes::len).sum();
+    if bytes > MAX_CHUNK_BYTES {
+        return Err(malformed(format!("a chunk of {bytes} bytes is over the limit")));
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,285 @@
+//! What a peer that was dialled may send or leave out: the caller gets an error of the right kind, never a panic.
+
+mod support;
+
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::CertificateDer;
+use soma_network::wire::{Call, CallError, CommitRange, Status};
+use soma_network::{DialError, Link, TlsTransport, Transport};
+use soma_types::{Address, SigningKey};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use support::{tls::*, *};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, duplex},
+    net::TcpListener,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tonic::{
+    body::Body,
+    codec::{EncodeBody, EncodeBuf, Encoder},
+    metadata::MetadataMap,
+    transport::Server,
+};
+use tower::service_fn;
+
+/// Seed of the hostile peer's key, which it does have.
+const HOSTILE: u8 = 13;
+
+/// An answer to any request.
+#[derive(Clone, Debug)]
+enum Answer {
+    /// HTTP headers and a body of text, which may hold any byte under 128.
+    Text(&'static [(&'static str, &'static str)], &'static str),
+    /// A status with these trailers.
+    Trailers(&'static [(&'static str, &'static str)]),
+}
+
+use Answer::{Text, Trailers};
+
+fn headers(entries: &[(&'static str, &'static str)]) -> http::HeaderMap {
+    entries.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+}
+
+/// Encodes nothing, for there is nothing.
+struct NoMessages;
+
+impl Encoder for NoMessages {
+    type Item = ();
+    type Error = tonic::Status;
+
+    fn encode(&mut self, (): (), _: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn response(&self) -> http::Response<Body> {
+        match self {
+            Text(entries, body) => {
+                let mut response = http::Response::new(Body::new((*body).to_owned()));
+                response.headers_mut().extend(headers(entries));
+                response
+            }
+            Trailers(entries) => {
+                let trailers = MetadataMap::from_headers(headers(entries));
+                let status = tonic::Status::with_metadata(tonic::Code::NotFound, "", trailers);
+                let messages = futures::stream::iter([Err(status)]);
+                let body = EncodeBody::new_server(NoMessages, messages, None, Default::default(), None);
+                let mut response = http::Response::new(Body::new(body));
+                response.headers_mut().extend(headers(HEADERS));
+                response
+            }
+        }
+    }
+}
+
+/// Headers of an answer whose status follows, or ought to.
+const HEADERS: &[(&str, &str)] = &[("content-type", "application/grpc")];
+/// Headers that say that all is well, before it is.
+const DONE: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-status", "0")];
+
+async fn socket() -> (TcpListener, Address) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::try_from(socket.local_addr().unwrap()).unwrap();
+    (socket, address)
+}
+
+/// Dials a peer that presents `chain`, signs with `key`, and answers every call so.
+async fn dial(chain: Vec<CertificateDer<'static>>, key: SigningKey, answer: Answer) -> Result<Link, DialError> {
+    let (socket, address) = socket().await;
+    let acceptor = TlsAcceptor::from(Arc::new(server_config(chain, key)));
+    tokio::spawn(async move {
+        let (tcp, _) = socket.accept().await.unwrap();
+        let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+        let (ours, mut theirs) = duplex(1 << 16);
+        tokio::spawn(async move { copy_bidirectional(&mut tls, &mut theirs).await });
+        let answers = service_fn(move |_: http::Request<Body>| {
+            let response = answer.response();
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let incoming =
+            futures::StreamExt::chain(futures::stream::iter([Ok::<_, Infallible>(ours)]), futures::stream::pending());
+        Server::builder().serve_with_incoming(answers, incoming).await.unwrap();
+    });
+    TlsTransport::new(&support::key(1)).unwrap().dial(id(HOSTILE), &address, PATIENCE).await
+}
+
+async fn hostile(answer: Answer) -> Link {
+    dial(vec![certificate(&key(HOSTILE))], key(HOSTILE), answer).await.unwrap()
+}
+
+/// How the calls of each shape fail. In a task of its own: a panic is an answer too.
+async fn failures(answer: Answer) -> Vec<CallError> {
+    let link = hostile(answer).await;
+    let calls = tokio::spawn(async move {
+        let unary = link.api().get_commit_info(call(HOSTILE), None).await.err();
+        let range = CommitRange::new(1, 9).unwrap();
+        let large = link.api().fetch_commits(call(HOSTILE), range).await.err();
+        let streamed = match link.api().fetch_blocks(call(HOSTILE), refs(1)).await {
+            Err(error) => Some(error),
+            Ok(mut stream) => futures::StreamExt::next(&mut stream).await.and_then(Result::err),
+        };
+        [unary, large, streamed].into_iter().flatten().collect()
+    });
+    calls.await.expect("no panic in the caller's task")
+}
+
+#[tokio::test]
+async fn an_answer_of_our_own_making_arrives() {
+    // Shows that the failures below have the reason that they say, and no other.
+    const INFO: &str = "\0\0\0\0\x24\x08\x05\x12\x200123456789abcdef0123456789abcdef";
+    let link = hostile(Text(DONE, INFO)).await;
+    assert_eq!(link.api().get_commit_info(call(HOSTILE), None).await.unwrap().index, 5);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_announced_larger_than_the_limit_is_malformed() {
+    // 16 MiB and 2 GiB: refused for what the length says, before anything is kept for it.
+    for body in ["\0\x01\0\0\0", "\0\x7f\x7f\x7f\x7f"] {
+        for failure in failures(Text(HEADERS, body)).await {
+            assert_eq!(failure.status, Status::MalformedAnswer, "{failure}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_may_be_as_long_as_its_call_can_need_and_no_longer() {
+    // A megabyte where two numbers or a digest are due, three where two hundred node infos are: none of it comes, for only
+    // the length is sent. Five where a chunk of blocks is due.
+    let (one, three, five) = ("\0\0\x10\0\0", "\0\0\x30\0\0", "\0\0\x50\0\0");
+    let link = hostile(Text(HEADERS, one)).await;
+    assert_eq!(status(link.api().get_commit_info(call(HOSTILE), None).await), Status::MalformedAnswer);
+    assert_eq!(status(link.api().get_commit_availability(call(HOSTILE)).await), Status::MalformedAnswer);
+    assert_eq!(status(link.api().push_commit(call(HOSTILE), 1).await), Status::MalformedAnswer);
+    let link = hostile(Text(HEADERS, three)).await;
+    assert_eq!(status(link.api().get_known_peers(call(HOSTILE), "".into()).await), Status::MalformedAnswer);
+    let link = hostile(Text(HEADERS, five)).await;
+    let mut chunks = link.api().fetch_blocks(call(HOSTILE), refs(1)).await.unwrap();
+    let refused = futures::StreamExt::next(&mut chunks).await.expect("an answer");
+    assert_eq!(status(refused), Status::MalformedAnswer);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_protobuf_is_malformed() {
+    let failures = failures(Text(HEADERS, "\0\0\0\0\x03\x07\x07\x07")).await;
+    assert_eq!(failures.len(), 3);
+    for failure in failures {
+        assert_eq!(failure.status, Status::MalformedAnswer, "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_digest_of_the_wrong_length_is_malformed() {
+    let link = hostile(Text(DONE, "\0\0\0\0\x07\x08\x05\x12\x03abc")).await;
+    assert_eq!(status(link.api().get_commit_info(call(HOSTILE), None).await), Status::MalformedAnswer);
+}
+
+#[tokio::test]
+async fn a_status_with_details_that_are_no_base64_is_an_error_and_no_panic() {
+    const DETAILS: &[(&str, &str)] =
+        &[("content-type", "application/grpc"), ("grpc-status", "5"), ("grpc-status-details-bin", "!")];
+    const TRAILERS: &[(&str, &str)] = &[("grpc-status-details-bin", "!")];
+    for answer in [Text(DETAILS, ""), Trailers(TRAILERS)] {
+        let failures = failures(answer).await;
+        assert_eq!(failures.len(), 3);
+        for failure in failures {
+            assert_eq!(failure.status, Status::NotFound, "{failure}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_grpc_is_an_error() {
+    const OTHER_HTTP: &[(&str, &str)] = &[("content-type", "text/html")];
+    const COMPRESSED: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
+    const STATUS: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-status", "nonsense")];
+    for answer in [
+        Text(HEADERS, ""),
+        Text(HEADERS, "\0\0\0\0"),
+        Text(HEADERS, "\0\0\0\0\x10cut short"),
+        Text(HEADERS, "\x01\0\0\0\x01a"),
+        Text(HEADERS, "\x02\0\0\0\x01a"),
+        Text(OTHER_HTTP, "<html>It works!</html>"),
+        Text(COMPRESSED, "\x01\0\0\0\x01a"),
+        Text(STATUS, ""),
+    ] {
+        assert_eq!(failures(answer.clone()).await.len(), 3, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn headers_without_end_are_not_kept() {
+    static NAMES: std::sync::LazyLock<Vec<(&'static str, &'static str)>> =
+        std::sync::LazyLock::new(|| vec![("x-endless", "0123456789abcdef0123456789abcdef"); 4_000]);
+    assert_eq!(failures(Text(&NAMES, "")).await.len(), 3);
+}
+
+fn is_handshake(result: Result<Link, DialError>) -> bool {
+    match result {
+        Err(DialError::Handshake { .. }) => true,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_peer_with_a_certificate_of_the_wrong_form_is_refused() {
+    let own = certificate(&key(HOSTILE));
+    let mut forged = own.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let ecdsa = CertificateParams::default().self_signed(&ecdsa).unwrap().der().clone();
+    for chain in [vec![forged.into()], vec![ecdsa], vec![own.clone(), own], vec![vec![0x30; 40].into()]] {
+        assert!(is_handshake(dial(chain, key(HOSTILE), Text(DONE, "")).await));
+    }
+}
+
+#[tokio::test]
+async fn who_shows_the_peers_certificate_without_its_key_is_refused() {
+    assert!(is_handshake(dial(vec![certificate(&key(HOSTILE))], key(14), Text(DONE, "")).await));
+}
+
+#[tokio::test]
+async fn what_is_no_tls_at_all_is_refused() {
+    let (socket, address) = socket().await;
+    tokio::spawn(async move {
+        let (mut tcp, _) = socket.accept().await.unwrap();
+        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        let _ = tcp.read_to_end(&mut Vec::new()).await;
+    });
+    let transport = TlsTransport::new(&key(1)).unwrap();
+    assert!(is_handshake(transport.dial(id(HOSTILE), &address, PATIENCE).await));
+}
+
+#[tokio::test]
+async fn who_takes_the_connection_and_says_nothing_is_given_up() {
+    let (_socket, address) = socket().await;
+    let limit = Duration::from_millis(100);
+    let transport = TlsTransport::new(&key(1)).unwrap();
+    let error = transport.dial(id(HOSTILE), &address, limit).await.unwrap_err();
+    assert_eq!(error, DialError::Timeout { address, timeout: limit });
+}
+
+#[tokio::test]
+async fn who_speaks_tls_and_then_nothing_holds_a_call_until_its_deadline() {
+    let (socket, address) = socket().await;
+    let acceptor = TlsAcceptor::from(Arc::new(server_config(vec![certificate(&key(HOSTILE))], key(HOSTILE))));
+    let silent = tokio::spawn(async move {
+        let (tcp, _) = socket.accept().await.unwrap();
+        let mut tls = acceptor.accept(tcp).await.unwrap();
+        let _ = tls.read_to_end(&mut Vec::new()).await;
+    });
+    let limit = Duration::from_millis(200);
+    let transport = TlsTransport::new(&key(1)).unwrap();
+    // Either answer is right: that the peer admits us is known only when it has spoken.
+    let link = match transport.dial(id(HOSTILE), &address, limit).await {
+        Err(error) => return assert_eq!(error, DialError::Timeout { address, timeout: limit }),
+        Ok(link) => link,
+    };
+    let call = Call { timeout: limit, ..call(HOSTILE) };
+    let failed = status(link.api().get_commit_availability(call).await);
+    assert!(matches!(failed, Status::DeadlineExceeded | Status::Cancelled), "{failed:?}");
+    link.hang_up();
+    timeout(PATIENCE, link.closed()).await.expect("the link ends");
+    timeout(PATIENCE, silent).await.expect("the peer sees the end").unwrap();
+}

@@ -1,0 +1,321 @@
+//! A handler that tells what happens to it, and the two kinds of network that the suite runs on.
+#![allow(dead_code)] // Each test binary uses its part.
+
+pub(crate) mod tls;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use soma_network::wire::{
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
+    Status,
+};
+use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwork, TlsTransport, Transport};
+use soma_types::{
+    Address, BlockDigest, BlockRef, ChainId, CommitDigest, CommitIndex, CommitRef, ListenAddress, PeerId, SigningKey,
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::timeout,
+};
+
+/// Far more than anything here needs: a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The chain of every call.
+pub(crate) const CHAIN: ChainId = ChainId([9; 32]);
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+pub(crate) fn id(seed: u8) -> PeerId {
+    PeerId::from(&key(seed))
+}
+
+/// A call to the node with `seed` that may take its time.
+pub(crate) fn call(seed: u8) -> Call {
+    Call { peer: id(seed), chain: Some(CHAIN), remote: None, timeout: PATIENCE }
+}
+
+pub(crate) fn any_port() -> ListenAddress {
+    "/ip4/127.0.0.1/tcp/0".parse().unwrap()
+}
+
+pub(crate) fn refs(count: u32) -> BlockRefs {
+    let reference = |round| BlockRef { epoch: 1, round, author: 3, digest: BlockDigest([7; 32]) };
+    BlockRefs::new((1..=count).map(reference).collect()).unwrap()
+}
+
+/// Where the suite runs.
+pub(crate) enum Net {
+    Tls,
+    Memory(MemoryNetwork),
+}
+
+impl Net {
+    pub(crate) fn transport(&self, seed: u8) -> Arc<dyn Transport> {
+        match self {
+            Self::Tls => Arc::new(TlsTransport::new(&key(seed)).unwrap()),
+            Self::Memory(network) => Arc::new(network.transport(id(seed))),
+        }
+    }
+
+    /// The node with `seed`, listening.
+    pub(crate) async fn node(&self, seed: u8, behaviour: Behaviour) -> Node {
+        Node::listen(&*self.transport(seed), seed, behaviour).await
+    }
+}
+
+/// What a handler does with connections and calls.
+#[derive(Clone)]
+pub(crate) enum Behaviour {
+    /// Admits everyone and answers everything.
+    Answers,
+    /// Admits everyone and answers nothing.
+    Silent,
+    /// Admits nobody.
+    Refuses,
+    /// Does not decide about anyone.
+    Undecided,
+    /// Answers each call when it is let, through the sender that comes with [`Event::Asked`].
+    WhenLet,
+    /// Fails each call so.
+    Fails(CallError),
+    /// Answers with these.
+    Says { peers: KnownPeers, commits: FetchedCommits, chunks: Vec<Vec<Bytes>> },
+    /// Sends one chunk and then no more.
+    StallsStream,
+}
+
+/// What a handler has seen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Connected(Inbound),
+    Closed(ConnectionId, PeerId),
+    /// A call by its method's name.
+    Asked(&'static str, Call),
+    /// A call or a stream was dropped before its end.
+    GivenUp,
+    /// A call waits for this.
+    Waits(tokio::sync::oneshot::Sender<()>),
+}
+
+/// A handler and what it tells.
+pub(crate) struct Node {
+    pub(crate) id: PeerId,
+    pub(crate) listener: Listener,
+    pub(crate) events: UnboundedReceiver<Event>,
+    seen: Arc<Mutex<Vec<Call>>>,
+}
+
+impl Node {
+    pub(crate) async fn listen(transport: &dyn Transport, seed: u8, behaviour: Behaviour) -> Self {
+        let (handler, events, seen) = handler(behaviour);
+        let listener = transport.listen(&any_port(), handler).await.unwrap();
+        Self { id: id(seed), listener, events, seen }
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        self.listener.address()
+    }
+
+    pub(crate) async fn event(&mut self) -> Event {
+        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("a handler")
+    }
+
+    /// The next connection, which must be the next event.
+    pub(crate) async fn connected(&mut self) -> Inbound {
+        match self.event().await {
+            Event::Connected(inbound) => inbound,
+            other => panic!("a connection was expected, not {other:?}"),
+        }
+    }
+
+    /// Waits for the end of `inbound`, past the calls before it.
+    pub(crate) async fn closed(&mut self, inbound: &Inbound) {
+        loop {
+            match self.event().await {
+                Event::Closed(connection, peer) => {
+                    return assert_eq!((connection, peer), (inbound.id(), inbound.peer()));
+                }
+                Event::Connected(other) => panic!("an end was expected, not {other:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next call.
+    pub(crate) async fn asked(&mut self) -> (&'static str, Call) {
+        loop {
+            if let Event::Asked(method, call) = self.event().await {
+                return (method, call);
+            }
+        }
+    }
+
+    /// Waits until a call was given up.
+    pub(crate) async fn given_up(&mut self) {
+        while !matches!(self.event().await, Event::GivenUp) {}
+    }
+
+    /// Whether nothing has been told that was not looked at.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.events.try_recv().is_err()
+    }
+
+    /// How many calls have arrived in all.
+    pub(crate) fn calls(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+}
+
+type Handler = (Arc<dyn InboundHandler>, UnboundedReceiver<Event>, Arc<Mutex<Vec<Call>>>);
+
+pub(crate) fn handler(behaviour: Behaviour) -> Handler {
+    let (events, told) = unbounded_channel();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let responder = Responder { behaviour: behaviour.clone(), events: events.clone(), seen: seen.clone() };
+    (Arc::new(Teller { behaviour, events, api: Arc::new(responder) }), told, seen)
+}
+
+struct Teller {
+    behaviour: Behaviour,
+    events: UnboundedSender<Event>,
+    api: Arc<dyn PeerApi>,
+}
+
+#[async_trait]
+impl InboundHandler for Teller {
+    async fn connected(&self, inbound: Inbound) -> bool {
+        let _ = self.events.send(Event::Connected(inbound));
+        match self.behaviour {
+            Behaviour::Refuses => false,
+            Behaviour::Undecided => std::future::pending().await,
+            _ => true,
+        }
+    }
+
+    fn closed(&self, connection: ConnectionId, peer: PeerId) {
+        let _ = self.events.send(Event::Closed(connection, peer));
+    }
+
+    fn api(&self) -> Arc<dyn PeerApi> {
+        self.api.clone()
+    }
+}
+
+struct Responder {
+    behaviour: Behaviour,
+    events: UnboundedSender<Event>,
+    seen: Arc<Mutex<Vec<Call>>>,
+}
+
+/// Tells that it was dropped.
+struct TellsEnd(UnboundedSender<Event>);
+
+impl Drop for TellsEnd {
+    fn drop(&mut self) {
+        let _ = self.0.send(Event::GivenUp);
+    }
+}
+
+impl Responder {
+    async fn answer<T>(&self, method: &'static str, call: Call, answer: T) -> Result<T, CallError> {
+        self.seen.lock().unwrap().push(call);
+        let _ = self.events.send(Event::Asked(method, call));
+        match &self.behaviour {
+            Behaviour::Silent => {
+                let _end = TellsEnd(self.events.clone());
+                std::future::pending().await
+            }
+            Behaviour::WhenLet => {
+                let (let_go, waits) = tokio::sync::oneshot::channel();
+                let _ = self.events.send(Event::Waits(let_go));
+                let _ = waits.await;
+                Ok(answer)
+            }
+            Behaviour::Fails(error) => Err(error.clone()),
+            _ => Ok(answer),
+        }
+    }
+}
+
+/// What [`Behaviour::Answers`] answers.
+pub(crate) fn known_peers() -> KnownPeers {
+    let seen = Seen { ip: Some([192, 0, 2, 7].into()), time_ms: 1_700_000_000_000, reached: Some(true) };
+    KnownPeers { own_info: Bytes::from_static(b"own"), known_peers: vec![Bytes::from_static(b"other")], seen }
+}
+
+pub(crate) fn fetched_commits() -> FetchedCommits {
+    FetchedCommits { commits: vec![Bytes::from_static(b"commit")], certifier_blocks: vec![Bytes::from_static(b"vote")] }
+}
+
+/// One block in the first chunk, two in the second.
+pub(crate) fn chunks() -> Vec<Vec<Bytes>> {
+    vec![vec![Bytes::from_static(b"1")], vec![Bytes::from_static(b"2"), Bytes::from_static(b"3")]]
+}
+
+pub(crate) const AVAILABILITY: Availability = Availability { highest_synced: 70, lowest_available: 30 };
+
+#[async_trait]
+impl PeerApi for Responder {
+    async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
+        assert_eq!(own_info, "caller's");
+        let answer = match &self.behaviour {
+            Behaviour::Says { peers, .. } => peers.clone(),
+            _ => known_peers(),
+        };
+        self.answer("get_known_peers", call, answer).await
+    }
+
+    async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError> {
+        self.answer("get_commit_availability", call, AVAILABILITY).await
+    }
+
+    async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError> {
+        let answer = CommitRef { index: index.unwrap_or(70), digest: CommitDigest([4; 32]) };
+        self.answer("get_commit_info", call, answer).await
+    }
+
+    async fn fetch_commits(&self, call: Call, _: CommitRange) -> Result<FetchedCommits, CallError> {
+        let answer = match &self.behaviour {
+            Behaviour::Says { commits, .. } => commits.clone(),
+            _ => fetched_commits(),
+        };
+        self.answer("fetch_commits", call, answer).await
+    }
+
+    async fn fetch_blocks(&self, call: Call, _: BlockRefs) -> Result<BlockStream, CallError> {
+        let chunks = match &self.behaviour {
+            Behaviour::Says { chunks, .. } => chunks.clone(),
+            _ => chunks(),
+        };
+        self.answer("fetch_blocks", call, ()).await?;
+        if matches!(self.behaviour, Behaviour::StallsStream) {
+            let end = TellsEnd(self.events.clone());
+            let rest = stream::pending().map(move |chunk| {
+                let _kept = &end;
+                chunk
+            });
+            return Ok(stream::iter([Ok(chunks[0].clone())]).chain(rest).boxed());
+        }
+        Ok(stream::iter(chunks.into_iter().map(Ok)).boxed())
+    }
+
+    async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
+        assert_eq!(index, 71);
+        self.answer("push_commit", call, ()).await
+    }
+}
+
+pub(crate) fn status<T>(result: Result<T, CallError>) -> Status {
+    match result {
+        Ok(_) => panic!("a failure was expected"),
+        Err(error) => error.status,
+    }
+}

@@ -1,0 +1,162 @@
+//! The shell around a core: feeds inputs, carries out effects, holds the one timer.
+
+use crate::causality::{carry_from, current, following};
+use crate::{
+    Environment, Fault,
+    vital::{self, Busy},
+};
+use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
+use soma_protocol::{Core, Now};
+use soma_replay::{Cause, Origin, Track};
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
+use tokio::time::sleep;
+
+/// A core with its environment and its timer.
+pub struct CoreHost<C: Core> {
+    core: C,
+    environment: Environment,
+    track: Option<Track>,
+    wake: Option<(Duration, SpawnHandle)>,
+}
+
+impl<C: Core> CoreHost<C> {
+    /// Hosts `core`.
+    pub fn new(core: C, environment: Environment) -> Self {
+        Self { core, track: environment.track::<C>(), environment, wake: None }
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Now {
+        self.environment.now()
+    }
+
+    /// The environment, for actors that this one starts.
+    pub fn environment(&self) -> Environment {
+        self.environment.clone()
+    }
+
+    /// The core, to look at.
+    pub fn core(&self) -> &C {
+        &self.core
+    }
+
+    /// What the core shows of itself.
+    pub fn snapshot(&self) -> C::Snapshot {
+        self.core.snapshot()
+    }
+
+    /// Has the core decide, and this recorded. Whatever comes of it follows from the cause returned.
+    fn decide(&mut self, origin: Origin, input: C::Input) -> (Option<Cause>, Vec<C::Effect>) {
+        let now = self.environment.now();
+        match &mut self.track {
+            Some(track) => {
+                let (cause, effects) = track.handle(&mut self.core, now, origin, input);
+                (Some(cause), effects)
+            }
+            None => (origin.cause, self.core.handle(now, input)),
+        }
+    }
+}
+
+/// An actor that is a core in a shell.
+pub trait Shell: Actor<Context = Context<Self>> {
+    /// Its core.
+    type Core: Core;
+
+    /// Its core's host.
+    fn host(&mut self) -> &mut CoreHost<Self::Core>;
+
+    /// Carries out one effect. Must not call [`feed`](Self::feed) itself: what comes of an effect comes later, as a
+    /// message or by [`later`](Self::later), so that effects are carried out in the order in which they were decided.
+    fn perform(&mut self, effect: <Self::Core as Core>::Effect, context: &mut Context<Self>);
+
+    /// Called after each input, once its effects are carried out. For what must be told whichever input changed it.
+    fn after_input(&mut self) {}
+
+    /// Hands one input to the core and carries out what it decides.
+    fn feed(&mut self, origin: Origin, input: <Self::Core as Core>::Input, context: &mut Context<Self>) {
+        tracing::trace!(actor = Self::Core::NAME, sender = origin.sender, ?input, "input");
+        let kind = serde_variant::to_variant_name(&input).unwrap_or("an input");
+        let _handling = vital::handling(Busy { actor: Self::Core::NAME, input: kind, sender: origin.sender });
+        match self.host().environment.planned(Self::Core::NAME, &input) {
+            None => take(self, origin, input, context),
+            // Asked for by a test, and by nothing else: it is what a handler with a bug does.
+            Some(Fault::Panic(message)) => panic!("{message}"),
+            Some(Fault::Error(reason)) => self.give_up(reason, context),
+            Some(Fault::Delay(time)) => {
+                let later = sleep(time).into_actor(self);
+                context.wait(later.map(move |(), shell, context| take(shell, origin, input, context)));
+            }
+            Some(Fault::Hang) => context.wait(pending().into_actor(self)),
+            Some(Fault::Block(block)) => {
+                block();
+                take(self, origin, input, context);
+            }
+        }
+    }
+
+    /// Ends the actor with an error: its supervisor makes another.
+    fn give_up(&mut self, reason: String, context: &mut Context<Self>) {
+        vital::fail(reason);
+        context.terminate();
+    }
+
+    /// Waits for some work beside all else, and then finishes it on the actor. What comes of it follows from what is
+    /// being done now, or from the last answer that the work has got. Ends with the actor.
+    fn later<R: 'static>(
+        &mut self,
+        work: impl Future<Output = R> + 'static,
+        finish: impl FnOnce(&mut Self, R, Origin, &mut Context<Self>) + 'static,
+        context: &mut Context<Self>,
+    ) -> SpawnHandle {
+        let work = carry_from(Self::Core::NAME, work).into_actor(self);
+        context.spawn(work.map(|(result, origin), shell, context| {
+            following(origin.cause, || finish(shell, result, origin, context));
+        }))
+    }
+
+    /// Sets the timer to when the core wants to be woken.
+    fn arm(&mut self, context: &mut Context<Self>) {
+        let host = self.host();
+        let wanted = host.core.next_wake();
+        if wanted == host.wake.map(|(at, _)| at) {
+            return;
+        }
+        if let Some((_, timer)) = host.wake.take() {
+            context.cancel_future(timer);
+        }
+        let (Some(at), Some(wake)) = (wanted, Self::Core::wake()) else { return };
+        let delay = at.saturating_sub(host.now().monotonic);
+        let origin = Origin { sender: "timer", cause: current() };
+        let timer = context.run_later(delay, move |shell, context| {
+            // actix calls back even if the timer was cancelled, when it was due by then; another one is set since.
+            if shell.host().wake.is_none_or(|(_, current)| current != context.handle()) {
+                return;
+            }
+            shell.host().wake = None;
+            shell.feed(origin, wake, context);
+        });
+        self.host().wake = Some((at, timer));
+    }
+}
+
+fn take<S: Shell>(shell: &mut S, origin: Origin, input: <S::Core as Core>::Input, context: &mut Context<S>) {
+    vital::beat();
+    let (cause, effects) = shell.host().decide(origin, input);
+    following(cause, || {
+        for effect in effects {
+            if vital::retired() {
+                // Another incarnation decides by now: what this one had begun must not be done twice.
+                context.terminate();
+                return;
+            }
+            tracing::trace!(actor = S::Core::NAME, ?effect, "effect");
+            shell.perform(effect, context);
+        }
+        shell.arm(context);
+        shell.after_input();
+    });
+}
