@@ -1,4 +1,4 @@
-//! Messages that Discovery takes, beside [`PeerChanged`](crate::connections::messages::messages::PeerChanged).
+//! Messages that Discovery takes, beside [`PeerChanged`](crate::connections::messages::PeerChanged).
 
 use bytes::Bytes;
 use soma_network::Link;

@@ -1,4 +1,4 @@
-//! Messages that PeerHeights takes, beside [`PeerChanged`](crate::connections::messages::messages::PeerChanged).
+//! Messages that PeerHeights takes, beside [`PeerChanged`](crate::connections::messages::PeerChanged).
 
 use soma_protocol::{peer_heights::NoPeer, state_sync::Outcome};
 use soma_runtime::Reply;
