@@ -5,6 +5,8 @@
 //!   NAME/messages.rs  what it can be told and asked
 //!   NAME/shell.rs     gives its core what happens, and carries out what the core decides
 //!   NAME/metrics.rs   what it counts
+//!   NAME/wiring.rs    which mailboxes and settings it is given, and what it reads from the store
+//!   wiring.rs         the list of all actors
 //! ```
 //!
 //! An actor uses of another only its messages, through the [`Mailbox`](soma_runtime::Mailbox)es that it is given.
@@ -18,3 +20,4 @@ pub mod peer_heights;
 pub mod state_sync;
 pub mod store_writer;
 pub mod verifier;
+pub mod wiring;

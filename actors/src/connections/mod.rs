@@ -12,6 +12,7 @@ mod links;
 pub mod messages;
 mod metrics;
 mod shell;
+pub mod wiring;
 
 pub use links::{LinkRegistry, Links};
-pub use shell::{Connections, Settings, Wiring};
+pub use shell::{Connections, Settings};

@@ -8,5 +8,6 @@ pub mod messages;
 mod metrics;
 mod shell;
 mod stored;
+pub mod wiring;
 
-pub use shell::{Discovery, Settings, Wiring};
+pub use shell::{Discovery, Settings};

@@ -14,7 +14,8 @@ pub mod messages;
 mod metrics;
 mod service;
 mod shell;
+pub mod wiring;
 
 pub use gate::InboundGate;
-pub use service::{READ_BYTES, Service, ServiceWiring};
+pub use service::{READ_BYTES, Service};
 pub use shell::GrpcAdapter;

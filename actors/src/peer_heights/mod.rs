@@ -3,5 +3,6 @@
 pub mod messages;
 mod metrics;
 mod shell;
+pub mod wiring;
 
-pub use shell::{PeerHeights, Settings, Stored, Wiring};
+pub use shell::{PeerHeights, Settings};

@@ -14,8 +14,9 @@ mod metrics;
 mod published;
 mod salvage;
 mod shell;
+pub mod wiring;
 mod worker;
 
 pub use published::{Commits, Latest, Published};
-pub use shell::{StartState, StateSync, Wiring};
-pub use worker::{Settings, WorkerMailboxes};
+pub use shell::StateSync;
+pub use worker::Settings;

@@ -11,6 +11,7 @@ pub mod messages;
 mod metrics;
 mod pool;
 mod shell;
+pub mod wiring;
 
 pub use pool::{PoolError, PoolSize};
 pub use shell::{Verification, Verifier};

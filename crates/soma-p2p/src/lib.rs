@@ -36,6 +36,7 @@
 
 #![deny(missing_docs)]
 
+mod actor_settings;
 mod builder;
 mod config;
 mod handle;

@@ -18,33 +18,29 @@
 //! actor: its port survives every restart.
 
 use crate::{
+    actor_settings,
     builder::StartError,
     config::Config,
     handle::{Handle, Observers, Shared},
     peer_memory::PeerMemory,
 };
-use soma_actors::connections::Connections;
-use soma_actors::connections::LinkRegistry;
-use soma_actors::discovery::Discovery;
-use soma_actors::grpc_adapter::{GrpcAdapter, InboundGate, Service, ServiceWiring};
-use soma_actors::peer_heights::{PeerHeights, Stored};
-use soma_actors::state_sync::{Published, StartState, StateSync, WorkerMailboxes};
-use soma_actors::store_writer::StoreWriter;
-use soma_actors::verifier::{PoolSize, Verifier};
+use soma_actors::{
+    connections::{self, LinkRegistry},
+    discovery, grpc_adapter, peer_heights,
+    state_sync::{self, Published},
+    store_writer,
+    verifier::{self, PoolSize},
+    wiring::{Actors, Places, Resources},
+};
 use soma_network::{Listener, Transport};
-use soma_protocol::{
-    connections as connections_core, discovery as discovery_core, peer_heights as heights_core, state_sync as sync_core,
-};
-use soma_runtime::Slot;
 use soma_runtime::{
-    ChildSpec, Environment, Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules,
-    Strategy, Supervision, Supervisor,
+    Environment, Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules, Strategy,
+    Supervision, Supervisor,
 };
-use soma_store::{CorruptReason, PeerList, Record, Store, StoreError};
-use soma_types::{Address, Capabilities, CommitIndex, Epoch, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
-use soma_verify::{EpochContext, TransactionVerifier};
+use soma_store::Store;
+use soma_types::{Address, Capabilities, CommitIndex, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
+use soma_verify::TransactionVerifier;
 use std::{
-    collections::BTreeMap,
     future::Future,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -98,19 +94,11 @@ const START_FAILED_DEADLINE: Duration = Duration::from_secs(5);
 /// What the flush of the store has at shutdown even when nothing is left of the deadline.
 const MIN_FLUSH_TIME: Duration = Duration::from_millis(500);
 
-/// Names of the actors, as messages and status have them.
+/// Who asks in the name of the embedder.
+const HANDLE: &str = "handle";
+
+/// Names of supervisors, as the status has them.
 mod name {
-    use soma_protocol::{Core, connections, discovery, peer_heights, serving, state_sync, store_writer, verifier};
-
-    pub(super) const VERIFIER: &str = verifier::Verifier::NAME;
-    pub(super) const STORE_WRITER: &str = store_writer::StoreWriter::NAME;
-    pub(super) const PEER_HEIGHTS: &str = peer_heights::PeerHeights::NAME;
-    pub(super) const CONNECTIONS: &str = connections::Connections::NAME;
-    pub(super) const DISCOVERY: &str = discovery::Discovery::NAME;
-    pub(super) const STATE_SYNC: &str = state_sync::StateSync::NAME;
-    pub(super) const GRPC_ADAPTER: &str = serving::Serving::NAME;
-    pub(super) const HANDLE: &str = "handle";
-
     pub(super) const ROOT: &str = "root";
     pub(super) const NETWORK: &str = "network";
     pub(super) const SYNC: &str = "sync";
@@ -119,281 +107,53 @@ mod name {
 impl Node {
     /// Listens, then starts the actors.
     pub(crate) async fn start(parts: NodeParts, machinery: Machinery) -> Result<Self, StartError> {
-        // Faults and metrics are the environment's.
-        let NodeParts { config, genesis, key, store, transactions, transport, seed, faults: _, metrics: _ } = parts;
         let Machinery { io, offload, pool, environment } = machinery;
-        let environment_clock = environment.clock();
-        let chain = genesis.chain_id();
-        let capacity = config.state_sync.mailbox_capacity;
-
-        let verifier_slot = Slot::<Verifier>::new(name::VERIFIER);
-        let verifier = verifier_slot.reference();
-        let store_writer_slot = Slot::<StoreWriter>::new(name::STORE_WRITER);
-        let store_writer = store_writer_slot.reference();
-        let peer_heights_slot = Slot::<PeerHeights>::new(name::PEER_HEIGHTS);
-        let peer_heights = peer_heights_slot.reference();
-        let connections_slot = Slot::<Connections>::new(name::CONNECTIONS);
-        let connections = connections_slot.reference();
-        let discovery_slot = Slot::<Discovery>::new(name::DISCOVERY);
-        let discovery = discovery_slot.reference();
-        let state_sync_slot = Slot::<StateSync>::new(name::STATE_SYNC);
-        let state_sync = state_sync_slot.reference();
-        let grpc_adapter_slot = Slot::<GrpcAdapter>::new(name::GRPC_ADAPTER);
-        let grpc_adapter = grpc_adapter_slot.reference();
-        let registry = LinkRegistry::default();
-
-        let service = Arc::new(Service::new(ServiceWiring {
-            store: store.clone(),
-            offload: offload.clone(),
-            calls: grpc_adapter.mailbox("service"),
-            known_peers: discovery.mailbox("service"),
-            pushed: peer_heights.mailbox("service"),
-        }));
-        let gate = Arc::new(InboundGate::new(
-            connections.mailbox("transport"),
-            connections.mailbox("transport"),
-            service,
-            &io,
-        ));
-        let (listen_on, listening) = (config.listen, transport.clone());
-        let listener = io.spawn(async move { listening.listen(&listen_on, gate).await }).await;
-        let listener =
-            listener.map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })??;
-        let watermarks = store.watermarks()?;
-        let own_info = own_info(&config, &key, chain, listener.address(), watermarks.lowest_available);
-
+        let places = Places::new();
+        let resources = Resources {
+            actors: places.actors(),
+            mailbox_capacity: parts.config.state_sync.mailbox_capacity,
+            chain: parts.genesis.chain_id(),
+            store: parts.store.clone(),
+            links: LinkRegistry::default(),
+            io,
+            offload,
+            environment,
+        };
+        let listener = listen(&parts, &resources).await?;
+        let watermarks = parts.store.watermarks()?;
+        let own_info = own_info(&parts, listener.address(), watermarks.lowest_available);
         let published = Published::new(watermarks.highest_synced.index);
-
-        let new = |name, strategy| Supervisor::new(name, strategy, environment.clone(), seed);
-        let member = Rules { intensity: GROUP_MEMBER, ..Rules::default() };
-        let group = Rules { intensity: GROUP, ..Rules::default() };
-        let mut root = new(name::ROOT, Strategy::OneForOne);
-        let mut network = new(name::NETWORK, Strategy::RestForOne).with_rules(group);
-        let mut sync = new(name::SYNC, Strategy::RestForOne).with_rules(group);
-
-        let spec = {
-            let (transactions, environment) = (transactions.clone(), environment.clone());
-            let verification = config.verifier.verification;
-            ChildSpec::new(verifier_slot, capacity, move || {
-                // A pool of its own for each incarnation: the last one's may have blocked threads.
-                let verifier = Verifier::new(chain, verification, transactions.clone(), pool, environment.clone());
-                async move { verifier.map_err(|error| error.to_string()) }
-            })
-        };
-        root.actor(spec);
-
-        let spec = {
-            let (store, offload, environment) = (store.clone(), offload.clone(), environment.clone());
-            ChildSpec::new(store_writer_slot, capacity, move || {
-                let writer = StoreWriter::new(store.clone(), offload.clone(), environment.clone());
-                async move { Ok(writer) }
-            })
-        };
-        root.actor(spec);
-
-        let spec = {
-            let core = heights_core::Config {
-                query_interval: config.state_sync.height_query_interval,
-                seed,
-                ban_min: config.connections.ban_min,
-                ban_max: config.connections.ban_max,
-                allowlist: config.connections.allowlist.iter().copied().collect(),
-            };
-            let settings = soma_actors::peer_heights::Settings { chain, timeout: config.discovery.query_timeout };
-            let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
-            let (state_sync, connections, writer) = (state_sync.clone(), connections.clone(), store_writer.clone());
-            let environment = environment.clone();
-            let adapter = grpc_adapter.clone();
-            ChildSpec::new(peer_heights_slot, capacity, move || {
-                let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
-                let wiring = soma_actors::peer_heights::Wiring {
-                    links: links.clone(),
-                    io: io.clone(),
-                    target: state_sync.mailbox(name::PEER_HEIGHTS),
-                    ban: connections.mailbox(name::PEER_HEIGHTS),
-                    useful: vec![connections.mailbox(name::PEER_HEIGHTS), adapter.mailbox(name::PEER_HEIGHTS)],
-                    tell_connected: connections.mailbox(name::PEER_HEIGHTS),
-                    update_peers: writer.mailbox(name::PEER_HEIGHTS),
-                };
-                let stored = read(&offload, &store, |store| {
-                    let own_height = store.watermarks()?.highest_synced.index;
-                    Ok(Stored { own_height, standings: store.peers(PeerList::Standings)? })
-                });
-                async move { Ok(PeerHeights::new(core, stored.await?, settings, wiring, environment)) }
-            })
-        };
-        let peer_heights_spec = spec.with_rules(member);
-
-        let spec = {
-            let core = connections_core::Config {
-                max_outbound: config.connections.max_outbound,
-                max_outbound_per_group: config.connections.max_outbound_per_group,
-                max_inbound: config.connections.max_inbound,
-                max_inbound_per_source: config.connections.max_inbound_per_source,
-                max_dials: config.connections.max_dials,
-                allowlist: config.connections.allowlist.iter().copied().collect(),
-                denylist: config.connections.denylist.iter().copied().collect(),
-                seeds: config.seed_peers.iter().map(|seed| seed.peer_id).collect(),
-                seed,
-                ..Default::default()
-            };
-            let settings = soma_actors::connections::Settings {
-                chain,
-                genesis_commit: genesis.commit().reference(),
-                connect_timeout: config.connections.connect_timeout,
-            };
-            let (transport, registry, io) = (transport.clone(), registry.clone(), io.clone());
-            let (heights, discovery, sync) = (peer_heights.clone(), discovery.clone(), state_sync.clone());
-            let environment = environment.clone();
-            ChildSpec::new(connections_slot, capacity, move || {
-                let wiring = soma_actors::connections::Wiring {
-                    transport: transport.clone(),
-                    registry: registry.clone(),
-                    io: io.clone(),
-                    subscribers: vec![heights.mailbox(name::CONNECTIONS), discovery.mailbox(name::CONNECTIONS)],
-                    dial_failed: discovery.mailbox(name::CONNECTIONS),
-                    probed: discovery.mailbox(name::CONNECTIONS),
-                    tell_committee: sync.mailbox(name::CONNECTIONS),
-                    report: heights.mailbox(name::CONNECTIONS),
-                };
-                let connections = Connections::new(core.clone(), settings.clone(), wiring, environment.clone());
-                async move { Ok(connections) }
-            })
-        };
-        network.actor(spec.with_rules(member));
-
-        let spec = {
-            let core = discovery_config(&config, PeerId::from(&*key), &own_info.addresses, listener.address(), seed);
-            let (key, query_timeout) = (key.clone(), config.discovery.query_timeout);
-            let (store, offload, links, io) = (store.clone(), offload.clone(), registry.links(), io.clone());
-            let (connections, verifier, writer) = (connections.clone(), verifier.clone(), store_writer.clone());
-            let (sync, environment) = (state_sync.clone(), environment.clone());
-            ChildSpec::new(discovery_slot, capacity, move || {
-                let (core, environment) = (core.clone(), environment.clone());
-                let wiring = soma_actors::discovery::Wiring {
-                    links: links.clone(),
-                    io: io.clone(),
-                    dial: connections.mailbox(name::DISCOVERY),
-                    tell_connected: connections.mailbox(name::DISCOVERY),
-                    tell_committee: sync.mailbox(name::DISCOVERY),
-                    verify: verifier.mailbox(name::DISCOVERY),
-                    update_peers: writer.mailbox(name::DISCOVERY),
-                };
-                let (key, own_info) = (key.clone(), own_info.clone());
-                let book = read(&offload, &store, |store| store.peers(PeerList::Infos));
-                async move {
-                    let book = book.await?;
-                    let settings = soma_actors::discovery::Settings { key, own_info, timeout: query_timeout, book };
-                    Ok(Discovery::new(core, settings, wiring, environment))
-                }
-            })
-        };
-        network.actor(spec.with_rules(member));
-        root.supervisor(network);
-
-        let spec = {
-            let core = state_sync_config(&config);
-            let settings = soma_actors::state_sync::Settings {
-                chain,
-                request_timeout: config.state_sync.request_timeout,
-                commits_per_fetch: config.state_sync.commits_per_fetch,
-                blocks_per_request: config.state_sync.blocks_per_fetch,
-            };
-            let (store, offload, published) = (store.clone(), offload.clone(), published.clone());
-            let (links, io, verifier) = (registry.links(), io.clone(), verifier.clone());
-            let (own, heights, writer) = (state_sync.clone(), peer_heights.clone(), store_writer.clone());
-            let (connections, discovery) = (connections.clone(), discovery.clone());
-            let environment = environment.clone();
-            let adapter = grpc_adapter.clone();
-            ChildSpec::new(state_sync_slot, capacity, move || {
-                let (core, settings, environment) = (core.clone(), settings.clone(), environment.clone());
-                let wiring = soma_actors::state_sync::Wiring {
-                    workers: WorkerMailboxes {
-                        links: links.clone(),
-                        io: io.clone(),
-                        verify_commits: verifier.mailbox("sync-worker"),
-                        verify_blocks: verifier.mailbox("sync-worker"),
-                        verify_sub_dags: verifier.mailbox("sync-worker"),
-                        keep: own.mailbox("sync-worker"),
-                        progress: own.mailbox("sync-worker"),
-                    },
-                    pick: heights.mailbox(name::STATE_SYNC),
-                    report: heights.mailbox(name::STATE_SYNC),
-                    own_height: heights.mailbox(name::STATE_SYNC),
-                    apply: writer.mailbox(name::STATE_SYNC),
-                    verify_local: verifier.mailbox(name::STATE_SYNC),
-                    published: published.clone(),
-                    committee: vec![
-                        connections.mailbox(name::STATE_SYNC),
-                        discovery.mailbox(name::STATE_SYNC),
-                        adapter.mailbox(name::STATE_SYNC),
-                    ],
-                };
-                let start = read(&offload, &store, start_state);
-                async move { Ok(StateSync::new(core, settings, start.await?, wiring, environment)) }
-            })
-        };
-        sync.actor(spec.with_rules(member));
-        sync.actor(peer_heights_spec);
-        root.supervisor(sync);
-
-        let spec = {
-            let core = config.serving.core(chain, config.connections.allowlist.iter().copied().collect());
-            let sync = state_sync.clone();
-            ChildSpec::new(grpc_adapter_slot, capacity, move || {
-                let tell_committee = sync.mailbox(name::GRPC_ADAPTER);
-                let adapter = GrpcAdapter::new(core.clone(), tell_committee, environment.clone());
-                async move { Ok(adapter) }
-            })
-        };
-        root.actor(spec);
-        let supervision = root.start();
-
-        // Whoever has the handle may use it at once. A system whose actors do not come up does not start.
-        let gave_up = tokio::select! {
-            biased;
-            () = supervision.tree().up() => None,
-            gave_up = escalated(&supervision) => Some(gave_up),
-        };
-        if let Some(escalation) = gave_up {
+        let supervision = supervise(places, &resources, &parts, pool, &listener, own_info, &published).start();
+        if let Err(escalation) = all_up(&supervision).await {
             listener.shutdown(Duration::ZERO).await;
             supervision.shutdown(START_FAILED_DEADLINE).await;
-            io.end();
+            resources.io.end();
             return Err(StartError::GaveUp(escalation));
         }
-
         let closing = CancellationToken::new();
-        let (store_sender, store_access) = watch::channel(Some(store.clone()));
+        let (store, store_access) = watch::channel(Some(parts.store.clone()));
         let handle = Handle::new(Shared {
-            peer_id: PeerId::from(&*key),
-            chain_id: chain,
+            peer_id: PeerId::from(&*parts.key),
+            chain_id: resources.chain,
             address: listener.address().clone(),
-            memory: (PeerMemory::new(&config), listener.memory()),
-            io: io.clone(),
-            offload: offload.clone(),
+            memory: (PeerMemory::new(&parts.config), listener.memory()),
+            io: resources.io.clone(),
+            offload: resources.offload.clone(),
             store: store_access,
-            clock: environment_clock,
-            local_commit: state_sync.mailbox(name::HANDLE),
-            executor_at: state_sync.mailbox(name::HANDLE),
-            follow_peers: connections.mailbox(name::HANDLE),
+            clock: resources.environment.clock(),
+            local_commit: resources.actors.state_sync.mailbox(HANDLE),
+            executor_at: resources.actors.state_sync.mailbox(HANDLE),
+            follow_peers: resources.actors.connections.mailbox(HANDLE),
             next_reader: AtomicU64::new(0),
-            observers: Observers {
-                state_sync: state_sync.mailbox(name::HANDLE),
-                peer_heights: peer_heights.mailbox(name::HANDLE),
-                connections: connections.mailbox(name::HANDLE),
-                discovery: discovery.mailbox(name::HANDLE),
-                known_peers: discovery.mailbox(name::HANDLE),
-                verifier: verifier.mailbox(name::HANDLE),
-                store_writer: store_writer.mailbox(name::HANDLE),
-                serving: grpc_adapter.mailbox(name::HANDLE),
-            },
+            observers: observers(&resources.actors),
             tree: supervision.tree().clone(),
             escalation: supervision.escalation(),
             published,
-            channel_capacity: config.state_sync.synced_commit_channel_capacity,
+            channel_capacity: parts.config.state_sync.synced_commit_channel_capacity,
             closing: closing.clone(),
         });
-        Ok(Self { supervision, listener, store: store_sender, io, offload, closing, handle })
+        let Resources { io, offload, .. } = resources;
+        Ok(Self { supervision, listener, store, io, offload, closing, handle })
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -441,44 +201,86 @@ fn escalated(supervision: &Supervision) -> impl Future<Output = Escalation> + us
     }
 }
 
-/// Reads the store off the actor's thread, for an actor that is being started.
-fn read<R, F>(offload: &Offload, store: &Arc<dyn Store>, read: F) -> impl Future<Output = Result<R, String>> + use<R, F>
-where
-    R: Send + 'static,
-    F: FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
-{
-    let (offload, store) = (offload.clone(), store.clone());
-    async move {
-        match offload.run(move || read(&*store)).await {
-            Ok(result) => result.map_err(|error| error.to_string()),
-            Err(exit) => Err(exit.to_string()),
-        }
+/// Listens. Calls of peers wait until the actors are up.
+async fn listen(parts: &NodeParts, resources: &Resources) -> Result<Listener, StartError> {
+    let (address, transport) = (parts.config.listen, parts.transport.clone());
+    let gate = grpc_adapter::wiring::gate(resources);
+    let listener = resources.io.spawn(async move { transport.listen(&address, gate).await }).await;
+    let listener = listener.map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })?;
+    Ok(listener?)
+}
+
+/// The list of actors, in the order in which they start, and who restarts them.
+fn supervise(
+    places: Places,
+    resources: &Resources,
+    parts: &NodeParts,
+    pool: PoolSize,
+    listener: &Listener,
+    own_info: NodeInfo,
+    published: &Published,
+) -> Supervisor {
+    let NodeParts { config, key, transactions, transport, seed, .. } = parts;
+    let new = |name, strategy| Supervisor::new(name, strategy, resources.environment.clone(), *seed);
+    let member = Rules { intensity: GROUP_MEMBER, ..Rules::default() };
+    let group = Rules { intensity: GROUP, ..Rules::default() };
+    let mut root = new(name::ROOT, Strategy::OneForOne);
+    let mut network = new(name::NETWORK, Strategy::RestForOne).with_rules(group);
+    let mut sync = new(name::SYNC, Strategy::RestForOne).with_rules(group);
+
+    let verification = config.verifier.verification;
+    root.actor(verifier::wiring::spec(places.verifier, resources, verification, transactions.clone(), pool));
+    root.actor(store_writer::wiring::spec(places.store_writer, resources));
+
+    let (core, settings) = (actor_settings::connections_core(config, *seed), actor_settings::connections(parts));
+    let spec = connections::wiring::spec(places.connections, resources, core, settings, transport.clone());
+    network.actor(spec.with_rules(member));
+    let (core, timeout) =
+        (actor_settings::discovery_core(parts, &own_info, listener.address()), config.discovery.query_timeout);
+    let spec = discovery::wiring::spec(places.discovery, resources, core, key.clone(), own_info, timeout);
+    network.actor(spec.with_rules(member));
+    root.supervisor(network);
+
+    let (core, settings) =
+        (actor_settings::state_sync_core(config), actor_settings::state_sync(config, resources.chain));
+    let spec = state_sync::wiring::spec(places.state_sync, resources, core, settings, published.clone());
+    sync.actor(spec.with_rules(member));
+    let core = actor_settings::peer_heights_core(config, *seed);
+    let settings = peer_heights::Settings { chain: resources.chain, timeout: config.discovery.query_timeout };
+    let spec = peer_heights::wiring::spec(places.peer_heights, resources, core, settings);
+    sync.actor(spec.with_rules(member));
+    root.supervisor(sync);
+
+    let core = config.serving.core(resources.chain, config.connections.allowlist.iter().copied().collect());
+    root.actor(grpc_adapter::wiring::spec(places.grpc_adapter, resources, core));
+    root
+}
+
+/// Waits until all actors are up: a handle may be used at once, and a system whose actors do not come up does not start.
+async fn all_up(supervision: &Supervision) -> Result<(), Escalation> {
+    tokio::select! {
+        biased;
+        () = supervision.tree().up() => Ok(()),
+        gave_up = escalated(supervision) => Err(gave_up),
     }
 }
 
-/// Where the chain stands in the store.
-fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
-    let missing = |record| move || StoreError::Corrupt { place: store.place(), record, reason: CorruptReason::Missing };
-    let commit = store.watermarks()?.highest_synced;
-    let stored = store.commit(commit.index)?.ok_or_else(missing(Record::Commit(commit.index)))?;
-    // Not the latest one that the store knows: a batch that is being written shows that before its commits.
-    let epoch = stored.epoch;
-    let next_epoch = epoch + Epoch::from(store.last_commit_of_epoch(epoch)? == Some(commit.index));
-    let committee = store.committee(next_epoch)?.ok_or_else(missing(Record::Committee(next_epoch)))?;
-    // Checked before it was stored: what fails now was changed on disk.
-    let committee =
-        EpochContext::new(store.chain_id(), committee).map_err(|_| missing(Record::Committee(next_epoch))())?;
-    let tip = sync_core::Tip { commit, timestamp_ms: stored.timestamp_ms, next_epoch };
-    Ok(StartState { tip, committee: Arc::new(committee) })
+/// Who tells a handle what the status shows.
+fn observers(actors: &Actors) -> Observers {
+    Observers {
+        state_sync: actors.state_sync.mailbox(HANDLE),
+        peer_heights: actors.peer_heights.mailbox(HANDLE),
+        connections: actors.connections.mailbox(HANDLE),
+        discovery: actors.discovery.mailbox(HANDLE),
+        known_peers: actors.discovery.mailbox(HANDLE),
+        verifier: actors.verifier.mailbox(HANDLE),
+        store_writer: actors.store_writer.mailbox(HANDLE),
+        serving: actors.grpc_adapter.mailbox(HANDLE),
+    }
 }
 
-fn own_info(
-    config: &Config,
-    key: &SigningKey,
-    chain_id: soma_types::ChainId,
-    listening: &Address,
-    lowest_available: CommitIndex,
-) -> NodeInfo {
+fn own_info(parts: &NodeParts, listening: &Address, lowest_available: CommitIndex) -> NodeInfo {
+    let config = &parts.config;
     let (host, _) = listening.host_and_port();
     let unspecified = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
     let addresses = match &config.external_addresses {
@@ -492,52 +294,12 @@ fn own_info(
     // Commit 0 is the genesis, which nobody fetches.
     let lowest_commit = lowest_available.max(1);
     NodeInfo {
-        peer_id: PeerId::from(key),
+        peer_id: PeerId::from(&*parts.key),
         addresses,
-        chain_id,
+        chain_id: parts.genesis.chain_id(),
         timestamp_ms: 0,
         protocol_versions: ProtocolVersions::SUPPORTED,
         capabilities: Capabilities { role: config.role, archive: lowest_commit <= 1, lowest_commit },
         access: config.access,
-    }
-}
-
-fn discovery_config(
-    config: &Config,
-    own_id: PeerId,
-    addresses: &[Address],
-    listening: &Address,
-    seed: u64,
-) -> discovery_core::Config {
-    let mut seeds: BTreeMap<PeerId, Vec<Address>> = BTreeMap::new();
-    for seed in config.seed_peers.iter().filter(|seed| seed.peer_id != own_id) {
-        seeds.entry(seed.peer_id).or_default().push(seed.address.clone());
-    }
-    discovery_core::Config {
-        own_id,
-        seeds: seeds.into_iter().collect(),
-        allowlist: config.connections.allowlist.iter().copied().collect(),
-        denylist: config.connections.denylist.iter().copied().collect(),
-        addresses: addresses.to_vec(),
-        listen_port: Some(listening.host_and_port().1),
-        interval: config.discovery.interval,
-        peers_to_query: config.discovery.peers_to_query,
-        target_connections: config.discovery.target_connections,
-        max_per_group: config.connections.max_outbound_per_group,
-        max_answer: config.discovery.max_peers_in_answer,
-        seed,
-    }
-}
-
-fn state_sync_config(config: &Config) -> sync_core::Config {
-    let sync = &config.state_sync;
-    sync_core::Config {
-        commits_per_fetch: sync.commits_per_fetch,
-        max_workers: sync.max_workers,
-        bytes_in_flight: sync.bytes_in_flight,
-        bytes_per_range: sync.bytes_per_range,
-        no_peer_wait: sync.wait_when_no_peer,
-        max_executor_lag: sync.max_executor_lag,
-        ..Default::default()
     }
 }

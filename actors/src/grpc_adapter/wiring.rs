@@ -1,0 +1,35 @@
+//! What GrpcAdapter is made from.
+
+use super::{GrpcAdapter, InboundGate, Service, service::ServiceWiring};
+use crate::wiring::Resources;
+use soma_protocol::{
+    Core,
+    serving::{Config, Serving},
+};
+use soma_runtime::{ChildSpec, Slot};
+use std::sync::Arc;
+
+/// How GrpcAdapter is made.
+pub fn spec(place: Slot<GrpcAdapter>, resources: &Resources, core: Config) -> ChildSpec<GrpcAdapter> {
+    let node = resources.clone();
+    ChildSpec::new(place, resources.mailbox_capacity, move || {
+        let tell_committee = node.actors.state_sync.mailbox(Serving::NAME);
+        let adapter = GrpcAdapter::new(core.clone(), tell_committee, node.environment.clone());
+        async move { Ok(adapter) }
+    })
+}
+
+/// What a listener gives connections and calls to.
+pub fn gate(resources: &Resources) -> Arc<InboundGate> {
+    let actors = &resources.actors;
+    let service = Service::new(ServiceWiring {
+        store: resources.store.clone(),
+        offload: resources.offload.clone(),
+        calls: actors.grpc_adapter.mailbox("service"),
+        known_peers: actors.discovery.mailbox("service"),
+        pushed: actors.peer_heights.mailbox("service"),
+    });
+    let connections = &actors.connections;
+    let (arrived, closed) = (connections.mailbox("transport"), connections.mailbox("transport"));
+    Arc::new(InboundGate::new(arrived, closed, Arc::new(service), &resources.io))
+}

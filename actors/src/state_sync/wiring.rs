@@ -1,0 +1,75 @@
+//! What StateSync is made from.
+
+use super::{
+    Published, Settings, StateSync,
+    shell::{StartState, Wiring},
+    worker::WorkerMailboxes,
+};
+use crate::wiring::Resources;
+use soma_protocol::{
+    Core,
+    state_sync::{Config, StateSync as StateSyncCore, Tip},
+    sync_worker::SyncWorker,
+};
+use soma_runtime::{ChildSpec, Slot};
+use soma_store::{CorruptReason, Record, Store, StoreError};
+use soma_types::Epoch;
+use soma_verify::EpochContext;
+use std::sync::Arc;
+
+/// How StateSync is made: from where the chain stands in the store.
+pub fn spec(
+    place: Slot<StateSync>,
+    resources: &Resources,
+    core: Config,
+    settings: Settings,
+    published: Published,
+) -> ChildSpec<StateSync> {
+    const NAME: &str = StateSyncCore::NAME;
+    const WORKER: &str = SyncWorker::NAME;
+    let node = resources.clone();
+    ChildSpec::new(place, resources.mailbox_capacity, move || {
+        let actors = &node.actors;
+        let wiring = Wiring {
+            workers: WorkerMailboxes {
+                links: node.links.links(),
+                io: node.io.clone(),
+                verify_commits: actors.verifier.mailbox(WORKER),
+                verify_blocks: actors.verifier.mailbox(WORKER),
+                verify_sub_dags: actors.verifier.mailbox(WORKER),
+                keep: actors.state_sync.mailbox(WORKER),
+                progress: actors.state_sync.mailbox(WORKER),
+            },
+            pick: actors.peer_heights.mailbox(NAME),
+            report: actors.peer_heights.mailbox(NAME),
+            own_height: actors.peer_heights.mailbox(NAME),
+            apply: actors.store_writer.mailbox(NAME),
+            verify_local: actors.verifier.mailbox(NAME),
+            published: published.clone(),
+            committee: vec![
+                actors.connections.mailbox(NAME),
+                actors.discovery.mailbox(NAME),
+                actors.grpc_adapter.mailbox(NAME),
+            ],
+        };
+        let start = node.read(start_state);
+        let (core, settings, environment) = (core.clone(), settings.clone(), node.environment.clone());
+        async move { Ok(StateSync::new(core, settings, start.await?, wiring, environment)) }
+    })
+}
+
+/// Where the chain stands in the store.
+fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
+    let missing = |record| move || StoreError::Corrupt { place: store.place(), record, reason: CorruptReason::Missing };
+    let commit = store.watermarks()?.highest_synced;
+    let stored = store.commit(commit.index)?.ok_or_else(missing(Record::Commit(commit.index)))?;
+    // Not the latest one that the store knows: a batch that is being written shows that before its commits.
+    let epoch = stored.epoch;
+    let next_epoch = epoch + Epoch::from(store.last_commit_of_epoch(epoch)? == Some(commit.index));
+    let committee = store.committee(next_epoch)?.ok_or_else(missing(Record::Committee(next_epoch)))?;
+    // Checked before it was stored: what fails now was changed on disk.
+    let committee =
+        EpochContext::new(store.chain_id(), committee).map_err(|_| missing(Record::Committee(next_epoch))())?;
+    let tip = Tip { commit, timestamp_ms: stored.timestamp_ms, next_epoch };
+    Ok(StartState { tip, committee: Arc::new(committee) })
+}

@@ -1,0 +1,22 @@
+//! What Verifier is made from.
+
+use super::{PoolSize, Verification, Verifier};
+use crate::wiring::Resources;
+use soma_runtime::{ChildSpec, Slot};
+use soma_verify::TransactionVerifier;
+use std::sync::Arc;
+
+/// How Verifier is made. Each incarnation has a pool of its own: the last one's may have blocked threads.
+pub fn spec(
+    place: Slot<Verifier>,
+    resources: &Resources,
+    verification: Verification,
+    transactions: Arc<dyn TransactionVerifier>,
+    pool: PoolSize,
+) -> ChildSpec<Verifier> {
+    let (chain, environment) = (resources.chain, resources.environment.clone());
+    ChildSpec::new(place, resources.mailbox_capacity, move || {
+        let verifier = Verifier::new(chain, verification, transactions.clone(), pool, environment.clone());
+        async move { verifier.map_err(|error| error.to_string()) }
+    })
+}

@@ -1,0 +1,94 @@
+//! The list of actors, and what they are made from.
+//!
+//! Each folder's `wiring.rs` says what its actor is given: settings, mailboxes of others, and what it reads from the store.
+//! References are made before any actor lives. So actors that write to each other need no later introduction.
+
+use crate::{
+    connections::{Connections, LinkRegistry},
+    discovery::Discovery,
+    grpc_adapter::GrpcAdapter,
+    peer_heights::PeerHeights,
+    state_sync::StateSync,
+    store_writer::StoreWriter,
+    verifier::Verifier,
+};
+use soma_protocol::{
+    Core, connections, discovery, peer_heights as heights, serving, state_sync as sync, store_writer as writer,
+    verifier as checks,
+};
+use soma_runtime::{ActorRef, Environment, IoTasks, Offload, Slot};
+use soma_store::{Store, StoreError};
+use soma_types::ChainId;
+use std::{future::Future, sync::Arc};
+
+macro_rules! actors {
+    ($($field:ident: $actor:ty, $core:ty;)*) => {
+        /// A place for each actor.
+        pub struct Places { $(#[doc = concat!("Of [`", stringify!($actor), "`].")] pub $field: Slot<$actor>,)* }
+
+        impl Places {
+            /// Empty places.
+            #[allow(clippy::new_without_default)]
+            pub fn new() -> Self {
+                Self { $($field: Slot::new(<$core as Core>::NAME),)* }
+            }
+
+            /// References to whoever lives in them.
+            pub fn actors(&self) -> Actors {
+                Actors { $($field: self.$field.reference(),)* }
+            }
+        }
+
+        /// A reference to each actor, which follows its restarts.
+        #[derive(Clone)]
+        pub struct Actors { $(#[doc = concat!("To [`", stringify!($actor), "`].")] pub $field: ActorRef<$actor>,)* }
+    };
+}
+
+actors! {
+    verifier: Verifier, checks::Verifier;
+    store_writer: StoreWriter, writer::StoreWriter;
+    connections: Connections, connections::Connections;
+    discovery: Discovery, discovery::Discovery;
+    state_sync: StateSync, sync::StateSync;
+    peer_heights: PeerHeights, heights::PeerHeights;
+    grpc_adapter: GrpcAdapter, serving::Serving;
+}
+
+/// What actors are made from, beside their settings.
+#[derive(Clone)]
+pub struct Resources {
+    /// All actors.
+    pub actors: Actors,
+    /// Messages in the mailbox of each, beside one for each sender.
+    pub mailbox_capacity: usize,
+    /// This node's chain.
+    pub chain: ChainId,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Live links.
+    pub links: LinkRegistry,
+    /// Where calls run.
+    pub io: IoTasks,
+    /// Where the store is read.
+    pub offload: Offload,
+    /// Time, chance and faults.
+    pub environment: Environment,
+}
+
+impl Resources {
+    /// Reads the store off the actor's thread, for an actor that is being started.
+    pub(crate) fn read<R, F>(&self, read: F) -> impl Future<Output = Result<R, String>> + use<R, F>
+    where
+        R: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+    {
+        let (offload, store) = (self.offload.clone(), self.store.clone());
+        async move {
+            match offload.run(move || read(&*store)).await {
+                Ok(result) => result.map_err(|error| error.to_string()),
+                Err(exit) => Err(exit.to_string()),
+            }
+        }
+    }
+}
