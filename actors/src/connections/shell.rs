@@ -23,7 +23,7 @@ use soma_protocol::{
 };
 use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
 use soma_runtime::{Delivery, Envelope, Mailbox, Observe, Outbox, Reply, Stop};
-use soma_types::{Address, ChainId, CommitRef, PeerId};
+use soma_types::{Address, ChainId, CommitRef, PeerFailure, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Lines of one kind in ten seconds: links, failed dials, bans. Strangers can cause any number of each.
@@ -250,7 +250,7 @@ impl Shell for Connections {
                 }
             }
             Effect::Report { peer, fault, reason } => {
-                let outcome = Outcome::Failed { fault, reason, retry_after: None };
+                let outcome = Outcome::Failed(PeerFailure::new(fault, reason));
                 // If it is lost, the peer connects again and does it again.
                 let _ = self.report.post(Report { peer, start: 0, outcome });
             }

@@ -16,7 +16,7 @@ use soma_protocol::{
 };
 use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, Shell};
 use soma_runtime::{Envelope, Mailbox, Observe, Outbox, Reply, Stop};
-use soma_types::{ChainId, CommitIndex, Fault, PeerId, codec};
+use soma_types::{ChainId, CommitIndex, Fault, PeerFailure, PeerId, codec};
 use std::{collections::BTreeMap, time::Duration};
 
 /// What became of a call.
@@ -224,7 +224,7 @@ impl Handler<Envelope<Report>> for PeerHeights {
 
     fn handle(&mut self, envelope: Envelope<Report>, context: &mut Context<Self>) {
         let Report { peer, start, outcome } = envelope.message;
-        if let Outcome::Failed { fault, reason, .. } = &outcome {
+        if let Outcome::Failed(PeerFailure { fault, reason, .. }) = &outcome {
             metrics::fault(fault.name());
             tracing::debug!(peer = %peer.short(), start, ?fault, reason, "range failed");
         }

@@ -2,6 +2,7 @@
 
 use metrics::{counter, gauge};
 use soma_protocol::state_sync::{Shortfall, Verified};
+use soma_types::PeerFailure;
 
 /// A worker delivered.
 pub(crate) fn verified(range: &Verified) {
@@ -15,7 +16,7 @@ pub(crate) fn shortfall(shortfall: &Shortfall) {
     let kind = match shortfall {
         Shortfall::Cut => "cut",
         Shortfall::OtherEpoch { .. } => "other-epoch",
-        Shortfall::Fault { fault, .. } => fault.name(),
+        Shortfall::Failed(PeerFailure { fault, .. }) => fault.name(),
     };
     counter!("soma_sync_shortfalls_total", "kind" => kind).increment(1);
 }

@@ -16,12 +16,14 @@ use soma_network::wire::{
 use soma_protocol::{
     Core,
     state_sync::{RangeKey, Shortfall, StateSync},
-    sync_worker::{Certified, Config, Effect, Failure, Input, SyncWorker as SyncWorkerCore},
+    sync_worker::{Certified, Config, Effect, Input, SyncWorker as SyncWorkerCore},
 };
 use soma_replay::{Cause, Origin};
 use soma_runtime::{AskError, Mailbox, Reply, causality::current};
 use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, Shell};
-use soma_types::{BlockRef, CertifiedCommit, ChainId, CommitIndex, Fault, PeerId, TrustedCommit, VerifiedBlock};
+use soma_types::{
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, Fault, PeerFailure, PeerId, TrustedCommit, VerifiedBlock,
+};
 use soma_verify::{CheckedCommits, EpochContext};
 use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -188,7 +190,7 @@ impl SyncWorker {
         let asking = soma_runtime::while_waiting(asking);
         let finish = move |worker: &mut Self, answer: Result<R, AskError>, origin, context: &mut Context<Self>| {
             // No answer: the check was refused, or the Verifier is being restarted. Ours to try again.
-            let no_answer = |error| Rejection::Fault { fault: Fault::Ours, reason: format!("no verdict: {error}") };
+            let no_answer = |error| Rejection::Failed(PeerFailure::new(Fault::Ours, format!("no verdict: {error}")));
             let input = finish(worker, answer.map_err(no_answer));
             worker.feed(origin, input, context);
         };
@@ -325,7 +327,7 @@ impl SyncWorker {
             }
         };
         let finish = move |worker: &mut Self, part: (Vec<Bytes>, _), origin, context: &mut Context<Self>| {
-            let (blocks, rest): (_, Result<Option<Download>, Failure>) = part;
+            let (blocks, rest): (_, Result<Option<Download>, PeerFailure>) = part;
             let received = blocks.len() as u32;
             let bytes = blocks.iter().map(|block| block.len() as u64).sum();
             worker.received.insert(from, blocks);
@@ -482,15 +484,15 @@ async fn read_blocks(
     Ok(())
 }
 
-fn failure(error: &CallError) -> Failure {
-    Failure { fault: error.fault(), reason: error.to_string(), retry_after: error.retry_after }
+fn failure(error: &CallError) -> PeerFailure {
+    PeerFailure { fault: error.fault(), reason: error.to_string(), retry_after: error.retry_after }
 }
 
-fn ours(reason: String) -> Failure {
-    Failure { fault: Fault::Ours, reason, retry_after: None }
+fn ours(reason: String) -> PeerFailure {
+    PeerFailure::new(Fault::Ours, reason)
 }
 
-fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Result<R, Failure> {
+fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Result<R, PeerFailure> {
     match result {
         Ok(answer) => answer.map_err(|error| failure(&error)),
         Err(exit) => Err(ours(format!("the call {exit}"))),
@@ -499,14 +501,14 @@ fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Result<R, Fai
 
 fn shortfall(rejection: Rejection) -> Shortfall {
     match rejection {
-        Rejection::Fault { fault, reason } => Shortfall::Fault { fault, reason, retry_after: None },
+        Rejection::Failed(failure) => Shortfall::Failed(failure),
         Rejection::OtherEpoch { index, found } => Shortfall::OtherEpoch { index, found },
     }
 }
 
-fn verdict(rejection: Rejection) -> Failure {
+fn verdict(rejection: Rejection) -> PeerFailure {
     match rejection {
-        Rejection::Fault { fault, reason } => Failure { fault, reason, retry_after: None },
+        Rejection::Failed(failure) => failure,
         other @ Rejection::OtherEpoch { .. } => ours(other.to_string()),
     }
 }

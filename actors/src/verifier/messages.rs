@@ -5,7 +5,7 @@ use soma_network::wire::FetchedCommits;
 use soma_protocol::state_sync::{LocalCommitError, Verified};
 use soma_runtime::Reply;
 use soma_types::VerifiedBlock;
-use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Committee, Fault, SignedNodeInfo, TimestampMs};
+use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Committee, PeerFailure, SignedNodeInfo, TimestampMs};
 use soma_verify::{CheckedCommits, EpochContext};
 use std::sync::Arc;
 
@@ -13,13 +13,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// It is wrong, or could not be shown to be right.
-    #[error("{reason}")]
-    Fault {
-        /// Whose fault, of which kind.
-        fault: Fault,
-        /// What is wrong, and where.
-        reason: String,
-    },
+    #[error("{}", .0.reason)]
+    Failed(PeerFailure),
     /// The commits are of another epoch than the context.
     #[error("commit {index} is of epoch {found}")]
     OtherEpoch {

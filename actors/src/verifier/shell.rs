@@ -18,7 +18,7 @@ use soma_protocol::{
 use soma_replay::Origin;
 use soma_runtime::{CoreHost, Environment, LogLimit, Shell};
 use soma_runtime::{Envelope, Observe, Reply, Stop};
-use soma_types::{CertifiedCommit, ChainId, TimestampMs};
+use soma_types::{CertifiedCommit, ChainId, PeerFailure, TimestampMs};
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
     EpochContext, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits, verify_certified_commit,
@@ -241,7 +241,7 @@ fn answer_blocks(reply: Reply<BlocksAnswer>, BlocksVerdict { blocks, error }: Bl
     metrics::blocks_verified(blocks.len());
     let rejected = |error: BlocksError| {
         metrics::rejected("blocks");
-        Rejection::Fault { fault: error.fault(), reason: error.to_string() }
+        Rejection::Failed(PeerFailure::new(error.fault(), error.to_string()))
     };
     reply.send(BlocksAnswer { blocks, rejection: error.map(rejected) });
 }
@@ -249,7 +249,7 @@ fn answer_blocks(reply: Reply<BlocksAnswer>, BlocksVerdict { blocks, error }: Bl
 /// Answers, and counts what did not pass.
 fn answer<T>(what: &'static str, reply: Reply<Result<T, Rejection>>, result: Result<T, Rejection>) {
     // The end of an epoch is no rejection.
-    if matches!(result, Err(Rejection::Fault { .. })) {
+    if matches!(result, Err(Rejection::Failed(_))) {
         metrics::rejected(what);
     }
     reply.send(result);
@@ -274,7 +274,7 @@ impl Handler<Envelope<VerifyCommits>> for Verifier {
 fn reject_commits(error: CommitsError) -> Rejection {
     match error {
         CommitsError::OtherEpoch { index, found, .. } => Rejection::OtherEpoch { index, found },
-        other => Rejection::Fault { fault: other.fault(), reason: other.to_string() },
+        other => Rejection::Failed(PeerFailure::new(other.fault(), other.to_string())),
     }
 }
 
@@ -320,7 +320,7 @@ fn verify_range(epoch: &EpochContext, mut commits: Vec<CertifiedCommit>) -> SubD
     commits.truncate(verified);
     let rejection = error.map(|error| {
         metrics::rejected("sub-dags");
-        Rejection::Fault { fault: error.fault(), reason: error.to_string() }
+        Rejection::Failed(PeerFailure::new(error.fault(), error.to_string()))
     });
     let next_committee = end_of_epoch.map(|end| end.next_committee);
     let range = summarize(&commits, first_leader_timestamp_ms, next_committee.is_some()).map(|summary| VerifiedRange {

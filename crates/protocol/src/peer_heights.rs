@@ -24,7 +24,7 @@ use crate::{
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitIndex, Fault, PeerId};
+use soma_types::{CommitIndex, Fault, PeerFailure, PeerId};
 use standing::Standings;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -403,72 +403,98 @@ impl PeerHeights {
 
     fn on_report(&mut self, now: Now, id: PeerId, start: CommitIndex, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(peer) = self.peers.get_mut(&id) else {
-            // A peer that lies and goes, or that only calls, is kept out like any other.
-            if let Outcome::Failed { fault: fault @ (Fault::ProvableLie | Fault::Malformed), reason, .. } = outcome
-                && self.standings.banned(id, now.unix_ms).is_none()
-            {
-                self.standings.on_fault(id, fault, now.unix_ms);
-                self.ban(now, id, reason, effects);
-            }
-            return;
+            return self.on_report_of_absent(now, id, outcome, effects);
         };
         peer.work.end(now.monotonic, outcome.served());
         let was_proven = peer.is_proven(now.monotonic);
         match outcome {
-            Outcome::Served { last, .. } => {
-                peer.served += 1;
-                self.useful.insert(id);
-                (peer.failures, peer.lost_hedges) = (0, 0);
-                peer.prove(now.monotonic);
-                self.standings.on_served(id, now.unix_ms);
-                if peer.disproved.is_some_and(|(above, _)| last > above) {
-                    (peer.disproved, peer.disproofs) = (None, 0);
-                }
-            }
-            Outcome::Unused | Outcome::Failed { fault: Fault::Ours, .. } => {}
-            // Of several ranges that it had at once, the first says all.
-            Outcome::LostHedge { .. } if peer.paused_until > now.monotonic => {}
-            Outcome::LostHedge { silent } => {
-                peer.lost_hedges += 1;
-                let until = now.monotonic + pause(peer.lost_hedges - 1);
-                peer.rest(until);
-                if silent {
-                    // What it claims is not believed either until it is asked again.
-                    peer.proven_until = Duration::ZERO;
-                    peer.disproved = Some((start.saturating_sub(1), until));
-                }
-                if peer.lost_hedges > LOST_HEDGES_TOLERANCE {
-                    peer.failures += 1;
-                    self.standings.on_fault(id, Fault::Slow, now.unix_ms);
-                }
-            }
-            // Of several ranges that it refuses at once, the first says all.
-            Outcome::Failed { fault: Fault::Overloaded, retry_after, .. } if peer.paused_until > now.monotonic => {
-                let wait = retry_after.unwrap_or_default().min(PAUSE_MAX);
-                peer.rest(now.monotonic + wait);
-            }
-            Outcome::Failed { fault, reason, retry_after } => {
-                peer.failures += 1;
-                self.standings.on_fault(id, fault, now.unix_ms);
-                match fault {
-                    Fault::ProvableLie | Fault::Malformed => self.ban(now, id, reason, effects),
-                    Fault::DoesNotHave | Fault::Unproven => {
-                        let until = now.monotonic + pause(peer.disproofs);
-                        peer.disproofs += 1;
-                        peer.disproved = Some((start.saturating_sub(1), until));
-                    }
-                    // It knows best when it has time; but not for longer than anybody is left alone.
-                    Fault::Overloaded => {
-                        let wait = retry_after.unwrap_or_default().max(pause(peer.failures - 1)).min(PAUSE_MAX);
-                        peer.rest(now.monotonic + wait);
-                    }
-                    Fault::Slow | Fault::Ours => peer.rest(now.monotonic + pause(peer.failures - 1)),
-                }
-            }
+            Outcome::Served { last, .. } => self.on_served(now, id, last),
+            Outcome::Unused => {}
+            Outcome::LostHedge { silent } => self.on_lost_hedge(now, id, start, silent),
+            Outcome::Failed(failure) => self.on_failure(now, id, start, failure, effects),
         }
         // Beside proven peers the others have a budget, of which some is free now.
         let frees_budget = !was_proven && self.peers.values().any(|peer| peer.is_proven(now.monotonic));
         self.update_target(now, frees_budget, effects);
+    }
+
+    /// A peer that lies and goes, or that only calls, is kept out like any other.
+    fn on_report_of_absent(&mut self, now: Now, id: PeerId, outcome: Outcome, effects: &mut Vec<Effect>) {
+        if let Outcome::Failed(failure) = outcome
+            && failure.fault.bans()
+            && self.standings.banned(id, now.unix_ms).is_none()
+        {
+            self.standings.on_fault(id, failure.fault, now.unix_ms);
+            self.ban(now, id, failure.reason, effects);
+        }
+    }
+
+    fn on_served(&mut self, now: Now, id: PeerId, last: CommitIndex) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.served += 1;
+        self.useful.insert(id);
+        (peer.failures, peer.lost_hedges) = (0, 0);
+        peer.prove(now.monotonic);
+        self.standings.on_served(id, now.unix_ms);
+        if peer.disproved.is_some_and(|(above, _)| last > above) {
+            (peer.disproved, peer.disproofs) = (None, 0);
+        }
+    }
+
+    fn on_lost_hedge(&mut self, now: Now, id: PeerId, start: CommitIndex, silent: bool) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        // Of several ranges that it had at once, the first says all.
+        if peer.paused_until > now.monotonic {
+            return;
+        }
+        peer.lost_hedges += 1;
+        let until = now.monotonic + pause(peer.lost_hedges - 1);
+        peer.rest(until);
+        if silent {
+            // What it claims is not believed either until it is asked again.
+            peer.proven_until = Duration::ZERO;
+            peer.disproved = Some((start.saturating_sub(1), until));
+        }
+        if peer.lost_hedges > LOST_HEDGES_TOLERANCE {
+            peer.failures += 1;
+            self.standings.on_fault(id, Fault::Slow, now.unix_ms);
+        }
+    }
+
+    fn on_failure(
+        &mut self,
+        now: Now,
+        id: PeerId,
+        start: CommitIndex,
+        failure: PeerFailure,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let PeerFailure { fault, reason, retry_after } = failure;
+        let asked_for = retry_after.unwrap_or_default();
+        match fault {
+            Fault::Ours => return,
+            // Of several ranges that it refuses at once, the first says all.
+            Fault::Overloaded if peer.paused_until > now.monotonic => {
+                return peer.rest(now.monotonic + asked_for.min(PAUSE_MAX));
+            }
+            _ => {}
+        }
+        peer.failures += 1;
+        self.standings.on_fault(id, fault, now.unix_ms);
+        if fault.bans() {
+            return self.ban(now, id, reason, effects);
+        }
+        let usual = pause(peer.failures - 1);
+        match fault {
+            Fault::DoesNotHave | Fault::Unproven => {
+                peer.disproved = Some((start.saturating_sub(1), now.monotonic + pause(peer.disproofs)));
+                peer.disproofs += 1;
+            }
+            // It knows best when it has time; but not for longer than anybody is left alone.
+            Fault::Overloaded => peer.rest(now.monotonic + asked_for.max(usual).min(PAUSE_MAX)),
+            _ => peer.rest(now.monotonic + usual),
+        }
     }
 
     fn ban(&mut self, now: Now, id: PeerId, reason: String, effects: &mut Vec<Effect>) {

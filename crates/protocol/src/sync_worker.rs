@@ -21,11 +21,8 @@ use crate::{
     state_sync::{Shortfall, Verified},
 };
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitDigest, CommitIndex, Fault, limits::MAX_BLOCK_BYTES};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use soma_types::{CommitDigest, CommitIndex, Fault, PeerFailure, limits::MAX_BLOCK_BYTES};
+use std::collections::{BTreeMap, VecDeque};
 use strum::VariantNames;
 
 /// What a worker is for.
@@ -50,24 +47,6 @@ pub struct Config {
     pub max_requests: usize,
 }
 
-/// A failed step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// Kind of fault.
-    pub fault: Fault,
-    /// For logs and status.
-    pub reason: String,
-    /// When the peer wants to be asked again, if it said so.
-    pub retry_after: Option<Duration>,
-}
-
-impl From<Failure> for Shortfall {
-    fn from(failure: Failure) -> Self {
-        let Failure { fault, reason, retry_after } = failure;
-        Self::Fault { fault, reason, retry_after }
-    }
-}
-
 /// What the core sees of an answer's commits that a quorum certified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certified {
@@ -89,7 +68,7 @@ pub enum Input {
         /// The first commit asked for.
         start: CommitIndex,
         /// Bytes of commits and votes.
-        result: Result<u64, Failure>,
+        result: Result<u64, PeerFailure>,
     },
     /// Answer to [`Effect::CheckCommits`].
     CommitsChecked {
@@ -109,7 +88,7 @@ pub enum Input {
         /// Whether this is the last part.
         ended: bool,
         /// Why not all came by then, if not for the bytes allowed.
-        failure: Option<Failure>,
+        failure: Option<PeerFailure>,
     },
     /// Answer to [`Effect::CheckBlocks`].
     BlocksChecked {
@@ -118,14 +97,14 @@ pub enum Input {
         /// How many of its blocks are verified, from the first on. Of a part that takes long, only some at a time.
         verified: u32,
         /// Why the block after them is not.
-        failure: Option<Failure>,
+        failure: Option<PeerFailure>,
     },
     /// Answer to [`Effect::CheckSubDags`].
     SubDagsChecked {
         /// The commits that passed, from the first on.
         verified: Option<Verified>,
         /// Why the commit after them did not.
-        failure: Option<Failure>,
+        failure: Option<PeerFailure>,
     },
 }
 
@@ -251,7 +230,7 @@ impl SyncWorker {
         self.config.max_bytes / self.answers.len().max(1) as u64
     }
 
-    fn on_commits_fetched(&mut self, start: CommitIndex, result: Result<u64, Failure>) -> Vec<Effect> {
+    fn on_commits_fetched(&mut self, start: CommitIndex, result: Result<u64, PeerFailure>) -> Vec<Effect> {
         let Some(Answer::Fetching { end }) = self.answers.get(&start) else { return Vec::new() };
         let end = *end;
         match result {
@@ -335,7 +314,7 @@ impl SyncWorker {
         received: u32,
         bytes: u64,
         ended: bool,
-        failure: Option<Failure>,
+        failure: Option<PeerFailure>,
     ) -> Vec<Effect> {
         let Some(Part::Fetching { to, allowed }) = self.parts.remove(&from) else { return Vec::new() };
         self.bytes += bytes;
@@ -368,7 +347,7 @@ impl SyncWorker {
         effects
     }
 
-    fn on_blocks_checked(&mut self, from: u32, verified: u32, failure: Option<Failure>) -> Vec<Effect> {
+    fn on_blocks_checked(&mut self, from: u32, verified: u32, failure: Option<PeerFailure>) -> Vec<Effect> {
         let Some(Part::Checking { to }) = self.parts.remove(&from) else { return Vec::new() };
         let end = from.saturating_add(verified).min(to);
         if end > from {
@@ -389,7 +368,7 @@ impl SyncWorker {
         self.queue.clear();
         // A fault is worth more to know than a cut, and most of all one that proves a peer hostile; of several the first.
         let is_known = match &self.shortfall {
-            Some(known @ Shortfall::Fault { .. }) => known.bans() || !shortfall.bans(),
+            Some(known @ Shortfall::Failed(_)) => known.bans() || !shortfall.bans(),
             _ => false,
         };
         if !is_known {

@@ -1,4 +1,4 @@
-//! The wiring: which actor is given the capability to write to which, and who supervises them.
+//! The list of actors: what each is made from, and who supervises it.
 //!
 //! ```text
 //!   root            one for one

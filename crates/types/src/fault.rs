@@ -2,6 +2,7 @@
 //! and [`Fault::Malformed`] are the peer's beyond doubt and ban it.
 
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The kind of a fault, from the peer's gravest to our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,5 +42,23 @@ impl Fault {
     /// Whether the peer alone is to blame, beyond doubt.
     pub fn bans(self) -> bool {
         matches!(self, Self::ProvableLie | Self::Malformed)
+    }
+}
+
+/// What went wrong in an exchange with a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerFailure {
+    /// Whose fault, of which kind.
+    pub fault: Fault,
+    /// For logs and the status.
+    pub reason: String,
+    /// When the peer wants to be asked again, if it said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl PeerFailure {
+    /// A failure after which the peer did not say when to ask again.
+    pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
+        Self { fault, reason: reason.into(), retry_after: None }
     }
 }

@@ -49,7 +49,7 @@ pub use digest::{
     BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
     NodeInfoDigest, TransactionDigest,
 };
-pub use fault::Fault;
+pub use fault::{Fault, PeerFailure};
 pub use genesis::{Genesis, GenesisError};
 pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};
 pub use network::{NetworkGroup, Reach};

@@ -79,10 +79,10 @@ impl Standings {
 
     pub(super) fn on_fault(&mut self, peer: PeerId, fault: Fault, now_ms: TimestampMs) {
         let demerits = match fault {
-            Fault::ProvableLie | Fault::Malformed => FULL,
+            _ if fault.bans() => FULL,
             Fault::Unproven | Fault::Slow => 10,
             // It says so, as it should; and what is ours is not its.
-            Fault::DoesNotHave | Fault::Overloaded | Fault::Ours => return,
+            _ => return,
         };
         self.change(peer, now_ms, |standing| {
             standing.demerits = standing.demerits.saturating_add(demerits * PARTS).min(FULL * PARTS);

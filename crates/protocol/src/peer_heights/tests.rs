@@ -1,5 +1,6 @@
 use super::*;
 use crate::LostReason;
+use soma_types::PeerFailure;
 use std::collections::BTreeSet;
 
 fn peer(number: u8) -> PeerId {
@@ -34,7 +35,7 @@ fn pick(core: &mut PeerHeights, now: Now, start: CommitIndex) -> Result<PeerId, 
 }
 
 fn fail(core: &mut PeerHeights, now: Now, peer: PeerId, start: CommitIndex, fault: Fault) -> Vec<Effect> {
-    let outcome = Outcome::Failed { fault, reason: "test".into(), retry_after: None };
+    let outcome = Outcome::Failed(PeerFailure::new(fault, "test"));
     core.handle(now, Input::Report { peer, start, outcome })
 }
 
@@ -179,7 +180,8 @@ fn a_peer_on_the_allowlist_is_not_disconnected_only_not_asked() {
 #[test]
 fn a_peer_that_says_when_it_wants_to_be_asked_again_is_not_asked_before() {
     let mut core = with_peers(&[(100, 1)]);
-    let busy = |retry_after| Outcome::Failed { fault: Fault::Overloaded, reason: "busy".into(), retry_after };
+    let busy =
+        |retry_after| Outcome::Failed(PeerFailure { fault: Fault::Overloaded, reason: "busy".into(), retry_after });
     let hint = Some(Duration::from_secs(7));
     core.handle(at(0), Input::Report { peer: peer(1), start: 1, outcome: busy(hint) });
     assert_eq!(pick(&mut core, at(6_999), 1), Err(NoPeer::AllPaused { peers: 1 }));

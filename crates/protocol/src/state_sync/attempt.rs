@@ -413,9 +413,7 @@ impl StateSync {
 /// How a worker's end that delivered nothing of use is reported, if another one may still do better.
 pub(super) fn failure(nothing: bool, shortfall: Option<&Shortfall>) -> Option<Outcome> {
     match shortfall {
-        Some(Shortfall::Fault { fault, reason, retry_after }) => {
-            Some(Outcome::Failed { fault: *fault, reason: reason.clone(), retry_after: *retry_after })
-        }
+        Some(Shortfall::Failed(failure)) => Some(Outcome::Failed(failure.clone())),
         Some(Shortfall::OtherEpoch { .. } | Shortfall::Cut) if nothing => Some(Outcome::Unused),
         _ => None,
     }

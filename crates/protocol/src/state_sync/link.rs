@@ -5,7 +5,7 @@
 
 use super::{Commit, Effect, Outcome, RangeKey, StateSync, Tip, Verified};
 use crate::{core::Now, state_sync::plan::RangeState};
-use soma_types::{CommitDigest, Fault, TimestampMs};
+use soma_types::{CommitDigest, Fault, PeerFailure, TimestampMs};
 
 /// Why verified commits do not follow the tip.
 pub(super) enum Misfit {
@@ -68,7 +68,7 @@ impl StateSync {
                     range.fail(now, Some(peer), fault != Fault::Ours, reason.clone());
                     effects.push(Effect::Discard(key));
                     if fault != Fault::Ours {
-                        let outcome = Outcome::Failed { fault, reason, retry_after: None };
+                        let outcome = Outcome::Failed(PeerFailure::new(fault, reason));
                         effects.push(Effect::Report { peer, start: next, outcome });
                     }
                     break;

@@ -39,7 +39,7 @@ use plan::{Range, RangeState};
 pub use progress::Progress;
 use serde::{Deserialize, Serialize};
 use soma_types::{
-    Commit, CommitDigest, CommitIndex, CommitRef, Epoch, Fault, PeerId, TimestampMs, limits::MAX_COMMIT_INDEX,
+    Commit, CommitDigest, CommitIndex, CommitRef, Epoch, PeerFailure, PeerId, TimestampMs, limits::MAX_COMMIT_INDEX,
 };
 use std::{collections::BTreeMap, time::Duration};
 use strum::VariantNames;
@@ -165,20 +165,19 @@ pub enum Shortfall {
         found: Epoch,
     },
     /// Something went wrong.
-    Fault {
-        /// Whose fault, of which kind.
-        fault: Fault,
-        /// For logs and status.
-        reason: String,
-        /// When the peer wants to be asked again, if it said so.
-        retry_after: Option<Duration>,
-    },
+    Failed(PeerFailure),
 }
 
 impl Shortfall {
     /// Whether the peer alone is to blame, beyond doubt.
     pub(crate) fn bans(&self) -> bool {
-        matches!(self, Self::Fault { fault, .. } if fault.bans())
+        matches!(self, Self::Failed(failure) if failure.fault.bans())
+    }
+}
+
+impl From<PeerFailure> for Shortfall {
+    fn from(failure: PeerFailure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -361,14 +360,7 @@ pub enum Outcome {
     /// Nobody's doing: the range was not needed any more, or failed on our side.
     Unused,
     /// It did not.
-    Failed {
-        /// Kind of fault.
-        fault: Fault,
-        /// For logs and status.
-        reason: String,
-        /// When it wants to be asked again, if it said so.
-        retry_after: Option<Duration>,
-    },
+    Failed(PeerFailure),
 }
 
 impl Outcome {
@@ -378,7 +370,7 @@ impl Outcome {
         match self {
             Self::Served { bytes, .. } => Some(*bytes),
             Self::LostHedge { .. } => Some(0),
-            Self::Unused | Self::Failed { .. } => None,
+            Self::Unused | Self::Failed(_) => None,
         }
     }
 }

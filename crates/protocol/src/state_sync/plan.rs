@@ -10,7 +10,7 @@ use crate::{
     peer_heights::{NoPeer, Target},
 };
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitIndex, Epoch, Fault, PeerId};
+use soma_types::{CommitIndex, Epoch, Fault, PeerFailure, PeerId};
 use std::time::Duration;
 
 /// Ranges that are cut and not started yet. Later ones are cut when their turn comes: by then it is known what commits
@@ -249,10 +249,8 @@ impl StateSync {
         let missing_from = verified.as_ref().map_or(start, |verified| verified.last.index + 1);
         let mut outcome = match (&shortfall, &verified) {
             // What was lost on the way is nobody's fault while something comes.
-            (Some(Shortfall::Fault { fault, reason, retry_after }), delivered)
-                if *fault != Fault::Slow || delivered.is_none() =>
-            {
-                Outcome::Failed { fault: *fault, reason: reason.clone(), retry_after: *retry_after }
+            (Some(Shortfall::Failed(failure)), delivered) if failure.fault != Fault::Slow || delivered.is_none() => {
+                Outcome::Failed(failure.clone())
             }
             (_, Some(verified)) => Outcome::Served { last: verified.last.index, bytes: verified.bytes },
             (_, None) => Outcome::Unused,
@@ -271,7 +269,7 @@ impl StateSync {
             let rest = self.add_waiting(missing_from, end, now.monotonic);
             (rest.attempts, rest.failed_at) = (attempts, failed_at);
             match shortfall {
-                Some(Shortfall::Fault { fault, reason, .. }) => {
+                Some(Shortfall::Failed(PeerFailure { fault, reason, .. })) => {
                     rest.fail(now, Some(peer), fault != Fault::Ours, reason);
                     // Of one that has never served anything it is most likely that it has nothing; not for ever, though.
                     rest.wide = has_served || rest.attempts.is_multiple_of(WIDE_EVERY);
@@ -282,7 +280,7 @@ impl StateSync {
                 Some(Shortfall::OtherEpoch { index, found }) if next_is_due => {
                     let reason = format!("commit {index} is said to be of epoch {found}, but epoch {due} is due");
                     rest.fail(now, Some(peer), true, reason.clone());
-                    outcome = Outcome::Failed { fault: Fault::Unproven, reason, retry_after: None };
+                    outcome = Outcome::Failed(PeerFailure::new(Fault::Unproven, reason));
                 }
                 Some(Shortfall::OtherEpoch { found, .. }) => rest.state = RangeState::Held { epoch: found },
                 // One commit with its votes and blocks is more than what was reserved.

@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
-use soma_types::CommitDigest;
+use soma_types::{CommitDigest, Fault, PeerFailure};
 use std::{
     cell::Cell,
     collections::{BTreeSet, VecDeque},
@@ -195,7 +195,7 @@ fn a_gap_below_a_range_at_work_is_not_planned_beyond_the_target() {
     let [_, (second, 11, 20), (_, 21, 30)] = ranges[..] else { panic!("{ranges:?}") };
     // Whoever claimed everything fails to serve the second range, and is still asked for the third.
     core.handle(at(0), target(10));
-    let fault = Shortfall::Fault { fault: Fault::DoesNotHave, reason: "not here".into(), retry_after: None };
+    let fault = Shortfall::Failed(PeerFailure::new(Fault::DoesNotHave, "not here"));
     let effects = core.handle(at(0), Input::WorkerDone { key: second, verified: None, shortfall: Some(fault) });
     // Planned, found to be beyond the target, and planned anew at once, it would be asked for without end.
     let asks = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 11, .. }));
@@ -224,7 +224,7 @@ fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
     let mut core = core(small());
     let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
-    let fault = Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into(), retry_after: None };
+    let fault = Shortfall::Failed(PeerFailure::new(Fault::Slow, "timed out"));
     let part = Input::WorkerDone { key, verified: Some(verified(1, 4, 10)), shortfall: Some(fault) };
     let effects = core.handle(at(0), part);
     assert!(effects.contains(&Effect::Write(vec![key])));
@@ -268,9 +268,9 @@ fn a_false_claim_of_another_epoch_for_the_next_commit_is_the_peers_fault() {
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
     let other = Shortfall::OtherEpoch { index: 1, found: 7 };
     let effects = core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall: Some(other) });
-    let blamed = effects
-        .iter()
-        .any(|effect| matches!(effect, Effect::Report { outcome: Outcome::Failed { fault: Fault::Unproven, .. }, .. }));
+    let blamed = effects.iter().any(|effect| {
+        matches!(effect, Effect::Report { outcome: Outcome::Failed(PeerFailure { fault: Fault::Unproven, .. }), .. })
+    });
     assert!(blamed, "{effects:?}");
     assert!(effects.iter().any(|effect| is_pick_without(effect, 1, PEER)));
 }
@@ -604,10 +604,10 @@ fn when_one_of_two_workers_fails_the_other_goes_on_alone_and_only_the_one_is_bla
         let mut core = core(small());
         let (first, second) = late_range(&mut core);
         let (failing, other) = [(first, second), (second, first)][fails];
-        let fault = Shortfall::Fault { fault: Fault::ProvableLie, reason: "a lie".into(), retry_after: None };
+        let fault = Shortfall::Failed(PeerFailure::new(Fault::ProvableLie, "a lie"));
         let effects =
             core.handle(at(1_100), Input::WorkerDone { key: failing, verified: None, shortfall: Some(fault) });
-        let [(peer, Outcome::Failed { fault: Fault::ProvableLie, .. })] = &reports(&effects)[..] else {
+        let [(peer, Outcome::Failed(PeerFailure { fault: Fault::ProvableLie, .. }))] = &reports(&effects)[..] else {
             panic!("{effects:?}")
         };
         assert_eq!((*peer, core.snapshot().workers), (blamed, 1));
@@ -725,7 +725,7 @@ fn first_commit_of_a_range_has_the_later_of_its_leaders_and_the_tips_timestamp()
         let effects = core.handle(at(0), Input::WorkerDone { key, verified: Some(range), shortfall: None });
         assert_eq!(core.snapshot().linked, if is_right { 10 } else { 0 }, "{leader} {timestamp}");
         assert!(
-            !reports(&effects).iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. })),
+            !reports(&effects).iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_))),
             "nobody is blamed"
         );
         // From the node's own consensus.
@@ -952,7 +952,7 @@ fn run(world: &World) -> Result<usize, TestCaseError> {
                     open.retain(|effect| !matches!(effect, Effect::Fetch { key: open, .. } if *open == key));
                 }
                 Effect::Announce(index) => prop_assert_eq!(index, applied, "announced only what is durable"),
-                Effect::Report { outcome: Outcome::Failed { reason, .. }, .. } => {
+                Effect::Report { outcome: Outcome::Failed(PeerFailure { reason, .. }), .. } => {
                     prop_assert_eq!(reason, "failed", "nobody is blamed but for what the model made fail");
                 }
                 Effect::Report { .. } | Effect::LocalAnswer { .. } => {}
@@ -987,7 +987,7 @@ fn worker(
         return Input::WorkerFailed { key, reason: "died".into() };
     }
     if let Fate::Fails(fault) = fate {
-        let shortfall = Shortfall::Fault { fault: *fault, reason: "failed".into(), retry_after: None };
+        let shortfall = Shortfall::Failed(PeerFailure::new(*fault, "failed"));
         return Input::WorkerDone { key, verified: None, shortfall: Some(shortfall) };
     }
     if epoch_of(start) != epoch {
@@ -1002,9 +1002,7 @@ fn worker(
     let last = end.min(epoch_end).min(part);
     held.insert(key, (start, last));
     let shortfall = match fate {
-        Fate::FailsAfter(_, fault) => {
-            Some(Shortfall::Fault { fault: *fault, reason: "failed".into(), retry_after: None })
-        }
+        Fate::FailsAfter(_, fault) => Some(Shortfall::Failed(PeerFailure::new(*fault, "failed"))),
         _ if last < end => Some(Shortfall::Cut),
         _ => None,
     };
@@ -1047,8 +1045,8 @@ fn a_range_that_could_not_be_had_is_asked_for_with_the_commits_behind_it_that_ma
         for _ in 0..if has_served { 1 } else { WIDE_EVERY } {
             let (key, _, end, proof_end) = fetch;
             assert_eq!(proof_end, end, "nothing more than the range at first");
-            let reason = "commit cannot be served".into();
-            let shortfall = Some(Shortfall::Fault { fault: Fault::DoesNotHave, reason, retry_after: None });
+            let reason = "commit cannot be served";
+            let shortfall = Some(Shortfall::Failed(PeerFailure::new(Fault::DoesNotHave, reason)));
             let effects = core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall });
             fetch = asked(&fetches(&mut core, &effects)).expect("another fetch");
         }

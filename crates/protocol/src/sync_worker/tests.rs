@@ -1,5 +1,5 @@
 use super::*;
-use soma_types::{CommitDigest, CommitRef};
+use soma_types::{CommitDigest, CommitRef, PeerFailure};
 
 const NOW: Now = Now { monotonic: std::time::Duration::ZERO, unix_ms: 0 };
 const MIB: u64 = 1 << 20;
@@ -58,7 +58,7 @@ fn certified(start: u32, blocks: Vec<u32>) -> Input {
 }
 
 fn fails(core: &mut SyncWorker, start: u32, fault: Fault) -> Vec<Effect> {
-    let failure = Failure { fault, reason: "failed".into(), retry_after: None };
+    let failure = PeerFailure::new(fault, "failed");
     core.step(Input::CommitsFetched { start, result: Err(failure) })
 }
 
@@ -73,7 +73,7 @@ fn joined(effects: &[Effect]) -> (usize, Vec<(u32, u32)>) {
     (*answers, asked.collect())
 }
 
-fn fetched(core: &mut SyncWorker, from: u32, received: u32, failure: Option<Failure>) -> Vec<Effect> {
+fn fetched(core: &mut SyncWorker, from: u32, received: u32, failure: Option<PeerFailure>) -> Vec<Effect> {
     core.step(Input::BlocksFetched { from, received, bytes: 1_000, ended: true, failure })
 }
 
@@ -81,8 +81,8 @@ fn checked(core: &mut SyncWorker, from: u32) -> Vec<Effect> {
     core.step(Input::BlocksChecked { from, verified: u32::MAX, failure: None })
 }
 
-fn slow() -> Failure {
-    Failure { fault: Fault::Slow, reason: "timed out".into(), retry_after: None }
+fn slow() -> PeerFailure {
+    PeerFailure::new(Fault::Slow, "timed out")
 }
 
 fn verified(last: u32) -> Verified {
@@ -133,7 +133,7 @@ fn what_verified_before_a_failure_is_delivered_with_the_reason() {
     checked(&mut core, 0);
     assert_eq!(checked(&mut core, 10), [Effect::CheckSubDags { commits: 2 }]);
     let effects = core.step(Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
-    let shortfall = Some(Shortfall::Fault { fault: Fault::Slow, reason: "timed out".into(), retry_after: None });
+    let shortfall = Some(Shortfall::Failed(PeerFailure::new(Fault::Slow, "timed out")));
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall }]);
 }
 
@@ -143,7 +143,7 @@ fn blocks_before_one_that_breaks_a_rule_are_delivered() {
     core.step(certified(1, vec![5, 5, 5, 5]));
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
-    let broken = Failure { fault: Fault::Ours, reason: "a rule".into(), retry_after: None };
+    let broken = PeerFailure::new(Fault::Ours, "a rule");
     // Two of the third commit's five blocks: only the commits before it are whole.
     core.step(Input::BlocksChecked { from: 10, verified: 2, failure: Some(broken.clone()) });
     assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 2 }]);
@@ -169,7 +169,7 @@ fn commits_before_one_that_breaks_a_rule_are_delivered() {
     core.step(certified(1, vec![1; 4]));
     fetched(&mut core, 0, 4, None);
     checked(&mut core, 0);
-    let broken = Failure { fault: Fault::Ours, reason: "a rule".into(), retry_after: None };
+    let broken = PeerFailure::new(Fault::Ours, "a rule");
     let effects = core.step(Input::SubDagsChecked { verified: Some(verified(2)), failure: Some(broken.clone()) });
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(broken.into()) }]);
 }
@@ -180,7 +180,7 @@ fn blocks_that_do_not_verify_end_the_range_before_them() {
     core.step(certified(1, vec![5, 5, 5, 5]));
     fetched(&mut core, 0, 10, None);
     fetched(&mut core, 10, 10, None);
-    let lie = Failure { fault: Fault::ProvableLie, reason: "wrong block".into(), retry_after: None };
+    let lie = PeerFailure::new(Fault::ProvableLie, "wrong block");
     core.step(Input::BlocksChecked { from: 0, verified: 0, failure: Some(lie.clone()) });
     let effects = checked(&mut core, 10);
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(lie.into()) }]);
@@ -256,7 +256,7 @@ fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blam
 #[test]
 fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_all_the_same() {
     let reason = || "failed".to_owned();
-    let missing = Shortfall::Fault { fault: Fault::DoesNotHave, reason: reason(), retry_after: None };
+    let missing = Shortfall::Failed(PeerFailure::new(Fault::DoesNotHave, reason()));
     for (max_bytes, shortfall) in [(MIB / 4, Shortfall::Cut), (MIB / 2, missing)] {
         let mut core = SyncWorker::new(config(max_bytes));
         core.step(Input::Start);
@@ -324,7 +324,7 @@ fn what_is_behind_an_answer_that_was_cut_is_not_waited_for() {
 
 #[test]
 fn a_later_answer_that_fails_costs_what_is_behind_it_and_is_reported() {
-    let lie = || Shortfall::Fault { fault: Fault::Malformed, reason: "failed".into(), retry_after: None };
+    let lie = || Shortfall::Failed(PeerFailure::new(Fault::Malformed, "failed"));
     let mut core = worker_of_three_answers();
     assert_eq!(fails(&mut core, 5, Fault::Malformed), [], "the first may still be of use");
     fetched_commits(&mut core, 1);
@@ -338,7 +338,7 @@ fn a_later_answer_that_fails_costs_what_is_behind_it_and_is_reported() {
 
 #[test]
 fn what_proves_a_peer_hostile_is_reported_wherever_it_comes_from() {
-    let lie = Some(Shortfall::Fault { fault: Fault::ProvableLie, reason: "failed".into(), retry_after: None });
+    let lie = Some(Shortfall::Failed(PeerFailure::new(Fault::ProvableLie, "failed")));
     // Behind an answer that was cut.
     let mut core = worker_of_three_answers();
     fails(&mut core, 9, Fault::ProvableLie);
@@ -352,7 +352,7 @@ fn what_proves_a_peer_hostile_is_reported_wherever_it_comes_from() {
     fetched_commits(&mut core, 1);
     core.step(certified(1, vec![1; 4]));
     fetched(&mut core, 0, 4, None);
-    let failure = Failure { fault: Fault::ProvableLie, reason: "failed".into(), retry_after: None };
+    let failure = PeerFailure::new(Fault::ProvableLie, "failed");
     let effects = core.step(Input::BlocksChecked { from: 0, verified: 0, failure: Some(failure) });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: lie }]);
 }
@@ -398,7 +398,7 @@ fn commits_beyond_the_range_that_prove_it_are_asked_for_in_the_same_answer() {
 
 #[test]
 fn a_peer_that_answers_fewer_requests_at_once_is_asked_for_no_more_of_them() {
-    let overloaded = || Failure { fault: Fault::Overloaded, reason: "one too many".into(), retry_after: None };
+    let overloaded = || PeerFailure::new(Fault::Overloaded, "one too many");
     let mut core = worker(100 * MIB);
     core.step(certified(1, vec![8, 8, 8, 8]));
     assert_eq!(fetched(&mut core, 10, 0, Some(overloaded())), [], "the other request goes on");
