@@ -11,6 +11,7 @@
 
 #![deny(missing_docs)]
 
+mod backoff;
 pub mod connections;
 mod core;
 pub mod discovery;
@@ -21,4 +22,5 @@ pub mod store_writer;
 pub mod sync_worker;
 pub mod verifier;
 
+pub use crate::backoff::Backoff;
 pub use crate::core::{Core, LostReason, Now, Opaque, PeerEvent};

@@ -18,6 +18,7 @@ pub(crate) use selection::PROVEN_FOR;
 pub use standing::{MAX_STANDINGS, Standing};
 
 use crate::{
+    Backoff,
     core::{Core, Now, PeerEvent},
     state_sync::Outcome,
 };
@@ -332,7 +333,7 @@ pub struct PeerHeights {
 }
 
 fn pause(repetition: u32) -> Duration {
-    PAUSE_MIN.saturating_mul(1 << repetition.min(16)).min(PAUSE_MAX)
+    Backoff { min: PAUSE_MIN, max: PAUSE_MAX }.wait(repetition)
 }
 
 impl PeerHeights {

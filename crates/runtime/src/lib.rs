@@ -60,8 +60,9 @@ pub use mailbox::{ActorRef, AskError, Delivery, Envelope, Mailbox, Pending, Repl
 pub use observe::{Observe, Stop};
 pub use offload::{IoTasks, Offload};
 pub use outbox::Outbox;
-pub use restart::{Backoff, Decision, Intensity, RestartPolicy, RestartTracker};
+pub use restart::{Decision, Intensity, RESTART_BACKOFF, RestartPolicy, RestartTracker};
 pub use shell::{CoreHost, Shell};
+pub use soma_protocol::Backoff;
 pub use spec::{ChildSpec, Rules};
 pub use status::{ChildState, ChildStatus, Tree};
 pub use supervisor::{Escalation, Strategy, Supervision, Supervisor};

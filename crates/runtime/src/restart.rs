@@ -10,6 +10,7 @@
 use crate::ExitReason;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use soma_protocol::Backoff;
 use std::{collections::VecDeque, time::Duration};
 
 /// Which ends of an actor call for a new one.
@@ -39,20 +40,8 @@ impl Default for Intensity {
     }
 }
 
-/// How long to wait before a restart: doubles with each one in the intensity's window, with jitter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backoff {
-    /// First wait.
-    pub min: Duration,
-    /// Longest wait.
-    pub max: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { min: Duration::from_millis(50), max: Duration::from_secs(5) }
-    }
-}
+/// Waits before an actor is restarted, where nothing else is said.
+pub const RESTART_BACKOFF: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(5) };
 
 /// What follows an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +60,11 @@ pub enum Decision {
 /// Counts restarts of one child and decides.
 ///
 /// ```
-/// use soma_runtime::{Backoff, Decision, ExitReason, Intensity, RestartPolicy, RestartTracker};
+/// use soma_runtime::{Decision, ExitReason, Intensity, RESTART_BACKOFF, RestartPolicy, RestartTracker};
 /// use std::time::Duration;
 ///
 /// let twice_a_minute = Intensity { max_restarts: 2, within: Duration::from_secs(60) };
-/// let mut tracker = RestartTracker::new(RestartPolicy::Transient, twice_a_minute, Backoff::default(), 7);
+/// let mut tracker = RestartTracker::new(RestartPolicy::Transient, twice_a_minute, RESTART_BACKOFF, 7);
 /// let crash = ExitReason::Panicked("index out of bounds".into());
 /// assert!(matches!(tracker.on_exit(Duration::from_secs(1), &crash), Decision::Restart { .. }));
 /// assert!(matches!(tracker.on_exit(Duration::from_secs(2), &crash), Decision::Restart { .. }));
@@ -113,9 +102,9 @@ impl RestartTracker {
         if self.restarts.len() >= self.intensity.max_restarts {
             return Decision::Escalate;
         }
-        let doublings = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX).min(16);
+        let restarts = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
         self.restarts.push_back(now);
-        let wait = self.backoff.min.saturating_mul(1 << doublings).min(self.backoff.max);
+        let wait = self.backoff.wait(restarts);
         Decision::Restart { after: wait.mul_f64(self.rng.random_range(0.5..=1.0)) }
     }
 }
@@ -126,7 +115,7 @@ mod tests {
 
     fn tracker(policy: RestartPolicy) -> RestartTracker {
         let intensity = Intensity { max_restarts: 3, within: Duration::from_secs(10) };
-        RestartTracker::new(policy, intensity, Backoff::default(), 1)
+        RestartTracker::new(policy, intensity, RESTART_BACKOFF, 1)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How a child is to live.
 
 use crate::Slot;
-use crate::{Backoff, Intensity, RestartPolicy, incarnation::Factory};
+use crate::{Backoff, Intensity, RESTART_BACKOFF, RestartPolicy, incarnation::Factory};
 use actix::Actor;
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ impl Default for Rules {
         Self {
             policy: RestartPolicy::Permanent,
             intensity: Intensity::default(),
-            backoff: Backoff::default(),
+            backoff: RESTART_BACKOFF,
             shutdown: SHUTDOWN,
         }
     }

@@ -110,7 +110,7 @@ pub(crate) trait Child {
 ///
 /// ```
 /// use actix::{Actor, ActorContext, Context, Handler};
-/// use crate::{Envelope, Slot, Stop};
+/// use soma_runtime::{Envelope, Slot, Stop};
 /// use soma_runtime::{ChildSpec, ChildState, Clock, Environment, Strategy, Supervisor};
 /// use std::time::Duration;
 ///

@@ -1,7 +1,7 @@
 //! Connections: whom this node dials, whom it lets in, and who is connected.
 //!
 //! ```text
-//!   Dial --> waiting --> dial --> Link:  registry, Connected ... Lost      (outbound.rs, backoff.rs)
+//!   Dial --> waiting --> dial --> Link:  registry, Connected ... Lost      (outbound.rs, failed_addresses.rs)
 //!                             \-> Probe: handed to Discovery, which ends it
 //!   Inbound --> admitted, in somebody's place if there is no room, or refused (inbound.rs)
 //! ```
@@ -19,13 +19,13 @@
 //! - Trusted are the allowlist and the validators of the current committee: their number is bounded, so they need no other
 //!   bound, and no newcomer takes their place.
 
-mod backoff;
+mod failed_addresses;
 mod inbound;
 mod outbound;
 mod stalls;
 
 use crate::core::{Core, Now, PeerEvent};
-use backoff::Backoff;
+use failed_addresses::FailedAddresses;
 use inbound::InboundTable;
 pub use outbound::most_dials;
 use outbound::{Links, Waiting};
@@ -377,7 +377,7 @@ pub struct Connections {
     links: Links,
     waiting: Waiting,
     inbound: InboundTable,
-    backoff: Backoff,
+    failed_addresses: FailedAddresses,
     banned: BTreeMap<PeerId, Duration>,
     stalls: Stalls,
     last_now: Duration,
@@ -394,7 +394,7 @@ impl Connections {
             validators: BTreeSet::new(),
             links: Links::default(),
             waiting: Waiting::default(),
-            backoff: Backoff::default(),
+            failed_addresses: FailedAddresses::default(),
             banned: BTreeMap::new(),
             stalls: Stalls::default(),
             last_now: Duration::ZERO,

@@ -190,7 +190,7 @@ impl Connections {
         let limited = purpose == DialPurpose::Link && self.is_of_limited_group(peer);
         let (mut usable, mut first_wait) = (Vec::new(), None::<Duration>);
         for address in addresses {
-            if let Some(wait) = self.backoff.wait(now, peer, address) {
+            if let Some(wait) = self.failed_addresses.wait(now, peer, address) {
                 first_wait = Some(first_wait.map_or(wait, |first| first.min(wait)));
             } else if !limited || self.has_room(&NetworkGroup::of(address), |_| true) {
                 usable.push(address.clone());
@@ -266,7 +266,7 @@ impl Connections {
     ) {
         self.links.begun.remove(&link);
         for address in failed {
-            self.backoff.failed(now, peer, address, &mut self.rng);
+            self.failed_addresses.failed(now, peer, address, &mut self.rng);
         }
         let purpose = if self.links.probes.get(&peer) == Some(&link) {
             self.links.probes.remove(&peer);
@@ -292,7 +292,7 @@ impl Connections {
         match refused {
             Some(failure) => {
                 // Not dialled in vain again and again: a name may well hide a network that is full.
-                self.backoff.failed(now, peer, endpoint.address, &mut self.rng);
+                self.failed_addresses.failed(now, peer, endpoint.address, &mut self.rng);
                 effects.push(Effect::HangUp { link, peer });
                 effects.push(refusal(peer, purpose, failure));
             }
@@ -313,7 +313,7 @@ impl Connections {
     pub(super) fn on_link_closed(&mut self, now: Now, link: LinkId, peer: PeerId, effects: &mut Vec<Effect>) {
         let ended = self.links.outbound.get(&peer).filter(|outbound| outbound.link == link);
         let Some(State::Connected { address, since, .. }) = ended.map(|outbound| &outbound.state) else { return };
-        self.backoff.link_ended(now, *since, peer, address.clone(), &mut self.rng);
+        self.failed_addresses.link_ended(now, *since, peer, address.clone(), &mut self.rng);
         self.links.outbound.remove(&peer);
         effects.push(Effect::Event(PeerEvent::Lost { peer, reason: LostReason::Closed }));
     }

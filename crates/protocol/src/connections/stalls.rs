@@ -1,5 +1,6 @@
 //! Peers whose connections were ended because they did not read what they had asked for, and how long each is kept out.
 
+use crate::Backoff;
 use serde::{Deserialize, Serialize};
 use soma_types::PeerId;
 use std::{collections::BTreeMap, time::Duration};
@@ -35,7 +36,7 @@ impl Stalls {
     pub(super) fn stalled(&mut self, now: Duration, peer: PeerId) {
         self.0.retain(|_, stall| stall.until + STALL_MEMORY > now);
         let times = self.0.get(&peer).map_or(0, |stall| stall.times);
-        let pause = STALL_PAUSE_MIN.saturating_mul(1 << times.min(16)).min(STALL_PAUSE_MAX);
+        let pause = Backoff { min: STALL_PAUSE_MIN, max: STALL_PAUSE_MAX }.wait(times);
         if self.0.len() >= MAX_STALLS
             && !self.0.contains_key(&peer)
             && let Some(first) = self.0.iter().min_by_key(|(_, stall)| stall.until).map(|(peer, _)| *peer)

@@ -3,6 +3,7 @@
 //! Demerits halve in ten minutes, and fall with each range that the peer serves. Bans are counted, and each is twice as
 //! long as the one before, until the peer has behaved for a week.
 
+use crate::Backoff;
 use serde::{Deserialize, Serialize};
 use soma_types::{Fault, PeerId, TimestampMs};
 use std::{
@@ -102,7 +103,7 @@ impl Standings {
     pub(super) fn ban(&mut self, peer: PeerId, now_ms: TimestampMs, shortest: Duration, longest: Duration) -> Duration {
         let mut duration = shortest;
         self.change(peer, now_ms, |standing| {
-            duration = shortest.saturating_mul(1 << standing.bans.min(16)).min(longest);
+            duration = Backoff { min: shortest, max: longest }.wait(standing.bans);
             standing.bans = standing.bans.saturating_add(1);
             standing.banned_until_ms = now_ms.saturating_add(duration.as_millis() as u64);
         });

@@ -30,6 +30,7 @@ mod tests;
 mod write;
 
 use crate::{
+    Backoff,
     core::{Core, Now},
     peer_heights::{NoPeer, Target},
 };
@@ -44,6 +45,9 @@ use soma_types::{
 use std::{collections::BTreeMap, time::Duration};
 use strum::VariantNames;
 pub use stuck::STUCK_AFTER;
+
+/// Waits before what has failed is tried again.
+const RETRY: Backoff = Backoff { min: RETRY_MIN, max: RETRY_MAX };
 
 /// First wait before a range is tried again after a failure; doubles with each further one.
 const RETRY_MIN: Duration = Duration::from_millis(100);

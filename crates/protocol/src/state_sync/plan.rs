@@ -1,8 +1,7 @@
 //! The plan: ranges from the last linked commit upward, and what happens to each.
 
 use super::{
-    Config, Effect, LOCAL_GRACE, MAX_ANSWER_COMMITS, Outcome, RETRY_MAX, RETRY_MIN, RangeKey, Shortfall, StateSync,
-    Verified,
+    Config, Effect, LOCAL_GRACE, MAX_ANSWER_COMMITS, Outcome, RETRY, RangeKey, Shortfall, StateSync, Verified,
     attempt::{self, Attempt, MAX_ATTEMPTS},
 };
 use crate::{
@@ -110,7 +109,7 @@ impl Range {
     pub(super) fn fail(&mut self, now: Now, peer: Option<PeerId>, is_blamed: bool, reason: String) {
         let delay = match is_blamed {
             true => Duration::ZERO,
-            false => RETRY_MIN.saturating_mul(1 << self.attempts.min(16)).min(RETRY_MAX),
+            false => RETRY.wait(self.attempts),
         };
         self.attempts += 1;
         if let Some(peer) = peer.filter(|peer| !self.failed_at.contains(peer)) {

@@ -6,7 +6,7 @@
 //!                +---- failed: waits --+
 //! ```
 
-use super::{Effect, RETRY_MAX, RETRY_MIN, RangeKey, StateSync, Verified};
+use super::{Effect, RETRY, RangeKey, StateSync, Verified};
 use crate::core::Now;
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, CommitRef};
@@ -122,7 +122,7 @@ impl WriteQueue {
         }
         let unsaid = || "the store took a batch and says that its last commit is not there".into();
         let attempts = failed.map_or(0, |failure| failure.attempts);
-        let delay = RETRY_MIN.saturating_mul(1 << attempts.min(16)).min(RETRY_MAX);
+        let delay = RETRY.wait(attempts);
         self.failure = Some(WriteFailure {
             reason: refused.unwrap_or_else(unsaid),
             attempts: attempts + 1,
@@ -247,10 +247,10 @@ mod tests {
         );
         assert!(failed(&mut core, "commit 1 is not there").is_empty());
         assert_eq!(core.snapshot().progress, full, "what failed first is why");
-        assert_eq!(core.next_wake(), Some(RETRY_MIN), "one failure");
+        assert_eq!(core.next_wake(), Some(RETRY.min), "one failure");
         assert_eq!(batches(&retried(&mut core)), [[1]]);
         failed(&mut core, "disk full");
-        assert_eq!(core.next_wake(), Some(RETRY_MIN * 3), "and another");
+        assert_eq!(core.next_wake(), Some(RETRY.min * 3), "and another");
         assert_eq!(batches(&retried(&mut core)), [[1]]);
         let effects = written(&mut core, 1);
         assert_eq!((published(&effects), batches(&effects)), (vec![(vec![1], 1)], vec![vec![2]]));
@@ -301,9 +301,9 @@ mod tests {
         commit(&mut core, 1, 100);
         assert!(published(&written(&mut core, 0)).is_empty());
         assert!(matches!(core.snapshot().progress, Progress::Disk { .. }));
-        assert_eq!(core.next_wake(), Some(RETRY_MIN));
+        assert_eq!(core.next_wake(), Some(RETRY.min));
         assert_eq!(batches(&retried(&mut core)), [[1]]);
         written(&mut core, 0);
-        assert_eq!(core.next_wake(), Some(RETRY_MIN * 3));
+        assert_eq!(core.next_wake(), Some(RETRY.min * 3));
     }
 }

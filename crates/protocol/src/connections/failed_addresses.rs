@@ -1,6 +1,6 @@
 //! Addresses that failed, and for how long they are left alone.
 
-use crate::core::Now;
+use crate::{Backoff, core::Now};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ const MAX_REMEMBERED: usize = 4_096;
 /// Keyed by address and by the peer that is said to be there: a peer with one dead address is still reached at another,
 /// and nobody who claims the address of another has that one left alone.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct Backoff(BTreeMap<(PeerId, Address), Pause>);
+pub(super) struct FailedAddresses(BTreeMap<(PeerId, Address), Pause>);
 
 #[derive(Serialize, Deserialize)]
 struct Pause {
@@ -31,7 +31,7 @@ struct Pause {
     until: Duration,
 }
 
-impl Backoff {
+impl FailedAddresses {
     /// How long the address is still to be left alone, if it is.
     pub(super) fn wait(&self, now: Now, peer: PeerId, address: &Address) -> Option<Duration> {
         let pause = self.0.get(&(peer, address.clone()))?;
@@ -42,7 +42,7 @@ impl Backoff {
     pub(super) fn failed(&mut self, now: Now, peer: PeerId, address: Address, rng: &mut ChaCha8Rng) {
         let place = (peer, address);
         let failures = self.0.get(&place).map_or(0, |pause| pause.failures);
-        let pause = PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
+        let pause = Backoff { min: PAUSE_MIN, max: PAUSE_MAX }.wait(failures);
         let pause = pause.mul_f64(rng.random_range(0.5..=1.0));
         if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&place) {
             self.forget_first();
@@ -80,15 +80,15 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_addresses_is_bounded_and_the_pause_that_ends_first_goes_first() {
-        let mut backoff = Backoff::default();
+        let mut failed = FailedAddresses::default();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let address = |port: u16| -> Address { format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap() };
         for port in 1..=MAX_REMEMBERED as u16 + 10 {
             let at = Duration::from_secs(port.into());
-            backoff.failed(Now { monotonic: at, unix_ms: 0 }, PeerId([1; 32]), address(port), &mut rng);
+            failed.failed(Now { monotonic: at, unix_ms: 0 }, PeerId([1; 32]), address(port), &mut rng);
         }
-        assert_eq!(backoff.0.len(), MAX_REMEMBERED);
-        let remembers = |port| backoff.0.contains_key(&(PeerId([1; 32]), address(port)));
+        assert_eq!(failed.0.len(), MAX_REMEMBERED);
+        let remembers = |port| failed.0.contains_key(&(PeerId([1; 32]), address(port)));
         assert!(!remembers(1) && remembers(11));
     }
 }
