@@ -13,7 +13,7 @@
 //! displaced by what is only told.
 
 use super::KnownPeer;
-use crate::core::Now;
+use crate::{Backoff, core::Now};
 use rand::{
     RngExt,
     seq::{IteratorRandom, index},
@@ -64,8 +64,11 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Pause between attempts that are made because the peer asks.
 const DIAL_BACK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Pause after a failed attempt, doubled with each further one, up to 64 times.
+/// Pause after a failed attempt; doubles with each further one.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Longest pause after failed attempts.
+const RETRY_MAX: Duration = Duration::from_secs(64 * 30);
 
 /// Which half of the book, and which bucket there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,7 +101,7 @@ impl Entry {
     fn may_be_tried(&self, now: Duration) -> bool {
         let pause = match self.failures {
             0 => TRY_AGAIN_AFTER,
-            failures => RETRY_AFTER * (1 << (failures - 1).min(6)),
+            failures => Backoff { min: RETRY_AFTER, max: RETRY_MAX }.wait(failures - 1),
         };
         self.attempted.is_none_or(|attempted| now >= attempted + pause)
     }

@@ -304,7 +304,7 @@ fn silent_newcomers_get_no_more_of_the_work_together_than_one_would() {
 }
 
 #[test]
-fn next_range_goes_to_a_newcomer_if_no_proven_peer_can_serve_it_whatever_others_are_asked_for() {
+fn next_range_goes_to_a_newcomer_if_no_proven_peer_can_serve_it() {
     let mut core = with_peers(&[(100, 1); 3]);
     pick(&mut core, at(0), 1).unwrap();
     served(&mut core, at(0), peer(1));

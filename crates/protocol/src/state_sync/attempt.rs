@@ -12,7 +12,7 @@
 //! A peer that answers slowly is hedged once. Peers that bring nothing are hedged again and again, for the next range in
 //! order: all others wait for it. The delay is then what first answers take, and each round asks as many peers again as
 //! have been asked before. Once two of them bring something the others are given up. When as many as may be are silent,
-//! the one that was asked first makes room for another. So no number of silent peers holds a range for long.
+//! the one that is silent for longest makes room for another. So no number of silent peers holds a range for long.
 
 use super::{
     Effect, Outcome, RangeKey, Shortfall, StateSync,
@@ -147,18 +147,20 @@ impl Range {
         Some(silent_at.get(MAX_ANSWERING - 1).map_or(late_at, |silent_at| late_at.max(*silent_at)))
     }
 
-    /// The attempt that has brought nothing for longest.
+    /// The attempt that has brought nothing for longest, and since when.
     fn longest_silent(&self) -> Option<(RangeKey, PeerId, Duration)> {
-        let silent = self.attempts().iter().filter(|attempt| attempt.heard_at.is_none());
-        let asked = silent.filter_map(|attempt| attempt.asked.map(|(peer, asked)| (attempt.key, peer, asked.at)));
-        asked.min_by_key(|(_, _, at)| *at)
+        let since = |attempt: &Attempt| {
+            let (peer, asked) = attempt.asked?;
+            Some((attempt.key, peer, attempt.heard_at.unwrap_or(asked.at)))
+        };
+        self.attempts().iter().filter_map(since).min_by_key(|(_, _, since)| *since)
     }
 
     /// When that attempt makes room for another.
     fn replace_at(&self) -> Option<Duration> {
         let turns = (self.replaced as usize / MAX_ATTEMPTS).min(16);
-        let (_, _, at) = self.longest_silent()?;
-        Some(at + REPLACE_AFTER * (1 << turns))
+        let (_, _, since) = self.longest_silent()?;
+        Some(since + REPLACE_AFTER * (1 << turns))
     }
 }
 

@@ -376,8 +376,8 @@ impl StateSync {
         let mut on_their_way: u64 = on_their_way.map(|(start, range)| self.flow.expected(length(*start, range))).sum();
         let (mut filled, mut started) = (false, false);
         for (start, range) in &mut self.ranges {
-            // All others wait for the next range: it starts whatever else there is.
-            if active >= self.config.max_workers && *start > next {
+            // All others wait for the next range: it has a place of its own.
+            if active >= self.config.max_workers + usize::from(*start <= next) {
                 break;
             }
             let RangeState::Waiting { not_before } = range.state else { continue };

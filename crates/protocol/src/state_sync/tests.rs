@@ -536,7 +536,39 @@ fn peers_that_stop_after_a_first_answer_count_as_silent() {
 }
 
 #[test]
-fn next_range_starts_although_all_workers_wait_for_a_peer_that_claims_too_much() {
+fn peers_that_stop_after_a_first_answer_make_room_for_others() {
+    let mut core = core(small());
+    let (first, second) = late_range(&mut core);
+    let mut now = Duration::from_millis(1_100);
+    let at = |now| Now { monotonic: now, unix_ms: 0 };
+    for key in [first, second] {
+        core.handle(at(now), Input::Progress { key, downloaded: false });
+    }
+    let mut asked = 2;
+    let mut effects = Vec::new();
+    while !effects.contains(&Effect::Cancel(first)) {
+        let picks = effects.iter().filter_map(|effect| match effect {
+            Effect::Pick { key, start: 1, .. } => Some(*key),
+            _ => None,
+        });
+        let mut more = Vec::new();
+        for key in picks.collect::<Vec<_>>() {
+            asked += 1;
+            more.extend(core.handle(at(now), Input::Picked { key, peer: Ok(PeerId([100 + asked; 32])) }));
+            more.extend(core.handle(at(now), Input::Progress { key, downloaded: false }));
+        }
+        if more.is_empty() {
+            now = core.next_wake().expect("another peer is to be asked");
+            more = core.handle(at(now), Input::Wake);
+        }
+        effects = more;
+    }
+    assert_eq!(usize::from(asked), MAX_ATTEMPTS, "all that may be asked at once");
+    assert_eq!(reports(&effects), [(PEER, Outcome::LostHedge { silent: true })]);
+}
+
+#[test]
+fn next_range_starts_although_a_liar_keeps_all_workers() {
     let mut core = core(small());
     let effects = core.handle(at(0), Input::Target(Target { highest: 1_000, proven: 1_000, doubt: None }));
     let next = effects.iter().find_map(|effect| match effect {
