@@ -1,6 +1,6 @@
 //! The list of actors, and what they are made from.
 //!
-//! Each folder's `wiring.rs` says what its actor is given: settings, mailboxes of others, and what it reads from the store.
+//! Each folder's `wiring.rs` says what its actor is given: settings, mailboxes of others, and what the store holds for it.
 //! References are made before any actor lives. So actors that write to each other need no later introduction.
 
 use crate::{
@@ -26,14 +26,14 @@ macro_rules! actors {
         /// A place for each actor.
         pub struct Places { $(#[doc = concat!("Of [`", stringify!($actor), "`].")] pub $field: Slot<$actor>,)* }
 
-        impl Places {
-            /// Empty places.
-            #[allow(clippy::new_without_default)]
-            pub fn new() -> Self {
+        impl Default for Places {
+            fn default() -> Self {
                 Self { $($field: Slot::new(<$core as Core>::NAME),)* }
             }
+        }
 
-            /// References to whoever lives in them.
+        impl Places {
+            /// References to the actors in them.
             pub fn actors(&self) -> Actors {
                 Actors { $($field: self.$field.reference(),)* }
             }

@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_known_peer_that_reads_nothing_is_hung_up_for_another_and_not_for_a_stranger() {
+    async fn known_peer_that_reads_nothing_is_not_hung_up_for_a_stranger() {
         let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
         let known = Standing::default();
         known.favour(Duration::from_secs(600));

@@ -108,7 +108,7 @@ impl Node {
     /// Listens, then starts the actors.
     pub(crate) async fn start(parts: NodeParts, machinery: Machinery) -> Result<Self, StartError> {
         let Machinery { io, offload, pool, environment } = machinery;
-        let places = Places::new();
+        let places = Places::default();
         let resources = Resources {
             actors: places.actors(),
             mailbox_capacity: parts.config.state_sync.mailbox_capacity,
