@@ -2,6 +2,9 @@
 # compiler, too.
 
 CARGO ?= cargo
+# Experiments on this machine, with nothing compiled that the target does not need
+LAB := $(CARGO) run --release -p soma-lab --no-default-features
+
 # Options for `make run`, e.g. ARGS="--commits 5000 --full-nodes 2"
 ARGS ?=
 
@@ -26,16 +29,16 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 run: ## Run a network of 4 validators and a fresh full node on this machine, and watch it catch up
-	$(CARGO) run --release -p soma-p2p-cli -- localnet $(ARGS)
+	$(LAB) -- localnet $(ARGS)
 
 test: ## Run all tests
 	$(CARGO) test --workspace
 
 sim: ## Simulate whole networks over SEEDS seeds, or rerun one: SEED=7 SCENARIO="cold sync"
-	$(CARGO) run --release -p soma-tests --bin sim -- --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario "$(SCENARIO)")
+	$(LAB) --features simulation -- sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario "$(SCENARIO)")
 
 chaos: ## Kill and restart random nodes of a syncing network KILLS times, and count what is lost: KILLS=20 SEED=7
-	$(CARGO) run --release -p soma-p2p-cli -- chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	$(LAB) -- chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 lint: ## Check formatting, clippy, docs, and the dependency rules
 	$(CARGO) fmt --all --check
@@ -45,27 +48,27 @@ lint: ## Check formatting, clippy, docs, and the dependency rules
 	$(CARGO) run --quiet -p soma-tests --bin dependency-rules
 
 bless-traces: ## Write the golden traces anew, and show what has changed in them
-	$(CARGO) run -p soma-tests --bin bless-traces
+	$(CARGO) run -p soma-lab -- bless-traces
 
 sim-discovery: ## Let 1,000 nodes find each other in simulation, and 300 among 500 identities of an attacker
-	$(CARGO) run --release -p soma-tests --bin sim-discovery
+	$(LAB) --features simulation -- sim-discovery
 
 mutants: ## Break the range planner on purpose, and see whether simulation finds each bug within 50 seeds
-	$(CARGO) run -p soma-tests --bin mutants
+	$(CARGO) run -p soma-lab -- mutants
 
 fuzz: ## Feed every decoder of untrusted bytes made-up input, SECONDS for each: SECONDS=20 TARGETS="block message"
 	CARGO="$(CARGO)" fuzz/run.sh $(SECONDS) $(TARGETS)
 
 bench: ## Measure everything: the parts, then whole syncs beside what the hardware allows; BENCH=sync/C runs those cases
 	$(CARGO) bench -p soma-tests --bench parts
-	$(CARGO) run --release -p soma-p2p-cli -- bench $(BENCH)
-	$(CARGO) run --release -p soma-tests --bin sim-latency
+	$(LAB) --features bench -- bench $(BENCH)
+	$(LAB) --features simulation -- sim-latency
 
 bench-quick: ## Every kind of block once, in under three minutes
-	$(CARGO) run --release -p soma-p2p-cli -- bench --quick $(BENCH)
+	$(LAB) --features bench -- bench --quick $(BENCH)
 
 bench-latency: ## Sync over simulated links with latencies of 0, 20 and 100 ms
-	$(CARGO) run --release -p soma-tests --bin sim-latency
+	$(LAB) --features simulation -- sim-latency
 
 bench-recording: ## Measure what recording a trace costs a sync
 	$(CARGO) bench -p soma-tests --bench recording

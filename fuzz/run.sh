@@ -12,7 +12,7 @@ cargo=${CARGO:-cargo}
 cxx=${CXX:-c++}
 if ! command -v "$cxx" >/dev/null 2>&1; then
     echo "make fuzz needs a C++ compiler for libFuzzer, and there is no $cxx here: install g++ or clang, or set CXX." >&2
-    echo "Without one, cargo test -p soma-untrusted tests the same decoders with a fixed number of inputs." >&2
+    echo "Without one, cargo test -p soma-testkit --features decoders tests the same decoders with a fixed number of inputs." >&2
     exit 1
 fi
 
@@ -29,7 +29,7 @@ export RUSTFLAGS
 "$cargo" build --release --bins --target "$host"
 
 unset RUSTFLAGS
-targets=$("$cargo" run --quiet --manifest-path ../Cargo.toml -p soma-untrusted --bin corpus -- corpus)
+targets=$("$cargo" run --quiet --manifest-path ../Cargo.toml -p soma-testkit --features decoders --bin corpus -- corpus)
 failed=
 for target in ${*:-$targets}; do
     mkdir -p "artifacts/$target" "corpus/$target"

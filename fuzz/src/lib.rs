@@ -1,10 +1,10 @@
-//! Fuzz targets: one for each of [`soma_untrusted::DECODERS`], of the same name. What they do is said there.
+//! Fuzz targets: one for each of [`soma_testkit::decoders::DECODERS`], of the same name. What they do is said there.
 //!
 //! `make fuzz` runs them all with a stable toolchain; `cargo +nightly fuzz run NAME` runs one with AddressSanitizer.
 
 #![deny(missing_docs)]
 
-pub use soma_untrusted::{Decoder, decoder};
+pub use soma_testkit::decoders::{Decoder, decoder};
 
 /// The whole of a fuzz target.
 #[macro_export]

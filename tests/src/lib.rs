@@ -1,7 +1,6 @@
 //! What scenarios share: nodes on loopback with real TLS, and a chain to sync.
 
 pub mod faulty_store;
-pub mod golden;
 
 use futures::executor::block_on;
 use soma_p2p::{

@@ -2,7 +2,7 @@
 //! shows here first. Only `make bless-traces` writes them, and shows what has changed.
 
 use soma_replay::{Options, Record, Report, Trace, core_names, json, replay};
-use soma_tests::golden;
+use soma_testkit::simulation::golden;
 use std::collections::BTreeSet;
 
 fn replayed(name: &str) -> (Trace, Report) {

@@ -24,21 +24,21 @@ pub(crate) struct Admin {
 
 /// Answer of `/status`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct NodeStatus {
+pub struct NodeStatus {
     /// The networking subsystem.
     #[serde(flatten)]
-    pub(crate) p2p: Status,
+    pub p2p: Status,
     /// The executor.
-    pub(crate) executor: ExecutedText,
+    pub executor: ExecutedText,
 }
 
 /// Answer of `/peers`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct NodePeers {
+pub struct NodePeers {
     /// Peers connected in either direction.
-    pub(crate) connected: Vec<PeerStatus>,
+    pub connected: Vec<PeerStatus>,
     /// The address book: connected peers first, then those seen live last.
-    pub(crate) known: Vec<BookEntry>,
+    pub known: Vec<BookEntry>,
 }
 
 /// Routes of the endpoint.

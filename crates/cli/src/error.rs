@@ -4,7 +4,7 @@ use std::{fmt::Display, process::ExitCode};
 
 /// Why a command ended without doing its work.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CliError {
+pub enum CliError {
     /// What was given cannot be used. Nothing was written.
     #[error("{0}")]
     Input(String),
@@ -14,15 +14,18 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    pub(crate) fn input(error: impl Display) -> Self {
+    /// The input cannot be used; nothing was written.
+    pub fn input(error: impl Display) -> Self {
         Self::Input(error.to_string())
     }
 
-    pub(crate) fn failed(error: impl Display) -> Self {
+    /// The command failed on the way.
+    pub fn failed(error: impl Display) -> Self {
         Self::Failed(error.to_string())
     }
 
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    /// 2 for wrong input, 1 for a failure.
+    pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Input(_) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::FAILURE,

@@ -20,20 +20,20 @@ const SAVE_EVERY: CommitIndex = 1_000;
 
 /// How far the executor has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Executed {
+pub struct Executed {
     /// Last commit taken.
-    pub(crate) index: CommitIndex,
+    pub index: CommitIndex,
     /// Digest over all up to it.
-    pub(crate) digest: SubDagDigest,
+    pub digest: SubDagDigest,
 }
 
 /// The same as text.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ExecutedText {
+pub struct ExecutedText {
     /// Last commit taken.
-    pub(crate) index: CommitIndex,
+    pub index: CommitIndex,
     /// Hex digest over all up to it.
-    pub(crate) digest: String,
+    pub digest: String,
 }
 
 impl From<Executed> for ExecutedText {
@@ -44,7 +44,7 @@ impl From<Executed> for ExecutedText {
 
 impl Executed {
     /// Where the executor stopped, or the beginning.
-    pub(crate) fn load(path: &Path) -> Result<Self, CliError> {
+    pub fn load(path: &Path) -> Result<Self, CliError> {
         let wrong = |error: String| {
             CliError::input(format!("{} is not valid: {error}; remove it to execute from the start", path.display()))
         };
@@ -67,7 +67,7 @@ impl Executed {
 
 /// Where an executor keeps how far it has got.
 #[derive(Clone)]
-pub(crate) enum Keep {
+pub enum Keep {
     /// A file with its state, saved now and then: after a crash it is given again what came since.
     State(PathBuf),
     /// A record of every commit, which is its state: what stands in it has been executed, and what does not has not.
@@ -76,13 +76,13 @@ pub(crate) enum Keep {
 
 impl Keep {
     /// Saves the state, and where it stands.
-    pub(crate) fn state(path: PathBuf) -> Result<(Self, Executed), CliError> {
+    pub fn state(path: PathBuf) -> Result<(Self, Executed), CliError> {
         let executed = Executed::load(&path)?;
         Ok((Self::State(path), executed))
     }
 
     /// Keeps a record, and where it ends.
-    pub(crate) fn record(path: &Path) -> Result<(Self, Executed), CliError> {
+    pub fn record(path: &Path) -> Result<(Self, Executed), CliError> {
         let record = Record::open(path)?;
         let last = record::read(path)?.into_iter().rev().find_map(|entry| match entry {
             Entry::Given { index, digest } => Some(Executed { index, digest }),
@@ -92,13 +92,13 @@ impl Keep {
     }
 
     /// Notes what the store has before anything is fetched.
-    pub(crate) fn opened(&self, store: &FjallStore) -> Result<(), CliError> {
+    pub fn opened(&self, store: &FjallStore) -> Result<(), CliError> {
         let height = store.watermarks().map_err(CliError::failed)?.highest_synced.index;
         self.note(&Entry::Opened { height })
     }
 
     /// Notes that a commit of the node's own consensus is durable.
-    pub(crate) fn acknowledged(&self, index: CommitIndex) -> Result<(), CliError> {
+    pub fn acknowledged(&self, index: CommitIndex) -> Result<(), CliError> {
         self.note(&Entry::Acknowledged { index })
     }
 
@@ -121,7 +121,7 @@ impl Keep {
 
 /// Executes until the system stops. For a thread of its own: it writes to a disk that may never answer, which must hold
 /// up neither signals nor the admin endpoint.
-pub(crate) fn run(system: &Handle, from: Executed, progress: &watch::Sender<Executed>, keep: &Keep) {
+pub fn run(system: &Handle, from: Executed, progress: &watch::Sender<Executed>, keep: &Keep) {
     let mut executed = from;
     let mut commits: SyncedCommits = system.synced_commits(from.index.saturating_add(1));
     while let Some(commit) = commits.blocking_next() {

@@ -11,14 +11,14 @@ use std::{
 };
 
 /// A new key, from the operating system's randomness.
-pub(crate) fn new_key() -> Result<SigningKey, CliError> {
+pub fn new_key() -> Result<SigningKey, CliError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(CliError::failed)?;
     Ok(SigningKey::from_bytes(&seed))
 }
 
 /// Writes a key as PKCS#8 PEM that only its owner may read. Never overwrites one.
-pub(crate) fn write_key(path: &Path, key: &SigningKey) -> Result<(), CliError> {
+pub fn write_key(path: &Path, key: &SigningKey) -> Result<(), CliError> {
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(CliError::failed)?;
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
@@ -31,7 +31,7 @@ pub(crate) fn write_key(path: &Path, key: &SigningKey) -> Result<(), CliError> {
 }
 
 /// Reads a key.
-pub(crate) fn read_key(path: &Path) -> Result<SigningKey, CliError> {
+pub fn read_key(path: &Path) -> Result<SigningKey, CliError> {
     let pem = read_text(path, "key file", "make one with `soma-p2p keygen`")?;
     // The parser's reason says nothing about a file that is no PEM at all, and this says it of every other.
     SigningKey::from_pkcs8_pem(&pem).map_err(|_| {
@@ -41,13 +41,13 @@ pub(crate) fn read_key(path: &Path) -> Result<SigningKey, CliError> {
 }
 
 /// Reads a text file; `hint` says where such files come from.
-pub(crate) fn read_text(path: &Path, what: &str, hint: &str) -> Result<String, CliError> {
+pub fn read_text(path: &Path, what: &str, hint: &str) -> Result<String, CliError> {
     fs::read_to_string(path)
         .map_err(|error| CliError::input(format!("{what} {} cannot be read: {error}; {hint}", path.display())))
 }
 
 /// Reads and checks a genesis file.
-pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, CliError> {
+pub fn read_genesis(path: &Path) -> Result<Genesis, CliError> {
     let bytes = fs::read(path).map_err(|error| {
         let path = path.display();
         CliError::input(format!("genesis file {path} cannot be read: {error}; the chain's operators publish it"))
@@ -59,7 +59,7 @@ pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, CliError> {
 }
 
 /// Replaces a file in one step: a crash leaves the old one or the new one.
-pub(crate) fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+pub fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let readable = fs::Permissions::from_mode(0o644);
     let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(directory)?;
@@ -70,7 +70,7 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
 }
 
 /// Removes a directory with all that is in it, if it is there.
-pub(crate) fn remove_dir(path: &Path) -> Result<(), CliError> {
+pub fn remove_dir(path: &Path) -> Result<(), CliError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(CliError::failed(format!("{} cannot be removed: {error}", path.display())))

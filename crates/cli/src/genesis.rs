@@ -13,7 +13,7 @@ use std::{
 };
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Directory to write to: genesis.bin, and validator-N.protocol.key and validator-N.network.key for each.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,

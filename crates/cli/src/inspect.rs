@@ -12,7 +12,7 @@ use std::{
 };
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// The store's directory: `store` in a node's data directory. No node may be running on it.
     #[arg(value_name = "STORE")]
     store: PathBuf,

@@ -5,7 +5,7 @@ use soma_p2p::PeerId;
 use std::{path::PathBuf, process::ExitCode};
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// File to write the key to (PKCS#8 PEM, readable by its owner only); must not exist.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,

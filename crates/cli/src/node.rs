@@ -4,8 +4,7 @@ use crate::{
     admin::{Admin, router},
     error::CliError,
     executor::{self, Keep},
-    files,
-    localnet::feed,
+    feed, files,
     node_config::{NodeConfig, RunFile},
 };
 use clap::ValueEnum;
@@ -31,7 +30,7 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 const END_AFTER: Duration = Duration::from_secs(25);
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,

@@ -10,19 +10,19 @@ use std::{
 /// What a node needs. Paths are relative to the file's directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NodeConfig {
+pub struct NodeConfig {
     /// Where the node keeps its store and its small state files.
-    pub(crate) data_dir: PathBuf,
+    pub data_dir: PathBuf,
     /// The chain's genesis file.
-    pub(crate) genesis: PathBuf,
+    pub genesis: PathBuf,
     /// The node's network key.
-    pub(crate) key: PathBuf,
+    pub key: PathBuf,
     /// Where the admin endpoint listens: loopback only; port 0 lets the system choose.
     #[serde(default = "default_admin")]
-    pub(crate) admin: SocketAddr,
+    pub admin: SocketAddr,
     /// The networking subsystem.
     #[serde(default)]
-    pub(crate) p2p: soma_p2p::Config,
+    pub p2p: soma_p2p::Config,
 }
 
 fn default_admin() -> SocketAddr {
@@ -31,7 +31,7 @@ fn default_admin() -> SocketAddr {
 
 impl NodeConfig {
     /// Reads and checks a file.
-    pub(crate) fn read(path: &Path) -> Result<Self, CliError> {
+    pub fn read(path: &Path) -> Result<Self, CliError> {
         let text = files::read_text(path, "config file", "docs/operating.md shows one")?;
         let wrong = |reason: String| CliError::input(format!("config file {}: {reason}", path.display()));
         let mut config: Self = toml::from_str(&text).map_err(|error| wrong(one_line(&text, &error)))?;
@@ -53,17 +53,17 @@ impl NodeConfig {
     }
 
     /// The store's directory.
-    pub(crate) fn store_dir(&self) -> PathBuf {
+    pub fn store_dir(&self) -> PathBuf {
         self.data_dir.join("store")
     }
 
     /// Says where a running node answers; gone when it has stopped in order.
-    pub(crate) fn run_file(&self) -> PathBuf {
+    pub fn run_file(&self) -> PathBuf {
         self.data_dir.join("run.json")
     }
 
     /// How far the executor has got.
-    pub(crate) fn executor_file(&self) -> PathBuf {
+    pub fn executor_file(&self) -> PathBuf {
         self.data_dir.join("executor.json")
     }
 }
@@ -81,9 +81,13 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
 
 /// Where a running node answers.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct RunFile {
-    pub(crate) pid: u32,
-    pub(crate) admin: SocketAddr,
-    pub(crate) listen: soma_p2p::Address,
-    pub(crate) peer_id: soma_p2p::PeerId,
+pub struct RunFile {
+    /// The process.
+    pub pid: u32,
+    /// The admin endpoint.
+    pub admin: SocketAddr,
+    /// What peers connect to.
+    pub listen: soma_p2p::Address,
+    /// The node as its peers know it.
+    pub peer_id: soma_p2p::PeerId,
 }

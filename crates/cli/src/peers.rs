@@ -14,7 +14,7 @@ use std::{
 };
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// The node's configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,

@@ -22,7 +22,7 @@ use std::{
 const END_OF_CONNECTION: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Whom to ask, and where, as in a node's line `ready: peer PEER_ID listens on ADDRESS`.
     #[arg(value_name = "PEER_ID@ADDRESS")]
     peer: String,

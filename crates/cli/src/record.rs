@@ -23,19 +23,41 @@ use std::{
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub enum Entry {
     /// The node starts with this height on its disk.
-    Opened { height: CommitIndex },
+    Opened {
+        /// Highest synced commit of the store.
+        height: CommitIndex,
+    },
     /// Its executor was given this commit.
-    Given { index: CommitIndex, digest: SubDagDigest },
+    Given {
+        /// The commit.
+        index: CommitIndex,
+        /// Digest of all commits up to it.
+        digest: SubDagDigest,
+    },
     /// It has said to its consensus that this commit is durable.
-    Acknowledged { index: CommitIndex },
+    Acknowledged {
+        /// The commit.
+        index: CommitIndex,
+    },
     /// It was killed, as the so manieth of its network.
-    Killed { number: u32 },
+    Killed {
+        /// Counts the kills of the network, from 1.
+        number: u32,
+    },
     /// Somebody has heard from it that it has this commit.
-    Announced { index: CommitIndex, to: String },
+    Announced {
+        /// The commit.
+        index: CommitIndex,
+        /// Name of the node that heard it.
+        to: String,
+    },
     /// Nobody has its store open, which has all commits up to this one.
-    Stored { height: CommitIndex },
+    Stored {
+        /// Highest synced commit of the store.
+        height: CommitIndex,
+    },
 }
 
 impl fmt::Display for Entry {
@@ -54,7 +76,7 @@ impl fmt::Display for Entry {
 /// A line that is no entry.
 #[derive(Debug, thiserror::Error)]
 #[error("{line:?} is no entry of a record")]
-pub(crate) struct NoEntry {
+pub struct NoEntry {
     line: String,
 }
 
@@ -83,14 +105,14 @@ impl FromStr for Entry {
 /// A record that is written. What a kill leaves behind of a write to a file is there for the next process, which is all
 /// that is needed here: only a node's store has to survive the machine.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub struct Record {
     file: File,
     path: PathBuf,
 }
 
 impl Record {
     /// Opens or makes a record, without the line that a kill has cut off.
-    pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
+    pub fn open(path: &Path) -> Result<Self, CliError> {
         let failed = |error: std::io::Error| CliError::failed(format!("record {}: {error}", path.display()));
         let file = File::options().create(true).append(true).open(path).map_err(failed)?;
         let bytes = fs::read(path).map_err(failed)?;
@@ -102,14 +124,14 @@ impl Record {
     }
 
     /// Adds a line, with one write.
-    pub(crate) fn append(&self, entry: &Entry) -> Result<(), CliError> {
+    pub fn append(&self, entry: &Entry) -> Result<(), CliError> {
         let written = (&self.file).write_all(format!("{entry}\n").as_bytes());
         written.map_err(|error| CliError::failed(format!("record {}: {error}", self.path.display())))
     }
 }
 
 /// All lines of a record, but the one that a kill has cut off.
-pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, CliError> {
+pub fn read(path: &Path) -> Result<Vec<Entry>, CliError> {
     let failed = |error: String| CliError::failed(format!("record {}: {error}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     let whole = text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n'));

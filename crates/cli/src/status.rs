@@ -15,7 +15,7 @@ use std::{
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// The node's configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
 }
 
 /// Asks a node's admin endpoint.
-pub(crate) fn fetch(admin: SocketAddr) -> Result<NodeStatus, ureq::Error> {
+pub fn fetch(admin: SocketAddr) -> Result<NodeStatus, ureq::Error> {
     running::fetch(admin, "/status")
 }
 
@@ -182,7 +182,7 @@ pub(crate) fn yes(value: bool) -> String {
 }
 
 /// An empty table in the style of all of this command's tables.
-pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     table

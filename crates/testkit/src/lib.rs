@@ -7,8 +7,12 @@
 #![deny(missing_docs)]
 
 mod chain;
+#[cfg(feature = "command")]
+pub mod command;
 #[cfg(feature = "simulation")]
 pub mod crowd;
+#[cfg(feature = "decoders")]
+pub mod decoders;
 #[cfg(feature = "simulation")]
 pub mod hostile;
 mod keys;

@@ -6,7 +6,7 @@
 //!
 //! Decoding takes memory in proportion to the bytes that are there, whatever lengths they claim: text and bytes are
 //! taken from where they lie, and lists grow with the elements that come (`text`, `bytes`, `list`). A test of
-//! `soma-untrusted` measures it.
+//! `crates/testkit/tests/allocation.rs` measures it.
 
 use serde::{
     Deserializer, Serialize,

@@ -13,7 +13,8 @@ const LAYERS: &[&[&str]] = &[
     &["soma-actors"],
     &["soma-p2p"],
     &["soma-testkit"],
-    &["soma-p2p-cli", "soma-tests", "soma-untrusted"],
+    &["soma-p2p-cli"],
+    &["soma-lab", "soma-tests"],
 ];
 
 /// Who may use what from outside, wherever an unguarded use would undo the design.
@@ -24,8 +25,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("prost", &["soma-network"]),
     ("fjall", &["soma-store"]),
     // The benchmark measures a bare TLS stream, to say what the transport costs above it.
-    ("rustls", &["soma-network", "soma-p2p-cli"]),
-    ("soma-testkit", &["soma-p2p-cli", "soma-tests", "soma-untrusted"]),
+    ("rustls", &["soma-network", "soma-lab"]),
+    ("soma-testkit", &["soma-lab", "soma-tests"]),
 ];
 
 /// What a pure core must not know.

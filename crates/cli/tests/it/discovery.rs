@@ -64,7 +64,7 @@ impl Member {
         let process = self.process.as_ref().unwrap();
         process.until("it is ready", |output| output.stdout.contains(", admin http://"));
         (self.peer, _) = listening(process);
-        let said = process.output.0.lock().unwrap().stdout.clone();
+        let said = process.printed();
         self.admin = said.trim_end().rsplit_once("http://").unwrap().1.to_owned();
     }
 
@@ -118,7 +118,7 @@ fn links_of_one_network(members: &[Member]) -> BTreeMap<String, BTreeSet<String>
 
 #[test]
 fn fifty_nodes_join_through_one_seed_and_find_each_other_again_when_it_is_dead_and_half_of_them_restart() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     home.run(["genesis", "--out", "chain"]).ok();
     let ports = ports();
     let mut seed = Member::new(&home, 0, ports[0], None);
@@ -158,7 +158,7 @@ fn fifty_nodes_join_through_one_seed_and_find_each_other_again_when_it_is_dead_a
 
 #[test]
 fn a_node_that_knows_nobody_says_so_in_its_log_its_metrics_and_its_status() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let node = home.start_node("node.toml");
     let words = "no seed peer is configured and no peer is known";
     node.until("it says what is wrong", |output| {

@@ -120,7 +120,7 @@ impl Validator {
 
 /// A full node's files, with this validator as its seed.
 fn home_of(validator: &Validator) -> Home {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     home.run(["keygen", "--out", "node.key"]).ok();
     fs::create_dir(home.path("chain")).unwrap();
     fs::write(home.path("chain/genesis.bin"), validator.chain.genesis().encode()).unwrap();
@@ -228,7 +228,7 @@ fn a_node_whose_disk_cannot_sync_says_so_announces_nothing_more_and_goes_on_afte
 #[test]
 fn a_second_signal_ends_a_node_at_once_that_is_still_stopping() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT")] {
-        let home = Home::new();
+        let home = Home::new(crate::PROGRAM);
         let node = ready(Running::start(&mut over_faults(&home, &[])));
         // The flush of the store is the last thing that a node does in order, and here it never ends.
         fail(&home, "s,0,0,-1,0,any");
@@ -242,7 +242,7 @@ fn a_second_signal_ends_a_node_at_once_that_is_still_stopping() {
 
 #[test]
 fn a_node_whose_disk_does_not_answer_ends_all_the_same_when_it_is_told_to() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let node = ready(Running::start(&mut over_faults(&home, &[])));
     fail(&home, "s,0,0,-1,0,any");
     let finished = node.stop("TERM");

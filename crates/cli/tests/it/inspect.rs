@@ -7,7 +7,7 @@ use std::fs;
 
 /// A store of 25 commits, 10 in an epoch, and what was written into it.
 fn stored() -> (Home, ChainBuilder, Vec<CertifiedCommit>) {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let mut chain = ChainBuilder::new(ChainSpec { commits_per_epoch: 10, ..ChainSpec::default() }).unwrap();
     let commits = chain.build(25);
     let store = FjallStore::open(&home.path("store"), chain.genesis()).unwrap();
@@ -87,7 +87,7 @@ fn what_a_store_does_not_have_is_refused_with_what_it_has() {
 
 #[test]
 fn a_path_without_a_store_is_refused_and_stays_as_it_is() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     home.refuses(&["inspect", "absent"], &["absent is no store", "there is nothing"]);
     fs::create_dir(home.path("empty")).unwrap();
     home.refuses(&["inspect", "empty"], &["empty is no store"]);

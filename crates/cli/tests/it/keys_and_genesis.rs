@@ -9,7 +9,7 @@ fn mode(home: &Home, file: &str) -> u32 {
 
 #[test]
 fn keygen_writes_a_key_for_its_owner_only_and_prints_its_peer_id() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let peer_id = home.run(["keygen", "--out", "node.key"]).ok();
     assert_eq!(mode(&home, "node.key"), 0o600);
     let digits = peer_id.trim_end();
@@ -20,7 +20,7 @@ fn keygen_writes_a_key_for_its_owner_only_and_prints_its_peer_id() {
 
 #[test]
 fn keygen_never_overwrites() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     home.run(["keygen", "--out", "node.key"]).ok();
     home.refuses(&["keygen", "--out", "node.key"], &["key file node.key cannot be written", "exists"]);
     home.refuses(&["keygen", "--out", "absent/node.key"], &["key file absent/node.key", "No such file"]);
@@ -28,7 +28,7 @@ fn keygen_never_overwrites() {
 
 #[test]
 fn genesis_writes_the_chain_and_two_keys_for_each_validator() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let addresses = "/ip4/192.0.2.1/tcp/9000,/dns/two.example/tcp/9000,/ip6/::1/tcp/9000";
     let args = ["genesis", "--out", "chain", "--validators", "3", "--stakes", "5,1,2", "--addresses", addresses];
     let printed = home.run(args).ok();
@@ -54,7 +54,7 @@ fn genesis_writes_the_chain_and_two_keys_for_each_validator() {
 
 #[test]
 fn genesis_refuses_counts_that_do_not_fit_and_stakes_that_make_no_committee() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let genesis = |more: &[&'static str]| [&["genesis", "--out", "chain"], more].concat();
     home.refuses(&genesis(&["--stakes", "1,2"]), &["2 stakes for 4 validators"]);
     home.refuses(&genesis(&["--addresses", "/ip4/192.0.2.1/tcp/9000"]), &["1 addresses for 4 validators"]);
@@ -72,7 +72,7 @@ fn genesis_refuses_counts_that_do_not_fit_and_stakes_that_make_no_committee() {
 
 #[test]
 fn genesis_writes_nothing_where_any_of_its_files_is() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let args = ["genesis", "--out", "."];
     home.write("validator-2.network.key", "somebody's");
     home.refuses(&args, &["validator-2.network.key is there already"]);

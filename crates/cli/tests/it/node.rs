@@ -30,7 +30,7 @@ fn start_healthy(home: &Home) -> (Running, String) {
 
 #[test]
 fn a_node_made_with_keygen_and_genesis_says_where_it_listens() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let peer_id = home.run(["keygen", "--out", "node.key"]).ok();
     home.run(["genesis", "--out", "chain"]).ok();
     home.write("node.toml", &crate::config("", ""));
@@ -41,7 +41,7 @@ fn a_node_made_with_keygen_and_genesis_says_where_it_listens() {
     let noted: soma_p2p::PeerId = serde_json::from_value(run["peer_id"].clone()).unwrap();
     assert_eq!(noted.to_string(), peer_id.trim_end());
     let expected = format!("ready: peer {noted} listens on {}, admin http://{}\n", text("listen"), text("admin"));
-    assert_eq!(node.output.0.lock().unwrap().stdout, expected);
+    assert_eq!(node.printed(), expected);
     let port = text("listen").strip_prefix("/ip4/127.0.0.1/tcp/").unwrap().parse::<u16>().unwrap();
     std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     node.stop("TERM").ok();
@@ -49,7 +49,7 @@ fn a_node_made_with_keygen_and_genesis_says_where_it_listens() {
 
 #[test]
 fn a_node_answers_health_status_and_metrics_over_http() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let (node, admin) = start_healthy(&home);
     let (code, status) = get(&admin, "/status");
     let status: Value = serde_json::from_str(&status).unwrap();
@@ -70,7 +70,7 @@ fn a_node_answers_health_status_and_metrics_over_http() {
 
 #[test]
 fn status_shows_height_and_peers() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let (node, _) = start_healthy(&home);
     let shown = home.run(["status", "--config", "node.toml"]).ok();
     for expected in ["node ", "chain ", "state ", "height     0 of 0 (0 %)", "peer ", "actor "] {
@@ -100,7 +100,7 @@ const TREE: [(usize, &str, Option<&str>); 10] = [
 
 #[test]
 fn status_shows_the_supervisors_and_below_each_its_actors() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let (node, _) = start_healthy(&home);
     let shown = home.run(["status", "--config", "node.toml"]).ok();
     let table = &shown[shown.find(" actor ").unwrap()..];
@@ -137,7 +137,7 @@ fn list(child: &Value, depth: usize, listed: &mut Vec<(usize, String, bool)>) {
 
 #[test]
 fn status_watch_asks_again_until_the_node_is_gone() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let (node, _) = start_healthy(&home);
     let watch = Running::start(&mut home.command(["status", "--config", "node.toml", "--watch", "--json"]));
     watch.until("it has asked twice", |output| output.stdout.lines().count() >= 2);
@@ -152,14 +152,14 @@ fn status_watch_asks_again_until_the_node_is_gone() {
 
 #[test]
 fn status_without_a_node_says_so() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     home.run(["status", "--config", "node.toml"]).failed(&["no node runs with this configuration", "data/run.json"]);
     assert!(!home.path("data").exists());
 }
 
 #[test]
 fn status_of_a_killed_node_says_that_it_does_not_answer() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let node = home.start_node("node.toml");
     let pid = node.child.id();
     drop(node);
@@ -169,7 +169,7 @@ fn status_of_a_killed_node_says_that_it_does_not_answer() {
 
 #[test]
 fn sigterm_and_sigint_end_a_node_in_order() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     for signal in ["TERM", "INT"] {
         // At once: whoever reads "ready" may send it.
         let finished = home.start_node("node.toml").stop(signal);
@@ -182,7 +182,7 @@ fn sigterm_and_sigint_end_a_node_in_order() {
 
 #[test]
 fn a_killed_node_starts_again_on_the_same_data() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let killed = home.start_node("node.toml");
     let before = run_file(&home);
     drop(killed);
@@ -195,7 +195,7 @@ fn a_killed_node_starts_again_on_the_same_data() {
 
 #[test]
 fn the_database_logs_only_when_asked_to() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let quiet = home.start_node("node.toml").stop("TERM");
     assert!(!quiet.stderr.contains(" fjall::") && !quiet.stderr.contains(" lsm_tree::"), "{}", quiet.stderr);
     assert!(quiet.stderr.contains("INFO"), "{}", quiet.stderr);

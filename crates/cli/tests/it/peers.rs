@@ -21,7 +21,7 @@ fn known(home: &Home, peer: &str) -> Value {
 
 #[test]
 fn peers_lists_who_is_connected_and_who_is_known_with_addresses_and_times() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let first = home.start_node("node.toml");
     let (first_id, first_address) = listening(&first);
     home.run(["keygen", "--out", "second.key"]).ok();
@@ -51,7 +51,7 @@ fn peers_lists_who_is_connected_and_who_is_known_with_addresses_and_times() {
 
 #[test]
 fn peers_without_a_node_says_so() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     home.run(["peers", "--config", "node.toml"]).failed(&["no node runs with this configuration", "data/run.json"]);
     assert!(!home.path("data").exists());
     home.refuses(&["peers", "--config", "absent.toml"], &["absent.toml", "cannot be read"]);

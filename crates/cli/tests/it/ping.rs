@@ -10,7 +10,7 @@ use std::{
 
 /// The peer id of a running node, and its address.
 pub(crate) fn listening(node: &Running) -> (String, String) {
-    let said = node.output.0.lock().unwrap().stdout.clone();
+    let said = node.printed();
     let words: Vec<_> = said.split_whitespace().collect();
     let ["ready:", "peer", peer, "listens", "on", address, ..] = words[..] else { panic!("{said:?}") };
     (peer.into(), address.trim_end_matches(',').into())
@@ -23,7 +23,7 @@ fn ping(home: &Home, peer: &str, address: &str, more: &[&str]) -> Finished {
 
 #[test]
 fn ping_tells_who_answers_what_it_serves_and_how_it_sees_us() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let node = home.start_node("node.toml");
     let (peer, address) = listening(&node);
     let shown = ping(&home, &peer, &address, &[]).ok();
@@ -59,7 +59,7 @@ fn ping_tells_who_answers_what_it_serves_and_how_it_sees_us() {
 
 #[test]
 fn ping_calls_with_the_key_that_it_is_given() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let node = home.start_node("node.toml");
     let (peer, address) = listening(&node);
     home.run(["keygen", "--out", "caller.key"]).ok();
@@ -71,7 +71,7 @@ fn ping_calls_with_the_key_that_it_is_given() {
 
 #[test]
 fn ping_of_another_key_than_the_one_that_answers_names_both() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     let node = home.start_node("node.toml");
     let (peer, address) = listening(&node);
     let other = home.run(["keygen", "--out", "other.key"]).ok();
@@ -82,7 +82,7 @@ fn ping_of_another_key_than_the_one_that_answers_names_both() {
 
 #[test]
 fn ping_of_a_node_that_is_full_says_that_it_does_not_admit_the_caller() {
-    let home = Home::new();
+    let home = Home::new(crate::PROGRAM);
     home.write("node.toml", &config("", "[p2p.connections]\nmax_inbound = 0\n"));
     let node = home.start_node("node.toml");
     let (peer, address) = listening(&node);
@@ -100,7 +100,7 @@ fn somebody_else(home: &Home) -> (String, String, TcpListener) {
 
 #[test]
 fn ping_where_nobody_listens_says_what_to_check() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let (peer, address, listener) = somebody_else(&home);
     drop(listener);
     ping(&home, &peer, &address, &[]).failed(&[&address, "cannot be reached", "check the address"]);
@@ -108,14 +108,14 @@ fn ping_where_nobody_listens_says_what_to_check() {
 
 #[test]
 fn ping_of_what_never_answers_gives_up_in_time() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let (peer, address, _listener) = somebody_else(&home);
     ping(&home, &peer, &address, &["--timeout", "50ms"]).failed(&[&address, "within 50ms", "--timeout"]);
 }
 
 #[test]
 fn ping_of_what_is_no_node_says_so() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let (peer, address, listener) = somebody_else(&home);
     let server = thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
@@ -129,7 +129,7 @@ fn ping_of_what_is_no_node_says_so() {
 
 #[test]
 fn ping_refuses_what_names_no_peer_and_address() {
-    let home = Home::empty();
+    let home = Home::empty(crate::PROGRAM);
     let peer = "11".repeat(32);
     for (wrong, named) in [
         ("", "\"\" is not of the form"),

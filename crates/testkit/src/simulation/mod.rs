@@ -22,6 +22,7 @@ mod chunks;
 mod disk;
 mod event;
 mod fault_injection;
+pub mod golden;
 mod hostility;
 mod invariants;
 mod journal;

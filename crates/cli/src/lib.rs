@@ -1,0 +1,75 @@
+//! The commands of `soma-p2p`, as a library: `soma-lab` has them too, beside its experiments.
+
+pub mod admin;
+pub mod error;
+pub mod executor;
+pub mod feed;
+pub mod files;
+mod genesis;
+mod inspect;
+mod keygen;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
+mod node;
+pub mod node_config;
+mod peers;
+mod ping;
+pub mod record;
+mod replay;
+mod running;
+mod status;
+
+pub use error::CliError;
+pub use status::{fetch as fetch_status, table};
+
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// What an operator can do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a network key.
+    Keygen(keygen::Args),
+    /// Make a committee with its keys, and the genesis of a new chain.
+    Genesis(genesis::Args),
+    /// Run a node.
+    Node(node::Args),
+    /// Show how a running node is doing.
+    Status(status::Args),
+    /// Show whom a running node is connected to, and whom it knows.
+    Peers(peers::Args),
+    /// Ask a node, running anywhere, who it is and how it sees us.
+    Ping(ping::Args),
+    /// Look into a store.
+    Inspect(inspect::Args),
+    /// Show what the actors of a node received, or feed it to their cores again.
+    Replay(replay::Args),
+}
+
+impl Command {
+    /// Runs the command to its end.
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        match self {
+            Self::Keygen(args) => keygen::run(args),
+            Self::Genesis(args) => genesis::run(args),
+            Self::Node(args) => node::run(args),
+            Self::Status(args) => status::run(args),
+            Self::Peers(args) => peers::run(args),
+            Self::Ping(args) => ping::run(args),
+            Self::Inspect(args) => inspect::run(args),
+            Self::Replay(args) => replay::run(args),
+        }
+    }
+}
+
+/// Runs a program made of commands: sets up its allocator, prints an error as one line, and maps it to an exit code.
+///
+/// Call it first in `main`, before there is a second thread.
+pub fn run_program(command: impl FnOnce() -> Result<ExitCode, CliError>) -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    memory::keep_freed();
+    command().unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        error.exit_code()
+    })
+}

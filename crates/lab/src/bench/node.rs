@@ -1,0 +1,255 @@
+//! `soma-lab bench-node`: one node of a benchmark, a process of its own.
+//!
+//! It reads its setup, one line of JSON, from standard input, and tells events as lines of JSON on standard output.
+//! The end of its standard input stops it: so it never outlives the benchmark.
+
+use super::{
+    pace::{self, Pace, Times},
+    usage,
+};
+use serde::{Deserialize, Serialize};
+use soma_p2p::{
+    ActorSystem, Address, CertificateVerifier, CommitIndex, Config, EpochContext, FjallStore, PeerId, SigningKey,
+    TransactionError, TransactionSignatures, TransactionVerifier,
+};
+use soma_p2p_cli::{CliError, files};
+use std::{
+    io::{self, BufRead, Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long the system may take to stop in order.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// When the process ends although something has not stopped.
+const END_AFTER: Duration = Duration::from_secs(15);
+
+/// Time between two events of progress, and between two samples of the plot.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A server is at rest once it has used less than a tenth of a core for so long.
+const AT_REST: Duration = Duration::from_millis(50);
+
+/// Longest that a server is waited for until it is at rest.
+const REST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a node of a benchmark is to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// The chain's genesis file.
+    pub(crate) genesis: PathBuf,
+    /// The store, made if it is not there.
+    pub(crate) store: PathBuf,
+    /// The secret half of its network key.
+    pub(crate) key: [u8; 32],
+    /// Its configuration.
+    pub(crate) config: Config,
+    /// Whether transactions are opaque bytes instead of certificates.
+    pub(crate) opaque: bool,
+    /// What it does.
+    pub(crate) role: Role,
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// Answers its peers until it is stopped.
+    Serve,
+    /// Fetches the chain up to a commit, measuring itself.
+    Sync {
+        /// The last commit.
+        last: CommitIndex,
+    },
+    /// Hands over commits of its own, once it is connected to a peer both ways.
+    Propose(Pace),
+    /// Takes commits up to one, noting when each comes.
+    Take {
+        /// The last commit.
+        last: CommitIndex,
+    },
+}
+
+/// What a node tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub(crate) enum Event {
+    /// It listens.
+    Ready {
+        /// Who it is.
+        peer_id: PeerId,
+        /// Where.
+        address: Address,
+    },
+    /// How far its executor has got.
+    Progress(Sample),
+    /// Its executor has been given the last commit, which is durable.
+    Synced(Synced),
+    /// It has handed over all commits, and began to with each of them at this time.
+    Handed(Times),
+    /// Its executor was given these commits.
+    Taken(Times),
+    /// It ends. What it has used: a server since it was ready, others since the start of the system.
+    Stopped {
+        /// CPU seconds, user and system.
+        cpu_s: f64,
+        /// Most memory that it has held, in MiB.
+        peak_rss_mib: Option<f64>,
+    },
+}
+
+/// How far an executor has got at some time.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Seconds since the system was started.
+    pub(crate) seconds: f64,
+    /// Last commit that it was given.
+    pub(crate) commit: CommitIndex,
+    /// Blocks of all that it was given.
+    pub(crate) blocks: u64,
+    /// Bytes of these blocks.
+    pub(crate) bytes: u64,
+}
+
+/// A sync, from the start of the system until the executor had its last commit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Synced {
+    /// What came, and when the last of it did.
+    pub(crate) end: Sample,
+    /// CPU seconds, user and system.
+    pub(crate) cpu_s: f64,
+    /// Most memory that the process has held, in MiB.
+    pub(crate) peak_rss_mib: Option<f64>,
+}
+
+/// Takes every transaction as it is: no signature is in it.
+struct OpaqueTransactions;
+
+impl TransactionVerifier for OpaqueTransactions {
+    fn verify(&self, _: &EpochContext, _: &[u8], _: &mut TransactionSignatures<'_>) -> Result<(), TransactionError> {
+        Ok(())
+    }
+}
+
+/// Runs a node to its end.
+pub(crate) fn run() -> Result<ExitCode, CliError> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(CliError::input)?;
+    let setup: Setup = serde_json::from_str(&line).map_err(CliError::input)?;
+    let genesis = files::read_genesis(&setup.genesis)?;
+    let store = FjallStore::open(&setup.store, &genesis).map_err(CliError::input)?;
+    let transactions: Arc<dyn TransactionVerifier> =
+        if setup.opaque { Arc::new(OpaqueTransactions) } else { Arc::new(CertificateVerifier) };
+    let builder = ActorSystem::builder()
+        .config(setup.config)
+        .genesis(genesis)
+        .identity(SigningKey::from_bytes(&setup.key))
+        .store(Arc::new(store))
+        .transaction_verifier(transactions);
+
+    let done = Arc::new(AtomicBool::new(false));
+    let stop = watch_stdin((!matches!(setup.role, Role::Serve)).then(|| done.clone()));
+    let (mut cpu, started) = (usage::process_cpu_s(), Instant::now());
+    let system = builder.start().map_err(CliError::input)?;
+    if matches!(setup.role, Role::Serve) {
+        cpu = rest();
+    }
+    tell(&Event::Ready { peer_id: system.peer_id(), address: system.address().clone() })?;
+    match setup.role {
+        Role::Serve => {}
+        Role::Sync { last } => {
+            let end = follow(&system, last, started)?;
+            let cpu_s = usage::process_cpu_s() - cpu;
+            done.store(true, Ordering::Relaxed);
+            tell(&Event::Synced(Synced { end, cpu_s, peak_rss_mib: usage::peak_rss_mib() }))?;
+        }
+        Role::Propose(pace) => {
+            pace::propose(&system, pace)?;
+            done.store(true, Ordering::Relaxed);
+        }
+        Role::Take { last } => {
+            pace::take(&system, last)?;
+            done.store(true, Ordering::Relaxed);
+        }
+    }
+    // An error is the end of standard input, too.
+    let _ = stop.recv();
+    let cpu_s = usage::process_cpu_s() - cpu;
+    tell(&Event::Stopped { cpu_s, peak_rss_mib: usage::peak_rss_mib() })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(CliError::failed)?;
+    runtime.block_on(system.shutdown(SHUTDOWN_DEADLINE));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until this process is at rest: the database moves to tables what it found in its journal, which is no part of
+/// serving. CPU seconds that the process has used by then.
+fn rest() -> f64 {
+    let deadline = Instant::now() + REST_PATIENCE;
+    loop {
+        let before = usage::process_cpu_s();
+        thread::sleep(AT_REST);
+        let now = usage::process_cpu_s();
+        if now - before < AT_REST.as_secs_f64() / 10.0 || Instant::now() > deadline {
+            return now;
+        }
+    }
+}
+
+/// Takes commits as an executor that costs nothing, up to the last.
+fn follow(system: &ActorSystem, last: CommitIndex, started: Instant) -> Result<Sample, CliError> {
+    let mut commits = system.synced_commits(1);
+    let mut sample = Sample::default();
+    let mut told = started;
+    while sample.commit < last {
+        let commit = commits.blocking_next().ok_or_else(|| CliError::failed("the system has stopped"))?;
+        let commit = commit.map_err(CliError::failed)?;
+        if commit.commit_ref.index != sample.commit + 1 {
+            let (got, before) = (commit.commit_ref.index, sample.commit);
+            return Err(CliError::failed(format!("the executor was given commit {got} after {before}")));
+        }
+        sample.commit = commit.commit_ref.index;
+        sample.blocks += commit.blocks.len() as u64;
+        sample.bytes += commit.blocks.iter().map(|block| block.bytes().len() as u64).sum::<u64>();
+        if told.elapsed() >= SAMPLE_INTERVAL && sample.commit < last {
+            told = Instant::now();
+            sample.seconds = started.elapsed().as_secs_f64();
+            tell(&Event::Progress(sample))?;
+        }
+    }
+    sample.seconds = started.elapsed().as_secs_f64();
+    Ok(sample)
+}
+
+/// Says when standard input ends, and ends the process a while later if nothing else does: at once if it is `busy`
+/// with something whose result nobody waits for any more.
+fn watch_stdin(busy: Option<Arc<AtomicBool>>) -> Receiver<()> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        let mut ignored = [0; 256];
+        while io::stdin().lock().read(&mut ignored).is_ok_and(|count| count > 0) {}
+        if busy.is_some_and(|done| !done.load(Ordering::Relaxed)) {
+            std::process::exit(1);
+        }
+        let _ = sender.send(());
+        thread::sleep(END_AFTER);
+        std::process::exit(1);
+    });
+    receiver
+}
+
+/// Tells the benchmark, which reads everything at once.
+pub(crate) fn tell(event: &Event) -> Result<(), CliError> {
+    let line = serde_json::to_string(event).map_err(CliError::failed)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CliError::failed)
+}

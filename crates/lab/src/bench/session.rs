@@ -1,0 +1,196 @@
+//! One run of the benchmark: its directories, its chains, its progress, and where results go.
+
+use super::{
+    Args,
+    chain::{Chain, ChainKey},
+    limit::Calibration,
+};
+use crate::interrupt;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use soma_p2p_cli::{CliError, files};
+use std::{
+    fs::{self, File},
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tempfile::TempDir;
+
+/// How the names of working directories begin.
+const WORK: &str = "work-";
+
+/// The file in one that is locked while it is in use.
+const LOCK: &str = "lock";
+
+/// What every measurement works with.
+pub(crate) struct Session {
+    pub(crate) args: Args,
+    work: TempDir,
+    /// Held for as long as the working directory is in use.
+    _lock: File,
+    results: PathBuf,
+    started_unix: u64,
+    git: Option<String>,
+    interrupted: Arc<AtomicBool>,
+    /// The last one that was used: with its copies it takes gigabytes.
+    chain: Option<Chain>,
+    calibration: Option<Calibration>,
+}
+
+/// A result with what every line tells.
+#[derive(Serialize)]
+struct Line<'a, R> {
+    #[serde(flatten)]
+    result: &'a R,
+    /// Whether the smaller chains of `--quick` were used.
+    quick: bool,
+    /// The checked out revision, if it is known.
+    git: &'a Option<String>,
+    /// Seconds since 1970 when the run began.
+    unix_time: u64,
+}
+
+impl Session {
+    /// Makes the directories.
+    pub(super) fn open(args: Args) -> Result<Self, CliError> {
+        let out = &args.out;
+        let refuse = |error: std::io::Error| CliError::input(format!("--out {}: {error}", out.display()));
+        fs::create_dir_all(out).map_err(refuse)?;
+        remove_left_behind(out);
+        let work = tempfile::Builder::new().prefix(WORK).tempdir_in(out).map_err(refuse)?;
+        let lock = File::create(work.path().join(LOCK)).map_err(refuse)?;
+        lock.lock().map_err(refuse)?;
+        let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let results = out.join(format!("{started_unix}.jsonl"));
+        let interrupted = interrupt::on_ctrl_c()?;
+        let git = git_revision();
+        Ok(Self { args, work, _lock: lock, results, started_unix, git, interrupted, chain: None, calibration: None })
+    }
+
+    /// Where files of this run may go; on the disk of the results, and removed at the end.
+    pub(crate) fn work(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// Where the lines of this run go.
+    pub(crate) fn results(&self) -> &Path {
+        &self.results
+    }
+
+    /// A file for a plot of this run.
+    pub(crate) fn plot_file(&self, name: &str) -> PathBuf {
+        let name = name.replace('/', "-");
+        self.args.out.join(format!("{}-{name}.svg", self.started_unix))
+    }
+
+    /// The chain, built if it is not the one that was used last, for as long as the measurement has it.
+    pub(crate) fn take_chain(&mut self, key: ChainKey) -> Result<Chain, CliError> {
+        let work = self.work().to_owned();
+        let dir = |key: ChainKey| work.join(format!("chain-{}-{}-{}", key.kind, key.blocks_per_commit, key.commits));
+        match self.chain.take() {
+            Some(chain) if chain.key == key => return Ok(chain),
+            Some(other) => files::remove_dir(&dir(other.key))?,
+            None => {}
+        }
+        let dir = dir(key);
+        // What a measurement left behind that failed.
+        files::remove_dir(&dir)?;
+        Chain::build(self, key, &dir)
+    }
+
+    /// Gives it back, for others that need the same.
+    pub(crate) fn keep_chain(&mut self, chain: Chain) {
+        self.chain = Some(chain);
+    }
+
+    /// Appends a result to the run's lines.
+    pub(crate) fn record(&self, result: &impl Serialize) -> Result<(), CliError> {
+        let line = Line { result, quick: self.args.quick, git: &self.git, unix_time: self.started_unix };
+        let line = serde_json::to_string(&line).map_err(CliError::failed)?;
+        let file = File::options().create(true).append(true).open(&self.results);
+        file.and_then(|mut file| writeln!(file, "{line}"))
+            .map_err(|error| CliError::failed(format!("{}: {error}", self.results.display())))
+    }
+
+    /// Prints what the machine can do, the first time that it is known.
+    pub(crate) fn calibrated(&mut self, calibration: Calibration) {
+        if self.calibration.replace(calibration).is_none() {
+            println!("{}", super::report::calibration(&calibration));
+        }
+    }
+
+    /// Says one thing.
+    pub(crate) fn say(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    /// A task of `total` steps, whose progress a terminal shows.
+    pub(crate) fn task(&self, name: &str, total: u64) -> Task {
+        let bar = ProgressBar::new(total);
+        if !std::io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let template = "{prefix:<40} {bar:32} {pos:>8}/{len} {percent:>3} % {elapsed}";
+        // A template that does not parse falls back to the default style.
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(name.to_owned());
+        Task(bar)
+    }
+
+    /// Fails once Ctrl-C was pressed.
+    pub(crate) fn check_interrupted(&self) -> Result<(), CliError> {
+        if self.is_interrupted() { Err(CliError::failed("interrupted")) } else { Ok(()) }
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+/// One thing that goes on.
+pub(crate) struct Task(ProgressBar);
+
+impl Task {
+    /// Shows where it is.
+    pub(crate) fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    /// Ends it; nothing of it remains to be seen.
+    pub(crate) fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Removes what runs that were killed have left of their chains, which is much. What cannot be removed is in nobody's
+/// way.
+fn remove_left_behind(out: &Path) {
+    for entry in fs::read_dir(out).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with(WORK);
+        if ours && File::open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(dir);
+        }
+    }
+}
+
+/// The revision that is checked out here, with a mark if something was changed since.
+fn git_revision() -> Option<String> {
+    let output = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let text = text.trim();
+    (output.status.success() && !text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,151 @@
+//! What peers send: the messages of the protocol, and certificates of TLS.
+
+use super::{Decoder, seeds::context};
+use bytes::Bytes;
+use soma_network::wire::{
+    Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers, Seen,
+    codec::{decode, encode},
+    convert::checked_chunk,
+    limits::*,
+    proto::{
+        FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
+        GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
+        GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest, PushCommitResponse,
+    },
+};
+use soma_types::{PublicKey, limits::MAX_BLOCK_BYTES};
+use soma_verify::check_commits;
+
+/// Decodes bytes as a message, and hands it on if it is one; what is encoded of it decodes to the same.
+macro_rules! message {
+    ($bytes:expr, $forms:ident, $message:ty, $then:expr) => {
+        if let Ok(message) = decode::<$message>($bytes.clone()) {
+            $forms += 1;
+            let again = decode::<$message>(Bytes::from(encode(&message)));
+            assert_eq!(again.as_ref(), Ok(&message), "a message comes back");
+            #[allow(clippy::redundant_closure_call)]
+            ($then)(message);
+        }
+    };
+}
+
+fn every_range() -> CommitRange {
+    CommitRange::new(1, u32::MAX).expect("it starts at 1 and ends behind it")
+}
+
+/// Reads bytes as every message of the protocol, converts what is one, and goes the other way again.
+fn messages(bytes: &[u8]) -> usize {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let mut forms = 0;
+    message!(bytes, forms, FetchBlocksRequest, |message: FetchBlocksRequest| {
+        if let Ok(refs) = BlockRefs::try_from(message) {
+            assert!((1..=MAX_BLOCKS_PER_FETCH).contains(&refs.as_slice().len()));
+            assert_eq!(BlockRefs::try_from(FetchBlocksRequest::from(&refs)), Ok(refs));
+        }
+    });
+    message!(bytes, forms, FetchCommitsRequest, |message: FetchCommitsRequest| {
+        if let Ok(range) = CommitRange::try_from(message) {
+            assert!(range.start() >= 1 && range.end() - range.start() < MAX_COMMITS_PER_FETCH as u32);
+            assert!((1..=MAX_COMMITS_RESPONSE_BYTES).contains(&range.max_bytes()));
+            assert_eq!(CommitRange::try_from(FetchCommitsRequest::from(range)), Ok(range));
+        }
+    });
+    message!(bytes, forms, FetchCommitsResponse, |message: FetchCommitsResponse| {
+        if let Ok(answer) = FetchedCommits::from(message).checked(every_range()) {
+            assert!((1..=MAX_COMMITS_PER_FETCH).contains(&answer.commits.len()));
+            assert!(answer.size() <= MAX_COMMITS_RESPONSE_BYTES);
+            let _ = check_commits(context(), 1, u32::MAX, answer.commits, answer.certifier_blocks);
+        }
+    });
+    message!(bytes, forms, FetchBlocksResponse, |message: FetchBlocksResponse| {
+        if let Ok(chunk) = checked_chunk(message.blocks) {
+            assert!(!chunk.is_empty() && chunk.iter().all(|block| block.len() <= MAX_BLOCK_BYTES));
+        }
+    });
+    message!(bytes, forms, GetKnownPeersResponse, |message: GetKnownPeersResponse| {
+        if let Ok(answer) = KnownPeers::try_from(message) {
+            assert!(answer.known_peers.len() <= MAX_KNOWN_PEERS);
+            assert_eq!(KnownPeers::try_from(GetKnownPeersResponse::from(answer.clone())), Ok(answer));
+        }
+    });
+    message!(bytes, forms, GetCommitInfoResponse, |message: GetCommitInfoResponse| {
+        if let Ok(reference) = soma_types::CommitRef::try_from(message) {
+            assert_eq!(soma_types::CommitRef::try_from(GetCommitInfoResponse::from(reference)), Ok(reference));
+        }
+    });
+    message!(bytes, forms, GetCommitAvailabilityResponse, |message: GetCommitAvailabilityResponse| {
+        let answer = Availability::from(message);
+        assert_eq!(Availability::from(GetCommitAvailabilityResponse::from(answer)), answer);
+    });
+    message!(bytes, forms, GetKnownPeersRequest, |_| ());
+    message!(bytes, forms, GetCommitInfoRequest, |_| ());
+    message!(bytes, forms, GetCommitAvailabilityRequest, |_| ());
+    message!(bytes, forms, PushCommitRequest, |_| ());
+    message!(bytes, forms, PushCommitResponse, |_| ());
+    forms
+}
+
+/// Decodes as each of the messages, and drops it.
+fn decode_each(bytes: &[u8]) -> bool {
+    let bytes = Bytes::copy_from_slice(bytes);
+    [
+        decode::<FetchBlocksRequest>(bytes.clone()).is_ok(),
+        decode::<FetchCommitsResponse>(bytes.clone()).is_ok(),
+        decode::<FetchBlocksResponse>(bytes.clone()).is_ok(),
+        decode::<GetKnownPeersResponse>(bytes.clone()).is_ok(),
+        decode::<GetCommitInfoResponse>(bytes.clone()).is_ok(),
+        decode::<FetchCommitsRequest>(bytes.clone()).is_ok(),
+        decode::<GetCommitAvailabilityResponse>(bytes.clone()).is_ok(),
+        decode::<GetKnownPeersRequest>(bytes.clone()).is_ok(),
+        decode::<GetCommitInfoRequest>(bytes.clone()).is_ok(),
+        decode::<GetCommitAvailabilityRequest>(bytes.clone()).is_ok(),
+        decode::<PushCommitRequest>(bytes.clone()).is_ok(),
+        decode::<PushCommitResponse>(bytes).is_ok(),
+    ]
+    .contains(&true)
+}
+
+pub(crate) const MESSAGE: Decoder = Decoder {
+    name: "message",
+    decode: decode_each,
+    check: |bytes| messages(bytes) > 0,
+    seeds: |chain| {
+        let certified = &chain.commits[0];
+        let bytes = |blocks: &[soma_types::VerifiedBlock]| blocks.iter().map(|block| block.bytes().clone()).collect();
+        let refs = BlockRefs::new(certified.commit.blocks.clone()).expect("a commit names each block once");
+        let info = Bytes::from((super::chain_types::NODE_INFO.seeds)(chain).swap_remove(0));
+        vec![
+            encode(&FetchBlocksRequest::from(&refs)),
+            encode(&FetchCommitsRequest::from(every_range())),
+            encode(&FetchCommitsResponse {
+                commits: vec![certified.commit.bytes().clone()],
+                certifier_blocks: bytes(&certified.certifiers),
+            }),
+            encode(&FetchBlocksResponse { blocks: bytes(&certified.blocks) }),
+            encode(&GetKnownPeersRequest { own_info: info.clone() }),
+            encode(&GetKnownPeersResponse::from(KnownPeers {
+                own_info: info.clone(),
+                known_peers: vec![info.clone(), info],
+                seen: Seen { ip: Some([192, 0, 2, 7].into()), time_ms: 1_700_000_000_000, reached: Some(true) },
+            })),
+            encode(&GetCommitInfoRequest { index: Some(7) }),
+            encode(&GetCommitInfoResponse::from(certified.commit.reference())),
+            encode(&GetCommitAvailabilityResponse { highest_synced_commit: 9, lowest_available_commit: 1 }),
+            encode(&PushCommitRequest { index: 7 }),
+        ]
+    },
+    refuses_truncated: false,
+};
+
+pub(crate) const TLS_CERTIFICATE: Decoder = Decoder {
+    name: "tls_certificate",
+    decode: |bytes| soma_network::decoders::certified_peer(bytes).is_some(),
+    check: |bytes| {
+        let Some(peer) = soma_network::decoders::certified_peer(bytes) else { return false };
+        assert!(PublicKey::from(peer).verifying_key().is_ok(), "a peer id is a key");
+        assert!(bytes.windows(32).any(|window| window == peer.0), "the key is the one in the certificate");
+        true
+    },
+    seeds: |chain| soma_network::decoders::certificate(&chain.network_key).into_iter().collect(),
+    refuses_truncated: true,
+};
