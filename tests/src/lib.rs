@@ -33,7 +33,7 @@ pub fn key(number: u8) -> SigningKey {
 
 /// Settings for tests on loopback: a port of the system's choice, and short intervals.
 pub fn config(seeds: &[&Handle]) -> Config {
-    let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(), ..Config::default() };
+    let mut config = Config::listening_on(SocketAddr::from(([127, 0, 0, 1], 0)).into());
     config.seed_peers = seeds.iter().map(|seed| seed_peer(seed)).collect();
     config.discovery.interval = Duration::from_millis(200);
     config.state_sync.height_query_interval = Duration::from_millis(500);
@@ -108,12 +108,12 @@ pub fn start(builder: Builder) -> TestNode {
 
 /// A builder for a node with everything but what the scenario is about.
 pub fn node(number: u8, genesis: &Genesis, store: Arc<dyn Store>, config: Config) -> Builder {
-    ActorSystem::builder()
-        .genesis(genesis.clone())
-        .identity(key(number))
-        .store(store)
-        .config(config)
-        .seed(u64::from(number))
+    node_with_key(key(number), genesis, store, config).seed(u64::from(number))
+}
+
+/// A builder for a node with this network key.
+pub fn node_with_key(key: SigningKey, genesis: &Genesis, store: Arc<dyn Store>, config: Config) -> Builder {
+    ActorSystem::builder(genesis.clone(), key, store).config(config)
 }
 
 /// Waits until the node has executed (been given, in order) all of `commits`, and checks each byte.

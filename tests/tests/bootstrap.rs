@@ -1,8 +1,8 @@
 //! A node that finds no place in the network says what is wrong, each in its own words, and goes on trying: over real TLS.
 
 use soma_p2p::{
-    ActorSystem, Address, Clock, Config, Environment, Genesis, Handle, LocalSystem, PeerId, SeedPeer, Status,
-    Surroundings,
+    Address, Genesis, Handle, PeerId, SeedPeer, Status,
+    testing::{Clock, Environment, LocalSystem, Surroundings},
 };
 use soma_testkit::{ChainBuilder, ChainSpec};
 use soma_tests::{STOP, TestNode, chain, config, eventually, key, mem_store, node, seed_peer, start};
@@ -23,7 +23,8 @@ fn server(number: u8, genesis: &Genesis) -> TestNode {
 }
 
 fn beginner(genesis: &Genesis, seeds: Vec<SeedPeer>) -> TestNode {
-    let settings = Config { seed_peers: seeds, ..config(&[]) };
+    let mut settings = config(&[]);
+    settings.seed_peers = seeds;
     start(node(2, genesis, mem_store(genesis, &[]), settings))
 }
 
@@ -71,7 +72,8 @@ async fn a_node_whose_seeds_are_down_says_which_and_why_and_connects_when_one_co
     let ids = [late.peer_id.short(), never.peer_id.short()];
     let words = ["no seed peer can be reached", &ids[0], &ids[1], late.address.as_str(), "refused"];
     says_alone(&node_under_test, "seeds-unreachable", &words).await;
-    let settings = Config { listen: late.address.to_string().parse().unwrap(), ..config(&[]) };
+    let mut settings = config(&[]);
+    settings.listen = late.address.to_string().parse().unwrap();
     let seed = start(node(1, genesis, mem_store(genesis, &[]), settings));
     has_its_place(&node_under_test).await;
     seed.stop().await;
@@ -107,11 +109,7 @@ async fn with_clock_off(ahead_ms: i64, genesis: &Genesis, seed: &Handle) -> (Loc
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let environment = Environment::new(Clock::simulated(now_ms.saturating_add_signed(ahead_ms)));
     let (disk, disk_time) = watch::channel(Duration::ZERO);
-    let builder = ActorSystem::builder()
-        .genesis(genesis.clone())
-        .identity(key(2))
-        .store(mem_store(genesis, &[]))
-        .config(config(&[seed]));
+    let builder = soma_tests::node_with_key(key(2), genesis, mem_store(genesis, &[]), config(&[seed]));
     (builder.start_local(Surroundings { environment, disk_time, check_threads: None }).await.unwrap(), disk)
 }
 
@@ -143,7 +141,8 @@ async fn a_node_that_nobody_can_dial_says_so_and_where_they_tried() {
     let third = start(node(3, genesis, mem_store(genesis, &[]), config(&[&seed])));
     eventually(&seed, "it has a link", |status| status.peers.iter().any(|peer| peer.outbound)).await;
     let dead = free_address();
-    let settings = Config { external_addresses: vec![dead.clone()], ..config(&[&seed]) };
+    let mut settings = config(&[&seed]);
+    settings.external_addresses = vec![dead.clone()];
     let hidden = start(node(2, genesis, mem_store(genesis, &[]), settings));
     let status = says(&hidden, "unreachable", &[dead.as_str(), "could connect", "check external_addresses"]).await;
     assert!(status.peers.iter().any(|peer| peer.outbound), "it is connected all the same");

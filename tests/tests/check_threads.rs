@@ -3,9 +3,9 @@
 use soma_network::wire::PeerApi;
 use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwork, Transport};
 use soma_p2p::{
-    CertificateVerifier, CertifiedCommit, ChildState, Clock, Environment, EpochContext, Fault, Genesis, Handle,
-    LocalSystem, PeerId, PlannedFaults, STUCK_AFTER, SeedPeer, Status, Surroundings, TransactionError,
-    TransactionSignatures, TransactionVerifier,
+    CertificateVerifier, CertifiedCommit, ChildState, EpochContext, Genesis, Handle, PeerId, STUCK_AFTER, SeedPeer,
+    Status, TransactionError, TransactionSignatures, TransactionVerifier,
+    testing::{Clock, Environment, Fault, LocalSystem, PlannedFaults, Surroundings},
 };
 use soma_testkit::{ChainBuilder, ChainSpec, hostile::StorePeer};
 use soma_tests::{chain, config, key, mem_store, node};

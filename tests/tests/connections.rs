@@ -1,8 +1,11 @@
 //! Who is connected, whom a node trusts, and how the node that embeds it hears of peers.
 
-use soma_p2p::{Fault, Handle, LostReason, PeerEvent, PeerEvents, PeerId, PlannedFaults, Status};
+use soma_p2p::{
+    Handle, LostReason, PeerEvent, PeerEvents, PeerId, Status,
+    testing::{Fault, PlannedFaults},
+};
 use soma_testkit::{ChainBuilder, ChainSpec};
-use soma_tests::{PATIENCE, chain, config, eventually, expect_commits, mem_store, node, start};
+use soma_tests::{PATIENCE, chain, config, eventually, expect_commits, mem_store, node, node_with_key, start};
 use std::{
     sync::{
         Arc,
@@ -93,8 +96,8 @@ async fn validators_of_the_next_epoch_are_trusted_from_the_handover_on_and_those
     let commits = builder.build(30);
     let genesis = builder.genesis().clone();
     let of_epoch = |epoch| {
-        let settings = node(1, &genesis, mem_store(&genesis, &commits[..10]), config(&[]));
-        start(settings.identity(builder.network_key_in(epoch, 1)))
+        let store = mem_store(&genesis, &commits[..10]);
+        start(node_with_key(builder.network_key_in(epoch, 1), &genesis, store, config(&[])))
     };
     let (last, next) = (of_epoch(0), of_epoch(1));
     assert_ne!(last.peer_id(), next.peer_id());

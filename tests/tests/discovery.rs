@@ -1,8 +1,8 @@
 //! Finding peers again: real TLS, and the address book on a real disk.
 
 use soma_p2p::{
-    ActorSystem, Address, Clock, Config, Environment, FjallStore, Genesis, Handle, PeerId, PeerList, Store,
-    Surroundings,
+    Address, FjallStore, Genesis, Handle, PeerId, PeerList, Store,
+    testing::{Clock, Environment, Surroundings},
 };
 use soma_tests::{chain, config, eventually, key, mem_store, node, seed_peer, start};
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -23,8 +23,7 @@ async fn learn_and_die(dir: &Path, genesis: &Genesis, seed: &Handle, other: Peer
     let environment = Environment::new(Clock::system());
     let (_disk, disk_time) = watch::channel(Duration::ZERO);
     let store = store(dir, genesis);
-    let builder = ActorSystem::builder().genesis(genesis.clone()).identity(key(3));
-    let builder = builder.store(store.clone()).config(config(&[seed]));
+    let builder = soma_tests::node_with_key(key(3), genesis, store.clone(), config(&[seed]));
     let on_this_thread = LocalSet::new();
     let lives = async {
         let system = builder.start_local(Surroundings { environment, disk_time, check_threads: None }).await.unwrap();
@@ -64,11 +63,16 @@ async fn a_node_that_was_killed_rejoins_from_its_address_book_when_all_its_seeds
 async fn a_node_that_listens_everywhere_tells_the_address_at_which_three_networks_see_it_and_is_dialled_there() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis();
-    let listening_on = |ip: [u8; 4]| Config { listen: SocketAddr::from((ip, 0)).into(), ..config(&[]) };
+    let listening_on = |ip: [u8; 4]| {
+        let mut settings = config(&[]);
+        settings.listen = SocketAddr::from((ip, 0)).into();
+        settings
+    };
     let at = |number: u8| start(node(number, genesis, mem_store(genesis, &[]), listening_on([127, 0, 0, number])));
     let witnesses = [11, 12, 13].map(at);
     let seed_peers = witnesses.iter().map(|witness| seed_peer(witness)).collect();
-    let settings = Config { seed_peers, ..listening_on([0, 0, 0, 0]) };
+    let mut settings = listening_on([0, 0, 0, 0]);
+    settings.seed_peers = seed_peers;
     let everywhere = start(node(2, genesis, mem_store(genesis, &[]), settings));
     let (_, port) = everywhere.address().host_and_port();
     let seen = Address::try_from(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();

@@ -3,12 +3,11 @@
 use futures::executor::block_on;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use soma_p2p::{
-    ActorSystem, CertificateVerifier, ChildState, EpochContext, FjallStore, Progress, ShutdownReport, Store,
-    TransactionError, TransactionSignatures, TransactionVerifier,
+    CertificateVerifier, ChildState, EpochContext, FjallStore, Progress, ShutdownReport, Store, TransactionError,
+    TransactionSignatures, TransactionVerifier,
 };
 use soma_tests::{
-    PATIENCE, STOP, chain, config, disk_store, eventually, expect_commits, faulty_store::Faulty, key, mem_store, node,
-    start,
+    PATIENCE, STOP, chain, config, disk_store, eventually, expect_commits, faulty_store::Faulty, mem_store, node, start,
 };
 use std::{
     sync::{
@@ -314,5 +313,4 @@ fn genesis_that_breaks_a_rule_does_not_get_as_far_as_a_store() {
     committee.authorities[1].stake = 0;
     let error = soma_p2p::Genesis::new("broken", 1, committee).unwrap_err();
     assert_eq!(error.to_string(), "the genesis' committee: authority 1 has no stake");
-    let _ = ActorSystem::builder().identity(key(1));
 }

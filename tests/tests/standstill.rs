@@ -2,7 +2,7 @@
 //! the executor can bring about. Those that only a broken handover or a race makes are shown at the core
 //! (`crates/protocol/src/state_sync/tests.rs`, `peer_heights/tests.rs`).
 
-use soma_p2p::{CertifiedCommit, Config, Genesis, PeerId, SeedPeer, Status, Store, Watermarks};
+use soma_p2p::{CertifiedCommit, Genesis, PeerId, SeedPeer, Status, Store, Watermarks};
 use soma_testkit::hostile::{Behaviour, Server};
 use soma_tests::{TestNode, chain, config, eventually, faulty_store::Faulty, key, mem_store, node, start};
 use std::{sync::Arc, time::Duration};
@@ -11,7 +11,8 @@ const COMMITS: usize = 60;
 
 /// A node with nothing that knows this peer.
 fn fresh(genesis: &Genesis, seed: SeedPeer) -> TestNode {
-    let settings = Config { seed_peers: vec![seed], ..config(&[]) };
+    let mut settings = config(&[]);
+    settings.seed_peers = vec![seed];
     start(node(2, genesis, mem_store(genesis, &[]), settings))
 }
 

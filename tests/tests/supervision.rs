@@ -1,6 +1,9 @@
 //! A real node, with threads, TLS and gRPC, whose actors are made to fail.
 
-use soma_p2p::{CertifiedCommit, ChildState, ExitReason, Fault, Genesis, Handle, PlannedFaults, Status};
+use soma_p2p::{
+    CertifiedCommit, ChildState, ExitReason, Genesis, Handle, Status,
+    testing::{Fault, PlannedFaults},
+};
 use soma_tests::{PATIENCE, STOP, TestNode, chain, config, eventually, expect_commits, mem_store, node, start};
 use std::{
     fmt,

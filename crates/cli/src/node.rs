@@ -87,11 +87,8 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     keep.opened(&store)?;
     let acknowledgements = keep.clone();
     let metrics = PrometheusBuilder::new().install_recorder().map_err(CliError::failed)?;
-    let mut system = ActorSystem::builder()
+    let mut system = ActorSystem::builder(genesis, key, Arc::new(store))
         .config(config.p2p.clone())
-        .genesis(genesis)
-        .identity(key)
-        .store(Arc::new(store))
         .start()
         .map_err(CliError::input)?;
 

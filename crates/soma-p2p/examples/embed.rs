@@ -13,23 +13,19 @@ fn main() -> Result<()> {
     let mut consensus = ChainBuilder::new(ChainSpec::default())?;
     let genesis = consensus.genesis().clone();
     let listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
-    let local = Config { listen, ..Config::default() };
 
-    let validator = ActorSystem::builder()
-        .config(local.clone())
-        .genesis(genesis.clone())
-        .identity(consensus.network_key(0))
-        .store(Arc::new(MemStore::new(&genesis)))
+    let store = Arc::new(MemStore::new(&genesis));
+    let validator = ActorSystem::builder(genesis.clone(), consensus.network_key(0), store)
+        .config(Config::listening_on(listen))
         .start()?;
 
     let data = tempfile::tempdir()?;
     let seed = SeedPeer { peer_id: validator.peer_id(), address: validator.address().clone() };
-    let full_node = ActorSystem::builder()
-        .config(Config { seed_peers: vec![seed], ..local })
-        .genesis(genesis.clone())
-        .identity(SigningKey::from_bytes(&[7; 32])) // a real node reads its own from a file
-        .store(Arc::new(FjallStore::open(&data.path().join("store"), &genesis)?))
-        .start()?;
+    let mut config = Config::listening_on(listen);
+    config.seed_peers = vec![seed];
+    let key = SigningKey::from_bytes(&[7; 32]); // a real node reads its own from a file
+    let store = Arc::new(FjallStore::open(&data.path().join("store"), &genesis)?);
+    let full_node = ActorSystem::builder(genesis, key, store).config(config).start()?;
 
     // The executor: every commit from the first, in order, each once, however slow it is.
     let mut commits = full_node.synced_commits(1);

@@ -1,8 +1,9 @@
 //! Putting a system together.
 
+#[cfg(feature = "testing")]
+use crate::local::{LocalSystem, Surroundings};
 use crate::{
     config::{Config, ConfigError},
-    local::{LocalSystem, Surroundings},
     node::NodeParts,
     peer_memory::PeerMemory,
     system::ActorSystem,
@@ -16,13 +17,8 @@ use std::{io, path::PathBuf, sync::Arc};
 
 /// Why a system did not start. Nothing is left running, and nothing was written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
-    /// Something that every system needs was not given.
-    #[error("the builder was not given {what}")]
-    Missing {
-        /// What.
-        what: &'static str,
-    },
     /// A setting that cannot be.
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
@@ -64,13 +60,12 @@ pub enum StartError {
     },
 }
 
-/// Makes an [`ActorSystem`]. Genesis, identity and store must be given; the rest has defaults.
-#[derive(Default)]
+/// Makes an [`ActorSystem`]. What [`ActorSystem::builder`] does not take has a default.
 pub struct Builder {
     config: Config,
-    genesis: Option<Genesis>,
-    identity: Option<SigningKey>,
-    store: Option<Arc<dyn Store>>,
+    genesis: Genesis,
+    identity: SigningKey,
+    store: Arc<dyn Store>,
     transactions: Option<Arc<dyn TransactionVerifier>>,
     transport: Option<Arc<dyn Transport>>,
     seed: Option<u64>,
@@ -79,27 +74,23 @@ pub struct Builder {
 }
 
 impl Builder {
+    pub(crate) fn new(genesis: Genesis, identity: SigningKey, store: Arc<dyn Store>) -> Self {
+        Self {
+            config: Config::default(),
+            genesis,
+            identity,
+            store,
+            transactions: None,
+            transport: None,
+            seed: None,
+            faults: None,
+            metrics: None,
+        }
+    }
+
     /// Settings; defaults otherwise.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
-        self
-    }
-
-    /// The chain's genesis: the root of all trust.
-    pub fn genesis(mut self, genesis: Genesis) -> Self {
-        self.genesis = Some(genesis);
-        self
-    }
-
-    /// The node's network key. Its public half is the node's peer id.
-    pub fn identity(mut self, key: SigningKey) -> Self {
-        self.identity = Some(key);
-        self
-    }
-
-    /// Where commits are kept. The system is the only one to write to it.
-    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = Some(store);
         self
     }
 
@@ -128,7 +119,8 @@ impl Builder {
         self
     }
 
-    /// Has actors of a started system fail as planned: for tests of what the node does then.
+    /// Makes actors of a started system fail as planned.
+    #[cfg(feature = "testing")]
     pub fn faults(mut self, faults: PlannedFaults) -> Self {
         self.faults = Some(faults);
         self
@@ -141,16 +133,15 @@ impl Builder {
 
     /// Starts the system on the current thread, in the [`LocalSet`](tokio::task::LocalSet) that this runs in: for
     /// simulation. Give it a transport that runs there, too.
+    #[cfg(feature = "testing")]
     pub async fn start_local(self, surroundings: Surroundings) -> Result<LocalSystem, StartError> {
         LocalSystem::start(self.parts()?, surroundings).await
     }
 
     fn parts(self) -> Result<NodeParts, StartError> {
-        let missing = |what| StartError::Missing { what };
         self.config.validate()?;
-        let genesis = self.genesis.ok_or(missing("a genesis"))?;
-        let key = Arc::new(self.identity.ok_or(missing("an identity"))?);
-        let store = self.store.ok_or(missing("a store"))?;
+        let Self { genesis, store, .. } = self;
+        let key = Arc::new(self.identity);
         let chain = genesis.chain_id();
         if store.chain_id() != chain {
             return Err(StartError::OtherChain { store: store.chain_id(), genesis: chain });

@@ -23,7 +23,7 @@
 //! let mut config = Config::default();
 //! config.seed_peers = vec!["<peer id>@/ip4/192.0.2.1/tcp/9000".parse()?];
 //!
-//! let system = ActorSystem::builder().config(config).genesis(genesis).identity(key).store(store).start()?;
+//! let system = ActorSystem::builder(genesis, key, store).config(config).start()?;
 //! let mut commits = system.synced_commits(1);
 //! while let Some(commit) = commits.blocking_next() {
 //!     println!("execute {}", commit?.commit_ref);
@@ -40,6 +40,7 @@ mod actor_settings;
 mod builder;
 mod config;
 mod handle;
+#[cfg(feature = "testing")]
 mod local;
 mod node;
 mod peer_events;
@@ -54,7 +55,6 @@ pub use config::{
     TraceConfig, VerifierConfig,
 };
 pub use handle::Handle;
-pub use local::{LocalSystem, Surroundings};
 pub use peer_events::PeerEvents;
 pub use peer_memory::PeerMemoryStatus;
 pub use status::{PeerStatus, Status, Stuck};
@@ -72,9 +72,7 @@ pub use soma_protocol::{
     state_sync::{ExecutorFailure, LocalCommitError, Progress, STUCK_AFTER},
     verifier::{SlowCheck, TransactionPlace},
 };
-pub use soma_runtime::{
-    ChildState, ChildStatus, Clock, Environment, ExitReason, Fault, MetricsRecorder, PlannedFaults, Strategy,
-};
+pub use soma_runtime::{ChildState, ChildStatus, ExitReason, MetricsRecorder, Strategy};
 pub use soma_store::{CorruptReason, FjallStore, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
@@ -84,3 +82,30 @@ pub use soma_types::{
 pub use soma_verify::{
     CertificateVerifier, EpochContext, TransactionError, TransactionSignatures, TransactionVerifier, verify_transaction,
 };
+
+/// The chain's types, with their codec, digests, keys and limits.
+pub use soma_types as types;
+
+/// Every check of what peers send, as pure functions: commits, blocks, sub-dags, certificates, node infos.
+pub use soma_verify as verify;
+
+/// The [`Store`] trait, both implementations, and with the feature `conformance` the suite that every store must pass.
+pub use soma_store as store;
+
+/// Transports: mutual TLS, and [`MemoryNetwork`](soma_network::MemoryNetwork) for tests of a node that embeds this.
+pub use soma_network as network;
+
+/// What [`Status`] has of each actor.
+pub mod actor_status {
+    pub use soma_protocol::{
+        discovery::Snapshot as Discovery, serving::Snapshot as Serving, state_sync::Snapshot as StateSync,
+        store_writer::Snapshot as StoreWriter, verifier::Snapshot as Verifier,
+    };
+}
+
+/// Hooks for tests of a node: planned faults of actors, and a system on the current thread in virtual time.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use crate::local::{LocalSystem, Surroundings};
+    pub use soma_runtime::{Clock, Environment, Fault, PlannedFaults};
+}

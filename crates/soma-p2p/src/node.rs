@@ -111,7 +111,7 @@ impl Node {
         let places = Places::default();
         let resources = Resources {
             actors: places.actors(),
-            mailbox_capacity: parts.config.state_sync.mailbox_capacity,
+            mailbox_capacity: parts.config.mailbox_capacity,
             chain: parts.genesis.chain_id(),
             store: parts.store.clone(),
             links: LinkRegistry::default(),

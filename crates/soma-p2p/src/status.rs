@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 /// A node at one moment. Parts are missing while the actor that knows them is being restarted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Status {
     /// Who it is.
     pub peer_id: PeerId,
@@ -70,6 +71,7 @@ pub struct Status {
 
 /// A node that makes no progress although there is something to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stuck {
     /// When a commit last became durable, or there was last nothing to do, in milliseconds since 1970.
     pub since_ms: TimestampMs,
@@ -81,6 +83,7 @@ pub struct Stuck {
 
 /// A connected peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PeerStatus {
     /// Who.
     pub peer_id: PeerId,

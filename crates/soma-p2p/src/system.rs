@@ -10,10 +10,11 @@ use crate::{
 use soma_actors::verifier::PoolSize;
 use soma_replay::{Recorder, RingConfig, TraceWriter};
 use soma_runtime::{Census, Clock, Environment, Escalation, ExitReason, IoTasks, Offload, Telemetry};
-use soma_types::PeerId;
+use soma_store::Store;
+use soma_types::{Genesis, PeerId, SigningKey};
 use std::{
     ops::Deref,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -40,6 +41,7 @@ pub type Fatal = Escalation;
 
 /// How a system stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShutdownReport {
     /// Actors that did not stop in time and were ended, and what failed on the way; empty when all went well.
     pub overdue: Vec<String>,
@@ -70,8 +72,12 @@ impl Deref for ActorSystem {
 
 impl ActorSystem {
     /// Begins to put a system together.
-    pub fn builder() -> Builder {
-        Builder::default()
+    ///
+    /// - `genesis`: the chain, and the root of all trust.
+    /// - `identity`: the node's network key. Its public half is the node's peer id.
+    /// - `store`: holds the chain. Only this system writes to it.
+    pub fn builder(genesis: Genesis, identity: SigningKey, store: Arc<dyn Store>) -> Builder {
+        Builder::new(genesis, identity, store)
     }
 
     pub(crate) fn start(parts: NodeParts) -> Result<Self, StartError> {

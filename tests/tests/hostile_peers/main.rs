@@ -91,7 +91,8 @@ pub(crate) fn settings() -> Config {
 
 /// A node with nothing that knows these peers.
 pub(crate) fn victim(genesis: &Genesis, has: &[CertifiedCommit], seeds: Vec<SeedPeer>) -> TestNode {
-    let settings = Config { seed_peers: seeds, ..settings() };
+    let mut settings = settings();
+    settings.seed_peers = seeds;
     start(node(VICTIM, genesis, mem_store(genesis, has), settings))
 }
 

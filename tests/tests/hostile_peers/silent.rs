@@ -25,7 +25,8 @@ async fn silent(genesis: &Genesis, commits: &[CertifiedCommit], count: u8) -> Ve
 }
 
 fn victim(genesis: &Genesis, has: &[CertifiedCommit], silent: &[Server]) -> TestNode {
-    let settings = Config { seed_peers: silent.iter().map(Server::seed_peer).collect(), ..patient() };
+    let mut settings = patient();
+    settings.seed_peers = silent.iter().map(Server::seed_peer).collect();
     start(node(VICTIM, genesis, mem_store(genesis, has), settings))
 }
 

@@ -10,8 +10,8 @@ use soma_network::wire::{
 };
 use soma_network::{ConnectionId, Inbound, InboundHandler, Link, Listener, MemoryNetwork, Transport};
 use soma_p2p::{
-    Clock, CommitIndex, Environment, Genesis, LocalSystem, MemStore, PeerId, SeedPeer, Status, Store, SubDagDigest,
-    Surroundings,
+    CommitIndex, Genesis, MemStore, PeerId, SeedPeer, Status, Store, SubDagDigest,
+    testing::{Clock, Environment, LocalSystem, Surroundings},
 };
 use soma_tests::{config, key, node};
 use soma_types::{BlockRef, CommitRef};

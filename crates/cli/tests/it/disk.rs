@@ -77,15 +77,12 @@ impl Validator {
         let history = chain.build(HISTORY as usize);
         store.apply(&history).unwrap();
         let often = Duration::from_millis(200);
-        let mut config =
-            Config { listen: "/ip4/127.0.0.1/tcp/0".parse().unwrap(), role: NodeRole::Validator, ..Config::default() };
+        let mut config = Config::listening_on("/ip4/127.0.0.1/tcp/0".parse().unwrap());
+        config.role = NodeRole::Validator;
         config.discovery.interval = often;
         config.state_sync.height_query_interval = often;
-        let system = ActorSystem::builder()
+        let system = ActorSystem::builder(chain.genesis().clone(), chain.network_key(0), Arc::new(store))
             .config(config)
-            .genesis(chain.genesis().clone())
-            .identity(chain.network_key(0))
-            .store(Arc::new(store))
             .start()
             .unwrap();
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();

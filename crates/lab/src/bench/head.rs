@@ -79,13 +79,17 @@ fn measure(session: &Session, pace: Pace) -> Result<Record, CliError> {
     let genesis = dir.path().join("genesis.bin");
     let builder = ChainBuilder::new(pace::spec()?).map_err(CliError::failed)?;
     files::replace(&genesis, &builder.genesis().encode()).map_err(CliError::failed)?;
-    let setup = |number: u8, seed_peers: Vec<SeedPeer>, role: Role| Setup {
-        genesis: genesis.clone(),
-        store: dir.path().join(format!("store-{number}")),
-        key: [0xd0 + number; 32],
-        config: Config { listen: loopback().into(), seed_peers, ..Config::default() },
-        opaque: true,
-        role,
+    let setup = |number: u8, seed_peers: Vec<SeedPeer>, role: Role| {
+        let mut config = Config::listening_on(loopback().into());
+        config.seed_peers = seed_peers;
+        Setup {
+            genesis: genesis.clone(),
+            store: dir.path().join(format!("store-{number}")),
+            key: [0xd0 + number; 32],
+            config,
+            opaque: true,
+            role,
+        }
     };
     let mut proposing = BenchNode::start(session, "proposing", &setup(0, Vec::new(), Role::Propose(pace)))?;
     let seed = proposing.ready(session)?;

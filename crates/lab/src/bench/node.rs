@@ -150,11 +150,8 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
     let store = FjallStore::open(&setup.store, &genesis).map_err(CliError::input)?;
     let transactions: Arc<dyn TransactionVerifier> =
         if setup.opaque { Arc::new(OpaqueTransactions) } else { Arc::new(CertificateVerifier) };
-    let builder = ActorSystem::builder()
+    let builder = ActorSystem::builder(genesis, SigningKey::from_bytes(&setup.key), Arc::new(store))
         .config(setup.config)
-        .genesis(genesis)
-        .identity(SigningKey::from_bytes(&setup.key))
-        .store(Arc::new(store))
         .transaction_verifier(transactions);
 
     let done = Arc::new(AtomicBool::new(false));

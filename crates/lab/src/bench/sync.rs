@@ -240,7 +240,8 @@ pub(super) fn key(index: u8) -> [u8; 32] {
 }
 
 pub(super) fn config(verification: Verification, seed_peers: Vec<SeedPeer>) -> Config {
-    let mut config = Config { listen: loopback().into(), seed_peers, ..Config::default() };
+    let mut config = Config::listening_on(loopback().into());
+    config.seed_peers = seed_peers;
     config.verifier.verification = verification;
     config
 }

@@ -296,7 +296,9 @@ fn make_node(
         }
     };
     let seed_peers = if index == 0 { Vec::new() } else { vec![node::seed_peer(&seed, seed_address)] };
-    let mut p2p = Config { listen: address.into(), role, seed_peers, ..Config::default() };
+    let mut p2p = Config::listening_on(address.into());
+    p2p.role = role;
+    p2p.seed_peers = seed_peers;
     // Nodes live for seconds: they are to find each other again, and to learn what they lack, in less than that.
     p2p.discovery.interval = FIND_INTERVAL;
     p2p.state_sync.height_query_interval = FIND_INTERVAL;

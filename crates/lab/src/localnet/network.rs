@@ -206,13 +206,9 @@ impl Network<'_> {
             key[..8].copy_from_slice(&(index as u64).to_be_bytes());
             key[8..16].copy_from_slice(&args.seed.to_be_bytes());
             let key = SigningKey::from_bytes(&key);
-            let p2p = Config {
-                listen: process::loopback().into(),
-                role: NodeRole::FullNode,
-                seed_peers: vec![seed.clone()],
-                trace: args.trace.as_ref().map(|dir| TraceConfig::new(dir.join(&name))),
-                ..Config::default()
-            };
+            let mut p2p = Config::listening_on(process::loopback().into());
+            p2p.seed_peers = vec![seed.clone()];
+            p2p.trace = args.trace.as_ref().map(|dir| TraceConfig::new(dir.join(&name)));
             let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
             let process = NodeProcess::start(&files)?;
             self.check_interrupted()?;
@@ -255,8 +251,8 @@ impl Network<'_> {
         let mut nodes = Vec::new();
         for index in 0..args.validators {
             let (name, key) = (format!("validator-{index}"), builder.network_key(index as u32));
-            let listen = process::loopback().into();
-            let p2p = Config { listen, role: NodeRole::Validator, ..Config::default() };
+            let mut p2p = Config::listening_on(process::loopback().into());
+            p2p.role = NodeRole::Validator;
             let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
             nodes.push((files, key));
         }

@@ -4,7 +4,7 @@ use crate::simulation::{
     ActorFault, NodeName,
     journal::{Entry, Journal},
 };
-use soma_p2p::{Fault, PlannedFaults};
+use soma_p2p::testing::{Fault, PlannedFaults};
 use std::{
     fmt::{self, Write},
     panic,

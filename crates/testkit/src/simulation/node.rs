@@ -14,9 +14,9 @@ use crate::{
     },
 };
 use soma_p2p::{
-    Builder, Clock, Config, Environment, EpochContext, Handle, LocalCommitError, LocalSystem, MemStore, PeerId,
-    SeedPeer, SigningKey, StartError, Store, Surroundings, TransactionError, TransactionSignatures,
-    TransactionVerifier,
+    ActorSystem, Config, EpochContext, Handle, LocalCommitError, MemStore, PeerId, SeedPeer, SigningKey, StartError,
+    Store, TransactionError, TransactionSignatures, TransactionVerifier,
+    testing::{Clock, Environment, LocalSystem, Surroundings},
 };
 use soma_replay::Recorder;
 use soma_types::CommitIndex;
@@ -114,7 +114,7 @@ pub(super) struct Common<'a> {
 
 impl Node {
     /// A machine that has not been started. A validator's disk holds the first commits, that of a full node none.
-    pub(super) fn new(name: NodeName, config: Config, common: &Common<'_>) -> Rc<Self> {
+    pub(super) fn new(name: NodeName, mut config: Config, common: &Common<'_>) -> Rc<Self> {
         let Common { scenario, chain, network, journal, recorder, seed } = common;
         let store = MemStore::new(&chain.genesis);
         let first = chain.first(scenario.first_commits());
@@ -133,9 +133,10 @@ impl Node {
         let may_fail = any(&|event| {
             matches!(event, Event::ActorFault { .. } | Event::DiskFault { operation: DiskOperation::Read, .. })
         });
+        config.listen = address(name).into();
         Rc::new(Self {
             name,
-            config: Config { listen: address(name).into(), ..config },
+            config,
             key,
             seed: seed.wrapping_mul(1_000).wrapping_add(number),
             chain: chain.clone(),
@@ -288,11 +289,8 @@ impl Node {
     async fn start_system(&self, environment: Environment) -> Result<LocalSystem, StartError> {
         let start = self.starts.get();
         self.starts.set(start + 1);
-        let builder = Builder::default()
+        let builder = ActorSystem::builder(self.chain.genesis.clone(), self.key.clone(), self.disk.clone())
             .config(self.config.clone())
-            .genesis(self.chain.genesis.clone())
-            .identity(self.key.clone())
-            .store(self.disk.clone())
             .transport(Arc::new(SimTransport::new(self.name, PeerId::from(&self.key), self.network.clone())))
             // A node that starts again does not make the same choices again.
             .seed(self.seed.wrapping_add(start << 32));

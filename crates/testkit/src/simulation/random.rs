@@ -183,7 +183,7 @@ fn limits(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
         ("state_sync.commits_per_fetch", &[1, 2, 7, 20]),
         ("state_sync.blocks_per_fetch", &[1, 3, 10]),
         ("state_sync.max_workers", &[1, 2, 16]),
-        ("state_sync.mailbox_capacity", &[1, 2, 5]),
+        ("mailbox_capacity", &[1, 2, 5]),
         ("state_sync.synced_commit_channel_capacity", &[1, 3]),
         ("state_sync.bytes_per_range", &[smallest_budget]),
         ("state_sync.bytes_in_flight", &[smallest_budget * 2, smallest_budget * 3]),
