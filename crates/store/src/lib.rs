@@ -20,7 +20,7 @@
 //!   [`Watermarks::highest_synced`] is there with all its blocks, each chained to the one before by its digest. A
 //!   reader that sees a commit sees its blocks.
 //! - **One set of rules.** Both implementations run the same code above a table of bytes, and the same conformance
-//!   suite (`tests/conformance.rs`).
+//!   suite ([`conformance`]).
 //! - **A disk that fails loses nothing that was announced.** [`FjallStore`] says what happens then, and what no store
 //!   can find out.
 //! - **Nothing is guessed.** A stored value that does not decode, or is not what its key names, is
@@ -32,15 +32,22 @@
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "fjall")]
 mod block_files;
 mod commits;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "decoders")]
 pub mod decoders;
+#[cfg(feature = "fjall")]
 mod direct_file;
+#[cfg(feature = "fjall")]
 mod directory;
 mod engine;
 mod error;
+#[cfg(feature = "fjall")]
 mod fjall_store;
+#[cfg(feature = "fjall")]
 mod journal;
 mod layout;
 mod mem;
@@ -53,6 +60,7 @@ mod sub_dags;
 mod votes;
 
 pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreError};
+#[cfg(feature = "fjall")]
 pub use fjall_store::FjallStore;
 pub use mem::MemStore;
 pub use plan::VOTES_AHEAD;

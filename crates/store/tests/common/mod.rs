@@ -1,34 +1,12 @@
-//! A tiny builder of chains whose structure is right and whose signatures are not: the store checks none.
+//! Both stores under test, and a macro that runs a test with each.
 
-#![allow(dead_code, missing_docs, unreachable_pub)] // Each test binary uses its part.
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports)] // Each test binary uses its part.
 
-use bytes::Bytes;
-use soma_store::{FjallStore, MemStore, Store};
-use soma_types::{
-    Authority, AuthorityIndex, Block, BlockRef, CertifiedCommit, Commit, CommitRef, Committee, EndOfEpoch, Epoch,
-    Genesis, PublicKey, QuorumSignatures, Round, Signature, Signed, SignedBlock, SigningKey, Stake, TransactionBytes,
-    TrustedCommit, VerifiedBlock,
-};
-use std::{ops::Deref, path::PathBuf};
+pub use soma_store::conformance::{Chain, Opened, committee, genesis};
+use soma_store::{FjallStore, MemStore};
+use soma_types::Genesis;
+use std::path::PathBuf;
 use tempfile::TempDir;
-
-pub fn committee(epoch: Epoch, stakes: &[Stake]) -> Committee {
-    let authorities = stakes
-        .iter()
-        .zip(1u8..)
-        .map(|(&stake, seed)| Authority {
-            stake,
-            protocol_key: PublicKey::from(&SigningKey::from_bytes(&[seed; 32])),
-            network_key: PublicKey::from(&SigningKey::from_bytes(&[seed + 100; 32])),
-            address: "/ip4/127.0.0.1/tcp/9000".parse().unwrap(),
-        })
-        .collect();
-    Committee { epoch, authorities }
-}
-
-pub fn genesis(name: &str, stakes: &[Stake]) -> Genesis {
-    Genesis::new(name, 1_000, committee(0, stakes)).unwrap()
-}
 
 /// An absent path in a fresh directory, which is removed with the guard.
 pub fn fresh() -> (TempDir, PathBuf) {
@@ -37,156 +15,19 @@ pub fn fresh() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// Grows one chain.
-#[derive(Clone)]
-pub struct Chain {
-    pub genesis: Genesis,
-    pub stakes: Vec<Stake>,
-    pub epoch: Epoch,
-    pub round: Round,
-    pub last: CommitRef,
-}
-
-impl Chain {
-    pub fn new() -> Self {
-        Self::with_stakes(&[1, 1, 1, 1])
-    }
-
-    pub fn with_stakes(stakes: &[Stake]) -> Self {
-        let genesis = genesis("test", stakes);
-        let last = genesis.commit().reference();
-        Self { genesis, stakes: stakes.to_vec(), epoch: 0, round: 0, last }
-    }
-
-    /// A block of this epoch with `payload` bytes of transactions.
-    pub fn block(&self, round: Round, author: AuthorityIndex, votes: &[CommitRef], payload: usize) -> VerifiedBlock {
-        self.make(round, author, votes, payload, None)
-    }
-
-    fn make(
-        &self,
-        round: Round,
-        author: AuthorityIndex,
-        votes: &[CommitRef],
-        payload: usize,
-        end_of_epoch: Option<EndOfEpoch>,
-    ) -> VerifiedBlock {
-        let transactions =
-            if payload == 0 { Vec::new() } else { vec![TransactionBytes(noise(payload, round, author))] };
-        let block = Block {
-            epoch: self.epoch,
-            round,
-            author,
-            timestamp_ms: 1_000 + u64::from(round),
-            ancestors: Vec::new(),
-            transactions,
-            commit_votes: votes.to_vec(),
-            end_of_epoch,
-        };
-        VerifiedBlock::assume_verified(SignedBlock::from(Signed::with_signature(block, Signature::ZERO)))
-    }
-
-    /// The next commit, of exactly these blocks; the last of them leads.
-    pub fn commit_of(&mut self, blocks: Vec<VerifiedBlock>) -> CertifiedCommit {
-        let refs: Vec<BlockRef> = blocks.iter().map(|block| block.reference()).collect();
-        let leader = blocks.last().unwrap();
-        self.round = self.round.max(leader.round);
-        let commit = TrustedCommit::assume_trusted(Commit {
-            index: self.last.index + 1,
-            previous_digest: self.last.digest,
-            timestamp_ms: leader.timestamp_ms,
-            leader: leader.reference(),
-            blocks: refs,
-            epoch: self.epoch,
-        });
-        self.last = commit.reference();
-        CertifiedCommit { commit, blocks, certifiers: Vec::new() }
-    }
-
-    /// The next commit: one block each of the first two authorities, nobody votes.
-    pub fn commit(&mut self) -> CertifiedCommit {
-        let round = self.round + 1;
-        self.commit_of(vec![self.block(round, 0, &[], 10), self.block(round, 1, &[], 20)])
-    }
-
-    /// The next commit, with blocks of so many bytes and more, which vote for the last one.
-    pub fn large(&mut self, bytes: usize) -> CertifiedCommit {
-        let (round, last) = (self.round + 1, self.last);
-        let blocks = (0..4).map(|author| self.block(round, author, &[last], bytes / 4)).collect();
-        self.commit_of(blocks)
-    }
-
-    /// The next commit with a certifier block of each of `authors`, of ever more bytes.
-    pub fn certified(&mut self, authors: &[AuthorityIndex]) -> CertifiedCommit {
-        let mut certified = self.commit();
-        certified.certifiers = self.votes(&[certified.commit.reference()], authors);
-        certified
-    }
-
-    /// A block of each of `authors` that votes for `commits`, one round over the last commit, the later the larger.
-    pub fn votes(&self, commits: &[CommitRef], authors: &[AuthorityIndex]) -> Vec<VerifiedBlock> {
-        authors.iter().zip(1..).map(|(&author, size)| self.block(self.round + 1, author, commits, 30 * size)).collect()
-    }
-
-    /// `count` commits, each certified by all authorities but the last.
-    pub fn grow(&mut self, count: usize) -> Vec<CertifiedCommit> {
-        let authors: Vec<AuthorityIndex> = (0..self.stakes.len() as AuthorityIndex - 1).collect();
-        (0..count).map(|_| self.certified(&authors)).collect()
-    }
-
-    /// The last commit of the epoch, certified; the chain goes on in the next one.
-    pub fn end_epoch(&mut self) -> CertifiedCommit {
-        let next_committee = committee(self.epoch + 1, &self.stakes);
-        let certificate = QuorumSignatures::default();
-        let end = EndOfEpoch { next_committee, certificate };
-        let block = self.make(self.round + 1, 0, &[], 0, Some(end));
-        let mut last = self.commit_of(vec![block]);
-        let authors: Vec<AuthorityIndex> = (0..self.stakes.len() as AuthorityIndex).collect();
-        last.certifiers = self.votes(&[last.commit.reference()], &authors);
-        self.epoch += 1;
-        self.round = 0;
-        last
-    }
-}
-
-/// Bytes that compress badly, the same for the same arguments.
-fn noise(length: usize, round: Round, author: AuthorityIndex) -> Bytes {
-    let mut state = (u64::from(round) << 32 | u64::from(author)) ^ 0x9e37_79b9_7f4a_7c15;
-    let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(length).collect::<Vec<_>>().into()
-}
-
-/// A store under test; one on disk takes its directory with it.
-pub struct Opened {
-    store: Box<dyn Store>,
-    _directory: Option<TempDir>,
-}
-
-impl Deref for Opened {
-    type Target = dyn Store;
-
-    fn deref(&self) -> &dyn Store {
-        &*self.store
-    }
-}
-
 /// Makes an empty store of a chain.
 pub type Factory = fn(&Genesis) -> Opened;
 
 pub fn in_memory(genesis: &Genesis) -> Opened {
-    Opened { store: Box::new(MemStore::new(genesis)), _directory: None }
+    Opened::new(MemStore::new(genesis))
 }
 
 pub fn on_disk(genesis: &Genesis) -> Opened {
-    let directory = tempfile::tempdir().unwrap();
-    let store = FjallStore::open(&directory.path().join("store"), genesis).unwrap();
-    Opened { store: Box::new(store), _directory: Some(directory) }
+    let (directory, path) = fresh();
+    Opened::new(FjallStore::open(&path, genesis).unwrap()).with_guard(directory)
 }
 
-/// One test for each promise and each implementation.
+/// One test for each name and each implementation.
 #[macro_export]
 macro_rules! for_both_stores {
     ($($promise:ident),* $(,)?) => {
