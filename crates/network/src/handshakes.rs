@@ -1,6 +1,6 @@
-//! Places for handshakes: so many in all, and so many of one source. A newcomer always gets one: if there is none left, the
-//! oldest handshake of the source that has most is ended. An honest peer is done within a few round trips, and whoever
-//! says nothing makes room.
+//! Limits on concurrent handshakes, in total and per source. A newcomer always gets a place: if none is left, the
+//! oldest handshake of the source with the most is evicted. An honest peer finishes within a few round trips, and a
+//! silent one is evicted.
 
 use std::{
     collections::BTreeMap,
@@ -9,26 +9,27 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Handshakes at once. An attacker has to open so many sockets again in the time of an honest handshake to be in its way.
+/// Concurrent handshakes. To delay an honest peer, an attacker must reopen this many sockets within one handshake's
+/// time.
 pub(crate) const MAX_HANDSHAKES: usize = 256;
 
-/// Bytes that TLS may hold of one connection: the longest message of a handshake that it takes.
+/// Maximum TLS memory of one connection: the longest handshake message that rustls accepts.
 pub(crate) const TLS_BYTES: usize = 64 << 10;
 
-/// Of them from one source: most of the places are always for others.
+/// Concurrent handshakes per source, so that most places are always left for other sources.
 const MAX_PER_SOURCE: usize = 16;
 
-/// The places of one listener.
+/// The handshakes of one listener.
 pub(crate) struct Handshakes {
     taken: Mutex<Taken>,
-    /// Whether loopback is a source like any other.
+    /// Whether the limit per source applies to loopback.
     limit_loopback: bool,
 }
 
 #[derive(Default)]
 struct Taken {
     next: u64,
-    /// By source, then in the order in which they began.
+    /// By source, then in the order of their start.
     places: BTreeMap<IpAddr, BTreeMap<u64, CancellationToken>>,
 }
 
@@ -49,7 +50,7 @@ impl Taken {
         }
     }
 
-    /// Ends the oldest handshake of the source.
+    /// Evicts the oldest handshake of the source.
     fn evict(&mut self, source: IpAddr) {
         let oldest = self.places.get(&source).and_then(|places| places.first_key_value());
         if let Some((number, evicted)) = oldest {
@@ -65,7 +66,7 @@ impl Handshakes {
         Arc::new(Self { taken: Mutex::default(), limit_loopback })
     }
 
-    /// Bytes that the handshakes under way hold at most.
+    /// Maximum bytes of the current handshakes.
     pub(crate) fn bytes(&self) -> usize {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).len() * TLS_BYTES
     }
@@ -74,7 +75,7 @@ impl Handshakes {
     pub(crate) fn place(self: &Arc<Self>, remote: IpAddr) -> Place {
         let source = source_of(remote);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        // A whole network may run on one machine.
+        // All nodes of a network may run on one machine.
         let exempt = source.is_loopback() && !self.limit_loopback;
         if taken.of(source) >= MAX_PER_SOURCE && !exempt {
             taken.evict(source);
@@ -89,7 +90,7 @@ impl Handshakes {
     }
 }
 
-/// Who is behind an address: a host with one IPv6 address has all 2^64 of its network.
+/// The owner of an address. A host with one IPv6 address has all 2^64 addresses of its network.
 fn source_of(remote: IpAddr) -> IpAddr {
     match remote.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
@@ -99,12 +100,12 @@ fn source_of(remote: IpAddr) -> IpAddr {
     }
 }
 
-/// One place.
+/// The place of one handshake.
 pub(crate) struct Place {
     handshakes: Arc<Handshakes>,
     source: IpAddr,
     number: u64,
-    /// Cancelled when the handshake has to make room.
+    /// Cancelled when the handshake is evicted.
     pub(crate) evicted: CancellationToken,
 }
 
@@ -129,11 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn one_source_keeps_few_places_and_its_oldest_handshakes_make_room() {
+    fn one_source_keeps_few_places_and_its_oldest_handshakes_are_evicted() {
         let handshakes = Handshakes::new(false);
         let first = places(&handshakes, (0..100).map(|_| "192.0.2.1".into()));
         assert_eq!(left(&first), (100 - MAX_PER_SOURCE..100).collect::<Vec<_>>());
-        // An address of a mapped kind is the same source, and so is all of an IPv6 network.
+        // A mapped address is the same source, and so is a whole IPv6 network.
         let mapped = handshakes.place("::ffff:192.0.2.1".parse().unwrap());
         assert_eq!(left(&first).len(), MAX_PER_SOURCE - 1);
         let network = places(&handshakes, (0..100).map(|host| format!("2001:db8::{host:x}")));
@@ -143,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn when_all_places_are_taken_the_source_that_has_most_makes_room_for_others() {
+    fn when_all_places_are_taken_the_source_with_the_most_is_evicted() {
         let handshakes = Handshakes::new(false);
         let sources = MAX_HANDSHAKES / MAX_PER_SOURCE;
         let attackers = (0..sources).flat_map(|host| (0..MAX_PER_SOURCE).map(move |_| format!("192.0.2.{host}")));
         let attackers = places(&handshakes, attackers);
         assert_eq!(left(&attackers).len(), MAX_HANDSHAKES);
         let others = places(&handshakes, (0..100).map(|host| format!("198.51.100.{host}")));
-        assert_eq!(left(&others).len(), 100, "one that is alone at its source stays");
+        assert_eq!(left(&others).len(), 100, "a source with one handshake keeps it");
         assert_eq!(left(&attackers).len(), MAX_HANDSHAKES - 100);
     }
 

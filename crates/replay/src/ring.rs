@@ -116,7 +116,7 @@ fn write(mut ring: Ring, queue: &mpsc::Receiver<Message>, shared: &Shared) {
             Ok(file) => shared.file.store(file, Ordering::Release),
             Err(error) => {
                 let directory = ring.directory.display();
-                tracing::error!(%directory, %error, "the trace cannot be written and ends here; the node goes on");
+                tracing::error!(%directory, %error, "the trace cannot be written and ends here; the node continues");
                 return;
             }
         }
