@@ -166,7 +166,7 @@ impl CommittedSubDag {
     }
 }
 
-/// A commit that can be stored and served: with its blocks, and with the blocks whose votes certify it.
+/// A commit that can be stored and served: with its blocks and its certifier blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertifiedCommit {
     /// The commit.

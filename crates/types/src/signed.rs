@@ -20,7 +20,7 @@ pub trait Signable: Serialize + Sized {
     /// Fails if the bytes are not the body of such a value.
     fn decode_body(body: &Bytes) -> Result<Self, CodecError>;
 
-    /// The digest that the author signs: that of the encoded body.
+    /// Digest of the encoded body, which the author signs.
     fn body_digest(body: &[u8]) -> [u8; 32];
 }
 

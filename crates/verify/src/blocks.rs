@@ -93,7 +93,7 @@ impl BlocksError {
 pub enum Checks<'a> {
     /// The author's signature and all transactions.
     Full(&'a dyn TransactionVerifier),
-    /// No more checks: trusts the quorum that certified the digest.
+    /// Nothing: trusts the quorum that certified the digest.
     Certified,
 }
 

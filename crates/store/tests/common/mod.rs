@@ -1,4 +1,4 @@
-//! A tiny builder of chains whose structure is right and whose signatures are not: the store checks none.
+//! A small builder of chains with a valid structure but invalid signatures, which the store does not check.
 
 #![allow(dead_code, missing_docs, unreachable_pub)] // Each test binary uses its part.
 
@@ -30,7 +30,7 @@ pub fn genesis(name: &str, stakes: &[Stake]) -> Genesis {
     Genesis::new(name, 1_000, committee(0, stakes)).unwrap()
 }
 
-/// An absent path in a fresh directory, which is removed with the guard.
+/// An absent path in a new directory, which is removed with the guard.
 pub fn fresh() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
@@ -86,7 +86,7 @@ impl Chain {
         VerifiedBlock::assume_verified(SignedBlock::from(Signed::with_signature(block, Signature::ZERO)))
     }
 
-    /// The next commit, of exactly these blocks; the last of them leads.
+    /// The next commit, of exactly these blocks; the last one is the leader.
     pub fn commit_of(&mut self, blocks: Vec<VerifiedBlock>) -> CertifiedCommit {
         let refs: Vec<BlockRef> = blocks.iter().map(|block| block.reference()).collect();
         let leader = blocks.last().unwrap();
@@ -103,38 +103,38 @@ impl Chain {
         CertifiedCommit { commit, blocks, certifiers: Vec::new() }
     }
 
-    /// The next commit: one block each of the first two authorities, nobody votes.
+    /// The next commit: one block of each of the first two authorities, without votes.
     pub fn commit(&mut self) -> CertifiedCommit {
         let round = self.round + 1;
         self.commit_of(vec![self.block(round, 0, &[], 10), self.block(round, 1, &[], 20)])
     }
 
-    /// The next commit, with blocks of so many bytes and more, which vote for the last one.
+    /// The next commit, with blocks of at least this many bytes in total that vote for the last commit.
     pub fn large(&mut self, bytes: usize) -> CertifiedCommit {
         let (round, last) = (self.round + 1, self.last);
         let blocks = (0..4).map(|author| self.block(round, author, &[last], bytes / 4)).collect();
         self.commit_of(blocks)
     }
 
-    /// The next commit with a certifier block of each of `authors`, of ever more bytes.
+    /// The next commit, with a certifier block of each of `authors`, each larger than the one before.
     pub fn certified(&mut self, authors: &[AuthorityIndex]) -> CertifiedCommit {
         let mut certified = self.commit();
         certified.certifiers = self.votes(&[certified.commit.reference()], authors);
         certified
     }
 
-    /// A block of each of `authors` that votes for `commits`, one round over the last commit, the later the larger.
+    /// A block of each of `authors` that votes for `commits`, one round above the last commit; later ones are larger.
     pub fn votes(&self, commits: &[CommitRef], authors: &[AuthorityIndex]) -> Vec<VerifiedBlock> {
         authors.iter().zip(1..).map(|(&author, size)| self.block(self.round + 1, author, commits, 30 * size)).collect()
     }
 
-    /// `count` commits, each certified by all authorities but the last.
+    /// `count` commits, each certified by all authorities except the last.
     pub fn grow(&mut self, count: usize) -> Vec<CertifiedCommit> {
         let authors: Vec<AuthorityIndex> = (0..self.stakes.len() as AuthorityIndex - 1).collect();
         (0..count).map(|_| self.certified(&authors)).collect()
     }
 
-    /// The last commit of the epoch, certified; the chain goes on in the next one.
+    /// The last commit of the epoch, certified. The chain continues in the next epoch.
     pub fn end_epoch(&mut self) -> CertifiedCommit {
         let next_committee = committee(self.epoch + 1, &self.stakes);
         let certificate = QuorumSignatures::default();
@@ -149,7 +149,7 @@ impl Chain {
     }
 }
 
-/// Bytes that compress badly, the same for the same arguments.
+/// Bytes that compress badly, determined by the arguments.
 fn noise(length: usize, round: Round, author: AuthorityIndex) -> Bytes {
     let mut state = (u64::from(round) << 32 | u64::from(author)) ^ 0x9e37_79b9_7f4a_7c15;
     let next = || {
@@ -159,7 +159,7 @@ fn noise(length: usize, round: Round, author: AuthorityIndex) -> Bytes {
     std::iter::repeat_with(next).take(length).collect::<Vec<_>>().into()
 }
 
-/// A store under test; one on disk takes its directory with it.
+/// A store under test. A store on disk owns its directory.
 pub struct Opened {
     store: Box<dyn Store>,
     _directory: Option<TempDir>,
@@ -173,7 +173,7 @@ impl Deref for Opened {
     }
 }
 
-/// Makes an empty store of a chain.
+/// Creates an empty store of a chain.
 pub type Factory = fn(&Genesis) -> Opened;
 
 pub fn in_memory(genesis: &Genesis) -> Opened {
@@ -186,7 +186,7 @@ pub fn on_disk(genesis: &Genesis) -> Opened {
     Opened { store: Box::new(store), _directory: Some(directory) }
 }
 
-/// One test for each promise and each implementation.
+/// One test per promise and implementation.
 #[macro_export]
 macro_rules! for_both_stores {
     ($($promise:ident),* $(,)?) => {
