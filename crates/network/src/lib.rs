@@ -2,8 +2,7 @@
 //!
 //! ```text
 //!   dial(peer, address) --> TCP --> TLS 1.3 (key pinned) --> HTTP/2 --> Link: PeerApi, calls
-//!   listen(address)     --> TCP --> TLS 1.3 (key read)   --> InboundHandler::connected? --> HTTP/2 --> PeerApi,
-//!   answers
+//!   listen(address)     --> TCP --> TLS 1.3 (key read)   --> InboundHandler::connected? --> HTTP/2 --> PeerApi
 //! ```
 //!
 //! Invariants:

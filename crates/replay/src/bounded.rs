@@ -2,9 +2,8 @@
 //!
 //! ```text
 //!   bincode --> Bounded(deserializer) --> Bounded(visitor) --> the derived implementation
-//!                 borrows text and           caps the size
-//!                 bytes from the input       hint of a list
-//!                 where they lie             more than 64 elements
+//!                 borrows text and           caps the size hint of a list
+//!                 bytes from the input       at 64 elements
 //! ```
 //!
 //! bincode allocates an owned text or byte string at its claimed length before it reads it. serde allocates up to

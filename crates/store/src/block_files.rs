@@ -2,8 +2,9 @@
 //! has their positions.
 //!
 //! ```text
-//!   blocks/00000001.blocks   segment 1.0 | 1.1 | votes | commits 1.. | 16.. | zeros | segment 201.0 | ...   up to 256
-//!   MiB blocks/00000002.blocks   segment 9001.0 | ...                   a batch begins at a multiple of 4 KiB
+//!   blocks/00000001.blocks   segment 1.0 | 1.1 | votes | commits 1.. | 16.. | zeros | segment 201.0 | ...
+//!   blocks/00000002.blocks   segment 9001.0 | ...
+//!                            up to 256 MiB; a batch begins at a multiple of 4 KiB
 //! ```
 //!
 //! A database writes every value first to its journal and later to a table. That was half of the work of a sync

@@ -212,7 +212,7 @@ impl CommitsError {
 ///
 /// # Errors
 ///
-/// Fails if the response breaks a rule; none of its commits count. [`CommitsError::fault`] returns the kind of fault.
+/// Fails if no commit of the response passes. [`CommitsError::fault`] returns the kind of fault.
 pub fn check_commits(
     context: &EpochContext,
     start: CommitIndex,

@@ -161,21 +161,36 @@ pub trait PeerApi: Send + Sync {
     /// Exchanges node infos.
     ///
     /// # Errors
-    /// Fails if the call fails or the response breaks the protocol; so do all methods.
+    /// Fails if the call fails or the response breaks the protocol.
     async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError>;
 
     /// The commits that the responder can serve.
+    ///
+    /// # Errors
+    /// Fails if the call fails or the response breaks the protocol.
     async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError>;
 
     /// Index and digest of one commit; `None` asks for the highest synced one.
+    ///
+    /// # Errors
+    /// Fails if the call fails or the response breaks the protocol.
     async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError>;
 
     /// Commits with the votes for the last one.
+    ///
+    /// # Errors
+    /// Fails if the call fails or the response breaks the protocol.
     async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError>;
 
     /// Blocks by reference. The call's timeout covers the whole stream.
+    ///
+    /// # Errors
+    /// Fails if the call fails before its first chunk. A later failure is the stream's last item.
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError>;
 
     /// Announces to the responder that the caller has the commit of this index.
+    ///
+    /// # Errors
+    /// Fails if the call fails.
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError>;
 }
