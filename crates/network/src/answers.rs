@@ -47,8 +47,8 @@ const PART_OF_KNOWN: usize = 4;
 /// Large responses that are made at the same time. Each has at most 12 MiB.
 pub(crate) const MADE_AT_ONCE: usize = 4;
 
-/// Minimum room for a response with commits. A connection waits for this much; with less than it wants, the response
-/// has fewer commits.
+/// Minimum room for a response with commits. A connection waits for this much. If less than the requested size is free,
+/// the response has fewer commits.
 pub(crate) const LEAST_ROOM: usize = 1 << 20;
 
 /// Room for a message with blocks, reserved before its length is known.
@@ -152,9 +152,9 @@ impl Unread {
     }
 }
 
-/// The connection to end when others wait for room: a stalled one first, then the slowest, if it needs too long. Among
-/// those, strangers come first, and no known peer is ended for a stranger. An honest peer reads, so it is safe however
-/// much it requests. The waiting connection is excluded: it already has its share.
+/// The connection to end when others wait for room. Strangers come first, and no known peer is ended for a stranger.
+/// Then stalled connections come first, then the slowest if it needs too long. An honest peer reads, so it is safe
+/// however much it requests. The waiting connection is excluded: it already has its share.
 fn first_to_go<'a>(unread: &'a BTreeMap<ConnectionId, Unread>, waits: &Reader, now: Instant) -> Option<&'a Unread> {
     let slow = |unread: &&Unread| unread.is_stalled(now) || unread.rest(now) > SLOW_REST;
     let order = |unread: &&Unread| {

@@ -228,7 +228,7 @@ impl P2p for GrpcService {
         let reserved = reserve_large(&request, call.timeout, LEAST_ROOM.min(asked), asked).await?;
         let range = range.within(reserved.bytes() as u64);
         let answer = match self.api.fetch_commits(call, range).await {
-            // The handler found no commit small enough for the reduced room.
+            // The commits exist, but the first certified one does not fit the reduced room.
             Err(error) if error.status == crate::wire::Status::NotFound && range.max_bytes() < asked => {
                 return Err(no_room().into());
             }

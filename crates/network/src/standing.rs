@@ -24,10 +24,10 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Frames per second that this node reads from all strangers together. Frames are those of calls, without their data.
-/// The rate costs a quarter of a core. A peer that syncs 100,000 blocks per second makes 300 calls.
+/// The rate costs a quarter of a core. A peer that syncs 100,000 blocks per second makes 300 calls per second.
 const FRAMES_PER_SECOND: u32 = 4_000;
 
-/// Strangers that were quiet for this time may send its frames at once, all together.
+/// After this much quiet time, strangers together may send the frames of that time at once.
 const BURST: Duration = Duration::from_secs(1);
 
 /// Frames that a new connection starts with, so that reconnecting gains nothing. Its handshake has cost this node at

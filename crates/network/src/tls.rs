@@ -311,17 +311,17 @@ impl Acceptor {
                     continue;
                 }
             };
-            let place = self.handshakes.place(remote.ip());
+            let slot = self.handshakes.slot(remote.ip());
             let acceptor = self.clone();
             tokio::spawn(async move {
                 let taking = timeout(acceptor.handshake_timeout, acceptor.take(stream, remote));
-                match place.evicted.run_until_cancelled(taking).await {
+                match slot.evicted.run_until_cancelled(taking).await {
                     Some(Ok(Ok(()))) => {}
                     Some(Ok(Err(error))) => tracing::debug!(%remote, %error, "connection refused"),
                     Some(Err(_)) => tracing::debug!(%remote, "connection refused: the handshake took too long"),
-                    None => tracing::debug!(%remote, "connection dropped: its place was needed for another handshake"),
+                    None => tracing::debug!(%remote, "connection dropped: its slot was needed for another handshake"),
                 }
-                drop(place);
+                drop(slot);
             });
         }
     }

@@ -41,7 +41,7 @@ async fn listener(unread: usize) -> Node {
 
 async fn honest(node: &Node) -> Link {
     let transport = TlsTransport::new(&key(HONEST)).unwrap();
-    transport.dial(node.id, node.address(), PATIENCE).await.unwrap()
+    transport.dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap()
 }
 
 /// The honest peer gets a response, and soon.
@@ -217,7 +217,7 @@ async fn flood(node: &mut Node, flood: &[u8], at_most: usize) -> usize {
         tokio::task::yield_now().await;
     }
     node.closed(&inbound).await;
-    timeout(PATIENCE, reading).await.expect("the end is seen").unwrap();
+    timeout(TEST_TIMEOUT, reading).await.expect("the end is seen").unwrap();
     sent
 }
 
@@ -284,7 +284,7 @@ async fn one_source_can_neither_take_others_handshake_places_nor_keep_its_own() 
     let (first, last) = silent.split_at_mut(84);
     for (streams, soon) in [(first, true), (last, false)] {
         for stream in streams {
-            let read = timeout(PATIENCE, stream.read(&mut [0])).await.expect("an end");
+            let read = timeout(TEST_TIMEOUT, stream.read(&mut [0])).await.expect("an end");
             assert!(read.is_ok_and(|read| read == 0), "a silent peer gets no byte");
             assert_eq!(began.elapsed() < limit, soon, "{:?}", began.elapsed());
         }
@@ -315,7 +315,7 @@ async fn endlessly_renewed_half_open_handshakes_keep_no_peer_out() {
     let mut admitted = Vec::new();
     for number in 0..60 {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let connecting = timeout(PATIENCE, tls_over(stream)).await;
+        let connecting = timeout(TEST_TIMEOUT, tls_over(stream)).await;
         admitted.push(connecting.unwrap_or_else(|_| panic!("newcomer {number} does not get in")));
         node.connected().await;
     }

@@ -102,7 +102,7 @@ async fn dial(chain: Vec<CertificateDer<'static>>, key: SigningKey, answer: Answ
             futures::StreamExt::chain(futures::stream::iter([Ok::<_, Infallible>(ours)]), futures::stream::pending());
         Server::builder().serve_with_incoming(answers, incoming).await.unwrap();
     });
-    TlsTransport::new(&support::key(1)).unwrap().dial(id(HOSTILE), &address, PATIENCE).await
+    TlsTransport::new(&support::key(1)).unwrap().dial(id(HOSTILE), &address, TEST_TIMEOUT).await
 }
 
 async fn hostile(answer: Answer) -> Link {
@@ -248,7 +248,7 @@ async fn server_without_tls_is_refused() {
         let _ = tcp.read_to_end(&mut Vec::new()).await;
     });
     let transport = TlsTransport::new(&key(1)).unwrap();
-    assert!(is_handshake(transport.dial(id(HOSTILE), &address, PATIENCE).await));
+    assert!(is_handshake(transport.dial(id(HOSTILE), &address, TEST_TIMEOUT).await));
 }
 
 #[tokio::test]
@@ -280,6 +280,6 @@ async fn call_to_a_server_that_is_silent_after_tls_ends_at_its_deadline() {
     let failed = status(link.api().get_commit_availability(call).await);
     assert!(matches!(failed, Status::DeadlineExceeded | Status::Cancelled), "{failed:?}");
     link.hang_up();
-    timeout(PATIENCE, link.closed()).await.expect("the link ends");
-    timeout(PATIENCE, silent).await.expect("the peer sees the end").unwrap();
+    timeout(TEST_TIMEOUT, link.closed()).await.expect("the link ends");
+    timeout(TEST_TIMEOUT, silent).await.expect("the peer sees the end").unwrap();
 }

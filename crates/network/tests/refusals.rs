@@ -24,13 +24,13 @@ async fn was_let_in(node: &Node, config: ClientConfig) -> bool {
     let Ok(mut tls) = TlsConnector::from(Arc::new(config)).connect(name, tcp).await else { return false };
     // A TLS 1.3 client finishes before the server has seen its certificate, so the refusal must be read.
     // A listener that admits a client sends HTTP/2 settings.
-    timeout(PATIENCE, tls.read_u8()).await.expect("a listener that decides").is_ok()
+    timeout(TEST_TIMEOUT, tls.read_u8()).await.expect("a listener that decides").is_ok()
 }
 
 /// The next honest peer is served, and the handler has seen no other peer.
 async fn serves_the_honest(node: &mut Node) {
     let transport = TlsTransport::new(&key(1)).unwrap();
-    let link = transport.dial(node.id, node.address(), PATIENCE).await.unwrap();
+    let link = transport.dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap();
     assert_eq!(link.api().get_commit_availability(call(LISTENER)).await.unwrap(), AVAILABILITY);
     let inbound = node.connected().await;
     assert_eq!(inbound.peer(), id(1));
@@ -151,7 +151,7 @@ async fn answer_to(node: &Node, bytes: &[u8]) -> Vec<u8> {
     // The listener may hang up before all is written.
     let _ = tcp.write_all(bytes).await;
     let mut answer = Vec::new();
-    let _ = timeout(PATIENCE, tcp.read_to_end(&mut answer)).await.expect("the listener hangs up");
+    let _ = timeout(TEST_TIMEOUT, tcp.read_to_end(&mut answer)).await.expect("the listener hangs up");
     answer
 }
 
@@ -182,7 +182,7 @@ async fn silent_client_is_hung_up_when_the_handshake_times_out() {
     let mut half = TcpStream::connect(node.address().host_and_port()).await.unwrap();
     half.write_all(&tls12_client_hello()[..20]).await.unwrap();
     for socket in [&mut silent, &mut half] {
-        let end = timeout(PATIENCE, socket.read(&mut [0; 8])).await.expect("the listener hangs up");
+        let end = timeout(TEST_TIMEOUT, socket.read(&mut [0; 8])).await.expect("the listener hangs up");
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
     serves_the_honest(&mut node).await;
@@ -198,7 +198,7 @@ async fn more_handshakes_than_places_do_not_keep_out_later_peers() {
     }
     // All are hung up: those beyond the places at once, the others at their timeout.
     for mut socket in sockets {
-        let end = timeout(PATIENCE, socket.read(&mut [0; 8])).await.expect("the listener hangs up");
+        let end = timeout(TEST_TIMEOUT, socket.read(&mut [0; 8])).await.expect("the listener hangs up");
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
     serves_the_honest(&mut node).await;
@@ -209,10 +209,10 @@ async fn handler_that_never_decides_holds_no_connection() {
     let transport = TlsTransport::new(&key(LISTENER)).unwrap().with_handshake_timeout(Duration::from_millis(200));
     let mut node = Node::listen(&transport, LISTENER, Behaviour::Undecided).await;
     let dialler = TlsTransport::new(&key(1)).unwrap();
-    let link = dialler.dial(node.id, node.address(), PATIENCE).await;
+    let link = dialler.dial(node.id, node.address(), TEST_TIMEOUT).await;
     let inbound = node.connected().await;
     node.closed(&inbound).await;
     if let Ok(link) = link {
-        timeout(PATIENCE, link.closed()).await.expect("the link ends");
+        timeout(TEST_TIMEOUT, link.closed()).await.expect("the link ends");
     }
 }

@@ -20,7 +20,7 @@ const RESPONDER: u8 = 2;
 const SHORT: Duration = Duration::from_millis(150);
 
 async fn connect(net: &Net, node: &Node) -> Link {
-    net.transport(DIALLER).dial(node.id, node.address(), PATIENCE).await.unwrap()
+    net.transport(DIALLER).dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap()
 }
 
 /// A node, and a link to it that it has admitted.
@@ -32,7 +32,7 @@ async fn pair(net: &Net, behaviour: Behaviour) -> (Node, Link, soma_network::Inb
 }
 
 async fn ends(link: &Link) {
-    timeout(PATIENCE, link.closed()).await.expect("the link ends");
+    timeout(TEST_TIMEOUT, link.closed()).await.expect("the link ends");
     assert!(link.is_closed());
 }
 
@@ -102,7 +102,7 @@ async fn error_arrives_with_its_status_message_and_retry_hint(net: Net) {
 async fn another_key_than_the_dialled_one_is_refused(net: Net) {
     let mut node = net.node(RESPONDER, Behaviour::Answers).await;
     let other = id(7);
-    let refused = net.transport(DIALLER).dial(other, node.address(), PATIENCE).await.unwrap_err();
+    let refused = net.transport(DIALLER).dial(other, node.address(), TEST_TIMEOUT).await.unwrap_err();
     let wrong = DialError::WrongKey { address: node.address().clone(), expected: other, found: id(RESPONDER) };
     assert_eq!(refused, wrong);
     assert!(node.is_quiet(), "the handler is not asked about a dialler that has hung up");
@@ -112,15 +112,15 @@ async fn another_key_than_the_dialled_one_is_refused(net: Net) {
 async fn address_without_a_listener_is_unreachable(net: Net) {
     let node = net.node(RESPONDER, Behaviour::Answers).await;
     let address = node.address().clone();
-    node.listener.shutdown(PATIENCE).await;
-    let refused = net.transport(DIALLER).dial(id(RESPONDER), &address, PATIENCE).await.unwrap_err();
+    node.listener.shutdown(TEST_TIMEOUT).await;
+    let refused = net.transport(DIALLER).dial(id(RESPONDER), &address, TEST_TIMEOUT).await.unwrap_err();
     assert!(matches!(&refused, DialError::Unreachable { address: named, .. } if *named == address), "{refused}");
 }
 
 /// The dial fails, or the link ends before any call succeeds.
 async fn peer_that_is_not_admitted_gets_no_response_and_its_end_is_not_reported(net: Net) {
     let mut node = net.node(RESPONDER, Behaviour::Refuses).await;
-    match net.transport(DIALLER).dial(node.id, node.address(), PATIENCE).await {
+    match net.transport(DIALLER).dial(node.id, node.address(), TEST_TIMEOUT).await {
         Err(error) => assert!(matches!(error, DialError::Refused { .. }), "{error}"),
         Ok(link) => {
             assert!(lost(status(link.api().get_commit_availability(call(RESPONDER)).await)));
@@ -143,7 +143,7 @@ async fn dialler_that_hangs_up_is_noticed_once(net: Net) {
     link.hang_up();
     inbound.hang_up();
     // Ends are reported in order: after another connection's end, none of this one is in flight.
-    let other = net.transport(3).dial(node.id, node.address(), PATIENCE).await.unwrap();
+    let other = net.transport(3).dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap();
     let last = node.connected().await;
     other.hang_up();
     node.closed(&last).await;
@@ -158,7 +158,7 @@ async fn listener_that_hangs_up_is_noticed_and_calls_in_flight_fail(net: Net) {
     };
     node.asked().await;
     inbound.hang_up();
-    assert!(lost(status(timeout(PATIENCE, under_way).await.unwrap().unwrap())));
+    assert!(lost(status(timeout(TEST_TIMEOUT, under_way).await.unwrap().unwrap())));
     ends(&link).await;
     node.closed(&inbound).await;
     assert!(lost(status(link.api().get_commit_availability(call(RESPONDER)).await)), "a link never reconnects");
@@ -170,7 +170,7 @@ async fn hanging_up_ends_a_block_stream(net: Net) {
     let mut stream = link.api().fetch_blocks(call(RESPONDER), refs(3)).await.unwrap();
     assert_eq!(stream.next().await.unwrap().unwrap(), chunks()[0]);
     link.hang_up();
-    assert!(lost(status(timeout(PATIENCE, stream.next()).await.unwrap().unwrap())));
+    assert!(lost(status(timeout(TEST_TIMEOUT, stream.next()).await.unwrap().unwrap())));
     assert!(stream.next().await.is_none(), "after an error nothing follows");
     node.given_up().await;
 }
@@ -275,7 +275,7 @@ async fn listener_reports_its_port_and_an_address_is_taken_only_once(net: Net) {
     assert_ne!(elsewhere.address(), node.address());
 
     let freed: Address = node.address().clone();
-    node.listener.shutdown(PATIENCE).await;
+    node.listener.shutdown(TEST_TIMEOUT).await;
     assert_eq!(net.transport(3).listen(&same, other).await.unwrap().address(), &freed);
 }
 
@@ -284,18 +284,18 @@ async fn shutdown_ends_every_link_and_reports_each_end_once(net: Net) {
     let mut links = Vec::new();
     let mut open = std::collections::BTreeMap::new();
     for seed in 10..15 {
-        links.push(net.transport(seed).dial(node.id, node.address(), PATIENCE).await.unwrap());
+        links.push(net.transport(seed).dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap());
         let inbound = node.connected().await;
         assert_eq!(inbound.peer(), id(seed));
         assert!(open.insert(inbound.id(), inbound.peer()).is_none(), "connection ids are unique");
     }
-    node.listener.shutdown(PATIENCE).await;
+    node.listener.shutdown(TEST_TIMEOUT).await;
     for link in &links {
         ends(link).await;
     }
     drop(links);
     for _ in 0..5 {
-        let Some(Event::Closed(connection, peer)) = timeout(PATIENCE, node.events.recv()).await.unwrap() else {
+        let Some(Event::Closed(connection, peer)) = timeout(TEST_TIMEOUT, node.events.recv()).await.unwrap() else {
             panic!("only ends")
         };
         assert_eq!(open.remove(&connection), Some(peer));
@@ -310,11 +310,11 @@ async fn shutdown_cuts_a_call_that_does_not_finish_in_time(net: Net) {
         tokio::spawn(async move { link.api().get_commit_availability(call(RESPONDER)).await })
     };
     node.asked().await;
-    timeout(PATIENCE, node.listener.shutdown(SHORT)).await.expect("a shutdown ends");
-    assert!(lost(status(timeout(PATIENCE, under_way).await.unwrap().unwrap())));
+    timeout(TEST_TIMEOUT, node.listener.shutdown(SHORT)).await.expect("a shutdown ends");
+    assert!(lost(status(timeout(TEST_TIMEOUT, under_way).await.unwrap().unwrap())));
     ends(&link).await;
     loop {
-        match timeout(PATIENCE, node.events.recv()).await.unwrap() {
+        match timeout(TEST_TIMEOUT, node.events.recv()).await.unwrap() {
             Some(Event::Closed(connection, _)) => break assert_eq!(connection, inbound.id()),
             Some(_) => {}
             None => panic!("an end that was not told"),
@@ -328,7 +328,7 @@ async fn dropped_listener_ends_its_links(net: Net) {
     drop(node.listener);
     ends(&link).await;
     // A task closes the socket: until it has run, a dial may still get a connection, which then ends.
-    match net.transport(DIALLER).dial(id(RESPONDER), &address, PATIENCE).await {
+    match net.transport(DIALLER).dial(id(RESPONDER), &address, TEST_TIMEOUT).await {
         Ok(link) => ends(&link).await,
         Err(DialError::Unreachable { .. } | DialError::Handshake { .. } | DialError::Refused { .. }) => {}
         Err(error) => panic!("{error}"),
@@ -338,8 +338,8 @@ async fn dropped_listener_ends_its_links(net: Net) {
 async fn links_of_two_nodes_that_dial_each_other_are_independent(net: Net) {
     let mut one = net.node(1, Behaviour::Answers).await;
     let mut two = net.node(2, Behaviour::Answers).await;
-    let to_two = net.transport(1).dial(two.id, two.address(), PATIENCE).await.unwrap();
-    let to_one = net.transport(2).dial(one.id, one.address(), PATIENCE).await.unwrap();
+    let to_two = net.transport(1).dial(two.id, two.address(), TEST_TIMEOUT).await.unwrap();
+    let to_one = net.transport(2).dial(one.id, one.address(), TEST_TIMEOUT).await.unwrap();
     let (at_two, at_one) = (two.connected().await, one.connected().await);
     assert_eq!((at_two.peer(), at_one.peer()), (one.id, two.id));
     to_two.hang_up();
@@ -385,27 +385,27 @@ async fn shutdown_lets_a_call_in_flight_finish(net: Net) {
             break let_go;
         }
     };
-    let down = tokio::spawn(node.listener.shutdown(PATIENCE));
+    let down = tokio::spawn(node.listener.shutdown(TEST_TIMEOUT));
     tokio::task::yield_now().await;
     let _ = let_go.send(());
     assert_eq!(under_way.await.unwrap().unwrap(), AVAILABILITY);
-    timeout(PATIENCE, down).await.unwrap().unwrap();
+    timeout(TEST_TIMEOUT, down).await.unwrap().unwrap();
     ends(&link).await;
 }
 
 async fn listener_that_is_shut_down_drops_its_handler(net: Net) {
     let (mut node, link, _) = pair(&net, Behaviour::Answers).await;
-    node.listener.shutdown(PATIENCE).await;
+    node.listener.shutdown(TEST_TIMEOUT).await;
     ends(&link).await;
     drop(link);
     // Only the handler holds a sender of events.
-    while timeout(PATIENCE, node.events.recv()).await.expect("a handler that is dropped").is_some() {}
+    while timeout(TEST_TIMEOUT, node.events.recv()).await.expect("a handler that is dropped").is_some() {}
 }
 
 async fn cancelled_dial_during_admission_reports_its_end(net: Net) {
     let mut node = net.node(RESPONDER, Behaviour::Undecided).await;
     let (transport, address) = (net.transport(DIALLER), node.address().clone());
-    let dial = tokio::spawn(async move { transport.dial(id(RESPONDER), &address, PATIENCE).await });
+    let dial = tokio::spawn(async move { transport.dial(id(RESPONDER), &address, TEST_TIMEOUT).await });
     let inbound = node.connected().await;
     // In memory the dial still waits. Over TLS it may have succeeded, and the link is dropped here.
     dial.abort();

@@ -81,8 +81,9 @@ impl FjallStore {
     /// # Errors
     ///
     /// Without any write: [`OtherChain`](StoreError::OtherChain), [`InUse`](StoreError::InUse),
-    /// [`NewerFormat`](StoreError::NewerFormat), and [`NotAStore`](StoreError::NotAStore) for a foreign directory or
-    /// file. [`Io`](StoreError::Io) if the path is not writable. [`Corrupt`](StoreError::Corrupt) and
+    /// [`NewerFormat`](StoreError::NewerFormat), [`OlderFormat`](StoreError::OlderFormat), and
+    /// [`NotAStore`](StoreError::NotAStore) for a foreign directory or file.
+    /// [`Io`](StoreError::Io) if the path is not writable. [`Corrupt`](StoreError::Corrupt) and
     /// [`Database`](StoreError::Database) if the store is damaged.
     pub fn open(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
         let directory = Directory::open_or_create(path, genesis)?;

@@ -88,12 +88,12 @@ impl SignatureBatch {
     /// [`verify_each`](Self::verify_each) with the given checks of a group and of one signature.
     fn verify_each_by(
         batches: &[&Self],
-        holds: impl Fn(&[&Self], &[Place]) -> bool,
+        holds: impl Fn(&[&Self], &[Entry]) -> bool,
         is_signed: impl Fn(&Self, usize) -> bool,
     ) -> Vec<Result<(), Vec<usize>>> {
-        let all: Vec<Place> = (0..)
+        let all: Vec<Entry> = (0..)
             .zip(batches)
-            .flat_map(|(batch, signatures)| (0..signatures.len()).map(move |position| Place { batch, position }))
+            .flat_map(|(batch, signatures)| (0..signatures.len()).map(move |position| Entry { batch, position }))
             .collect();
         let mut culprits = vec![BTreeSet::new(); batches.len()];
         // Groups of similar size: a small group at the end would be expensive per signature, and so would two halves of
@@ -103,13 +103,13 @@ impl SignatureBatch {
             if holds(batches, group) {
                 continue;
             }
-            let mut blame = |place: &Place| {
-                culprits[place.batch].insert(batches[place.batch].owners[place.position]);
+            let mut blame = |entry: &Entry| {
+                culprits[entry.batch].insert(batches[entry.batch].owners[entry.position]);
             };
             let mut blamed = false;
             // A bad signature in one batch is no reason to check the other batches' signatures one by one.
             for part in group.chunk_by(|one, other| one.batch == other.batch).filter(|part| !holds(batches, part)) {
-                let mut bad = part.iter().filter(|place| !is_signed(batches[place.batch], place.position)).peekable();
+                let mut bad = part.iter().filter(|entry| !is_signed(batches[entry.batch], entry.position)).peekable();
                 match bad.peek() {
                     Some(_) => bad.for_each(&mut blame),
                     None => part.iter().for_each(&mut blame),
@@ -132,20 +132,20 @@ impl SignatureBatch {
     }
 }
 
-/// Position of one signature in several batches.
-struct Place {
+/// One signature of several batches, by its position.
+struct Entry {
     batch: usize,
     position: usize,
 }
 
 /// Whether all signatures of the group are valid.
-fn holds(batches: &[&SignatureBatch], group: &[Place]) -> bool {
+fn holds(batches: &[&SignatureBatch], group: &[Entry]) -> bool {
     let mut verifier = batch::Verifier::new();
     let mut transcript = blake3::Hasher::new_derive_key("soma-p2p 2026 v1 factors of a signature batch");
     let mut piece = Vec::with_capacity(TRANSCRIPT_PIECE);
-    for place in group {
-        let SignatureBatch { keys, messages, signatures, .. } = batches[place.batch];
-        let (key, message, signature) = (keys[place.position], &messages[place.position], signatures[place.position]);
+    for entry in group {
+        let SignatureBatch { keys, messages, signatures, .. } = batches[entry.batch];
+        let (key, message, signature) = (keys[entry.position], &messages[entry.position], signatures[entry.position]);
         if piece.len() + key.len() + message.len() + signature.len() > TRANSCRIPT_PIECE {
             transcript.update(&piece);
             piece.clear();
@@ -278,7 +278,7 @@ mod tests {
         let verdicts = SignatureBatch::verify_each_by(&[&one, &other], |_, _| false, |_, _| true);
         assert_eq!(verdicts, [Err(vec![0, 1]), Err(vec![0])]);
         // The joint equation fails, but each batch's own equation holds.
-        let both_fail = |_: &[&SignatureBatch], group: &[Place]| group.len() < 6;
+        let both_fail = |_: &[&SignatureBatch], group: &[Entry]| group.len() < 6;
         let verdicts = SignatureBatch::verify_each_by(&[&one, &other], both_fail, |_, _| true);
         assert_eq!(verdicts, [Err(vec![0, 1]), Err(vec![0])]);
     }

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 /// Deadline of every wait. It is far longer than needed, so a test that reaches it has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The chain of every call.
 pub(crate) const CHAIN: ChainId = ChainId([9; 32]);
@@ -39,7 +39,7 @@ pub(crate) fn id(seed: u8) -> PeerId {
 
 /// A call to the node with `seed` and a long timeout.
 pub(crate) fn call(seed: u8) -> Call {
-    Call { peer: id(seed), chain: Some(CHAIN), remote: None, timeout: PATIENCE }
+    Call { peer: id(seed), chain: Some(CHAIN), remote: None, timeout: TEST_TIMEOUT }
 }
 
 pub(crate) fn any_port() -> ListenAddress {
@@ -125,7 +125,7 @@ impl Node {
     }
 
     pub(crate) async fn event(&mut self) -> Event {
-        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("a handler")
+        timeout(TEST_TIMEOUT, self.events.recv()).await.expect("an event in time").expect("a handler")
     }
 
     /// The next connection, which must be the next event.
