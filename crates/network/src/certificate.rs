@@ -21,7 +21,7 @@ use soma_types::{PeerId, PublicKey, SigningKey};
 use std::sync::{Arc, OnceLock};
 use x509_parser::{oid_registry::OID_SIG_ED25519, prelude::FromDer, prelude::X509Certificate};
 
-/// Maximum size of a certificate in bytes; those of this software have about 300.
+/// Maximum size of a certificate in bytes; this software makes certificates of about 300.
 const MAX_CERTIFICATE_BYTES: usize = 4 << 10;
 
 /// HTTP/2 is the only application protocol.

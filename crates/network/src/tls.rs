@@ -74,7 +74,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum concurrent calls of one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 64;
 
-/// Maximum bytes of all headers of one call; those of this software have about 300.
+/// Maximum bytes of all headers of one call; this software sends about 300.
 const MAX_HEADER_LIST: u32 = 4 << 10;
 
 /// Memory that a peer can take with one connection, without responses: its requests, the headers of all its calls, a

@@ -55,7 +55,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A record whose checksum is wrong.
+/// A record with a wrong checksum.
 #[derive(Clone, Debug)]
 pub struct Damage {
     /// Where it stands.

@@ -46,7 +46,7 @@ const FILE_BYTES: u64 = 256 << 20;
 /// file for each value was a twentieth of the cost of serving.
 const OPEN_FILES: usize = 8;
 
-/// A database value of a table whose large batches are in files.
+/// A database value of a table with large batches in files.
 ///
 /// ```text
 ///   0, the value     or     1, file u32, offset u32, length u32, checksum u64

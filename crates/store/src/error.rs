@@ -275,7 +275,7 @@ pub enum NotAStoreReason {
     /// The directory holds other files.
     #[error("it holds something else ({entry:?}); give an empty or a new directory")]
     Foreign {
-        /// Name of one of them.
+        /// Name of one file.
         entry: String,
     },
     /// Another program wrote its file `soma-store`.
@@ -349,7 +349,10 @@ pub enum StoreError {
         found: ChainId,
     },
     /// The store is already open, in this process or in another.
-    #[error("store {} is in use by another process, or twice by this one; stop the other or give another directory", path.display())]
+    #[error(
+        "store {} is in use by another process, or twice by this one; stop the other or give another directory",
+        path.display()
+    )]
     InUse {
         /// The store.
         path: PathBuf,
@@ -363,7 +366,10 @@ pub enum StoreError {
         reason: NotAStoreReason,
     },
     /// A newer program wrote the store. Nothing was written.
-    #[error("store {} has format version {found}, and this program reads up to {supported}; use a newer one", path.display())]
+    #[error(
+        "store {} has format version {found}, and this program reads up to {supported}; use a newer one",
+        path.display()
+    )]
     NewerFormat {
         /// The store.
         path: PathBuf,

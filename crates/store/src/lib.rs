@@ -26,8 +26,8 @@
 //!   a panic or a default.
 //!
 //! docs/adr/0007 explains the layout on disk. In short: blocks go from the wire into segments of about 64 KiB, in the
-//! order of the chain. The segments of a large batch go to files, with its commits and votes; those of a small batch go
-//! to the database. Peers get blocks as slices of segments, and no step decodes them.
+//! order of the chain. The segments of a large batch go to files, with its commits and votes; the segments of a small
+//! batch go to the database. Peers get blocks as slices of segments, and no step decodes them.
 
 #![deny(missing_docs)]
 

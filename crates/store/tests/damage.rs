@@ -64,7 +64,7 @@ impl Original {
         }
     }
 
-    /// Opens a copy in which `name` holds `bytes`, and reads all of it.
+    /// Opens a copy in which `name` holds `bytes`, and reads everything.
     fn read(&self, name: &Path, bytes: Option<&[u8]>) -> Result<u32, StoreError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");

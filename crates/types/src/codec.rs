@@ -14,8 +14,8 @@ use serde::{
 };
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-/// Maximum number of bytes that one decode may claim. The types' own limits on their input are smaller. This limit stops
-/// a length prefix from allocating more memory than any valid value has.
+/// Maximum number of bytes that one decode may claim. The types' own limits on their input are smaller. This limit
+/// stops a length prefix from allocating more memory than any valid value has.
 const DECODE_LIMIT: usize = 4 << 20;
 
 fn config() -> bincode::config::Configuration<

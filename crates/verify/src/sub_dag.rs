@@ -31,7 +31,10 @@ pub enum SubDagError {
         position: usize,
     },
     /// The blocks exceed [`limits::MAX_COMMIT_BLOCKS_BYTES`].
-    #[error("the blocks of commit {index} have {bytes} bytes, over the limit of {max}", max = limits::MAX_COMMIT_BLOCKS_BYTES)]
+    #[error(
+        "the blocks of commit {index} have {bytes} bytes, over the limit of {max}",
+        max = limits::MAX_COMMIT_BLOCKS_BYTES
+    )]
     TooLarge {
         /// The commit.
         index: CommitIndex,
@@ -131,7 +134,7 @@ pub struct SubDag {
     /// Timestamp of the commit's leader.
     pub leader_timestamp_ms: TimestampMs,
     /// The handover to the next epoch, if the commit is the last of its epoch. If several blocks carry one, this is the
-    /// first, whose certificate was checked; the others name the same committee.
+    /// first. Only its certificate was checked; the others name the same committee.
     pub end_of_epoch: Option<EndOfEpoch>,
 }
 

@@ -34,7 +34,7 @@ fn check_changed(change: impl FnOnce(&mut Commit)) -> Result<CheckedCommits, Com
     check(commits, CHAIN.certifiers(third.reference()))
 }
 
-/// Checks the votes for commit 3, with another block as the first of them.
+/// Checks the votes for commit 3, with another block in the first position.
 fn check_certifier(first: SignedBlock) -> Result<CheckedCommits, CommitsError> {
     let mut certifiers = votes();
     certifiers[0] = bytes(&first);
