@@ -1,10 +1,10 @@
-//! One question to a handler: may this connection stay?
+//! Asks the handler whether a new connection may stay.
 
 use crate::{Inbound, InboundHandler};
 use std::sync::Arc;
 
-/// The question. When it is dropped unanswered (out of time, or the dialler has gone), the connection is told as
-/// closed, in case the handler has admitted it or still will.
+/// A pending admission. If it is dropped undecided (timeout, or the dialler has gone), it reports the connection as
+/// closed, because the handler may have admitted it or may still do so.
 pub(crate) struct Admission {
     handler: Arc<dyn InboundHandler>,
     inbound: Inbound,

@@ -1,22 +1,22 @@
-//! Answers that wait to be read, and what becomes of those who do not read them.
+//! Back-pressure on responses: limits on unread bytes, and the end of connections that do not read.
 //!
-//! HTTP/2 lets a caller ask on many streams and take nothing: answers then wait here, whole, for as long as the
-//! connection lives. So room for an answer is taken before it is made, all have so much room together, and each answer
-//! has a time. A connection that leaves answers unread and takes next to nothing of them is ended long before.
+//! In HTTP/2 a caller can open many streams and read nothing. Whole responses then wait here while the connection
+//! lives. Each response therefore reserves room before it is made, all responses share one budget, and each has a
+//! deadline. A connection that leaves responses unread and reads almost nothing is ended long before the deadline.
 //!
 //! ```text
-//!   call --> room and turn --> answered --> unread --> sent, reset or ended: freed
-//!            (waits)                          |
-//!                    no progress, too slow while others wait, or too long: hung up
+//!   call --> room and turn --> made --> unread --> sent, reset or ended: freed
+//!            (waits)                      |
+//!                 no progress, too slow while others wait, or deadline: hung up
 //! ```
 //!
-//! Strangers leave a quarter of the room to known peers. Within that, a connection gets more while it has less than what
-//! is free: one greedy connection gets half, two get a third each, and a newcomer always finds some.
+//! Strangers leave a quarter of the budget to known peers. A connection gets more room only while it holds less than
+//! what is free. So one greedy connection gets half, two get a third each, and a newcomer always finds room.
 //!
-//! Of a stream of blocks, one message is made at a time, and the next when HTTP/2 has taken it. A message counts until its
-//! last byte has left for the socket.
+//! A stream of blocks makes one message at a time, and the next when HTTP/2 has taken the previous one. A message
+//! counts until its last byte has left for the socket.
 //!
-//! The lock is of this listener's book-keeping alone: nobody waits while holding it.
+//! The lock guards only this listener's accounting, and no task waits while it holds the lock.
 
 use crate::wire::limits::{MAX_KNOWN_PEERS, MESSAGE_OVERHEAD_BYTES};
 use crate::{ConnectionId, standing::Standing, watched_io::Ends};
@@ -38,52 +38,54 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
-/// Bytes that all connections of a listener together may leave unread, unless it is told otherwise.
+/// Default budget of unread bytes of all connections of a listener.
 const UNREAD_IN_ALL: usize = 128 << 20;
 
-/// The part of them that strangers leave to known peers: one in so many.
+/// Strangers leave one part in this many of the budget to known peers.
 const PART_OF_KNOWN: usize = 4;
 
-/// Large answers that are made at the same moment, each of 12 MiB at most.
+/// Large responses that are made at the same time. Each has at most 12 MiB.
 pub(crate) const MADE_AT_ONCE: usize = 4;
 
-/// The least room for an answer with commits: it has fewer where there is not more. A connection waits for so much.
+/// Minimum room for a response with commits. A connection waits for this much. If less than the requested size is free,
+/// the response has fewer commits.
 pub(crate) const LEAST_ROOM: usize = 1 << 20;
 
-/// Room for a message with blocks, before it is known how long it is.
+/// Room for a message with blocks, reserved before its length is known.
 pub(crate) const BLOCKS_ROOM: usize = MAX_BLOCK_BYTES + MESSAGE_OVERHEAD_BYTES;
 
-/// How long one answer may take from its first byte to its last: five seconds beyond what any caller waits for one,
-/// after which an honest one has reset the stream.
+/// Deadline of a response from its first byte to its last: five seconds more than any caller waits. An honest caller
+/// has reset the stream by then.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(35);
 
-/// Bytes in a second that a connection has to take while it leaves answers unread.
+/// Minimum read rate, in bytes per second, of a connection with unread responses.
 const MIN_READ_RATE: usize = 8 << 10;
 
-/// Time over which that is measured: it has to take one piece at least.
+/// The window of the minimum read rate, in which a connection must read at least one piece.
 const STALL_WINDOW: Duration = Duration::from_secs(8);
 
-/// Time without a piece taken after which a connection is the first to go when others wait for room.
+/// Time without progress after which a connection counts as stalled. Stalled connections are ended first when others
+/// wait for room.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// One that needs longer for the rest, as fast as it has read until now, is the next.
+/// Connections that need longer than this for the rest, at their read rate so far, are ended next.
 const SLOW_REST: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether there is room, or somebody who has to make some.
+/// Interval of checks for free room, or for a connection to end.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Bytes in one piece of an answer. HTTP/2 takes a piece when the one before has gone, so that a whole answer is not
-/// on its way before a byte of it has been taken.
+/// Bytes per piece of a response. HTTP/2 takes a piece when the previous one has been sent, so a response is never in
+/// flight as a whole before its first byte is taken.
 const PIECE: usize = 64 << 10;
 
-/// Answers up to this length are not counted: they are many, and matter to nobody.
+/// Longest response that is not counted: small responses are frequent and negligible.
 const SMALL: usize = 1 << 10;
 
-/// The most that an answer with known peers takes.
+/// Maximum size of a response with known peers.
 pub(crate) const KNOWN_PEERS_BYTES: usize =
     (MAX_KNOWN_PEERS + 1) * soma_types::limits::MAX_NODE_INFO_BYTES + MESSAGE_OVERHEAD_BYTES;
 
-/// What may be left unread.
+/// Limits on unread responses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) in_all: usize,
@@ -96,7 +98,7 @@ impl Default for Limits {
     }
 }
 
-/// What the readers of one listener have not read.
+/// Unread responses of all connections of one listener.
 pub(crate) struct Answers {
     limits: Limits,
     turns: Arc<Semaphore>,
@@ -106,17 +108,17 @@ pub(crate) struct Answers {
 
 struct Unread {
     bytes: usize,
-    /// When the first of these answers was made.
+    /// When the first of these responses was made.
     since: Instant,
-    /// Bytes that were sent since then.
+    /// Bytes sent since then.
     sent: usize,
-    /// Bytes that were sent since progress was last looked at.
+    /// Bytes sent since the last check of progress.
     lately: usize,
-    /// When something was last sent, or the first of these answers was made.
+    /// When bytes were last sent, or the first of these responses was made.
     sent_at: Instant,
     standing: Standing,
     ends: Ends,
-    /// Ends the watch over its progress.
+    /// Ends the task that watches the progress.
     _gone: DropGuard,
 }
 
@@ -135,7 +137,7 @@ impl Unread {
         now.duration_since(self.sent_at) >= STALLED_AFTER
     }
 
-    /// How long the peer needs for what is left, as fast as it has read until now. Nothing for one that has just begun.
+    /// Expected time for the rest, at the peer's read rate so far. Zero for a connection that has just begun.
     fn rest(&self, now: Instant) -> Duration {
         let time = now.duration_since(self.since);
         if time < STALLED_AFTER {
@@ -150,9 +152,9 @@ impl Unread {
     }
 }
 
-/// Who has to go when others wait for room: one that reads nothing, then the one that needs longest for the rest, if that
-/// is long. An honest peer reads, however much it has asked for. Of several, strangers first, and for a stranger no known
-/// peer. The one that waits is no other: it has what it can get.
+/// The connection to end when others wait for room. Strangers come first, and no known peer is ended for a stranger.
+/// Then stalled connections come first, then the slowest if it needs too long. An honest peer reads, so it is safe
+/// however much it requests. The waiting connection is excluded: it already has its share.
 fn first_to_go<'a>(unread: &'a BTreeMap<ConnectionId, Unread>, waits: &Reader, now: Instant) -> Option<&'a Unread> {
     let slow = |unread: &&Unread| unread.is_stalled(now) || unread.rest(now) > SLOW_REST;
     let order = |unread: &&Unread| {
@@ -170,12 +172,12 @@ impl Answers {
         Arc::new(Self { limits, turns, unread: Mutex::default(), freed: Notify::new() })
     }
 
-    /// The one at the other end of a connection, which ends so.
+    /// The reader at the other end of a connection.
     pub(crate) fn reader(self: &Arc<Self>, connection: ConnectionId, ends: Ends, standing: Standing) -> Reader {
         Reader { answers: self.clone(), connection, ends, standing }
     }
 
-    /// Bytes that all connections together have not read, and room that is taken for answers.
+    /// Unread and reserved bytes of all connections.
     pub(crate) fn bytes(&self) -> usize {
         self.unread().values().map(|unread| unread.bytes).sum()
     }
@@ -184,7 +186,7 @@ impl Answers {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes room for an answer of `least` to `most` bytes, if there is some.
+    /// Reserves room for a response of `least` to `most` bytes, if there is enough.
     fn take_room(self: &Arc<Self>, reader: &Reader, least: usize, most: usize) -> Option<usize> {
         let mut unread = self.unread();
         let all: usize = unread.values().map(|unread| unread.bytes).sum();
@@ -198,7 +200,7 @@ impl Answers {
         let room = free.saturating_sub(own).min(most);
         if room < least {
             let now = Instant::now();
-            // What is freed by one that was hung up is waited for, before another has to go.
+            // Wait for the memory of connections that are already hung up before another is ended.
             let freed: usize = unread.values().filter(|unread| unread.is_ended()).map(|unread| unread.bytes).sum();
             if freed < least
                 && let Some(first) = first_to_go(&unread, reader, now)
@@ -206,7 +208,7 @@ impl Answers {
                 if first.is_stalled(now) {
                     first.ends.stalled.cancel();
                 }
-                first.hang_up("others wait for the room that it takes");
+                first.hang_up("other connections wait for its memory");
             }
             return None;
         }
@@ -223,22 +225,22 @@ impl Answers {
         entry.bytes += bytes;
     }
 
-    /// Ends the connection if it takes next to nothing while it leaves answers unread; until its entry is `gone`.
+    /// Ends the connection if it reads almost nothing while responses are unread. Stops when its entry is `gone`.
     async fn watch_progress(self: Arc<Self>, connection: ConnectionId, gone: CancellationToken) {
         while gone.run_until_cancelled(sleep(STALL_WINDOW)).await.is_some() {
             let mut unread = self.unread();
-            // It may have gone meanwhile, and another have come.
+            // The entry may be gone, and a new one may have its id.
             let Some(entry) = unread.get_mut(&connection).filter(|_| !gone.is_cancelled()) else { return };
             let lately = std::mem::take(&mut entry.lately);
             if lately < MIN_READ_RATE * STALL_WINDOW.as_secs() as usize {
                 entry.ends.stalled.cancel();
-                entry.hang_up("answers are left unread");
+                entry.hang_up("responses are left unread");
                 return;
             }
         }
     }
 
-    /// So many bytes have left for the socket.
+    /// Counts bytes that have left for the socket.
     fn sent(&self, connection: ConnectionId, bytes: usize) {
         if let Some(entry) = self.unread().get_mut(&connection) {
             entry.sent += bytes;
@@ -260,7 +262,7 @@ impl Answers {
     }
 }
 
-/// The one who is to read the answers of a connection.
+/// The reader of a connection's responses.
 #[derive(Clone)]
 pub(crate) struct Reader {
     answers: Arc<Answers>,
@@ -270,15 +272,15 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Waits for room and a turn to make a large answer, of `least` to `most` bytes.
+    /// Waits for room and a turn to make a large response of `least` to `most` bytes.
     pub(crate) async fn reserve_large(&self, least: usize, most: usize) -> Option<Reservation> {
         let room = self.reserve(least, most).await;
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         let turn = self.answers.turns.clone().acquire_owned().await.ok()?;
         Some(Reservation { _turn: Some(turn), ..room })
     }
 
-    /// Waits for room for an answer of `least` to `most` bytes.
+    /// Waits for room for a response of `least` to `most` bytes.
     pub(crate) async fn reserve(&self, least: usize, most: usize) -> Reservation {
         loop {
             let mut freed = pin!(self.answers.freed.notified());
@@ -286,18 +288,18 @@ impl Reader {
             if let Some(room) = self.answers.take_room(self, least, most) {
                 return Reservation { room: Held { reader: self.clone(), bytes: room }, _turn: None };
             }
-            // Whoever has to make room is found by looking, too.
+            // Check again after an interval too: each check may end a connection that blocks the room.
             let _ = timeout(LOOK_EVERY, freed).await;
         }
     }
 
-    /// Watches the body of an answer until it is taken.
+    /// Watches the body of a response until it is taken.
     pub(crate) fn watch(&self, body: Body, made: Option<Made>) -> Body {
         let taken = CancellationToken::new();
         let (time, hang_up, seen) = (self.answers.limits.time, self.ends.hang_up.clone(), taken.clone());
         tokio::spawn(async move {
             if timeout(time, seen.cancelled()).await.is_err() {
-                tracing::debug!("hung up: an answer was neither read nor given up in time");
+                tracing::debug!("hung up: a response was neither read nor cancelled in time");
                 hang_up.cancel();
             }
         });
@@ -305,26 +307,26 @@ impl Reader {
         Body::new(AnswerBody { body, rest, reader, held: None, made, _taken })
     }
 
-    /// Counts what there was no room taken for.
+    /// Counts bytes that were not reserved.
     fn hold(&self, bytes: usize) -> Held {
         self.answers.charge(&mut self.answers.unread(), self, bytes);
         Held { reader: self.clone(), bytes }
     }
 }
 
-/// Leave to make one answer.
+/// Permission to make one response.
 pub(crate) struct Reservation {
     room: Held,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Reservation {
-    /// Bytes that the answer may have.
+    /// Maximum bytes of the response.
     pub(crate) fn bytes(&self) -> usize {
         self.room.bytes
     }
 
-    /// The answer has `bytes`, and waits to be read until this is dropped.
+    /// Declares the response's size. It counts as unread until the result is dropped.
     fn made(mut self, bytes: usize) -> Held {
         if bytes <= self.room.bytes {
             let surplus = self.room.bytes - bytes;
@@ -332,13 +334,13 @@ impl Reservation {
             self.room.reader.answers.free(self.room.reader.connection, surplus);
             self.room
         } else {
-            // Longer than it was to be.
+            // The response is longer than reserved.
             self.room.reader.hold(bytes)
         }
     }
 }
 
-/// Bytes of a message that have not left for the socket yet.
+/// Bytes of a message that have not left for the socket.
 struct Held {
     reader: Reader,
     bytes: usize,
@@ -350,12 +352,12 @@ impl Drop for Held {
     }
 }
 
-/// What was counted of the message that is made next. It travels with the response to where its body is watched.
+/// The accounting of the next message. It travels with the response to the wrapper that watches the body.
 #[derive(Clone, Default)]
 pub(crate) struct Made(Arc<Mutex<Option<Held>>>);
 
 impl Made {
-    /// The next message has so many bytes.
+    /// Sets the size of the next message.
     pub(crate) fn message(&self, reserved: Reservation, bytes: usize) {
         let held = reserved.made(bytes);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
@@ -366,8 +368,8 @@ impl Made {
     }
 }
 
-/// A part of a message, which HTTP/2 drops when it has left for the socket. The memory of the whole message is free with
-/// the last of its pieces.
+/// A part of a message. HTTP/2 drops it when it has left for the socket. The last piece frees the memory of the whole
+/// message.
 struct Piece {
     bytes: Bytes,
     held: Arc<Held>,
@@ -386,21 +388,21 @@ impl Drop for Piece {
     }
 }
 
-/// An answer in pieces, whose end is noticed.
+/// A response body in pieces, which counts its messages until they are sent.
 struct AnswerBody {
     body: Body,
-    /// What HTTP/2 has not taken yet of the last message.
+    /// The part of the current message that HTTP/2 has not taken.
     rest: Bytes,
     reader: Reader,
-    /// Counts the last message.
+    /// Accounting of the current message.
     held: Option<Arc<Held>>,
-    /// Counts the next one.
+    /// Accounting of the next message.
     made: Option<Made>,
     _taken: DropGuard,
 }
 
 impl AnswerBody {
-    /// The next message.
+    /// Starts the next message.
     fn begin(&mut self, message: Bytes) {
         let held = self.made.as_ref().and_then(Made::take);
         let counted = || (message.len() > SMALL).then(|| self.reader.hold(message.len()));
@@ -455,18 +457,18 @@ mod tests {
         (ends.clone(), answers.reader(ConnectionId(number), ends, standing.clone()))
     }
 
-    /// A stranger's connection on which an answer of so many bytes waits to be read.
+    /// A stranger's connection with an unread response of the given size.
     async fn unread(answers: &Arc<Answers>, number: u64, bytes: usize) -> (Ends, Held) {
         let (ends, reader) = reader(answers, number, &Standing::default());
         (ends, reader.reserve(bytes, bytes).await.made(bytes))
     }
 
-    /// Whether there is room for another answer of so many bytes.
+    /// Reserves room for another response of the given size, if there is enough.
     async fn finds_room(reader: &Reader, bytes: usize) -> Option<Held> {
         Some(timeout(Duration::from_millis(1), reader.reserve(bytes, bytes)).await.ok()?.made(bytes))
     }
 
-    /// Lets time pass, and with it what waits for it.
+    /// Advances the time, and runs the tasks that wait for it.
     async fn pass(time: Duration) {
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -478,7 +480,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connection_that_takes_nothing_is_ended_and_one_that_takes_a_piece_in_time_is_not() {
+    async fn connection_that_reads_nothing_is_ended_and_a_slow_reader_is_not() {
         let answers = Answers::new(Limits::default());
         let (silent, _unread) = unread(&answers, 1, MIB).await;
         let (slow, _slowly_read) = unread(&answers, 2, MIB).await;
@@ -491,7 +493,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connection_whose_answers_are_read_is_not_watched_any_more() {
+    async fn connection_without_unread_responses_is_no_longer_watched() {
         let answers = Answers::new(Limits::default());
         for _ in 0..3 {
             let (ends, held) = unread(&answers, 1, MIB).await;
@@ -504,19 +506,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_to_go_is_one_that_reads_nothing_and_not_one_that_has_asked_for_most() {
+    async fn stalled_connection_is_ended_before_the_one_that_holds_most() {
         let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
         let (busy, busily_read) = unread(&answers, 1, 6 * MIB).await;
         let (silent, never_read) = unread(&answers, 2, 2 * MIB).await;
         pass(STALLED_AFTER).await;
         answers.sent(ConnectionId(1), 40 * MIB);
         let (_, newcomer) = reader(&answers, 3, &Standing::default());
-        assert!(finds_room(&newcomer, 5 * MIB).await.is_none(), "not until somebody has made some");
+        assert!(finds_room(&newcomer, 5 * MIB).await.is_none(), "no room until a connection has freed some");
         assert!(silent.hang_up.is_cancelled() && silent.stalled.is_cancelled());
         drop(never_read);
         let room = finds_room(&newcomer, 5 * MIB).await;
         assert!(room.is_some() && !busy.hang_up.is_cancelled());
-        // One that reads, but far too slowly, is the next, which is nothing against its peer.
+        // Next is a connection that reads far too slowly. That is no fault of its peer.
         answers.sent(ConnectionId(3), 1_000 * MIB);
         pass(Duration::from_secs(60)).await;
         answers.sent(ConnectionId(1), PIECE);
@@ -562,7 +564,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_was_hung_up_counts_until_what_it_held_is_free() {
+    async fn hung_up_connection_counts_until_its_memory_is_free() {
         let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
         let (first, first_held) = unread(&answers, 1, 6 * MIB).await;
         let (second, _held) = unread(&answers, 2, 3 * MIB).await;
@@ -577,7 +579,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_counts_until_its_last_piece_has_left_for_the_socket() {
+    async fn message_counts_until_its_last_piece_has_left_for_the_socket() {
         let answers = Answers::new(Limits::default());
         let reader = answers.reader(ConnectionId(1), Ends::default(), Standing::default());
         let message = Bytes::from(vec![7; 3 * PIECE + 1]);

@@ -1,8 +1,8 @@
-//! Self-signed ed25519 certificates: how a node proves its key in TLS, and how the proof is checked.
+//! Self-signed ed25519 certificates, with which nodes prove their keys in TLS.
 //!
-//! A certificate here carries a key and nothing else. It is accepted when it holds a valid ed25519 key and is signed
-//! by that key; TLS 1.3 proves that the other end has the private half. Names, dates and extensions say nothing that
-//! matters between peers, and are not looked at.
+//! A certificate carries only a key. It is accepted if it holds a valid ed25519 key and is signed by that key. TLS 1.3
+//! proves that the other end has the private key. Names, dates and extensions mean nothing between peers and are
+//! ignored.
 
 use ed25519_dalek::pkcs8::EncodePrivateKey;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
@@ -21,17 +21,17 @@ use soma_types::{PeerId, PublicKey, SigningKey};
 use std::sync::{Arc, OnceLock};
 use x509_parser::{oid_registry::OID_SIG_ED25519, prelude::FromDer, prelude::X509Certificate};
 
-/// Greatest certificate in bytes; ours have about 300.
+/// Maximum size of a certificate in bytes; this software makes certificates of about 300.
 const MAX_CERTIFICATE_BYTES: usize = 4 << 10;
 
-/// HTTP/2 is all that is spoken.
+/// HTTP/2 is the only application protocol.
 const ALPN: &[u8] = b"h2";
 
-/// Why an identity cannot be used for TLS.
+/// The reason why an identity cannot be used for TLS.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the key cannot be used for TLS: {reason}")]
 pub struct TransportError {
-    /// What the library said.
+    /// The library's error.
     pub reason: String,
 }
 
@@ -56,7 +56,7 @@ impl Identity {
         Ok(Self { certificate: certificate.der().clone(), key: pkcs8, provider: Arc::new(ring::default_provider()) })
     }
 
-    /// For dialling `peer`. The second value is filled with the key that answered, right or wrong.
+    /// The configuration to dial `peer`. The second value receives the key of the peer that answers, right or wrong.
     pub(crate) fn client_config(&self, peer: PeerId) -> Result<(rustls::ClientConfig, Arc<OnceLock<PeerId>>), Error> {
         let found = Arc::new(OnceLock::new());
         let verifier = PeerVerifier { algorithms: self.provider.signature_verification_algorithms };
@@ -67,7 +67,7 @@ impl Identity {
             .with_custom_certificate_verifier(Arc::new(pinned))
             .with_client_auth_cert(vec![self.certificate.clone()], self.private_key())?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        // Every connection proves both keys anew.
+        // Every connection proves both keys again.
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
         Ok((config, found))
@@ -89,10 +89,10 @@ impl Identity {
     }
 }
 
-/// The name in certificates and handshakes. It means nothing: the key is the identity.
+/// The name in certificates and handshakes. It is ignored: the key is the identity.
 pub(crate) const NAME: &str = "soma-p2p";
 
-/// The key that a certificate proves, if it is of the only form that is accepted.
+/// The key that a certificate proves, if its form is accepted.
 pub(crate) fn peer_of(certificate: &CertificateDer<'_>) -> Result<PeerId, CertificateError> {
     if certificate.len() > MAX_CERTIFICATE_BYTES {
         return Err(CertificateError::BadEncoding);
@@ -112,23 +112,26 @@ pub(crate) fn peer_of(certificate: &CertificateDer<'_>) -> Result<PeerId, Certif
     Ok(PeerId::from(key))
 }
 
-/// What a handshake makes of certificates, for fuzz targets and their property tests.
+/// The handshake's checks of certificates, for fuzz targets and their property tests.
 #[cfg(feature = "decoders")]
 pub mod decoders {
     use super::{CertificateDer, Identity, PeerId, SigningKey, TransportError, peer_of};
 
-    /// The node that a certificate proves, if it is of the only form that is accepted.
+    /// The peer that a certificate proves, if its form is accepted.
     pub fn certified_peer(certificate: &[u8]) -> Option<PeerId> {
         peer_of(&CertificateDer::from(certificate)).ok()
     }
 
-    /// The certificate of the node that has `key`.
+    /// The certificate of the node with this key.
+    ///
+    /// # Errors
+    /// Fails if no certificate can be made from the key.
     pub fn certificate(key: &SigningKey) -> Result<Vec<u8>, TransportError> {
         Identity::new(key).map(|identity| identity.certificate.to_vec())
     }
 }
 
-/// Accepts any node that proves a key: who may stay is for others to decide.
+/// Accepts every node that proves a key. The handler decides about its admission.
 #[derive(Debug)]
 struct PeerVerifier {
     algorithms: WebPkiSupportedAlgorithms,
@@ -184,7 +187,7 @@ impl ClientCertVerifier for PeerVerifier {
     }
 }
 
-/// Accepts one node only.
+/// Accepts only one node.
 #[derive(Debug)]
 struct PinnedVerifier {
     expected: PeerId,

@@ -1,17 +1,17 @@
-//! How fast a peer sends HTTP/2 frames.
+//! Rate limits on the HTTP/2 frames of a peer.
 //!
-//! h2 answers each PING and each SETTINGS before it reads on, so a flood of them takes no memory; but it answers for
-//! ever, as fast as they come, and it logs some frames that make no sense. Here frames are counted as they are read, and too
-//! many end the connection (CVE-2019-9512, CVE-2019-9513, CVE-2019-9515). So are frames of calls: what a peer may call is
-//! decided for each call, but a refusal has a price, too. A server earns its frames with the requests that it is sent.
+//! h2 answers each PING and each SETTINGS before it reads on. A flood of them takes no memory, but h2 answers as fast
+//! as they come, without limit, and it logs some invalid frames. This module counts frames as they are read, and too
+//! many end the connection (CVE-2019-9512, CVE-2019-9513, CVE-2019-9515). It also counts the frames of calls: admission
+//! decides about each call, but a refusal has a cost too. A server earns its frames with the requests of this node.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Bytes with which a client begins.
+/// Bytes of the client's connection preface.
 const PREFACE: usize = 24;
 
-/// Length, type, flags and stream of a frame (RFC 9113, section 4.1).
+/// Bytes of a frame's header: length, type, flags and stream (RFC 9113, section 4.1).
 const HEADER: usize = 9;
 
 /// Types of frames (RFC 9113, section 6).
@@ -24,31 +24,31 @@ mod kind {
     pub(super) const CONTINUATION: u8 = 9;
 }
 
-/// The flag of a PING that answers one.
+/// The flag of a PING that acknowledges one.
 const ACK: u8 = 1;
 
-/// Frames about the connection (PING, SETTINGS, GOAWAY, PRIORITY, unknown ones): an honest peer sends a few in a minute.
+/// Frames about the connection (PING, SETTINGS, GOAWAY, PRIORITY, unknown ones). An honest peer sends a few per minute.
 const CONNECTION_FRAMES: Rate = Rate { per_second: 10, burst: 100 };
 
-/// Answers to PINGs: this node sends one when a connection has been silent for 20 s. h2 logs those that answer none.
+/// Acknowledgements of PINGs. This node sends a PING after 20 s of silence. h2 logs unsolicited acknowledgements.
 const PING_ACKS: Rate = Rate { per_second: 1, burst: 5 };
 
-/// All other frames of a caller: two or three for each call. The fastest sync makes some 1,300 calls a second.
+/// All other frames of a caller: two or three per call. The fastest sync makes about 1,300 calls per second.
 const CALL_FRAMES: Rate = Rate { per_second: 20_000, burst: 40_000 };
 
-/// All other frames of a server, beside those that it earns.
+/// All other frames of a server, in addition to the frames that it earns.
 const ANSWER_FRAMES: Rate = Rate { per_second: 100, burst: 1_000 };
 
-/// Frames that a server earns with each request that it is sent: an answer has headers, trailers and a few small messages.
+/// Frames that a server earns per request: a response has headers, trailers and a few small messages.
 const EARNED_BY_REQUEST: u32 = 16;
 
-/// Bytes from which DATA costs nothing: flow control bounds what may be sent of it.
+/// Minimum size of a free DATA frame: flow control bounds larger ones.
 const PAID_DATA: usize = 256;
 
-/// Frames of DATA, however small, that are paid for with the HEADERS of a call: of a message, its rest, and its end.
+/// DATA frames of any size that the HEADERS of a call pay for: a message, its rest, and its end.
 const DATA_OF_CALL: u32 = 3;
 
-/// The most of them that add up: those of all calls that a connection may have open.
+/// Maximum credit of paid DATA frames: the frames of all open calls of a connection.
 const MAX_PAID_DATA: u32 = 64 * DATA_OF_CALL;
 
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ struct Rate {
     burst: u32,
 }
 
-/// A token bucket, kept as the time at which it is full again.
+/// A token bucket, stored as the time at which it is full again.
 struct Bucket {
     rate: Rate,
     full_at: Instant,
@@ -72,22 +72,22 @@ impl Bucket {
         Duration::from_secs(1) / self.rate.per_second
     }
 
-    /// Takes one, even where there is none left.
+    /// Takes a token, even if none is left. Returns whether one was left.
     fn take(&mut self, now: Instant) -> bool {
         self.full_at = self.full_at.max(now) + self.each();
         self.full_at <= now + self.each() * self.rate.burst
     }
 
-    /// Puts so many back, up to as many again as the bucket holds.
+    /// Returns tokens. The bucket may hold up to twice its burst.
     fn put(&mut self, now: Instant, tokens: u32) {
         let most = now.checked_sub(self.each() * self.rate.burst).unwrap_or(now);
         self.full_at = self.full_at.checked_sub(self.each() * tokens).unwrap_or(now).max(most);
     }
 }
 
-/// Finds the headers of frames in a stream of bytes.
+/// Finds frame headers in a stream of bytes.
 struct Parser {
-    /// Bytes of the preface or of a payload that are still to come.
+    /// Remaining bytes of the preface or of a payload.
     skip: usize,
     header: [u8; HEADER],
     filled: usize,
@@ -104,7 +104,7 @@ impl Parser {
         Self { skip, header: [0; HEADER], filled: 0 }
     }
 
-    /// Takes bytes up to the end of the next header.
+    /// Consumes bytes up to the end of the next header.
     fn next(&mut self, bytes: &mut &[u8]) -> Option<Header> {
         let skipped = self.skip.min(bytes.len());
         self.skip -= skipped;
@@ -123,36 +123,36 @@ impl Parser {
     }
 }
 
-/// Counts the frames of the peer at the other end of a connection as they are read.
+/// Counts the frames of the peer of a connection as they are read.
 pub(crate) struct Frames {
     read: Parser,
     connection: Bucket,
     ping_acks: Bucket,
     calls: Bucket,
-    /// Frames of DATA that calls have paid for.
+    /// DATA frames that calls have paid for.
     paid_data: u32,
-    /// What this node writes, if it is the caller.
+    /// The frames that this node writes, if it is the caller.
     written: Option<Parser>,
 }
 
-/// Too many frames.
+/// The peer sent too many frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flood {
-    /// Of a kind, or on an occasion, that no honest peer has any use for.
+    /// Frames of a kind or number that no honest peer sends.
     #[error("the peer floods this connection with {0} frames")]
     Hostile(&'static str),
-    /// Of calls, by a caller: perhaps it is only too fast.
+    /// Frames of calls. The caller may only be too fast.
     #[error("the peer makes more calls than this connection takes")]
     Calls,
 }
 
 impl Frames {
-    /// Before the first byte of a connection that a peer has made.
+    /// The counter of a connection that a peer made, before its first byte.
     pub(crate) fn of_caller() -> Self {
         Self::new(PREFACE, CALL_FRAMES, None)
     }
 
-    /// Before the first byte of a connection that this node has made.
+    /// The counter of a connection that this node made, before its first byte.
     pub(crate) fn of_server() -> Self {
         Self::new(0, ANSWER_FRAMES, Some(Parser::new(PREFACE)))
     }
@@ -169,7 +169,7 @@ impl Frames {
         }
     }
 
-    /// The next bytes that were read, as they come: how many frames began in them, those that cost nothing left out.
+    /// Counts the frames that begin in the next read bytes. Returns their number without the free ones.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) -> Result<u32, Flood> {
         let now = Instant::now();
         let mut frames = 0;
@@ -179,7 +179,7 @@ impl Frames {
         Ok(frames)
     }
 
-    /// The next bytes that were written.
+    /// Counts the requests in the next written bytes.
     pub(crate) fn wrote(&mut self, mut bytes: &[u8]) {
         let Some(written) = &mut self.written else { return };
         while let Some(header) = written.next(&mut bytes) {
@@ -189,11 +189,11 @@ impl Frames {
         }
     }
 
-    /// Whether the frame costs anything.
+    /// Counts one frame. Returns whether it costs anything.
     fn count(&mut self, header: &Header, now: Instant) -> Result<bool, Flood> {
         let is_server = self.written.is_some();
         if header.kind == kind::HEADERS {
-            // Of those that send none, nothing adds up.
+            // Unused credit does not add up without limit.
             self.paid_data = self.paid_data.min(MAX_PAID_DATA) + DATA_OF_CALL;
         }
         let (bucket, flood) = match header.kind {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_is_noticed_however_its_bytes_are_cut() {
+    async fn flood_is_noticed_for_any_split_of_its_bytes() {
         let mut flood = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         for number in 0..CONNECTION_FRAMES.burst as usize {
             flood.extend(frame(6, 8));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_pings_now_and_then_and_calls_fast_goes_on_for_ever() {
+    async fn peer_that_pings_sometimes_and_calls_fast_is_never_ended() {
         let mut frames = begun();
         for _ in 0..200 {
             advance(Duration::from_secs(1)).await;
@@ -268,14 +268,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_and_resets_without_end_are_a_flood_too() {
+    async fn endless_calls_and_resets_are_a_flood() {
         let mut frames = begun();
         let pair = [frame(1, 300), frame(3, 4)].concat();
         let sent = (0..100_000).take_while(|_| frames.read(&pair).is_ok()).count();
         assert_eq!(sent, CALL_FRAMES.burst as usize / 2);
     }
 
-    /// How many of these frames a peer gets through, and what is said of the next.
+    /// Number of these frames until the connection ends, and the reason.
     fn taken(frames: &mut Frames, frame: &[u8]) -> (u32, Flood) {
         for number in 0..200_000 {
             if let Err(flood) = frames.read(frame) {
@@ -286,14 +286,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_to_pings_that_nobody_sent_end_both_kinds_of_connections_after_a_few() {
+    async fn unsolicited_ping_acks_end_both_kinds_of_connections_after_a_few() {
         let ack = flagged(kind::PING, ACK, 8);
         assert_eq!(taken(&mut begun(), &ack), (PING_ACKS.burst, Flood::Hostile("PING ACK")));
         assert_eq!(taken(&mut Frames::of_server(), &ack), (PING_ACKS.burst, Flood::Hostile("PING ACK")));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_kind_of_frame_without_end_ends_a_connection_to_a_server() {
+    async fn endless_frames_of_any_kind_end_a_connection_to_a_server() {
         for kind in 0..=255 {
             let (sent, flood) = taken(&mut Frames::of_server(), &frame(kind, 8));
             assert!(sent <= ANSWER_FRAMES.burst && matches!(flood, Flood::Hostile(_)), "kind {kind}: {sent}, {flood}");
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn server_that_answers_what_it_is_asked_goes_on_for_ever() {
+    async fn server_that_only_answers_requests_is_never_ended() {
         let mut frames = Frames::of_server();
         frames.wrote(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         for _ in 0..20_000 {
@@ -312,7 +312,7 @@ mod tests {
                 frames.read(&frame(kind, len)).unwrap();
             }
         }
-        // What it did not use up does not add up.
+        // Unused credit does not add up.
         let (sent, _) = taken(&mut frames, &frame(kind::RST_STREAM, 4));
         assert!(sent <= 2 * ANSWER_FRAMES.burst, "{sent}");
     }

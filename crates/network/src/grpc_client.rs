@@ -1,4 +1,4 @@
-//! Calls over gRPC.
+//! The caller's side of gRPC.
 
 use crate::wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, FetchedCommits, KnownPeers,
@@ -23,11 +23,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Request, body::Body, metadata::MetadataValue, transport::Channel};
 use tower::{ServiceExt, util::MapResponse};
 
-/// A channel whose answers are tamed before tonic reads them.
+/// A channel that sanitizes responses before tonic reads them.
 type TameChannel = MapResponse<Channel, fn(http::Response<Body>) -> http::Response<Body>>;
 
-/// Details of a status, which this protocol does not use. tonic 0.14 panics in the caller's task when a responder
-/// sends anything here that is no base64, so that it must never see any.
+/// Details of a status, which this protocol does not use. tonic 0.14 panics in the caller's task if a responder sends
+/// invalid base64 here, so the client removes the entry.
 const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 fn tame(response: http::Response<Body>) -> http::Response<Body> {
@@ -65,7 +65,7 @@ impl http_body::Body for TameBody {
     }
 }
 
-/// The responder at the other end of a channel.
+/// The peer at the other end of a channel.
 pub(crate) struct GrpcPeer {
     client: P2pClient<TameChannel>,
 }
@@ -77,8 +77,8 @@ impl GrpcPeer {
         Self { client }
     }
 
-    /// For a call whose answer has so many bytes of payload at most: what is announced to be longer is refused before any
-    /// of it is kept.
+    /// A client for a call whose response has at most this many bytes of payload. It refuses a longer response by its
+    /// length prefix, before it buffers any of it.
     fn client(&self, payload_bytes: usize) -> P2pClient<TameChannel> {
         self.client.clone().max_decoding_message_size(payload_bytes + MESSAGE_OVERHEAD_BYTES)
     }
@@ -97,12 +97,12 @@ fn too_late(after: Duration) -> CallError {
     CallError::new(Status::DeadlineExceeded, format!("no answer within {after:?}"))
 }
 
-/// Waits for an answer no longer than the call may take: a responder that ignores the deadline is not waited for.
+/// Waits for a response, but not beyond the call's timeout: a responder may ignore the deadline.
 async fn within<T>(
     call: &Call,
     answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, CallError> {
-    // Our clock first: tonic keeps the same deadline, and calls it "cancelled" when it passes.
+    // Check the local clock first: tonic has the same deadline, but reports it as "cancelled".
     tokio::select! {
         biased;
         () = sleep(call.timeout) => Err(too_late(call.timeout)),
@@ -129,7 +129,7 @@ impl PeerApi for GrpcPeer {
     }
 
     async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
-        // Nothing larger than what was asked for is ever held.
+        // Never buffer more than the requested size.
         let mut client = self.client(range.max_bytes());
         let message = FetchCommitsRequest::from(range);
         FetchedCommits::from(within(&call, client.fetch_commits(request(&call, message))).await?).checked(range)
@@ -151,7 +151,7 @@ impl PeerApi for GrpcPeer {
                     Err(status) => Err(status.into()),
                 },
             };
-            // After an error nothing follows.
+            // Nothing follows an error.
             let rest = chunk.is_ok().then_some(stream);
             Some((chunk, rest))
         });

@@ -1,4 +1,4 @@
-//! Answers over gRPC: from generated messages to [`PeerApi`] and back.
+//! The responder's side of gRPC: translates generated messages to [`PeerApi`] and back.
 
 use crate::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, Reservation};
 use crate::wire::{
@@ -27,17 +27,17 @@ use std::{
 use tonic::{Request, Response, Status, body::Body, server::NamedService};
 use tower::Service;
 
-/// What a caller gets that does not say how long it waits, and the most that any gets.
+/// Maximum timeout of a call, and the default for callers without a deadline.
 pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a call waits for room on its connection, but no longer than half of its time, so that the caller hears of
-/// it: much longer than an honest one needs to take an answer that is on its way.
+/// Maximum wait of a call for room on its connection. It also waits for at most half of its timeout, so that the caller
+/// gets the refusal. An honest caller reads a response in flight much faster.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a caller is to wait whose call found no room.
+/// Retry hint for a call that found no room.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Who is at the other end of the connection that a request came over.
+/// The peer at the other end of a request's connection.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) peer: PeerId,
@@ -45,7 +45,7 @@ pub(crate) struct Caller {
     pub(crate) reader: Reader,
 }
 
-/// The generated service in terms of [`PeerApi`].
+/// Implements the generated service by [`PeerApi`].
 pub(crate) struct GrpcService {
     api: Arc<dyn PeerApi>,
 }
@@ -56,7 +56,7 @@ impl GrpcService {
     }
 }
 
-/// Caller, chain and deadline of a request.
+/// The caller, chain and deadline of a request.
 fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
     let Caller { peer, remote, .. } = *caller_of(request)?;
     let mut ids = request.metadata().get_all_bin(CHAIN_ID_METADATA).iter();
@@ -64,7 +64,7 @@ fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
         None => None,
         Some(id) => {
             let bytes = id.to_bytes().ok().and_then(|bytes| <[u8; 32]>::try_from(&*bytes).ok());
-            // Of two values nobody can say which is meant.
+            // Two values are ambiguous.
             let bytes = bytes.filter(|_| ids.next().is_none());
             let wrong = || Status::invalid_argument(format!("{CHAIN_ID_METADATA} must be one value of 32 bytes"));
             Some(ChainId(bytes.ok_or_else(wrong)?))
@@ -79,7 +79,7 @@ fn caller_of<T>(request: &Request<T>) -> Result<&Caller, Status> {
     request.extensions().get().ok_or_else(|| Status::internal("the connection has no peer id"))
 }
 
-/// Waits until an answer of `least` to `most` bytes may be made for the caller of a request.
+/// Waits until a response of `least` to `most` bytes may be made for a request's caller.
 async fn reserve_large<T>(
     request: &Request<T>,
     timeout: Duration,
@@ -96,12 +96,12 @@ async fn reserve_large<T>(
 fn no_room() -> CallError {
     CallError {
         status: crate::wire::Status::ResourceExhausted,
-        message: "earlier answers are still to be read".into(),
+        message: "earlier responses are still unread".into(),
         retry_after: Some(RETRY_AFTER),
     }
 }
 
-/// A response that is counted as unread until its body has been taken.
+/// A response that counts as unread until its body is taken.
 fn counted<T>(reserved: Reservation, bytes: usize, message: T) -> Response<T> {
     let made = Made::default();
     made.message(reserved, bytes);
@@ -110,14 +110,14 @@ fn counted<T>(reserved: Reservation, bytes: usize, message: T) -> Response<T> {
     response
 }
 
-/// A stream of so many blocks, whose messages are made when there is room for them.
+/// A stream of the given number of blocks that makes each message only when there is room for it.
 fn with_room(chunks: BlockStream, blocks: usize, reader: Reader, timeout: Duration, made: Made) -> BlockStream {
     stream::unfold(Some((chunks, blocks)), move |rest| {
         let (reader, made) = (reader.clone(), made.clone());
         async move {
             let (mut chunks, mut left) = rest?;
             if left == 0 {
-                // Its end takes no room.
+                // The end of the stream needs no room.
                 return Some((chunks.next().await?, Some((chunks, left))));
             }
             let room = tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.reserve(BLOCKS_ROOM, BLOCKS_ROOM)).await;
@@ -133,7 +133,7 @@ fn with_room(chunks: BlockStream, blocks: usize, reader: Reader, timeout: Durati
     .boxed()
 }
 
-/// The generated service with every answer watched until it is taken.
+/// The generated service, with every response watched until it is taken.
 #[derive(Clone)]
 pub(crate) struct Watched<S>(pub(crate) S);
 
@@ -161,7 +161,7 @@ where
             let (mut parts, body) = answer.await?.into_parts();
             let made = parts.extensions.remove::<Made>();
             let body = match reader {
-                // Nothing but headers: there is no body to wait for.
+                // A response of headers only has no body to watch.
                 Some(reader) if !body.is_end_stream() => reader.watch(body, made),
                 _ => body,
             };
@@ -171,7 +171,7 @@ where
     }
 }
 
-/// A gRPC timeout: up to eight digits and a unit.
+/// Parses a gRPC timeout: up to eight digits and a unit.
 fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {
@@ -228,7 +228,7 @@ impl P2p for GrpcService {
         let reserved = reserve_large(&request, call.timeout, LEAST_ROOM.min(asked), asked).await?;
         let range = range.within(reserved.bytes() as u64);
         let answer = match self.api.fetch_commits(call, range).await {
-            // There is an answer, but no room for it now.
+            // The commits exist, but the first certified one does not fit the reduced room.
             Err(error) if error.status == crate::wire::Status::NotFound && range.max_bytes() < asked => {
                 return Err(no_room().into());
             }
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grpc_timeout_is_read_in_every_unit_and_nonsense_is_none() {
+    fn grpc_timeout_is_parsed_in_every_unit_and_nonsense_is_none() {
         assert_eq!(parse_timeout("30S"), Some(Duration::from_secs(30)));
         assert_eq!(parse_timeout("1H"), Some(Duration::from_secs(3600)));
         assert_eq!(parse_timeout("2M"), Some(Duration::from_secs(120)));

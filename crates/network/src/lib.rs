@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   dial(peer, address) --> TCP --> TLS 1.3 (key pinned) --> HTTP/2 --> Link: PeerApi, calls
-//!   listen(address)     --> TCP --> TLS 1.3 (key read)   --> InboundHandler::connected? --> HTTP/2 --> PeerApi, answers
+//!   listen(address)     --> TCP --> TLS 1.3 (key read)   --> InboundHandler::connected? --> HTTP/2 --> PeerApi
 //! ```
 //!
-//! What always holds:
-//! - Both ends of a connection have proved that they hold the key of their peer id before a byte of HTTP/2 is read.
-//! - A link is one connection. It never reconnects by itself; its end is noticed once, by [`Link::closed`].
-//! - An unauthenticated caller costs one of a bounded number of handshakes, for a bounded time.
+//! Invariants:
+//! - Both ends of a connection have proven their keys before a byte of HTTP/2 is read.
+//! - A link is one connection. It never reconnects, and [`Link::closed`] reports its end once.
+//! - An unauthenticated caller takes one of a bounded number of handshakes, for a bounded time.
 
 #![deny(missing_docs)]
 
@@ -43,30 +43,36 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use watched_io::Ends;
 
-/// Makes and takes connections.
+/// Makes outbound connections and accepts inbound ones.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// Connects to `peer` at `address`, all handshakes included, within `timeout`. The key that answers is pinned.
+    /// Connects to `peer` at `address` within `timeout`, all handshakes included. The peer's key is pinned.
+    ///
+    /// # Errors
+    /// Fails if the address cannot be reached in time, another key answers, or the handshake fails.
     async fn dial(&self, peer: PeerId, address: &Address, timeout: Duration) -> Result<Link, DialError>;
 
-    /// Takes connections at `address` until the listener is shut down.
+    /// Accepts connections at `address` until the listener is shut down.
+    ///
+    /// # Errors
+    /// Fails if the address is in use or cannot be listened on.
     async fn listen(&self, address: &ListenAddress, handler: Arc<dyn InboundHandler>) -> Result<Listener, ListenError>;
 }
 
-/// Decides about connections of others and answers their calls.
+/// Decides about inbound connections and answers their calls.
 #[async_trait]
 pub trait InboundHandler: Send + Sync + 'static {
-    /// Whether an authenticated peer may stay. Until this answers, nothing that it sends is read.
+    /// Whether an authenticated peer may stay. Until the decision, no byte of the peer is read.
     async fn connected(&self, inbound: Inbound) -> bool;
 
-    /// An admitted connection has ended.
+    /// Called when an admitted connection has ended.
     fn closed(&self, connection: ConnectionId, peer: PeerId);
 
-    /// Answers calls; [`Call::peer`](crate::wire::Call::peer) is the authenticated caller.
+    /// The API that answers calls. [`Call::peer`](crate::wire::Call::peer) is the authenticated caller.
     fn api(&self) -> Arc<dyn PeerApi>;
 }
 
-/// Names one connection of a listener.
+/// Identifies one connection of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
@@ -81,43 +87,43 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Its name.
+    /// The connection's id.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Who made it.
+    /// The peer that made the connection.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// From where.
+    /// The IP address of the peer.
     pub fn remote(&self) -> IpAddr {
         self.remote
     }
 
-    /// Whether the peer flooded it with frames that no honest peer has any use for, which ended it.
+    /// Whether the connection ended because the peer flooded it with frames that no honest peer sends.
     pub fn is_flooded(&self) -> bool {
         self.ends.flooded.is_cancelled()
     }
 
-    /// Whether it was ended because the peer did not read what it had asked for.
+    /// Whether the connection ended because the peer did not read the responses that it requested.
     pub fn is_stalled(&self) -> bool {
         self.ends.stalled.is_cancelled()
     }
 
-    /// The peer is known for so long: it is trusted, or was of use. What strangers share does not limit it.
+    /// Marks the peer as known for this time: it is trusted, or was useful. Limits for strangers then do not apply.
     pub fn favour(&self, time: Duration) {
         self.standing.favour(time);
     }
 
-    /// Ends it; calls under way fail.
+    /// Ends the connection; calls in flight fail.
     pub fn hang_up(&self) {
         self.ends.hang_up.cancel();
     }
 }
 
-/// A listening node.
+/// A listening socket, or its counterpart in memory.
 pub struct Listener {
     address: Address,
     accepting: CancellationToken,
@@ -127,7 +133,7 @@ pub struct Listener {
     memory: Option<CallersMemory>,
 }
 
-/// Tells how much the callers of a listener make this node hold, beside connections.
+/// Reports the memory that the callers of a listener take, in addition to their connections.
 #[derive(Clone)]
 pub struct CallersMemory {
     answers: Arc<Answers>,
@@ -135,12 +141,12 @@ pub struct CallersMemory {
 }
 
 impl CallersMemory {
-    /// Bytes of answers that are not read yet.
+    /// Bytes of unread responses.
     pub fn unread_bytes(&self) -> usize {
         self.answers.bytes()
     }
 
-    /// Bytes of handshakes, each at the most that it may take.
+    /// Bytes of handshakes, each counted at its maximum.
     pub fn handshake_bytes(&self) -> usize {
         self.handshakes.bytes()
     }
@@ -153,28 +159,28 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Where it listens, with the port that the system chose.
+    /// The listen address, with the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Tells what callers make this node hold; `None` where the transport does not count it.
+    /// Reports the callers' memory; `None` if the transport does not count it.
     pub fn memory(&self) -> Option<CallersMemory> {
         self.memory.clone()
     }
 
-    /// Takes no more connections; those there are may finish what they have begun.
+    /// Accepts no more connections. Open connections may finish their calls.
     pub fn stop_accepting(&self) {
         self.accepting.cancel();
     }
 
-    /// Takes no more connections, lets calls under way finish until `deadline`, and ends what is left.
+    /// Accepts no more connections, lets calls in flight finish until `deadline`, and ends the remaining connections.
     pub async fn shutdown(mut self, deadline: Duration) {
         self.accepting.cancel();
         if let Some(drained) = self.drained.take()
             && tokio::time::timeout(deadline, drained).await.is_err()
         {
-            tracing::debug!(address = %self.address, "connections that were not drained in time are ended");
+            tracing::debug!(address = %self.address, "ended connections that were not drained in time");
         }
         self.connections.cancel();
     }
@@ -187,67 +193,67 @@ impl Drop for Listener {
     }
 }
 
-/// Why a dial failed.
+/// The reason why a dial failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
-    /// No connection to the address.
+    /// The address cannot be reached.
     #[error("{address} cannot be reached: {reason}")]
     Unreachable {
-        /// Where.
+        /// The dialled address.
         address: Address,
         /// The system's reason.
         reason: String,
     },
-    /// Not connected in time.
+    /// The connection was not made in time.
     #[error("{address} did not answer within {timeout:?}")]
     Timeout {
-        /// Where.
+        /// The dialled address.
         address: Address,
-        /// How long it had.
+        /// The timeout.
         timeout: Duration,
     },
-    /// Somebody else answered.
-    #[error("{address} answered as {found}, not as {expected}: check the peer id, or who has the address now")]
+    /// Another peer answered.
+    #[error("{address} answered as {found}, not as {expected}: check the peer id, or which node has the address now")]
     WrongKey {
-        /// Where.
+        /// The dialled address.
         address: Address,
-        /// Who was dialled.
+        /// The dialled peer.
         expected: PeerId,
-        /// Who answered.
+        /// The peer that answered.
         found: PeerId,
     },
-    /// The handshake failed: whoever answered is no node, or one that cannot be talked to.
+    /// The handshake failed: the other end is no node, or an incompatible one.
     #[error("the handshake with {address} failed: {reason}")]
     Handshake {
-        /// Where.
+        /// The dialled address.
         address: Address,
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
-    /// The right key answered, and ended the connection. A peer that does not admit this node may also end it only after
-    /// the dial, with the first call.
+    /// The right peer answered and then ended the connection. A peer that does not admit this node may also end it
+    /// after the dial, at the first call.
     #[error("{address} ended the connection after the handshake: {reason}")]
     Refused {
-        /// Where.
+        /// The dialled address.
         address: Address,
-        /// What this side knows of it.
+        /// The reason as far as this side knows it.
         reason: String,
     },
 }
 
-/// Why a node cannot listen.
+/// The reason why a node cannot listen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListenError {
-    /// Another process, or another system in this one, listens there.
-    #[error("cannot listen on {address}: the address is in use; stop whoever uses it, or choose another port")]
+    /// Another process, or another system in this process, listens there.
+    #[error("cannot listen on {address}: the address is in use; stop the process that uses it, or choose another port")]
     AddressInUse {
-        /// Where.
+        /// The listen address.
         address: ListenAddress,
     },
-    /// Not an address to listen on, or not allowed.
+    /// The address cannot be listened on, or only with other permissions.
     #[error("cannot listen on {address}: {reason}")]
     Unusable {
-        /// Where.
+        /// The listen address.
         address: ListenAddress,
         /// The system's reason.
         reason: String,

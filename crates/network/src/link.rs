@@ -1,11 +1,11 @@
-//! A connection that this node made.
+//! An outbound connection.
 
 use crate::watched_io::Ends;
 use crate::wire::PeerApi;
 use soma_types::PeerId;
 use std::{fmt, net::IpAddr, sync::Arc};
 
-/// A live connection to a peer, over which it can be asked. Cheap to clone; ends once, for all clones.
+/// A live connection to a peer, for calls. Cheap to clone; it ends once, for all clones.
 #[derive(Clone)]
 pub struct Link {
     peer: PeerId,
@@ -20,37 +20,37 @@ impl Link {
         Self { peer, remote, api, ends }
     }
 
-    /// Who is at the other end.
+    /// The peer at the other end.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// Where it is: what the name that was dialled resolved to. `None` where the transport cannot tell.
+    /// The peer's IP address, resolved if a name was dialled. `None` if the transport does not know it.
     pub fn remote(&self) -> Option<IpAddr> {
         self.remote
     }
 
-    /// What it can be asked.
+    /// The API to call the peer.
     pub fn api(&self) -> &dyn PeerApi {
         &*self.api
     }
 
-    /// Resolves when the connection is gone, for whatever reason.
+    /// Resolves when the connection has ended, for any reason.
     pub async fn closed(&self) {
         self.ends.closed.cancelled().await;
     }
 
-    /// Whether the connection is gone.
+    /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.ends.closed.is_cancelled()
     }
 
-    /// Whether the peer flooded the connection with frames that no honest peer has any use for, which ended it.
+    /// Whether the connection ended because the peer flooded it with frames that no honest peer sends.
     pub fn is_flooded(&self) -> bool {
         self.ends.flooded.is_cancelled()
     }
 
-    /// Ends the connection; calls under way fail.
+    /// Ends the connection; calls in flight fail.
     pub fn hang_up(&self) {
         self.ends.hang_up.cancel();
     }

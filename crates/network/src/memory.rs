@@ -1,7 +1,7 @@
-//! Peers in one process, without sockets and bytes: typed calls go straight to the handler of the other side.
+//! Peers in one process, without sockets and encoding: typed calls go directly to the other side's handler.
 //!
-//! The same interface, limits, deadlines and events as over the network, in an order that depends on nothing but the
-//! runtime: on a paused current-thread runtime a run is the same each time.
+//! Interface, limits, deadlines and events are the same as over the network. Their order depends only on the runtime:
+//! on a paused current-thread runtime every run is the same.
 
 use crate::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
@@ -30,13 +30,13 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-/// First port that is given to whoever asks for port 0.
+/// First port for listeners that ask for port 0.
 const FIRST_PORT: u16 = 10_000;
 
-/// A network in memory. Clones are the same network.
+/// A network in memory. Clones share the same network.
 #[derive(Clone, Default)]
 pub struct MemoryNetwork {
-    // Stands for the cables: no actor's state is in here.
+    // Stands for the cables; it holds no actor's state.
     nodes: Arc<Mutex<Nodes>>,
 }
 
@@ -53,7 +53,7 @@ struct Node {
     handler: Arc<dyn InboundHandler>,
     accepting: CancellationToken,
     connections: CancellationToken,
-    /// Calls under way, which a shutdown waits for.
+    /// Calls in flight, which a shutdown waits for.
     calls: TaskTracker,
 }
 
@@ -68,7 +68,7 @@ impl MemoryNetwork {
         MemoryTransport { network: self.clone(), peer, source: IpAddr::V4(Ipv4Addr::LOCALHOST) }
     }
 
-    /// Lets go of the handler that listened at `address`, unless another one listens there by now.
+    /// Drops the handler that listened at `address`, unless another one listens there now.
     fn forget_stopped(&self, address: &Address) {
         let mut nodes = self.nodes();
         if nodes.listening.get(address).is_some_and(|node| node.accepting.is_cancelled()) {
@@ -77,12 +77,12 @@ impl MemoryNetwork {
     }
 
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
-        // A panic while the map was held cannot leave it half-changed: each use is one insertion or look-up.
+        // A panic cannot leave the map half-changed: each use is one insertion or look-up.
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One node's way into a [`MemoryNetwork`].
+/// One node's transport in a [`MemoryNetwork`].
 pub struct MemoryTransport {
     network: MemoryNetwork,
     peer: PeerId,
@@ -90,7 +90,7 @@ pub struct MemoryTransport {
 }
 
 impl MemoryTransport {
-    /// The same with another address from which it dials; loopback, where none is given.
+    /// Sets the source address of dials; the default is loopback.
     pub fn at(self, source: IpAddr) -> Self {
         Self { source, ..self }
     }
@@ -108,7 +108,7 @@ impl Transport for MemoryTransport {
         let remote = address.ip();
         let address = address.clone();
         let Some(node) = node else {
-            return Err(DialError::Unreachable { address, reason: "nobody listens there".into() });
+            return Err(DialError::Unreachable { address, reason: "no node listens there".into() });
         };
         if node.peer != peer {
             return Err(DialError::WrongKey { address, expected: peer, found: node.peer });
@@ -173,14 +173,14 @@ impl Transport for MemoryTransport {
     }
 }
 
-/// The other side, called directly.
+/// The other side of a connection, called directly.
 struct MemoryPeer {
     api: Arc<dyn PeerApi>,
     caller: PeerId,
     source: IpAddr,
     connection: CancellationToken,
     calls: TaskTracker,
-    /// The connection ends with the last of the link's clones and the block streams that came over it.
+    /// Ends the connection when the last clone of the link and the last of its block streams are dropped.
     ends: Arc<DropGuard>,
 }
 
@@ -237,7 +237,7 @@ impl PeerApi for MemoryPeer {
                     () = sleep_until(deadline) => Err(too_late(call)),
                     chunk = stream.next() => chunk?.and_then(checked_chunk),
                 };
-                // After an error nothing follows.
+                // Nothing follows an error.
                 let rest = chunk.is_ok().then_some((stream, under_way, ends));
                 Some((chunk, rest))
             }

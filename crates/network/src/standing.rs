@@ -1,15 +1,15 @@
-//! What this node knows of the peer at the other end of a connection, and how fast strangers may send.
+//! Known peers and strangers, and the shared rate of strangers' frames.
 //!
-//! A peer is known for as long as its connection is favoured: it is trusted, or was of use lately. All others are
-//! strangers. Identities cost nothing, so strangers share one rate of frames. It is held where bytes are read: before a
-//! stranger is read again, what it sent last is paid for, and meanwhile the rest waits in its socket.
+//! A peer is known while its connection is favoured: it is trusted, or was useful lately. All other peers are
+//! strangers. Identities are free, so strangers share one rate of frames. The limit applies where bytes are read: a
+//! stranger's previous frames must be paid for before it is read again. Meanwhile its data waits in the socket.
 //!
 //! ```text
-//!   read --> frames --> queue: who has sent least comes first --> paid at the common rate --> read
+//!   read --> frames --> queue: fewest sent frames first --> paid at the common rate --> read
 //! ```
 //!
-//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996): those that send much share the rate in equal parts, and
-//! one that sends less does not wait.
+//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996): fast senders share the rate in equal parts, and a
+//! sender below its share does not wait.
 
 use std::{
     collections::BTreeMap,
@@ -23,25 +23,25 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Frames in a second that this node reads from all strangers together, each that of a call: a quarter of a core. The data of
-/// a call does not count. A peer that syncs 100,000 blocks a second makes 300 calls.
+/// Frames per second that this node reads from all strangers together. Frames are those of calls, without their data.
+/// The rate costs a quarter of a core. A peer that syncs 100,000 blocks per second makes 300 calls per second.
 const FRAMES_PER_SECOND: u32 = 4_000;
 
-/// What strangers that were quiet for so long may send at once, all together.
+/// After this much quiet time, strangers together may send the frames of that time at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Frames that a new connection is taken to have sent before, so that whoever connects again and again gets no more than
-/// others: its handshake has cost this node at least as much.
+/// Frames that a new connection starts with, so that reconnecting gains nothing. Its handshake has cost this node at
+/// least as much.
 const FRAMES_OF_NEWCOMER: u64 = 50;
 
-/// Frames that a stranger which has sent less than others may send without waiting.
+/// Frames that a stranger below its share may send without waiting.
 const CREDIT: u64 = 200;
 
-/// Whether the peer of a connection is known. All clones are of the same connection.
+/// Whether the peer of a connection is known. All clones belong to the same connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
     since: Instant,
-    /// Milliseconds after `since` until which the connection is favoured.
+    /// The connection is favoured until this many milliseconds after `since`.
     favoured_ms: Arc<AtomicU64>,
 }
 
@@ -52,7 +52,7 @@ impl Default for Standing {
 }
 
 impl Standing {
-    /// The peer is known for so long, or for longer if it was before.
+    /// Marks the peer as known for this time, or longer if it already was.
     pub(crate) fn favour(&self, time: Duration) {
         let until = self.since.elapsed().saturating_add(time).as_millis();
         self.favoured_ms.fetch_max(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -67,20 +67,20 @@ impl Standing {
 #[derive(Default)]
 pub(crate) struct Strangers(Mutex<Queue>);
 
-/// Who waits to pay for what was read.
+/// The connections that wait to pay for their frames.
 #[derive(Default)]
 struct Queue {
-    /// By how much each has sent, then by number.
+    /// Sorted by sent frames, then by connection number.
     waiting: BTreeMap<(u64, u64), Waker>,
-    /// How much the one had sent that paid last: whoever was quiet meanwhile is taken to have sent as much.
+    /// Sent frames of the connection that paid last. A connection that was quiet counts as having sent as many.
     sent: u64,
-    /// When everything that was read is paid for; the rate is used up until then.
+    /// When all frames are paid for; the rate is used up until then.
     paid_at: Option<Instant>,
     next: u64,
 }
 
 impl Queue {
-    /// Pays for all frames of one that had sent so many before. Returns how many it has sent then.
+    /// Pays for all unpaid frames of a connection that had sent `sent`. Returns its new number of sent frames.
     fn pay(&mut self, sent: u64, unpaid: &mut u32) -> u64 {
         let frames = std::mem::take(unpaid);
         let price = Duration::from_secs(1) * frames / FRAMES_PER_SECOND;
@@ -103,14 +103,14 @@ impl Strangers {
     }
 }
 
-/// One connection's part of the rate.
+/// One connection's share of the rate.
 pub(crate) struct Share {
     strangers: Arc<Strangers>,
     standing: Standing,
     number: u64,
-    /// Frames that it has paid for, or is taken to have.
+    /// Frames that count as sent by this connection.
     sent: u64,
-    /// Frames that were read and are not paid for yet.
+    /// Frames that were read but not paid for.
     unpaid: u32,
     waits: Option<(u64, u64)>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -152,7 +152,7 @@ impl Share {
             drop(queue);
             let pause = self.pause.get_or_insert_with(|| Box::pin(sleep_until(turn)));
             pause.as_mut().reset(turn);
-            // Whoever has sent less and comes meanwhile is first then, and wakes this one when it has paid.
+            // A connection with fewer frames may come first meanwhile. It wakes this one after it has paid.
             return match pause.as_mut().poll(context) {
                 Poll::Ready(()) => self.poll_turn(context),
                 Poll::Pending => Poll::Pending,
@@ -164,14 +164,14 @@ impl Share {
         Poll::Ready(())
     }
 
-    /// So many frames were read.
+    /// Adds frames that were read.
     pub(crate) fn read(&mut self, frames: u32) {
         if self.standing.is_stranger() {
             self.unpaid = self.unpaid.saturating_add(frames);
         }
     }
 
-    /// Leaves the queue, if it is there, to whoever is next.
+    /// Leaves the queue and wakes the next connection.
     fn leave(&mut self) {
         if let Some(place) = self.waits.take() {
             let mut queue = self.strangers.queue();
@@ -198,7 +198,7 @@ mod tests {
         Share::new(strangers.clone(), Standing::default())
     }
 
-    /// Frames that a connection sends in so many seconds, some at a time and as fast as it is read.
+    /// Frames that a connection sends within `seconds`, `at_once` at a time and as fast as they are read.
     async fn sent(mut share: Share, seconds: u64, at_once: u32, most: u32) -> u32 {
         let mut frames = 0;
         let sending = async {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_share_one_rate_in_equal_parts_however_much_they_send_at_once() {
+    async fn strangers_share_one_rate_in_equal_parts() {
         let seconds = 10;
         let most = FRAMES_PER_SECOND * (seconds as u32 + 1);
         let one = sent(share(&Arc::default()), seconds, 10, u32::MAX).await;
@@ -224,7 +224,7 @@ mod tests {
         let crowd = (1..=20).map(|number| sent(share(&strangers), seconds, 10 * number, u32::MAX));
         let each = join_all(crowd).await;
         let all: u32 = each.iter().sum();
-        // The last that was read of each is not paid for.
+        // The last frames of each connection are read but not paid for.
         assert!((most * 9 / 10..=most + 20 * 200).contains(&all), "{all}");
         for frames in &each {
             assert!((all / 20 / 2..=all / 20 * 2).contains(frames), "{each:?}");
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_that_sends_little_does_not_wait_for_those_that_send_much() {
+    async fn stranger_that_sends_little_does_not_wait_for_fast_senders() {
         let strangers = Arc::default();
         let mut little = share(&strangers);
         let crowd = join_all((0..20).map(|_| sent(share(&strangers), 10, 200, u32::MAX)));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_that_connect_again_and_again_take_nothing_from_one_that_stays() {
+    async fn strangers_that_reconnect_take_nothing_from_one_that_stays() {
         let strangers: Arc<Strangers> = Arc::default();
         let again = |strangers: Arc<Strangers>| async move {
             loop {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_known_peer_is_read_at_once_however_many_strangers_send() {
+    async fn known_peer_is_read_at_once_while_many_strangers_send() {
         let strangers = Arc::default();
         let known = Standing::default();
         known.favour(Duration::from_secs(60));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_is_known_for_as_long_as_it_was_favoured_last() {
+    async fn peer_is_known_until_its_last_favour_ends() {
         let standing = Standing::default();
         assert!(standing.is_stranger());
         standing.favour(Duration::from_secs(60));

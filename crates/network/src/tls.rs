@@ -42,64 +42,64 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Endpoint, Server};
 use tower::service_fn;
 
-/// Bytes that a peer may send on one stream before we have read them: a bulk transfer is not to wait for us.
+/// Flow-control window of a stream to a dialled peer: large enough that a bulk transfer never waits for this node.
 const STREAM_WINDOW: u32 = 4 << 20;
 
-/// The same for all streams of a connection.
+/// The same for all streams of a dialled connection.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// Bytes that a peer may send on one stream of a connection that it made: the largest request fits twice. What comes
-/// there are only requests; a window for bulk would let each connection fill it with what nobody reads.
+/// Flow-control window of a stream on an accepted connection: the largest request fits twice. Only requests arrive
+/// there; a window for bulk transfers would let each connection fill it with unread bytes.
 const REQUEST_WINDOW: u32 = 256 << 10;
 
-/// The same for all streams of such a connection.
+/// The same for all streams of an accepted connection.
 const REQUESTS_WINDOW: u32 = 256 << 10;
 
-/// Bytes in one HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
+/// Maximum HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
 const MAX_FRAME: u32 = 256 << 10;
 
-/// The same for what a caller sends, which is gathered here: HTTP/2 allows no less.
+/// Maximum frame of a caller, which this node buffers. HTTP/2 allows no lower limit.
 const MAX_REQUEST_FRAME: u32 = 16 << 10;
 
-/// Bytes that are read at once from the socket of a connection that is for bulk: rustls by itself asks the system for 4 KiB
-/// at a time.
+/// Read buffer of a dialled connection, which carries bulk transfers. By default rustls reads only 4 KiB per system
+/// call.
 const READ_BUFFER: usize = 128 << 10;
 
-/// How long a connection is silent before it is asked whether it lives.
+/// Silence after which a connection gets a keep-alive PING.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long it then has to answer.
+/// Deadline of the reply to a keep-alive PING.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Calls that one connection may have open at once.
+/// Maximum concurrent calls of one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 64;
 
-/// Bytes of all headers of one call; ours have about 300.
+/// Maximum bytes of all headers of one call; this software sends about 300.
 const MAX_HEADER_LIST: u32 = 4 << 10;
 
-/// Bytes that a peer can make this node hold with one connection, beside the answers: its requests, the headers of all
-/// its calls, a frame, and TLS.
+/// Memory that a peer can take with one connection, without responses: its requests, the headers of all its calls, a
+/// frame, and TLS.
 pub const CONNECTION_BYTES: usize = REQUESTS_WINDOW as usize
     + MAX_CONCURRENT_STREAMS as usize * MAX_HEADER_LIST as usize
     + MAX_REQUEST_FRAME as usize
     + TLS_BYTES;
 
-/// The same with all handshakes at once.
+/// Maximum memory of all concurrent handshakes.
 pub const HANDSHAKES_BYTES: usize = MAX_HANDSHAKES * TLS_BYTES;
 
-/// Bytes of all large answers that are made at the same moment.
+/// Maximum memory of all large responses that are made at the same time.
 pub const MADE_BYTES: usize = MADE_AT_ONCE * MAX_RESPONSE_BYTES;
 
-/// Streams that a peer may reset before we have looked at them; more ends the connection (CVE-2023-44487).
+/// Streams that a peer may reset before they are handled; more end the connection (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 32;
 
-/// How long a handshake with admission may take.
+/// Deadline of an inbound handshake with its admission.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Admitted connections on their way to HTTP/2.
+/// Capacity of the queue of admitted connections to the HTTP/2 server.
 const INCOMING_CAPACITY: usize = 16;
 
-/// Pause after a failed accept (out of file handles), so that it is not tried in a tight loop.
+/// Pause after a failed accept (no file handles left), which prevents a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// gRPC over mutual TLS 1.3 over TCP.
@@ -112,30 +112,34 @@ pub struct TlsTransport {
 
 impl TlsTransport {
     /// A transport for the node with this key.
+    ///
+    /// # Errors
+    /// Fails if the key cannot be used for TLS.
     pub fn new(key: &SigningKey) -> Result<Self, TransportError> {
         let (identity, answers) = (Identity::new(key)?, answers::Limits::default());
         Ok(Self { identity, handshake_timeout: HANDSHAKE_TIMEOUT, limit_loopback: false, answers })
     }
 
-    /// The same with another time for handshakes of others.
+    /// Sets the timeout of inbound handshakes.
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
     }
 
-    /// The same with loopback as a source like any other. It is exempt otherwise: a whole network may run on one machine.
+    /// Limits handshakes from loopback like those of other sources. By default loopback is exempt, because a whole
+    /// network may run on one machine.
     pub fn with_loopback_limited(mut self) -> Self {
         self.limit_loopback = true;
         self
     }
 
-    /// The same with another time for an answer to be read.
+    /// Sets the time in which a response must be read.
     pub fn with_answer_time(mut self, time: Duration) -> Self {
         self.answers.time = time;
         self
     }
 
-    /// The same with another limit of the bytes that all peers together may leave unread.
+    /// Sets the budget of unread bytes of all peers.
     pub fn with_unread_bytes(mut self, in_all: usize) -> Self {
         self.answers.in_all = in_all;
         self
@@ -180,7 +184,7 @@ async fn connect_tcp(address: &Address) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// HTTP/2 over one connection. When it ends the channel fails for good: reconnecting is for Connections to decide.
+/// HTTP/2 over one connection. When it ends the channel fails permanently: Connections decides about a new dial.
 async fn http2_client(
     io: WatchedIo<client::TlsStream<BufReader<TcpStream>>, ()>,
 ) -> Result<tonic::transport::Channel, tonic::transport::Error> {
@@ -189,7 +193,7 @@ async fn http2_client(
         let io = once.take().ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection has ended"));
         async move { io }
     });
-    // The authority is never looked at: the peer was authenticated before.
+    // The authority is ignored: TLS has authenticated the peer.
     Endpoint::from_static("http://soma-p2p")
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -247,7 +251,7 @@ impl Transport for TlsTransport {
 
 type ServerIo = WatchedIo<server::TlsStream<TcpStream>, Caller>;
 
-/// HTTP/2 and gRPC for all admitted connections of a listener.
+/// Serves HTTP/2 and gRPC on all admitted connections of a listener.
 async fn serve(
     handler: Arc<dyn InboundHandler>,
     admitted: mpsc::Receiver<io::Result<ServerIo>>,
@@ -260,7 +264,7 @@ async fn serve(
             .max_encoding_message_size(MAX_RESPONSE_BYTES),
     );
     let served = Server::builder()
-        // A caller that names no deadline gets this one, also while it dribbles its request.
+        // The deadline of callers without one. It also bounds a request that arrives slowly.
         .timeout(MAX_TIMEOUT)
         .initial_stream_window_size(REQUEST_WINDOW)
         .initial_connection_window_size(REQUESTS_WINDOW)
@@ -279,7 +283,7 @@ async fn serve(
     let _ = done.send(());
 }
 
-/// Takes sockets, authenticates them and has them admitted.
+/// Accepts sockets, authenticates peers and asks the handler to admit them.
 struct Acceptor {
     tls: TlsAcceptor,
     handler: Arc<dyn InboundHandler>,
@@ -307,17 +311,17 @@ impl Acceptor {
                     continue;
                 }
             };
-            let place = self.handshakes.place(remote.ip());
+            let slot = self.handshakes.slot(remote.ip());
             let acceptor = self.clone();
             tokio::spawn(async move {
                 let taking = timeout(acceptor.handshake_timeout, acceptor.take(stream, remote));
-                match place.evicted.run_until_cancelled(taking).await {
+                match slot.evicted.run_until_cancelled(taking).await {
                     Some(Ok(Ok(()))) => {}
                     Some(Ok(Err(error))) => tracing::debug!(%remote, %error, "connection refused"),
                     Some(Err(_)) => tracing::debug!(%remote, "connection refused: the handshake took too long"),
-                    None => tracing::debug!(%remote, "connection dropped: others have come to shake hands"),
+                    None => tracing::debug!(%remote, "connection dropped: its slot was needed for another handshake"),
                 }
-                drop(place);
+                drop(slot);
             });
         }
     }
@@ -344,7 +348,7 @@ impl Acceptor {
             ends.closed.cancelled().await;
             handler.closed(id, peer);
         });
-        // Dropping the stream, should the server be gone, tells the handler of the end.
+        // If the server has ended, dropping the stream reports the end to the handler.
         self.incoming.send(Ok(io)).await.map_err(|_| io::Error::other("this node is stopping"))
     }
 }

@@ -1,4 +1,4 @@
-//! A byte stream that can be ended from outside, and whose end is noticed; one that is flooded ends by itself.
+//! A byte stream that other tasks can end, that reports its end, and that ends when the peer floods it.
 
 use crate::{
     frames::{Flood, Frames},
@@ -13,44 +13,44 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// How a connection ends.
+/// The ends of a connection, as tokens.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ends {
     /// Cancelling it ends the connection.
     pub(crate) hang_up: CancellationToken,
     /// Cancelled when the connection has ended.
     pub(crate) closed: CancellationToken,
-    /// Cancelled before, when it ends because the peer floods it as no honest one would.
+    /// Cancelled before `closed` if the peer flooded the connection with frames that no honest peer sends.
     pub(crate) flooded: CancellationToken,
-    /// Cancelled before, when it ends because the peer does not read what it asked for.
+    /// Cancelled before `closed` if the peer did not read the responses that it requested.
     pub(crate) stalled: CancellationToken,
 }
 
-/// Wraps the stream of one connection.
+/// The stream of one connection.
 pub(crate) struct WatchedIo<T, I> {
     inner: T,
     hang_up: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Tells of the end when HTTP/2 drops the stream.
+    /// Reports the end when HTTP/2 drops the stream.
     _closed: DropGuard,
-    /// Counts what the peer sends.
+    /// Counts the peer's frames.
     frames: Frames,
-    /// Of what strangers may send together; none for a peer that this node has dialled.
+    /// The connection's share of the strangers' rate; none for a dialled peer.
     share: Option<Share>,
-    /// Cancelled when the peer floods the connection as no honest one would.
+    /// See [`Ends::flooded`].
     flooded: CancellationToken,
-    /// What a server tells requests about the connection.
+    /// Information about the connection that the server attaches to requests.
     info: I,
 }
 
 impl<T, I> WatchedIo<T, I> {
-    /// The stream `inner` with `ends`, whose peer sends `frames`.
+    /// Wraps `inner` with its `ends` and the counter of the peer's frames.
     pub(crate) fn new(inner: T, ends: &Ends, frames: Frames, info: I) -> Self {
         let hang_up = Box::pin(ends.hang_up.clone().cancelled_owned());
         let (closed, flooded) = (ends.closed.clone().drop_guard(), ends.flooded.clone());
         Self { inner, hang_up, _closed: closed, frames, share: None, flooded, info }
     }
 
-    /// The same, read no faster than its share allows.
+    /// Limits reading to the share's rate.
     pub(crate) fn with_share(mut self, share: Share) -> Self {
         self.share = Some(share);
         self

@@ -1,5 +1,5 @@
-//! Peers that ask and do not read, that flood a connection with frames, or that open sockets and say nothing: over
-//! real TLS. Each costs a bounded part of the listener for a bounded time, and others are served meanwhile.
+//! Attackers over real TLS: they do not read their responses, flood a connection with frames, or open silent sockets.
+//! Each takes a bounded part of the listener for a bounded time, and other peers are served meanwhile.
 
 mod support;
 
@@ -25,12 +25,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 const LISTENER: u8 = 2;
 const HONEST: u8 = 3;
 
-/// How long an answer may wait to be read here.
+/// Time in which a response must be read in these tests.
 const ANSWER_TIME: Duration = Duration::from_secs(3);
 
 const MIB: usize = 1 << 20;
 
-/// A listener that answers each call for commits with 8 MiB.
+/// A listener that sends 8 MiB for each request for commits.
 async fn listener(unread: usize) -> Node {
     let transport = TlsTransport::new(&key(LISTENER)).unwrap().with_answer_time(ANSWER_TIME).with_unread_bytes(unread);
     let part = Bytes::from(vec![7; MIB]);
@@ -41,17 +41,17 @@ async fn listener(unread: usize) -> Node {
 
 async fn honest(node: &Node) -> Link {
     let transport = TlsTransport::new(&key(HONEST)).unwrap();
-    transport.dial(node.id, node.address(), PATIENCE).await.unwrap()
+    transport.dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap()
 }
 
-/// The honest one is answered, and soon.
+/// The honest peer gets a response, and soon.
 async fn is_served(link: &Link) {
     let began = Instant::now();
     link.api().get_commit_availability(call(LISTENER)).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// The next connection, past what was told of others.
+/// The next connection, after any other events.
 async fn next_connected(node: &mut Node) -> Inbound {
     loop {
         if let Event::Connected(inbound) = node.event().await {
@@ -70,7 +70,7 @@ async fn tls_over(tcp: TcpStream) -> TlsStream<TcpStream> {
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("soma-p2p").unwrap(), tcp).await.unwrap()
 }
 
-/// HTTP/2 that makes room for one byte of each answer, and then for none.
+/// HTTP/2 with a window of one byte per response, which is never extended.
 async fn never_reads(node: &mut Node) -> (SendRequest<Bytes>, Inbound) {
     let io = tls(node).await;
     let (requests, connection) = h2::client::Builder::new().initial_window_size(1).handshake(io).await.unwrap();
@@ -100,7 +100,7 @@ async fn ask_for_commits(requests: &SendRequest<Bytes>) -> ResponseFuture {
 }
 
 #[tokio::test]
-async fn who_asks_for_the_largest_answers_and_reads_none_has_few_of_them_waiting_and_is_hung_up() {
+async fn caller_that_reads_no_large_responses_has_few_waiting_and_is_hung_up() {
     let mut node = listener(40 * MIB).await;
     let link = honest(&node).await;
     node.connected().await;
@@ -111,7 +111,7 @@ async fn who_asks_for_the_largest_answers_and_reads_none_has_few_of_them_waiting
         asked.push(ask_for_commits(&requests).await);
     }
     let answers: Vec<_> = join_all(asked).await.into_iter().map(|answer| answer.expect("an answer")).collect();
-    // Room for 12 MiB, the most that there may be, was free twice. All others waited for it in vain.
+    // Room for the largest response (12 MiB) was free twice. All other calls waited for it in vain.
     assert_eq!(node.calls(), 2);
     let refused: Vec<_> = answers.iter().filter_map(|answer| answer.headers().get("grpc-status")).collect();
     assert_eq!(refused, ["8"; 62], "RESOURCE_EXHAUSTED");
@@ -124,7 +124,7 @@ async fn who_asks_for_the_largest_answers_and_reads_none_has_few_of_them_waiting
 }
 
 #[tokio::test]
-async fn an_answer_that_is_given_up_or_read_makes_room_for_the_next() {
+async fn response_that_is_cancelled_or_read_makes_room_for_the_next() {
     let mut node = listener(20 * MIB).await;
     let (requests, inbound) = never_reads(&mut node).await;
     for _ in 0..10 {
@@ -149,7 +149,7 @@ fn inbound_has_ended(node: &mut Node, inbound: &Inbound) -> bool {
 }
 
 #[tokio::test]
-async fn when_others_wait_for_room_the_one_that_reads_nothing_for_longest_is_hung_up_soon() {
+async fn when_others_wait_for_room_the_longest_stalled_is_hung_up_soon() {
     let mut node = listener(20 * MIB).await;
     let mut connections = Vec::new();
     for _ in 0..3 {
@@ -173,7 +173,7 @@ async fn when_others_wait_for_room_the_one_that_reads_nothing_for_longest_is_hun
 }
 
 #[tokio::test]
-async fn a_stream_of_blocks_that_is_not_read_is_hung_up_in_time() {
+async fn block_stream_that_is_not_read_is_hung_up_in_time() {
     let mut node = listener(128 * MIB).await;
     let link = honest(&node).await;
     node.connected().await;
@@ -200,7 +200,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Sends `flood` until the listener hangs up, reading what comes meanwhile. Returns how often it was sent.
+/// Sends `flood` until the listener hangs up, and reads everything meanwhile. Returns how often it was sent.
 async fn flood(node: &mut Node, flood: &[u8], at_most: usize) -> usize {
     let io = tls(node).await;
     let inbound = next_connected(node).await;
@@ -217,12 +217,12 @@ async fn flood(node: &mut Node, flood: &[u8], at_most: usize) -> usize {
         tokio::task::yield_now().await;
     }
     node.closed(&inbound).await;
-    timeout(PATIENCE, reading).await.expect("the end is seen").unwrap();
+    timeout(TEST_TIMEOUT, reading).await.expect("the end is seen").unwrap();
     sent
 }
 
 #[tokio::test]
-async fn a_peer_that_floods_pings_settings_or_frames_of_no_use_is_hung_up_and_others_are_served() {
+async fn peer_that_floods_useless_frames_is_hung_up_and_others_are_served() {
     let mut node = Net::Tls.node(LISTENER, Behaviour::Answers).await;
     let link = honest(&node).await;
     node.connected().await;
@@ -238,7 +238,7 @@ async fn a_peer_that_floods_pings_settings_or_frames_of_no_use_is_hung_up_and_ot
 }
 
 #[tokio::test]
-async fn a_peer_that_opens_and_resets_calls_without_end_is_hung_up_and_others_are_served() {
+async fn peer_that_resets_endless_calls_is_hung_up_and_others_are_served() {
     let mut node = Net::Tls.node(LISTENER, Behaviour::Answers).await;
     let link = honest(&node).await;
     node.connected().await;
@@ -261,7 +261,7 @@ async fn a_peer_that_opens_and_resets_calls_without_end_is_hung_up_and_others_ar
 }
 
 #[tokio::test]
-async fn one_source_cannot_take_the_places_of_others_for_handshakes_nor_keep_its_own() {
+async fn one_source_can_neither_take_others_handshake_places_nor_keep_its_own() {
     let limit = Duration::from_secs(4);
     let transport = TlsTransport::new(&key(LISTENER)).unwrap().with_loopback_limited().with_handshake_timeout(limit);
     let mut node = Node::listen(&transport, LISTENER, Behaviour::Answers).await;
@@ -280,12 +280,12 @@ async fn one_source_cannot_take_the_places_of_others_for_handshakes_nor_keep_its
     let other = tls_over(from("127.0.0.2").await.unwrap()).await;
     assert_eq!(node.connected().await.remote().to_string(), "127.0.0.2");
     assert!(began.elapsed() < limit, "{:?}", began.elapsed());
-    // The oldest have made room at once for the last sixteen, which are dropped when their time is over.
+    // The oldest made room at once for the last sixteen, which are dropped at their timeout.
     let (first, last) = silent.split_at_mut(84);
     for (streams, soon) in [(first, true), (last, false)] {
         for stream in streams {
-            let read = timeout(PATIENCE, stream.read(&mut [0])).await.expect("an end");
-            assert!(read.is_ok_and(|read| read == 0), "nothing is said to who says nothing");
+            let read = timeout(TEST_TIMEOUT, stream.read(&mut [0])).await.expect("an end");
+            assert!(read.is_ok_and(|read| read == 0), "a silent peer gets no byte");
             assert_eq!(began.elapsed() < limit, soon, "{:?}", began.elapsed());
         }
     }
@@ -294,11 +294,11 @@ async fn one_source_cannot_take_the_places_of_others_for_handshakes_nor_keep_its
     drop(other);
 }
 
-/// Half-open handshakes that an attacker keeps: more than one source may have.
+/// Half-open handshakes of the attacker: more than one source may have.
 const HALF_OPEN: usize = 80;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_open_handshakes_that_are_renewed_without_end_keep_nobody_out() {
+async fn endlessly_renewed_half_open_handshakes_keep_no_peer_out() {
     let mut node = Node::listen(&TlsTransport::new(&key(LISTENER)).unwrap(), LISTENER, Behaviour::Answers).await;
     let (_, port) = node.address().host_and_port();
     let address: std::net::SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
@@ -315,7 +315,7 @@ async fn half_open_handshakes_that_are_renewed_without_end_keep_nobody_out() {
     let mut admitted = Vec::new();
     for number in 0..60 {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let connecting = timeout(PATIENCE, tls_over(stream)).await;
+        let connecting = timeout(TEST_TIMEOUT, tls_over(stream)).await;
         admitted.push(connecting.unwrap_or_else(|_| panic!("newcomer {number} does not get in")));
         node.connected().await;
     }

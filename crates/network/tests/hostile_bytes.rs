@@ -1,4 +1,4 @@
-//! Whatever bytes a peer sends, decoding and checking them ends in a value within the limits or in an error.
+//! For any bytes of a peer, decoding and checking ends in a value within the limits or in an error.
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
@@ -42,7 +42,7 @@ fn decode_all(bytes: &Bytes) {
     let _ = PushCommitRequest::decode(bytes.clone());
 }
 
-/// Bytes that look like protobuf: fields of any number and wire type, with lengths that may lie.
+/// Bytes that look like protobuf: fields of any number and wire type, with lengths that may be wrong.
 fn nearly_protobuf() -> impl Strategy<Value = Vec<u8>> {
     let field =
         (0_u8..6, 0_u8..8, any::<Option<u8>>(), vec(any::<u8>(), 0..40)).prop_map(|(number, kind, len, body)| {
@@ -54,9 +54,9 @@ fn nearly_protobuf() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn an_answer_of_more_entries_than_any_has_is_refused_before_they_are_made() {
-    // 12 MiB of commits without a byte, two bytes each on the wire, would take 400 MiB in memory: 32 bytes each, in a
-    // list that doubles.
+fn response_with_too_many_entries_is_refused_before_they_are_decoded() {
+    // 12 MiB of empty commits, two bytes each on the wire, would take 400 MiB in memory: 32 bytes each, in a list that
+    // doubles.
     for entry in [[0x0a, 0], [0x12, 0], [0x08, 0]] {
         let most = entry.repeat(MAX_MESSAGE_FIELDS);
         assert_ne!(decode::<FetchCommitsResponse>(most.clone().into()), Err(MessageError::TooManyFields));
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_message_never_panics(
+    fn damaged_message_never_panics(
         digests in vec(any::<[u8; 32]>(), 1..20),
         at in any::<prop::sample::Index>(),
         to in any::<u8>(),
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn a_range_is_cut_and_never_moved(start in 1_u32.., length in any::<u32>()) {
+    fn range_is_cut_and_never_moved(start in 1_u32.., length in any::<u32>()) {
         let end = start.saturating_add(length);
         let range = CommitRange::new(start, end).unwrap();
         prop_assert_eq!(range.start(), start);

@@ -1,5 +1,5 @@
-//! What a peer that was let in may ask, in words that the typed interface has not: refused before the handler hears
-//! of it, and the connection serves on.
+//! Invalid requests of an admitted peer, which the typed interface cannot express. They are refused before the handler
+//! sees them, and the connection stays usable.
 
 mod support;
 
@@ -25,10 +25,10 @@ use tonic::{
 };
 use tower::service_fn;
 
-/// Seed of the node that listens.
+/// Seed of the listening node.
 const LISTENER: u8 = 2;
 
-/// The generated client, over TLS with a stranger's key and no manners.
+/// The generated client, over TLS with a stranger's key and without any checks.
 async fn raw_client(node: &Node) -> P2pClient<Channel> {
     let tcp = TcpStream::connect(node.address().host_and_port()).await.unwrap();
     let config = client_config(Card::Chain(vec![certificate(&key(STRANGER))]));
@@ -57,7 +57,7 @@ async fn serves_on(node: &mut Node, client: &mut P2pClient<Channel>) -> Call {
 }
 
 #[tokio::test]
-async fn a_chain_id_that_is_not_32_bytes_is_an_invalid_argument() {
+async fn chain_id_that_is_not_32_bytes_is_an_invalid_argument() {
     let (mut node, mut client) = let_in().await;
     for len in [0, 1, 31, 33, 1_000] {
         let mut request = Request::new(GetCommitAvailabilityRequest {});
@@ -70,7 +70,7 @@ async fn a_chain_id_that_is_not_32_bytes_is_an_invalid_argument() {
 }
 
 #[tokio::test]
-async fn a_caller_that_names_no_timeout_or_a_long_one_gets_half_a_minute() {
+async fn caller_with_no_timeout_or_a_long_one_gets_half_a_minute() {
     let (mut node, mut client) = let_in().await;
     assert_eq!(serves_on(&mut node, &mut client).await.timeout, Duration::from_secs(30));
     for (asked, given) in [("99999999H", 30_000), ("31S", 30_000), ("5S", 5_000), ("250m", 250), ("soon", 30_000)] {
@@ -105,7 +105,7 @@ async fn requests_against_the_protocol_are_invalid_arguments() {
 }
 
 #[tokio::test]
-async fn a_request_over_the_limit_is_refused_and_the_largest_one_is_taken() {
+async fn request_over_the_limit_is_refused_and_the_largest_is_accepted() {
     let (mut node, mut client) = let_in().await;
     let own_info = Bytes::from(vec![1; MAX_REQUEST_BYTES + 1]);
     let refused = client.get_known_peers(GetKnownPeersRequest { own_info }).await.unwrap_err();
@@ -128,13 +128,13 @@ async fn headers_over_the_limit_do_not_reach_the_handler() {
     request.metadata_mut().insert("x-long", "x".repeat(20_000).parse().unwrap());
     client.get_commit_availability(request).await.unwrap_err();
     assert_eq!(node.calls(), 0);
-    // Whether the connection survives is HTTP/2's business; the listener does.
+    // HTTP/2 decides whether the connection survives; the listener must.
     let mut other = raw_client(&node).await;
     serves_on(&mut node, &mut other).await;
 }
 
 #[tokio::test]
-async fn more_calls_at_once_than_a_connection_may_have_wait_their_turn() {
+async fn more_concurrent_calls_than_allowed_wait_their_turn() {
     let mut node = Net::Tls.node(LISTENER, Behaviour::Silent).await;
     let client = raw_client(&node).await;
     let calls: Vec<_> = (0..100)
@@ -146,7 +146,7 @@ async fn more_calls_at_once_than_a_connection_may_have_wait_their_turn() {
     for _ in 0..64 {
         node.asked().await;
     }
-    // The places that are free again are for those that waited.
+    // The calls that waited get the freed places.
     for call in &calls {
         call.abort();
     }

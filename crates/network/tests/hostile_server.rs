@@ -1,4 +1,4 @@
-//! What a peer that was dialled may send or leave out: the caller gets an error of the right kind, never a panic.
+//! Hostile responses of a dialled peer: the caller gets an error of the right kind, never a panic.
 
 mod support;
 
@@ -23,10 +23,10 @@ use tonic::{
 };
 use tower::service_fn;
 
-/// Seed of the hostile peer's key, which it does have.
+/// Seed of the hostile peer's own key.
 const HOSTILE: u8 = 13;
 
-/// An answer to any request.
+/// A response to any request.
 #[derive(Clone, Debug)]
 enum Answer {
     /// HTTP headers and a body of text, which may hold any byte under 128.
@@ -41,7 +41,7 @@ fn headers(entries: &[(&'static str, &'static str)]) -> http::HeaderMap {
     entries.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
 }
 
-/// Encodes nothing, for there is nothing.
+/// An encoder for a stream without messages.
 struct NoMessages;
 
 impl Encoder for NoMessages {
@@ -74,9 +74,9 @@ impl Answer {
     }
 }
 
-/// Headers of an answer whose status follows, or ought to.
+/// Headers of a response before its status.
 const HEADERS: &[(&str, &str)] = &[("content-type", "application/grpc")];
-/// Headers that say that all is well, before it is.
+/// Headers that report success before the body.
 const DONE: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-status", "0")];
 
 async fn socket() -> (TcpListener, Address) {
@@ -85,7 +85,7 @@ async fn socket() -> (TcpListener, Address) {
     (socket, address)
 }
 
-/// Dials a peer that presents `chain`, signs with `key`, and answers every call so.
+/// Dials a peer that presents `chain`, signs with `key`, and sends `answer` to every call.
 async fn dial(chain: Vec<CertificateDer<'static>>, key: SigningKey, answer: Answer) -> Result<Link, DialError> {
     let (socket, address) = socket().await;
     let acceptor = TlsAcceptor::from(Arc::new(server_config(chain, key)));
@@ -102,14 +102,14 @@ async fn dial(chain: Vec<CertificateDer<'static>>, key: SigningKey, answer: Answ
             futures::StreamExt::chain(futures::stream::iter([Ok::<_, Infallible>(ours)]), futures::stream::pending());
         Server::builder().serve_with_incoming(answers, incoming).await.unwrap();
     });
-    TlsTransport::new(&support::key(1)).unwrap().dial(id(HOSTILE), &address, PATIENCE).await
+    TlsTransport::new(&support::key(1)).unwrap().dial(id(HOSTILE), &address, TEST_TIMEOUT).await
 }
 
 async fn hostile(answer: Answer) -> Link {
     dial(vec![certificate(&key(HOSTILE))], key(HOSTILE), answer).await.unwrap()
 }
 
-/// How the calls of each shape fail. In a task of its own: a panic is an answer too.
+/// The failures of one call of each shape. Runs in a task of its own to catch a panic.
 async fn failures(answer: Answer) -> Vec<CallError> {
     let link = hostile(answer).await;
     let calls = tokio::spawn(async move {
@@ -126,16 +126,16 @@ async fn failures(answer: Answer) -> Vec<CallError> {
 }
 
 #[tokio::test]
-async fn an_answer_of_our_own_making_arrives() {
-    // Shows that the failures below have the reason that they say, and no other.
+async fn valid_response_of_the_test_server_arrives() {
+    // Proves that the failures below have their stated reason and no other.
     const INFO: &str = "\0\0\0\0\x24\x08\x05\x12\x200123456789abcdef0123456789abcdef";
     let link = hostile(Text(DONE, INFO)).await;
     assert_eq!(link.api().get_commit_info(call(HOSTILE), None).await.unwrap().index, 5);
 }
 
 #[tokio::test]
-async fn an_answer_that_is_announced_larger_than_the_limit_is_malformed() {
-    // 16 MiB and 2 GiB: refused for what the length says, before anything is kept for it.
+async fn response_announced_larger_than_the_limit_is_malformed() {
+    // 16 MiB and 2 GiB: refused by the length prefix, before any memory is allocated for it.
     for body in ["\0\x01\0\0\0", "\0\x7f\x7f\x7f\x7f"] {
         for failure in failures(Text(HEADERS, body)).await {
             assert_eq!(failure.status, Status::MalformedAnswer, "{failure}");
@@ -144,9 +144,9 @@ async fn an_answer_that_is_announced_larger_than_the_limit_is_malformed() {
 }
 
 #[tokio::test]
-async fn an_answer_may_be_as_long_as_its_call_can_need_and_no_longer() {
-    // A megabyte where two numbers or a digest are due, three where two hundred node infos are: none of it comes, for only
-    // the length is sent. Five where a chunk of blocks is due.
+async fn response_may_be_as_long_as_its_call_can_need_and_no_longer() {
+    // A megabyte instead of two numbers or a digest, three instead of two hundred node infos, and five instead of a
+    // chunk of blocks. Only the length prefix is sent.
     let (one, three, five) = ("\0\0\x10\0\0", "\0\0\x30\0\0", "\0\0\x50\0\0");
     let link = hostile(Text(HEADERS, one)).await;
     assert_eq!(status(link.api().get_commit_info(call(HOSTILE), None).await), Status::MalformedAnswer);
@@ -161,7 +161,7 @@ async fn an_answer_may_be_as_long_as_its_call_can_need_and_no_longer() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_protobuf_is_malformed() {
+async fn response_that_is_no_protobuf_is_malformed() {
     let failures = failures(Text(HEADERS, "\0\0\0\0\x03\x07\x07\x07")).await;
     assert_eq!(failures.len(), 3);
     for failure in failures {
@@ -170,13 +170,13 @@ async fn an_answer_that_is_no_protobuf_is_malformed() {
 }
 
 #[tokio::test]
-async fn a_digest_of_the_wrong_length_is_malformed() {
+async fn digest_of_the_wrong_length_is_malformed() {
     let link = hostile(Text(DONE, "\0\0\0\0\x07\x08\x05\x12\x03abc")).await;
     assert_eq!(status(link.api().get_commit_info(call(HOSTILE), None).await), Status::MalformedAnswer);
 }
 
 #[tokio::test]
-async fn a_status_with_details_that_are_no_base64_is_an_error_and_no_panic() {
+async fn status_with_details_that_are_no_base64_is_an_error_and_no_panic() {
     const DETAILS: &[(&str, &str)] =
         &[("content-type", "application/grpc"), ("grpc-status", "5"), ("grpc-status-details-bin", "!")];
     const TRAILERS: &[(&str, &str)] = &[("grpc-status-details-bin", "!")];
@@ -190,7 +190,7 @@ async fn a_status_with_details_that_are_no_base64_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_grpc_is_an_error() {
+async fn response_that_breaks_grpc_is_an_error() {
     const OTHER_HTTP: &[(&str, &str)] = &[("content-type", "text/html")];
     const COMPRESSED: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
     const STATUS: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-status", "nonsense")];
@@ -209,7 +209,7 @@ async fn an_answer_that_breaks_grpc_is_an_error() {
 }
 
 #[tokio::test]
-async fn headers_without_end_are_not_kept() {
+async fn endless_headers_are_not_kept() {
     static NAMES: std::sync::LazyLock<Vec<(&'static str, &'static str)>> =
         std::sync::LazyLock::new(|| vec![("x-endless", "0123456789abcdef0123456789abcdef"); 4_000]);
     assert_eq!(failures(Text(&NAMES, "")).await.len(), 3);
@@ -223,7 +223,7 @@ fn is_handshake(result: Result<Link, DialError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_peer_with_a_certificate_of_the_wrong_form_is_refused() {
+async fn peer_with_a_certificate_of_the_wrong_form_is_refused() {
     let own = certificate(&key(HOSTILE));
     let mut forged = own.to_vec();
     *forged.last_mut().unwrap() ^= 1;
@@ -235,12 +235,12 @@ async fn a_peer_with_a_certificate_of_the_wrong_form_is_refused() {
 }
 
 #[tokio::test]
-async fn who_shows_the_peers_certificate_without_its_key_is_refused() {
+async fn peer_with_anothers_certificate_but_not_its_key_is_refused() {
     assert!(is_handshake(dial(vec![certificate(&key(HOSTILE))], key(14), Text(DONE, "")).await));
 }
 
 #[tokio::test]
-async fn what_is_no_tls_at_all_is_refused() {
+async fn server_without_tls_is_refused() {
     let (socket, address) = socket().await;
     tokio::spawn(async move {
         let (mut tcp, _) = socket.accept().await.unwrap();
@@ -248,11 +248,11 @@ async fn what_is_no_tls_at_all_is_refused() {
         let _ = tcp.read_to_end(&mut Vec::new()).await;
     });
     let transport = TlsTransport::new(&key(1)).unwrap();
-    assert!(is_handshake(transport.dial(id(HOSTILE), &address, PATIENCE).await));
+    assert!(is_handshake(transport.dial(id(HOSTILE), &address, TEST_TIMEOUT).await));
 }
 
 #[tokio::test]
-async fn who_takes_the_connection_and_says_nothing_is_given_up() {
+async fn dial_of_a_silent_server_times_out() {
     let (_socket, address) = socket().await;
     let limit = Duration::from_millis(100);
     let transport = TlsTransport::new(&key(1)).unwrap();
@@ -261,7 +261,7 @@ async fn who_takes_the_connection_and_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn who_speaks_tls_and_then_nothing_holds_a_call_until_its_deadline() {
+async fn call_to_a_server_that_is_silent_after_tls_ends_at_its_deadline() {
     let (socket, address) = socket().await;
     let acceptor = TlsAcceptor::from(Arc::new(server_config(vec![certificate(&key(HOSTILE))], key(HOSTILE))));
     let silent = tokio::spawn(async move {
@@ -271,7 +271,7 @@ async fn who_speaks_tls_and_then_nothing_holds_a_call_until_its_deadline() {
     });
     let limit = Duration::from_millis(200);
     let transport = TlsTransport::new(&key(1)).unwrap();
-    // Either answer is right: that the peer admits us is known only when it has spoken.
+    // Both results are valid: the peer's admission shows only when it has sent something.
     let link = match transport.dial(id(HOSTILE), &address, limit).await {
         Err(error) => return assert_eq!(error, DialError::Timeout { address, timeout: limit }),
         Ok(link) => link,
@@ -280,6 +280,6 @@ async fn who_speaks_tls_and_then_nothing_holds_a_call_until_its_deadline() {
     let failed = status(link.api().get_commit_availability(call).await);
     assert!(matches!(failed, Status::DeadlineExceeded | Status::Cancelled), "{failed:?}");
     link.hang_up();
-    timeout(PATIENCE, link.closed()).await.expect("the link ends");
-    timeout(PATIENCE, silent).await.expect("the peer sees the end").unwrap();
+    timeout(TEST_TIMEOUT, link.closed()).await.expect("the link ends");
+    timeout(TEST_TIMEOUT, silent).await.expect("the peer sees the end").unwrap();
 }

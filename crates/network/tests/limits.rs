@@ -1,4 +1,4 @@
-//! Encoders bound payloads, decoders bound messages: at every boundary the two fit, and one step over is refused.
+//! Encoders bound payloads and decoders bound messages. At every limit both agree, and one step over it is refused.
 
 use bytes::Bytes;
 use prost::Message;
@@ -23,7 +23,7 @@ fn zeros(len: usize) -> Bytes {
     Bytes::from(vec![0; len])
 }
 
-/// References whose every field takes the most bytes that it can.
+/// References with the longest encoding of every field.
 fn widest_refs(count: usize) -> Vec<BlockRef> {
     let reference = |number: usize| {
         let mut digest = [0xff; 32];
@@ -33,7 +33,7 @@ fn widest_refs(count: usize) -> Vec<BlockRef> {
     (0..count).map(reference).collect()
 }
 
-/// A request for any references at all.
+/// A request for any references, without checks.
 fn request(refs: Vec<BlockRef>) -> FetchBlocksRequest {
     let one = |reference| FetchBlocksRequest::from(&BlockRefs::new(vec![reference]).unwrap()).refs.remove(0);
     FetchBlocksRequest { refs: refs.into_iter().map(one).collect() }
@@ -44,7 +44,7 @@ fn status<T: std::fmt::Debug>(result: Result<T, CallError>) -> Status {
 }
 
 #[test]
-fn the_longest_list_of_blocks_to_fetch_fits_into_a_request() {
+fn longest_list_of_blocks_to_fetch_fits_into_a_request() {
     let refs = BlockRefs::new(widest_refs(MAX_BLOCKS_PER_FETCH)).unwrap();
     let message = FetchBlocksRequest::from(&refs);
     assert!(message.encoded_len() + GRPC_HEADER_BYTES <= MAX_REQUEST_BYTES, "{}", message.encoded_len());
@@ -53,13 +53,13 @@ fn the_longest_list_of_blocks_to_fetch_fits_into_a_request() {
 }
 
 #[test]
-fn the_largest_node_info_fits_into_a_request() {
+fn largest_node_info_fits_into_a_request() {
     let message = GetKnownPeersRequest { own_info: zeros(MAX_NODE_INFO_BYTES) };
     assert!(message.encoded_len() + GRPC_HEADER_BYTES <= MAX_REQUEST_BYTES);
 }
 
 #[test]
-fn the_longest_list_of_peers_fits_into_an_answer() {
+fn longest_list_of_peers_fits_into_a_response() {
     let largest = KnownPeers {
         own_info: zeros(MAX_NODE_INFO_BYTES),
         known_peers: vec![zeros(MAX_NODE_INFO_BYTES); MAX_KNOWN_PEERS],
@@ -67,7 +67,7 @@ fn the_longest_list_of_peers_fits_into_an_answer() {
     };
     let message = GetKnownPeersResponse::from(largest.clone());
     let infos = (MAX_KNOWN_PEERS + 1) * MAX_NODE_INFO_BYTES;
-    // What a caller makes ready for, which is no more than the infos may have.
+    // A caller buffers at most this much: the infos and the overhead.
     assert!(message.encoded_len() + GRPC_HEADER_BYTES <= infos + MESSAGE_OVERHEAD_BYTES);
     let alone = GetKnownPeersResponse { seen: message.seen.clone(), ..Default::default() };
     assert_eq!(alone.encoded_len(), MAX_CALLER_SEEN_BYTES);
@@ -76,13 +76,13 @@ fn the_longest_list_of_peers_fits_into_an_answer() {
 }
 
 #[test]
-fn commits_and_votes_of_the_greatest_size_fit_into_an_answer_however_they_are_divided() {
+fn largest_commits_and_votes_fit_into_a_response_in_any_division() {
     let mut one_large = FetchedCommits { commits: vec![zeros(MAX_COMMIT_BYTES)], certifier_blocks: vec![] };
     while MAX_COMMITS_RESPONSE_BYTES - one_large.size() >= MAX_BLOCK_BYTES {
         one_large.certifier_blocks.push(zeros(MAX_BLOCK_BYTES));
     }
     one_large.certifier_blocks.push(zeros(MAX_COMMITS_RESPONSE_BYTES - one_large.size()));
-    // As many as an answer may have of one, and of the other as many as the largest committee has members.
+    // The most commits of one response, and as many votes as the largest committee has members.
     let many = FetchedCommits {
         commits: vec![zeros(MAX_COMMITS_RESPONSE_BYTES / 1_100); MAX_COMMITS_PER_FETCH],
         certifier_blocks: vec![zeros(MAX_COMMITS_RESPONSE_BYTES / 1_100); 1_000],
@@ -100,7 +100,7 @@ fn all_commits() -> CommitRange {
 }
 
 #[test]
-fn the_largest_chunk_of_blocks_fits_into_an_answer_of_few_blocks_and_of_many() {
+fn largest_chunk_fits_into_a_response_with_few_blocks_and_with_many() {
     for count in [MAX_CHUNK_BYTES / MAX_BLOCK_BYTES, MAX_BLOCKS_PER_FETCH] {
         let blocks = vec![zeros(MAX_CHUNK_BYTES / count); count];
         let message = FetchBlocksResponse { blocks: blocks.clone() };
@@ -110,13 +110,13 @@ fn the_largest_chunk_of_blocks_fits_into_an_answer_of_few_blocks_and_of_many() {
 }
 
 #[test]
-fn one_block_too_many_and_one_block_twice_are_refused_on_both_sides() {
+fn one_block_too_many_or_repeated_is_refused_on_both_sides() {
     let too_many = widest_refs(MAX_BLOCKS_PER_FETCH + 1);
     assert_eq!(status(BlockRefs::new(too_many.clone())), Status::InvalidArgument);
     let message = request(too_many);
     assert_eq!(status(BlockRefs::try_from(message)), Status::InvalidArgument);
 
-    // The same block 80,000 times killed the first version; here even twice is an error.
+    // The same block 80,000 times killed the first version; now even a single repetition is an error.
     let twice = vec![widest_refs(1)[0]; 2];
     assert_eq!(status(BlockRefs::new(twice.clone())), Status::InvalidArgument);
     let message = request(twice);
@@ -127,7 +127,7 @@ fn one_block_too_many_and_one_block_twice_are_refused_on_both_sides() {
 }
 
 #[test]
-fn a_range_of_commits_never_overflows_and_never_exceeds_the_limit() {
+fn range_of_commits_never_overflows_and_never_exceeds_the_limit() {
     let last = u32::MAX;
     for (start, end) in [(1, 1), (1, last), (last, last), (last - 50, last), (7, 106), (7, 107)] {
         let range = CommitRange::try_from(FetchCommitsRequest { start, end, max_bytes: 0 }).unwrap();
@@ -142,7 +142,7 @@ fn a_range_of_commits_never_overflows_and_never_exceeds_the_limit() {
 }
 
 #[test]
-fn a_caller_may_set_a_lower_limit_to_an_answer_and_never_a_higher_one() {
+fn caller_may_lower_the_limit_of_a_response_but_not_raise_it() {
     let request = |max_bytes| FetchCommitsRequest { start: 1, end: 100, max_bytes };
     for (asked, limit) in [(0, MAX_COMMITS_RESPONSE_BYTES), (1 << 20, 1 << 20), (u32::MAX, MAX_COMMITS_RESPONSE_BYTES)]
     {
@@ -155,7 +155,7 @@ fn a_caller_may_set_a_lower_limit_to_an_answer_and_never_a_higher_one() {
 }
 
 #[test]
-fn an_answer_over_a_limit_is_malformed() {
+fn response_over_a_limit_is_malformed() {
     let own_info = || zeros(MAX_NODE_INFO_BYTES);
     let too_many_peers =
         GetKnownPeersResponse { own_info: own_info(), known_peers: vec![zeros(1); MAX_KNOWN_PEERS + 1], seen: None };
@@ -183,7 +183,7 @@ fn an_answer_over_a_limit_is_malformed() {
 }
 
 #[test]
-fn what_is_said_of_the_caller_comes_back_as_it_was_and_an_ip_address_of_another_length_is_malformed() {
+fn observation_of_the_caller_round_trips_and_wrong_ip_length_is_refused() {
     let answer = |seen| KnownPeers { own_info: Bytes::new(), known_peers: vec![], seen };
     let ips = [None, Some("192.0.2.7".parse().unwrap()), Some("2001:db8::7".parse().unwrap())];
     for (ip, reached) in ips.into_iter().zip([None, Some(true), Some(false)]) {
@@ -195,9 +195,9 @@ fn what_is_said_of_the_caller_comes_back_as_it_was_and_an_ip_address_of_another_
     assert_eq!(arrived.seen.ip, Some("192.0.2.7".parse().unwrap()));
 
     let seen = |seen| KnownPeers::try_from(GetKnownPeersResponse { seen, ..Default::default() }).map(|it| it.seen);
-    assert_eq!(seen(None), Ok(Seen::default()), "of a responder that does not say");
+    assert_eq!(seen(None), Ok(Seen::default()), "of a responder without an observation");
     let later = proto::CallerSeen { reached: 99, ..Default::default() };
-    assert_eq!(seen(Some(later)), Ok(Seen::default()), "what a later version may say");
+    assert_eq!(seen(Some(later)), Ok(Seen::default()), "an unknown value of a later version");
     for len in [1, 3, 5, 15, 17, 64] {
         let wrong = proto::CallerSeen { ip: zeros(len), ..Default::default() };
         assert_eq!(status(seen(Some(wrong))), Status::MalformedAnswer, "{len} bytes");
@@ -205,7 +205,7 @@ fn what_is_said_of_the_caller_comes_back_as_it_was_and_an_ip_address_of_another_
 }
 
 #[test]
-fn a_digest_has_32_bytes_in_requests_and_in_answers() {
+fn digest_has_32_bytes_in_requests_and_in_responses() {
     for len in [0, 1, 31, 33, 64] {
         let mut request = request(widest_refs(1));
         request.refs[0].digest = zeros(len);

@@ -1,5 +1,5 @@
-//! Calls as a client in another language may send them, byte for byte: each gets the status that `docs/protocol.md`
-//! states, and the connection serves on.
+//! Calls byte by byte, as a client in another language may send them. Each gets the status that `docs/protocol.md`
+//! states, and the connection stays usable.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{tls::*, *};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Seed of the node that listens.
+/// Seed of the listening node.
 const LISTENER: u8 = 2;
 
 /// 32 bytes of 9 in base64, as [`CHAIN`].
@@ -36,7 +36,7 @@ async fn listener() -> (Node, SendRequest<Bytes>) {
     (node, requests)
 }
 
-/// A message as gRPC frames it, with its first byte.
+/// A message in gRPC framing with the given flag.
 fn framed(flag: u8, message: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(flag);
@@ -109,8 +109,8 @@ async fn message_that_cannot_be_read_is_an_internal_error() {
     for (what, method, body) in [
         ("no frame", "GetCommitAvailability", Bytes::new()),
         ("a frame that is cut off", "GetCommitAvailability", framed(0, &[1, 2]).slice(..6)),
-        ("a flag that there is not", "GetCommitAvailability", framed(2, &[])),
-        ("a compressed message without a word of how", "GetCommitAvailability", framed(1, &[1])),
+        ("an unknown flag", "GetCommitAvailability", framed(2, &[])),
+        ("a compressed message without an encoding", "GetCommitAvailability", framed(1, &[1])),
         ("no protobuf", "FetchBlocks", framed(0, &[0xff; 20])),
         ("too many fields", "FetchBlocks", framed(0, &fields)),
     ] {
@@ -138,7 +138,7 @@ async fn call_of_no_rpc_is_unimplemented() {
     assert_eq!(node.calls(), 1);
 }
 
-/// Calls with one header of so many bytes. Returns the status of HTTP, or nothing if the connection ended.
+/// Makes a call with one header of this size. Returns the HTTP status, or `None` if the connection ended.
 async fn call_with_header(requests: &SendRequest<Bytes>, bytes: usize) -> Option<u16> {
     let request = http::Request::post("http://any/soma.p2p.v1.P2p/GetCommitAvailability")
         .header("content-type", "application/grpc")
@@ -146,13 +146,13 @@ async fn call_with_header(requests: &SendRequest<Bytes>, bytes: usize) -> Option
         .body(())
         .unwrap();
     let (response, mut stream) = requests.clone().ready().await.unwrap().send_request(request, false).unwrap();
-    // The answer to headers that are too long comes without waiting for a message.
+    // The refusal of too long headers does not wait for a message.
     let _ = stream.send_data(framed(0, &[]), true);
     response.await.ok().map(|response| response.status().as_u16())
 }
 
 #[tokio::test]
-async fn metadata_over_4_kib_is_refused_and_a_mebibyte_of_it_ends_the_connection() {
+async fn metadata_over_4_kib_is_refused_and_a_mebibyte_ends_the_connection() {
     let (mut node, requests) = listener().await;
     assert_eq!(call_with_header(&requests, 3_500).await, Some(200));
     assert_eq!(call_with_header(&requests, 4_500).await, Some(431));

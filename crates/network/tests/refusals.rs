@@ -1,4 +1,4 @@
-//! Who does not get in over TLS, and that the listener lives on and serves the honest after each of them.
+//! Refused clients over TLS. After each of them the listener still serves honest peers.
 
 mod support;
 
@@ -14,23 +14,23 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// Seed of the node that listens.
+/// Seed of the listening node.
 const LISTENER: u8 = 2;
 
-/// Does a handshake and reads until the listener ends it. Whether it sent anything before that.
+/// Does a handshake and reads until the listener ends it. Returns whether the listener sent any byte before.
 async fn was_let_in(node: &Node, config: ClientConfig) -> bool {
     let tcp = TcpStream::connect(node.address().host_and_port()).await.unwrap();
     let name = ServerName::try_from("soma-p2p").unwrap();
     let Ok(mut tls) = TlsConnector::from(Arc::new(config)).connect(name, tcp).await else { return false };
-    // In TLS 1.3 a client has finished before the server has seen its certificate: the refusal is read.
-    // A listener that admits a client says so with HTTP/2 settings.
-    timeout(PATIENCE, tls.read_u8()).await.expect("a listener that decides").is_ok()
+    // A TLS 1.3 client finishes before the server has seen its certificate, so the refusal must be read.
+    // A listener that admits a client sends HTTP/2 settings.
+    timeout(TEST_TIMEOUT, tls.read_u8()).await.expect("a listener that decides").is_ok()
 }
 
-/// Whatever happened, the next honest peer is served, and the handler has heard of nobody else.
+/// The next honest peer is served, and the handler has seen no other peer.
 async fn serves_the_honest(node: &mut Node) {
     let transport = TlsTransport::new(&key(1)).unwrap();
-    let link = transport.dial(node.id, node.address(), PATIENCE).await.unwrap();
+    let link = transport.dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap();
     assert_eq!(link.api().get_commit_availability(call(LISTENER)).await.unwrap(), AVAILABILITY);
     let inbound = node.connected().await;
     assert_eq!(inbound.peer(), id(1));
@@ -45,8 +45,8 @@ async fn refuses(card: Card) {
 }
 
 #[tokio::test]
-async fn a_client_of_our_own_making_is_let_in() {
-    // Shows that the refusals below have the reason that they say, and no other.
+async fn valid_client_of_the_tests_is_let_in() {
+    // Proves that the refusals below have their stated reason and no other.
     let mut node = Net::Tls.node(LISTENER, Behaviour::Answers).await;
     let card = Card::Chain(vec![certificate(&key(STRANGER))]);
     assert!(was_let_in(&node, client_config(card)).await);
@@ -57,35 +57,35 @@ async fn a_client_of_our_own_making_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_certificate_is_refused() {
+async fn client_without_a_certificate_is_refused() {
     refuses(Card::Nothing).await;
 }
 
 #[tokio::test]
-async fn a_certificate_with_another_kind_of_key_is_refused() {
+async fn certificate_with_another_kind_of_key_is_refused() {
     let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let certificate = CertificateParams::default().self_signed(&ecdsa).unwrap();
     refuses(Card::Chain(vec![certificate.der().clone()])).await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_its_key_did_not_sign_is_refused() {
-    // The right key, proved in the handshake; the last byte of the certificate's own signature is wrong.
+async fn certificate_that_its_key_did_not_sign_is_refused() {
+    // The key is right and proven by the handshake, but the certificate's own signature is wrong.
     let mut forged = certificate(&key(STRANGER)).to_vec();
     *forged.last_mut().unwrap() ^= 1;
     refuses(Card::Chain(vec![forged.into()])).await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_somebody_else_signed_is_refused() {
+async fn certificate_signed_by_another_key_is_refused() {
     let issuer = rcgen::Issuer::new(CertificateParams::default(), key_pair(&key(67)));
     let issued = CertificateParams::default().signed_by(&key_pair(&key(STRANGER)), &issuer).unwrap();
     refuses(Card::Chain(vec![issued.der().clone()])).await;
 }
 
 #[tokio::test]
-async fn somebody_elses_certificate_is_refused() {
-    // The certificate of an honest node, replayed by who has not its key.
+async fn certificate_of_another_node_is_refused() {
+    // The certificate of an honest node, replayed by a client without its key.
     refuses(Card::SignedBy(Box::new(key(STRANGER)), certificate(&key(1)))).await;
 }
 
@@ -96,14 +96,14 @@ async fn more_than_one_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn a_certificate_with_bytes_after_it_is_refused() {
+async fn certificate_with_trailing_bytes_is_refused() {
     let mut longer = certificate(&key(STRANGER)).to_vec();
     longer.push(0);
     refuses(Card::Chain(vec![longer.into()])).await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_none_or_huge_is_refused() {
+async fn malformed_or_huge_certificate_is_refused() {
     refuses(Card::Chain(vec![vec![0x30; 300].into()])).await;
     let mut params = CertificateParams::default();
     let huge = rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999], vec![0; 20_000]);
@@ -113,7 +113,7 @@ async fn a_certificate_that_is_none_or_huge_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_another_protocol_is_refused() {
+async fn client_with_another_application_protocol_is_refused() {
     let mut config = client_config(Card::Chain(vec![certificate(&key(STRANGER))]));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut node = Net::Tls.node(LISTENER, Behaviour::Answers).await;
@@ -145,13 +145,13 @@ fn tls12_client_hello() -> Vec<u8> {
     hello
 }
 
-/// What the listener answers to `bytes` before it hangs up.
+/// The bytes that the listener sends in reply to `bytes` before it hangs up.
 async fn answer_to(node: &Node, bytes: &[u8]) -> Vec<u8> {
     let mut tcp = TcpStream::connect(node.address().host_and_port()).await.unwrap();
     // The listener may hang up before all is written.
     let _ = tcp.write_all(bytes).await;
     let mut answer = Vec::new();
-    let _ = timeout(PATIENCE, tcp.read_to_end(&mut answer)).await.expect("the listener hangs up");
+    let _ = timeout(TEST_TIMEOUT, tcp.read_to_end(&mut answer)).await.expect("the listener hangs up");
     answer
 }
 
@@ -175,44 +175,44 @@ async fn garbage_is_refused() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_hung_up_on_when_the_handshake_is_over_time() {
+async fn silent_client_is_hung_up_when_the_handshake_times_out() {
     let transport = TlsTransport::new(&key(LISTENER)).unwrap().with_handshake_timeout(Duration::from_millis(100));
     let mut node = Node::listen(&transport, LISTENER, Behaviour::Answers).await;
     let mut silent = TcpStream::connect(node.address().host_and_port()).await.unwrap();
     let mut half = TcpStream::connect(node.address().host_and_port()).await.unwrap();
     half.write_all(&tls12_client_hello()[..20]).await.unwrap();
     for socket in [&mut silent, &mut half] {
-        let end = timeout(PATIENCE, socket.read(&mut [0; 8])).await.expect("the listener hangs up");
+        let end = timeout(TEST_TIMEOUT, socket.read(&mut [0; 8])).await.expect("the listener hangs up");
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
     serves_the_honest(&mut node).await;
 }
 
 #[tokio::test]
-async fn more_handshakes_than_there_are_places_for_do_not_keep_out_who_comes_later() {
+async fn more_handshakes_than_places_do_not_keep_out_later_peers() {
     let transport = TlsTransport::new(&key(LISTENER)).unwrap().with_handshake_timeout(Duration::from_millis(500));
     let mut node = Node::listen(&transport, LISTENER, Behaviour::Answers).await;
     let mut sockets = Vec::new();
     for _ in 0..100 {
         sockets.push(TcpStream::connect(node.address().host_and_port()).await.unwrap());
     }
-    // All are hung up on: those beyond the places at once, the others when their time is over.
+    // All are hung up: those beyond the places at once, the others at their timeout.
     for mut socket in sockets {
-        let end = timeout(PATIENCE, socket.read(&mut [0; 8])).await.expect("the listener hangs up");
+        let end = timeout(TEST_TIMEOUT, socket.read(&mut [0; 8])).await.expect("the listener hangs up");
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
     serves_the_honest(&mut node).await;
 }
 
 #[tokio::test]
-async fn a_handler_that_never_decides_keeps_nobody() {
+async fn handler_that_never_decides_holds_no_connection() {
     let transport = TlsTransport::new(&key(LISTENER)).unwrap().with_handshake_timeout(Duration::from_millis(200));
     let mut node = Node::listen(&transport, LISTENER, Behaviour::Undecided).await;
     let dialler = TlsTransport::new(&key(1)).unwrap();
-    let link = dialler.dial(node.id, node.address(), PATIENCE).await;
+    let link = dialler.dial(node.id, node.address(), TEST_TIMEOUT).await;
     let inbound = node.connected().await;
     node.closed(&inbound).await;
     if let Ok(link) = link {
-        timeout(PATIENCE, link.closed()).await.expect("the link ends");
+        timeout(TEST_TIMEOUT, link.closed()).await.expect("the link ends");
     }
 }

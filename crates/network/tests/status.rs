@@ -1,4 +1,4 @@
-//! A failed call keeps its meaning over the wire, and blames only whom it must.
+//! A failed call keeps its meaning over the wire, and blames only the peer at fault.
 
 use soma_network::wire::{CallError, Status};
 use soma_types::Fault;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 
 #[test]
-fn what_a_responder_answers_arrives_as_it_was_said() {
+fn status_of_a_responder_round_trips() {
     for status in [
         Status::InvalidArgument,
         Status::NotFound,
@@ -26,7 +26,7 @@ fn what_a_responder_answers_arrives_as_it_was_said() {
 }
 
 #[test]
-fn every_code_of_grpc_has_a_meaning_and_none_of_them_bans() {
+fn every_grpc_code_has_a_meaning_and_none_of_them_bans() {
     for code in 0..=17 {
         let error = CallError::from(tonic::Status::new(Code::from(code), "no"));
         assert!(!error.fault().bans(), "{code}: {error}");
@@ -34,8 +34,8 @@ fn every_code_of_grpc_has_a_meaning_and_none_of_them_bans() {
 }
 
 #[test]
-fn what_cannot_be_decoded_here_is_the_responders_fault() {
-    // The texts and codes of tonic 0.14 for an answer over the limit and for one that is no protobuf.
+fn response_that_cannot_be_decoded_is_the_responders_fault() {
+    // The texts and codes of tonic 0.14 for a response over the limit and for one that is no protobuf.
     let large = "Error, decoded message length too large: found 99 bytes, the limit is: 9 bytes";
     assert_eq!(CallError::from(tonic::Status::out_of_range(large)).fault(), Fault::Malformed);
     let garbage = "failed to decode Protobuf message: invalid wire type value: 7";
@@ -43,15 +43,15 @@ fn what_cannot_be_decoded_here_is_the_responders_fault() {
 }
 
 #[test]
-fn a_request_of_ours_that_is_too_large_to_send_bans_nobody() {
-    // What tonic says when our own encoder refuses.
+fn own_request_that_is_too_large_to_send_bans_no_peer() {
+    // tonic's text when this node's own encoder refuses.
     let ours = "Error, encoded message length too large: found 99 bytes, the limit is: 9 bytes";
     let error = CallError::from(tonic::Status::out_of_range(ours));
     assert!(!error.fault().bans(), "{error}");
 }
 
 #[test]
-fn a_retry_hint_of_a_million_years_is_cut_to_what_a_clock_can_count() {
+fn retry_hint_is_limited_to_what_a_clock_can_count() {
     let mut status = tonic::Status::resource_exhausted("busy");
     status.metadata_mut().insert("retry-after-ms", u64::MAX.to_string().parse().unwrap());
     let hint = CallError::from(status).retry_after.unwrap();
@@ -65,7 +65,7 @@ fn a_retry_hint_of_a_million_years_is_cut_to_what_a_clock_can_count() {
 }
 
 #[test]
-fn a_responders_message_is_cut_before_it_reaches_a_log() {
+fn responders_message_is_cut_before_it_reaches_a_log() {
     let long = "ß".repeat(10_000);
     let error = CallError::from(tonic::Status::internal(long));
     assert!(error.message.len() <= soma_network::wire::limits::MAX_STATUS_MESSAGE_BYTES);

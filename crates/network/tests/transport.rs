@@ -1,4 +1,4 @@
-//! What every transport promises, tested over TLS and in memory alike.
+//! The promises of every transport, tested over TLS and in memory.
 
 mod support;
 
@@ -11,19 +11,19 @@ use std::time::Duration;
 use support::*;
 use tokio::time::timeout;
 
-/// Seed of the node that dials.
+/// Seed of the dialling node.
 const DIALLER: u8 = 1;
-/// Seed of the node that listens.
+/// Seed of the listening node.
 const RESPONDER: u8 = 2;
 
-/// Long enough to arrive, short enough to wait for.
+/// Long enough for a message to arrive, short enough to wait for.
 const SHORT: Duration = Duration::from_millis(150);
 
 async fn connect(net: &Net, node: &Node) -> Link {
-    net.transport(DIALLER).dial(node.id, node.address(), PATIENCE).await.unwrap()
+    net.transport(DIALLER).dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap()
 }
 
-/// A node, and a link to it whose admission has been seen.
+/// A node, and a link to it that it has admitted.
 async fn pair(net: &Net, behaviour: Behaviour) -> (Node, Link, soma_network::Inbound) {
     let mut node = net.node(RESPONDER, behaviour).await;
     let link = connect(net, &node).await;
@@ -32,11 +32,11 @@ async fn pair(net: &Net, behaviour: Behaviour) -> (Node, Link, soma_network::Inb
 }
 
 async fn ends(link: &Link) {
-    timeout(PATIENCE, link.closed()).await.expect("the link ends");
+    timeout(TEST_TIMEOUT, link.closed()).await.expect("the link ends");
     assert!(link.is_closed());
 }
 
-/// Whether a failure says that the connection is gone: what exactly was lost when differs.
+/// Whether a failure means a lost connection. The exact status depends on timing.
 fn lost(status: Status) -> bool {
     matches!(status, Status::Cancelled | Status::Unavailable | Status::Internal)
 }
@@ -45,7 +45,7 @@ fn one_block() -> Vec<Bytes> {
     vec![Bytes::from_static(b"block")]
 }
 
-async fn each_call_reaches_the_handler_with_its_caller_and_its_answer_comes_back(net: Net) {
+async fn each_call_reaches_the_handler_with_its_caller_and_gets_its_response(net: Net) {
     let (mut node, link, inbound) = pair(&net, Behaviour::Answers).await;
     assert_eq!((inbound.peer(), link.peer()), (id(DIALLER), id(RESPONDER)));
     assert!(inbound.remote().is_loopback());
@@ -77,21 +77,21 @@ async fn each_call_reaches_the_handler_with_its_caller_and_its_answer_comes_back
     ] {
         let (asked, seen) = node.asked().await;
         assert_eq!(asked, method);
-        assert_eq!(seen.peer, id(DIALLER), "the authenticated caller, whatever the call says");
+        assert_eq!(seen.peer, id(DIALLER), "the authenticated caller, not the one in the call");
         assert_eq!(seen.chain, Some(CHAIN));
-        assert_eq!(seen.remote, Some(inbound.remote()), "where the connection comes from, whatever the call says");
+        assert_eq!(seen.remote, Some(inbound.remote()), "the connection's address, not the one in the call");
         assert_eq!(seen.timeout, Duration::from_secs(7));
     }
 }
 
-async fn a_caller_need_not_name_a_chain(net: Net) {
+async fn caller_may_omit_the_chain(net: Net) {
     let (mut node, link, _) = pair(&net, Behaviour::Answers).await;
     let call = Call { chain: None, ..call(RESPONDER) };
     link.api().get_commit_availability(call).await.unwrap();
     assert_eq!(node.asked().await.1.chain, None);
 }
 
-async fn an_error_arrives_with_its_status_its_message_and_its_retry_hint(net: Net) {
+async fn error_arrives_with_its_status_message_and_retry_hint(net: Net) {
     let mut error = CallError::new(Status::ResourceExhausted, "too many calls");
     error.retry_after = Some(Duration::from_millis(250));
     let (_node, link, _) = pair(&net, Behaviour::Fails(error.clone())).await;
@@ -99,28 +99,28 @@ async fn an_error_arrives_with_its_status_its_message_and_its_retry_hint(net: Ne
     assert_eq!(link.api().fetch_blocks(call(RESPONDER), refs(1)).await.err(), Some(error));
 }
 
-async fn another_key_than_the_one_dialled_is_refused(net: Net) {
+async fn another_key_than_the_dialled_one_is_refused(net: Net) {
     let mut node = net.node(RESPONDER, Behaviour::Answers).await;
     let other = id(7);
-    let refused = net.transport(DIALLER).dial(other, node.address(), PATIENCE).await.unwrap_err();
+    let refused = net.transport(DIALLER).dial(other, node.address(), TEST_TIMEOUT).await.unwrap_err();
     let wrong = DialError::WrongKey { address: node.address().clone(), expected: other, found: id(RESPONDER) };
     assert_eq!(refused, wrong);
-    assert!(node.is_quiet(), "a handler is not asked about a dialler that has turned away");
+    assert!(node.is_quiet(), "the handler is not asked about a dialler that has hung up");
     connect(&net, &node).await;
 }
 
-async fn an_address_where_nobody_listens_is_unreachable(net: Net) {
+async fn address_without_a_listener_is_unreachable(net: Net) {
     let node = net.node(RESPONDER, Behaviour::Answers).await;
     let address = node.address().clone();
-    node.listener.shutdown(PATIENCE).await;
-    let refused = net.transport(DIALLER).dial(id(RESPONDER), &address, PATIENCE).await.unwrap_err();
+    node.listener.shutdown(TEST_TIMEOUT).await;
+    let refused = net.transport(DIALLER).dial(id(RESPONDER), &address, TEST_TIMEOUT).await.unwrap_err();
     assert!(matches!(&refused, DialError::Unreachable { address: named, .. } if *named == address), "{refused}");
 }
 
-/// The dial fails, or the link that it gave ends without having carried a call.
-async fn who_is_not_admitted_gets_no_answer_and_its_end_is_not_told(net: Net) {
+/// The dial fails, or the link ends before any call succeeds.
+async fn peer_that_is_not_admitted_gets_no_response_and_its_end_is_not_reported(net: Net) {
     let mut node = net.node(RESPONDER, Behaviour::Refuses).await;
-    match net.transport(DIALLER).dial(node.id, node.address(), PATIENCE).await {
+    match net.transport(DIALLER).dial(node.id, node.address(), TEST_TIMEOUT).await {
         Err(error) => assert!(matches!(error, DialError::Refused { .. }), "{error}"),
         Ok(link) => {
             assert!(lost(status(link.api().get_commit_availability(call(RESPONDER)).await)));
@@ -130,10 +130,10 @@ async fn who_is_not_admitted_gets_no_answer_and_its_end_is_not_told(net: Net) {
     node.connected().await;
     node.listener.stop_accepting();
     assert_eq!(node.calls(), 0);
-    assert!(node.is_quiet(), "what was not admitted does not end");
+    assert!(node.is_quiet(), "the end of a connection that was not admitted is not reported");
 }
 
-async fn a_dialler_that_hangs_up_is_noticed_once(net: Net) {
+async fn dialler_that_hangs_up_is_noticed_once(net: Net) {
     let (mut node, link, inbound) = pair(&net, Behaviour::Answers).await;
     let clone = link.clone();
     link.hang_up();
@@ -142,15 +142,15 @@ async fn a_dialler_that_hangs_up_is_noticed_once(net: Net) {
     node.closed(&inbound).await;
     link.hang_up();
     inbound.hang_up();
-    // Ends are told in order: once another connection's has come, nothing of this one is on its way.
-    let other = net.transport(3).dial(node.id, node.address(), PATIENCE).await.unwrap();
+    // Ends are reported in order: after another connection's end, none of this one is in flight.
+    let other = net.transport(3).dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap();
     let last = node.connected().await;
     other.hang_up();
     node.closed(&last).await;
-    assert!(node.is_quiet(), "its end is told once");
+    assert!(node.is_quiet(), "an end is reported once");
 }
 
-async fn a_listener_that_hangs_up_is_noticed_and_calls_under_way_fail(net: Net) {
+async fn listener_that_hangs_up_is_noticed_and_calls_in_flight_fail(net: Net) {
     let (mut node, link, inbound) = pair(&net, Behaviour::Silent).await;
     let under_way = {
         let link = link.clone();
@@ -158,7 +158,7 @@ async fn a_listener_that_hangs_up_is_noticed_and_calls_under_way_fail(net: Net) 
     };
     node.asked().await;
     inbound.hang_up();
-    assert!(lost(status(timeout(PATIENCE, under_way).await.unwrap().unwrap())));
+    assert!(lost(status(timeout(TEST_TIMEOUT, under_way).await.unwrap().unwrap())));
     ends(&link).await;
     node.closed(&inbound).await;
     assert!(lost(status(link.api().get_commit_availability(call(RESPONDER)).await)), "a link never reconnects");
@@ -170,22 +170,22 @@ async fn hanging_up_ends_a_block_stream(net: Net) {
     let mut stream = link.api().fetch_blocks(call(RESPONDER), refs(3)).await.unwrap();
     assert_eq!(stream.next().await.unwrap().unwrap(), chunks()[0]);
     link.hang_up();
-    assert!(lost(status(timeout(PATIENCE, stream.next()).await.unwrap().unwrap())));
+    assert!(lost(status(timeout(TEST_TIMEOUT, stream.next()).await.unwrap().unwrap())));
     assert!(stream.next().await.is_none(), "after an error nothing follows");
     node.given_up().await;
 }
 
-async fn a_call_that_is_never_answered_ends_at_its_deadline_and_is_cancelled(net: Net) {
+async fn unanswered_call_ends_at_its_deadline_and_is_cancelled(net: Net) {
     let (mut node, link, _) = pair(&net, Behaviour::Silent).await;
     let call = Call { timeout: SHORT, ..call(RESPONDER) };
     assert_eq!(status(link.api().get_commit_availability(call).await), Status::DeadlineExceeded);
     node.given_up().await;
     assert_eq!(status(link.api().fetch_blocks(call, refs(1)).await), Status::DeadlineExceeded);
     node.given_up().await;
-    assert!(!link.is_closed(), "a late answer is no reason to end the connection");
+    assert!(!link.is_closed(), "a late response does not end the connection");
 }
 
-async fn a_deadline_is_reported_as_one_each_time(net: Net) {
+async fn passed_deadline_is_always_reported_as_such(net: Net) {
     let (_node, link, _) = pair(&net, Behaviour::Silent).await;
     for milliseconds in 1..=40 {
         let call = Call { timeout: Duration::from_millis(milliseconds % 8), ..call(RESPONDER) };
@@ -193,7 +193,7 @@ async fn a_deadline_is_reported_as_one_each_time(net: Net) {
     }
 }
 
-async fn the_deadline_covers_the_whole_block_stream(net: Net) {
+async fn deadline_covers_the_whole_block_stream(net: Net) {
     let (mut node, link, _) = pair(&net, Behaviour::StallsStream).await;
     let call = Call { timeout: SHORT * 2, ..call(RESPONDER) };
     let mut stream = link.api().fetch_blocks(call, refs(3)).await.unwrap();
@@ -221,7 +221,7 @@ async fn dropping_a_call_cancels_it(net: Net) {
     node.given_up().await;
 }
 
-async fn answers_against_the_protocol_are_malformed(net: Net) {
+async fn responses_against_the_protocol_are_malformed(net: Net) {
     let behaviour = Behaviour::Says {
         peers: KnownPeers { known_peers: vec![Bytes::new(); MAX_KNOWN_PEERS + 1], ..known_peers() },
         commits: FetchedCommits { commits: vec![Bytes::new(); MAX_COMMITS_PER_FETCH + 1], certifier_blocks: vec![] },
@@ -234,12 +234,12 @@ async fn answers_against_the_protocol_are_malformed(net: Net) {
     let range = CommitRange::new(1, 100).unwrap();
     assert_eq!(status(api.fetch_commits(call(RESPONDER), range).await), Status::MalformedAnswer);
     let mut stream = api.fetch_blocks(call(RESPONDER), refs(3)).await.unwrap();
-    assert_eq!(stream.next().await.unwrap().unwrap(), one_block(), "what came before stands");
+    assert_eq!(stream.next().await.unwrap().unwrap(), one_block(), "earlier chunks stay valid");
     assert_eq!(status(stream.next().await.unwrap()), Status::MalformedAnswer);
     assert!(stream.next().await.is_none(), "after an error nothing follows");
 }
 
-async fn the_largest_answers_arrive(net: Net) {
+async fn largest_responses_arrive(net: Net) {
     let block = |len| Bytes::from(vec![5; len]);
     let commits = FetchedCommits {
         commits: vec![block(512 << 10); 2],
@@ -262,7 +262,7 @@ async fn the_largest_answers_arrive(net: Net) {
     assert_eq!(bytes, 3 * MAX_CHUNK_BYTES);
 }
 
-async fn an_address_is_told_with_its_port_and_is_taken_only_once(net: Net) {
+async fn listener_reports_its_port_and_an_address_is_taken_only_once(net: Net) {
     let node = net.node(RESPONDER, Behaviour::Answers).await;
     let (host, port) = node.address().host_and_port();
     assert_eq!(host, "127.0.0.1");
@@ -275,46 +275,46 @@ async fn an_address_is_told_with_its_port_and_is_taken_only_once(net: Net) {
     assert_ne!(elsewhere.address(), node.address());
 
     let freed: Address = node.address().clone();
-    node.listener.shutdown(PATIENCE).await;
+    node.listener.shutdown(TEST_TIMEOUT).await;
     assert_eq!(net.transport(3).listen(&same, other).await.unwrap().address(), &freed);
 }
 
-async fn shutting_down_ends_every_link_and_tells_each_end_once(net: Net) {
+async fn shutdown_ends_every_link_and_reports_each_end_once(net: Net) {
     let mut node = net.node(RESPONDER, Behaviour::Answers).await;
     let mut links = Vec::new();
     let mut open = std::collections::BTreeMap::new();
     for seed in 10..15 {
-        links.push(net.transport(seed).dial(node.id, node.address(), PATIENCE).await.unwrap());
+        links.push(net.transport(seed).dial(node.id, node.address(), TEST_TIMEOUT).await.unwrap());
         let inbound = node.connected().await;
         assert_eq!(inbound.peer(), id(seed));
-        assert!(open.insert(inbound.id(), inbound.peer()).is_none(), "a connection's number is its own");
+        assert!(open.insert(inbound.id(), inbound.peer()).is_none(), "connection ids are unique");
     }
-    node.listener.shutdown(PATIENCE).await;
+    node.listener.shutdown(TEST_TIMEOUT).await;
     for link in &links {
         ends(link).await;
     }
     drop(links);
     for _ in 0..5 {
-        let Some(Event::Closed(connection, peer)) = timeout(PATIENCE, node.events.recv()).await.unwrap() else {
+        let Some(Event::Closed(connection, peer)) = timeout(TEST_TIMEOUT, node.events.recv()).await.unwrap() else {
             panic!("only ends")
         };
         assert_eq!(open.remove(&connection), Some(peer));
     }
-    assert!(node.events.try_recv().is_err(), "each end is told once");
+    assert!(node.events.try_recv().is_err(), "each end is reported once");
 }
 
-async fn shutting_down_cuts_a_call_that_does_not_finish_in_time(net: Net) {
+async fn shutdown_cuts_a_call_that_does_not_finish_in_time(net: Net) {
     let (mut node, link, inbound) = pair(&net, Behaviour::Silent).await;
     let under_way = {
         let link = link.clone();
         tokio::spawn(async move { link.api().get_commit_availability(call(RESPONDER)).await })
     };
     node.asked().await;
-    timeout(PATIENCE, node.listener.shutdown(SHORT)).await.expect("a shutdown ends");
-    assert!(lost(status(timeout(PATIENCE, under_way).await.unwrap().unwrap())));
+    timeout(TEST_TIMEOUT, node.listener.shutdown(SHORT)).await.expect("a shutdown ends");
+    assert!(lost(status(timeout(TEST_TIMEOUT, under_way).await.unwrap().unwrap())));
     ends(&link).await;
     loop {
-        match timeout(PATIENCE, node.events.recv()).await.unwrap() {
+        match timeout(TEST_TIMEOUT, node.events.recv()).await.unwrap() {
             Some(Event::Closed(connection, _)) => break assert_eq!(connection, inbound.id()),
             Some(_) => {}
             None => panic!("an end that was not told"),
@@ -322,24 +322,24 @@ async fn shutting_down_cuts_a_call_that_does_not_finish_in_time(net: Net) {
     }
 }
 
-async fn a_dropped_listener_ends_its_links(net: Net) {
+async fn dropped_listener_ends_its_links(net: Net) {
     let (node, link, _) = pair(&net, Behaviour::Answers).await;
     let address = node.address().clone();
     drop(node.listener);
     ends(&link).await;
-    // The socket is closed by a task: until it has run, a dial may still get a connection, which ends.
-    match net.transport(DIALLER).dial(id(RESPONDER), &address, PATIENCE).await {
+    // A task closes the socket: until it has run, a dial may still get a connection, which then ends.
+    match net.transport(DIALLER).dial(id(RESPONDER), &address, TEST_TIMEOUT).await {
         Ok(link) => ends(&link).await,
         Err(DialError::Unreachable { .. } | DialError::Handshake { .. } | DialError::Refused { .. }) => {}
         Err(error) => panic!("{error}"),
     }
 }
 
-async fn two_nodes_dial_each_other_and_neither_link_minds_the_other(net: Net) {
+async fn links_of_two_nodes_that_dial_each_other_are_independent(net: Net) {
     let mut one = net.node(1, Behaviour::Answers).await;
     let mut two = net.node(2, Behaviour::Answers).await;
-    let to_two = net.transport(1).dial(two.id, two.address(), PATIENCE).await.unwrap();
-    let to_one = net.transport(2).dial(one.id, one.address(), PATIENCE).await.unwrap();
+    let to_two = net.transport(1).dial(two.id, two.address(), TEST_TIMEOUT).await.unwrap();
+    let to_one = net.transport(2).dial(one.id, one.address(), TEST_TIMEOUT).await.unwrap();
     let (at_two, at_one) = (two.connected().await, one.connected().await);
     assert_eq!((at_two.peer(), at_one.peer()), (one.id, two.id));
     to_two.hang_up();
@@ -358,14 +358,14 @@ async fn many_calls_share_one_link(net: Net) {
     assert_eq!(node.calls(), 300);
 }
 
-async fn a_dropped_link_ends_its_connection(net: Net) {
+async fn dropped_link_ends_its_connection(net: Net) {
     let (mut node, link, inbound) = pair(&net, Behaviour::Answers).await;
     link.api().push_commit(call(RESPONDER), 71).await.unwrap();
     drop(link);
     node.closed(&inbound).await;
 }
 
-async fn a_block_stream_outlives_its_link(net: Net) {
+async fn block_stream_outlives_its_link(net: Net) {
     let (mut node, link, inbound) = pair(&net, Behaviour::Answers).await;
     let stream = link.api().fetch_blocks(call(RESPONDER), refs(3)).await.unwrap();
     drop(link);
@@ -374,7 +374,7 @@ async fn a_block_stream_outlives_its_link(net: Net) {
     node.closed(&inbound).await;
 }
 
-async fn shutting_down_lets_a_call_under_way_finish(net: Net) {
+async fn shutdown_lets_a_call_in_flight_finish(net: Net) {
     let (mut node, link, _) = pair(&net, Behaviour::WhenLet).await;
     let under_way = {
         let link = link.clone();
@@ -385,32 +385,32 @@ async fn shutting_down_lets_a_call_under_way_finish(net: Net) {
             break let_go;
         }
     };
-    let down = tokio::spawn(node.listener.shutdown(PATIENCE));
+    let down = tokio::spawn(node.listener.shutdown(TEST_TIMEOUT));
     tokio::task::yield_now().await;
     let _ = let_go.send(());
     assert_eq!(under_way.await.unwrap().unwrap(), AVAILABILITY);
-    timeout(PATIENCE, down).await.unwrap().unwrap();
+    timeout(TEST_TIMEOUT, down).await.unwrap().unwrap();
     ends(&link).await;
 }
 
-async fn a_listener_that_is_shut_down_lets_go_of_its_handler(net: Net) {
+async fn listener_that_is_shut_down_drops_its_handler(net: Net) {
     let (mut node, link, _) = pair(&net, Behaviour::Answers).await;
-    node.listener.shutdown(PATIENCE).await;
+    node.listener.shutdown(TEST_TIMEOUT).await;
     ends(&link).await;
     drop(link);
-    // The handler is the only one who could tell more.
-    while timeout(PATIENCE, node.events.recv()).await.expect("a handler that is dropped").is_some() {}
+    // Only the handler holds a sender of events.
+    while timeout(TEST_TIMEOUT, node.events.recv()).await.expect("a handler that is dropped").is_some() {}
 }
 
-async fn giving_up_a_dial_while_it_is_decided_tells_its_end(net: Net) {
+async fn cancelled_dial_during_admission_reports_its_end(net: Net) {
     let mut node = net.node(RESPONDER, Behaviour::Undecided).await;
     let (transport, address) = (net.transport(DIALLER), node.address().clone());
-    let dial = tokio::spawn(async move { transport.dial(id(RESPONDER), &address, PATIENCE).await });
+    let dial = tokio::spawn(async move { transport.dial(id(RESPONDER), &address, TEST_TIMEOUT).await });
     let inbound = node.connected().await;
-    // In memory the dial still waits; over TLS it may have succeeded, and the link is dropped here.
+    // In memory the dial still waits. Over TLS it may have succeeded, and the link is dropped here.
     dial.abort();
     drop(dial.await);
-    // Nobody may count a connection for ever that was never admitted, but may have been.
+    // The handler may have admitted the connection, so it must learn of its end.
     node.closed(&inbound).await;
 }
 
@@ -428,65 +428,65 @@ scenarios!(
     tls,
     Net::Tls,
     paused: false,
-    each_call_reaches_the_handler_with_its_caller_and_its_answer_comes_back,
-    a_caller_need_not_name_a_chain,
-    an_error_arrives_with_its_status_its_message_and_its_retry_hint,
-    another_key_than_the_one_dialled_is_refused,
-    an_address_where_nobody_listens_is_unreachable,
-    who_is_not_admitted_gets_no_answer_and_its_end_is_not_told,
-    a_dialler_that_hangs_up_is_noticed_once,
-    a_listener_that_hangs_up_is_noticed_and_calls_under_way_fail,
+    each_call_reaches_the_handler_with_its_caller_and_gets_its_response,
+    caller_may_omit_the_chain,
+    error_arrives_with_its_status_message_and_retry_hint,
+    another_key_than_the_dialled_one_is_refused,
+    address_without_a_listener_is_unreachable,
+    peer_that_is_not_admitted_gets_no_response_and_its_end_is_not_reported,
+    dialler_that_hangs_up_is_noticed_once,
+    listener_that_hangs_up_is_noticed_and_calls_in_flight_fail,
     hanging_up_ends_a_block_stream,
-    a_call_that_is_never_answered_ends_at_its_deadline_and_is_cancelled,
-    a_deadline_is_reported_as_one_each_time,
-    the_deadline_covers_the_whole_block_stream,
+    unanswered_call_ends_at_its_deadline_and_is_cancelled,
+    passed_deadline_is_always_reported_as_such,
+    deadline_covers_the_whole_block_stream,
     dropping_a_block_stream_cancels_the_call,
     dropping_a_call_cancels_it,
-    answers_against_the_protocol_are_malformed,
-    the_largest_answers_arrive,
-    an_address_is_told_with_its_port_and_is_taken_only_once,
-    shutting_down_ends_every_link_and_tells_each_end_once,
-    shutting_down_cuts_a_call_that_does_not_finish_in_time,
-    a_dropped_listener_ends_its_links,
-    two_nodes_dial_each_other_and_neither_link_minds_the_other,
+    responses_against_the_protocol_are_malformed,
+    largest_responses_arrive,
+    listener_reports_its_port_and_an_address_is_taken_only_once,
+    shutdown_ends_every_link_and_reports_each_end_once,
+    shutdown_cuts_a_call_that_does_not_finish_in_time,
+    dropped_listener_ends_its_links,
+    links_of_two_nodes_that_dial_each_other_are_independent,
     many_calls_share_one_link,
-    a_dropped_link_ends_its_connection,
-    a_block_stream_outlives_its_link,
-    shutting_down_lets_a_call_under_way_finish,
-    a_listener_that_is_shut_down_lets_go_of_its_handler,
-    giving_up_a_dial_while_it_is_decided_tells_its_end,
+    dropped_link_ends_its_connection,
+    block_stream_outlives_its_link,
+    shutdown_lets_a_call_in_flight_finish,
+    listener_that_is_shut_down_drops_its_handler,
+    cancelled_dial_during_admission_reports_its_end,
 );
 
 scenarios!(
     memory,
     Net::Memory(MemoryNetwork::new()),
-    // No threads, no sockets: time passes when nothing else is left to do.
+    // No threads and no sockets: time passes only when no task is ready.
     paused: true,
-    each_call_reaches_the_handler_with_its_caller_and_its_answer_comes_back,
-    a_caller_need_not_name_a_chain,
-    an_error_arrives_with_its_status_its_message_and_its_retry_hint,
-    another_key_than_the_one_dialled_is_refused,
-    an_address_where_nobody_listens_is_unreachable,
-    who_is_not_admitted_gets_no_answer_and_its_end_is_not_told,
-    a_dialler_that_hangs_up_is_noticed_once,
-    a_listener_that_hangs_up_is_noticed_and_calls_under_way_fail,
+    each_call_reaches_the_handler_with_its_caller_and_gets_its_response,
+    caller_may_omit_the_chain,
+    error_arrives_with_its_status_message_and_retry_hint,
+    another_key_than_the_dialled_one_is_refused,
+    address_without_a_listener_is_unreachable,
+    peer_that_is_not_admitted_gets_no_response_and_its_end_is_not_reported,
+    dialler_that_hangs_up_is_noticed_once,
+    listener_that_hangs_up_is_noticed_and_calls_in_flight_fail,
     hanging_up_ends_a_block_stream,
-    a_call_that_is_never_answered_ends_at_its_deadline_and_is_cancelled,
-    a_deadline_is_reported_as_one_each_time,
-    the_deadline_covers_the_whole_block_stream,
+    unanswered_call_ends_at_its_deadline_and_is_cancelled,
+    passed_deadline_is_always_reported_as_such,
+    deadline_covers_the_whole_block_stream,
     dropping_a_block_stream_cancels_the_call,
     dropping_a_call_cancels_it,
-    answers_against_the_protocol_are_malformed,
-    the_largest_answers_arrive,
-    an_address_is_told_with_its_port_and_is_taken_only_once,
-    shutting_down_ends_every_link_and_tells_each_end_once,
-    shutting_down_cuts_a_call_that_does_not_finish_in_time,
-    a_dropped_listener_ends_its_links,
-    two_nodes_dial_each_other_and_neither_link_minds_the_other,
+    responses_against_the_protocol_are_malformed,
+    largest_responses_arrive,
+    listener_reports_its_port_and_an_address_is_taken_only_once,
+    shutdown_ends_every_link_and_reports_each_end_once,
+    shutdown_cuts_a_call_that_does_not_finish_in_time,
+    dropped_listener_ends_its_links,
+    links_of_two_nodes_that_dial_each_other_are_independent,
     many_calls_share_one_link,
-    a_dropped_link_ends_its_connection,
-    a_block_stream_outlives_its_link,
-    shutting_down_lets_a_call_under_way_finish,
-    a_listener_that_is_shut_down_lets_go_of_its_handler,
-    giving_up_a_dial_while_it_is_decided_tells_its_end,
+    dropped_link_ends_its_connection,
+    block_stream_outlives_its_link,
+    shutdown_lets_a_call_in_flight_finish,
+    listener_that_is_shut_down_drops_its_handler,
+    cancelled_dial_during_admission_reports_its_end,
 );

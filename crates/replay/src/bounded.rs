@@ -1,21 +1,21 @@
-//! Decoding that takes memory in proportion to the bytes that are there, whatever lengths they claim.
+//! Decoding in memory proportional to the input's size, not to the lengths that the input claims.
 //!
 //! ```text
 //!   bincode --> Bounded(deserializer) --> Bounded(visitor) --> the derived implementation
-//!                 text and bytes from        lists: no hint of
-//!                 where they lie             more than 64 elements
+//!                 borrows text and           caps the size hint of a list
+//!                 bytes from the input       at 64 elements
 //! ```
 //!
-//! bincode makes an owned text or byte string as long as its length claims before it reads it, and serde begins lists
-//! with up to 1 MiB: a trace of a hundred bytes could take 16 MiB. The cores have lists and texts of every kind, too many
-//! to annotate, so it is done here, once, around whatever is decoded.
+//! bincode allocates an owned text or byte string at its claimed length before it reads it. serde allocates up to
+//! 1 MiB for a list up front. A trace of a hundred bytes could therefore take 16 MiB. The cores have too many lists and
+//! texts to annotate each, so this wrapper bounds every decoded value in one place.
 
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 use std::{fmt, marker::PhantomData};
 
-/// Elements for which a list has room at its beginning.
+/// Maximum number of elements that a list allocates up front.
 const FIRST_ELEMENTS: usize = 64;
 
 /// Decodes a `T`.
@@ -35,14 +35,14 @@ impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Value<T> {
     }
 }
 
-/// Around a deserializer, and around everything that passes through it.
+/// Wraps a deserializer, and every visitor, seed and access that passes through it.
 struct Bounded<T>(T);
 
 fn at_first(hint: Option<usize>) -> Option<usize> {
     hint.map(|hint| hint.min(FIRST_ELEMENTS))
 }
 
-/// Methods that pass on to the same one, or to the one behind the arrow.
+/// Methods that forward to the inner method of the same name, or to the one behind the arrow.
 macro_rules! pass_on {
     ($($method:ident => $to:ident),* $(,)?) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {

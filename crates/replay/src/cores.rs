@@ -13,7 +13,7 @@ use std::{
 
 type Decoded<T> = Result<T, DecodeError>;
 
-/// What can be done with a core of one kind, knowing no more of it than its name.
+/// The operations on one kind of core, without its type.
 pub(crate) struct Core {
     name: &'static str,
     pub(crate) restore: fn(&[u8]) -> Decoded<Box<dyn Replayed>>,
@@ -21,7 +21,7 @@ pub(crate) struct Core {
     pub(crate) effects: fn(&[u8]) -> Decoded<Value>,
 }
 
-/// Every core there is.
+/// All cores.
 const CORES: &[Core] = &[
     core::<Verifier>(),
     core::<StoreWriter>(),
@@ -38,7 +38,7 @@ pub fn core_names() -> impl Iterator<Item = &'static str> {
     CORES.iter().map(|core| core.name)
 }
 
-/// The core of this name.
+/// Finds a core by its name.
 pub(crate) fn by_name(name: &str) -> Decoded<&'static Core> {
     let unknown = || DecodeError { what: "core", reason: format!("there is none called {name:?}") };
     CORES.iter().find(|core| core.name == name).ok_or_else(unknown)
@@ -53,20 +53,20 @@ const fn core<C: CoreTrait>() -> Core {
     }
 }
 
-/// A value as people read it.
+/// A value as JSON, for people.
 fn value(value: &impl serde::Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("not to be shown: {error}")))
+    serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("cannot be shown: {error}")))
 }
 
-/// A core that is replayed.
+/// A core during a replay, without its type.
 pub(crate) trait Replayed {
-    /// Feeds a recorded input; the encoded effects, or the message of the core's panic.
+    /// Feeds a recorded input. Returns the encoded effects, or the message of the core's panic.
     fn feed(&mut self, now: Now, input: &[u8]) -> Decoded<Result<Vec<u8>, String>>;
 
-    /// Its whole state.
+    /// The core's encoded state.
     fn state(&self) -> Vec<u8>;
 
-    /// What it shows of itself to operators.
+    /// The core's snapshot for operators.
     fn snapshot(&self) -> Value;
 
     /// The core.
@@ -76,7 +76,7 @@ pub(crate) trait Replayed {
 impl<C: CoreTrait> Replayed for C {
     fn feed(&mut self, now: Now, input: &[u8]) -> Decoded<Result<Vec<u8>, String>> {
         let input = decode::<C::Input>(input, "core's input")?;
-        // A core that panicked is thrown away, live and here.
+        // A core is discarded after a panic, in the node and here, so a broken state is never observed.
         let decided = catch_unwind(AssertUnwindSafe(|| self.handle(now, input)));
         Ok(decided.map(|effects| encode(&effects)).map_err(|panic| panic_message(&*panic)))
     }

@@ -11,42 +11,42 @@ use crate::record::{Header, Record};
 /// First bytes of each file.
 const MAGIC: &[u8; 8] = b"SOMATRCE";
 
-/// The format's version. Files of another one are refused.
+/// Version of the format. Files of any other version are refused.
 const VERSION: u16 = 2;
 
-/// Bytes before a record's payload.
+/// Bytes before a record's payload: its length and checksum.
 const FRAME_BYTES: usize = 12;
 
-/// The longest payload: far more than the state of the largest core, Discovery with a full book.
+/// The longest payload: far longer than the largest core's state (Discovery with a full address book).
 pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
-/// Why a file is not a trace.
+/// The reason why a file is not a trace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// It starts with something else.
+    /// The file does not begin with the magic bytes.
     #[error("not a trace: a trace begins with \"SOMATRCE\"")]
     NotATrace,
-    /// Written in another format.
+    /// The file has another format version.
     #[error("format version {found}; this software reads version {VERSION}")]
     OtherVersion {
-        /// The file's.
+        /// The file's version.
         found: u16,
     },
-    /// Its first record is not in order.
+    /// The header record is damaged.
     #[error("the header is damaged")]
     Header,
-    /// Its content is not what this version writes.
+    /// The header or a record cannot be decoded by this version of the software.
     #[error(transparent)]
     Decode(#[from] DecodeError),
 }
 
-/// What stands at one place of a file.
+/// The frame at one offset of a file.
 pub(crate) enum Framed<'a> {
-    /// A payload whose checksum is right, and where the next one begins.
+    /// A payload with the right checksum, and the offset of the next frame.
     Whole(&'a [u8], usize),
-    /// A payload that was changed, and where the next one begins.
+    /// A payload with a wrong checksum, and the offset of the next frame.
     Changed(&'a [u8], usize),
-    /// Not a whole record any more.
+    /// An incomplete frame.
     Torn,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn put_record(buffer: &mut Vec<u8>, record: &Record) {
     put_frame(buffer, &encode(record));
 }
 
-/// The beginning of a file.
+/// The magic bytes, the version and the header.
 pub(crate) fn start_file(header: &Header) -> Vec<u8> {
     let mut buffer = MAGIC.to_vec();
     buffer.extend_from_slice(&VERSION.to_le_bytes());
@@ -75,7 +75,7 @@ pub(crate) fn start_file(header: &Header) -> Vec<u8> {
     buffer
 }
 
-/// Reads the beginning of a file; also says where the first record begins.
+/// Reads the header. Also returns the offset of the first record.
 pub(crate) fn read_header(file: &[u8]) -> Result<(Header, usize), FormatError> {
     let rest = file.strip_prefix(MAGIC).ok_or(FormatError::NotATrace)?;
     let version = rest.first_chunk().ok_or(FormatError::NotATrace)?;
@@ -89,7 +89,7 @@ pub(crate) fn read_header(file: &[u8]) -> Result<(Header, usize), FormatError> {
     }
 }
 
-/// Reads what stands at `offset`.
+/// Reads the frame at `offset`.
 pub(crate) fn read_frame(file: &[u8], offset: usize) -> Framed<'_> {
     let rest = file.get(offset..).unwrap_or_default();
     let Some((frame, rest)) = rest.split_first_chunk::<FRAME_BYTES>() else { return Framed::Torn };

@@ -1,4 +1,4 @@
-//! The actor message harness: records what each core of a node is given and decides, and replays it offline.
+//! Records the inputs and effects of a node's cores, and replays them offline.
 //!
 //! ```text
 //!   shell --input--> Track --> core            Trace::read --> replay --> identical, or the first divergence
@@ -7,11 +7,11 @@
 //!            bounded queue --> writer thread --> ring of files, or memory --+
 //! ```
 //!
-//! What always holds:
-//! - Recording never waits. What the writer cannot take is missed, counted, and said so in the trace; the actor's whole
-//!   state follows, and replay goes on from there.
-//! - A trace ends anywhere without losing more than its last record: each record has its length and checksum.
-//! - No key and no bulk enters a trace: cores hold neither ([`Opaque`](soma_protocol::Opaque)).
+//! Invariants:
+//! - Recording never waits. If the writer is behind, the recorder drops the record, counts it, and notes the gap in the
+//!   trace. The actor's whole state follows the gap, and replay continues from that state.
+//! - A trace that ends anywhere loses at most its last record: each record has its length and checksum.
+//! - No key and no bulk data enters a trace: cores hold neither ([`Opaque`](soma_protocol::Opaque)).
 
 #![deny(missing_docs)]
 

@@ -1,25 +1,25 @@
-//! Where a message comes from.
+//! The origin of a message.
 
-/// The record that a message follows from.
+/// The record that caused a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Its number.
+    /// Number of the record.
     pub record: u64,
-    /// The first record of the chain that it belongs to.
+    /// Number of the first record of its causal chain.
     pub span: u64,
 }
 
-/// Who sent a message, and because of what.
+/// The sender of a message, and its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// An actor, or a part of the node.
+    /// Name of an actor, or of a part of the node.
     pub sender: &'static str,
-    /// What the sender was handling, if that was recorded.
+    /// The record that the sender was handling, if it was recorded.
     pub cause: Option<Cause>,
 }
 
 impl Origin {
-    /// The beginning of a story.
+    /// The origin of a message that starts a causal chain.
     pub fn root(sender: &'static str) -> Self {
         Self { sender, cause: None }
     }

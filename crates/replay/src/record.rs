@@ -1,4 +1,4 @@
-//! What a trace is made of.
+//! The records of a trace.
 
 use serde::{Deserialize, Serialize};
 use soma_protocol::Now;
@@ -7,29 +7,29 @@ use soma_types::ContentDigest;
 /// The start of each file of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Version of the software that recorded, for whoever must replay with the same one.
+    /// Version of the software that recorded the trace. Replay needs the same version.
     pub software: String,
-    /// Names the run of the process: its start in milliseconds of Unix time; a simulation's seed.
+    /// Identifies the run of the process: its start in milliseconds of Unix time, or a simulation's seed.
     pub run: u64,
-    /// Number of this file in the run. Files before it that are not there any more were dropped by the ring.
+    /// Number of this file in the run. The ring has dropped the missing files before it.
     pub file: u64,
 }
 
-/// One record. All records of a run are numbered in one sequence, in the order in which they came about.
+/// One record. All records of a run share one sequence of numbers, in the order of their events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
-    /// The whole state of a core: replay starts here, and a replay that gets here checks that it is equal.
+    /// The whole state of a core. Replay starts here, or checks that the replayed core has the same state.
     State(State),
-    /// A message that a core was given.
+    /// A message to a core.
     Entry(Entry),
-    /// Messages that could not be recorded.
+    /// Messages that were not recorded.
     Gap(Gap),
     /// An actor ended.
     Ended(Ended),
 }
 
 impl Record {
-    /// Its number in the run.
+    /// The record's number in the run.
     pub fn number(&self) -> u64 {
         match self {
             Self::State(state) => state.number,
@@ -45,52 +45,52 @@ impl Record {
 pub struct State {
     /// Number of this record.
     pub number: u64,
-    /// When.
+    /// Time of the record.
     pub at: Now,
-    /// Names one incarnation of one actor within the run.
+    /// Identifies one incarnation of one actor within the run.
     pub actor: u64,
     /// The name of its core.
     pub name: String,
-    /// The node it belongs to; empty where there is only one.
+    /// The core's node; empty if there is only one.
     pub node: String,
-    /// The core with its configuration, seed and all, as its serde implementation writes it.
+    /// The core in its serde encoding, with its configuration and seed.
     #[serde(with = "serde_bytes")]
     pub core: Vec<u8>,
 }
 
-/// A message on its way into a core, and what the core made of it.
+/// A message to a core, and the core's decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Number of this record.
     pub number: u64,
-    /// The time that the core was told.
+    /// The time that the core was given.
     pub at: Now,
-    /// To whom.
+    /// The receiver: an incarnation of an actor.
     pub actor: u64,
-    /// From whom.
+    /// Name of the sender.
     pub sender: String,
-    /// The record that it follows from.
+    /// Number of the record that caused it.
     pub cause: Option<u64>,
-    /// The first record of its causal chain.
+    /// Number of the first record of its causal chain.
     pub span: u64,
     /// The core's input.
     #[serde(with = "serde_bytes")]
     pub input: Vec<u8>,
-    /// What came of it.
+    /// The core's decision.
     pub decision: Decision,
 }
 
-/// What a core made of an input.
+/// The decision of a core on an input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decision {
-    /// It decided on effects.
+    /// The core returned effects.
     Effects {
-        /// Digest of their encoding.
+        /// Digest of the effects' encoding.
         digest: ContentDigest,
-        /// Their encoding, unless it is long.
+        /// The effects' encoding, unless it is long.
         effects: Option<serde_bytes::ByteBuf>,
     },
-    /// It panicked.
+    /// The core panicked, with this message.
     Panicked(String),
 }
 
@@ -99,9 +99,9 @@ pub enum Decision {
 pub struct Gap {
     /// Number of this record.
     pub number: u64,
-    /// Whose messages.
+    /// The incarnation of an actor whose messages are missing.
     pub actor: u64,
-    /// How many.
+    /// Number of missing messages.
     pub missed: u64,
 }
 
@@ -110,12 +110,12 @@ pub struct Gap {
 pub struct Ended {
     /// Number of this record.
     pub number: u64,
-    /// When.
+    /// Time of the end.
     pub at: Now,
     /// The name of its core.
     pub name: String,
-    /// The node it belonged to.
+    /// The actor's node.
     pub node: String,
-    /// How it ended, in words.
+    /// The reason for the end.
     pub exit: String,
 }

@@ -1,4 +1,4 @@
-//! The recording side: what a shell does instead of calling its core directly.
+//! Recording: a shell calls its core through a [`Track`], which records the input and the decision.
 
 use crate::{
     Cause, Origin,
@@ -19,10 +19,11 @@ use std::{
     },
 };
 
-/// Effects are kept whole up to this many bytes, so that a divergence can be shown; longer ones as their digest.
+/// Longest encoding of effects that is recorded in full, so that a divergence can be shown. Longer effects are recorded
+/// as their digest.
 const MAX_EFFECTS_BYTES: usize = 4 << 10;
 
-/// Records the cores of one node, or with [`for_node`](Self::for_node) of several. Cheap to clone.
+/// Records the cores of one node, or of several nodes (see [`for_node`](Self::for_node)). Cheap to clone.
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Shared>,
@@ -31,7 +32,7 @@ pub struct Recorder {
 
 struct Shared {
     sink: Sink,
-    /// Names of the cores to record; empty: all.
+    /// Names of the cores to record; empty means all.
     only: Vec<String>,
     next_record: AtomicU64,
     next_actor: AtomicU64,
@@ -43,7 +44,7 @@ enum Sink {
 }
 
 impl Sink {
-    /// Counts the files begun: in each, the state of a core comes before its first entry.
+    /// Number of the current file. Each file has a core's state before the core's first entry.
     fn file(&self) -> u64 {
         match self {
             Self::Ring(queue) => queue.file(),
@@ -51,7 +52,7 @@ impl Sink {
         }
     }
 
-    /// Takes encoded records, or not; never waits.
+    /// Offers encoded records to the sink and returns whether it accepted them. Never waits.
     fn put(&self, records: Vec<u8>) -> bool {
         match self {
             Self::Ring(queue) => queue.put(records),
@@ -60,7 +61,7 @@ impl Sink {
     }
 }
 
-/// What was recorded in memory: all of it, for tests and simulation.
+/// A complete trace in memory, for tests and simulation.
 pub struct MemoryTrace {
     header: Header,
     records: mpsc::Receiver<Vec<u8>>,
@@ -68,7 +69,7 @@ pub struct MemoryTrace {
 }
 
 impl MemoryTrace {
-    /// The trace so far, as the bytes of a file.
+    /// The trace up to now, as the bytes of a file.
     pub fn bytes(&mut self) -> &[u8] {
         if self.file.is_empty() {
             self.file = crate::format::start_file(&self.header);
@@ -85,7 +86,7 @@ impl Recorder {
         Self::new(Sink::Ring(queue), only)
     }
 
-    /// Keeps everything in memory. `run` names the run in the trace's header.
+    /// Records everything in memory. `run` identifies the run in the trace's header.
     pub fn in_memory(run: u64) -> (Self, MemoryTrace) {
         let (kept, records) = mpsc::channel();
         let header = Header { software: env!("CARGO_PKG_VERSION").into(), run, file: 0 };
@@ -97,12 +98,12 @@ impl Recorder {
         Self { shared: Arc::new(shared), node: "".into() }
     }
 
-    /// The same recorder, for the cores of the node of this name.
+    /// A recorder with the same sink for the cores of another node.
     pub fn for_node(&self, node: &str) -> Self {
         Self { shared: self.shared.clone(), node: node.into() }
     }
 
-    /// Begins to record one incarnation of an actor, if its core is one of those to record.
+    /// Starts to record one incarnation of an actor. Returns `None` if its core is not recorded.
     pub fn track<C: Core>(&self) -> Option<Track> {
         self.records(C::NAME).then(|| Track {
             recorder: self.clone(),
@@ -112,7 +113,7 @@ impl Recorder {
         })
     }
 
-    /// Notes the end of an actor, in words.
+    /// Records the end of an actor, with the reason.
     pub fn ended(&self, name: &str, at: Now, exit: &dyn std::fmt::Display) {
         if !self.records(name) {
             return;
@@ -143,16 +144,17 @@ fn missed(records: u64) {
 pub struct Track {
     recorder: Recorder,
     actor: u64,
-    /// The file in which the state was last written down.
+    /// The file that has the latest recorded state.
     file: Option<u64>,
-    /// Entries missed since then.
+    /// Entries missed since the latest recorded state.
     missed: u64,
 }
 
 impl Track {
-    /// Has the core handle an input, and records both. The cause is that of whatever follows.
+    /// Lets the core handle an input, and records both. Returns the cause for all messages that follow from it.
     ///
-    /// A panic of the core is recorded with the input that led to it, and goes on.
+    /// # Panics
+    /// Passes on a panic of the core, after it is recorded with its input.
     pub fn handle<C: Core>(
         &mut self,
         core: &mut C,

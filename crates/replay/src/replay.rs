@@ -1,4 +1,4 @@
-//! The replaying side: cores made from their recorded states, fed what they were fed, compared with what they did.
+//! Replaying: restores cores from their recorded states, feeds the recorded inputs, and compares the decisions.
 
 use crate::{
     cores::{self, Replayed},
@@ -11,62 +11,61 @@ use serde_json::Value;
 use soma_types::ContentDigest;
 use std::{any::Any, collections::BTreeMap, fmt};
 
-/// Records along the causal chain that a divergence shows.
+/// Maximum number of records of the causal chain in a divergence.
 const CHAIN: usize = 20;
 
-/// What to replay.
+/// Selects the part of a trace to replay.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Only actors whose core, or whose core and node as in `node-3/state-sync`, is called this.
+    /// Only actors with this core, or with this node and core (`node-3/state-sync`).
     pub actor: Option<String>,
     /// Only records up to this number.
     pub until: Option<u64>,
 }
 
-/// One message replayed, for whoever looks on.
+/// One replayed message, for the observer of a replay.
 pub struct Step<'a> {
     /// The record.
     pub entry: &'a Entry,
     /// The name of the core.
     pub name: &'a str,
-    /// The node it belongs to; empty where there is only one.
+    /// The core's node; empty if there is only one.
     pub node: &'a str,
     core: &'a dyn Any,
 }
 
 impl Step<'_> {
-    /// The core after the message, if it is one of this kind.
+    /// The core after the message, if it has this type.
     pub fn core<C: 'static>(&self) -> Option<&C> {
         self.core.downcast_ref()
     }
 }
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Figures for each actor, by node and name.
+    /// Figures of each actor, by node and name.
     pub actors: BTreeMap<(String, String), ActorReport>,
-    /// Records that were changed after they were written.
+    /// Records with a wrong checksum.
     pub damaged: Vec<Damage>,
-    /// Files that end within a record: their last one is lost.
+    /// Files that end within a record. The last record of each is lost.
     pub torn: Vec<String>,
-    /// The first difference. Replay stops there.
+    /// The first difference. The replay stops there.
     pub divergence: Option<Divergence>,
 }
 
-/// One actor, all its incarnations together.
+/// Figures of one actor, over all its incarnations.
 #[derive(Clone, Debug, Default)]
 pub struct ActorReport {
-    /// Cores made from recorded states because an actor started: all but the first are restarts. For workers, all
-    /// there were.
+    /// Number of incarnations in the trace. All but the first are restarts; for workers, it is the number of workers.
     pub incarnations: u64,
-    /// Messages replayed with the same outcome.
+    /// Messages replayed with the recorded decision.
     pub replayed: u64,
-    /// Messages before the actor's first state in the trace, or after damage, which cannot be replayed.
+    /// Messages that cannot be replayed: they precede the actor's first state in the trace, or follow damage.
     pub skipped: u64,
     /// Messages that the recorder missed.
     pub missed: u64,
-    /// What the latest incarnation shows of itself at the end.
+    /// Snapshot of the latest incarnation at the end.
     pub state: Option<Value>,
 }
 
@@ -75,40 +74,41 @@ pub struct ActorReport {
 pub struct Divergence {
     /// The record.
     pub record: u64,
-    /// The node; empty where there is only one.
+    /// The node; empty if there is only one.
     pub node: String,
     /// The actor.
     pub actor: String,
     /// What differs.
     pub difference: Difference,
-    /// Records before it along the causal chain, the latest last, in words.
+    /// Earlier records of the causal chain in words, the latest last.
     pub chain: Vec<String>,
 }
 
-/// What differs.
+/// The kind of a difference.
 #[derive(Clone, Debug)]
 pub enum Difference {
-    /// What the core made of a message.
+    /// The core's decision on a message.
     Decision {
         /// The message.
         message: Value,
-        /// What it made of it when it was recorded.
+        /// The recorded decision.
         expected: Value,
-        /// What it makes of it now.
+        /// The replayed decision.
         got: Value,
     },
-    /// The core's state, at a point where the recorder wrote it down.
+    /// The core's state at a recorded state.
     State {
-        /// As recorded.
+        /// The recorded state.
         expected: Value,
-        /// As replayed.
+        /// The replayed state.
         got: Value,
     },
 }
 
-/// Replays a trace. `look` sees each core after each of its messages.
+/// Replays a trace. `look` observes each core after each of its messages.
 ///
-/// Fails when a record is not what this version of the software writes.
+/// # Errors
+/// Fails if this version of the software cannot decode a record.
 pub fn replay(trace: &Trace, options: &Options, look: &mut dyn FnMut(&Step<'_>)) -> Result<Report, DecodeError> {
     let mut replayer = Replayer { options, look, report: Report::default(), run: Run::default() };
     for item in &trace.items {
@@ -127,7 +127,7 @@ struct Replayer<'a, 'l> {
     run: Run<'a>,
 }
 
-/// What is known of the run that is being read.
+/// The state of the current run.
 #[derive(Default)]
 struct Run<'a> {
     actors: Actors,
@@ -136,7 +136,7 @@ struct Run<'a> {
 }
 
 impl<'a> Replayer<'a, '_> {
-    /// Whether to go on.
+    /// Replays one item. Returns whether to continue.
     fn item(&mut self, item: &'a Item) -> Result<bool, DecodeError> {
         match item {
             Item::Begins(_) => self.end_run(),
@@ -144,20 +144,21 @@ impl<'a> Replayer<'a, '_> {
             Item::Damaged(damage) => {
                 let mut damage = damage.clone();
                 if let Some(Record::Entry(Entry { actor, .. }) | Record::State(State { actor, .. })) = &damage.says {
-                    // What the record did to its actor is not known.
+                    // The effect of the damaged record on its actor is unknown.
                     self.run.cores.remove(actor);
                     damage.actor = self.run.actors.get(actor).map(|named| full_name(&named.node, &named.name));
                 }
                 self.report.damaged.push(damage);
             }
-            // Actors on different threads take their numbers before they write: later ones may come a little earlier.
+            // Threads number their records before they write them, so a later number may precede an earlier one. Skip
+            // the record instead of stopping.
             Item::Record(record) if self.options.until.is_some_and(|until| record.number() > until) => {}
             Item::Record(Record::State(state)) => self.state(state)?,
             Item::Record(Record::Entry(entry)) => self.entry(entry)?,
             Item::Record(Record::Gap(gap)) => {
                 self.run.cores.remove(&gap.actor);
                 if let Some(actor) = self.actor(gap.actor) {
-                    // Any number, where a trace was made up.
+                    // A forged trace can claim any number.
                     actor.missed = actor.missed.saturating_add(gap.missed);
                 }
             }
@@ -172,7 +173,7 @@ impl<'a> Replayer<'a, '_> {
         })
     }
 
-    /// The figures of an actor that is to be replayed.
+    /// The figures of an actor, if it is replayed.
     fn actor(&mut self, actor: u64) -> Option<&mut ActorReport> {
         let named = self.run.actors.get(&actor).filter(|named| self.wanted(named))?;
         Some(self.report.actors.entry((named.node.clone(), named.name.clone())).or_default())
@@ -205,7 +206,7 @@ impl<'a> Replayer<'a, '_> {
             if let Some(actor) = self.actor(entry.actor) {
                 actor.skipped += 1;
             } else if !self.run.actors.contains_key(&entry.actor) && self.options.actor.is_none() {
-                // Its state was in a file that the ring has dropped.
+                // The ring has dropped the file with its state.
                 self.report.actors.entry((String::new(), "unknown".into())).or_default().skipped += 1;
             }
             return Ok(());
@@ -253,7 +254,7 @@ impl<'a> Replayer<'a, '_> {
         self.report.divergence = Some(Divergence { record, node, actor, difference, chain });
     }
 
-    /// An entry in one line.
+    /// An entry in one line of text.
     fn line(&self, entry: &Entry) -> String {
         let named = self.run.actors.get(&entry.actor);
         let name = named.map(|named| named.name.as_str());
@@ -263,7 +264,7 @@ impl<'a> Replayer<'a, '_> {
         format!("#{} {at:.6} s  {} -> {to}  {message}", entry.number, entry.sender)
     }
 
-    /// Notes the states in which actors are at the end of a run.
+    /// Records the final state of each actor of the run.
     fn end_run(&mut self) {
         let run = std::mem::take(&mut self.run);
         for (actor, core) in run.cores {
@@ -280,7 +281,7 @@ fn full_name(node: &str, name: &str) -> String {
 }
 
 impl Report {
-    /// Whether everything that was replayed came out as recorded, and nothing was changed since.
+    /// Returns true if all replayed decisions are identical and no record is damaged.
     pub fn is_identical(&self) -> bool {
         self.divergence.is_none() && self.damaged.is_empty()
     }

@@ -1,4 +1,4 @@
-//! A trace on disk: files of one run in a directory, the oldest dropped when there are too many bytes.
+//! A trace on disk: files in a directory. The ring drops the oldest files when they exceed its size.
 
 use crate::{Recorder, format::start_file, record::Header};
 use std::{
@@ -15,26 +15,26 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// How a trace file's name ends.
+/// Extension of a trace file.
 pub(crate) const EXTENSION: &str = "trace";
 
-/// Files in a full ring: dropping the oldest loses that share of it.
+/// Number of files in a full ring. Dropping the oldest file loses one part in this many.
 const FILES: u64 = 8;
 
-/// Batches of records on their way to the writer.
+/// Maximum number of batches in the writer's queue.
 const QUEUE_BATCHES: usize = 4_096;
 
-/// Bytes on their way to the writer.
+/// Maximum number of bytes in the writer's queue.
 const QUEUE_BYTES: usize = 8 << 20;
 
-/// Where and how much to record.
+/// Directory and size of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingConfig {
-    /// Made if it is not there. Traces of former runs in it count for the size.
+    /// The directory, created if it does not exist. Traces of earlier runs in it count towards the size.
     pub directory: PathBuf,
-    /// Bytes that all files may have together; one eighth of it more while a file is being written.
+    /// Maximum bytes of all finished files. The current file adds up to one eighth.
     pub max_bytes: u64,
-    /// Names of the cores to record; empty: all.
+    /// Names of the cores to record; empty means all.
     pub only: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ enum Message {
     Finish,
 }
 
-/// The way to the writer.
+/// The bounded queue to the writer.
 pub(crate) struct Queue {
     sender: SyncSender<Message>,
     shared: Arc<Shared>,
@@ -56,12 +56,12 @@ struct Shared {
 }
 
 impl Queue {
-    /// The number of the file that is being written.
+    /// Number of the file that the writer writes now.
     pub(crate) fn file(&self) -> u64 {
         self.shared.file.load(Ordering::Acquire)
     }
 
-    /// Queues records, if there is room.
+    /// Queues records and returns true, or returns false if the queue is full.
     pub(crate) fn put(&self, records: Vec<u8>) -> bool {
         let bytes = records.len();
         if self.shared.queued_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes <= QUEUE_BYTES
@@ -74,14 +74,17 @@ impl Queue {
     }
 }
 
-/// The thread that writes; finish it when the last actor is gone.
+/// The writer's thread. Call [`finish`](Self::finish) after the last actor has ended.
 pub struct TraceWriter {
     sender: SyncSender<Message>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TraceWriter {
-    /// Starts to write into a directory. Fails when it cannot be written to.
+    /// Starts to write into a directory.
+    ///
+    /// # Errors
+    /// Fails if the directory or the first file cannot be created or read.
     pub fn start(config: RingConfig) -> io::Result<(Recorder, Self)> {
         fs::create_dir_all(&config.directory)?;
         let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -95,9 +98,9 @@ impl TraceWriter {
         Ok((Recorder::to_ring(queue, config.only), Self { sender, thread: Some(thread) }))
     }
 
-    /// Writes what is queued and ends.
+    /// Writes all queued records and ends the thread.
     pub fn finish(mut self) {
-        // It fails when the thread has ended already.
+        // Sending fails if the thread has already ended.
         let _ = self.sender.send(Message::Finish);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -105,7 +108,7 @@ impl TraceWriter {
     }
 }
 
-/// Writes until it is told to finish. After an error nothing more is written, and what comes is missed.
+/// Writes until the finish message. After an error the thread ends, and later records are missed.
 fn write(mut ring: Ring, queue: &mpsc::Receiver<Message>, shared: &Shared) {
     while let Ok(Message::Records(records)) = queue.recv() {
         shared.queued_bytes.fetch_sub(records.len(), Ordering::AcqRel);
@@ -113,7 +116,7 @@ fn write(mut ring: Ring, queue: &mpsc::Receiver<Message>, shared: &Shared) {
             Ok(file) => shared.file.store(file, Ordering::Release),
             Err(error) => {
                 let directory = ring.directory.display();
-                tracing::error!(%directory, %error, "the trace cannot be written and ends here; the node goes on");
+                tracing::error!(%directory, %error, "the trace cannot be written and ends here; the node continues");
                 return;
             }
         }
@@ -124,7 +127,7 @@ struct Ring {
     directory: PathBuf,
     run: u64,
     max_bytes: u64,
-    /// The file being written, its number and its size.
+    /// The current file, its number and its size.
     file: File,
     number: u64,
     size: u64,
@@ -133,7 +136,7 @@ struct Ring {
 }
 
 impl Ring {
-    /// Begins a run; its name is `run`, or the next number that is free.
+    /// Starts a run under the number `run`, or the next free number.
     fn open(config: &RingConfig, mut run: u64) -> io::Result<Self> {
         let mut finished = VecDeque::new();
         for path in files(&config.directory)? {
@@ -152,7 +155,7 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Writes, and says in which file the next records will be.
+    /// Writes records. Returns the number of the file for the next records.
     fn write(&mut self, records: &[u8]) -> io::Result<u64> {
         self.file.write_all(records)?;
         self.size += records.len() as u64;
@@ -177,7 +180,7 @@ impl Ring {
     }
 }
 
-/// Names sort by run, then by number.
+/// Path of a file. Names sort by run, then by number.
 fn path(directory: &Path, run: u64, number: u64) -> PathBuf {
     directory.join(format!("{run:013}-{number:06}.{EXTENSION}"))
 }
@@ -189,7 +192,7 @@ fn start(directory: &Path, run: u64, number: u64) -> io::Result<(File, u64)> {
     Ok((file, header.len() as u64))
 }
 
-/// `RUN-NUMBER.trace`.
+/// Whether a file is called `RUN-NUMBER.trace`.
 fn is_trace_file(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let numbers =
@@ -202,7 +205,7 @@ pub(crate) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        // Whatever else lies there is none of ours, and must not be dropped.
+        // Other files are not the ring's, and the ring must not drop them.
         if path.file_name().and_then(|name| name.to_str()).is_some_and(is_trace_file) {
             files.push(path);
         }

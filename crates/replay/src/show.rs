@@ -1,4 +1,4 @@
-//! A trace as people and scripts read it.
+//! A trace as JSON, for people and scripts.
 
 use crate::{
     cores::{self},
@@ -9,17 +9,17 @@ use crate::{
 use serde_json::{Value, json as object};
 use std::collections::BTreeMap;
 
-/// Which actor a number in a trace means.
+/// The name and node of an actor's number in a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) node: String,
 }
 
-/// The actors of a run, as far as their states have been seen.
+/// The actors of a run with a state up to this point of the trace.
 pub(crate) type Actors = BTreeMap<u64, Named>;
 
-/// One JSON object for each item of the trace, in order.
+/// One JSON object per item of the trace, in order.
 pub fn json(trace: &Trace) -> impl Iterator<Item = Value> + '_ {
     let mut actors = Actors::new();
     trace.items.iter().map(move |item| item_json(item, &mut actors))
@@ -83,7 +83,7 @@ pub(crate) fn input_json(name: Option<&str>, entry: &Entry) -> Value {
     }
 }
 
-/// What an entry says came of it.
+/// The decision of an entry.
 pub(crate) fn decision_json(name: Option<&str>, decision: &Decision) -> Value {
     match (decision, name) {
         (Decision::Panicked(message), _) => object!({"panicked": message}),
@@ -92,7 +92,7 @@ pub(crate) fn decision_json(name: Option<&str>, decision: &Decision) -> Value {
     }
 }
 
-/// Encoded effects.
+/// Encoded effects as JSON.
 pub(crate) fn effects_json(name: &str, effects: &[u8]) -> Value {
     or_error(cores::by_name(name).and_then(|core| (core.effects)(effects)))
 }

@@ -1,4 +1,4 @@
-//! Reading a trace back, whatever became of its files.
+//! Reading a trace, damaged files included.
 
 use crate::{
     encoding::decode,
@@ -14,25 +14,25 @@ use std::{
 /// A trace, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
-    /// What its files hold.
+    /// The contents of its files.
     pub items: Vec<Item>,
 }
 
-/// What is found in a trace.
+/// One item of a trace.
 #[derive(Clone, Debug)]
 pub enum Item {
-    /// A file that does not continue what came before: of another run, or files before it are gone. Nothing is known
-    /// of any actor until its next state.
+    /// A file that does not continue the previous one: it belongs to another run, or the files between are missing.
+    /// Every actor is unknown until its next state.
     Begins(Header),
-    /// A record in order.
+    /// An undamaged record.
     Record(Record),
-    /// A record that was changed after it was written.
+    /// A record with a wrong checksum.
     Damaged(Damage),
-    /// The file ends within a record, as after a crash, or cannot be read on.
+    /// The file ends within a record, as after a crash, or the frame's length is invalid.
     Torn {
-        /// Where.
+        /// Start of the incomplete record.
         place: Place,
-        /// Bytes that are left over.
+        /// Remaining bytes.
         bytes: usize,
     },
 }
@@ -42,7 +42,7 @@ pub enum Item {
 pub struct Place {
     /// The file; `None` for a trace in memory.
     pub file: Option<PathBuf>,
-    /// Bytes before it.
+    /// Offset in bytes.
     pub offset: usize,
 }
 
@@ -55,45 +55,48 @@ impl fmt::Display for Place {
     }
 }
 
-/// A record whose checksum is wrong.
+/// A record with a wrong checksum.
 #[derive(Clone, Debug)]
 pub struct Damage {
     /// Where it stands.
     pub place: Place,
-    /// What it says now, if that is still a record.
+    /// The damaged record, if it can be decoded.
     pub says: Option<Record>,
-    /// Number of the record before it.
+    /// Number of the last undamaged record before it.
     pub after: Option<u64>,
-    /// The actor that it tells of, once a replay has found out.
+    /// The record's actor. A replay sets this field.
     pub actor: Option<String>,
 }
 
-/// Why there is no trace to read.
+/// The reason why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// A file or directory cannot be read.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
-    /// Nothing is there.
+    /// The directory has no trace files.
     #[error("{}: no trace files (*.{}) in this directory", .0.display(), ring::EXTENSION)]
     Empty(PathBuf),
-    /// Not a trace, or not one that this version reads.
+    /// Not a trace, or a trace that this version cannot read.
     #[error("{place}: {source}")]
     Format {
-        /// Where.
+        /// Position of the failure.
         place: Place,
-        /// What is wrong.
+        /// The reason.
         source: FormatError,
     },
 }
 
 impl Trace {
-    /// Reads a trace file, or all that are in a directory.
+    /// Reads a trace file, or all trace files in a directory.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read, is not a trace or cannot be decoded, or if the directory has no trace file.
     pub fn read(path: &Path) -> Result<Self, TraceError> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
@@ -112,21 +115,24 @@ impl Trace {
         Ok(Self { items: reader.items })
     }
 
-    /// Reads the bytes of one file.
+    /// Reads a trace from the bytes of one file.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a trace, or if a record with the right checksum cannot be decoded.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TraceError> {
         let mut reader = Reader::default();
         reader.read(None, bytes)?;
         Ok(Self { items: reader.items })
     }
 
-    /// The bytes of one file with these records: to keep a part of a trace, or to change one.
+    /// Encodes records as one file, to keep or change a part of a trace.
     pub fn write<'r>(header: &Header, records: impl IntoIterator<Item = &'r Record>) -> Vec<u8> {
         let mut file = start_file(header);
         records.into_iter().for_each(|record| put_record(&mut file, record));
         file
     }
 
-    /// The records that are in order.
+    /// All undamaged records.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.items.iter().filter_map(|item| match item {
             Item::Record(record) => Some(record),
@@ -138,7 +144,7 @@ impl Trace {
 #[derive(Default)]
 struct Reader {
     items: Vec<Item>,
-    /// The file that would continue what was read: run and number.
+    /// Run and number of the file that would continue the previous one.
     expected: Option<(u64, u64)>,
 }
 
@@ -147,7 +153,7 @@ impl Reader {
         let place = |offset| Place { file: file.map(Path::to_path_buf), offset };
         let (header, mut offset) = match read_header(bytes) {
             Ok(read) => read,
-            // The process ended while it began the file.
+            // The process ended while it wrote the header.
             Err(_) if bytes.len() < 64 && b"SOMATRCE".starts_with(&bytes[..bytes.len().min(8)]) => {
                 self.items.push(Item::Torn { place: place(0), bytes: bytes.len() });
                 self.expected = None;
@@ -158,7 +164,7 @@ impl Reader {
         if self.expected != Some((header.run, header.file)) {
             self.items.push(Item::Begins(header.clone()));
         }
-        // None continues a file of the greatest number: a header may say anything.
+        // A forged header can have the greatest number, which no file continues.
         self.expected = header.file.checked_add(1).map(|next| (header.run, next));
         let mut last = None;
         while offset < bytes.len() {

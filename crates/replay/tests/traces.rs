@@ -1,4 +1,4 @@
-//! What recording and replaying promise, with the real cores.
+//! Recording and replaying of real cores.
 
 use proptest::prelude::*;
 use soma_protocol::{
@@ -46,7 +46,7 @@ impl<C: Core> Recorded<C> {
     }
 }
 
-/// StateSync is told of a target, plans `ranges` ranges, and is told again and again that nobody can serve them.
+/// StateSync gets a target, plans `ranges` ranges, and gets failures to find a peer for them.
 fn story(recorder: &Recorder, ranges: u32, failures: u64) {
     let mut sync = Recorded::new(state_sync(), recorder);
     let (mut origin, effects) = sync.feed(Origin::root("peer-heights"), target(ranges * 100));
@@ -87,7 +87,7 @@ fn figures<'r>(report: &'r Report, name: &str) -> &'r soma_replay::ActorReport {
 }
 
 #[test]
-fn what_was_recorded_replays_as_identical_with_every_message_counted() {
+fn recorded_messages_replay_as_identical_and_all_are_counted() {
     let trace = Trace::from_bytes(&recorded_story()).unwrap();
     let report = run(&trace);
     assert!(report.is_identical(), "{report}");
@@ -97,7 +97,7 @@ fn what_was_recorded_replays_as_identical_with_every_message_counted() {
 }
 
 #[test]
-fn a_decision_changed_by_hand_is_named_with_the_messages_that_led_to_it() {
+fn changed_decision_is_reported_with_its_causal_chain() {
     let trace = Trace::from_bytes(&recorded_story()).unwrap();
     let mut records: Vec<Record> = trace.records().cloned().collect();
     let changed = records.iter_mut().rev().find_map(|record| match record {
@@ -117,10 +117,10 @@ fn a_decision_changed_by_hand_is_named_with_the_messages_that_led_to_it() {
 }
 
 #[test]
-fn a_message_changed_by_hand_is_named_where_the_core_first_decides_otherwise() {
+fn changed_message_is_reported_at_the_first_different_decision() {
     let trace = Trace::from_bytes(&recorded_story()).unwrap();
     let mut records: Vec<Record> = trace.records().cloned().collect();
-    // The target becomes that of another story.
+    // Replace the target by the other story's.
     let (recorder, mut other) = Recorder::in_memory(1);
     story(&recorder, 1, 0);
     let other = Trace::from_bytes(other.bytes()).unwrap();
@@ -148,7 +148,7 @@ fn a_message_changed_by_hand_is_named_where_the_core_first_decides_otherwise() {
 }
 
 #[test]
-fn a_bit_flipped_on_disk_is_found_and_its_record_named() {
+fn bit_flip_on_disk_is_found_and_its_record_named() {
     let mut bytes = recorded_story();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
@@ -160,7 +160,7 @@ fn a_bit_flipped_on_disk_is_found_and_its_record_named() {
 }
 
 #[test]
-fn a_torn_end_loses_the_last_record_only() {
+fn torn_end_loses_only_the_last_record() {
     let bytes = recorded_story();
     let whole = Trace::from_bytes(&bytes).unwrap().records().count();
     for cut in 1..20 {
@@ -173,13 +173,13 @@ fn a_torn_end_loses_the_last_record_only() {
 }
 
 #[test]
-fn a_restart_is_replayed_as_a_restart() {
+fn restart_is_replayed_as_a_restart() {
     let (recorder, mut trace) = Recorder::in_memory(1);
     let mut first = Recorded::new(StoreWriter::default(), &recorder);
     first.feed(Origin::root("state-sync"), store_writer::Input::Submit { job: 1 });
     recorder.ended(StoreWriter::NAME, at(2), &"panicked: on purpose");
     let mut second = Recorded::new(StoreWriter::default(), &recorder);
-    // To the first one this would be the second job, which waits.
+    // For the first incarnation this would be a second job, which waits.
     let (_, effects) = second.feed(Origin::root("state-sync"), store_writer::Input::Submit { job: 1 });
     assert_eq!(effects, [store_writer::Effect::Run(1)]);
     let report = run(&Trace::from_bytes(trace.bytes()).unwrap());
@@ -201,7 +201,7 @@ fn messages_of_several_nodes_are_told_apart() {
 }
 
 #[test]
-fn replay_stops_after_the_record_asked_for_and_shows_the_states_reached() {
+fn replay_stops_after_the_requested_record_and_shows_states() {
     let trace = Trace::from_bytes(&recorded_story()).unwrap();
     let until = Options { actor: None, until: Some(10) };
     let mut last = 0;
@@ -212,7 +212,7 @@ fn replay_stops_after_the_record_asked_for_and_shows_the_states_reached() {
 }
 
 #[test]
-fn every_record_is_shown_as_one_object_with_its_story() {
+fn every_record_is_shown_as_one_json_object_with_its_cause() {
     let trace = Trace::from_bytes(&recorded_story()).unwrap();
     let lines: Vec<_> = json(&trace).collect();
     assert_eq!(lines.len(), trace.items.len());
@@ -236,7 +236,7 @@ fn bytes_in(directory: &Path) -> u64 {
 }
 
 #[test]
-fn a_trace_on_disk_is_complete_when_it_is_finished() {
+fn finished_trace_on_disk_is_complete() {
     let dir = TempDir::new().unwrap();
     record_into(dir.path(), 1 << 20, |recorder| story(recorder, 4, 40));
     let report = run(&Trace::read(dir.path()).unwrap());
@@ -245,7 +245,7 @@ fn a_trace_on_disk_is_complete_when_it_is_finished() {
 }
 
 #[test]
-fn two_runs_in_one_directory_are_replayed_one_after_the_other() {
+fn two_runs_in_one_directory_are_replayed_in_order() {
     let dir = TempDir::new().unwrap();
     for _ in 0..2 {
         record_into(dir.path(), 1 << 20, |recorder| story(recorder, 4, 40));
@@ -256,7 +256,7 @@ fn two_runs_in_one_directory_are_replayed_one_after_the_other() {
 }
 
 #[test]
-fn the_ring_keeps_its_size_and_what_is_left_of_it_replays() {
+fn ring_keeps_its_size_and_the_remaining_files_replay() {
     const MAX: u64 = 64 << 10;
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("mine.trace"), [0; 100]).unwrap();
@@ -266,7 +266,7 @@ fn the_ring_keeps_its_size_and_what_is_left_of_it_replays() {
         }
     });
     assert!(bytes_in(dir.path()) <= MAX + MAX / 4, "{} bytes", bytes_in(dir.path()));
-    assert!(dir.path().join("mine.trace").exists(), "a file of somebody else's was dropped");
+    assert!(dir.path().join("mine.trace").exists(), "the ring dropped a file that is not its own");
     let trace = Trace::read(dir.path()).unwrap();
     let first = trace.records().next().unwrap().number();
     assert!(first > 0, "nothing was dropped");
@@ -276,12 +276,12 @@ fn the_ring_keeps_its_size_and_what_is_left_of_it_replays() {
 }
 
 #[test]
-fn what_the_writer_cannot_take_is_a_gap_that_is_counted_and_replay_goes_on_behind_it() {
+fn missed_records_are_counted_as_a_gap_and_replay_continues_after_it() {
     let dir = TempDir::new().unwrap();
     record_into(dir.path(), 1 << 20, |recorder| {
         let mut sync = Recorded::new(state_sync(), recorder);
         sync.feed(Origin::root("test"), target(100));
-        // More than the whole queue holds.
+        // Longer than the whole queue.
         let reason = "x".repeat(9 << 20);
         sync.feed(Origin::root("test"), state_sync::Input::WorkerFailed { key: state_sync::RangeKey(0), reason });
         sync.feed(Origin::root("test"), target(200));
@@ -294,7 +294,7 @@ fn what_the_writer_cannot_take_is_a_gap_that_is_counted_and_replay_goes_on_behin
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_to_is_an_error_at_the_start() {
+fn unwritable_directory_is_an_error_at_the_start() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -303,7 +303,7 @@ fn a_directory_that_cannot_be_written_to_is_an_error_at_the_start() {
 }
 
 #[test]
-fn only_the_actors_asked_for_are_recorded() {
+fn only_the_selected_actors_are_recorded() {
     let dir = TempDir::new().unwrap();
     let config = RingConfig { directory: dir.path().into(), max_bytes: 1 << 20, only: vec!["verifier".into()] };
     let (recorder, writer) = TraceWriter::start(config).unwrap();
@@ -315,7 +315,7 @@ fn only_the_actors_asked_for_are_recorded() {
 }
 
 #[test]
-fn what_is_no_trace_is_refused_with_the_reason() {
+fn file_that_is_no_trace_is_refused_with_the_reason() {
     let dir = TempDir::new().unwrap();
     let refused = |path: &Path| Trace::read(path).unwrap_err().to_string();
     assert!(refused(&dir.path().join("nowhere")).contains("nowhere"));
@@ -334,7 +334,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_became_of_a_trace_reading_and_replaying_it_ends_without_a_panic(
+    fn damaged_trace_is_read_and_replayed_without_a_panic(
         flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),
         cut in any::<prop::sample::Index>(),
     ) {
@@ -354,9 +354,8 @@ proptest! {
 }
 
 #[test]
-fn a_header_with_the_greatest_file_number_and_gaps_beyond_count_are_read_and_replayed() {
-    // What a run was missed of adds up, and the next file has the next number: a trace that somebody made up overflowed
-    // both.
+fn greatest_file_number_and_overflowing_gaps_are_read_and_replayed() {
+    // A forged trace once overflowed both the next file's number and the sum of missed messages.
     let header = Header { file: u64::MAX, ..header() };
     let recorded = Trace::from_bytes(&recorded_story()).unwrap();
     let state = recorded.records().next().unwrap().clone();

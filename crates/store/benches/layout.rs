@@ -1,20 +1,20 @@
-//! What the store's layout costs: CPU and wall time per block of writing and reading, and bytes written to files.
+//! Costs of the store's layout: CPU and wall time per block of writing and reading, and bytes written to files.
 //!
 //! ```sh
 //! cargo bench -p soma-store --bench layout              # all kinds of chains
 //! cargo bench -p soma-store --bench layout -- S/4 C/40  # only these
 //! ```
 //!
-//! A kind is a length of blocks (S 600 B, C 1.5 KB, L 4 KB) and how many of them a commit has. CPU is that of the whole
-//! process, threads of the database included, so that what it does in the background counts.
+//! A kind is a block length (S 600 B, C 1.5 KB, L 4 KB) and the number of blocks per commit. CPU time is that of the
+//! whole process with the database's threads, so that background work counts.
 //!
 //! - `raw`: the calibration: the same blocks appended to a file, 4 MiB at once, and synced each time.
-//! - `apply`: a sync; batches of about 4 MiB, every 1,000 blocks the certifier blocks of the last commit.
-//! - `head`: a batch for each commit, with its certifier blocks, which the next commit commits.
-//! - `cold`: 1,000 blocks by their refs in the chain's order, each once, from a store that was just opened. The database
-//!   has nothing in memory; the operating system has: what is measured is finding, reading and checking.
-//! - `warm`: the same for the same 2,000 blocks again and again.
-//! - `sub_dag`: as the executor reads: every commit, decoded with its blocks, from a store that was just opened.
+//! - `apply`: a sync: batches of about 4 MiB, with the certifier blocks of the last commit every 1,000 blocks.
+//! - `head`: one batch per commit, with its certifier blocks, which the next commit commits.
+//! - `cold`: requests for 1,000 blocks by reference, in the chain's order, each block once, from a newly opened store.
+//!   The database has nothing in memory, but the operating system has: the case measures finding, reading and checking.
+//! - `warm`: the same requests for the same 2,000 blocks, repeated.
+//! - `sub_dag`: the executor's reads: every commit, decoded with its blocks, from a newly opened store.
 //! - `serve`: ranges of 250 commits with their certifier blocks.
 
 use bytes::Bytes;
@@ -31,13 +31,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Authorities; each makes a block in every round.
+/// Number of authorities; each makes a block in every round.
 const AUTHORITIES: u32 = 4;
-/// About so many bytes are written at once in a sync.
+/// Approximate bytes of a write batch of a sync.
 const BATCH_BYTES: usize = 4 << 20;
-/// Blocks for which a sync has one set of certifier blocks, and which a peer asks for at once.
+/// Blocks per set of certifier blocks of a sync, and per request of a peer.
 const RANGE_BLOCKS: usize = 1_000;
-/// Commits of the case `head`.
+/// Number of commits in the case `head`.
 const HEAD_COMMITS: usize = 300;
 
 const KINDS: [(&str, usize, u32); 6] = [
@@ -151,14 +151,14 @@ fn measure(name: &str, block_bytes: usize, rounds_per_commit: u32) {
     );
 }
 
-/// Gives the database's threads time to do what is left.
+/// Gives the database's threads time to finish.
 fn settle() {
     std::thread::sleep(SETTLE);
 }
 
 const SETTLE: Duration = Duration::from_millis(700);
 
-/// Per block: microseconds of CPU and of wall time, bytes written.
+/// Costs per block: microseconds of CPU and wall time, and bytes written.
 struct Cost {
     cpu: f64,
     wall: f64,
@@ -185,22 +185,22 @@ impl Cost {
     }
 }
 
-/// CPU seconds of this process, to 10 ms.
+/// CPU seconds of this process, with a resolution of 10 ms.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // Behind the name, which is in brackets.
+    // The fields after the name, which is in brackets.
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: f64 = [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
     ticks / 100.0
 }
 
-/// Bytes that this process has given to files.
+/// Bytes that this process has written to files.
 fn bytes_written() -> f64 {
     let io = std::fs::read_to_string("/proc/self/io").unwrap();
     io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
 }
 
-/// Cuts a chain as a sync does; only the last commit of each answer keeps its certifier blocks.
+/// Cuts a chain into batches like a sync: only the last commit of each response keeps its certifier blocks.
 fn batches(commits: Vec<CertifiedCommit>, batch_bytes: usize) -> Vec<Vec<CertifiedCommit>> {
     let (mut batches, mut batch, mut bytes, mut blocks) = (Vec::new(), Vec::new(), 0, 0);
     let count = commits.len();
@@ -222,7 +222,7 @@ fn batches(commits: Vec<CertifiedCommit>, batch_bytes: usize) -> Vec<Vec<Certifi
     batches
 }
 
-/// Grows a chain whose structure is right and whose signatures are not: the store checks none.
+/// Grows a chain with a valid structure but invalid signatures, which the store does not check.
 struct Chain {
     genesis: Genesis,
     block_bytes: usize,
@@ -230,7 +230,7 @@ struct Chain {
     last: CommitRef,
     round: Round,
     latest: Vec<BlockRef>,
-    /// Made and not committed.
+    /// Blocks that are made but not committed.
     open: Vec<VerifiedBlock>,
     noise: u64,
 }
@@ -287,7 +287,7 @@ impl Chain {
         }
     }
 
-    /// The next commits: the leader of the last round and all before it that is not committed.
+    /// The next commits: each has the leader of the last round and all earlier uncommitted blocks.
     fn build(&mut self, count: usize) -> Vec<CertifiedCommit> {
         let mut commits = Vec::with_capacity(count);
         for _ in 0..count {

@@ -1,20 +1,21 @@
-//! Files of blocks: what a sync writes lies here, with the commits and votes of the same batches, and in the database only
-//! where.
+//! Files of blocks. A sync writes its blocks here, with the commits and votes of the same batches. The database only
+//! has their positions.
 //!
 //! ```text
-//!   blocks/00000001.blocks   segment 1.0 | 1.1 | votes | commits 1.. | 16.. | zeros | segment 201.0 | ...   up to 256 MiB
-//!   blocks/00000002.blocks   segment 9001.0 | ...                   a batch begins at a multiple of 4 KiB
+//!   blocks/00000001.blocks   segment 1.0 | 1.1 | votes | commits 1.. | 16.. | zeros | segment 201.0 | ...
+//!   blocks/00000002.blocks   segment 9001.0 | ...
+//!                            up to 256 MiB; a batch begins at a multiple of 4 KiB
 //! ```
 //!
-//! A database writes every value to its journal first and to a table later. That was half of the work of a sync (docs/adr/0007),
-//! and a file to which one thread appends needs no journal: bytes are synced here before the database is told of them, and
-//! what it was not told of is nobody's.
+//! A database writes every value first to its journal and later to a table. That was half of the work of a sync
+//! (docs/adr/0007). A file to which one thread appends needs no journal: its bytes are synced before the database gets
+//! their positions, and unreferenced bytes are garbage.
 //!
-//! They are written past the page cache where that is possible. A batch of this size is one of a sync, whose executor gets the blocks from
-//! memory; a chain longer than memory would push out what is read again and again.
+//! Writes bypass the page cache where possible. A batch of this size belongs to a sync, and its executor gets the
+//! blocks from memory. A chain longer than memory would evict data that is read often.
 //!
-//! A file is never opened for writing again: each process begins one of its own when it first has something for it. So
-//! nobody has to find out where the last one was torn.
+//! A file is never reopened for writing: each process starts a new file at its first write. So no process has to find
+//! the torn end of an earlier file.
 
 use crate::{
     CorruptReason, Place, Record, StoreError, direct_file::DirectFile, directory::sync_directory, error::io_error,
@@ -34,18 +35,18 @@ use std::{
 };
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// The directory of the files in that of the store.
+/// Directory of the files, in the store's directory.
 const DIRECTORY: &str = "blocks";
 
-/// A file ends with the batch that reaches it: 256 MiB, so that there are few, and each is soon free when its chain is
-/// not needed any more.
+/// A file ends with the batch that reaches this size. At 256 MiB there are few files, and each is soon free when its
+/// part of the chain is no longer needed.
 const FILE_BYTES: u64 = 256 << 20;
 
-/// Files that stay open for reading: peers who catch up at the same time are in one each, and go on from there. Opening one for
-/// each value took a twentieth of what serving costs.
+/// Files that stay open for reading. Peers that catch up at the same time each read in sequence in one file. Opening a
+/// file for each value was a twentieth of the cost of serving.
 const OPEN_FILES: usize = 8;
 
-/// A value of a table of which large batches have theirs in files, as the database has it.
+/// A database value of a table with large batches in files.
 ///
 /// ```text
 ///   0, the value     or     1, file u32, offset u32, length u32, checksum u64
@@ -54,7 +55,7 @@ const OPEN_FILES: usize = 8;
 pub(crate) enum Stored {
     /// The value itself.
     Here(Bytes),
-    /// Where it is.
+    /// The value's position in a file.
     Filed(Extent),
 }
 
@@ -62,7 +63,7 @@ impl Stored {
     const HERE: u8 = 0;
     const FILED: u8 = 1;
 
-    /// The value that is `pieces`, one behind the other, stored here.
+    /// Encodes a value that is in the database, from consecutive `pieces`.
     pub(crate) fn here(pieces: &[&[u8]]) -> Bytes {
         let mut bytes = Vec::with_capacity(1 + pieces.iter().map(|piece| piece.len()).sum::<usize>());
         bytes.push(Self::HERE);
@@ -70,7 +71,7 @@ impl Stored {
         bytes.into()
     }
 
-    /// The value that is in a file.
+    /// Encodes a value that is in a file.
     pub(crate) fn filed(extent: Extent) -> Bytes {
         [&[Self::FILED][..], &extent.encode()].concat().into()
     }
@@ -84,15 +85,15 @@ impl Stored {
     }
 }
 
-/// Where a value lies, and what it is.
+/// Position, length and checksum of a value in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// Number of the file.
     file: u32,
-    /// Where in the file it begins.
+    /// Offset in the file.
     offset: u32,
     length: u32,
-    /// XXH3 of its bytes. Peers are served what is read, undecoded: damage must not look like a lie of ours.
+    /// XXH3 of the value. Peers get the bytes undecoded, and damage must not look like a lie of this node.
     checksum: u64,
 }
 
@@ -120,22 +121,22 @@ impl Extent {
 pub(crate) struct BlockFiles {
     /// The store's directory.
     store: PathBuf,
-    /// Held while a batch is appended. After one that failed nothing is appended any more, so that its lock may be poisoned.
+    /// Held while a batch is appended. After a failed append none follows, so a poisoned lock is harmless.
     end: Mutex<End>,
-    /// Files that are open for reading, first the one that was opened last. Held for a look only.
+    /// Files that are open for reading, the last opened first. Held only for a look-up.
     open: Mutex<VecDeque<(u32, Arc<File>)>>,
 }
 
-/// Where the next value goes.
+/// Position of the next value.
 struct End {
-    /// The file that is written, once this process has written any.
+    /// The current file, once this process has written.
     file: Option<DirectFile>,
     number: u32,
     offset: u64,
 }
 
 impl BlockFiles {
-    /// The files of the store at `store`. Writes nothing.
+    /// Opens the files of the store at `store`. Writes nothing.
     pub(crate) fn open(store: &Path) -> Result<Self, StoreError> {
         let directory = store.join(DIRECTORY);
         let mut number = 0;
@@ -147,7 +148,7 @@ impl BlockFiles {
                     number = number.max(named.unwrap_or(0));
                 }
             }
-            // Made with the first file.
+            // The first append creates the directory.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(io_error(&directory, "list it")(error)),
         }
@@ -155,9 +156,9 @@ impl BlockFiles {
         Ok(Self { store: store.to_owned(), end, open: Mutex::default() })
     }
 
-    /// Writes `values`, each the pieces that it consists of, and makes them durable. Where each is.
+    /// Writes `values`, each a list of pieces, and makes them durable. Returns the extent of each value.
     ///
-    /// After a failure nobody can tell what is on the disk: nothing may be appended any more.
+    /// After a failure the state of the disk is unknown, so nothing may be appended any more.
     pub(crate) fn append<'a>(
         &self,
         values: impl Iterator<Item = &'a [&'a [u8]]> + Clone,
@@ -168,7 +169,7 @@ impl BlockFiles {
             Some(file) if offset < FILE_BYTES => (file, number, false),
             _ => {
                 offset = 0;
-                // A name that somebody put there may have the greatest number.
+                // A file that another program put there may have the greatest number.
                 let exhausted = || {
                     io_error(&self.path(number), "begin a file behind it")(io::Error::other(
                         "it has the greatest number",
@@ -184,7 +185,7 @@ impl BlockFiles {
             let mut checksum = Xxh3::new();
             pieces.iter().for_each(|piece| checksum.update(piece));
             let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
-            // Offsets are below `FILE_BYTES` and a batch: far from 4 GiB. So is a value.
+            // Offsets are below `FILE_BYTES` plus a batch, far below 4 GiB. So is the length of a value.
             let (start, length) = (offset as u32, bytes as u32);
             extents.push(Extent { file: number, offset: start, length, checksum: checksum.digest() });
             offset += bytes as u64;
@@ -199,7 +200,7 @@ impl BlockFiles {
         Ok(extents)
     }
 
-    /// The bytes of `record`, which are where `extent` says.
+    /// Reads the bytes of `record` at `extent`.
     pub(crate) fn read(&self, record: Record, extent: Extent) -> Result<Bytes, StoreError> {
         let corrupt = |reason| record.corrupt(Place::Disk(self.store.as_path().into()), reason);
         let bytes = match self.opened(extent.file).and_then(|file| read(&file, extent)) {
@@ -215,7 +216,7 @@ impl BlockFiles {
         Ok(bytes.into())
     }
 
-    /// A file to be read.
+    /// Opens a file for reading, or returns the open one.
     fn opened(&self, number: u32) -> io::Result<Arc<File>> {
         let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, file)) = open().iter().find(|(open, _)| *open == number) {
@@ -223,7 +224,7 @@ impl BlockFiles {
         }
         let file = Arc::new(File::open(self.path(number))?);
         let mut open = open();
-        // Somebody else may have been faster.
+        // Another thread may have opened the file meanwhile.
         open.retain(|(other, _)| *other != number);
         open.truncate(OPEN_FILES - 1);
         open.push_front((number, file.clone()));
@@ -241,17 +242,17 @@ impl BlockFiles {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io_error(&directory, "create the directory")(error)),
         }
-        // Also if it was there: whoever made it may have been killed before its name was on the disk.
+        // Sync an existing directory too: its creator may have been killed before the name was durable.
         sync_directory(&self.store)?;
         let path = self.path(number);
         DirectFile::create(&path).map_err(io_error(&path, "create it"))
     }
 }
 
-/// The bytes that are in `file` where `extent` says, fewer if it is shorter.
+/// Reads the bytes at `extent`; fewer if the file is shorter.
 fn read(file: &File, extent: Extent) -> io::Result<Vec<u8>> {
     let length = extent.length as usize;
-    // Not made as long as the extent says: that may be damaged, too.
+    // The extent's length may be damaged too, so it does not determine the allocation.
     let mut bytes = Vec::with_capacity(length.min(MAX_BLOCK_BYTES));
     while bytes.len() < length {
         bytes.reserve(1);

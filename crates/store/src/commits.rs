@@ -1,12 +1,12 @@
-//! Commits as they are stored: up to [`COMMITS_PER_VALUE`] neighbours of one batch in a value, under the index of the
-//! first of them.
+//! Stored commits: a value holds up to [`COMMITS_PER_VALUE`] consecutive commits of one batch, under the index of the
+//! first.
 //!
 //! ```text
 //!   consecutive commits, each: length u32, the commit as received
 //! ```
 //!
-//! No value has commits of both sides of a multiple of [`COMMITS_PER_VALUE`], nor of two batches: the value that holds a
-//! commit is the last that begins at it or before, and not before that multiple.
+//! No value crosses a multiple of [`COMMITS_PER_VALUE`] or the border of a batch. So the value of a commit is the last
+//! one that begins at or before the commit, and not before that multiple.
 
 use crate::{
     CorruptReason, Place, Record, StoreError,
@@ -17,13 +17,13 @@ use bytes::{Buf, Bytes};
 use soma_types::{CommitIndex, TrustedCommit, UnverifiedCommit};
 use std::ops::RangeInclusive;
 
-/// Bytes that a value of several commits has at most: large ones are not read for the sake of their neighbours.
+/// Maximum size of a value with several commits, so that large commits are not read together with a neighbour.
 const VALUE_BYTES: usize = 16 << 10;
 
-/// The length in front of a commit.
+/// Bytes of the length prefix of a commit.
 const LENGTH_BYTES: usize = 4;
 
-/// What to write for consecutive `commits`.
+/// The writes for consecutive `commits`.
 pub(crate) fn writes<'a>(commits: impl IntoIterator<Item = &'a TrustedCommit>) -> Vec<Write> {
     let put = |first, value: Vec<u8>| Write::put(Table::Commits, commit_key(first), value);
     let mut writes = Vec::new();
@@ -34,7 +34,7 @@ pub(crate) fn writes<'a>(commits: impl IntoIterator<Item = &'a TrustedCommit>) -
             writes.extend(first.take().map(|first| put(first, std::mem::take(&mut value))));
         }
         first.get_or_insert(commit.index);
-        // Far from 4 GiB: a commit is shorter than the answer that it came in.
+        // A commit is shorter than the response that carried it, far below 4 GiB.
         value.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
         value.extend_from_slice(bytes);
     }
@@ -42,8 +42,8 @@ pub(crate) fn writes<'a>(commits: impl IntoIterator<Item = &'a TrustedCommit>) -
     writes
 }
 
-/// The bytes of the commits of `range` that follow each other from its start on, at most `max_bytes` of them; and why there
-/// are no more, if something there cannot be read.
+/// Reads the consecutive commits of `range` from its start on, at most `max_bytes`. Also returns the error that ended
+/// the reading early, if any.
 pub(crate) fn read<T: Tables>(
     tables: &T,
     range: RangeInclusive<CommitIndex>,
@@ -63,7 +63,7 @@ pub(crate) fn read<T: Tables>(
     (commits, walked.and(form))
 }
 
-/// The bytes of those that [`read`] has found before what it could not read; that error if there are none.
+/// Like [`read`], but returns the error only if no commit was found before it.
 pub(crate) fn read_first<T: Tables>(
     tables: &T,
     range: RangeInclusive<CommitIndex>,
@@ -75,8 +75,8 @@ pub(crate) fn read_first<T: Tables>(
     }
 }
 
-/// The commit at `index` from its stored bytes. Only trusted commits are ever applied, and the tables' checksums say that
-/// it is still the same.
+/// Decodes the commit at `index` from its stored bytes. The store only applies trusted commits, and the tables'
+/// checksums prove that the bytes are unchanged.
 pub(crate) fn decode(place: &Place, index: CommitIndex, bytes: Bytes) -> Result<TrustedCommit, StoreError> {
     let corrupt = |reason| Record::Commit(index).corrupt(place.clone(), reason);
     let commit = UnverifiedCommit::decode(bytes).map_err(|error| corrupt(error.into()))?;
@@ -86,7 +86,7 @@ pub(crate) fn decode(place: &Place, index: CommitIndex, bytes: Bytes) -> Result<
     Ok(TrustedCommit::assume_trusted(commit))
 }
 
-/// The first of consecutive commits whose digest is not the one that the commit after it names.
+/// The first of consecutive commits whose digest differs from the next commit's `previous_digest`.
 pub(crate) fn first_unlinked(commits: &[TrustedCommit]) -> Option<(CommitIndex, CorruptReason)> {
     let pairs = commits.iter().zip(commits.iter().skip(1));
     pairs.map(|(commit, next)| (commit.reference(), next.previous_digest)).find_map(|(commit, expected)| {
@@ -95,22 +95,22 @@ pub(crate) fn first_unlinked(commits: &[TrustedCommit]) -> Option<(CommitIndex, 
     })
 }
 
-/// Collects the bytes of consecutive commits from the values that hold them.
+/// Collects the bytes of consecutive commits from their values.
 pub(crate) struct CommitBytes {
     range: RangeInclusive<CommitIndex>,
     room: usize,
     commits: Vec<Bytes>,
-    /// The commit whose value is none, and why.
+    /// The commit with an invalid value, and the reason.
     corrupt: Option<(CommitIndex, CorruptReason)>,
 }
 
 impl CommitBytes {
-    /// For the commits of `range` that follow each other from its start on, at most `max_bytes` of them.
+    /// A collector for the consecutive commits of `range` from its start on, at most `max_bytes`.
     pub(crate) fn new(range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Self {
         Self { range, room: max_bytes, commits: Vec::new(), corrupt: None }
     }
 
-    /// Takes what belongs to the range from the value at `key`. Whether the next value may have more.
+    /// Takes the commits of the range from the value at `key`. Returns whether the next value may have more.
     pub(crate) fn add(&mut self, key: &[u8], mut value: Bytes) -> bool {
         let Some(first) = parse_commit_key(key) else { return false };
         let bytes = value.len();
@@ -137,7 +137,7 @@ impl CommitBytes {
         false
     }
 
-    /// The commits, and which of them is none, behind those.
+    /// The collected commits, and the invalid commit after them, if any.
     pub(crate) fn finish(self) -> (Vec<Bytes>, Result<(), (CommitIndex, CorruptReason)>) {
         (self.commits, self.corrupt.map_or(Ok(()), Err))
     }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn commits_of_several_batches_read_back_from_any_index_and_within_any_number_of_bytes() {
+    fn commits_of_several_batches_read_back_from_any_index_within_any_limit() {
         let chain = chain(40, 1);
         let commits: Vec<_> = chain.iter().map(|certified| &certified.commit).collect();
         let batches = [&commits[..3], &commits[3..4], &commits[4..]];
@@ -187,7 +187,7 @@ mod tests {
                 );
             }
         }
-        // From the middle of one value into the middle of the next.
+        // From within one value to within the next.
         for count in 1..=5 {
             let expected: Vec<_> = commits[13..][..count].iter().map(|commit| commit.bytes()).collect();
             let bytes = expected.iter().map(|bytes| bytes.len()).sum();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_an_error_and_commits_behind_a_gap_are_not_taken() {
+    fn value_cut_off_is_an_error_and_commits_after_a_gap_are_not_taken() {
         let values = writes(chain(20, 1).iter().map(|certified| &certified.commit));
         let mut found = CommitBytes::new(2..=20, usize::MAX);
         let first = values[0].value.clone().unwrap();
@@ -215,18 +215,18 @@ mod tests {
     }
 
     #[test]
-    fn a_large_commit_has_a_value_of_its_own_and_is_not_read_for_its_neighbours() {
+    fn large_commit_has_its_own_value_and_is_not_read_with_its_neighbours() {
         let chain = chain(3, 90);
         let commits: Vec<_> = chain.iter().map(|certified| &certified.commit).collect();
         assert!(commits.iter().all(|commit| commit.bytes().len() > VALUE_BYTES / 2));
         let mut values = writes(commits.iter().copied());
         assert_eq!(values.len(), 3);
-        // Nobody who asks for the third looks at the second.
+        // A read of the third commit does not touch the second.
         values[1].value = Some(Bytes::from_static(b"garbage"));
         let tables = MemTables::default();
         tables.write(&[], values).unwrap();
         assert_eq!(read_first(&tables, 3..=9, usize::MAX).unwrap(), [commits[2].bytes()]);
-        // Nor who has no room for it.
+        // Neither does a read without room for it.
         let (found, whole) = read(&tables, 1..=3, commits[0].bytes().len());
         assert_eq!((found, whole.is_ok()), (vec![commits[0].bytes().clone()], true));
         let (found, whole) = read(&tables, 1..=3, usize::MAX);

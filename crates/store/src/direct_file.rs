@@ -1,8 +1,8 @@
-//! A file that is appended to past the page cache (`O_DIRECT`).
+//! An append-only file that bypasses the page cache (`O_DIRECT`).
 //!
-//! A write through the page cache takes a page of memory for each 4 KiB and copies there, for nobody who reads it, and pushes
-//! out what is read (docs/adr/0007 has what it costs). Here bytes are put together in one aligned buffer, which serves
-//! again and again, and go from there to the disk.
+//! A write through the page cache takes and fills a page of memory for each 4 KiB, which is not read again, and evicts
+//! pages that are read (docs/adr/0007 has the costs). This file collects bytes in one aligned, reused buffer and writes
+//! them directly to the disk.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,34 +10,34 @@ use std::{
     path::Path,
 };
 
-/// Addresses, offsets and lengths of direct writes are multiples of the disk's logical blocks: 512 bytes, or 4 KiB.
+/// Alignment of direct writes: a multiple of the disk's logical block size, which is 512 bytes or 4 KiB.
 const ALIGNMENT: usize = 4 << 10;
 
-/// Bytes that are written at once: half of a usual batch, of which the system has as much on its way as the disk takes.
+/// Bytes per write: half of a usual batch. The system splits it into as many requests as the disk takes at once.
 const BUFFER_BYTES: usize = 4 << 20;
 
-/// A new file, written from its start on. Where the system or the file system has no direct writes, through the page cache,
-/// where it then stays.
+/// A new file, written from its start. If the system or file system has no direct writes, it uses the page cache, where
+/// the data then stays.
 pub(crate) struct DirectFile {
     file: File,
-    /// Room for `BUFFER_BYTES` at an aligned address.
+    /// Holds `BUFFER_BYTES` at an aligned address.
     buffer: Vec<u8>,
 }
 
 impl DirectFile {
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        // Not every file system takes it: then it is an ordinary file.
+        // Some file systems do not support direct writes; then it is an ordinary file.
         let _ = set_direct(&file, true);
         Ok(Self { file, buffer: vec![0; BUFFER_BYTES + ALIGNMENT] })
     }
 
-    /// Where the append behind one that ended at `end` begins: it has been filled up with zeros.
+    /// Offset of the append after one that ended at `end`. The gap is filled with zeros.
     pub(crate) fn aligned(end: u64) -> u64 {
         end.next_multiple_of(ALIGNMENT as u64)
     }
 
-    /// Appends `pieces` one behind the other, and zeros up to what is [`aligned`](Self::aligned).
+    /// Appends consecutive `pieces`, and zeros up to the [`aligned`](Self::aligned) end.
     pub(crate) fn append<'a>(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
         let start = self.buffer.as_ptr().align_offset(ALIGNMENT);
         let buffer = &mut self.buffer[start..start + BUFFER_BYTES];
@@ -59,7 +59,7 @@ impl DirectFile {
         write_all(&mut self.file, &buffer[..end])
     }
 
-    /// Returns when all that was appended is on the disk.
+    /// Waits until all appended bytes are on the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -71,8 +71,8 @@ fn write_all(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Larger logical blocks, or a file system that says only now that it has no direct writes. What is wrong with an
-            // ordinary write is found by that.
+            // Larger logical blocks, or a file system that reports only now that it has no direct writes. If an
+            // ordinary write would fail too, the next attempt shows it.
             Err(error) if error.kind() == ErrorKind::InvalidInput && set_direct(file, false)? => {}
             Err(error) => return Err(error),
         }
@@ -80,7 +80,7 @@ fn write_all(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes writes direct or not. Whether they were otherwise before.
+/// Switches direct writes on or off. Returns whether the mode has changed.
 #[cfg(target_os = "linux")]
 fn set_direct(file: &File, direct: bool) -> io::Result<bool> {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -94,7 +94,7 @@ fn set_direct(file: &File, direct: bool) -> io::Result<bool> {
     Ok(before != after)
 }
 
-/// Other systems have no such flag.
+/// Other systems do not have this flag.
 #[cfg(not(target_os = "linux"))]
 fn set_direct(_: &File, _: bool) -> io::Result<bool> {
     Ok(false)
@@ -106,7 +106,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_is_appended_lies_on_the_borders_that_are_told_with_zeros_between_direct_or_not() {
+    fn appends_begin_at_aligned_offsets_with_zeros_between_direct_or_not() {
         let directory = tempfile::tempdir().unwrap();
         let noise: Vec<u8> = (0..2 * BUFFER_BYTES + 10_000).map(|n| (n % 249) as u8 + 1).collect();
         for direct in [true, false] {
@@ -116,7 +116,7 @@ mod tests {
                 set_direct(&file.file, false).unwrap();
             }
             let (mut expected, mut end) = (Vec::new(), 0);
-            // About a buffer and several of them, in pieces that end within and on borders, and an empty one.
+            // Around one buffer and several, in pieces that end within and on borders, and an empty append.
             for length in [1, ALIGNMENT, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, noise.len(), 0, 7_000] {
                 for piece in [1_000, ALIGNMENT, BUFFER_BYTES + 5] {
                     file.append(noise[..length].chunks(piece)).unwrap();

@@ -1,17 +1,17 @@
-//! The directory that holds a store on disk: what makes it one, who has it open, and how it comes to be.
+//! The directory of a store on disk: its identity, its lock and its creation.
 //!
 //! ```text
-//!   PATH/soma-store        magic, format version, chain id, genesis: what this directory is. Written once.
-//!   PATH/soma-store.lock   locked as long as the store is open
+//!   PATH/soma-store        magic, format version, chain id, genesis: the store's identity. Written once.
+//!   PATH/soma-store.lock   locked while the store is open
 //!   PATH/db/               the fjall database
 //!   PATH/blocks/           the files of blocks, once there are any
-//!   PATH/*.new             either of them while it is being made
+//!   PATH/*.new             the identity or the database during its creation
 //! ```
 //!
-//! What always holds:
-//! - A directory is looked at before anything in it is written, and what is not ours, of another chain, of another
-//!   format or in use stays as it is. (Opening the database itself would write: it repairs its journal.)
-//! - Each part appears whole, by a rename: a creation that is cut off anywhere is finished by the next open.
+//! Invariants:
+//! - A directory is examined before anything in it is written. A directory that is foreign, in use, of another chain or
+//!   of another format stays unchanged. (Opening the database would already write, because it repairs its journal.)
+//! - Each part appears whole, by a rename. The next open finishes an interrupted creation.
 
 use crate::{CorruptReason, NotAStoreReason, Place, Record, StoreError, error::io_error};
 use soma_types::{ChainId, Genesis, limits};
@@ -21,8 +21,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The format of the store that this program reads and writes. 1 had a value for each block, 2 no files of blocks,
-/// 3 a value for each commit, 4 commits and votes in the database only.
+/// The store format that this program reads and writes. 1 had a value per block, 2 had no files of blocks, 3 had a
+/// value per commit, and 4 had commits and votes only in the database.
 pub(crate) const FORMAT_VERSION: u32 = 5;
 
 const IDENTITY_FILE: &str = "soma-store";
@@ -31,35 +31,35 @@ const LOCK_FILE: &str = "soma-store.lock";
 const DATABASE: &str = "db";
 const DATABASE_DRAFT: &str = "db.new";
 
-/// What the identity file begins with, in every format.
+/// The first bytes of the identity file, in every format.
 const MAGIC: &[u8; 8] = b"SOMASTOR";
 /// Bytes of the identity file before the genesis: magic, format version (u32, little-endian), chain id.
 const IDENTITY_HEADER_BYTES: usize = 8 + 4 + 32;
-/// More bytes than any identity file has: a genesis is a committee, a name and a few numbers.
+/// Upper bound of the identity file's size: a genesis is a committee, a name and a few numbers.
 const MAX_IDENTITY_BYTES: u64 = (limits::MAX_COMMITTEE_BYTES + 4_096) as u64;
 
-/// The directory of a store that this process has open, and nobody else.
+/// The directory of a store that only this process has open.
 pub(crate) struct Directory {
     path: PathBuf,
     genesis: Genesis,
     _lock: Lock,
 }
 
-/// The lock on a store's directory. The operating system drops it with the process, also when that is killed.
+/// The lock on a store's directory. The operating system releases it when the process ends, even by a kill.
 struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file is not enough: a process that this one starts at this moment has a copy of the handle until
-        // it runs its own program, and the lock lasts as long as any copy, unless it is given back.
+        // Closing the file is not enough: a child process has a copy of the handle until it executes its own program,
+        // and the lock lasts as long as any copy, unless it is released explicitly.
         if let Err(error) = self.0.unlock() {
-            tracing::warn!(%error, "the lock on the store could not be given back");
+            tracing::warn!(%error, "the lock on the store could not be released");
         }
     }
 }
 
 impl Directory {
-    /// Opens the store of `genesis` at `path`, or makes one there if there is nothing.
+    /// Opens the store of `genesis` at `path`, or creates it in an absent or empty directory.
     pub(crate) fn open_or_create(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
         match survey(path)? {
             Found::Store(stored) => expect_chain(path, &stored, genesis)?,
@@ -67,11 +67,11 @@ impl Directory {
             Found::Empty => {}
         }
         let lock = lock(path, OpenOptions::new().write(true).create(true).truncate(false))?;
-        // Looked at again under the lock: another process may have made the store in between.
+        // Examine again under the lock: another process may have created the store meanwhile.
         match survey(path)? {
             Found::Store(stored) => expect_chain(path, &stored, genesis)?,
             Found::Absent | Found::Empty => {
-                // Here and not where it is made: whoever made it may not have come so far.
+                // Sync here, not where the directory is created: its creator may have been killed before the sync.
                 sync_parent(path)?;
                 write_identity(path, genesis)?;
             }
@@ -79,7 +79,7 @@ impl Directory {
         Ok(Self { path: path.to_owned(), genesis: genesis.clone(), _lock: lock })
     }
 
-    /// Opens the store at `path`; creates nothing.
+    /// Opens the store at `path`. Creates nothing.
     pub(crate) fn open_existing(path: &Path) -> Result<Self, StoreError> {
         let genesis = match survey(path)? {
             Found::Store(genesis) => genesis,
@@ -105,18 +105,18 @@ impl Directory {
         &self.genesis
     }
 
-    /// Where the database is.
+    /// Path of the database.
     pub(crate) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
     }
 
-    /// Has `make` make the database, unless it is there. `make` is given an absent path, and must have closed the
+    /// Creates the database with `make`, unless it exists. `make` gets an absent path, and must have closed the
     /// database when it returns.
     pub(crate) fn create_database(&self, make: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let database = self.database();
         if exists(&database)? {
-            // Whoever moved it here may have been stopped before this. Without it, what is about to be announced could
-            // be gone with the name after a power cut.
+            // The process that moved it here may have stopped before the sync. Without the sync, a power cut could
+            // remove the name, and with it data that is announced from now on.
             return sync_directory(&self.path);
         }
         let draft = self.path.join(DATABASE_DRAFT);
@@ -130,17 +130,17 @@ impl Directory {
     }
 }
 
-/// What is at a path.
+/// The contents of a path.
 enum Found {
-    /// Nothing.
+    /// The path does not exist.
     Absent,
-    /// A directory in which there is nothing, or no more than the beginnings of a store.
+    /// A directory that is empty or only has the first files of a store.
     Empty,
-    /// A store that this program can read, of this genesis.
+    /// A readable store of this genesis.
     Store(Genesis),
 }
 
-/// Looks at `path` and changes nothing.
+/// Examines `path` without a change.
 fn survey(path: &Path) -> Result<Found, StoreError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {}
@@ -171,7 +171,7 @@ fn read_identity(path: &Path, identity: File) -> Result<Genesis, StoreError> {
     decode_identity(path, &bytes)
 }
 
-/// The genesis in the bytes of the identity file of the store at `path`.
+/// Decodes the genesis from the identity file of the store at `path`.
 pub(crate) fn decode_identity(path: &Path, bytes: &[u8]) -> Result<Genesis, StoreError> {
     let unknown = || not_a_store(path, NotAStoreReason::UnknownIdentity);
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(unknown)?;
@@ -192,7 +192,7 @@ pub(crate) fn decode_identity(path: &Path, bytes: &[u8]) -> Result<Genesis, Stor
     Genesis::decode(genesis).map_err(|error| corrupt(error.into()))
 }
 
-/// The bytes of the identity file.
+/// Encodes the identity file.
 pub(crate) fn encode_identity(genesis: &Genesis) -> Vec<u8> {
     let encoded = genesis.encode();
     let mut bytes = Vec::with_capacity(IDENTITY_HEADER_BYTES + encoded.len());
@@ -227,7 +227,7 @@ fn expect_chain(path: &Path, stored: &Genesis, given: &Genesis) -> Result<(), St
 /// Makes the name of the store's directory durable.
 fn sync_parent(path: &Path) -> Result<(), StoreError> {
     match path.parent() {
-        // The parent of a bare name is the empty path, which no system call takes.
+        // The parent of a bare name is the empty path, which system calls reject.
         Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
         _ => Ok(()),
     }
@@ -261,11 +261,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_was_closed_is_free_although_a_process_being_started_still_has_its_handles() {
+    fn closed_store_is_free_while_a_child_process_has_copies_of_its_handles() {
         let directory = tempfile::tempdir().unwrap();
         let options = OpenOptions::new().write(true).create(true).truncate(false).clone();
         let held = lock(directory.path(), &options).unwrap();
-        // As fork does.
+        // Like fork.
         let _copy = held.0.try_clone().unwrap();
         assert!(matches!(lock(directory.path(), &options), Err(StoreError::InUse { .. })));
         drop(held);

@@ -1,8 +1,8 @@
-//! The store over any set of tables: what both implementations share, which is all but the bytes' home.
+//! The store above any set of tables: everything that both implementations share.
 //!
-//! One writer at a time ([`Engine::writer`]); readers take no lock and may run beside it. Tables need not show a
-//! batch to readers all at once, so a batch is written in an order in which every part comes after what it needs:
-//! segments, rounds, votes, committees, commits, and the watermarks last.
+//! There is one writer at a time ([`Engine::writer`]). Readers take no lock and may run concurrently. Tables may show a
+//! batch to readers in parts, so each part is written after the parts that it needs: segments, rounds, votes,
+//! committees, commits, and the watermarks last.
 
 use crate::{
     CorruptReason, PeerList, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
@@ -29,8 +29,8 @@ use std::{
 pub(crate) struct Write {
     pub(crate) table: Table,
     pub(crate) key: Vec<u8>,
-    /// The new value; `None` removes the key. Of just its length and no slice of something larger: the database may keep it as
-    /// it is for a while, and counts no more than that.
+    /// The new value; `None` removes the key. It has its own allocation of exactly its length: the database may keep it
+    /// for a while, and counts only its length.
     pub(crate) value: Option<Bytes>,
 }
 
@@ -40,14 +40,13 @@ impl Write {
     }
 }
 
-/// Sorted maps of bytes that change together.
+/// Sorted maps of bytes with atomic batches.
 pub(crate) trait Tables: Send + Sync + 'static {
     /// The value at `key`.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
-    /// All entries whose keys begin with `prefix`, in order.
+    /// All entries with this key prefix, in order.
     fn scan(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
-    /// Shows the entries from key `first` to key `last` (included), in order, until `visit` has seen enough and says
-    /// `false`.
+    /// Visits the entries from key `first` to key `last` (included), in order, until `visit` returns `false`.
     fn walk(
         &self,
         table: Table,
@@ -57,14 +56,14 @@ pub(crate) trait Tables: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
     /// The last key from `first` to `last` (included).
     fn last_key_within(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Option<Bytes>, StoreError>;
-    /// The last key.
+    /// The last key of the table.
     fn last_key(&self, table: Table) -> Result<Option<Bytes>, StoreError>;
-    /// Makes all `writes`, which name no key twice, or none of them, `segments` first; durable when it returns. A
-    /// reader who sees one of them sees those before it.
+    /// Applies all `writes` or none, `segments` first. No key may occur twice. The batch is durable on return. A reader
+    /// that sees one of the writes sees all earlier ones.
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError>;
-    /// Makes durable whatever is not yet.
+    /// Makes all writes durable.
     fn flush(&self) -> Result<(), StoreError>;
-    /// Where the tables are.
+    /// The location of the tables.
     fn place(&self) -> Place;
 }
 
@@ -73,13 +72,13 @@ pub(crate) struct Engine<T> {
     tables: T,
     genesis: Genesis,
     chain_id: ChainId,
-    /// Held by `apply` from reading the watermark to moving it. Guards no data of its own, so that a poisoned one
-    /// is as good as any: a writer that panicked has written its batch whole or not at all.
+    /// Held by `apply` from reading the watermarks to writing them. It guards no data of its own, so a poisoned lock is
+    /// harmless: a writer that panicked has written its whole batch or nothing.
     writer: Mutex<()>,
 }
 
 impl<T: Tables> Engine<T> {
-    /// What a new store holds.
+    /// The contents of a new store.
     pub(crate) fn first_writes(genesis: &Genesis) -> Vec<Write> {
         let commit = genesis.commit();
         let watermarks = Watermarks { highest_synced: commit.reference(), lowest_available: 1 };
@@ -92,7 +91,7 @@ impl<T: Tables> Engine<T> {
         writes
     }
 
-    /// The store in `tables`, which hold at least the [`first_writes`](Self::first_writes) of `genesis`.
+    /// Opens the store in `tables`, which hold at least the [`first_writes`](Self::first_writes) of `genesis`.
     pub(crate) fn open(tables: T, genesis: Genesis) -> Result<Self, StoreError> {
         let engine = Self { tables, chain_id: genesis.chain_id(), genesis, writer: Mutex::new(()) };
         let found: ChainId =
@@ -104,8 +103,8 @@ impl<T: Tables> Engine<T> {
             return Err(engine.corrupt(Record::ChainId, reason));
         }
         let highest = engine.watermarks()?.highest_synced;
-        // A commit goes with the watermark that names it or a later one: if one is there and the other is not, writes
-        // that were announced are lost. A value has commits of one batch only, so its first one tells.
+        // A commit is written together with its watermark. If one exists without the other, announced writes are lost.
+        // A value has commits of one batch only, so its first commit shows it.
         let record = Record::Watermarks;
         let last = engine.tables.last_key(Table::Commits)?;
         if let Some(found) = last.and_then(|key| parse_commit_key(&key))
@@ -129,7 +128,7 @@ impl<T: Tables> Engine<T> {
         &self.genesis
     }
 
-    /// What it is over.
+    /// The tables.
     #[cfg(test)]
     pub(crate) fn tables(&self) -> &T {
         &self.tables
@@ -139,7 +138,7 @@ impl<T: Tables> Engine<T> {
         record.corrupt(self.tables.place(), reason)
     }
 
-    /// Decodes a value that must be there.
+    /// Decodes a value that must exist.
     fn decode<V>(
         &self,
         record: Record,
@@ -219,10 +218,10 @@ impl<T: Tables> Store for Engine<T> {
             let more = votes::voters(&value, commit);
             voters.extend(more.map_err(|reason| self.corrupt(Record::Votes(first_beside(commit.index)), reason))?);
         }
-        // One block may be in several batches: as a certifier block first, then committed.
+        // A block may be in several batches: first as a certifier block, then committed.
         voters.sort_unstable();
         voters.dedup();
-        // What is stored is named by its digest: to decode it would tell the epoch and no more.
+        // The digest identifies the stored commit. Decoding the voters would only tell their epoch.
         let stored = self.commit(commit.index)?.filter(|stored| stored.reference() == commit);
         voters.retain(|voter| stored.as_ref().is_none_or(|stored| stored.epoch == voter.epoch));
         Ok(voters)
@@ -261,7 +260,7 @@ impl<T: Tables> Store for Engine<T> {
     }
 
     fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
-        // A map, so that no key is named twice: later entries and removals win.
+        // A map, so that no key occurs twice: later entries and removals win.
         let mut changes: BTreeMap<PeerId, Option<Bytes>> = BTreeMap::new();
         changes.extend(put.iter().map(|(peer, value)| (*peer, Some(value.clone()))));
         changes.extend(remove.iter().map(|peer| (*peer, None)));
@@ -288,9 +287,9 @@ impl<T: Tables> Store for Engine<T> {
         let limit = planned.highest_synced.index.saturating_add(VOTES_AHEAD);
         for block in batch.iter().flat_map(|certified| certified.blocks.iter().chain(&certified.certifiers)) {
             let reference = block.reference();
-            // Its name fixes its bytes, and a certifier block is often committed a little later: written once.
+            // The reference fixes the bytes. A certifier block is often committed a little later, but written once.
             let stored = rounds.add(&self.tables, &reference, || packer.push(block.bytes()))?;
-            // So are its votes, as far as they were not too far ahead then.
+            // So are its votes, unless they were too far ahead at that time.
             let kept = stored.map(|stored| stored.segment.batch.saturating_add(VOTES_AHEAD));
             let new = block.commit_votes.iter().filter(|vote| vote.index <= limit && Some(vote.index) > kept);
             new.for_each(|vote| votes.push(*vote, reference));
@@ -319,7 +318,7 @@ impl<T: Tables> Store for Engine<T> {
     }
 }
 
-/// Implements [`Store`] for a type whose field `engine` is one.
+/// Implements [`Store`] for a type with an [`Engine`] in the field `engine`.
 macro_rules! store_by_engine {
     ($store:ty) => {
         crate::engine::store_by_engine! { $store:

@@ -1,4 +1,4 @@
-//! What can go wrong with a store. Every message says what, where, and what to do about it.
+//! Errors of a store. Every message says what failed, where, and what to do.
 
 use crate::segments::SegmentId;
 use soma_types::{BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, Epoch, GenesisError, Round};
@@ -8,12 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a store is.
+/// The location of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In this directory.
+    /// A directory.
     Disk(Box<Path>),
-    /// In this process only.
+    /// The memory of this process.
     Memory,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that a store holds.
+/// One item that a store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Record {
     /// A commit.
@@ -46,7 +46,7 @@ pub enum Record {
     /// The list of the blocks of a round.
     #[error("the list of blocks of round {round} of epoch {epoch}")]
     Round {
-        /// Its epoch.
+        /// Epoch of the round.
         epoch: Epoch,
         /// The round.
         round: Round,
@@ -54,10 +54,10 @@ pub enum Record {
     /// The list of rounds.
     #[error("the list of rounds")]
     Rounds,
-    /// The votes for some neighbouring commits, by the index from which on they are.
+    /// The votes for some neighbouring commits, by the lowest index.
     #[error("the list of votes for commits from {0} on")]
     Votes(CommitIndex),
-    /// The block that holds a vote for a commit.
+    /// The block with a vote for a commit.
     #[error("block {block}, which votes for commit {index}")]
     Certifier {
         /// The commit.
@@ -74,7 +74,7 @@ pub enum Record {
     /// The index of an epoch's last commit.
     #[error("the last commit of epoch {0}")]
     LastCommit(Epoch),
-    /// An entry of the address book, or of the standings of peers.
+    /// An entry of the address book or of the peers' standings.
     #[error("an entry of a list of peers")]
     Peer,
     /// The watermarks.
@@ -89,165 +89,165 @@ pub enum Record {
     /// One of the database's journals, by its number.
     #[error("the journal db/{0}.jnl")]
     Journal(u64),
-    /// The file by which the database knows itself.
+    /// The file that identifies the database.
     #[error("the database's file db/version")]
     DatabaseVersion,
-    /// The file that makes a directory a store.
+    /// The file that identifies a directory as a store.
     #[error("the file soma-store")]
     Identity,
 }
 
-/// What is wrong with a stored value.
+/// The damage of a stored value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CorruptReason {
-    /// It must be there and is not.
+    /// The required value does not exist.
     #[error("it is missing")]
     Missing,
-    /// It does not decode.
+    /// The value does not decode.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// Its key has a length that no key of its kind has.
+    /// The key has an invalid length.
     #[error("its key has {bytes} bytes")]
     KeyLength {
         /// Bytes of the key.
         bytes: usize,
     },
-    /// It has a length that no value of its kind has.
+    /// The value has an invalid length.
     #[error("it has {bytes} bytes")]
     Length {
         /// Bytes of the value.
         bytes: usize,
     },
-    /// It is neither a value nor the place of one in a file.
-    #[error("it is neither a value nor the place of one in a file")]
+    /// The database value is neither a value nor a position in a file.
+    #[error("it is neither a value nor a position in a file")]
     NoValue,
-    /// It is shorter than it was.
+    /// The value is shorter than it was.
     #[error("it has {bytes} bytes, and block {block} ends at byte {end}")]
     CutOff {
-        /// A block that is not all there.
+        /// A block that is not complete.
         block: Box<BlockRef>,
-        /// Where that block ends.
+        /// End of that block.
         end: u64,
-        /// Bytes that are there.
+        /// Bytes of the value.
         bytes: usize,
     },
-    /// The file of blocks that it lies in is gone.
+    /// The value's file of blocks is missing.
     #[error("its file, number {file} in blocks, is missing")]
     FileMissing {
         /// Number of the file.
         file: u32,
     },
-    /// Its bytes are not those that were written.
+    /// The bytes are not the written ones.
     #[error("its bytes in file number {file} in blocks are not those that were written")]
     Checksum {
         /// Number of the file.
         file: u32,
     },
-    /// A batch that was announced cannot be read.
+    /// An announced batch cannot be read.
     #[error("the write at byte {offset} cannot be read, and later ones can")]
     BrokenBatch {
-        /// Where the batch begins.
+        /// Start of the batch.
         offset: usize,
     },
-    /// Commits are missing between two of its batches.
-    #[error("commit {found} comes where commit {expected} must")]
+    /// Commits are missing between two batches of the journal.
+    #[error("commit {found} is in the place of commit {expected}")]
     Gap {
-        /// The commit that is missing.
+        /// The missing commit.
         expected: CommitIndex,
-        /// The commit that is there.
+        /// The commit in its place.
         found: CommitIndex,
     },
-    /// Commits are stored over the watermark: the last writes are lost in part.
-    #[error("they end with commit {highest}, and commit {found} is stored")]
+    /// Commits are stored above the watermark: the last writes are partly lost.
+    #[error("they end with commit {highest}, but commit {found} is stored")]
     Behind {
-        /// By the watermark.
+        /// Highest commit by the watermark.
         highest: CommitIndex,
-        /// The last commit that is stored.
+        /// The last stored commit.
         found: CommitIndex,
     },
-    /// The database panicked over it.
-    #[error("the database cannot make sense of it ({message})")]
+    /// The database panicked on it.
+    #[error("the database panicked on it ({message})")]
     Panicked {
-        /// What it said.
+        /// The panic's message.
         message: String,
     },
-    /// A commit stands under another's index.
-    #[error("commit {found} stands in its place")]
+    /// Another commit is stored under this index.
+    #[error("commit {found} is stored in its place")]
     OtherCommit {
-        /// Its index.
+        /// Index of that commit.
         found: CommitIndex,
     },
-    /// The commit is another one than the watermark, or the commit after it, names.
+    /// The commit does not have the digest that the watermark or the next commit states.
     #[error("its digest should be {expected}, and is {found}")]
     OtherDigest {
-        /// Named by the watermark or the next commit.
+        /// Stated by the watermark or the next commit.
         expected: Box<CommitDigest>,
-        /// Stored.
+        /// Digest of the stored commit.
         found: Box<CommitDigest>,
     },
-    /// A block stands under another's name.
-    #[error("the bytes in its place are those of block {found}")]
+    /// Another block is stored under this reference.
+    #[error("block {found} is stored in its place")]
     OtherBlock {
-        /// What the bytes are.
+        /// Reference of that block.
         found: Box<BlockRef>,
     },
-    /// A committee stands under another epoch.
-    #[error("the committee of epoch {found} stands in its place")]
+    /// The committee of another epoch is stored under this epoch.
+    #[error("the committee of epoch {found} is stored in its place")]
     OtherEpoch {
-        /// Its epoch.
+        /// Epoch of that committee.
         found: Epoch,
     },
-    /// The chain id is another one than the file `soma-store` says.
-    #[error("it is {found}, and the file soma-store says {expected}")]
+    /// The chain id differs from the one in the file `soma-store`.
+    #[error("it is {found}, and the file soma-store has {expected}")]
     OtherChain {
-        /// By the file.
+        /// Chain id in the file.
         expected: Box<ChainId>,
-        /// By the database.
+        /// Chain id in the database.
         found: Box<ChainId>,
     },
-    /// The genesis is not the one that the chain id names.
-    #[error("its genesis has the digest {found}, and it says {expected}")]
+    /// The genesis does not have the stated chain id.
+    #[error("its genesis has the digest {found}, and it states {expected}")]
     OtherGenesis {
-        /// The chain id that it states.
+        /// The stated chain id.
         expected: Box<ChainId>,
-        /// The digest of the genesis in it.
+        /// Digest of the stored genesis.
         found: Box<ChainId>,
     },
-    /// The genesis in it breaks a rule.
+    /// The stored genesis breaks a rule.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
 }
 
-/// Why a commit and what comes with it do not fit together or do not fit the chain.
+/// The reason why a commit does not fit its blocks or the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// It continues another commit than the one before it.
+    /// The commit does not continue the previous commit.
     #[error("it continues a commit of digest {found}, and the one before it has {expected}")]
     PreviousDigest {
-        /// Digest of the commit before.
+        /// Digest of the previous commit.
         expected: CommitDigest,
-        /// What the commit says.
+        /// Digest that the commit names.
         found: CommitDigest,
     },
-    /// It comes with more or fewer blocks than it names.
-    #[error("it names {expected} blocks and comes with {found}")]
+    /// The commit comes with more or fewer blocks than it names.
+    #[error("it names {expected} blocks and has {found}")]
     BlockCount {
-        /// Blocks that the commit names.
+        /// Number of blocks that the commit names.
         expected: usize,
-        /// Blocks that came with it.
+        /// Number of blocks that came with it.
         found: usize,
     },
-    /// One of its blocks is not the one it names in that place.
+    /// A block is not the one that the commit names at its position.
     #[error("block {position} is {found}, and the commit names {expected}")]
     Block {
-        /// Place in the commit's list, from 0.
+        /// Position in the commit's list, from 0.
         position: usize,
         /// The block that the commit names.
         expected: BlockRef,
         /// The block that came.
         found: BlockRef,
     },
-    /// The committee that it hands over to is not for the next epoch.
+    /// The commit hands over to a committee of another epoch than the next.
     #[error("it ends epoch {epoch} and hands over to a committee of epoch {found}")]
     NextCommittee {
         /// The commit's epoch.
@@ -255,72 +255,74 @@ pub enum Mismatch {
         /// Epoch of the committee.
         found: Epoch,
     },
-    /// The chain has no index left.
+    /// The chain has no further index.
     #[error("commit indices end here")]
     NoIndexLeft,
 }
 
-/// Why a directory is no store.
+/// The reason why a directory is not a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAStoreReason {
-    /// There is nothing.
+    /// The path does not exist.
     #[error("there is nothing; give the path of a node's store")]
     Absent,
-    /// It is a file or the like.
+    /// The path is not a directory.
     #[error("it is not a directory; give the path of a directory")]
     NotADirectory,
-    /// It is an empty directory, or one where creating a store was interrupted.
+    /// The directory is empty, or the creation of a store in it was interrupted.
     #[error("no store was created in it yet; start the node once with its genesis to create it")]
     Empty,
-    /// It holds files of something else.
+    /// The directory holds other files.
     #[error("it holds something else ({entry:?}); give an empty or a new directory")]
     Foreign {
-        /// One of its entries.
+        /// Name of one file.
         entry: String,
     },
-    /// Its file `soma-store` was not written by this program.
+    /// Another program wrote its file `soma-store`.
     #[error("its file soma-store is not one that this program wrote; give another directory")]
     UnknownIdentity,
-    /// Part of it is gone.
+    /// A part of the store is missing.
     #[error("it has lost its {entry:?}; start the node once with its genesis, or restore the directory from a copy")]
     Incomplete {
-        /// What is missing.
+        /// Name of the missing part.
         entry: &'static str,
     },
 }
 
-/// Why a store refused or failed. Large parts are boxed: it travels in every result.
+/// An error of a store. Large parts are boxed, because every result carries it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The batch does not begin where the chain ends, or skips or repeats an index.
-    #[error("{place}: commit {found} came where commit {expected} is next; nothing was written, plan again from there")]
+    /// The batch does not begin at the end of the chain, or skips or repeats an index.
+    #[error(
+        "{place}: received commit {found}, but commit {expected} is next; nothing was written, plan again from there"
+    )]
     OutOfOrder {
         /// The store.
         place: Place,
-        /// The index that must come.
+        /// The next index.
         expected: CommitIndex,
-        /// The index that came.
+        /// The index in the batch.
         found: CommitIndex,
     },
-    /// A batch without commits.
-    #[error("{place}: an empty batch came where commit {expected} is next; nothing was written")]
+    /// The batch has no commits.
+    #[error("{place}: received an empty batch, but commit {expected} is next; nothing was written")]
     EmptyBatch {
         /// The store.
         place: Place,
-        /// The index that must come.
+        /// The next index.
         expected: CommitIndex,
     },
-    /// A commit does not fit the chain or its blocks. Whoever verified it let it through: our own fault.
+    /// A commit does not fit the chain or its blocks. This is a fault of this node's verification.
     #[error("{place}: commit {index} does not fit: {what}; nothing was written, fetch it again")]
     Mismatch {
         /// The store.
         place: Place,
         /// The commit.
         index: CommitIndex,
-        /// What does not fit.
+        /// The mismatch.
         what: Box<Mismatch>,
     },
-    /// A stored value is not what it must be: the disk or somebody changed it.
+    /// A stored value is damaged: the disk or another program changed it.
     #[error(
         "{place}: {record} is damaged: {reason}; check the disk, then restore the store from a copy or remove it and \
          sync anew"
@@ -328,9 +330,9 @@ pub enum StoreError {
     Corrupt {
         /// The store.
         place: Place,
-        /// What is damaged.
+        /// The damaged item.
         record: Record,
-        /// How.
+        /// The damage.
         reason: CorruptReason,
     },
     /// The store belongs to another chain. Nothing was written.
@@ -341,36 +343,42 @@ pub enum StoreError {
     OtherChain {
         /// The store.
         path: PathBuf,
-        /// The chain of the genesis given.
+        /// The chain of the given genesis.
         expected: ChainId,
         /// The chain of the store.
         found: ChainId,
     },
-    /// Somebody has the store open, in this process or in another.
-    #[error("store {} is in use by another process, or twice by this one; stop the other or give another directory", path.display())]
+    /// The store is already open, in this process or in another.
+    #[error(
+        "store {} is in use by another process, or twice by this one; stop the other or give another directory",
+        path.display()
+    )]
     InUse {
         /// The store.
         path: PathBuf,
     },
-    /// There is no store at the path. Nothing was written.
+    /// The path is not a store. Nothing was written.
     #[error("{} is no store: {reason}", path.display())]
     NotAStore {
         /// The path.
         path: PathBuf,
-        /// What is there instead.
+        /// The reason.
         reason: NotAStoreReason,
     },
     /// A newer program wrote the store. Nothing was written.
-    #[error("store {} has format version {found}, and this program reads up to {supported}; use a newer one", path.display())]
+    #[error(
+        "store {} has format version {found}, and this program reads up to {supported}; use a newer one",
+        path.display()
+    )]
     NewerFormat {
         /// The store.
         path: PathBuf,
         /// Its format version.
         found: u32,
-        /// The newest that this program reads.
+        /// The newest format version that this program reads.
         supported: u32,
     },
-    /// An older program wrote the store, in a format that this one does not read. Nothing was written.
+    /// An older program wrote the store in a format that this program cannot read. Nothing was written.
     #[error(
         "store {} has format version {found}, and this program reads {supported} only; remove the store and sync anew, or \
          use the program that wrote it", path.display()
@@ -380,21 +388,21 @@ pub enum StoreError {
         path: PathBuf,
         /// Its format version.
         found: u32,
-        /// The one that this program reads.
+        /// The format version that this program reads.
         supported: u32,
     },
-    /// The file system refused.
+    /// A call of the file system failed.
     #[error("{}: cannot {doing}: {source}; {}", path.display(), advice_on_file(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was tried.
+        /// The attempted operation.
         doing: &'static str,
         /// The system's reason.
         source: io::Error,
     },
-    /// A write failed earlier. After that nobody can tell what is on the disk, and nothing more is written until the
-    /// store is opened again; what is stored can still be read.
+    /// A write failed earlier. The state of the disk is unknown since then, so the store writes nothing until it is
+    /// reopened. Stored data can still be read.
     #[error("{place} takes no more writes since one failed: {first}")]
     Stopped {
         /// The store.
@@ -407,7 +415,7 @@ pub enum StoreError {
     Database {
         /// The store.
         place: Place,
-        /// What was tried.
+        /// The attempted operation.
         doing: &'static str,
         /// The database's reason.
         source: Box<fjall::Error>,
@@ -415,13 +423,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the store itself is at fault (disk, damage, another owner) and not what it was asked to do.
+    /// Whether the store itself failed (disk, damage, another owner), and not the request.
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Self::OutOfOrder { .. } | Self::EmptyBatch { .. } | Self::Mismatch { .. })
     }
 }
 
-/// The system's reason for a failure of the database, if that is what it was.
+/// The system's error behind a database error, if there is one.
 fn system_error(error: &fjall::Error) -> Option<&io::Error> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -437,13 +445,13 @@ fn cause(error: &fjall::Error) -> String {
     match (system_error(error), error) {
         (Some(error), _) => error.to_string(),
         (None, fjall::Error::Poisoned) => {
-            "a write of the database's own failed, and it takes no more (the log has its error)".to_owned()
+            "a write of the database itself failed, and it takes no more (the log has its error)".to_owned()
         }
         (None, error) => format!("{error:?}"),
     }
 }
 
-/// What to do about a failure of the disk.
+/// Advice after a failure of the disk.
 fn advice_on_disk(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
@@ -469,7 +477,7 @@ fn advice_on_file(error: &io::Error) -> &'static str {
 
 fn advice_on_database(error: &fjall::Error) -> &'static str {
     match (system_error(error), error) {
-        // What a file that is cut off or missing leads to, and an offset that is none: its files, not the disk's calls.
+        // A truncated or missing file or an invalid offset causes these. They are damage, not failed system calls.
         (Some(error), _)
             if !matches!(
                 error.kind(),
@@ -487,7 +495,7 @@ fn advice_on_database(error: &fjall::Error) -> &'static str {
     }
 }
 
-/// The error for a failed call of the file system on `path`.
+/// The error of a failed file system call on `path`.
 pub(crate) fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { path: path.to_owned(), doing, source }
 }

@@ -1,4 +1,4 @@
-//! The store on disk: fjall, an embedded log-structured database, in a directory of its own.
+//! The store on disk: fjall, an embedded log-structured database, in its own directory.
 
 use crate::{
     CorruptReason, Place, Record, Store, StoreError,
@@ -19,58 +19,58 @@ use std::{
     sync::OnceLock,
 };
 
-/// Memory for blocks of the database that were read lately. A node reads what it wrote a moment ago, from memtables;
-/// the cache serves peers that catch up, and they read mostly in sequence.
+/// Cache of the database's blocks. A node reads its latest writes from memtables. The cache serves peers that catch up,
+/// and they read mostly in sequence.
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// Blocks of a batch with so many bytes go to files, with its commits and votes; smaller ones stay in the database, which is
-/// synced in any case: at the head a commit costs one sync and not two.
+/// Batches with at least this many bytes of blocks go to files, with their commits and votes. Smaller batches stay in
+/// the database, which is synced in any case: a commit at the head costs one sync instead of two.
 const FILED_BYTES: usize = 256 << 10;
 
-/// Memory for the latest writes of one table before they move to its files. Up to four more wait for their turn when
-/// the disk is slow.
+/// Memory for the latest writes of one table before they move to its files. Up to four more memtables wait if the disk
+/// is slow.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
-/// Disk for journals: bounds what is read again at the next start. fjall keeps whole journals of 64 MB.
+/// Disk space for journals. It bounds the work of the next start. fjall keeps whole journals of 64 MB.
 const JOURNAL_BYTES: u64 = 128 << 20;
 
-/// A [`Store`] in a directory, durable: what [`apply`](crate::Store::apply) returned survives `kill -9`
-/// and a power cut.
+/// A durable [`Store`] in a directory: a batch that [`apply`](crate::Store::apply) has stored survives `kill -9` and a
+/// power cut.
 ///
-/// The directory is locked as long as this value lives.
+/// The directory is locked while this value exists.
 ///
 /// # When the disk fails
 ///
 /// A full disk, a failed or short write, a failed sync:
-/// - The call fails. What it was to write is not seen by any reader of this process, and everything before it still
-///   is. It may have reached the disk all the same, and be there, whole, after the next opening.
-/// - The database takes no more writes, even if the disk recovers: after a failed sync nobody can tell what is on it.
-///   Every further write fails and says so. Free space or see to the disk, then restart the node.
-/// - The same when the database fails in the background, moving what the journal holds to tables: the write that is
-///   under way then may still succeed, since it is in the journal.
-/// - A failure while the store is being created or opened is finished by the next opening.
+/// - The call fails. Readers of this process do not see its batch, and still see everything before it. The batch may
+///   have reached the disk nevertheless, and may exist as a whole after the next open.
+/// - The database takes no more writes, even if the disk recovers, because the state of the disk is unknown after a
+///   failed sync. Every further write fails with that reason. Free space or repair the disk, then restart the node.
+/// - The same holds if the database fails in the background, while it moves the journal's content to tables. The write
+///   in progress may then still succeed, since it is in the journal.
+/// - The next open finishes a creation or an open that failed.
 ///
 /// # When files are damaged
 ///
-/// Opening cuts off a last write that is not whole: it was never announced. A journal that is broken further ahead, that
-/// lacks a batch, or that ends before what the tables hold, is [`Corrupt`](StoreError::Corrupt), as is a database over
-/// which fjall panics. Damage in a table or in a file of blocks is found when it is read: by the opening, if the last commits lie
-/// there.
+/// Opening cuts off an incomplete last write, which was never announced. These are [`Corrupt`](StoreError::Corrupt): a
+/// journal with an earlier broken or missing batch, a journal that ends before the content of the tables, and a
+/// database on which fjall panics. Damage in a table or in a file of blocks is found when it is read. The open finds it
+/// only if it is in the last commits.
 ///
-/// What cannot be found out:
-/// - that the last write was announced, if it is damaged so that it looks cut off (its markers or lengths, or its end
-///   missing), or that any number of whole last batches are gone. The chain then ends earlier, without a gap, and the
-///   node fetches the rest again;
-/// - that a disk which said that it had synced has not. After a failed sync Linux may read back from memory what is
-///   not on the disk: after one, check the disk before the node is restarted.
+/// The store cannot detect:
+/// - that the last write was announced, if damage makes it look cut off (in its markers or lengths, or at its end), or
+///   if any number of whole last batches are missing. The chain then ends earlier, without a gap, and the node fetches
+///   the rest again;
+/// - that a disk reported a sync that it did not do. After a failed sync Linux may also read data from memory that is
+///   not on the disk: check the disk before the node is restarted.
 ///
-/// A power cut may leave a hole in the middle of the last write, where fjall finds a wrong checksum and not an end: the
-/// store then does not open, although nothing that was announced is lost.
+/// A power cut may leave a hole in the middle of the last write. fjall then finds a wrong checksum instead of an end:
+/// the store does not open, although no announced data is lost.
 ///
-/// While the database has four full memtables of one table, or 30 runs of new tables, it holds the write that is under
-/// way. If its background threads die of a full disk just then, that one call does not return; readers go on.
+/// A write waits while the database has four full memtables of one table, or 30 runs of new tables. If its background
+/// threads die of a full disk at that time, this one call never returns; readers continue.
 pub struct FjallStore {
-    // Dropped in this order: the database is closed before the lock goes.
+    // Fields drop in this order: the database must close before the lock is released.
     engine: Engine<FjallTables>,
     directory: Directory,
 }
@@ -80,10 +80,11 @@ impl FjallStore {
     ///
     /// # Errors
     ///
-    /// [`OtherChain`](StoreError::OtherChain), [`InUse`](StoreError::InUse), [`NotAStore`](StoreError::NotAStore) for
-    /// a directory or file of something else, and [`NewerFormat`](StoreError::NewerFormat): nothing was written then.
-    /// [`Io`](StoreError::Io) when the path is not writable, [`Corrupt`](StoreError::Corrupt) and
-    /// [`Database`](StoreError::Database) when the store is damaged.
+    /// Without any write: [`OtherChain`](StoreError::OtherChain), [`InUse`](StoreError::InUse),
+    /// [`NewerFormat`](StoreError::NewerFormat), [`OlderFormat`](StoreError::OlderFormat), and
+    /// [`NotAStore`](StoreError::NotAStore) for a foreign directory or file.
+    /// [`Io`](StoreError::Io) if the path is not writable. [`Corrupt`](StoreError::Corrupt) and
+    /// [`Database`](StoreError::Database) if the store is damaged.
     pub fn open(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
         let directory = Directory::open_or_create(path, genesis)?;
         directory.create_database(|draft| {
@@ -94,14 +95,14 @@ impl FjallStore {
         Self::open_in(directory)
     }
 
-    /// Opens the store at `path` whatever its chain; creates nothing where there is none.
+    /// Opens the existing store at `path`, of any chain. Creates nothing.
     ///
-    /// Takes the store's lock and repairs what a crash left, as [`open`](Self::open) does; so it needs write access
-    /// and a node that is down.
+    /// Like [`open`](Self::open) it takes the store's lock and repairs a crash. So it needs write access, and the node
+    /// must be stopped.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), but for the chain.
+    /// Like [`open`](Self::open), except for the chain.
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
         Self::open_in(Directory::open_existing(path)?)
     }
@@ -109,7 +110,7 @@ impl FjallStore {
     fn open_in(directory: Directory) -> Result<Self, StoreError> {
         let (tables, in_journals) = FjallTables::open(directory.path(), &directory.database())?;
         let engine = Engine::open(tables, directory.genesis().clone())?;
-        // What the journals no longer hold must have reached the tables.
+        // Content that has left the journals must have reached the tables.
         if let Some(index) = in_journals.and_then(|first| first.checked_sub(1))
             && engine.commit(index)?.is_none()
         {
@@ -135,27 +136,27 @@ store_by_engine!(FjallStore);
 struct FjallTables {
     path: PathBuf,
     database: Database,
-    /// In the order of [`Table::ALL`], which is that of the enum.
+    /// Keyspaces in the order of [`Table::ALL`], which is that of the enum.
     keyspaces: [Keyspace; Table::ALL.len()],
     files: BlockFiles,
-    /// The first write that failed, and why.
+    /// The first failed write, with its reason.
     failed: OnceLock<Box<str>>,
 }
 
 impl FjallTables {
-    /// Makes a database at `database`, which is absent, for the store at `path`.
+    /// Creates a database at the absent path `database`, for the store at `path`.
     fn create(path: &Path, database: &Path) -> Result<Self, StoreError> {
         Self::open_keyspaces(path, database)
     }
 
-    /// Opens the database at `database` of the store at `path`. With it, the first commit that its journals hold.
+    /// Opens the database at `database` of the store at `path`. Also returns the first commit in its journals.
     fn open(path: &Path, database: &Path) -> Result<(Self, Option<CommitIndex>), StoreError> {
-        // fjall makes a new database wherever it finds no version marker: not in the place of one that lost it.
+        // Without its version marker fjall would create a new database in the place of the existing one.
         if !matches!(database.join("version").try_exists(), Ok(true)) {
             return Err(Record::DatabaseVersion.corrupt(Place::Disk(path.into()), CorruptReason::Missing));
         }
         let in_journals = journal::check(path, database)?;
-        // fjall panics over some damage. All that it had made by then is gone with the panic.
+        // fjall panics on some damage. The panic drops everything that it has created.
         let opened = panic::catch_unwind(|| Self::open_keyspaces(path, database)).unwrap_or_else(|panic| {
             let message = panic.downcast_ref::<String>().map(String::as_str);
             let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
@@ -167,23 +168,23 @@ impl FjallTables {
 
     fn open_keyspaces(path: &Path, database: &Path) -> Result<Self, StoreError> {
         let failed = |source| match source {
-            // Our own lock comes first; this is another program on the database itself.
+            // The store's own lock comes first, so this is another program on the database.
             fjall::Error::Locked => StoreError::InUse { path: path.to_owned() },
             source => database_error(path, "open the database")(source),
         };
         let database = Database::builder(database)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
-            // fjall takes a value that does not decompress for the end of the journal. One that is stored as it is, it
-            // checks. Blocks, which are nearly all of it, hardly compress.
+            // fjall treats a compressed value that does not decompress as the end of the journal, but it checks the
+            // checksum of uncompressed ones. Blocks are nearly all of the data and hardly compress.
             .journal_compression(CompressionType::None)
-            // With more, one of fjall's spins for as long as another one compacts: it takes the message that there is
-            // something to compact, which is not for it, and puts it back.
+            // With several workers, one spins while another compacts: it takes the message about pending compaction,
+            // cannot handle it, and puts it back.
             .worker_threads(1)
             .open()
             .map_err(failed)?;
         let open = |table: Table| {
-            // Uncompressed, so that what is read is a slice of what the database read: nothing here compresses well.
+            // Uncompressed values are returned as slices of the read block, and this data hardly compresses.
             let options = || {
                 KeyspaceCreateOptions::default()
                     .max_memtable_size(MEMTABLE_BYTES)
@@ -201,12 +202,12 @@ impl FjallTables {
         &self.keyspaces[table as usize]
     }
 
-    /// Does `write`, unless one has failed before.
+    /// Runs `write`, unless an earlier write has failed.
     fn writing(&self, write: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         if let Some(first) = self.failed.get() {
             return Err(StoreError::Stopped { place: self.place(), first: first.clone() });
         }
-        // The first one stays, whoever else fails at the same moment.
+        // The first failure stays, even if other writes fail at the same time.
         write().inspect_err(|error| drop(self.failed.set(error.to_string().into())))
     }
 
@@ -214,7 +215,7 @@ impl FjallTables {
         database_error(&self.path, "read")(source)
     }
 
-    /// The value at `key`, which the database has as `stored`.
+    /// The value at `key`, from the database value `stored`.
     fn value(&self, table: Table, key: &[u8], stored: Bytes) -> Result<Bytes, StoreError> {
         if !table.is_filed() {
             return Ok(stored);
@@ -272,10 +273,10 @@ impl Tables for FjallTables {
 
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
         self.writing(|| {
-            // fjall puts the whole batch into the journal and syncs it before any of it can be read, then shows it in
-            // this order. When the sync fails it shows nothing and takes no more writes.
+            // fjall writes and syncs the whole batch to the journal before readers see any of it, then shows it in this
+            // order. If the sync fails it shows nothing and takes no more writes.
             let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-            // Of the values that may be in files, in order: none if this batch is a small one.
+            // Extents of the filed values, in order. Empty for a small batch.
             let mut extents = Vec::new();
             if segments.iter().map(|segment| segment.bytes).sum::<usize>() >= FILED_BYTES {
                 let filed = writes.iter().filter(|write| write.table.is_filed());
@@ -312,7 +313,7 @@ impl Tables for FjallTables {
     }
 }
 
-/// What lies at `key` of a table of which large batches have their values in files: of several commits, the first.
+/// The record at `key` of a table with values in files; for several commits, the first one.
 fn filed_record(table: Table, key: &[u8]) -> Record {
     let record = match table {
         Table::Segments => parse_pair_key(key).map(|(batch, number)| Record::Segment(SegmentId { batch, number })),

@@ -1,14 +1,16 @@
-//! A look at the database's journals before the database reads them.
+//! Checks the database's journals before the database reads them.
 //!
-//! fjall takes whatever it cannot parse for the end of a write that was cut off: it drops that and everything behind
-//! it, and says nothing. For the last batch that is right, since a batch that is not whole was never announced. For
-//! any other it would lose what was announced. So, before it may:
+//! fjall treats the first batch that it cannot parse as a write that was cut off. It silently drops this batch and
+//! everything after it. That is right for the last batch, because an incomplete batch was never announced. For any
+//! other batch it would lose announced data. Before fjall opens the journals, this check therefore handles:
 //!
-//! - a broken batch that others follow, in its journal or in a later one, is an error and stays as it is;
-//! - so is a batch whose sequence number is not over the last one's, and a gap in the commits of the batches that follow each other;
-//! - a broken batch at the very end is cut off here.
+//! - a broken batch that is followed by others, in its journal or in a later one: an error, and the journal is
+//!   unchanged;
+//! - a sequence number that is not above the previous one, or a gap between the commits of consecutive batches:
+//!   likewise;
+//! - a broken batch at the very end: cut off.
 //!
-//! What the bytes of an entry say is fjall's to check, by the checksum of the batch.
+//! fjall checks the bytes of the entries by the batch's checksum.
 
 use crate::{CorruptReason, Place, Record, StoreError, Watermarks, error::io_error, layout::META_WATERMARKS};
 use soma_types::{CommitIndex, codec};
@@ -18,14 +20,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What the marker of a batch's end ends with.
+/// Last bytes of the marker at a batch's end.
 const TRAILER: &[u8; 4] = b"FJL\x03";
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Checks the journals in `database` of the store at `path`, and cuts off a last batch that is not whole. The index of
-/// the first commit in them.
+/// Checks the journals in `database` of the store at `path`, and cuts off an incomplete last batch. Returns the index
+/// of the first commit in the journals.
 pub(crate) fn check(path: &Path, database: &Path) -> Result<Option<CommitIndex>, StoreError> {
     let mut first_commit = None;
     let mut last_commit: Option<CommitIndex> = None;
@@ -40,7 +42,7 @@ pub(crate) fn check(path: &Path, database: &Path) -> Result<Option<CommitIndex>,
                 let reason = CorruptReason::BrokenBatch { offset };
                 return Err(Record::Journal(id).corrupt(Place::Disk(path.into()), reason));
             }
-            // No checksum covers it, and it decides which of two values of one key counts.
+            // No checksum covers the sequence number, and it decides which of two values of a key is valid.
             if Some(batch.sequence) <= sequence {
                 return Err(corrupt(CorruptReason::BrokenBatch { offset: bytes.len() - rest.len() }));
             }
@@ -64,17 +66,17 @@ pub(crate) fn check(path: &Path, database: &Path) -> Result<Option<CommitIndex>,
         }
     }
     if let Some((_, file, offset)) = torn {
-        tracing::warn!(file = %file.display(), offset, "dropping a write that was cut off and never announced");
+        tracing::warn!(file = %file.display(), offset, "dropping an incomplete write that was never announced");
         let cut = OpenOptions::new().write(true).open(&file).and_then(|file| {
             file.set_len(offset as u64)?;
             file.sync_all()
         });
-        cut.map_err(io_error(&file, "drop a write that was cut off"))?;
+        cut.map_err(io_error(&file, "drop an incomplete write"))?;
     }
     Ok(first_commit)
 }
 
-/// The journals in `database`, in the order in which they were written.
+/// The journals in `database`, in the order of their creation.
 fn journals(database: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut journals = Vec::new();
     for entry in fs::read_dir(database)? {
@@ -87,7 +89,7 @@ fn journals(database: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(journals)
 }
 
-/// The bytes of a journal but for zeros at its end: a journal is made large, and written from its beginning.
+/// The bytes of a journal without the zeros at its end: a journal is allocated large and filled from its start.
 fn written(file: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(file)?;
     let zeros = [0; CHUNK_BYTES];
@@ -106,25 +108,25 @@ fn written(file: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether behind the broken batch at the start of `bytes` there is a whole one, of a higher sequence number.
+/// Whether a whole batch with a higher sequence number follows the broken batch at the start of `bytes`.
 ///
-/// Somebody may hide what looks like a batch in a transaction. If that transaction's own write is cut off just behind
-/// it, the store does not open; it loses nothing.
+/// An attacker may hide bytes that look like a batch in a transaction. If that transaction's own write is cut off just
+/// after them, the store does not open, but loses nothing.
 fn is_followed(bytes: &[u8], sequence: Option<u64>) -> bool {
     (1..bytes.len())
         .any(|start| Batch::parse(&bytes[start..]).is_some_and(|(batch, _)| Some(batch.sequence) > sequence))
 }
 
-/// What matters of one batch.
+/// The relevant fields of one batch.
 struct Batch {
-    /// Higher than that of the batch before.
+    /// Sequence number, higher than the previous batch's.
     sequence: u64,
-    /// Its first and its last commit, if it has any.
+    /// First and last commit of the batch, if it has any.
     commits: Option<(CommitIndex, CommitIndex)>,
 }
 
 impl Batch {
-    /// The batch at the start of `bytes` and what is behind it; `None` if it is not whole.
+    /// Parses the batch at the start of `bytes`. Also returns the rest. `None` if the batch is incomplete.
     fn parse(mut bytes: &[u8]) -> Option<(Self, &[u8])> {
         let bytes = &mut bytes;
         if number(bytes, 1)? != 1 {
@@ -142,13 +144,13 @@ impl Batch {
                         let index = CommitIndex::from_be_bytes(key);
                         first_commit = Some(first_commit.map_or(index, |first| first.min(index)));
                     } else if key == META_WATERMARKS {
-                        // One that does not decode is found when it is read.
+                        // Damaged watermarks are found when they are read.
                         let watermarks = codec::decode::<Watermarks>(value, "watermarks", 64).ok();
                         let last = watermarks.map(|watermarks| watermarks.highest_synced.index);
                         batch.commits = first_commit.zip(last);
                     }
                 }
-                // A table was emptied.
+                // An emptied table.
                 4 => drop(number(bytes, 8)?),
                 _ => return None,
             }
@@ -159,7 +161,7 @@ impl Batch {
     }
 }
 
-/// Bytes of the batches at the start of `bytes` that are whole, and whether one follows behind a broken one.
+/// Length of the whole batches at the start of `bytes`, and whether a whole batch follows a broken one.
 #[cfg(feature = "decoders")]
 pub(crate) fn whole(bytes: &[u8]) -> (usize, bool) {
     let (mut rest, mut sequence) = (bytes, None);
@@ -169,9 +171,9 @@ pub(crate) fn whole(bytes: &[u8]) -> (usize, bool) {
     (bytes.len() - rest.len(), is_followed(rest, sequence))
 }
 
-/// Key and value, as it lies on disk, of an entry behind its tag.
+/// Parses an entry after its tag. Returns the key and the stored value.
 fn entry<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-    // Value, removal, weak removal, value elsewhere.
+    // Value, removal, weak removal, value in a blob file.
     if !matches!(number(bytes, 1)?, 0 | 1 | 2 | 4) {
         return None;
     }

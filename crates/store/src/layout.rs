@@ -1,25 +1,30 @@
-//! How the chain lies in tables of bytes: the tables, their keys and the order of keys.
+//! The layout of the chain in tables of bytes: the tables, their keys and the order of keys.
 //!
-//! Numbers in keys are big-endian, so that keys sort as the numbers do. Values are the bytes as received (blocks,
-//! node infos), lists with the same numbers as keys (commits, rounds, votes) or the workspace's canonical codec (all else).
+//! Numbers in keys are big-endian, so that keys sort like their numbers. Values are received bytes (blocks, node
+//! infos), lists with big-endian numbers (commits, rounds, votes), or the workspace's canonical codec (all else).
 //!
-//! | table      | key                                 | value                                                              |
-//! |------------|-------------------------------------|--------------------------------------------------------------------|
-//! | segments   | first commit of its batch u32, number in the batch u32 | blocks with their signatures, one behind the other in the order of the chain: [`segments`](crate::segments) |
-//! | rounds     | epoch u64, round u32                | author, digest and place of each block of the round: [`rounds`](crate::rounds) |
-//! | votes      | commit index u32 rounded down, first commit of the batch of the voters u32 | by commit, epoch and round, the voters' authors and digests: [`votes`](crate::votes) |
-//! | committees | epoch u64                           | committee                                                          |
-//! | epochs     | epoch u64                           | index of its last commit                                           |
-//! | commits    | index u32 of the first              | neighbours of one batch: [`commits`](crate::commits)               |
-//! | peers      | peer id                             | signed node info                                                   |
-//! | standings  | peer id                             | what the peer has done, in the form of PeerHeights                 |
-//! | meta       | name                                | chain id, watermarks                                               |
+//! | table      | key                                    | value                                           |
+//! |------------|----------------------------------------|-------------------------------------------------|
+//! | segments   | first commit of its batch u32,         | consecutive blocks with their signatures:       |
+//! |            | number in the batch u32                | [`segments`](crate::segments)                   |
+//! | rounds     | epoch u64, round u32                   | author, digest and location of each block:      |
+//! |            |                                        | [`rounds`](crate::rounds)                       |
+//! | votes      | commit index u32 rounded down,         | voters' authors and digests by commit, epoch    |
+//! |            | first commit of the voters' batch u32  | and round: [`votes`](crate::votes)              |
+//! | committees | epoch u64                              | committee                                       |
+//! | epochs     | epoch u64                              | index of its last commit                        |
+//! | commits    | index u32 of the first                 | consecutive commits of one batch:               |
+//! |            |                                        | [`commits`](crate::commits)                     |
+//! | peers      | peer id                                | signed node info                                |
+//! | standings  | peer id                                | peer's history, in the encoding of PeerHeights  |
+//! | meta       | name                                   | chain id, watermarks                            |
 //!
-//! Segments, votes and commits of a large batch lie in [files](crate::block_files), and here is where: each value of these
-//! tables begins with a byte that tells whether it is one or says where one is.
+//! Segments, votes and commits of a large batch are in [files](crate::block_files), and these tables only have their
+//! positions. Each value of these tables begins with a byte that tells the two cases apart.
 //!
-//! What grows with the chain is written in the order of its keys, or nearly so: the database moves it to its last level
-//! without writing it again. Few and large values: an entry costs far more than its bytes (docs/adr/0007).
+//! Data that grows with the chain is written in the order of its keys, or nearly so. The database then moves it to its
+//! last level without rewriting it. Values are few and large, because an entry costs far more than its bytes
+//! (docs/adr/0007).
 
 use crate::PeerList;
 use soma_types::{CommitIndex, Epoch, Round};
@@ -29,7 +34,7 @@ use soma_types::{CommitIndex, Epoch, Round};
 pub(crate) enum Table {
     /// Blocks in the order of the chain, many in a value.
     Segments,
-    /// Places of blocks by round.
+    /// Locations of blocks, by round.
     Rounds,
     /// Votes by commit.
     Votes,
@@ -61,7 +66,7 @@ impl Table {
         Self::Meta,
     ];
 
-    /// Where a list of peers is.
+    /// The table of a list of peers.
     pub(crate) fn of(list: PeerList) -> Self {
         match list {
             PeerList::Infos => Self::Peers,
@@ -69,12 +74,12 @@ impl Table {
         }
     }
 
-    /// Whether a large batch has its values of this table in [files](crate::block_files).
+    /// Whether the values of large batches are in [files](crate::block_files).
     pub(crate) fn is_filed(self) -> bool {
         matches!(self, Self::Segments | Self::Votes | Self::Commits)
     }
 
-    /// Its name on disk. Part of the format.
+    /// Name on disk. Part of the format.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Segments => "segments",
@@ -95,31 +100,31 @@ pub(crate) const META_CHAIN_ID: &[u8] = b"chain_id";
 /// Key in [`Table::Meta`] of the watermarks.
 pub(crate) const META_WATERMARKS: &[u8] = b"watermarks";
 
-/// Indices of commits that share a value: those from one multiple of it to the next, as far as they came in one batch.
-/// More hardly cost less, and all have to be read for one.
+/// Commits that share a value: those between two multiples of this number, if they came in one batch. More per value
+/// hardly cost less, and reading one commit reads the whole value.
 pub(crate) const COMMITS_PER_VALUE: CommitIndex = 16;
 
-/// The first index that may share a value with `index`.
+/// The lowest index that may share a value with `index`.
 pub(crate) fn first_beside(index: CommitIndex) -> CommitIndex {
     index - index % COMMITS_PER_VALUE
 }
 
-/// Key of a commit. No other table has keys of four bytes: by that the check of the journals tells commits.
+/// Key of a commit. No other table has keys of four bytes, by which the check of the journals recognizes commits.
 pub(crate) fn commit_key(index: CommitIndex) -> [u8; 4] {
     index.to_be_bytes()
 }
 
-/// The index in a commit's key.
+/// Parses the key of a commit.
 pub(crate) fn parse_commit_key(key: &[u8]) -> Option<CommitIndex> {
     key.try_into().ok().map(CommitIndex::from_be_bytes)
 }
 
-/// Key of what belongs to an epoch.
+/// Key of an epoch's data.
 pub(crate) fn epoch_key(epoch: Epoch) -> [u8; 8] {
     epoch.to_be_bytes()
 }
 
-/// The epoch in its key.
+/// Parses the key of an epoch.
 pub(crate) fn parse_epoch_key(key: &[u8]) -> Option<Epoch> {
     key.try_into().ok().map(Epoch::from_be_bytes)
 }
@@ -132,7 +137,7 @@ pub(crate) fn round_key(epoch: Epoch, round: Round) -> [u8; 12] {
     key
 }
 
-/// Epoch and round in the key of a round.
+/// Parses the key of a round.
 pub(crate) fn parse_round_key(key: &[u8]) -> Option<(Epoch, Round)> {
     let (epoch, round) = key.split_first_chunk()?;
     Some((Epoch::from_be_bytes(*epoch), Round::from_be_bytes(round.try_into().ok()?)))
@@ -146,7 +151,7 @@ pub(crate) fn pair_key(first: u32, second: u32) -> [u8; 8] {
     key
 }
 
-/// The numbers in a key of two.
+/// Parses a key of two numbers.
 pub(crate) fn parse_pair_key(key: &[u8]) -> Option<(u32, u32)> {
     let (first, second) = key.split_first_chunk()?;
     Some((u32::from_be_bytes(*first), u32::from_be_bytes(second.try_into().ok()?)))
@@ -157,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_sort_as_the_numbers_do_and_read_back() {
+    fn keys_sort_like_their_numbers_and_read_back() {
         let rounds = [(0, 1), (0, 255), (0, 256), (1, 0), (1, 7), (256, 0)];
         assert!(rounds.is_sorted());
         let keys = rounds.map(|(epoch, round)| round_key(epoch, round));

@@ -1,7 +1,7 @@
 //! The durable chain store: one trait, an embedded implementation on disk and one in memory.
 //!
 //! ```text
-//!   StoreWriter --apply(batch)--> plan (the rules) --> segments of blocks, and where in them each block is
+//!   StoreWriter --apply(batch)--> plan (the rules) --> segments of blocks, and each block's location
 //!                                                        |
 //!                                      one atomic, fsynced batch of writes
 //!                                                        |
@@ -10,25 +10,24 @@
 //!   executor, serving, inspect <--sub_dag, commits, blocks, votes, watermarks
 //! ```
 //!
-//! What it owns: commits, their blocks, the votes that those blocks hold, committees, each epoch's last commit, the
-//! watermarks, the address book and the standing of peers.
+//! Contents: commits, their blocks, the votes in those blocks, committees, each epoch's last commit, the watermarks,
+//! the address book and the peers' standings.
 //!
-//! What always holds:
-//! - **Durable before told.** When [`Store::apply`] returns, its batch survives `kill -9` and a power cut; when it
-//!   fails, nothing of it is seen by any reader of this process.
-//! - **A chain without gaps.** Every commit from [`Watermarks::lowest_available`] to
-//!   [`Watermarks::highest_synced`] is there with all its blocks, each chained to the one before by its digest. A
-//!   reader that sees a commit sees its blocks.
-//! - **One set of rules.** Both implementations run the same code above a table of bytes, and the same conformance
-//!   suite ([`conformance`]).
-//! - **A disk that fails loses nothing that was announced.** [`FjallStore`] says what happens then, and what no store
-//!   can find out.
-//! - **Nothing is guessed.** A stored value that does not decode, or is not what its key names, is
-//!   [`StoreError::Corrupt`] and never a panic or a default.
+//! Invariants:
+//! - **Durable before announced.** When [`Store::apply`] returns, its batch survives `kill -9` and a power cut. If it
+//!   fails, no reader of this process sees any part of the batch.
+//! - **A chain without gaps.** Every commit from [`Watermarks::lowest_available`] to [`Watermarks::highest_synced`] is
+//!   stored with all its blocks, chained to the previous one by its digest. A reader that sees a commit sees its
+//!   blocks.
+//! - **One set of rules.** Both implementations run the same code above a table of bytes, and pass the same conformance
+//!   suite (feature `conformance`).
+//! - **A failing disk loses no announced data.** [`FjallStore`] documents the behaviour, and the limits of every store.
+//! - **No guesses.** A stored value that does not decode, or does not match its key, is [`StoreError::Corrupt`], never
+//!   a panic or a default.
 //!
-//! How it lies on disk, and why so: docs/adr/0007. In short: blocks go from the wire into segments of about 64 KiB in the
-//! order of the chain (in files, with the commits and votes of their batch, or in the database where a batch is small),
-//! and from there to peers as slices; nothing is decoded on that way.
+//! docs/adr/0007 explains the layout on disk. In short: blocks go from the wire into segments of about 64 KiB, in the
+//! order of the chain. The segments of a large batch go to files, with its commits and votes; the segments of a small
+//! batch go to the database. Peers get blocks as slices of segments, and no step decodes them.
 
 #![deny(missing_docs)]
 
@@ -75,48 +74,61 @@ use soma_types::{
 };
 use std::ops::RangeInclusive;
 
-/// What part of the chain a store holds.
+/// The part of the chain that a store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermarks {
-    /// The last commit stored; commit 0, the genesis, in a new store. Never moves back.
+    /// The last stored commit; commit 0, the genesis, in a new store. Never moves back.
     pub highest_synced: CommitRef,
-    /// The first commit that is stored with its blocks; 1 until something is pruned. One more than
-    /// `highest_synced.index` while nothing is stored yet.
+    /// The first commit that is stored with its blocks; 1 until commits are pruned. One more than
+    /// `highest_synced.index` while no such commit is stored.
     pub lowest_available: CommitIndex,
 }
 
-/// A list of peers that a store keeps.
+/// A stored list of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerList {
     /// The address book: signed node infos.
     Infos,
-    /// What peers have done, and who is banned; in the form of whoever writes it.
+    /// The peers' history and bans, in the encoding of the writer.
     Standings,
 }
 
-/// The chain as one node has it, durably.
+/// The durable chain of one node.
 ///
-/// Calls block on the disk: call them off an actor's thread. All of them may be called at once from many threads.
+/// Calls block on the disk, so an actor must not make them on its own thread. All methods may run concurrently. Methods
+/// that return a `Result` fail with [`StoreError`] if the store cannot be read or is damaged.
 pub trait Store: Send + Sync + 'static {
-    /// The chain that this store holds.
+    /// Id of the stored chain.
     fn chain_id(&self) -> ChainId;
 
-    /// What part of the chain is there.
+    /// The stored part of the chain.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or is damaged.
     fn watermarks(&self) -> Result<Watermarks, StoreError>;
 
-    /// The commit at `index`, if stored. Commit 0 is always there.
+    /// The commit at `index`, if stored. Commit 0 is always stored.
+    ///
+    /// # Errors
+    /// Fails if the commit cannot be read or is damaged.
     fn commit(&self, index: CommitIndex) -> Result<Option<TrustedCommit>, StoreError>;
 
     /// The commits of `range` from its start on, up to the first that is not stored.
     ///
-    /// The caller bounds the range: everything in it is held in memory at once.
+    /// The caller bounds the range, because all its commits are in memory at once.
+    ///
+    /// # Errors
+    /// Fails if a commit of the range cannot be read or is damaged.
     fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError>;
 
-    /// The stored bytes of the commits of `range`, from its start on, up to the first that is not stored, cannot be read, or with
-    /// which they would have more than `max_bytes` bytes together. It is an error if the very first cannot be read.
+    /// The stored bytes of the commits of `range` from its start on. Ends before the first commit that is not stored,
+    /// cannot be read, or would exceed `max_bytes` in total.
     ///
-    /// They may be slices of what the store keeps together, up to 16 KiB, which stays in memory with each of them; so may
-    /// those of [`commit`](Self::commit) and [`commits`](Self::commits).
+    /// The bytes may be slices of a stored value of up to 16 KiB, which each slice keeps in memory. The same holds for
+    /// [`commit`](Self::commit) and [`commits`](Self::commits).
+    ///
+    /// # Errors
+    /// Fails if the first commit cannot be read.
     fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
         let (mut commits, mut room) = (Vec::new(), max_bytes);
         for index in range {
@@ -128,14 +140,20 @@ pub trait Store: Send + Sync + 'static {
         Ok(commits)
     }
 
-    /// The stored bytes of `refs` in the order asked, `None` where a block is missing.
+    /// The stored bytes of `refs` in the given order; `None` for a block that is not stored.
     ///
-    /// Cheapest in the order of the chain: blocks that are neighbours there are read together. Each may be a slice of
-    /// what was read, and keep that in memory: 64 KiB at most, unless it is longer itself.
+    /// The order of the chain is the cheapest: neighbours are read together. Each block may be a slice that keeps up to
+    /// 64 KiB in memory, or its own length if it is longer.
+    ///
+    /// # Errors
+    /// Fails if a block cannot be read or is damaged.
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError>;
 
-    /// As [`blocks`](Self::blocks), for as many of `refs`, from the first on, as have at most `max_bytes` bytes together;
-    /// for the first one in any case.
+    /// Like [`blocks`](Self::blocks), but only the leading `refs` whose blocks have at most `max_bytes` in total, and
+    /// at least the first.
+    ///
+    /// # Errors
+    /// Fails if a block cannot be read or is damaged.
     fn blocks_within(&self, refs: &[BlockRef], max_bytes: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
         let (mut blocks, mut total) = (Vec::new(), 0);
         for reference in refs {
@@ -149,30 +167,41 @@ pub trait Store: Send + Sync + 'static {
         Ok(blocks)
     }
 
-    /// The lengths in bytes of `refs` in the order asked, `None` where a block is missing. Cheaper than
-    /// [`blocks`](Self::blocks) where the store keeps lengths apart from bytes.
+    /// The lengths of `refs` in bytes, in the given order; `None` for a block that is not stored. Cheaper than
+    /// [`blocks`](Self::blocks) if the store keeps lengths separately.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or is damaged.
     fn block_sizes(&self, refs: &[BlockRef]) -> Result<Vec<Option<usize>>, StoreError> {
         Ok(self.blocks(refs)?.into_iter().map(|bytes| bytes.map(|bytes| bytes.len())).collect())
     }
 
-    /// Stored blocks that vote for exactly this commit, index and digest, in the order of their refs.
+    /// Stored blocks that vote for exactly this commit (index and digest), in the order of their references.
     ///
-    /// Only blocks of the commit's own epoch count, so for a stored commit no others are named. For a commit that
-    /// is not stored the epoch is not known, and all are.
+    /// For a stored commit, only blocks of its own epoch are returned. For a commit that is not stored the epoch is
+    /// unknown, so voters of all epochs are returned.
+    ///
+    /// # Errors
+    /// Fails if the votes cannot be read or are damaged.
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError>;
 
-    /// The commit at `index` with its blocks, as the executor takes it; `None` if the commit is not stored.
+    /// The commit at `index` with its blocks, as the executor's input; `None` if the commit is not stored.
     ///
-    /// A commit whose block is missing or damaged is [`StoreError::Corrupt`], which names both, or what that block was
-    /// stored in.
+    /// # Errors
+    /// Fails with [`StoreError::Corrupt`] if a block is missing or damaged. The error names both the commit and the
+    /// block, or the container of the block.
     fn sub_dag(&self, index: CommitIndex) -> Result<Option<CommittedSubDag>, StoreError> {
         Ok(self.sub_dags(index..=index, usize::MAX)?.pop())
     }
 
-    /// [`sub_dag`](Self::sub_dag) of commits of `range`, from its start on, whose blocks have at most `max_bytes` bytes together;
-    /// maybe of fewer, and at least of the first one if it is stored. Cheaper than one by one, for neighbours are read together.
+    /// The [`sub_dag`](Self::sub_dag) of each commit of `range` from its start on, with blocks of at most `max_bytes`
+    /// in total. Returns at least the first if it is stored, and may return fewer than fit. Cheaper than single calls,
+    /// because neighbours are read together.
     ///
-    /// Ends before the first commit that is damaged or not stored. It is an error if the very first is damaged.
+    /// Ends before the first commit that is damaged or not stored.
+    ///
+    /// # Errors
+    /// Fails if the first commit is damaged.
     fn sub_dags(
         &self,
         range: RangeInclusive<CommitIndex>,
@@ -180,41 +209,65 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<CommittedSubDag>, StoreError>;
 
     /// The committee of `epoch`, if known.
+    ///
+    /// # Errors
+    /// Fails if the committee cannot be read or is damaged.
     fn committee(&self, epoch: Epoch) -> Result<Option<Committee>, StoreError>;
 
-    /// The highest epoch whose committee is known.
+    /// The highest epoch with a known committee.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or is damaged.
     fn latest_epoch(&self) -> Result<Epoch, StoreError>;
 
     /// Index of the last commit of `epoch`; `None` while it is not stored.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or is damaged.
     fn last_commit_of_epoch(&self, epoch: Epoch) -> Result<Option<CommitIndex>, StoreError>;
 
-    /// What is kept of peers, in the order of their ids.
+    /// The entries of a list of peers, in the order of their ids.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or is damaged.
     fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError>;
 
-    /// Changes what is kept of peers: sets every entry of `put` (the last one for a peer counts), then drops every
-    /// peer of `remove`. Atomic and durable.
+    /// Updates a list of peers: sets every entry of `put` (the last one for a peer counts), then removes every peer of
+    /// `remove`. Atomic and durable.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be written.
     fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError>;
 
-    /// Stores `batch` in one atomic and durable step and returns where the chain now ends.
+    /// Stores `batch` in one atomic and durable step. Returns the new watermarks.
     ///
-    /// The batch continues the chain: its first commit is the next to be stored and each has the digest of the one
-    /// before, in index order. The `blocks` of each are exactly those that the commit names, in its order. Otherwise
-    /// the call fails with [`StoreError::OutOfOrder`], [`StoreError::EmptyBatch`] or [`StoreError::Mismatch`] and
-    /// writes nothing. Signatures and quorums are the verifier's: they are not checked again.
+    /// The batch must continue the chain: its first commit has the next index, and each commit has the digest of the
+    /// previous one. The `blocks` of each commit must be exactly the commit's blocks, in its order. Signatures and
+    /// quorums are not checked again: that is the verifier's task.
     ///
-    /// With the commits go their blocks, the certifier blocks, the votes that any of these blocks hold, and, where a
-    /// block ends the epoch, the next committee and the epoch's last commit.
+    /// The store keeps the commits, their blocks, the certifier blocks and the votes in all these blocks. If a block
+    /// ends the epoch, it also keeps the next committee and the epoch's last commit.
+    ///
+    /// # Errors
+    /// Fails with [`StoreError::OutOfOrder`], [`StoreError::EmptyBatch`] or [`StoreError::Mismatch`] if the batch does
+    /// not fit; nothing is written then. Fails with other errors if the store cannot be written.
     fn apply(&self, batch: &[CertifiedCommit]) -> Result<Watermarks, StoreError> {
         self.apply_refs(&batch.iter().collect::<Vec<_>>())
     }
 
-    /// [`apply`](Self::apply) of commits that do not lie side by side.
+    /// [`apply`](Self::apply) for commits that are not contiguous in memory.
+    ///
+    /// # Errors
+    /// Like [`apply`](Self::apply).
     fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError>;
 
-    /// Makes durable whatever is not yet. [`apply`](Self::apply) needs no flush after it.
+    /// Makes all writes durable. [`apply`](Self::apply) needs no flush.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be written.
     fn flush(&self) -> Result<(), StoreError>;
 
-    /// Where this store is, for errors and logs.
+    /// The store's location, for errors and logs.
     fn place(&self) -> Place {
         Place::Memory
     }

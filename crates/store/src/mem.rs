@@ -14,18 +14,18 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
-/// A [`Store`](crate::Store) in memory. Cheap and deterministic; gone when dropped.
+/// A [`Store`](crate::Store) in memory. Cheap and deterministic; its content is lost when it is dropped.
 pub struct MemStore {
     engine: Engine<MemTables>,
 }
 
 impl MemStore {
-    /// A store that holds nothing but the genesis.
+    /// A store that only holds the genesis.
     pub fn new(genesis: &Genesis) -> Self {
         let tables = MemTables::default();
         tables.put_all(Engine::<MemTables>::first_writes(genesis));
         let engine = Engine::open(tables, genesis.clone());
-        // Reading memory does not fail, and what was just written decodes and fits together.
+        // Reading memory does not fail, and the first writes decode and fit together.
         Self { engine: engine.expect("a new store in memory opens") }
     }
 
@@ -39,8 +39,8 @@ store_by_engine!(MemStore);
 
 type Maps = BTreeMap<Table, BTreeMap<Vec<u8>, Bytes>>;
 
-/// One map per table. The lock stands for the disk's own: a batch is written under it whole, so that a poisoned
-/// one is as good as any.
+/// One map per table. The lock stands for the disk's own. Batches are written whole under the lock, so a poisoned lock
+/// is harmless.
 #[derive(Default)]
 pub(crate) struct MemTables {
     maps: RwLock<Maps>,
@@ -130,7 +130,7 @@ mod tests {
     use soma_testkit::{ChainBuilder, ChainSpec};
     use soma_types::{BlockRef, CertifiedCommit, CommitIndex};
 
-    /// Calls everything that reads, and the writer, which reads what it adds to.
+    /// Calls every method that reads, and the writer, which reads before it adds.
     fn read_all(store: &MemStore, commits: &[CertifiedCommit], next: &CertifiedCommit) {
         let _ = (
             store.watermarks(),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_was_changed_or_cut_off_is_an_error_or_harmless_and_never_a_panic() {
+    fn changed_or_truncated_value_is_an_error_or_harmless_and_never_a_panic() {
         let spec = ChainSpec { commits_per_epoch: 2, payload_bytes: 1, senders: 1, ..ChainSpec::default() };
         let mut builder = ChainBuilder::new(spec).unwrap();
         let genesis = builder.genesis().clone();
@@ -174,7 +174,7 @@ mod tests {
                         read_all(&MemStore { engine }, &commits, &next);
                     }
                 };
-                // Each byte of short values, some of long ones.
+                // Each byte of short values, and some bytes of long ones.
                 let step = (value.len() / 40).max(1);
                 for position in (0..value.len()).step_by(step) {
                     put(key, value[..position].to_vec());
@@ -185,7 +185,7 @@ mod tests {
                     }
                 }
                 put(key, [&value[..], &[0xff]].concat());
-                // A key of no or another length, behind all others.
+                // A key of length zero or another length, after all others.
                 put(&[], value.to_vec());
                 put(&[0xff; 5], value.to_vec());
             }

@@ -1,14 +1,14 @@
-//! The rules of [`Store::apply`](crate::Store::apply), pure: what a batch must be, and where it leads.
+//! The pure rules of [`Store::apply`](crate::Store::apply): valid batches and their effect.
 
 use crate::{Mismatch, Place, StoreError};
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, limits::MAX_COMMIT_INDEX};
 use std::collections::BTreeMap;
 
-/// How far over the last commit of a batch a vote may point and still be kept. Blocks vote for what their authors
-/// have committed, which is a few rounds ahead at most; further votes are a liar's, and would fill the disk.
+/// Maximum distance of a kept vote above the last commit of its batch. Blocks vote for the commits of their authors,
+/// which are at most a few rounds ahead. Votes beyond that are lies, and would fill the disk.
 pub const VOTES_AHEAD: CommitIndex = 100;
 
-/// What a batch writes besides its commits, blocks and votes.
+/// Additional data of a batch, besides its commits, blocks and votes.
 pub(crate) struct PlannedBatch<'a> {
     /// Committees that the batch hands over to, by epoch.
     pub(crate) committees: BTreeMap<Epoch, &'a Committee>,
@@ -20,7 +20,7 @@ pub(crate) struct PlannedBatch<'a> {
     pub(crate) highest_synced: CommitRef,
 }
 
-/// Checks that `batch` continues the chain that ends in `highest`, and says what to write.
+/// Checks that `batch` continues the chain after `highest`, and plans its additional data.
 pub(crate) fn plan<'a>(
     place: &Place,
     highest: CommitRef,
@@ -30,7 +30,7 @@ pub(crate) fn plan<'a>(
     let mut planned = PlannedBatch {
         committees: BTreeMap::new(),
         last_commits: BTreeMap::new(),
-        // What the batch has begun with by now.
+        // `check_chain` has ensured that the batch begins here.
         first: highest.index + 1,
         highest_synced,
     };
@@ -50,7 +50,8 @@ pub(crate) fn plan<'a>(
     Ok(planned)
 }
 
-/// Indices without a gap from `highest` on, each chained to the one before. Returns the last.
+/// Checks that the indices have no gap from `highest` on, and that each commit chains to the previous one. Returns the
+/// last commit.
 fn check_chain(place: &Place, highest: CommitRef, batch: &[&CertifiedCommit]) -> Result<CommitRef, StoreError> {
     let mut last = highest;
     for CertifiedCommit { commit, .. } in batch {
@@ -72,7 +73,7 @@ fn check_chain(place: &Place, highest: CommitRef, batch: &[&CertifiedCommit]) ->
     Ok(last)
 }
 
-/// The blocks are those that the commit names, in its order.
+/// Checks that the blocks are those that the commit names, in its order.
 fn check_blocks(certified: &CertifiedCommit) -> Result<(), Mismatch> {
     let (named, came) = (&certified.commit.blocks, &certified.blocks);
     if named.len() != came.len() {

@@ -1,7 +1,7 @@
-//! Finds and reads blocks one after another: `round -> place -> segment -> slice`.
+//! Finds and reads blocks in sequence: `round -> location -> segment -> slice`.
 //!
-//! Neighbours in the order of the chain are of the same round or the next, and in the same segment as a rule or in one of
-//! two: a run of blocks costs one search for all of its rounds and one read for each segment.
+//! Neighbours in the order of the chain are in the same or the next round, and usually in the same segment or in one of
+//! two. A run of blocks costs one search for all its rounds and one read per segment.
 
 use crate::{
     CorruptReason, Record, StoreError,
@@ -14,16 +14,16 @@ use bytes::Bytes;
 use soma_types::{BlockRef, Epoch, Round};
 use std::collections::BTreeMap;
 
-/// Rounds that are looked up at once: one search for all of a usual range.
+/// Maximum number of rounds per look-up: one search for a usual range.
 const ROUNDS_AT_ONCE: u32 = 128;
 
-/// Bytes of rounds after which no more are looked up: those of a large committee are long.
+/// Bytes of rounds that end a look-up: the rounds of a large committee are long.
 const ROUNDS_BYTES: usize = 256 << 10;
 
-/// Reads for one call. What it has looked up may be out of date in the next one.
+/// A reader for one call. Its cached rounds may be out of date in the next call.
 pub(crate) struct BlockReader<'a, T> {
     tables: &'a T,
-    /// Values of rounds that were looked up last, empty where there is none.
+    /// Rounds of the last look-up; empty for a round that is not stored.
     rounds: BTreeMap<(Epoch, Round), Bytes>,
     segments: Recent<SegmentId>,
 }
@@ -33,7 +33,7 @@ impl<'a, T: Tables> BlockReader<'a, T> {
         Self { tables, rounds: BTreeMap::new(), segments: Recent::default() }
     }
 
-    /// Where the first of `blocks` is; `None` if it is not stored. The others are those that are asked for next.
+    /// Location of the first of `blocks`; `None` if it is not stored. The others are the blocks of the next calls.
     pub(crate) fn locate(&mut self, blocks: &[BlockRef]) -> Result<Option<Location>, StoreError> {
         let Some(block) = blocks.first() else { return Ok(None) };
         let BlockRef { epoch, round, .. } = *block;
@@ -44,11 +44,11 @@ impl<'a, T: Tables> BlockReader<'a, T> {
         rounds::find(value, block).map_err(|reason| Record::Round { epoch, round }.corrupt(self.tables.place(), reason))
     }
 
-    /// Looks up a round, and with it those around it that `blocks` go on with.
+    /// Looks up a round together with the neighbouring rounds of `blocks`.
     fn look_up(&mut self, epoch: Epoch, round: Round, blocks: &[BlockRef]) -> Result<(), StoreError> {
         let (mut first, mut last) = (round, round);
         for next in blocks.iter().take_while(|next| next.epoch == epoch).map(|next| next.round) {
-            // Blocks of a commit are of neighbouring rounds, and so are commits; what lies between others is not read.
+            // Blocks of a commit and of neighbouring commits are in neighbouring rounds. Do not read rounds in between.
             let (from, to) = (first.min(next), last.max(next));
             if from.saturating_add(1) < first || last.saturating_add(1) < to || to - from >= ROUNDS_AT_ONCE {
                 break;
@@ -61,21 +61,21 @@ impl<'a, T: Tables> BlockReader<'a, T> {
             let Some((_, found)) = parse_round_key(key) else { return true };
             bytes += value.len();
             rounds.insert((epoch, found), value);
-            // The one that is asked for is in it whatever comes before.
+            // The lookup must reach the requested round.
             let goes_on = bytes < ROUNDS_BYTES || found < round;
             if !goes_on {
                 seen = found;
             }
             goes_on
         })?;
-        // Of what was not looked at nobody knows whether it is there.
+        // Rounds beyond the end of the look-up are unknown.
         if let Some(next) = seen.checked_add(1) {
             drop(self.rounds.split_off(&(epoch, next)));
         }
         Ok(())
     }
 
-    /// The bytes of `block`, which is at `location`: a slice of its segment.
+    /// The bytes of `block` at `location`: a slice of its segment.
     pub(crate) fn read(&mut self, block: &BlockRef, location: Location) -> Result<Bytes, StoreError> {
         let id = location.segment;
         let corrupt = |reason| Record::Segment(id).corrupt(self.tables.place(), reason);
@@ -90,7 +90,7 @@ impl<'a, T: Tables> BlockReader<'a, T> {
     }
 }
 
-/// The last two values that were used.
+/// A cache of the last two values.
 struct Recent<K> {
     last: Option<(K, Bytes)>,
     before: Option<(K, Bytes)>,
@@ -110,7 +110,7 @@ impl<K: PartialEq> Recent<K> {
         }
         let found = match self.last.take() {
             Some(found) if found.0 == key => found,
-            // The one that was used last before this one is in the other place by now.
+            // The previously used value is in the other slot now.
             _ => (key, load()?),
         };
         Ok(&self.last.insert(found).1)
@@ -124,9 +124,9 @@ mod tests {
     use soma_types::BlockDigest;
 
     #[test]
-    fn blocks_are_found_however_long_their_rounds_are_and_in_whatever_order_they_are_asked_for() {
+    fn blocks_are_found_in_rounds_of_any_length_and_in_any_order() {
         let tables = MemTables::default();
-        // 150 rounds of 5,200 bytes: more in number and in bytes than are looked up at once.
+        // 150 rounds of 5,200 bytes: more than one look-up, in number and in bytes.
         let block = |round, author| BlockRef { epoch: 1, round, author, digest: BlockDigest([author as u8; 32]) };
         let place =
             |round, author| Location { segment: SegmentId { batch: round, number: 0 }, offset: author, length: 1 };
@@ -142,7 +142,7 @@ mod tests {
             for (position, block) in blocks.iter().enumerate().step_by(7) {
                 assert_eq!(reader.locate(&blocks[position..]).unwrap(), Some(place(block.round, block.author)));
             }
-            // From the end, then all mixed up.
+            // In reverse, then in mixed order.
             blocks.reverse();
             blocks.sort_by_key(|block| (block.round % 3, block.author));
         }

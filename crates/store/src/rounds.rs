@@ -1,4 +1,4 @@
-//! Which blocks of a round there are, and where.
+//! The blocks of each round, and their locations.
 //!
 //! A round's value is a list of entries of 52 bytes, sorted by their first 36:
 //!
@@ -6,9 +6,9 @@
 //!   author u32, digest (32 bytes), batch u32, number of the segment in it u32, offset u32, length u32
 //! ```
 //!
-//! An entry has the whole digest: what is found is the block that was asked for and no other. The blocks of a round come
-//! in a few consecutive commits: a round that is there already is read, added to and written again, which also shows
-//! what is stored already.
+//! An entry has the whole digest, so a found block is the requested one. The blocks of a round come in a few
+//! consecutive commits. A batch reads a stored round, adds its blocks and writes the round again. That also shows which
+//! blocks are already stored.
 
 use crate::{
     CorruptReason, Record, StoreError,
@@ -25,7 +25,7 @@ const ENTRY_BYTES: usize = NAME_BYTES + 16;
 
 type Entry = [u8; ENTRY_BYTES];
 
-/// Where `block` is, by the value of its round; `None` if it is not there.
+/// Location of `block` in the value of its round; `None` if it is not stored.
 pub(crate) fn find(round: &[u8], block: &BlockRef) -> Result<Option<Location>, CorruptReason> {
     let entries = entries(round)?;
     Ok(position(entries, &name(block)).ok().map(|at| location(&entries[at])))
@@ -33,7 +33,7 @@ pub(crate) fn find(round: &[u8], block: &BlockRef) -> Result<Option<Location>, C
 
 /// The rounds that a batch changes.
 pub(crate) struct ChangedRounds {
-    /// The last round that is stored. None over it need be looked for.
+    /// The last stored round. Later rounds need no look-up.
     last_stored: Option<(Epoch, Round)>,
     rounds: BTreeMap<(Epoch, Round), Changed>,
 }
@@ -45,7 +45,7 @@ struct Changed {
 }
 
 impl ChangedRounds {
-    /// None so far.
+    /// No changes.
     pub(crate) fn new<T: Tables>(tables: &T) -> Result<Self, StoreError> {
         let last = tables.last_key(Table::Rounds)?;
         let parse = |key: Bytes| {
@@ -55,7 +55,7 @@ impl ChangedRounds {
         Ok(Self { last_stored: last.map(parse).transpose()?, rounds: BTreeMap::new() })
     }
 
-    /// Adds `block`, whose place `store` tells, unless it is stored already: then, where.
+    /// Adds `block` at the location that `store` returns. If it is already stored, returns its location instead.
     pub(crate) fn add<T: Tables>(
         &mut self,
         tables: &T,
@@ -87,7 +87,7 @@ impl ChangedRounds {
         }
     }
 
-    /// What has changed.
+    /// The writes of the changed rounds.
     pub(crate) fn finish(self) -> impl Iterator<Item = Write> {
         self.rounds.into_iter().filter(|(_, changed)| changed.is_changed).map(|((epoch, round), changed)| {
             Write::put(Table::Rounds, round_key(epoch, round), changed.entries.as_flattened())
@@ -142,11 +142,11 @@ mod tests {
     use soma_types::BlockDigest;
 
     #[test]
-    fn a_round_finds_exactly_the_blocks_that_were_put_into_it() {
+    fn round_finds_exactly_the_blocks_that_were_added() {
         let block = |author, digest| BlockRef { epoch: 1, round: 2, author, digest: BlockDigest([digest; 32]) };
         let place = |offset| Location { segment: SegmentId { batch: 7, number: 258 }, offset, length: 1 << 20 };
         let blocks = [block(0, 9), block(3, 1), block(3, 2), block(256, 0)];
-        // In no order at all: what is found does not depend on it.
+        // Added in mixed order, which must not matter.
         let mut entries: Vec<Entry> = Vec::new();
         for offset in [2, 0, 3, 1] {
             let name = name(&blocks[offset]);

@@ -1,29 +1,29 @@
-//! Blocks in the order of the chain, about a hundred in a value.
+//! Segments: consecutive blocks in the order of the chain, about a hundred per value.
 //!
 //! ```text
 //!   commit 1: a b c   commit 2: d e f   its certifier blocks: g h       (one batch)
 //!   segment 1.0: a b c d      segment 1.1: e f g h
 //! ```
 //!
-//! A segment belongs to the batch that wrote it and is never changed. Which bytes of it are which block, the
-//! [rounds](crate::rounds) say.
+//! A segment belongs to the batch that wrote it and never changes. The [rounds](crate::rounds) have the location of
+//! each block in it.
 
 use crate::layout::pair_key;
 use bytes::Bytes;
 use soma_types::CommitIndex;
 use std::fmt;
 
-/// A segment ends before it gets longer. A block that is longer by itself is a segment of its own.
+/// Maximum length of a segment with several blocks. A longer block is a segment of its own.
 ///
-/// Whoever keeps a block that was read keeps its segment in memory. docs/adr/0007 has what other lengths cost.
+/// A block that is kept in memory keeps its whole segment. docs/adr/0007 has the cost of other lengths.
 pub(crate) const SEGMENT_BYTES: usize = 64 << 10;
 
-/// Names one segment; sorted as the chain is.
+/// Identifies one segment; sorted like the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentId {
-    /// The first commit of the batch that it was written with.
+    /// The first commit of the batch that wrote the segment.
     pub batch: CommitIndex,
-    /// Its number in the batch, from 0.
+    /// Number of the segment in the batch, from 0.
     pub number: u32,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// Where the bytes of a block are.
+/// Location of a block's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
     pub(crate) segment: SegmentId,
@@ -47,7 +47,7 @@ pub(crate) struct Location {
     pub(crate) length: u32,
 }
 
-/// A segment that is to be written.
+/// A new segment.
 pub(crate) struct Segment<'a> {
     pub(crate) id: SegmentId,
     /// Its blocks.
@@ -57,33 +57,33 @@ pub(crate) struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// Its bytes: a copy, since blocks are slices of the chunks that they came in, which would stay in memory with them.
+    /// The segment's bytes, copied: the blocks are slices of received chunks, which would stay in memory with them.
     pub(crate) fn concat(&self) -> Bytes {
         self.pieces.concat().into()
     }
 }
 
-/// Puts the blocks of one batch into segments.
+/// Packs the blocks of one batch into segments.
 pub(crate) struct Packer<'a> {
     segments: Vec<Segment<'a>>,
-    /// What the next segment is to hold.
+    /// The segment in progress.
     next: Segment<'a>,
 }
 
 impl<'a> Packer<'a> {
-    /// For the batch that begins with this commit.
+    /// A packer for the batch that begins with this commit.
     pub(crate) fn new(batch: CommitIndex) -> Self {
         let id = SegmentId { batch, number: 0 };
         Self { segments: Vec::new(), next: Segment { id, pieces: Vec::new(), bytes: 0 } }
     }
 
-    /// Adds a block. Where it will be.
+    /// Adds a block. Returns its future location.
     pub(crate) fn push(&mut self, block: &'a [u8]) -> Location {
         if self.next.bytes + block.len() > SEGMENT_BYTES {
             self.end_segment();
         }
         let next = &mut self.next;
-        // Neither is over 4 GiB: a block has at most 1 MiB and so has what comes before it.
+        // Far below 4 GiB: a block has at most 1 MiB, and so have the blocks before it in the segment.
         let (offset, length) = (next.bytes as u32, block.len() as u32);
         next.bytes += block.len();
         next.pieces.push(block);
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_are_filled_in_order_up_to_their_bound_and_a_long_block_is_one_of_its_own() {
+    fn segments_fill_in_order_and_a_long_block_has_its_own() {
         let lengths = [1, SEGMENT_BYTES - 1, 1, SEGMENT_BYTES * 3, 0, SEGMENT_BYTES, 7];
         let blocks: Vec<Vec<u8>> = lengths.iter().zip(1..).map(|(length, fill)| vec![fill; *length]).collect();
         let mut packer = Packer::new(5);

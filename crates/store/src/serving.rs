@@ -1,23 +1,23 @@
-//! Answers FetchCommits: consecutive commits that end in one which stored votes prove.
+//! Serves FetchCommits: consecutive commits, the last of which is certified by stored votes.
 
 use crate::{CorruptReason, Record, Store, StoreError};
 use bytes::Bytes;
 use soma_types::{AuthorityIndex, BlockRef, CommitIndex, Committee, UnverifiedCommit};
 use std::collections::BTreeMap;
 
-/// Commits whose last one is proved, as they are stored.
+/// Consecutive commits of which the last is certified, in their stored encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
     /// The bytes of consecutive commits, in order.
     pub commits: Vec<Bytes>,
-    /// The bytes of the blocks whose votes certify the last of them.
+    /// The bytes of the last commit's certifier blocks.
     pub certifiers: Vec<Bytes>,
 }
 
-/// Why no commit of a range is served.
+/// The reason why no commit of a range is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotServed {
-    /// The first commit is not in the store, or the range has none.
+    /// The first commit is not stored, or the range is empty.
     #[error("this node has commits {lowest} to {highest}")]
     NotHere {
         /// Lowest commit in the store.
@@ -25,29 +25,30 @@ pub enum NotServed {
         /// Highest commit in the store.
         highest: CommitIndex,
     },
-    /// No commit in reach has a quorum of stored votes.
-    #[error("this node has no quorum of votes for it, nor for a commit of the range behind it")]
+    /// No commit of the range has a quorum of stored votes.
+    #[error("this node has no quorum of votes for it, nor for a later commit of the range")]
     NotCertified,
-    /// The first certified commit in reach has more bytes than asked for, with its votes and the commits before it.
+    /// The first certified commit exceeds the limit, together with its votes and the commits before it.
     #[error("it and its votes have more than {max_bytes} bytes")]
     TooLarge {
-        /// The bound that was asked for.
+        /// The requested limit.
         max_bytes: usize,
     },
 }
 
 /// The commits from `start` on, with the certifier blocks of the last.
 ///
-/// They are all of the epoch of the first, reach `end` (included) at most, and end in the highest for which stored
-/// blocks of distinct authors hold a quorum of that epoch's committee. The certifier blocks are small ones that
-/// suffice, in the order of their refs. Commits and certifier blocks together have at most `max_bytes` bytes: what
-/// has more ends earlier.
+/// All commits are of the epoch of the first. The last is the highest commit up to `end` (included) for which stored
+/// blocks of distinct authors hold a quorum of that epoch's committee. The certifier blocks are few and small ones, in
+/// the order of their references. If commits and certifier blocks exceed `max_bytes` in total, the range ends earlier.
 ///
 /// The genesis is never served.
 ///
-/// Holds at most `max_bytes` and two more values of commits in memory. Decodes the first commit and those that might be
-/// the last, none between. Of the other voters it asks for no more than the sizes, and only once their stake is known to
-/// suffice.
+/// Holds at most `max_bytes` and two more values of commits in memory. Decodes only the first commit and the candidates
+/// for the last. Of voters that are not chosen it reads only the sizes, and only once their stake suffices.
+///
+/// # Errors
+/// Fails if the store cannot be read or is damaged.
 pub fn serve_commits(
     store: &dyn Store,
     start: CommitIndex,
@@ -56,7 +57,7 @@ pub fn serve_commits(
 ) -> Result<Result<Served, NotServed>, StoreError> {
     let watermarks = store.watermarks()?;
     let end = end.min(watermarks.highest_synced.index);
-    // The lowest available is 1 at least: the genesis, which nobody votes for, is never served.
+    // The lowest available index is at least 1, so the genesis, which has no votes, is never served.
     let not_here = NotServed::NotHere { lowest: watermarks.lowest_available, highest: watermarks.highest_synced.index };
     if start < watermarks.lowest_available || start > end {
         return Ok(Err(not_here));
@@ -69,7 +70,7 @@ pub fn serve_commits(
     let committee = store.committee(epoch)?.ok_or_else(|| record.corrupt(store.place(), CorruptReason::Missing))?;
 
     let mut reason = if commits.is_empty() { NotServed::TooLarge { max_bytes } } else { NotServed::NotCertified };
-    // As many as an index can count, so that the last one's index is one.
+    // The number of commits fits an index, so the last one's index does not overflow.
     while let Some(index) = (commits.len() as CommitIndex).checked_sub(1).map(|behind| start + behind) {
         let last = UnverifiedCommit::decode(commits[(index - start) as usize].clone());
         let last = last.map_err(|error| Record::Commit(index).corrupt(store.place(), error))?;
@@ -96,17 +97,17 @@ pub fn serve_commits(
     Ok(Err(reason))
 }
 
-/// Blocks that certify a commit.
+/// The chosen certifier blocks of a commit.
 struct Certifiers {
     blocks: Vec<BlockRef>,
-    /// Their lengths together.
+    /// Their total length.
     bytes: usize,
 }
 
-/// Few and small stored blocks of distinct authors whose votes for `commit` are a quorum of `committee`.
+/// Chooses few and small stored blocks of distinct authors whose votes for `commit` are a quorum of `committee`.
 ///
-/// Takes the smallest blocks first, then leaves out, from the largest on, what the quorum does not need. With
-/// stakes that differ much a smaller choice may exist; finding it is the knapsack problem.
+/// Takes the smallest blocks first, then drops, from the largest on, blocks that the quorum does not need. With very
+/// different stakes a smaller choice may exist; finding it is the knapsack problem.
 fn smallest_quorum(
     store: &dyn Store,
     commit: &UnverifiedCommit,
@@ -120,7 +121,7 @@ fn smallest_quorum(
 
     let mut smallest: BTreeMap<AuthorityIndex, (usize, BlockRef)> = BTreeMap::new();
     for (block, size) in voters.iter().zip(store.block_sizes(&voters)?) {
-        // A voter that is pruned can certify nothing.
+        // A pruned voter cannot certify.
         let Some(size) = size else { continue };
         let best = smallest.entry(block.author).or_insert((size, *block));
         *best = (*best).min((size, *block));
@@ -142,7 +143,7 @@ fn smallest_quorum(
     if stake < quorum {
         return Ok(None);
     }
-    // The last one chosen is needed; of those before it, each may have become superfluous by it.
+    // The last chosen block is needed. Each earlier one may have become superfluous.
     for position in (0..chosen.len()).rev() {
         let without = stake - stake_of(&chosen[position].1);
         if without >= quorum {

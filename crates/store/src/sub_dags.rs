@@ -1,19 +1,19 @@
-//! Commits with their blocks, as the executor takes them. Neighbours are looked up, read and hashed together.
+//! Commits with their blocks for the executor. Neighbours are looked up, read and hashed together.
 
 use crate::{CorruptReason, Record, StoreError, commits, engine::Tables, reader::BlockReader};
 use bytes::Bytes;
 use soma_types::{BlockRef, CommitIndex, CommittedSubDag, HashedBlock, TrustedCommit, VerifiedBlock};
 use std::ops::RangeInclusive;
 
-/// No more bytes of commits are read than an eighth of what is asked for of blocks: a commit has 48 bytes for each of its
-/// blocks and 150 of its own, and blocks have hundreds each.
+/// Commits get this share of the limit for blocks. A commit has 48 bytes per block and 150 of its own, and a block has
+/// hundreds.
 const COMMITS_SHARE: usize = 8;
 
-/// Commits that are decoded before their blocks are looked up: neighbours share rounds.
+/// Commits that are decoded before the look-up of their blocks, because neighbours share rounds.
 const LOOKED_UP_AT_ONCE: usize = 16;
 
-/// Those of `range`, from its start on, up to the first that is not stored or is damaged, and with blocks of at most `max_bytes`
-/// bytes; maybe fewer, and at least the first one, if it is stored. An error if that is damaged.
+/// Reads the sub-dags of `range` from its start on, with blocks of at most `max_bytes`. Ends before the first commit
+/// that is not stored or damaged. Returns at least the first if it is stored, or an error if it is damaged.
 pub(crate) fn read<T: Tables>(
     tables: &T,
     range: RangeInclusive<CommitIndex>,
@@ -21,7 +21,7 @@ pub(crate) fn read<T: Tables>(
 ) -> Result<Vec<CommittedSubDag>, StoreError> {
     let (start, first) = (*range.start(), *range.start()..=*range.start().min(range.end()));
     let stored = match commits::read_first(tables, range, max_bytes / COMMITS_SHARE)? {
-        // Nothing there, or a commit of very many blocks.
+        // Not stored, or a commit with very many blocks.
         stored if stored.is_empty() => commits::read_first(tables, first, usize::MAX)?,
         stored => stored,
     };
@@ -32,7 +32,7 @@ pub(crate) fn read<T: Tables>(
         match read.add(neighbours) {
             Ok(true) => {}
             Ok(false) => break,
-            // Whoever goes on is told then.
+            // The next call reports the error.
             Err(_) if !read.commits.is_empty() => break,
             Err(error) => return Err(error),
         }
@@ -43,18 +43,18 @@ pub(crate) fn read<T: Tables>(
 struct Read<'a, T> {
     tables: &'a T,
     reader: BlockReader<'a, T>,
-    /// Bytes of blocks that there is room for.
+    /// Remaining bytes of blocks.
     room: usize,
     commits: Vec<TrustedCommit>,
-    /// Stored bytes of all their blocks.
+    /// Stored bytes of the commits' blocks.
     blocks: Vec<Bytes>,
 }
 
 impl<T: Tables> Read<'_, T> {
-    /// Reads the blocks of consecutive commits, from their stored bytes. Whether there is room for more.
+    /// Reads the blocks of consecutive commits. Returns whether there is room for more.
     fn add(&mut self, stored: &[(CommitIndex, Bytes)]) -> Result<bool, StoreError> {
         let place = self.tables.place();
-        // Those before one that is damaged are read all the same.
+        // Commits before a damaged one are still read.
         let (mut commits, mut more) = (Vec::with_capacity(stored.len()), Ok(true));
         for (index, bytes) in stored {
             match commits::decode(&place, *index, bytes.clone()) {
@@ -89,7 +89,7 @@ impl<T: Tables> Read<'_, T> {
         more
     }
 
-    /// Decodes all of it.
+    /// Decodes all blocks.
     fn finish(self) -> Result<Vec<CommittedSubDag>, StoreError> {
         let mut hashed = HashedBlock::hash_each(self.blocks).into_iter();
         let mut sub_dag = |commit: &TrustedCommit| {
@@ -99,7 +99,7 @@ impl<T: Tables> Read<'_, T> {
                 if block.reference() != *reference {
                     return Err(corrupt(CorruptReason::OtherBlock { found: Box::new(block.reference()) }));
                 }
-                // Only proved blocks are ever applied, and its digest says that it is still the same.
+                // The store only applies verified blocks, and the digest proves that the bytes are unchanged.
                 Ok(VerifiedBlock::assume_verified(block))
             });
             Ok(CommittedSubDag::new(commit, blocks.collect::<Result<_, _>>()?))

@@ -1,13 +1,13 @@
-//! The votes that the blocks of a batch hold, as they are stored: one value for up to [`COMMITS_PER_VALUE`] neighbouring
-//! commits that are voted for.
+//! Stored votes of a batch's blocks: one value per group of up to [`COMMITS_PER_VALUE`] neighbouring commits that get
+//! votes.
 //!
 //! ```text
 //!   groups of: index of the commit u32, its digest (32 bytes), epoch u64, round u32, count u32, then count times
 //!              author u32, digest (32 bytes)
 //! ```
 //!
-//! All that a batch says of these commits is one value, and no value is changed later: who votes for the same commits
-//! again and again only adds its own. A reader joins the values of all batches.
+//! A batch has one value for all its votes for such a group, and no value changes later. Repeated votes for the same
+//! commits only add values of their own batches. A reader joins the values of all batches.
 
 use crate::{
     CorruptReason,
@@ -17,25 +17,25 @@ use crate::{
 use soma_types::{AuthorityIndex, BlockDigest, BlockRef, CommitDigest, CommitIndex, CommitRef, Epoch, Round};
 use std::collections::BTreeMap;
 
-/// Author and digest of a voter.
+/// Bytes of a voter: author and digest.
 const VOTER_BYTES: usize = 36;
 
-/// The votes of a batch, by the first of the commits that share a value.
+/// The votes of a batch, by the first commit of the group that shares a value.
 #[derive(Default)]
 pub(crate) struct BatchVotes {
     votes: BTreeMap<CommitIndex, Vec<(CommitRef, BlockRef)>>,
 }
 
 impl BatchVotes {
-    /// Adds the vote of `block` for `commit`; the same one again changes nothing.
+    /// Adds the vote of `block` for `commit`. A repeated vote changes nothing.
     pub(crate) fn push(&mut self, commit: CommitRef, block: BlockRef) {
         self.votes.entry(first_beside(commit.index)).or_default().push((commit, block));
     }
 
-    /// What to write for the batch that begins with commit `batch`.
+    /// The writes for the batch that begins with commit `batch`.
     pub(crate) fn finish(self, batch: CommitIndex) -> impl Iterator<Item = Write> {
         self.votes.into_iter().map(move |(first, mut votes)| {
-            // Nearly sorted already, which this takes advantage of.
+            // The stable sort is fast here, because the votes are nearly sorted.
             votes.sort();
             votes.dedup();
             let mut value = Vec::with_capacity(votes.len() * VOTER_BYTES + COMMITS_PER_VALUE as usize * 64);
@@ -47,7 +47,7 @@ impl BatchVotes {
                 value.extend_from_slice(commit.digest.as_bytes());
                 value.extend_from_slice(&first.epoch.to_be_bytes());
                 value.extend_from_slice(&first.round.to_be_bytes());
-                // Far from 4 billion: a batch is held in memory.
+                // Far below 4 billion, because a batch fits in memory.
                 value.extend_from_slice(&(group.len() as u32).to_be_bytes());
                 for (_, block) in group {
                     value.extend_from_slice(&block.author.to_be_bytes());
@@ -59,7 +59,7 @@ impl BatchVotes {
     }
 }
 
-/// What the keys of all values begin with that may have votes for the commit `index`.
+/// Key prefix of all values that may have votes for the commit `index`.
 pub(crate) fn prefix(index: CommitIndex) -> [u8; 4] {
     commit_key(first_beside(index))
 }
@@ -104,7 +104,7 @@ mod tests {
         let commit = |index, digest| CommitRef { index, digest: CommitDigest([digest; 32]) };
         let block = |round, author| BlockRef { epoch: 3, round, author, digest: BlockDigest([author as u8; 32]) };
         let mut votes = BatchVotes::default();
-        // Of the same digest, too, which no honest block would vote for at two indices.
+        // Also with the same digest at two indices, for which no honest block votes.
         let (first, second, third, far) = (commit(5, 1), commit(5, 2), commit(6, 1), commit(16, 1));
         for (commit, block) in [
             (third, block(9, 0)),

@@ -1,5 +1,5 @@
-//! Files of the store that were cut off or changed: either everything that was announced is there, or the store says
-//! what is damaged and what to do.
+//! Truncated or changed files of the store: either all announced data is there, or the store names the damage and what
+//! to do.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is in a store, and its files by their path in it.
+/// The contents of a store, and its files by their relative path.
 struct Original {
     chain: Chain,
     commits: Vec<CertifiedCommit>,
@@ -19,7 +19,7 @@ struct Original {
 }
 
 impl Original {
-    /// A store of `batches` batches of `size` bytes and of an epoch that ended in between.
+    /// A store of `batches` batches of `size` bytes, with the end of an epoch in between.
     fn new(batches: usize, size: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
@@ -37,7 +37,7 @@ impl Original {
             commits.extend(batch);
         }
         drop(store);
-        // Cuts the journal to its length, so that there is less to copy.
+        // A reopening cuts the journal to its length, so that there is less to copy.
         drop(FjallStore::open(&path, &chain.genesis).unwrap());
         let mut files = Vec::new();
         let mut open = vec![path.clone()];
@@ -52,7 +52,7 @@ impl Original {
         Self { chain, commits, files }
     }
 
-    /// A copy at `path`, in which `name` holds `bytes`; nothing if there are none.
+    /// A copy at `path`, in which the file `name` holds `bytes`, or is missing for `None`.
     fn copy(&self, path: &Path, name: &Path, bytes: Option<&[u8]>) {
         for (file, original) in &self.files {
             let bytes = if file == name { bytes } else { Some(&original[..]) };
@@ -78,7 +78,7 @@ impl Original {
         })
     }
 
-    /// Everything in the store at `path` is what it was, or it says that it is not. How many commits there are.
+    /// Checks that the store at `path` is unchanged or reports an error. Returns the number of commits.
     fn read_all(&self, path: &Path) -> Result<u32, StoreError> {
         let store = FjallStore::open(path, &self.chain.genesis)?;
         let highest = store.watermarks()?.highest_synced.index;
@@ -87,14 +87,14 @@ impl Original {
             let missing = || Record::Commit(index);
             match store.sub_dag(index)? {
                 Some(sub_dag) => assert_eq!(sub_dag, certified.sub_dag()),
-                None => panic!("{} is missing in silence", missing()),
+                None => panic!("{} is silently missing", missing()),
             }
             store.votes(certified.commit.reference())?;
         }
         assert_eq!(store.commit(highest + 1)?, None);
         store.peers(PeerList::Infos)?;
         for epoch in 0..=store.latest_epoch()? {
-            assert!(store.committee(epoch)?.is_some(), "the committee of epoch {epoch} is missing in silence");
+            assert!(store.committee(epoch)?.is_some(), "the committee of epoch {epoch} is silently missing");
         }
         Ok(highest)
     }
@@ -104,7 +104,7 @@ impl Original {
         (name, bytes)
     }
 
-    /// Where each batch in the journal ends, and how many commits are in the store then.
+    /// The end of each batch in the journal, and the number of commits in the store at that point.
     fn batches(&self, journal: &[u8]) -> Vec<(usize, u32)> {
         let ends = (4..=journal.len()).filter(|end| &journal[end - 4..*end] == b"FJL\x03");
         let mut commits = 0;
@@ -117,7 +117,7 @@ impl Original {
 }
 
 #[test]
-fn a_last_write_that_was_cut_off_anywhere_takes_no_earlier_one_with_it() {
+fn last_write_that_is_cut_off_anywhere_loses_no_earlier_one() {
     let original = Original::new(5, 3_000);
     let (name, journal) = original.file(|name| name.ends_with(".jnl"));
     let batches = original.batches(journal);
@@ -128,7 +128,7 @@ fn a_last_write_that_was_cut_off_anywhere_takes_no_earlier_one_with_it() {
         let expected = if length == end { all } else { kept };
         let cut = &journal[..length];
         assert_eq!(original.read(name, Some(cut)).unwrap(), expected, "cut at {length} of {end}");
-        // As in a journal that was made large before, and with what a disk may leave behind it.
+        // Also in a preallocated journal, with bytes that a disk may leave after the cut.
         let zeros = [cut, &vec![0; 100_000]].concat();
         assert_eq!(original.read(name, Some(&zeros)).unwrap(), expected, "zeros from {length} of {end}");
     }
@@ -137,23 +137,23 @@ fn a_last_write_that_was_cut_off_anywhere_takes_no_earlier_one_with_it() {
 }
 
 #[test]
-fn a_damaged_journal_is_an_error_and_never_the_silent_loss_of_what_was_announced() {
+fn damaged_journal_is_an_error_and_never_silently_loses_announced_data() {
     let original = Original::new(5, 3_000);
     let (name, journal) = original.file(|name| name.ends_with(".jnl"));
     let batches = original.batches(journal);
     let &[.., (before, kept), (end, all)] = &batches[..] else { panic!("no batches") };
-    // Every byte of a batch's start, of its first entry and of its end, then some others by a stride.
+    // Every byte of a batch's start, first entry and end, then others by a stride.
     let (start, _) = batches[0];
     let heads = (start..start + 34).chain((1..14).map(|back| before - back));
     for (number, position) in heads.chain((0..before).step_by(2_003)).enumerate() {
         let mut bytes = journal.to_vec();
         bytes[position] ^= [0x01, 0x80][number % 2];
-        // Some bytes decide nothing.
+        // Changes of some bytes have no effect.
         if let Ok(found) = original.read(name, Some(&bytes)) {
-            assert_eq!(found, all, "byte {position} of {end} is changed and what was announced is gone in silence");
+            assert_eq!(found, all, "byte {position} of {end} is changed and announced data is silently lost");
         }
     }
-    // Of the last batch, changed values are found. What makes it look cut off cannot be told from that.
+    // Changed values in the last batch are found. Changes that make it look cut off cannot be detected.
     for position in (before..end).step_by(1_009) {
         let mut bytes = journal.to_vec();
         bytes[position] ^= 0x40;
@@ -161,7 +161,7 @@ fn a_damaged_journal_is_an_error_and_never_the_silent_loss_of_what_was_announced
             assert!(found == kept || found == all);
         }
     }
-    // A batch that is gone from between two others leaves a gap.
+    // A batch missing between two others leaves a gap.
     let &[_, (first, _), (second, _), ..] = &batches[..] else { panic!("no batches") };
     let gap = [&journal[..first], &journal[second..]].concat();
     let error = original.read(name, Some(&gap)).unwrap_err();
@@ -173,7 +173,7 @@ fn a_damaged_journal_is_an_error_and_never_the_silent_loss_of_what_was_announced
     assert!(error.to_string().contains("db/0.jnl"), "{error}");
 }
 
-/// The bytes of a file changed in several ways.
+/// Several changes of a file's bytes.
 fn changed(bytes: &[u8]) -> [Option<Vec<u8>>; 5] {
     let mut flipped = bytes.to_vec();
     if let Some(byte) = flipped.get_mut(bytes.len() / 3) {
@@ -185,13 +185,13 @@ fn changed(bytes: &[u8]) -> [Option<Vec<u8>>; 5] {
 }
 
 #[test]
-fn a_change_of_any_file_is_harmless_or_an_error_that_names_the_store_and_says_what_to_do() {
+fn change_of_any_file_is_harmless_or_an_error_with_advice() {
     let original = Original::new(4, 1_000);
     for (number, (name, bytes)) in original.files.iter().enumerate() {
         if name.extension().is_some_and(|extension| extension == "jnl") {
             continue;
         }
-        // There are many files of each kind: each gets two of the changes.
+        // There are many files of each kind, so each file gets only two of the changes.
         for bytes in changed(bytes).into_iter().cycle().skip(number * 2).take(2) {
             if let Ok(found) = original.read(name, bytes.as_deref()) {
                 assert_eq!(found as usize, original.commits.len(), "{}", name.display());
@@ -201,7 +201,7 @@ fn a_change_of_any_file_is_harmless_or_an_error_that_names_the_store_and_says_wh
 }
 
 #[test]
-fn a_damaged_table_is_harmless_or_an_error_when_it_is_read() {
+fn damaged_table_is_harmless_or_an_error_when_it_is_read() {
     let original = Original::new(60, 200_000);
     let tables = original
         .files
@@ -216,11 +216,11 @@ fn a_damaged_table_is_harmless_or_an_error_when_it_is_read() {
             checked += 1;
         }
     }
-    assert!(checked > 0, "nothing has reached a table");
+    assert!(checked > 0, "no data has reached a table");
 }
 
 #[test]
-fn a_damaged_file_of_blocks_is_an_error_that_names_what_lay_there_and_serves_nobody_other_bytes() {
+fn damaged_file_of_blocks_is_an_error_and_no_other_bytes_are_served() {
     let original = Original::new(3, 1_000_000);
     let (name, bytes) = original.file(|name| name.ends_with(".blocks"));
     assert!(bytes.len() > 3_000_000);
@@ -233,11 +233,11 @@ fn a_damaged_file_of_blocks_is_an_error_that_names_what_lay_there_and_serves_nob
     let other = CorruptReason::Checksum { file: 1 };
     for bytes in changed(bytes) {
         let (record, reason) = damaged(bytes.as_deref());
-        // Whatever is read first.
+        // The record that is read first.
         assert!(matches!(record, Record::Segment(_) | Record::Commit(_)), "{record}");
         assert_eq!(reason, if bytes.is_some() { other.clone() } else { missing.clone() });
     }
-    // One byte of what each part of the first batch is found by.
+    // Change one byte of each part of the first batch.
     let certified = &original.commits[1];
     let changed = |part: &[u8]| {
         let mut bytes = bytes.to_vec();
@@ -247,17 +247,17 @@ fn a_damaged_file_of_blocks_is_an_error_that_names_what_lay_there_and_serves_nob
     };
     let (record, reason) = changed(certified.blocks[0].bytes());
     assert!(matches!(record, Record::Segment(id) if id.batch == 1) && reason == other, "{record}: {reason}");
-    // What the store says for the whole value, which begins with commit 1.
+    // The error names the whole value, which begins with commit 1.
     assert_eq!(changed(certified.commit.bytes()), (Record::Commit(1), other.clone()));
     let commit = certified.commit.reference();
     assert_eq!(changed(&[&commit.index.to_be_bytes()[..], &commit.digest.0].concat()), (Record::Votes(0), other));
-    // What a process that was killed had appended is nobody's, and is not written over either.
+    // Bytes that a killed process had appended are garbage, and are not overwritten.
     let torn = [bytes, &[0xa5; 3_000]].concat();
     assert_eq!(original.read(name, Some(&torn)).unwrap() as usize, original.commits.len());
 }
 
 #[test]
-fn a_file_of_blocks_of_the_greatest_number_leaves_no_room_for_another_and_says_so() {
+fn greatest_number_of_a_file_of_blocks_is_reported_at_the_next_write() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let mut chain = Chain::new();

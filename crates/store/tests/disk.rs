@@ -1,4 +1,4 @@
-//! What only a store on disk can promise: it survives, it has one owner, and it leaves alone what is not its own.
+//! Promises of a store on disk: it survives, it has one owner, and it leaves foreign files alone.
 
 mod common;
 
@@ -15,10 +15,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Set for a test that another one runs as a second process: the store's path.
+/// Set for a test that runs as a second process: the store's path.
 const CHILD_PATH: &str = "SOMA_STORE_TEST_PATH";
 
-/// Every file under `path` with its bytes and time of change.
+/// Every file under `path` with its content and modification time.
 fn snapshot(path: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
     let mut files = BTreeMap::new();
     let mut open = vec![path.to_owned()];
@@ -35,7 +35,7 @@ fn snapshot(path: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> 
     files
 }
 
-/// Opens by `open`, which must fail and change nothing at `path`.
+/// Calls `open`, which must fail and change nothing at `path`.
 fn refused(path: &Path, open: impl FnOnce(&Path) -> Result<FjallStore, StoreError>) -> StoreError {
     let before = path.exists().then(|| snapshot(path));
     let error = open(path).err().expect("it does not open");
@@ -76,13 +76,13 @@ fn everything_is_there_after_reopening() {
 }
 
 #[test]
-fn blocks_that_have_left_memory_for_files_read_back_with_their_sizes() {
+fn blocks_that_have_moved_from_memory_to_files_read_back_with_their_sizes() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
     let mut applied = SubDagDigest::default();
     let mut refs = Vec::new();
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
-    // 40 MB: several times what stays in memory.
+    // 40 MB: several times as much as stays in memory.
     for _ in 0..20 {
         let batch: Vec<_> = (0..10)
             .map(|_| {
@@ -110,7 +110,7 @@ fn blocks_that_have_left_memory_for_files_read_back_with_their_sizes() {
     drop(store);
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
     check(&store);
-    // A file of its own for each process that writes many at once.
+    // Each process that writes large batches starts its own file.
     let files = |path: &Path| std::fs::read_dir(path.join("blocks")).unwrap().count();
     assert_eq!(files(&path), 1);
     let large = (0..4).map(|author| chain.block(chain.round + 1, author, &[], 100_000)).collect();
@@ -147,7 +147,7 @@ fn more_files_than_stay_open_read_back_in_any_order() {
 }
 
 #[test]
-fn a_block_is_written_once_however_often_it_comes() {
+fn repeated_block_is_written_only_once() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
@@ -155,7 +155,7 @@ fn a_block_is_written_once_however_often_it_comes() {
     let mut certifiers = chain.grow(1).remove(0).certifiers;
     chain = Chain::new();
     for _ in 0..5 {
-        // As from consensus: the certifier blocks of one commit are the blocks of the next.
+        // Like consensus: the certifier blocks of one commit are the blocks of the next.
         let mut next = chain.commit_of(certifiers);
         certifiers = chain.votes(&[next.commit.reference()], &[0, 1, 2]);
         next.certifiers = certifiers.clone();
@@ -166,13 +166,13 @@ fn a_block_is_written_once_however_often_it_comes() {
     drop(store);
     let database = Database::builder(path.join("db")).open().unwrap();
     let segments = database.keyspace("segments", KeyspaceCreateOptions::default).unwrap();
-    // A byte in front of each says that it is here and in no file.
+    // The first byte of each value marks it as stored in the database.
     let stored: usize = segments.iter().map(|segment| segment.value().unwrap().len() - 1).sum();
     assert_eq!(stored, blocks.values().sum::<usize>());
 }
 
 #[test]
-fn a_second_open_in_this_process_is_refused_until_the_first_is_dropped() {
+fn second_open_in_this_process_is_refused_until_the_first_is_dropped() {
     let (_directory, path) = fresh();
     let chain = Chain::new();
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
@@ -185,7 +185,7 @@ fn a_second_open_in_this_process_is_refused_until_the_first_is_dropped() {
     FjallStore::open(&path, &chain.genesis).unwrap();
 }
 
-/// In a second process, the store it is to work on.
+/// The store's path, in a second process.
 fn as_child() -> Option<PathBuf> {
     std::env::var_os(CHILD_PATH).map(PathBuf::from)
 }
@@ -228,8 +228,8 @@ fn another_program_on_the_database_is_reported_as_in_use() {
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
 }
 
-/// The next batch of the chain that is killed again and again: an epoch ends in every seventh, every other is large enough
-/// for a file.
+/// The next batch of the chain whose process is killed repeatedly. Every seventh ends an epoch, and every other is
+/// large enough for a file.
 fn next_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
     let mut batch = chain.grow(2);
     batch.push(match chain.last.index {
@@ -253,15 +253,14 @@ fn apply_until_killed(path: &Path) {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_it_announced() {
+fn killed_process_loses_no_announced_batch() {
     if let Some(path) = as_child() {
         return apply_until_killed(&path);
     }
-    // One store, killed again and again; between the announcement and the kill it goes on for as long as it may.
+    // One store, killed repeatedly. Between the announcement and the kill the process continues as long as it can.
     let (_directory, path) = fresh();
     for announcements in [1, 7, 40, 2, 13, 5] {
-        let mut child =
-            child("a_killed_process_loses_nothing_that_it_announced", &path).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = child("killed_process_loses_no_announced_batch", &path).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let announced = lines
             .filter_map(|line| {
@@ -291,7 +290,7 @@ fn a_killed_process_loses_nothing_that_it_announced() {
 }
 
 #[test]
-fn a_store_of_another_chain_is_left_as_it_is() {
+fn store_of_another_chain_is_left_unchanged() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
@@ -311,7 +310,7 @@ fn a_store_of_another_chain_is_left_as_it_is() {
 }
 
 #[test]
-fn what_is_no_store_is_left_as_it_is_with_the_reason() {
+fn path_that_is_no_store_is_left_unchanged_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let genesis = Chain::new().genesis;
     let make = |name: &str| {
@@ -334,7 +333,7 @@ fn what_is_no_store_is_left_as_it_is_with_the_reason() {
     let holds = NotAStoreReason::Foreign { entry: "thesis.txt".to_owned() };
     assert_eq!([reason(&foreign, open), reason(&foreign, open_existing)], [holds.clone(), holds]);
 
-    // A bare fjall database is somebody's, too, and so is a directory with a folder of our database's name.
+    // A bare fjall database is foreign too, and so is a directory with a folder of the database's name.
     let database = make("database");
     drop(Database::builder(&database).open().unwrap());
     assert!(matches!(reason(&database, open), NotAStoreReason::Foreign { .. }));
@@ -358,11 +357,11 @@ fn what_is_no_store_is_left_as_it_is_with_the_reason() {
 }
 
 #[test]
-fn a_path_that_cannot_be_written_is_an_error_that_names_it() {
+fn path_that_cannot_be_written_is_an_error_that_names_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "text").unwrap();
-    // No directory can be made under a file, whoever the user is.
+    // No user can create a directory under a file.
     let path = file.join("store");
     let error = FjallStore::open(&path, &Chain::new().genesis).err().unwrap();
     assert!(matches!(&error, StoreError::Io { path: at, .. } if *at == path), "{error}");
@@ -370,14 +369,14 @@ fn a_path_that_cannot_be_written_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_store_of_a_newer_format_is_left_as_it_is() {
+fn store_of_a_newer_format_is_left_unchanged() {
     let (_directory, path) = fresh();
     let genesis = Chain::new().genesis;
     drop(FjallStore::open(&path, &genesis).unwrap());
     let identity = path.join("soma-store");
     let mut bytes = fs::read(&identity).unwrap();
     bytes[8] += 1;
-    // What follows the version may be anything in a newer format.
+    // The bytes after the version are unknown in a newer format.
     bytes.truncate(20);
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
@@ -387,7 +386,7 @@ fn a_store_of_a_newer_format_is_left_as_it_is() {
 }
 
 #[test]
-fn a_store_of_an_older_format_is_left_as_it_is_with_what_to_do() {
+fn store_of_an_older_format_is_left_unchanged_with_advice() {
     let (_directory, path) = fresh();
     let genesis = Chain::new().genesis;
     drop(FjallStore::open(&path, &genesis).unwrap());
@@ -403,7 +402,7 @@ fn a_store_of_an_older_format_is_left_as_it_is_with_what_to_do() {
 }
 
 #[test]
-fn a_creation_that_was_cut_off_is_finished_by_the_next_open() {
+fn interrupted_creation_is_finished_by_the_next_open() {
     let (directory, path) = fresh();
     let genesis = Chain::new().genesis;
     let whole = directory.path().join("whole");
@@ -434,7 +433,7 @@ fn a_creation_that_was_cut_off_is_finished_by_the_next_open() {
 }
 
 #[test]
-fn a_damaged_identity_or_a_lost_database_is_an_error_that_names_it() {
+fn damaged_identity_or_missing_database_is_an_error_that_names_it() {
     let (_directory, path) = fresh();
     let genesis = Chain::new().genesis;
     drop(FjallStore::open(&path, &genesis).unwrap());

@@ -1,5 +1,5 @@
-//! What the store does when the disk fails: the real store in a second process, over a library that makes its system
-//! calls fail (`faults/disk_faults.c`, compiled here by the C compiler).
+//! Behaviour on disk failures: the real store runs in a second process, with a library that makes its system calls fail
+//! (`faults/disk_faults.c`, compiled here by the C compiler).
 
 #![cfg(target_os = "linux")]
 
@@ -16,19 +16,19 @@ use std::{
     sync::LazyLock,
 };
 
-/// Set for a test that another one runs as a second process: where its stores are.
+/// Set for a test that runs as a second process: the directory of its stores.
 const CHILD_PATH: &str = "SOMA_STORE_TEST_PATH";
-/// Set with it: the plan of faults, as the library reads it.
+/// Set with it: the plan of faults for the library.
 const CHILD_PLAN: &str = "SOMA_STORE_TEST_FAULTS";
 
 /// No space left on device.
 const ENOSPC: i32 = 28;
 /// Input/output error.
 const EIO: i32 = 5;
-/// Invalid argument: what a disk says to a direct write that it does not take.
+/// Invalid argument: the reply of a disk that does not support a direct write.
 const EINVAL: i32 = 22;
 
-/// The library that makes calls fail, compiled once.
+/// The fault library, compiled once.
 static FAULTS: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     let [source, library] = ["disk_faults.c", "disk_faults.so"].map(|name| directory.path().join(name));
@@ -39,24 +39,24 @@ static FAULTS: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
     (directory, library)
 });
 
-/// From now on, calls of this process on files below `directory` fail as `plan` says.
+/// Starts faults: calls of this process on files below `directory` fail as `plan` says.
 fn fail(directory: &Path, plan: &str) {
     File::open(directory.join(format!("disk-faults,{plan}"))).unwrap_err();
 }
 
-/// Ends the faults. How many calls there were.
+/// Ends the faults. Returns the number of calls.
 fn heal(directory: &Path) -> i32 {
     let calls = File::open(directory.join("disk-faults,off")).unwrap_err().raw_os_error().unwrap() - 1_000;
     assert!(calls >= 0, "the library is not loaded");
     calls
 }
 
-/// In a second process: where its stores are, and the plan of faults.
+/// In a second process: the directory of its stores, and the plan of faults.
 fn as_child() -> Option<(PathBuf, String)> {
     Some((std::env::var_os(CHILD_PATH)?.into(), std::env::var(CHILD_PLAN).unwrap()))
 }
 
-/// Runs one test of this file as a second process at `path`, over the library. What it printed.
+/// Runs one test of this file as a second process at `path`, with the library. Returns its output.
 fn child(test: &str, path: &Path, plan: &str) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
@@ -71,13 +71,13 @@ fn child(test: &str, path: &Path, plan: &str) -> String {
     text
 }
 
-/// What follows `name` in the lines of `text` that begin with it.
+/// The rest of each line of `text` that begins with `name`.
 fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect()
 }
 
-/// Bytes of a block: small for faults of the journal, so many that they soon fill tables, or that they go to a file of
-/// blocks at once.
+/// Bytes of a block: small for faults of the journal, larger to fill tables soon, and largest to go to a file of blocks
+/// at once.
 fn block_bytes(plan: &str) -> usize {
     match plan {
         _ if plan.ends_with(",tables") => 60_000,
@@ -94,7 +94,7 @@ fn batch(chain: &mut Chain, size: usize) -> Vec<CertifiedCommit> {
     batch
 }
 
-/// Applies batches, with faults from the fourth on, until one fails; then looks at what can be seen.
+/// Applies batches, with faults from the fourth on, until one fails. Then checks the visible state.
 fn apply_until_it_fails(path: &Path, plan: &str) {
     let size = block_bytes(plan);
     let mut chain = Chain::new();
@@ -112,13 +112,13 @@ fn apply_until_it_fails(path: &Path, plan: &str) {
     });
     println!("\nannounced {announced}");
     println!("failed {}", error.expect("a write fails"));
-    // Nothing that failed is seen, and everything else still is.
+    // No failed write is visible, and all earlier data still is.
     assert_eq!(store.watermarks().unwrap().highest_synced.index, announced);
     for index in 1..=announced {
         assert!(store.sub_dag(index).unwrap().is_some());
     }
     assert_eq!(store.commit(announced + 1).unwrap(), None);
-    // Nothing is written any more, also when the disk works again.
+    // All further writes fail, even after the disk has recovered.
     for healed in [false, true] {
         if healed {
             heal(path);
@@ -139,7 +139,7 @@ fn apply_until_it_fails(path: &Path, plan: &str) {
     }
 }
 
-/// Opens the store without faults: it holds what was announced, whole, and goes on.
+/// Opens the store without faults: it holds all announced data, whole, and accepts a batch.
 fn check(path: &Path, announced: CommitIndex, size: usize) {
     let mut chain = Chain::new();
     let store = FjallStore::open(path, &chain.genesis).unwrap();
@@ -155,7 +155,7 @@ fn check(path: &Path, announced: CommitIndex, size: usize) {
     store.apply(&batch(&mut chain, size)).unwrap();
 }
 
-/// Runs `test` as a second process with each of `plans`, and checks what it left and that its errors say `what` failed.
+/// Runs `test` as a second process with each of `plans`. Checks its store, and that its errors contain `says`.
 fn nothing_is_lost(test: &str, plans: &[String], errno: i32, says: &[&str]) {
     for plan in plans {
         let directory = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ fn nothing_is_lost(test: &str, plans: &[String], errno: i32, says: &[&str]) {
                 assert!(error.contains(part), "{plan}: {error:?} does not say {part:?}");
             }
         }
-        // Also those that come later say what failed first.
+        // Later errors also state the first failure.
         for error in refused {
             assert!(error.contains(&format!("takes no more writes since one failed: {failed}")), "{plan}: {error}");
         }
@@ -181,54 +181,54 @@ fn nothing_is_lost(test: &str, plans: &[String], errno: i32, says: &[&str]) {
 }
 
 #[test]
-fn a_full_disk_loses_nothing_that_was_announced_and_the_error_says_what_to_do() {
+fn full_disk_loses_no_announced_batch_and_the_error_has_advice() {
     if let Some((path, plan)) = as_child() {
         return apply_until_it_fails(&path, &plan);
     }
     let plans: Vec<_> = [0, 1, 3, 8].map(|after| format!("wc,{after},0,{ENOSPC},0,any")).into();
-    let test = "a_full_disk_loses_nothing_that_was_announced_and_the_error_says_what_to_do";
+    let test = "full_disk_loses_no_announced_batch_and_the_error_has_advice";
     nothing_is_lost(test, &plans, ENOSPC, &["free space"]);
 }
 
 #[test]
-fn a_write_that_is_cut_short_loses_nothing_that_was_announced() {
+fn write_that_is_cut_short_loses_no_announced_batch() {
     if let Some((path, plan)) = as_child() {
         return apply_until_it_fails(&path, &plan);
     }
     let plans: Vec<_> = [0, 1, 4].map(|after| format!("w,{after},0,{ENOSPC},1,.jnl")).into();
-    nothing_is_lost("a_write_that_is_cut_short_loses_nothing_that_was_announced", &plans, ENOSPC, &["free space"]);
+    nothing_is_lost("write_that_is_cut_short_loses_no_announced_batch", &plans, ENOSPC, &["free space"]);
 }
 
 #[test]
-fn a_disk_that_cannot_write_or_sync_loses_nothing_that_was_announced() {
+fn failed_write_or_sync_loses_no_announced_batch() {
     if let Some((path, plan)) = as_child() {
         return apply_until_it_fails(&path, &plan);
     }
-    // Also a disk that fails once and then says that all is well.
+    // Includes a disk that fails once and then reports success.
     let plans: Vec<_> = [("w", 0, 0), ("w", 3, 1), ("s", 0, 0), ("s", 0, 1), ("s", 2, 1)]
         .map(|(call, after, count)| format!("{call},{after},{count},{EIO},0,.jnl"))
         .into();
-    nothing_is_lost("a_disk_that_cannot_write_or_sync_loses_nothing_that_was_announced", &plans, EIO, &["the disk"]);
+    nothing_is_lost("failed_write_or_sync_loses_no_announced_batch", &plans, EIO, &["the disk"]);
 }
 
 #[test]
-fn a_table_that_cannot_be_written_loses_nothing_that_was_announced() {
+fn table_that_cannot_be_written_loses_no_announced_batch() {
     if let Some((path, plan)) = as_child() {
         return apply_until_it_fails(&path, &plan);
     }
     let plans: Vec<_> = [("c", 0, ENOSPC), ("w", 1, ENOSPC), ("s", 0, EIO)]
         .map(|(call, after, errno)| format!("{call},{after},0,{errno},0,tables"))
         .into();
-    nothing_is_lost("a_table_that_cannot_be_written_loses_nothing_that_was_announced", &plans, ENOSPC, &["free space"]);
+    nothing_is_lost("table_that_cannot_be_written_loses_no_announced_batch", &plans, ENOSPC, &["free space"]);
 }
 
 #[test]
-fn a_file_of_blocks_that_cannot_be_written_loses_nothing_that_was_announced() {
+fn file_of_blocks_that_cannot_be_written_loses_no_announced_batch() {
     if let Some((path, plan)) = as_child() {
         return apply_until_it_fails(&path, &plan);
     }
-    let test = "a_file_of_blocks_that_cannot_be_written_loses_nothing_that_was_announced";
-    // Also one that is cut short, and a disk that fails once and then says that all is well.
+    let test = "file_of_blocks_that_cannot_be_written_loses_no_announced_batch";
+    // Includes a write that is cut short, and a disk that fails once and then reports success.
     let full: Vec<_> = [(0, 0, 0), (2, 1, 0), (1, 0, 1)]
         .map(|(after, count, short)| format!("w,{after},{count},{ENOSPC},{short},.blocks"))
         .into();
@@ -239,7 +239,7 @@ fn a_file_of_blocks_that_cannot_be_written_loses_nothing_that_was_announced() {
     nothing_is_lost(test, &broken, EIO, &["check the disk"]);
 }
 
-/// Applies a few batches while the disk says once that it takes no direct writes; then looks at all of them.
+/// Applies a few batches while the disk refuses direct writes; then reads all of them.
 fn apply_while_direct_writes_are_refused(path: &Path, plan: &str) {
     let mut chain = Chain::new();
     let store = FjallStore::open(path, &chain.genesis).unwrap();
@@ -248,7 +248,7 @@ fn apply_while_direct_writes_are_refused(path: &Path, plan: &str) {
         if number == 1 {
             fail(path, plan);
         }
-        // More than is written at once.
+        // Longer than one write.
         let next = batch(&mut chain, 900_000).into_iter().chain(batch(&mut chain, 900_000)).collect::<Vec<_>>();
         match store.apply(&next) {
             Ok(_) => println!("\napplied"),
@@ -268,18 +268,18 @@ fn apply_while_direct_writes_are_refused(path: &Path, plan: &str) {
 }
 
 #[test]
-fn a_disk_that_refuses_a_direct_write_is_written_through_the_page_cache() {
+fn disk_that_refuses_a_direct_write_is_written_through_the_page_cache() {
     if let Some((path, plan)) = as_child() {
         return apply_while_direct_writes_are_refused(&path, &plan);
     }
-    let test = "a_disk_that_refuses_a_direct_write_is_written_through_the_page_cache";
+    let test = "disk_that_refuses_a_direct_write_is_written_through_the_page_cache";
     let directory = tempfile::tempdir().unwrap();
     let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
     let mut options = std::fs::OpenOptions::new();
     if options.write(true).create(true).custom_flags(direct).open(directory.path().join("direct")).is_err() {
         return println!("{}: its file system has no direct writes to refuse", directory.path().display());
     }
-    // The first or the second write of a batch; or every one, of which the ordinary write after it tells.
+    // The first or the second write of a batch fails, or every write, which the ordinary write after it shows.
     for (plan, applied, refused) in [("w,0,1", 4, 0), ("w,1,1", 4, 0), ("w,0,0", 1, 1)] {
         let text = child(test, &directory.path().join(plan), &format!("{plan},{EINVAL},0,.blocks"));
         assert_eq!(text.lines().filter(|&line| line == "applied").count(), applied, "{plan}: {text}");
@@ -290,7 +290,7 @@ fn a_disk_that_refuses_a_direct_write_is_written_through_the_page_cache() {
 }
 
 fn open_without_syncing(path: &Path) {
-    // Made by a process that was stopped before it could make the new names in the store's directory durable.
+    // The first process stopped before it could make the new names in the store's directory durable.
     let genesis = Chain::new().genesis;
     drop(FjallStore::open(path, &genesis).unwrap());
     fail(path, &format!("s,0,1,{EIO},0,any"));
@@ -300,23 +300,23 @@ fn open_without_syncing(path: &Path) {
 }
 
 #[test]
-fn a_store_whose_name_may_not_be_durable_does_not_open_before_it_is() {
+fn store_whose_name_may_not_be_durable_does_not_open_before_it_is() {
     if let Some((path, _)) = as_child() {
         return open_without_syncing(&path);
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
-    let text = child("a_store_whose_name_may_not_be_durable_does_not_open_before_it_is", &path, "");
+    let text = child("store_whose_name_may_not_be_durable_does_not_open_before_it_is", &path, "");
     let [error] = lines(&text, "refused")[..] else { panic!("{text}") };
     let expected = format!("{}: cannot make its entries durable: Input/output error", path.display());
     assert!(error.starts_with(&expected) && error.contains("check the disk, then restart the node"), "{error}");
 }
 
-/// Creates a store again and again, each time with a disk that fails one call later, until none is left to fail.
+/// Creates a store repeatedly. Each time the disk fails one call later, until no call is left to fail.
 fn create_with_every_fault(directory: &Path) {
     let genesis = Chain::new().genesis;
-    // One call further each time in the store's own files; in the database's, many of which are alike, by strides that
-    // meet different ones.
+    // One call further each time for the store's own files. The database has many similar calls, of which a stride
+    // picks different ones.
     for (errno, stride) in [(ENOSPC, 83), (EIO, 211)] {
         let mut after = 0;
         loop {
@@ -333,7 +333,7 @@ fn create_with_every_fault(directory: &Path) {
                     println!("\nrefused {after} {error}");
                 }
                 Err(error) => panic!("{error}"),
-                // Closing may still fail, which nobody has to know of: nothing waits to be written then.
+                // Closing may still fail. That is harmless, because all data is written by then.
                 Ok(()) if calls > after => {}
                 Ok(()) => break,
             }
@@ -344,12 +344,12 @@ fn create_with_every_fault(directory: &Path) {
 }
 
 #[test]
-fn a_creation_that_the_disk_fails_anywhere_is_finished_by_the_next_open() {
+fn creation_that_fails_at_any_call_is_finished_by_the_next_open() {
     if let Some((path, _)) = as_child() {
         return create_with_every_fault(&path);
     }
     let directory = tempfile::tempdir().unwrap();
-    let text = child("a_creation_that_the_disk_fails_anywhere_is_finished_by_the_next_open", directory.path(), "");
+    let text = child("creation_that_fails_at_any_call_is_finished_by_the_next_open", directory.path(), "");
     for error in lines(&text, "refused") {
         assert!(error.contains(&*directory.path().to_string_lossy()), "{error}");
         assert!(error.contains("free space") || error.contains("check the disk"), "{error}");

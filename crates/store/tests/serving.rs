@@ -1,4 +1,4 @@
-//! What a peer that asks for commits is given.
+//! Responses to a peer's request for commits.
 
 mod common;
 
@@ -7,13 +7,13 @@ use soma_store::{NotServed, Served, Store, StoreError, serve_commits};
 use soma_types::{BlockRef, CertifiedCommit, CommitDigest, CommitIndex, CommitRef, SignedBlock, UnverifiedCommit};
 
 for_both_stores!(
-    a_range_ends_in_the_highest_commit_with_a_quorum_of_votes,
-    nothing_is_served_where_nothing_can_be_proved,
-    a_range_does_not_cross_the_end_of_its_epoch,
+    range_ends_in_the_highest_commit_with_a_quorum_of_votes,
+    uncertified_range_is_not_served,
+    range_does_not_cross_the_end_of_its_epoch,
     certifier_blocks_are_the_smallest_that_suffice,
     several_blocks_of_one_author_are_one_vote,
-    votes_for_another_digest_prove_nothing,
-    a_range_over_the_byte_limit_ends_earlier,
+    votes_for_another_digest_certify_nothing,
+    range_over_the_byte_limit_ends_earlier,
 );
 
 const MANY: usize = usize::MAX;
@@ -30,7 +30,7 @@ fn served(store: &dyn Store, start: CommitIndex, end: CommitIndex) -> Result<Vec
     serve_commits(store, start, end, MANY).unwrap().as_ref().map(indices).map_err(|&reason| reason)
 }
 
-/// Ten commits of four equal authorities, of which 3 and 7 have a quorum of votes and 8 has too few.
+/// Ten commits of four equal authorities. Commits 3 and 7 have a quorum of votes, and 8 has too few.
 fn ten(open: Factory) -> (common::Opened, Vec<CertifiedCommit>) {
     let mut chain = Chain::new();
     let store = open(&chain.genesis);
@@ -46,7 +46,7 @@ fn ten(open: Factory) -> (common::Opened, Vec<CertifiedCommit>) {
     (store, batch)
 }
 
-fn a_range_ends_in_the_highest_commit_with_a_quorum_of_votes(open: Factory) {
+fn range_ends_in_the_highest_commit_with_a_quorum_of_votes(open: Factory) {
     let (store, batch) = ten(open);
     for (start, end, expected) in [(1, 10, 1..=7), (1, u32::MAX, 1..=7), (1, 6, 1..=3), (3, 3, 3..=3), (4, 8, 4..=7)] {
         assert_eq!(served(&*store, start, end), Ok(expected.collect()), "{start}..={end}");
@@ -59,7 +59,7 @@ fn a_range_ends_in_the_highest_commit_with_a_quorum_of_votes(open: Factory) {
     assert_eq!(certifiers(&answer), refs);
 }
 
-fn nothing_is_served_where_nothing_can_be_proved(open: Factory) {
+fn uncertified_range_is_not_served(open: Factory) {
     let (store, _) = ten(open);
     for (start, end) in [(1, 2), (8, 10), (8, 8)] {
         assert_eq!(served(&*store, start, end), Err(NotServed::NotCertified), "{start}..={end}");
@@ -72,7 +72,7 @@ fn nothing_is_served_where_nothing_can_be_proved(open: Factory) {
     assert_eq!(served(&*open(&chain.genesis), 1, 100), Err(NotServed::NotHere { lowest: 1, highest: 0 }));
 }
 
-fn a_range_does_not_cross_the_end_of_its_epoch(open: Factory) {
+fn range_does_not_cross_the_end_of_its_epoch(open: Factory) {
     let mut chain = Chain::new();
     let store = open(&chain.genesis);
     let mut batch = chain.grow(3);
@@ -88,10 +88,10 @@ fn a_range_does_not_cross_the_end_of_its_epoch(open: Factory) {
 }
 
 fn certifier_blocks_are_the_smallest_that_suffice(open: Factory) {
-    // Quorum 9 of 13: the two large stakes alone, or all the small ones and a large one.
+    // Quorum 9 of 13: the two large stakes alone, or all small stakes and a large one.
     let mut chain = Chain::with_stakes(&[5, 5, 1, 1, 1]);
     let store = open(&chain.genesis);
-    // From the smallest on: 1 + 1 + 1 + 5 is too little, with the last 5 it is enough, and then no 1 is needed.
+    // In order of size: 1 + 1 + 1 + 5 is too little. The last 5 completes the quorum, and makes each 1 superfluous.
     let first = chain.certified(&[2, 3, 4, 0, 1]);
     let large: Vec<_> = first.certifiers[3..].iter().map(|block| block.reference()).collect();
     store.apply(&[first]).unwrap();
@@ -123,7 +123,7 @@ fn several_blocks_of_one_author_are_one_vote(open: Factory) {
     assert!(certifiers(&answer).contains(&smaller.reference()));
 }
 
-fn votes_for_another_digest_prove_nothing(open: Factory) {
+fn votes_for_another_digest_certify_nothing(open: Factory) {
     let mut chain = Chain::new();
     let store = open(&chain.genesis);
     let mut first = chain.certified(&[0, 1]);
@@ -133,7 +133,7 @@ fn votes_for_another_digest_prove_nothing(open: Factory) {
     assert_eq!(served(&*store, 1, 1), Err(NotServed::NotCertified));
 }
 
-fn a_range_over_the_byte_limit_ends_earlier(open: Factory) {
+fn range_over_the_byte_limit_ends_earlier(open: Factory) {
     let mut chain = Chain::new();
     let store = open(&chain.genesis);
     store.apply(&chain.grow(6)).unwrap();
@@ -142,7 +142,7 @@ fn a_range_over_the_byte_limit_ends_earlier(open: Factory) {
     for last in (1..=6).rev() {
         let answer = serve_commits(&*store, 1, last, MANY).unwrap().unwrap();
         assert_eq!(indices(&answer), (1..=last).collect::<Vec<_>>());
-        // The limit is exact: what fits to the byte is served, one byte less and it ends one commit earlier.
+        // The limit is exact: with one byte less, the range ends one commit earlier.
         assert_eq!(serve_commits(&*store, 1, last, size(&answer)).unwrap().unwrap(), answer);
         let max_bytes = size(&answer) - 1;
         let shorter = serve_commits(&*store, 1, last, max_bytes).unwrap();
@@ -153,7 +153,7 @@ fn a_range_over_the_byte_limit_ends_earlier(open: Factory) {
 }
 
 #[test]
-fn a_store_without_the_committee_of_its_commits_says_so() {
+fn store_without_the_committee_of_its_commits_reports_it() {
     let mut chain = Chain::new();
     let store = common::in_memory(&chain.genesis);
     chain.epoch = 3;

@@ -1,5 +1,5 @@
-//! What the database has for a value: the value itself or its place in a file, and what is said of one that somebody has
-//! changed behind the store's back.
+//! Values in the database: the value itself or its position in a file, and the errors for values that were changed
+//! externally.
 
 mod common;
 
@@ -9,14 +9,14 @@ use soma_store::{CorruptReason, FjallStore, PeerList, Record, SegmentId, Store, 
 use soma_types::{CertifiedCommit, SignedBlock};
 use std::{collections::BTreeSet, path::Path};
 
-/// Changes a value behind the store's back, and opens the store again.
+/// Changes a value externally, and reopens the store.
 fn damage(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) -> Result<FjallStore, StoreError> {
-    // A byte in front of the values of these tables says that they are here and in no file.
+    // In these tables, a zero byte before a value marks it as stored in the database.
     let here: &[u8] = if ["segments", "votes", "commits"].contains(&table) { &[0] } else { &[] };
     replace(path, table, key, value.map(|value| [here, value].concat()).as_deref())
 }
 
-/// Changes what the database has for a value, and opens the store again.
+/// Changes the database's bytes of a value, and reopens the store.
 fn replace(path: &Path, table: &str, key: &[u8], stored: Option<&[u8]>) -> Result<FjallStore, StoreError> {
     let database = Database::builder(path.join("db")).open().unwrap();
     let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
@@ -29,15 +29,14 @@ fn replace(path: &Path, table: &str, key: &[u8], stored: Option<&[u8]>) -> Resul
     FjallStore::open_existing(path)
 }
 
-/// 41 commits, of which all but the first have blocks that vote for the one before, with so many bytes that they go to a
-/// file.
+/// 41 commits with enough bytes for a file. The blocks of all but the first vote for the previous commit.
 fn large_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
     let mut batch = chain.grow(1);
     batch.extend((0..40).map(|_| chain.large(8_000)));
     batch
 }
 
-/// The value that the database has.
+/// The database's bytes of a value.
 fn stored(path: &Path, table: &str, key: &[u8]) -> Vec<u8> {
     let database = Database::builder(path.join("db")).open().unwrap();
     let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
@@ -45,11 +44,11 @@ fn stored(path: &Path, table: &str, key: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn of_a_large_batch_the_database_has_only_where_its_blocks_commits_and_votes_are() {
+fn database_has_only_the_positions_of_a_large_batch() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
     let batch = large_batch(&mut chain);
-    // Votes for the last of them, in a batch that stays in the database.
+    // Votes for the last commit, in a batch that stays in the database.
     let small = chain.large(100);
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
     store.apply(&batch).unwrap();
@@ -73,7 +72,7 @@ fn of_a_large_batch_the_database_has_only_where_its_blocks_commits_and_votes_are
     for (table, here) in [("segments", 1), ("votes", 1), ("commits", 2)] {
         let table = database.keyspace(table, KeyspaceCreateOptions::default).unwrap();
         let values: Vec<_> = table.iter().map(|value| value.value().unwrap()).collect();
-        // A byte that says so, file, offset, length, checksum. The genesis came alone.
+        // A marker byte, file, offset, length, checksum. The genesis is in the database.
         let filed = values.iter().filter(|value| value[0] == 1 && value.len() == 1 + 4 + 4 + 4 + 8).count();
         let in_database = values.iter().filter(|value| value[0] == 0).count();
         assert!(filed >= 3 && in_database == here && filed + in_database == values.len(), "{filed} {in_database}");
@@ -81,14 +80,14 @@ fn of_a_large_batch_the_database_has_only_where_its_blocks_commits_and_votes_are
 }
 
 #[test]
-fn a_damaged_place_is_an_error_that_names_what_lies_there_and_what_is_before_it_is_read() {
+fn damaged_position_is_an_error_with_the_record_and_spares_earlier_ones() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
     let batch = large_batch(&mut chain);
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
     store.apply(&batch).unwrap();
     drop(store);
-    // That of commits 16 to 31: file, offset, length, checksum.
+    // The position of commits 16 to 31: file, offset, length, checksum.
     let key = 16u32.to_be_bytes();
     let place = stored(&path, "commits", &key);
     let changed = |at: usize, bytes: &[u8]| {
@@ -127,7 +126,7 @@ fn a_damaged_place_is_an_error_that_names_what_lies_there_and_what_is_before_it_
 }
 
 #[test]
-fn a_damaged_value_is_an_error_that_names_it() {
+fn damaged_value_is_an_error_that_names_it() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
@@ -143,7 +142,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
         error => panic!("{error}"),
     };
 
-    // All commits of the batch lie in one value, under the index of the first.
+    // All commits of the batch are in one value, under the index of the first.
     let commits_with = |second: &[u8]| -> Vec<u8> {
         let mut commits: Vec<&[u8]> = batch.iter().map(|certified| &certified.commit.bytes()[..]).collect();
         commits[1] = second;
@@ -155,7 +154,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
         assert!(matches!(corrupt(error), (Record::Commit(2), CorruptReason::Codec(_))));
     }
     assert!(store.commit(1).unwrap().is_some() && store.commit(3).unwrap().is_some());
-    assert_eq!(store.sub_dags(1..=5, usize::MAX).unwrap(), [batch[0].sub_dag()], "all before what is damaged");
+    assert_eq!(store.sub_dags(1..=5, usize::MAX).unwrap(), [batch[0].sub_dag()], "all before the damaged commit");
     drop(store);
     let store = damage(&path, "commits", &key, Some(&commits_with(batch[0].commit.bytes()))).unwrap();
     assert_eq!(corrupt(store.commit(2).unwrap_err()), (Record::Commit(2), CorruptReason::OtherCommit { found: 1 }));
@@ -167,7 +166,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
     assert_eq!(corrupt(opened.err().unwrap()), (Record::Commit(5), length));
     damage(&path, "commits", &key, Some(&whole)).unwrap();
 
-    // The blocks of commit 3 in the one segment of the batch, the first two behind each other.
+    // The blocks of commit 3 in the only segment of the batch; the first two are consecutive.
     let [first, second] = [0, 1].map(|position| &batch[2].blocks[position]);
     let reference = first.reference();
     let key = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
@@ -186,14 +185,14 @@ fn a_damaged_value_is_an_error_that_names_it() {
     let store = damage(&path, "segments", &key, Some(&changed(&vec![0xff; first.bytes().len()]))).unwrap();
     assert!(matches!(corrupt(store.sub_dag(3).unwrap_err()), (at, CorruptReason::Codec(_)) if at == record));
     drop(store);
-    // Its signature is another: all decodes, and it is not the block that the commit names.
+    // With another signature everything decodes, but it is not the block that the commit names.
     let mut other = first.bytes().to_vec();
     *other.last_mut().unwrap() ^= 1;
     let found = Box::new(SignedBlock::decode(other.clone().into()).unwrap().reference());
     let store = damage(&path, "segments", &key, Some(&changed(&other))).unwrap();
     assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record, CorruptReason::OtherBlock { found }));
     let before: Vec<_> = batch[..2].iter().map(CertifiedCommit::sub_dag).collect();
-    assert_eq!(store.sub_dags(1..=5, usize::MAX).unwrap(), before, "all before what is damaged");
+    assert_eq!(store.sub_dags(1..=5, usize::MAX).unwrap(), before, "all before the damaged commit");
     drop(store);
     let end = start + first.bytes().len();
     let cut = CorruptReason::CutOff { block: Box::new(reference), end: end as u64, bytes: end - 1 };
@@ -202,7 +201,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
         let store = damage(&path, "segments", &key, value).unwrap();
         assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (whole, reason.clone()));
         assert_eq!(corrupt(store.blocks(&[reference]).unwrap_err()), (whole, reason));
-        // How long it was is known without it.
+        // Its length is known without the segment.
         assert_eq!(store.block_sizes(&[reference]).unwrap(), [Some(first.bytes().len())]);
     }
     drop(damage(&path, "segments", &key, Some(&segment)).unwrap());
@@ -212,7 +211,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
     let record_of_round = Record::Round { epoch: 0, round: reference.round };
     let reason = CorruptReason::Length { bytes: 53 };
     assert_eq!(corrupt(store.sub_dag(3).unwrap_err()), (record_of_round, reason.clone()));
-    // The writer does not add to what it cannot read.
+    // The writer does not add to a value that it cannot read.
     let mut late = chain.clone();
     let late = late.commit_of(vec![Chain { epoch: 0, ..late.clone() }.block(reference.round, 3, &[], 0)]);
     assert_eq!(corrupt(store.apply(&[late]).unwrap_err()), (record_of_round, reason));
@@ -244,7 +243,7 @@ fn a_damaged_value_is_an_error_that_names_it() {
     );
     drop(store);
 
-    // Without these a store does not even open.
+    // Without these values the store does not open.
     let error = damage(&path, "meta", b"watermarks", Some(b"garbage")).err().unwrap();
     assert!(matches!(corrupt(error), (Record::Watermarks, CorruptReason::Codec(_))));
     let error = damage(&path, "meta", b"watermarks", None).err().unwrap();

@@ -1,8 +1,8 @@
-//! Where a node listens, as a multiaddr in its one canonical text form.
+//! Addresses of nodes, as multiaddrs in canonical text form.
 //!
-//! Three forms out of the many that multiaddrs have: `/ip4/ADDR/tcp/PORT`, `/ip6/ADDR/tcp/PORT` and
-//! `/dns/NAME/tcp/PORT`. IPv6 addresses are spelled as RFC 5952 says, mapped IPv4 addresses with dots; names are host
-//! names of RFC 1123 in lower case.
+//! Multiaddrs have many forms. This module accepts three of them: `/ip4/ADDR/tcp/PORT`, `/ip6/ADDR/tcp/PORT` and
+//! `/dns/NAME/tcp/PORT`. IPv6 addresses are spelled as in RFC 5952, with mapped IPv4 addresses in dotted notation.
+//! Names are host names of RFC 1123 in lower case.
 
 use crate::limits::MAX_ADDRESS_BYTES;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -18,13 +18,13 @@ const MAX_NAME_BYTES: usize = 253;
 /// Longest label of a host name (RFC 1035, section 2.3.4).
 const MAX_LABEL_BYTES: usize = 63;
 
-/// A dialable address: `/ip4/ADDR/tcp/PORT`, `/ip6/ADDR/tcp/PORT` or `/dns/NAME/tcp/PORT`, with a port from 1 on.
+/// A dialable address: `/ip4/ADDR/tcp/PORT`, `/ip6/ADDR/tcp/PORT` or `/dns/NAME/tcp/PORT`, with a port of at least 1.
 ///
-/// Only the canonical text is accepted, so that equal addresses have equal encodings.
+/// Only the canonical text is accepted, so equal addresses have equal encodings.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(String);
 
-/// Why a text is no address.
+/// The reason why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Longer than [`MAX_ADDRESS_BYTES`].
@@ -33,23 +33,23 @@ pub enum AddressError {
         /// Bytes of the text.
         size: usize,
     },
-    /// Of none of the three forms.
+    /// The text has none of the three forms.
     #[error("{text:?} is not of the form /ip4/ADDR/tcp/PORT, /ip6/ADDR/tcp/PORT or /dns/NAME/tcp/PORT")]
     Form {
         /// The text.
         text: String,
     },
-    /// The IP address is none, or not in its canonical spelling.
+    /// The host is not an IP address, or not in its canonical spelling.
     #[error(
         "{text:?}: {host:?} is not an IP address as RFC 5952 spells it, such as 127.0.0.1, 2001:db8::1 or ::ffff:127.0.0.1"
     )]
     Ip {
         /// The text.
         text: String,
-        /// The part of it that should be an IP address.
+        /// The invalid IP address.
         host: String,
     },
-    /// The name is no host name.
+    /// The host is not a host name.
     #[error(
         "{text:?}: {host:?} is not a host name in lower case: labels of 1 to {MAX_LABEL_BYTES} letters, digits and inner hyphens, \
          {MAX_NAME_BYTES} characters in all, the last label not all digits"
@@ -57,17 +57,17 @@ pub enum AddressError {
     Name {
         /// The text.
         text: String,
-        /// The part of it that should be a name.
+        /// The invalid host name.
         host: String,
     },
-    /// The port is none.
+    /// The port is not a number, or is out of range.
     #[error("{text:?}: {port:?} is not a port from {least} to 65535")]
     Port {
         /// The text.
         text: String,
-        /// The part of it that should be a port.
+        /// The invalid port.
         port: String,
-        /// The least port that may stand there.
+        /// The least allowed port.
         least: u16,
     },
 }
@@ -78,7 +78,7 @@ enum Host<'a> {
     Name(&'a str),
 }
 
-/// Splits the canonical text of an address.
+/// Splits the canonical text of an address into host and port.
 fn parse(text: &str, least_port: u16) -> Result<(Host<'_>, u16), AddressError> {
     if text.len() > MAX_ADDRESS_BYTES {
         return Err(AddressError::TooLong { size: text.len() });
@@ -106,12 +106,12 @@ fn parse(text: &str, least_port: u16) -> Result<(Host<'_>, u16), AddressError> {
     Ok((host, port))
 }
 
-/// The value of `text`, if that is the one way in which it is written.
+/// The value of `text`, if `text` is its canonical spelling.
 fn canonical<T: FromStr + ToString>(text: &str) -> Option<T> {
     text.parse::<T>().ok().filter(|value| value.to_string() == text)
 }
 
-/// Whether `name` is a host name of RFC 1123 (section 2.1) in lower case, which nobody can take for an IP address.
+/// Whether `name` is a host name of RFC 1123 (section 2.1) in lower case that cannot be mistaken for an IP address.
 fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=MAX_LABEL_BYTES).contains(&label.len())
@@ -124,7 +124,7 @@ fn is_host_name(name: &str) -> bool {
 }
 
 impl Address {
-    /// The least port: nobody can dial port 0.
+    /// The least port: port 0 cannot be dialled.
     const LEAST_PORT: u16 = 1;
 
     /// The canonical text.
@@ -140,12 +140,12 @@ impl Address {
         }
     }
 
-    /// Host and port as a TCP client takes them: an IP address or a name, and a port.
+    /// Host (an IP address or a name) and port, in the form that a TCP client takes.
     pub fn host_and_port(&self) -> (String, u16) {
         match parse(&self.0, Self::LEAST_PORT) {
             Ok((Host::Ip(ip), port)) => (ip.to_string(), port),
             Ok((Host::Name(name), port)) => (name.to_owned(), port),
-            // The text was checked when the value was made: this only keeps the function total.
+            // Unreachable: the constructor checked the text. The result keeps the function total.
             Err(_) => (String::new(), 0),
         }
     }
@@ -159,7 +159,7 @@ impl FromStr for Address {
     }
 }
 
-/// Fails for port 0 only.
+/// Fails only for port 0.
 impl TryFrom<SocketAddr> for Address {
     type Error = AddressError;
 
@@ -188,7 +188,7 @@ impl Serialize for Address {
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A visitor that borrows: what a peer's length prefix claims is never allocated before it is there.
+        // Borrow the text: an owned string would be allocated at the length that a peer claims.
         struct Text;
         impl de::Visitor<'_> for Text {
             type Value = Address;
@@ -203,7 +203,7 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// Where a node is to listen: `/ip4/ADDR/tcp/PORT` or `/ip6/ADDR/tcp/PORT`. With port 0 the system chooses one.
+/// An address to listen on: `/ip4/ADDR/tcp/PORT` or `/ip6/ADDR/tcp/PORT`. For port 0 the system chooses a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress(pub SocketAddr);
 
@@ -237,7 +237,7 @@ impl Serialize for ListenAddress {
     }
 }
 
-/// From a configuration file, never from a peer.
+/// Allocates the claimed length, which is safe because the text comes from a configuration file, never from a peer.
 impl<'de> Deserialize<'de> for ListenAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_addresses_are_spelled_as_rfc_5952_says() {
+    fn ipv6_addresses_are_spelled_as_in_rfc_5952() {
         for host in ["::1", "::", "2001:db8::1", "1:2:3:0:5:6:7:8", "::ffff:127.0.0.1", "1::8", "0:0:1::"] {
             assert!(accepted(&format!("/ip6/{host}/tcp/1")), "{host}");
         }
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_dial_port_0_and_a_node_may_listen_on_it() {
+    fn port_0_can_be_listened_on_but_not_dialled() {
         for port in ["1", "65535"] {
             assert!(accepted(&format!("/ip4/127.0.0.1/tcp/{port}")), "{port}");
         }

@@ -1,4 +1,4 @@
-//! Blocks: what authorities sign each round.
+//! Blocks, which authorities sign in each round.
 
 use crate::{
     AuthorityIndex, BlockBodyDigest, BlockDigest, ChainId, CodecError, CommitRef, Committee, Epoch, QuorumSignatures,
@@ -8,14 +8,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// Names one block: its place in the DAG and the digest of its bytes, signature included.
+/// Identifies one block by its position in the DAG and the digest of its bytes, signature included.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BlockRef {
-    /// Epoch in which it was made.
+    /// Epoch of the block.
     pub epoch: Epoch,
     /// Round within the epoch.
     pub round: Round,
-    /// Its author's position in the epoch's committee.
+    /// The author's position in the epoch's committee.
     pub author: AuthorityIndex,
     /// Digest of body and signature.
     pub digest: BlockDigest,
@@ -38,8 +38,8 @@ impl fmt::Debug for BlockRef {
     }
 }
 
-/// One transaction as the block carries it: opaque here, read by the node's transaction verifier. Of a decoded block it is
-/// a slice of the block's own bytes.
+/// One transaction of a block. Its bytes are opaque here; the node's transaction verifier reads them. In a decoded
+/// block they are a slice of the block's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionBytes(pub Bytes);
 
@@ -49,37 +49,38 @@ impl Serialize for TransactionBytes {
     }
 }
 
-/// The handover to the next epoch: its committee, certified by a quorum of this one's stake.
+/// The handover to the next epoch: the next committee, certified by a quorum of this epoch's stake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndOfEpoch {
     /// Committee of the next epoch.
     pub next_committee: Committee,
-    /// This epoch's signatures on its digest.
+    /// This epoch's signatures on the next committee's digest.
     pub certificate: QuorumSignatures,
 }
 
 /// The body of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Block {
-    /// Epoch in which it is made.
+    /// Epoch of the block.
     pub epoch: Epoch,
     /// Round within the epoch, from 1.
     pub round: Round,
-    /// Its author's position in the epoch's committee.
+    /// The author's position in the epoch's committee.
     pub author: AuthorityIndex,
-    /// When its author made it; never before any of its ancestors.
+    /// Creation time; at least the timestamp of every ancestor.
     pub timestamp_ms: TimestampMs,
-    /// Blocks it builds on: first its author's own last one, then one for each other author that it saw.
+    /// Blocks that this block builds on: first the author's previous block, then at most one block of each other
+    /// author.
     pub ancestors: Vec<BlockRef>,
-    /// What users asked for.
+    /// Transactions of users.
     pub transactions: Vec<TransactionBytes>,
-    /// Commits that its author has made since its last block.
+    /// Commits that the author has made since its previous block.
     pub commit_votes: Vec<CommitRef>,
-    /// Present in a block of the last commit of an epoch.
+    /// The handover, in one block of the last commit of an epoch.
     pub end_of_epoch: Option<EndOfEpoch>,
 }
 
-/// The same as it lies in its encoding: transactions stay where they are.
+/// A block that borrows its transactions from the encoding.
 #[derive(Deserialize)]
 struct EncodedBlock<'a> {
     epoch: Epoch,
@@ -119,7 +120,7 @@ impl Signable for Block {
     }
 }
 
-/// A block with its signature and its name; a claim until it is verified.
+/// A block with its signature and reference. It is a claim until it is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedBlock {
     signed: Signed<Block>,
@@ -132,7 +133,10 @@ impl SignedBlock {
         Self::from(Signed::sign(block, chain, key))
     }
 
-    /// Decodes received bytes and names the block by their digest.
+    /// Decodes received bytes and computes the block's reference.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a signed block, or are longer than [`limits::MAX_BLOCK_BYTES`].
     pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
         Signed::decode(bytes).map(Self::from)
     }
@@ -142,7 +146,7 @@ impl SignedBlock {
         Self { signed, reference }
     }
 
-    /// The block's name: computed from the bytes, never taken from a peer.
+    /// The block's reference. Its digest is computed from the bytes, never taken from a peer.
     pub fn reference(&self) -> BlockRef {
         self.reference
     }
@@ -163,7 +167,7 @@ impl Deref for SignedBlock {
     }
 }
 
-/// Received bytes and the digest that would name the block in them; not looked at any further.
+/// Received bytes with their block digests. The bytes may not be a block.
 #[derive(Clone, Debug)]
 pub struct HashedBlock {
     bytes: Bytes,
@@ -172,8 +176,8 @@ pub struct HashedBlock {
 }
 
 impl HashedBlock {
-    /// Hashes what may be blocks, side by side, and gives them in their order. What is shorter than a signature is none,
-    /// and has no digest.
+    /// Hashes candidate blocks in parallel SIMD lanes, and returns them in order. Bytes that are shorter than a
+    /// signature have no digest: their entry is an error.
     pub fn hash_each(blocks: Vec<Bytes>) -> Vec<Result<Self, CodecError>> {
         let long_enough = blocks.iter().filter_map(|bytes| bytes.split_last_chunk::<{ Signature::BYTES }>());
         let (bodies, signatures): (Vec<_>, Vec<_>) = long_enough.unzip();
@@ -195,25 +199,28 @@ impl HashedBlock {
         blocks.into_iter().map(hashed).collect()
     }
 
-    /// The digest that names the bytes, whether or not they decode.
+    /// The block digest of the bytes, whether or not they decode.
     pub fn digest(&self) -> BlockDigest {
         self.digest
     }
 
     /// Decodes the bytes, without hashing them again.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a signed block, or are longer than [`limits::MAX_BLOCK_BYTES`].
     pub fn decode(self) -> Result<SignedBlock, CodecError> {
         let signed = Signed::decode_with(self.bytes, |_| self.body_digest.0)?;
         Ok(SignedBlock::named(signed, self.digest))
     }
 }
 
-/// A block that was proved right, cheap to share.
+/// A verified block, cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedBlock(Arc<SignedBlock>);
 
 impl VerifiedBlock {
-    /// Takes `block` as proved. Only for whoever proved it: the verifier, the consensus that made it, and the
-    /// store, into which nothing else goes.
+    /// Declares `block` verified. Only the verifier, the consensus that made the block, and the store (which holds only
+    /// verified blocks) may call this.
     pub fn assume_verified(block: SignedBlock) -> Self {
         Self(Arc::new(block))
     }
@@ -227,8 +234,8 @@ impl Deref for VerifiedBlock {
     }
 }
 
-/// The blocks of round 0 of an epoch, one for each authority in order: known to all, signed by none, and never
-/// part of a commit. Round 1 builds on all of them that its author needs for a quorum.
+/// References of the blocks of round 0, one per authority, in order. All nodes know these blocks. They have no
+/// signature and are never part of a commit. A block of round 1 builds on a quorum of them.
 pub fn epoch_genesis_refs(epoch: Epoch, committee_size: usize) -> Vec<BlockRef> {
     (0..committee_size as AuthorityIndex)
         .map(|author| {

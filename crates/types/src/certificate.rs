@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 /// One authority's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthoritySignature {
-    /// Whose.
+    /// The signing authority.
     pub authority: AuthorityIndex,
-    /// Over the intent and digest of what is certified.
+    /// The signature over the intent and the digest of the certified value.
     pub signature: Signature,
 }
 
-/// Signatures of a quorum of a committee, in strictly ascending order of authority: no signer twice, and one
-/// encoding for one set.
+/// Signatures of a quorum of a committee, in strictly ascending order of authority. The order excludes repeated signers
+/// and gives each set one encoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuorumSignatures {
     /// The signatures.
@@ -23,20 +23,20 @@ pub struct QuorumSignatures {
     pub signatures: Vec<AuthoritySignature>,
 }
 
-/// What a user asks for. The payload is the executor's business.
+/// A user's request. Only the executor interprets the payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
-    /// Who asks.
+    /// Key of the user.
     pub sender: PublicKey,
-    /// Tells two equal requests of one sender apart.
+    /// Distinguishes two equal requests of one sender.
     pub nonce: u64,
-    /// What for.
+    /// The request.
     #[serde(serialize_with = "serde_bytes::serialize", deserialize_with = "codec::bytes")]
     pub payload: Vec<u8>,
 }
 
 impl Transaction {
-    /// What the sender signs.
+    /// The digest that the sender signs.
     pub fn digest(&self) -> TransactionDigest {
         TransactionDigest::of(&[&codec::encode(self)])
     }
@@ -47,40 +47,40 @@ impl Transaction {
 pub struct SignedTransaction {
     /// The transaction.
     pub transaction: Transaction,
-    /// Over its digest.
+    /// The sender's signature over the transaction's digest.
     pub signature: Signature,
 }
 
-/// A sender-signed transaction that a quorum of an epoch's stake vouches for.
+/// A sender-signed transaction, certified by a quorum of an epoch's stake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     /// Epoch of the committee that signed.
     pub epoch: Epoch,
-    /// What is certified.
+    /// The certified transaction.
     pub signed_transaction: SignedTransaction,
-    /// Who vouches.
+    /// The quorum's signatures.
     pub quorum: QuorumSignatures,
 }
 
 impl Certificate {
-    /// What each authority signs: the epoch and the transaction with its sender's signature.
+    /// The digest that each authority signs: it covers the epoch and the transaction with the sender's signature.
     pub fn signed_digest(epoch: Epoch, signed_transaction: &SignedTransaction) -> CertificateDigest {
         CertificateDigest::of(&[&codec::encode(&(epoch, signed_transaction))])
     }
 }
 
-/// A certificate as it lies in its encoding. What was signed is digested where it lies, not encoded again.
+/// A certificate that borrows from its encoding. Its digests are computed from the encoding, without encoding again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedCertificate<'a> {
     /// Epoch of the committee that signed.
     pub epoch: Epoch,
-    /// Who asks.
+    /// Key of the user.
     pub sender: PublicKey,
-    /// What for.
+    /// The request.
     pub payload: &'a [u8],
     /// The sender's signature, over [`transaction_digest`](Self::transaction_digest).
     pub signature: Signature,
-    /// Who vouches, over [`signed_digest`](Self::signed_digest).
+    /// The quorum's signatures, over [`signed_digest`](Self::signed_digest).
     pub quorum: QuorumSignatures,
     /// The encoding from the epoch to the sender's signature.
     signed: &'a [u8],
@@ -100,10 +100,13 @@ struct Fields<'a> {
 impl<'a> EncodedCertificate<'a> {
     /// Bytes of the epoch, before the transaction.
     const EPOCH_BYTES: usize = 8;
-    /// Bytes of the transaction beside its payload: sender, nonce and length.
+    /// Bytes of the transaction before its payload: sender, nonce and length.
     const TRANSACTION_HEAD_BYTES: usize = 32 + 8 + 8;
 
-    /// Decodes `bytes`, all of them.
+    /// Decodes all of `bytes`.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a certificate, or are longer than [`limits::MAX_BLOCK_BYTES`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, CodecError> {
         let fields: Fields<'a> = codec::decode(bytes, "certificate", limits::MAX_BLOCK_BYTES)?;
         let Fields { epoch, sender, _nonce, payload, signature, quorum } = fields;
@@ -111,12 +114,12 @@ impl<'a> EncodedCertificate<'a> {
         Ok(Self { epoch, sender, payload, signature, quorum, signed: &bytes[..end] })
     }
 
-    /// What the sender has signed.
+    /// The digest that the sender has signed.
     pub fn transaction_digest(&self) -> TransactionDigest {
         TransactionDigest::of(&[&self.signed[Self::EPOCH_BYTES..self.signed.len() - Signature::BYTES]])
     }
 
-    /// What each authority has signed.
+    /// The digest that each authority has signed.
     pub fn signed_digest(&self) -> CertificateDigest {
         CertificateDigest::of(&[self.signed])
     }

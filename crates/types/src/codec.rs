@@ -1,12 +1,12 @@
 //! The canonical codec: bincode 2, little-endian, fixed-width integers, no maps.
 //!
-//! Every value has one encoding by construction: integers have one width, lengths are `u64`, `Option` and enum
-//! tags admit only their own values, and text is UTF-8. What remains is trailing bytes, which [`decode`] refuses.
-//! A property test (`tests/canonical.rs`) holds the claim for arbitrary input.
+//! Every value has one encoding by construction: integers have one width, lengths are `u64`, `Option` and enum tags
+//! admit only their own values, and text is UTF-8. [`decode`] also refuses trailing bytes. A property test
+//! (`tests/canonical.rs`) checks the claim for arbitrary input.
 //!
-//! Decoding takes memory in proportion to the bytes that are there, whatever lengths they claim: text and bytes are
-//! taken from where they lie, and lists grow with the elements that come (`text`, `bytes`, `list`). A test of
-//! `crates/testkit/tests/allocation.rs` measures it.
+//! Decoding takes memory proportional to the input's size, not to the lengths that the input claims. Text and bytes are
+//! borrowed from the input, and lists grow with their elements (`text`, `bytes`, `list`). A test in
+//! `crates/testkit/tests/allocation.rs` measures this.
 
 use serde::{
     Deserializer, Serialize,
@@ -14,8 +14,8 @@ use serde::{
 };
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-/// The most that any one decode may claim, in bytes. Inputs are bounded by their own limits long before; this is
-/// what stops a length prefix from asking for more memory than any valid value has.
+/// Maximum number of bytes that one decode may claim. The types' own limits on their input are smaller. This limit
+/// stops a length prefix from allocating more memory than any valid value has.
 const DECODE_LIMIT: usize = 4 << 20;
 
 fn config() -> bincode::config::Configuration<
@@ -26,10 +26,10 @@ fn config() -> bincode::config::Configuration<
     bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<DECODE_LIMIT>()
 }
 
-/// Why bytes are not the encoding of a value.
+/// The reason why bytes are not the encoding of a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// Not an encoding of this type at all.
+    /// The bytes are not an encoding of the type.
     #[error("malformed {what}: {reason}")]
     Malformed {
         /// The type that was expected.
@@ -37,15 +37,15 @@ pub enum CodecError {
         /// bincode's reason.
         reason: String,
     },
-    /// A valid encoding with something behind it.
-    #[error("{what} is followed by {extra} bytes that do not belong to it")]
+    /// A valid encoding is followed by more bytes.
+    #[error("{what} is followed by {extra} trailing bytes")]
     TrailingBytes {
         /// The type that was expected.
         what: &'static str,
-        /// How many bytes follow.
+        /// Number of trailing bytes.
         extra: usize,
     },
-    /// Longer than this type may be.
+    /// The bytes exceed the type's limit.
     #[error("{what} of {size} bytes is over the limit of {limit}")]
     TooLarge {
         /// The type that was expected.
@@ -57,16 +57,21 @@ pub enum CodecError {
     },
 }
 
-/// The one encoding of `value`.
+/// The canonical encoding of `value`.
+///
+/// # Panics
+/// Panics if the `Serialize` implementation reports an error or omits a length. The types of this crate do neither.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    // Encoding fails only when a Serialize impl reports an error or a length is unknown; the types of this crate
-    // do neither, and writing to a Vec cannot fail.
+    // Writing to a Vec cannot fail, and the types of this crate neither report errors nor omit lengths.
     bincode::serde::encode_to_vec(value, config().with_no_limit()).expect("encoding into memory does not fail")
 }
 
-/// The value that `bytes` encode, all of them.
+/// Decodes all of `bytes`.
 ///
-/// `limit` is the greatest length in bytes that a valid `T` has; it is checked before anything is read.
+/// `limit` is the greatest length in bytes of a valid `T`. It is checked before anything is read.
+///
+/// # Errors
+/// Fails if the bytes exceed the limit, are not an encoding of `T`, or have trailing bytes.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str, limit: usize) -> Result<T, CodecError> {
     if bytes.len() > limit {
         return Err(CodecError::TooLarge { what, size: bytes.len(), limit });
@@ -79,11 +84,11 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str, limit
     Ok(value)
 }
 
-/// Memory that a list has before its first element has been read. Serde's own lists begin with up to 1 MiB when a length
-/// claims as much.
+/// Maximum memory of a list before its first element is read. Serde's own lists allocate up to 1 MiB for a claimed
+/// length.
 const FIRST_BYTES: usize = 4 << 10;
 
-/// A list that does not believe the length in front of it: for every `Vec` in a type that is decoded.
+/// Decodes a list without trusting its length prefix. Every `Vec` in a decoded type must use it.
 pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     struct List<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> de::Visitor<'de> for List<T> {
@@ -103,7 +108,7 @@ pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer:
     deserializer.deserialize_seq(List(PhantomData))
 }
 
-/// Text that is copied from where it lies. An owned one would be as long as its length claims before it is read.
+/// Copies text from the input. An owned text would be allocated at its claimed length before it is read.
 pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     struct Text;
     impl de::Visitor<'_> for Text {
@@ -118,7 +123,7 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     deserializer.deserialize_str(Text)
 }
 
-/// Bytes that are copied from where they lie, as [`text`].
+/// Copies bytes from the input, like [`text`].
 pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     serde_bytes::deserialize::<Cow<'de, [u8]>, D>(deserializer).map(Cow::into_owned)
 }

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
 
-/// Names one commit.
+/// Identifies one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CommitRef {
-    /// Its index on the chain.
+    /// The commit's index on the chain.
     pub index: CommitIndex,
-    /// Digest of its bytes.
+    /// Digest of the commit's bytes.
     pub digest: CommitDigest,
 }
 
@@ -23,18 +23,18 @@ impl fmt::Display for CommitRef {
     }
 }
 
-/// One step of the chain: a leader block and the part of its history that no commit before has taken.
+/// One step of the chain: a leader block, and the part of its history that earlier commits do not contain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
-    /// One more than the previous commit's.
+    /// The previous commit's index plus one.
     pub index: CommitIndex,
-    /// Digest of the previous commit; for commit 0 the chain id.
+    /// Digest of the previous commit; the chain id for commit 0.
     pub previous_digest: CommitDigest,
     /// See [`timestamp_after`](Self::timestamp_after).
     pub timestamp_ms: TimestampMs,
     /// The block that this commit commits.
     pub leader: BlockRef,
-    /// All blocks in the order of (round, author); the leader is the last.
+    /// All blocks, ordered by (round, author). The leader is the last.
     #[serde(deserialize_with = "codec::list")]
     pub blocks: Vec<BlockRef>,
     /// Epoch of the leader and of every block.
@@ -42,12 +42,12 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// The timestamp of a commit: the later of its leader's and the previous commit's, so that time never goes back.
+    /// The timestamp of a commit: the later of the leader's and the previous commit's, so that time never goes back.
     pub fn timestamp_after(leader_ms: TimestampMs, previous_ms: TimestampMs) -> TimestampMs {
         leader_ms.max(previous_ms)
     }
 
-    /// Commit 0 of a chain: its `previous_digest` is the chain id, so its digest tells the chain.
+    /// Commit 0 of a chain. Its `previous_digest` is the chain id, so its digest identifies the chain.
     pub fn genesis(chain: ChainId, timestamp_ms: TimestampMs, committee_size: usize) -> TrustedCommit {
         let blocks = epoch_genesis_refs(0, committee_size);
         let leader =
@@ -63,7 +63,7 @@ impl Commit {
     }
 }
 
-/// A commit with the bytes and the digest that name it; a claim until it is verified.
+/// A commit with its bytes and digest. It is a claim until it is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnverifiedCommit {
     commit: Commit,
@@ -72,7 +72,10 @@ pub struct UnverifiedCommit {
 }
 
 impl UnverifiedCommit {
-    /// Decodes received bytes and names the commit by their digest.
+    /// Decodes received bytes and computes the commit's digest.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a commit, or are longer than [`limits::MAX_COMMIT_BYTES`].
     pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
         let commit: Commit = codec::decode(&bytes, "commit", limits::MAX_COMMIT_BYTES)?;
         Ok(Self { commit, digest: CommitDigest::of(&[&bytes]), bytes })
@@ -89,7 +92,7 @@ impl UnverifiedCommit {
     }
 }
 
-/// Encodes and names a commit of our own making.
+/// Encodes and hashes a commit that this node has made.
 impl From<Commit> for UnverifiedCommit {
     fn from(commit: Commit) -> Self {
         let bytes = Bytes::from(codec::encode(&commit));
@@ -105,13 +108,13 @@ impl Deref for UnverifiedCommit {
     }
 }
 
-/// A commit that a quorum certified, itself or by way of a later one that chains to it.
+/// A commit that a quorum certified, directly or through a later commit that chains to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedCommit(UnverifiedCommit);
 
 impl TrustedCommit {
-    /// Takes `commit` as proved. Only the verifier, the consensus that made the commit and the store may call this: the
-    /// store takes nothing else in, and checks what it reads back.
+    /// Declares `commit` proven. Only the verifier, the consensus that made the commit, and the store may call this.
+    /// The store accepts only trusted commits, and checks every commit that it reads.
     pub fn assume_trusted(commit: impl Into<UnverifiedCommit>) -> Self {
         Self(commit.into())
     }
@@ -135,7 +138,7 @@ impl Deref for TrustedCommit {
     }
 }
 
-/// What the executor takes: one commit with its blocks, in the order in which they are to be executed.
+/// The executor's input: one commit with its blocks, in execution order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedSubDag {
     /// The block that the commit commits.
@@ -146,12 +149,12 @@ pub struct CommittedSubDag {
     pub timestamp_ms: TimestampMs,
     /// The commit's index and digest.
     pub commit_ref: CommitRef,
-    /// Digest of the commit before.
+    /// Digest of the previous commit.
     pub previous_digest: CommitDigest,
 }
 
 impl CommittedSubDag {
-    /// Joins a commit with its blocks, which must be those it names, in its order.
+    /// Joins a commit with its blocks, which must be the commit's blocks in the commit's order.
     pub fn new(commit: &TrustedCommit, blocks: Vec<VerifiedBlock>) -> Self {
         Self {
             leader: commit.leader,
@@ -163,15 +166,15 @@ impl CommittedSubDag {
     }
 }
 
-/// A commit ready to be stored and served: with its blocks and the blocks whose votes make it certain.
+/// A commit that can be stored and served: with its blocks and its certifier blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertifiedCommit {
     /// The commit.
     pub commit: TrustedCommit,
-    /// Its blocks, in its order.
+    /// The commit's blocks, in its order.
     pub blocks: Vec<VerifiedBlock>,
-    /// Blocks of the same epoch that vote for this very commit. From a sync they are there for the last commit of
-    /// each answer; consensus hands them over with every commit.
+    /// Certifier blocks: blocks of the same epoch that vote for this commit. A sync delivers them for the last commit
+    /// of each response; consensus delivers them with every commit.
     pub certifiers: Vec<VerifiedBlock>,
 }
 
@@ -182,19 +185,19 @@ impl CertifiedCommit {
         self.commit.bytes().len() + blocks.map(|block| block.bytes().len()).sum::<usize>()
     }
 
-    /// The handover to the next epoch, if this is its epoch's last commit.
+    /// The handover to the next epoch, if this is the last commit of its epoch.
     pub fn end_of_epoch(&self) -> Option<&EndOfEpoch> {
         self.blocks.iter().find_map(|block| block.end_of_epoch.as_ref())
     }
 
-    /// What the executor takes.
+    /// The executor's input for this commit.
     pub fn sub_dag(&self) -> CommittedSubDag {
         CommittedSubDag::new(&self.commit, self.blocks.clone())
     }
 }
 
-/// A running digest over applied sub-dags, to compare what two executors were given: every commit and every byte
-/// of every block, in order. Its state is the digest itself, so an executor can save it and go on later.
+/// A running digest over applied sub-dags, to compare the input of two executors. It covers every commit and every byte
+/// of every block, in order. An executor can save the digest and continue from it later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubDagDigest([u8; 32]);
 

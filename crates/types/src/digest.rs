@@ -1,5 +1,5 @@
-//! 32-byte BLAKE3 digests, one type and one derive-key context for each kind, so that a digest of one kind never
-//! equals a digest of another, whatever the bytes.
+//! 32-byte BLAKE3 digests. Each kind has its own type and derive-key context, so digests of different kinds are never
+//! equal, even for the same bytes.
 
 mod side_by_side;
 
@@ -25,12 +25,13 @@ macro_rules! digest {
                 Self(*hasher.finalize().as_bytes())
             }
 
-            /// Digest of each of `messages`, in their order: for many of a few KiB several times as fast as one by one.
+            /// Digest of each message, in order. For many messages of a few KiB it is several times as fast as
+            /// [`of`](Self::of).
             pub fn of_each(messages: &[&[u8]]) -> Vec<Self> {
                 side_by_side::derive_key_each(Self::context_key(), messages).into_iter().map(Self).collect()
             }
 
-            /// Made from the context once, not for each digest.
+            /// The key of the context, derived only once.
             fn context_key() -> &'static ContextKey {
                 static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context($context));
                 &KEY
@@ -46,8 +47,8 @@ macro_rules! digest {
     };
 }
 
-/// Hex text for a 32-byte newtype: `Display` in full, `Debug` the first four bytes, `FromStr` in full. Serialized as
-/// hex where people read (JSON), as 32 bytes where they do not (the canonical codec).
+/// Hex text for a 32-byte newtype: `Display` and `FromStr` in full, `Debug` only the first four bytes. Human-readable
+/// formats (JSON) get the hex text; the canonical codec gets 32 bytes.
 macro_rules! hex_text {
     ($name:ident, $what:literal) => {
         impl serde::Serialize for $name {
@@ -94,8 +95,8 @@ macro_rules! hex_text {
 }
 pub(crate) use hex_text;
 
-/// 32 bytes as two numbers. In the canonical codec, which is little-endian and of fixed width, these are the very bytes;
-/// and serde takes two steps over them instead of thirty-two.
+/// 32 bytes as two numbers. The canonical codec is little-endian with fixed width, so it writes the same bytes. Serde
+/// handles two numbers in two steps instead of 32.
 pub(crate) fn halves(bytes: &[u8; 32]) -> (u128, u128) {
     let (mut low, mut high) = ([0; 16], [0; 16]);
     low.copy_from_slice(&bytes[..16]);
@@ -103,7 +104,7 @@ pub(crate) fn halves(bytes: &[u8; 32]) -> (u128, u128) {
     (u128::from_le_bytes(low), u128::from_le_bytes(high))
 }
 
-/// The bytes of which [`halves`] made two numbers.
+/// Inverse of [`halves`].
 pub(crate) fn joined((low, high): (u128, u128)) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes[..16].copy_from_slice(&low.to_le_bytes());
@@ -121,47 +122,47 @@ impl fmt::Display for Short<'_> {
 }
 
 digest!(
-    /// What an author signs: the encoded block without its signature.
+    /// The digest that an author signs: the encoded block without its signature.
     BlockBodyDigest,
     "soma-p2p 2026 v1 block body"
 );
 digest!(
-    /// Names a signed block: its body digest and its signature.
+    /// Identifies a signed block: covers its body digest and its signature.
     BlockDigest,
     "soma-p2p 2026 v1 block"
 );
 digest!(
-    /// Names a commit: its encoding.
+    /// Identifies a commit: covers its encoding.
     CommitDigest,
     "soma-p2p 2026 v1 commit"
 );
 digest!(
-    /// Names a committee: its encoding, epoch included.
+    /// Identifies a committee: covers its encoding with the epoch.
     CommitteeDigest,
     "soma-p2p 2026 v1 committee"
 );
 digest!(
-    /// What a node signs of its own info.
+    /// The digest that a node signs for its node info.
     NodeInfoDigest,
     "soma-p2p 2026 v1 node info"
 );
 digest!(
-    /// What a sender signs: the encoded transaction.
+    /// The digest that a sender signs: the encoded transaction.
     TransactionDigest,
     "soma-p2p 2026 v1 transaction"
 );
 digest!(
-    /// What authorities sign to certify a transaction: epoch, transaction and sender's signature.
+    /// The digest that authorities sign to certify a transaction: epoch, transaction and the sender's signature.
     CertificateDigest,
     "soma-p2p 2026 v1 certificate"
 );
 digest!(
-    /// Names a chain: the digest of its genesis. Part of every signature's intent.
+    /// Identifies a chain: the digest of its genesis. Part of every signature's intent.
     ChainId,
     "soma-p2p 2026 v1 genesis"
 );
 digest!(
-    /// Stands in a trace for bytes that are not kept there.
+    /// Replaces bytes that a trace does not record.
     ContentDigest,
     "soma-p2p 2026 v1 content"
 );

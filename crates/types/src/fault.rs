@@ -1,32 +1,33 @@
-//! What kind of fault a failed exchange with a peer is. The kind decides what follows: only [`Fault::ProvableLie`]
-//! and [`Fault::Malformed`] are the peer's beyond doubt and ban it.
+//! Kinds of faults in an exchange with a peer. The kind decides the consequence: only [`Fault::ProvableLie`] and
+//! [`Fault::Malformed`] are certainly the peer's fault, and ban it.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The kind of a fault, from the peer's gravest to our own.
+/// The kind of a fault, ordered from the peer's gravest to this node's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// The peer sent what its own word or a pinned digest proves false: bad signature, broken chain, other bytes
-    /// than the digest names, commits without their votes.
+    /// The peer sent something that its own signed statement or a pinned digest proves false: a bad signature, a broken
+    /// chain, bytes with another digest, or commits without their votes.
     ProvableLie,
-    /// The peer sent what no correct implementation sends: undecodable, over a limit, out of form.
+    /// The peer sent something that no correct implementation sends: undecodable, over a limit, or in the wrong form.
     Malformed,
-    /// The peer claimed what it then could not show, or what we cannot check yet.
+    /// The peer claimed something that it could not prove, or that this node cannot check yet.
     Unproven,
-    /// The peer does not have it: pruned, or not there yet.
+    /// The peer does not have the data: pruned, or not yet available.
     DoesNotHave,
-    /// The peer did not answer in time, or the connection was lost.
+    /// The peer did not respond in time, or the connection was lost.
     Slow,
-    /// The peer said that it has too much to do.
+    /// The peer reported that it is overloaded.
     Overloaded,
-    /// Our own: store, CPU pool, cancellation, shutdown; or the chain itself broke a rule that a quorum certified.
+    /// A fault of this node (store, CPU pool, cancellation, shutdown), or a certified commit breaks a rule of the
+    /// chain.
     Ours,
 }
 
 impl Fault {
-    /// The name, as metrics have it.
+    /// The fault's name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::ProvableLie => "provable-lie",
@@ -39,25 +40,25 @@ impl Fault {
         }
     }
 
-    /// Whether the peer alone is to blame, beyond doubt.
+    /// Whether the fault is certainly the peer's, and bans it.
     pub fn bans(self) -> bool {
         matches!(self, Self::ProvableLie | Self::Malformed)
     }
 }
 
-/// What went wrong in an exchange with a peer.
+/// A failed exchange with a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerFailure {
-    /// Whose fault, of which kind.
+    /// The kind of fault.
     pub fault: Fault,
-    /// For logs and the status.
+    /// The reason, for logs and the status.
     pub reason: String,
-    /// When the peer wants to be asked again, if it said so.
+    /// The delay before the next request, if the peer named one.
     pub retry_after: Option<Duration>,
 }
 
 impl PeerFailure {
-    /// A failure after which the peer did not say when to ask again.
+    /// A failure without a `retry_after`.
     pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
         Self { fault, reason: reason.into(), retry_after: None }
     }

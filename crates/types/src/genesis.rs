@@ -1,4 +1,4 @@
-//! The root of trust: what a node must be given to join a chain.
+//! The genesis: a chain's root of trust, which every node needs to join the chain.
 
 use crate::{ChainId, CodecError, Commit, Committee, CommitteeError, Epoch, TimestampMs, TrustedCommit, codec, limits};
 use serde::{Deserialize, Serialize};
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// Longest name of a chain, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
-/// The first committee and a name; its digest is the chain id.
+/// The first committee and the chain's name. The digest of the genesis is the chain id.
 ///
-/// A value of this type is always valid: [`new`](Self::new) and [`decode`](Self::decode) check name and committee.
+/// A value is always valid: [`new`](Self::new) and [`decode`](Self::decode) check name and committee.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Genesis {
     name: String,
@@ -16,7 +16,7 @@ pub struct Genesis {
     committee: Committee,
 }
 
-/// The same before it is checked.
+/// A decoded genesis before the checks.
 #[derive(Deserialize)]
 struct EncodedGenesis {
     #[serde(deserialize_with = "codec::text")]
@@ -25,10 +25,10 @@ struct EncodedGenesis {
     committee: Committee,
 }
 
-/// Why a genesis is refused.
+/// The reason why a genesis is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GenesisError {
-    /// Bytes that are no genesis.
+    /// The bytes are not a genesis.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// The name is too long.
@@ -37,7 +37,7 @@ pub enum GenesisError {
         /// Bytes of the name.
         bytes: usize,
     },
-    /// The committee is not that of the first epoch.
+    /// The committee belongs to another epoch than the first.
     #[error("the genesis' committee is for epoch {found}, not 0")]
     NotFirstEpoch {
         /// The committee's epoch.
@@ -49,12 +49,12 @@ pub enum GenesisError {
 }
 
 impl Genesis {
-    /// A genesis with a name of at most 64 bytes for people (two chains of one name still differ in their id), the time
-    /// at which the chain began, and the committee of epoch 0.
+    /// Creates a genesis from a name for people (at most 64 bytes), the chain's start time and the committee of epoch
+    /// 0. Two chains with the same name still have different ids.
     ///
     /// # Errors
     ///
-    /// The name is too long, or the committee is not a valid one of epoch 0.
+    /// Fails if the name is too long, or if the committee is invalid or not of epoch 0.
     pub fn new(name: impl Into<String>, timestamp_ms: TimestampMs, committee: Committee) -> Result<Self, GenesisError> {
         let name = name.into();
         if name.len() > MAX_NAME_BYTES {
@@ -72,17 +72,17 @@ impl Genesis {
         &self.name
     }
 
-    /// When the chain began.
+    /// The chain's start time.
     pub fn timestamp_ms(&self) -> TimestampMs {
         self.timestamp_ms
     }
 
-    /// The committee of epoch 0, which is valid.
+    /// The valid committee of epoch 0.
     pub fn committee(&self) -> &Committee {
         &self.committee
     }
 
-    /// Digest of the genesis: names the chain in every signature.
+    /// Digest of the genesis. It identifies the chain in every signature.
     pub fn chain_id(&self) -> ChainId {
         ChainId::of(&[&self.encode()])
     }
@@ -101,7 +101,7 @@ impl Genesis {
     ///
     /// # Errors
     ///
-    /// The bytes are no genesis, or not a valid one.
+    /// Fails if the bytes are not a genesis, or the genesis is invalid.
     pub fn decode(bytes: &[u8]) -> Result<Self, GenesisError> {
         let limit = limits::MAX_COMMITTEE_BYTES + 2 * MAX_NAME_BYTES;
         let EncodedGenesis { name, timestamp_ms, committee } = codec::decode(bytes, "genesis", limit)?;

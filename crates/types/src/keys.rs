@@ -10,27 +10,30 @@ use std::fmt;
 
 pub use ed25519_dalek::SigningKey;
 
-/// An ed25519 public key as it travels: 32 bytes, not yet known to be a point of the curve.
+/// An ed25519 public key as 32 bytes, not yet checked to be a point of the curve.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
 hex_text!(PublicKey, "public key");
 
-/// Who a node is on the network: its ed25519 public key, which its TLS certificate proves.
+/// Identifies a node on the network: its ed25519 public key, proven by its TLS certificate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub [u8; 32]);
 hex_text!(PeerId, "peer id");
 
-/// Why bytes are no public key.
+/// Bytes that are not a valid public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is no ed25519 public key: not a canonical point of the curve, or of small order")]
+#[error("{key} is not a valid ed25519 public key: not a canonical point of the curve, or of small order")]
 pub struct KeyError {
     /// The bytes.
     pub key: PublicKey,
 }
 
 impl PublicKey {
-    /// The key as a curve point. Fails for bytes that are none, that are a second spelling of one, and for points
-    /// of small order, under which a signature proves nothing.
+    /// The key as a curve point.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not the canonical encoding of a point, or if the point has small order: a signature under
+    /// such a key proves nothing.
     pub fn verifying_key(&self) -> Result<VerifyingKey, KeyError> {
         match VerifyingKey::from_bytes(&self.0) {
             Ok(key) if !key.is_weak() && key.to_edwards().compress().0 == self.0 => Ok(key),
@@ -39,8 +42,8 @@ impl PublicKey {
     }
 }
 
-/// Encodings of the points of small order, and of two of them the second spelling ("negative zero"): what
-/// [`PublicKey::check_encoding`] refuses though its number is in range.
+/// Encodings of the points of small order, with the non-canonical ones of two points ("negative zero").
+/// [`PublicKey::check_encoding`] refuses them although their number is in range.
 const SMALL_ORDER: [[u8; 32]; 10] = {
     const fn y(head: u8, middle: u8, tail: u8) -> [u8; 32] {
         let mut bytes = [middle; 32];
@@ -48,7 +51,7 @@ const SMALL_ORDER: [[u8; 32]; 10] = {
         bytes[31] = tail;
         bytes
     }
-    /// y of the points of order 8, and its negative.
+    /// The y coordinate of the points of order 8, and its negative.
     const Y8: [u8; 32] = [
         0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
         0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
@@ -77,10 +80,13 @@ const SMALL_ORDER: [[u8; 32]; 10] = {
 };
 
 impl PublicKey {
-    /// Checks what the bytes alone tell: that they are no second spelling, and no point of small order. Whether they are a
-    /// point at all shows when something is verified with them, which is far cheaper where many signatures share a key.
+    /// Checks the bytes alone: the encoding is canonical, and the point does not have small order. A verification with
+    /// the key shows later whether it is a point at all. That is far cheaper if many signatures share a key.
+    ///
+    /// # Errors
+    /// Fails if the encoding is not canonical, or encodes a point of small order.
     pub fn check_encoding(&self) -> Result<(), KeyError> {
-        // y is below the field's prime 2^255 - 19: its bytes, least significant first, are not ed..ff, ff.., 7f.
+        // y must be below the field's prime 2^255 - 19. In little-endian, larger values are ed..ff, then ff.., then 7f.
         let [head, middle @ .., tail] = &self.0;
         let too_large = *head >= 0xed && middle.iter().all(|byte| *byte == 0xff) && *tail & 0x7f == 0x7f;
         if too_large || SMALL_ORDER.contains(&self.0) { Err(KeyError { key: *self }) } else { Ok(()) }
@@ -112,20 +118,20 @@ impl From<&SigningKey> for PeerId {
 }
 
 impl PeerId {
-    /// First four bytes in hex: what logs and tables show.
+    /// First four bytes in hex, for logs and tables.
     pub fn short(&self) -> String {
         crate::digest::Short(&self.0).to_string()
     }
 }
 
-/// An ed25519 signature as it travels: 64 bytes.
+/// An ed25519 signature as 64 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signature(pub [u8; 64]);
 
 impl Signature {
-    /// Bytes of a signature; a signed value is its body followed by this many.
+    /// Bytes of a signature. A signed value is its body, followed by the signature.
     pub const BYTES: usize = 64;
-    /// What stands in the place of a signature where nobody signs (genesis blocks).
+    /// Placeholder in unsigned values (genesis blocks).
     pub const ZERO: Self = Self([0; 64]);
 }
 
@@ -135,7 +141,7 @@ impl fmt::Debug for Signature {
     }
 }
 
-// Serde has no arrays of 64; as two halves the encoding is the bare 64 bytes.
+// Serde does not support arrays of 64. Two halves encode to the same 64 bytes.
 impl Serialize for Signature {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (mut low, mut high) = ([0; 32], [0; 32]);
@@ -164,7 +170,7 @@ impl TryFrom<&[u8]> for Signature {
     }
 }
 
-/// What a signature is for. A signature for one purpose is never valid for another.
+/// The purpose of a signature. A signature for one purpose is never valid for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Scope {
@@ -180,23 +186,23 @@ pub enum Scope {
     NextCommittee = 4,
 }
 
-/// Version of the intent's layout, its second byte.
+/// Version of the intent's layout: its second byte.
 const INTENT_VERSION: u8 = 1;
 
-/// Bytes that an ed25519 signature covers here: scope, version, chain id, digest.
+/// Bytes of the message that a signature covers: scope, version, chain id, digest.
 pub const INTENT_MESSAGE_BYTES: usize = 66;
 
-/// The context in which something is signed: its purpose and its chain.
+/// The context of a signature: its purpose and its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intent {
-    /// What the signature is for.
+    /// The purpose of the signature.
     pub scope: Scope,
-    /// The chain on which it counts.
+    /// The chain on which the signature is valid.
     pub chain: ChainId,
 }
 
 impl Intent {
-    /// The message that is signed for `digest`: scope (1 byte), version (1), chain id (32), digest (32).
+    /// The message to sign for `digest`: scope (1 byte), version (1), chain id (32), digest (32).
     pub fn message(&self, digest: &[u8; 32]) -> [u8; INTENT_MESSAGE_BYTES] {
         let mut message = [0; INTENT_MESSAGE_BYTES];
         message[0] = self.scope as u8;
@@ -217,19 +223,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What [`PublicKey::verifying_key`] refuses of these, `check_encoding` must refuse, unless they are no point at all.
+    /// `check_encoding` must refuse each key that [`PublicKey::verifying_key`] refuses, unless the key is not a point.
     fn agrees(key: PublicKey) {
         let is_point = VerifyingKey::from_bytes(&key.0).is_ok();
         assert_eq!(key.check_encoding().is_ok() && is_point, key.verifying_key().is_ok(), "{key}");
     }
 
     #[test]
-    fn the_bytes_of_a_key_tell_whether_it_is_of_small_order_or_a_second_spelling() {
+    fn encoding_shows_small_order_and_non_canonical_keys() {
         for bytes in SMALL_ORDER {
             assert!(VerifyingKey::from_bytes(&bytes).is_ok_and(|key| key.is_weak()), "{bytes:?} is of small order");
             agrees(PublicKey(bytes));
         }
-        // All numbers from the prime up to 2^255, with either sign: second spellings, or none.
+        // All numbers from the prime up to 2^255, with either sign: non-canonical encodings, or no points.
         for (head, sign) in (0xed..=0xff).flat_map(|head| [(head, 0x7f), (head, 0xff)]) {
             let mut bytes = [0xff; 32];
             (bytes[0], bytes[31]) = (head, sign);
@@ -240,7 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_that_is_a_point_passes_by_its_bytes_exactly_when_it_passes_as_a_point(bytes: [u8; 32]) {
+        fn check_of_the_encoding_agrees_with_the_check_of_the_point(bytes: [u8; 32]) {
             agrees(PublicKey(bytes));
         }
     }

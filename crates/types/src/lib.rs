@@ -1,4 +1,4 @@
-//! The Soma chain's types, exactly as they are signed, hashed, stored and sent.
+//! The Soma chain's types, exactly as nodes sign, hash, store and send them.
 //!
 //! ```text
 //!  Genesis --digest--> ChainId            (in every signature's intent)
@@ -6,17 +6,17 @@
 //!  Committee(epoch 0) --end_of_epoch certificate--> Committee(1) --> ...
 //!     |
 //!  Block --body digest--> signature --digest--> BlockRef
-//!                                                 ^ named by
+//!                                                 ^ identified by
 //!  Commit(i) --previous_digest--> Commit(i-1) ... Commit(0) = genesis
 //! ```
 //!
-//! What always holds here:
-//! - **One encoding.** A value has exactly one byte string ([`codec`]); whatever does not re-encode to the very
-//!   bytes it came from is refused, so a digest of received bytes is the digest of the value.
-//! - **Hashed once.** Decoding a signed value hashes the bytes received; nothing is encoded again to be checked.
-//! - **Nothing is believed.** Decoding proves form only. Signatures, quorums and chain rules are `soma-verify`'s,
-//!   and the types say so: [`SignedBlock`] and [`UnverifiedCommit`] are claims, [`VerifiedBlock`] and [`TrustedCommit`]
-//!   are not.
+//! Invariants:
+//! - **One encoding.** A value has exactly one byte string ([`codec`]). The codec refuses bytes that would not
+//!   re-encode to themselves, so the digest of received bytes is the digest of the value.
+//! - **Hashed once.** Decoding a signed value hashes the received bytes; no check encodes the value again.
+//! - **Nothing is trusted.** Decoding proves only the form. `soma-verify` checks signatures, quorums and chain rules.
+//!   The types show the difference: [`SignedBlock`] and [`UnverifiedCommit`] are claims, [`VerifiedBlock`] and
+//!   [`TrustedCommit`] are proven.
 
 #![deny(missing_docs)]
 
@@ -58,7 +58,7 @@ pub use signed::{Signable, Signed};
 
 /// Number of an epoch; the genesis committee's is 0.
 pub type Epoch = u64;
-/// Round of a block within its epoch; 0 is the epoch's genesis round, which nobody signs.
+/// Round of a block within its epoch; 0 is the epoch's unsigned genesis round.
 pub type Round = u32;
 /// Index of a commit on the chain; 0 is genesis.
 pub type CommitIndex = u32;

@@ -1,31 +1,32 @@
-//! Bounds that every node of the chain keeps to, each with its reason. Bounds of one node's own making
-//! (queues, budgets, timeouts) are in its configuration instead.
+//! Bounds that all nodes of the chain share, each with its reason. The bounds of a single node (queues, budgets,
+//! timeouts) are in its configuration.
 
 use crate::CommitIndex;
 
-/// Highest index of a commit: one less than an index can say, so that there is always a next one to ask for. A chain that
-/// makes ten commits a second gets there after thirteen years.
+/// Highest index of a commit: one less than the type's maximum, so that every commit has a next index. A chain with ten
+/// commits per second reaches it after thirteen years.
 pub const MAX_COMMIT_INDEX: CommitIndex = CommitIndex::MAX - 1;
 
-/// Serialized bytes of one signed block. A response chunk (4 MiB) holds at least four of the largest.
+/// Serialized bytes of one signed block. A response chunk (4 MiB) holds at least four blocks of this size.
 pub const MAX_BLOCK_BYTES: usize = 1 << 20;
 
-/// Authorities in a committee: bounds ancestors, votes and quorum signatures, which name each at most once.
+/// Authorities in a committee. Bounds ancestors, votes and quorum signatures, which contain each authority at most
+/// once.
 pub const MAX_COMMITTEE_SIZE: usize = 1_000;
 
-/// Blocks in one commit: ten rounds of the largest committee; a serialized commit stays under 512 KiB.
+/// Blocks in one commit: ten rounds of the largest committee. A serialized commit stays under 512 KiB.
 pub const MAX_BLOCKS_PER_COMMIT: usize = 10_000;
 
 /// Serialized bytes of one commit: [`MAX_BLOCKS_PER_COMMIT`] references of 48 bytes and the fixed fields.
 pub const MAX_COMMIT_BYTES: usize = 512 << 10;
 
-/// Bytes of all blocks of one commit. A node fetches whole commits, so this bounds what one costs in memory.
+/// Bytes of all blocks of one commit. A node fetches whole commits, so this bounds the memory of one commit.
 pub const MAX_COMMIT_BLOCKS_BYTES: usize = 16 << 20;
 
 /// Transactions in one block.
 pub const MAX_TRANSACTIONS_PER_BLOCK: usize = 10_000;
 
-/// Commit votes in one block: a block votes for the commits since its author's last one, which are few.
+/// Commit votes in one block. A block votes for the commits since its author's previous block, which are few.
 pub const MAX_COMMIT_VOTES_PER_BLOCK: usize = 100;
 
 /// Serialized bytes of a committee: [`MAX_COMMITTEE_SIZE`] members with keys, stake and a short address.
@@ -34,8 +35,8 @@ pub const MAX_COMMITTEE_BYTES: usize = 512 << 10;
 /// Bytes of the text of one address.
 pub const MAX_ADDRESS_BYTES: usize = 1_024;
 
-/// Addresses in one NodeInfo: a host has a few interfaces and protocols, not hundreds.
+/// Addresses in one node info: a host has a few interfaces and protocols, not hundreds.
 pub const MAX_ADDRESSES_PER_NODE: usize = 8;
 
-/// Serialized bytes of one signed NodeInfo: eight addresses of full length and the fixed fields.
+/// Serialized bytes of one signed node info: eight addresses of full length and the fixed fields.
 pub const MAX_NODE_INFO_BYTES: usize = 10 << 10;

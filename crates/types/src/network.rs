@@ -1,11 +1,11 @@
-//! The networks that addresses belong to: whoever has one address of a network can have many of it, and nobody has
-//! many networks.
+//! The networks of addresses. One owner easily has many addresses of one network, but not addresses of many networks.
+//! Limits therefore count networks.
 
 use crate::{Address, codec};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// From how far an address can be reached.
+/// The distance from which an address can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reach {
     /// From the same machine.
@@ -17,10 +17,10 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Of an address that something was heard from, or that is to be dialled.
+    /// The reach of a peer's address.
     pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
-            // Where nobody far away can be meant, and the system may take it for this machine.
+            // Such an address cannot be meant for a remote machine, and the system may take it for this machine.
             ip if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip) => Self::Loopback,
             IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() || is_shared(v4) => Self::Local,
             IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => Self::Local,
@@ -33,27 +33,27 @@ fn is_broadcast(ip: IpAddr) -> bool {
     ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-/// 100.64.0.0/10, behind the address translation of a provider.
+/// 100.64.0.0/10: addresses behind a provider's address translation (CGNAT).
 fn is_shared(ip: Ipv4Addr) -> bool {
     let [first, second, ..] = ip.octets();
     first == 100 && second & 0xc0 == 64
 }
 
-/// A network as far as limits on what comes from one are concerned.
+/// A network for limits per network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NetworkGroup {
     /// An IPv4 network of 16 bits.
     V4([u8; 2]),
-    /// An IPv6 network of 32 bits, which is what a provider gets.
+    /// An IPv6 network of 32 bits, the usual allocation of a provider.
     V6([u8; 4]),
-    /// One machine, near by.
+    /// One machine that is not globally reachable.
     Near(IpAddr),
     /// All names under one domain of two labels.
     Domain(#[serde(deserialize_with = "codec::text")] String),
 }
 
 impl NetworkGroup {
-    /// Of an IP address.
+    /// The network of an IP address.
     pub fn of_ip(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             ip if Reach::of(ip) != Reach::Global => Self::Near(ip),
@@ -68,7 +68,7 @@ impl NetworkGroup {
         }
     }
 
-    /// Of an address. A name's real network is only known once it is dialled.
+    /// The network of an address. The real network of a name is known only after it is dialled.
     pub fn of(address: &Address) -> Self {
         match address.ip() {
             Some(ip) => Self::of_ip(ip),
@@ -80,7 +80,7 @@ impl NetworkGroup {
         }
     }
 
-    /// From how far its addresses can be reached.
+    /// The reach of the network's addresses.
     pub fn reach(&self) -> Reach {
         match self {
             Self::Near(ip) => Reach::of(*ip),
@@ -88,12 +88,12 @@ impl NetworkGroup {
         }
     }
 
-    /// Whether it is only a name, whose network is not known.
+    /// Whether this is a domain: the real network of a name is unknown.
     pub fn is_name(&self) -> bool {
         matches!(self, Self::Domain(_))
     }
 
-    /// Whether it is a machine near by: no stranger has many of those.
+    /// Whether this is a nearby machine. A stranger cannot have many of those.
     pub fn is_near(&self) -> bool {
         matches!(self, Self::Near(_))
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_one_owner_can_have_many_of_are_of_one_group() {
+    fn addresses_of_one_owner_are_in_one_group() {
         assert_eq!(group("/ip4/198.51.100.7/tcp/1"), group("/ip4/198.51.3.200/tcp/2"));
         assert_ne!(group("/ip4/198.51.100.7/tcp/1"), group("/ip4/198.52.100.7/tcp/1"));
         assert_eq!(group("/ip6/2001:db8:1::7/tcp/1"), group("/ip6/2001:db8:ffff::1/tcp/1"));
@@ -118,20 +118,20 @@ mod tests {
     }
 
     #[test]
-    fn an_address_mapped_into_ipv6_is_the_one_it_stands_for() {
+    fn ipv4_address_mapped_into_ipv6_counts_as_ipv4() {
         assert_eq!(NetworkGroup::of_ip("::ffff:198.51.100.7".parse().unwrap()), NetworkGroup::V4([198, 51]));
         assert_eq!(Reach::of("::ffff:127.0.0.1".parse().unwrap()), Reach::Loopback);
     }
 
     #[test]
-    fn an_address_that_can_only_be_meant_here_is_as_near_as_loopback() {
+    fn addresses_without_a_remote_meaning_count_as_loopback() {
         for here in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1", "::1"] {
             assert_eq!(Reach::of(here.parse().unwrap()), Reach::Loopback, "{here}");
         }
     }
 
     #[test]
-    fn machines_near_by_are_groups_of_their_own() {
+    fn nearby_machines_are_groups_of_their_own() {
         for near in ["10.1.2.3", "172.16.0.1", "192.168.7.7", "169.254.1.1", "100.64.0.1", "fd00::1", "fe80::1"] {
             let ip: IpAddr = near.parse().unwrap();
             assert_eq!((Reach::of(ip), NetworkGroup::of_ip(ip)), (Reach::Local, NetworkGroup::Near(ip)), "{near}");

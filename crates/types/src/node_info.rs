@@ -1,4 +1,4 @@
-//! What a node says of itself to others, in its own hand.
+//! A node's signed description of itself.
 
 use crate::{
     Address, ChainId, CodecError, CommitIndex, NodeInfoDigest, PeerId, Scope, Signable, Signed, TimestampMs, codec,
@@ -8,70 +8,70 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Range of protocol versions that a node speaks, both ends included.
+/// Range of supported protocol versions, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProtocolVersions {
-    /// Oldest.
+    /// The oldest version.
     pub min: u32,
-    /// Newest.
+    /// The newest version.
     pub max: u32,
 }
 
 impl ProtocolVersions {
-    /// What this library speaks: `soma.p2p.v1`.
+    /// The versions that this library supports: `soma.p2p.v1`.
     pub const SUPPORTED: Self = Self { min: 1, max: 1 };
 }
 
-/// A node's part in the network.
+/// A node's role in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeRole {
-    /// Takes part in consensus.
+    /// Participates in consensus.
     Validator,
     /// Follows the chain.
     FullNode,
 }
 
-/// What a node can be asked for.
+/// The data that a node serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// Its part in the network.
+    /// Its role in the network.
     pub role: NodeRole,
-    /// Whether it keeps every commit since genesis.
+    /// Whether the node keeps every commit since genesis.
     pub archive: bool,
-    /// Lowest commit that it served when it signed this; 1 for an archive.
+    /// Lowest commit that the node served at the time of signing; 1 for an archive.
     pub lowest_commit: CommitIndex,
 }
 
-/// Whom a node's address may be told.
+/// Peers that may learn a node's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
-    /// Everybody.
+    /// All peers.
     Public,
     /// Only peers on the allowlist.
     Trusted,
-    /// Nobody: it dials, and is not to be passed on.
+    /// No peers: the node only dials, and its info is not passed on.
     Private,
 }
 
-/// A node's description of itself. Passed on byte for byte, never signed by anyone else.
+/// A node's description of itself. Other nodes pass it on byte for byte and cannot sign it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo {
-    /// Whom it describes and whose signature it bears.
+    /// The described node, which also signs the info.
     pub peer_id: PeerId,
-    /// Where it listens, best first; at most [`limits::MAX_ADDRESSES_PER_NODE`], each once.
+    /// Its listen addresses, best first; at most [`limits::MAX_ADDRESSES_PER_NODE`], without repetition.
     #[serde(deserialize_with = "codec::list")]
     pub addresses: Vec<Address>,
-    /// The chain that it is on.
+    /// The node's chain.
     pub chain_id: ChainId,
-    /// When it was signed; the newest one counts.
+    /// Time of signing. The newest info of a node counts.
     pub timestamp_ms: TimestampMs,
-    /// Versions of the protocol that it speaks.
+    /// Supported versions of the protocol.
     pub protocol_versions: ProtocolVersions,
-    /// What it can be asked for.
+    /// The data that the node serves.
     pub capabilities: Capabilities,
-    /// Whom its addresses may be told.
+    /// Peers that may learn its addresses.
     pub access: Access,
 }
 
@@ -89,12 +89,15 @@ impl Signable for NodeInfo {
     }
 }
 
-/// A node info with its node's signature; a claim until it is verified.
+/// A node info with its node's signature. It is a claim until it is verified.
 pub type SignedNodeInfo = Signed<NodeInfo>;
 
 impl SignedNodeInfo {
-    /// Decodes received bytes and checks the addresses: few, and each once. An address that stands there eight times would
-    /// be dialled eight times.
+    /// Decodes received bytes and checks that the addresses are few and distinct. An address that is repeated eight
+    /// times would be dialled eight times.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not a node info, or if it has too many or repeated addresses.
     pub fn decode_bounded(bytes: Bytes) -> Result<Self, CodecError> {
         let info = Self::decode(bytes)?;
         let count = info.addresses.len();

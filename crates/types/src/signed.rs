@@ -1,29 +1,32 @@
-//! A value with its author's signature, as one byte string: the encoded body followed by 64 bytes of signature.
+//! A signed value as one byte string: the encoded body, followed by the author's signature of 64 bytes.
 
 use crate::{ChainId, CodecError, Intent, Scope, Signature, SigningKey, codec};
 use bytes::Bytes;
 use serde::Serialize;
 use std::ops::Deref;
 
-/// A body that its author signs.
+/// The body of a signed value.
 pub trait Signable: Serialize + Sized {
-    /// What the signature is for.
+    /// The purpose of the signature.
     const SCOPE: Scope;
     /// The type's name in errors.
     const WHAT: &'static str;
     /// Greatest length in bytes of the body with its signature.
     const MAX_BYTES: usize;
 
-    /// Decodes the body; long parts of it may be slices of `body`.
+    /// Decodes the body. Long parts may be slices of `body`.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not the body of such a value.
     fn decode_body(body: &Bytes) -> Result<Self, CodecError>;
 
-    /// Digest of the encoded body: what is signed.
+    /// Digest of the encoded body, which the author signs.
     fn body_digest(body: &[u8]) -> [u8; 32];
 }
 
-/// A signed value, decoded, with the bytes that it came in.
+/// A decoded signed value with its bytes.
 ///
-/// Proves form only: whether `signature` is its author's is for `soma-verify` to say.
+/// It proves only the form: `soma-verify` checks the signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed<T> {
     value: T,
@@ -40,7 +43,7 @@ impl<T: Signable> Signed<T> {
         Self::assemble(value, body, signature)
     }
 
-    /// Puts `signature` behind `value` without a look at it: for genesis blocks, and for tests that forge.
+    /// Appends `signature` to `value` without a check. For genesis blocks, and for tests that forge blocks.
     pub fn with_signature(value: T, signature: Signature) -> Self {
         let body = codec::encode(&value);
         Self::assemble(value, body, signature)
@@ -53,11 +56,14 @@ impl<T: Signable> Signed<T> {
     }
 
     /// Decodes and hashes received bytes.
+    ///
+    /// # Errors
+    /// Fails if the bytes are longer than the type's limit, shorter than a signature, or have an invalid body.
     pub fn decode(bytes: Bytes) -> Result<Self, CodecError> {
         Self::decode_with(bytes, T::body_digest)
     }
 
-    /// Decodes received bytes, whose body `body_digest` hashes or has hashed.
+    /// Decodes received bytes. `body_digest` computes or returns the digest of the body.
     pub(crate) fn decode_with(bytes: Bytes, body_digest: impl FnOnce(&[u8]) -> [u8; 32]) -> Result<Self, CodecError> {
         if bytes.len() > T::MAX_BYTES {
             return Err(CodecError::TooLarge { what: T::WHAT, size: bytes.len(), limit: T::MAX_BYTES });
@@ -72,7 +78,7 @@ impl<T: Signable> Signed<T> {
         CodecError::Malformed { what: T::WHAT, reason: format!("{len} bytes are too few to hold a signature") }
     }
 
-    /// What the author signed.
+    /// The digest that the author signed.
     pub fn body_digest(&self) -> &[u8; 32] {
         &self.body_digest
     }
@@ -87,7 +93,7 @@ impl<T: Signable> Signed<T> {
         &self.bytes
     }
 
-    /// The value, without the bytes it came in.
+    /// The value, without its bytes.
     pub fn value(&self) -> &T {
         &self.value
     }

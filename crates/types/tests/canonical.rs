@@ -1,5 +1,5 @@
-//! One value, one encoding: whatever decodes, encodes to the very bytes it came from, so that the digest of received
-//! bytes is the digest of the value.
+//! One value, one encoding: every decoded value encodes to the same bytes, so that the digest of received bytes is the
+//! digest of the value.
 
 mod arbitrary;
 
@@ -15,12 +15,12 @@ fn certificate_of(bytes: &[u8]) -> Option<Certificate> {
     codec::decode(bytes, "certificate", limits::MAX_BLOCK_BYTES).ok()
 }
 
-/// Puts a decoded value together again.
+/// Encodes a decoded value again.
 fn again<T: Signable + Clone>(signed: &Signed<T>) -> Bytes {
     Signed::with_signature(signed.value().clone(), *signed.signature()).bytes().clone()
 }
 
-/// Decodes `bytes` as every type; what comes out must go back to them.
+/// Decodes `bytes` as every type. Each decoded value must encode to the same bytes.
 fn assert_canonical(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     let bytes = Bytes::from(bytes);
     if let Ok(block) = SignedBlock::decode(bytes.clone()) {
@@ -73,7 +73,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
     #[test]
-    fn a_damaged_encoding_is_refused_or_is_the_one_encoding_of_another_value(
+    fn damaged_encoding_is_refused_or_is_canonical_for_another_value(
         bytes in encoding(),
         damage in damage(),
     ) {
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_refused_or_are_the_one_encoding_of_a_value(bytes in vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bytes_are_refused_or_canonical(bytes in vec(any::<u8>(), 0..400)) {
         assert_canonical(bytes)?;
     }
 }
@@ -90,7 +90,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_block_comes_back_from_its_bytes((block, signature) in block()) {
+    fn block_round_trips_through_its_bytes((block, signature) in block()) {
         let made = SignedBlock::from(Signed::with_signature(block.clone(), signature));
         let decoded = SignedBlock::decode(made.bytes().clone()).unwrap();
         prop_assert_eq!(decoded.value(), &block);
@@ -99,19 +99,19 @@ proptest! {
     }
 
     #[test]
-    fn a_node_info_comes_back_from_its_bytes((info, signature) in node_info()) {
+    fn node_info_round_trips_through_its_bytes((info, signature) in node_info()) {
         let made = Signed::with_signature(info, signature);
         prop_assert_eq!(SignedNodeInfo::decode_bounded(made.bytes().clone()).unwrap(), made);
     }
 
     #[test]
-    fn a_commit_comes_back_from_its_bytes(commit in commit()) {
+    fn commit_round_trips_through_its_bytes(commit in commit()) {
         let made = UnverifiedCommit::from(commit);
         prop_assert_eq!(UnverifiedCommit::decode(made.bytes().clone()).unwrap(), made);
     }
 
     #[test]
-    fn committees_genesis_and_certificates_come_back_from_their_bytes(
+    fn committees_genesis_and_certificates_round_trip_through_their_bytes(
         committee in committee(),
         genesis in genesis(),
         certificate in certificate(),
@@ -122,8 +122,8 @@ proptest! {
     }
 
     #[test]
-    fn a_byte_behind_a_value_is_refused(bytes in encoding(), extra in any::<u8>()) {
-        // Not for signed values: a byte more moves the signature, and what then decodes is another value.
+    fn trailing_byte_is_refused(bytes in encoding(), extra in any::<u8>()) {
+        // Signed values are excluded: one more byte shifts the signature, and the bytes may decode as another value.
         let longer: Vec<u8> = bytes.iter().copied().chain([extra]).collect();
         if Committee::decode(&bytes).is_ok() {
             prop_assert!(Committee::decode(&longer).is_err());

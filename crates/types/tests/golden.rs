@@ -1,5 +1,5 @@
-//! The wire format, pinned: encodings, digests and signatures of fixed values, literally. A test that fails here
-//! means that nodes of the version before cannot talk to, read the store of, or verify the chain of this one.
+//! The wire format, pinned: encodings, digests and signatures of fixed values. If a test fails here, nodes of this
+//! version cannot talk to nodes of the previous version, read their stores, or verify their chain.
 
 use bytes::Bytes;
 use soma_types::{
@@ -78,15 +78,15 @@ fn node_info() -> NodeInfo {
     }
 }
 
-/// Hex of one of our own hashes of `bytes`, where the bytes themselves are too many to show.
+/// Hex hash of `bytes` that are too long to compare literally.
 fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
 #[test]
-fn a_node_info_as_it_was_before_it_named_the_lowest_commit_is_none() {
+fn node_info_without_the_lowest_commit_is_refused() {
     let signed = Signed::sign(node_info(), CHAIN, &key(60)).bytes().to_vec();
-    // The lowest commit and whom the addresses may be told, 4 bytes each, end the body.
+    // The body ends with the lowest commit and the access, 4 bytes each.
     let lowest = signed.len() - 64 - 8;
     let older = [&signed[..lowest], &signed[lowest + 4..]].concat();
     assert!(SignedNodeInfo::decode_bounded(older.into()).is_err());
@@ -102,7 +102,7 @@ fn integers_are_little_endian_and_of_fixed_width() {
 }
 
 #[test]
-fn a_block_is_its_fields_in_order_then_the_signature() {
+fn block_is_its_fields_in_order_then_the_signature() {
     let bare = Block { ancestors: vec![], transactions: vec![], commit_votes: vec![], end_of_epoch: None, ..block() };
     let signed = Signed::with_signature(bare, Signature([0x55; 64]));
     let fields = [
@@ -119,7 +119,7 @@ fn a_block_is_its_fields_in_order_then_the_signature() {
 }
 
 #[test]
-fn a_node_info_is_its_fields_in_order() {
+fn node_info_is_its_fields_in_order() {
     let info =
         NodeInfo { peer_id: PeerId([0x11; 32]), addresses: vec!["/ip6/::1/tcp/1".parse().unwrap()], ..node_info() };
     let fields = [
@@ -140,7 +140,7 @@ fn a_node_info_is_its_fields_in_order() {
 }
 
 #[test]
-fn an_intent_message_is_scope_version_chain_and_digest() {
+fn intent_message_is_scope_version_chain_and_digest() {
     let scopes = [Scope::Block, Scope::NodeInfo, Scope::Transaction, Scope::Certificate, Scope::NextCommittee];
     for (number, scope) in (0u8..).zip(scopes) {
         let message = Intent { scope, chain: CHAIN }.message(&[0xee; 32]);
@@ -165,7 +165,7 @@ fn digests_of_one_input_differ_by_kind() {
 }
 
 #[test]
-fn encodings_of_every_kind_are_as_they_were() {
+fn encodings_of_every_kind_are_unchanged() {
     let genesis = Genesis::new("golden", 1_700_000_000_000, committee(0)).unwrap();
     let encodings = [
         ("block", hash(&codec::encode(&block()))),
@@ -179,7 +179,7 @@ fn encodings_of_every_kind_are_as_they_were() {
 }
 
 #[test]
-fn names_of_every_kind_are_as_they_were() {
+fn references_of_every_kind_are_unchanged() {
     let genesis = Genesis::new("golden", 1_700_000_000_000, committee(0)).unwrap();
     let names = [
         ("block", SignedBlock::sign(block(), CHAIN, &key(1)).reference().digest.to_string()),
@@ -195,7 +195,7 @@ fn names_of_every_kind_are_as_they_were() {
 }
 
 #[test]
-fn signatures_of_every_kind_are_as_they_were() {
+fn signatures_of_every_kind_are_unchanged() {
     let next = Intent { scope: Scope::NextCommittee, chain: CHAIN };
     let certify = Intent { scope: Scope::Certificate, chain: CHAIN };
     let vouched = Certificate::signed_digest(5, &signed_transaction());

@@ -1,5 +1,5 @@
-//! The greatest values that the limits allow do decode, those above do not, and lengths that lie are refused without
-//! the memory that they claim.
+//! The greatest values within the limits decode, and greater ones do not. False length prefixes are refused without
+//! allocating the claimed memory.
 
 use bytes::Bytes;
 use soma_types::{
@@ -42,7 +42,7 @@ fn commit(blocks: usize) -> UnverifiedCommit {
     })
 }
 
-/// The longest address that there is.
+/// The longest possible address.
 fn longest_address() -> Address {
     let name = [&*"a".repeat(63); 4].join(".")[..253].to_owned();
     format!("/dns/{name}/tcp/65535").parse().unwrap()
@@ -65,7 +65,7 @@ fn committee(size: usize) -> Committee {
 }
 
 #[test]
-fn the_largest_block_decodes_and_one_byte_more_does_not() {
+fn largest_block_decodes_and_one_byte_more_does_not() {
     let of = |payload| Block { transactions: vec![TransactionBytes(Bytes::from(vec![7; payload]))], ..block() };
     let frame = signed(of(0)).len();
     let largest = signed(of(MAX_BLOCK_BYTES - frame));
@@ -76,7 +76,7 @@ fn the_largest_block_decodes_and_one_byte_more_does_not() {
 }
 
 #[test]
-fn a_block_with_every_list_at_its_limit_decodes() {
+fn block_with_every_list_at_its_limit_decodes() {
     let full = Block {
         ancestors: vec![REF; MAX_COMMITTEE_SIZE],
         transactions: vec![TransactionBytes(Bytes::from_static(&[1; 80])); MAX_TRANSACTIONS_PER_BLOCK],
@@ -87,14 +87,14 @@ fn a_block_with_every_list_at_its_limit_decodes() {
 }
 
 #[test]
-fn the_largest_commit_decodes() {
+fn largest_commit_decodes() {
     let largest = commit(MAX_BLOCKS_PER_COMMIT);
     assert!(largest.bytes().len() <= MAX_COMMIT_BYTES);
     assert_eq!(UnverifiedCommit::decode(largest.bytes().clone()), Ok(largest));
 }
 
 #[test]
-fn the_largest_committee_can_be_decoded_again() {
+fn largest_committee_can_be_decoded_again() {
     let largest = committee(MAX_COMMITTEE_SIZE);
     assert_eq!(largest.validate(), Ok(()));
     let bytes = codec::encode(&largest);
@@ -107,7 +107,7 @@ fn the_largest_committee_can_be_decoded_again() {
 }
 
 #[test]
-fn a_node_info_has_at_most_eight_addresses_and_each_once() {
+fn node_info_has_at_most_eight_distinct_addresses() {
     let info = |addresses| NodeInfo {
         peer_id: PeerId([1; 32]),
         addresses,
@@ -129,7 +129,7 @@ fn a_node_info_has_at_most_eight_addresses_and_each_once() {
 }
 
 #[test]
-fn a_length_that_claims_more_than_there_is_is_refused() {
+fn length_prefix_beyond_the_input_is_refused() {
     // The length of `ancestors` follows epoch, round, author and timestamp.
     let at = 8 + 4 + 4 + 8;
     for claim in [1, 1 << 20, 1 << 40, u64::MAX] {
@@ -147,11 +147,11 @@ fn fewer_bytes_than_a_signature_are_refused() {
         assert!(SignedBlock::decode(block.clone()).is_err(), "{} bytes", block.len());
     }
     let named: Vec<_> = HashedBlock::hash_each(blocks).iter().map(Result::is_ok).collect();
-    assert_eq!(named, [false, true, false, false], "nothing names less than a signature's length");
+    assert_eq!(named, [false, true, false, false], "bytes shorter than a signature have no digest");
 }
 
 #[test]
-fn an_address_without_a_host_is_none() {
+fn address_without_a_host_is_refused() {
     for text in ["/dns//tcp/0", "/dns//tcp/9000", "/ip4//tcp/1", "/dns/tcp/1"] {
         assert!(text.parse::<Address>().is_err(), "{text}");
     }

@@ -1,21 +1,21 @@
-//! What every block must hold by itself, wherever it comes from: the rules that certifier blocks and committed
-//! blocks share. Signatures and transactions are checked elsewhere; here is only what costs nothing.
+//! Rules for every single block, shared by certifier blocks and committed blocks. Only the cheap rules are here;
+//! signatures and transactions are checked elsewhere.
 
 use crate::{EpochContext, QuorumError, TransactionError};
 use soma_types::{AuthorityIndex, Block, BlockRef, Epoch, limits};
 
-/// Which rule a block breaks.
+/// The rule that a block breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
-    /// It belongs to another epoch.
+    /// The block belongs to another epoch.
     #[error("it is of epoch {found}, not {expected}")]
     OtherEpoch {
-        /// The epoch being checked.
+        /// The context's epoch.
         expected: Epoch,
-        /// The block's.
+        /// The block's epoch.
         found: Epoch,
     },
-    /// Its author is no authority.
+    /// The author is not in the committee.
     #[error("its author {author} is not in the committee of {size}")]
     UnknownAuthor {
         /// The author.
@@ -23,71 +23,71 @@ pub enum BlockError {
         /// Members of the committee.
         size: usize,
     },
-    /// Nobody makes blocks of round 0.
+    /// The block is of round 0, in which no authority makes blocks.
     #[error("round 0 is the genesis round")]
     GenesisRound,
-    /// Over [`limits::MAX_TRANSACTIONS_PER_BLOCK`].
+    /// More transactions than [`limits::MAX_TRANSACTIONS_PER_BLOCK`].
     #[error("{count} transactions, over the limit of {max}", max = limits::MAX_TRANSACTIONS_PER_BLOCK)]
     TooManyTransactions {
-        /// Transactions in it.
+        /// Transactions in the block.
         count: usize,
     },
-    /// Over [`limits::MAX_COMMIT_VOTES_PER_BLOCK`].
+    /// More commit votes than [`limits::MAX_COMMIT_VOTES_PER_BLOCK`].
     #[error("{count} commit votes, over the limit of {max}", max = limits::MAX_COMMIT_VOTES_PER_BLOCK)]
     TooManyVotes {
-        /// Votes in it.
+        /// Votes in the block.
         count: usize,
     },
-    /// Its first ancestor is not its author's own.
+    /// The first ancestor is by another author.
     #[error("its first ancestor is not its author's own last block")]
     NoOwnAncestor,
-    /// An ancestor of another epoch.
+    /// An ancestor is of another epoch.
     #[error("its ancestor {ancestor} is of another epoch")]
     AncestorOfOtherEpoch {
         /// The ancestor.
         ancestor: BlockRef,
     },
-    /// An ancestor whose author is no authority.
+    /// The author of an ancestor is not in the committee.
     #[error("the author of its ancestor {ancestor} is not in the committee")]
     UnknownAncestorAuthor {
         /// The ancestor.
         ancestor: BlockRef,
     },
-    /// Two ancestors of one author.
+    /// Two ancestors have the same author.
     #[error("its ancestor {ancestor} is the second of its author")]
     RepeatedAncestorAuthor {
-        /// The later one.
+        /// The later ancestor.
         ancestor: BlockRef,
     },
-    /// An ancestor of the same or a later round.
+    /// An ancestor is of the same or a later round.
     #[error("its ancestor {ancestor} is not of a lower round")]
     AncestorNotLower {
         /// The ancestor.
         ancestor: BlockRef,
     },
-    /// An ancestor of round 0 that is not the epoch's genesis block of its author.
+    /// An ancestor of round 0 is not the epoch's genesis block of its author.
     #[error("its ancestor {ancestor} of round 0 is not the epoch's genesis block")]
     NotGenesis {
         /// The ancestor.
         ancestor: BlockRef,
     },
-    /// Too few of its ancestors are of the round before.
+    /// The ancestors of the previous round are not a quorum.
     #[error("its ancestors of the round before: {0}")]
     NoParentQuorum(QuorumError),
-    /// A transaction in it is refused.
+    /// The block has an invalid transaction.
     #[error("its transaction {position}: {source}")]
     Transaction {
-        /// Which, from 0.
+        /// The transaction's position, from 0.
         position: usize,
-        /// Why.
+        /// The reason.
         source: TransactionError,
     },
-    /// Its author's signature, or a signature in one of its transactions, is wrong.
+    /// The author's signature, or a signature in one of the transactions, is wrong.
     #[error("its author's signature or one in its transactions is wrong")]
     BadSignature,
 }
 
-/// Checks the form of `block`: place, limits and ancestors.
+/// Checks the form of `block`: position, limits and ancestors.
 pub(crate) fn check_block(context: &EpochContext, block: &Block) -> Result<(), BlockError> {
     if block.epoch != context.epoch() {
         return Err(BlockError::OtherEpoch { expected: context.epoch(), found: block.epoch });
@@ -126,7 +126,7 @@ pub(crate) fn check_block(context: &EpochContext, block: &Block) -> Result<(), B
             return Err(BlockError::NotGenesis { ancestor });
         }
         if ancestor.round == parent_round {
-            // Each member counts once: the sum is at most the committee's total, which fits.
+            // Each member counts once, so the sum is at most the committee's total and does not overflow.
             stake += member;
         }
     }

@@ -1,7 +1,7 @@
 //! Checks of the blocks that trusted commits name.
 //!
-//! A reference from a trusted commit pins a block's bytes. So a peer that sends other bytes lies, provably; and
-//! whatever is wrong with the right bytes was certified by a quorum, and is not the serving peer's fault.
+//! A reference from a trusted commit pins a block's bytes. A peer that sends other bytes therefore lies provably. An
+//! error in the right bytes was certified by a quorum, and is not the serving peer's fault.
 
 use crate::{
     BlockError, EpochContext, SignatureBatch, TransactionError, TransactionVerifier, block_rules::check_block,
@@ -10,37 +10,37 @@ use crate::{
 use bytes::Bytes;
 use soma_types::{BlockRef, CodecError, Fault, HashedBlock, Scope, SignedBlock, VerifiedBlock};
 
-/// Why the blocks of an answer are refused.
+/// The reason why the blocks of a response are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlocksError {
-    /// Not as many as asked for.
-    #[error("{received} blocks came for {asked} references")]
+    /// Another number of blocks than requested.
+    #[error("received {received} blocks for {asked} references")]
     Count {
-        /// References asked for.
+        /// Requested references.
         asked: usize,
         /// Blocks received.
         received: usize,
     },
-    /// Other bytes than the reference names.
+    /// The bytes have another digest than the reference.
     #[error("the bytes sent for {reference} do not have its digest")]
     WrongBlock {
-        /// What was asked for.
+        /// The requested reference.
         reference: BlockRef,
     },
-    /// A certified reference names bytes that are no block.
-    #[error("the certified block {reference} is none: {source}")]
+    /// The bytes of a certified reference are not a block.
+    #[error("the certified block {reference} cannot be decoded: {source}")]
     Undecodable {
         /// The reference.
         reference: BlockRef,
-        /// Why they are none.
+        /// The reason.
         source: CodecError,
     },
-    /// A certified reference has the right digest, but another epoch, round or author than the block.
+    /// A certified reference has the block's digest, but another epoch, round or author.
     #[error("the certified reference {reference} names the block {found}")]
     Misnamed {
         /// The reference.
         reference: BlockRef,
-        /// The block's own.
+        /// The block's own reference.
         found: BlockRef,
     },
     /// A certified block breaks a rule.
@@ -57,18 +57,18 @@ pub enum BlocksError {
         /// The block.
         reference: BlockRef,
     },
-    /// A signature that was checked belongs to no block: a bug of this node.
+    /// A checked signature belongs to no block: a bug of this node.
     #[error("a signature was checked for block {owner} of {blocks}: a bug of this node")]
     UnknownOwner {
-        /// Position of the block that there is not.
+        /// The invalid position of the block.
         owner: usize,
-        /// Blocks of the answer.
+        /// Number of blocks in the response.
         blocks: usize,
     },
 }
 
 impl BlocksError {
-    /// Whose fault it is.
+    /// The kind of fault.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Count { .. } => Fault::Malformed,
@@ -81,32 +81,32 @@ impl BlocksError {
         }
     }
 
-    /// Whether the node's own transaction verifier panicked.
+    /// Returns true if the node's own transaction verifier panicked.
     pub fn is_verifier_panic(&self) -> bool {
         let Self::Invalid { source: BlockError::Transaction { source, .. }, .. } = self else { return false };
         matches!(source, TransactionError::Panicked { .. })
     }
 }
 
-/// What is checked of a block beside what always is: its digest, and its form.
+/// The checks of a block in addition to its digest and form, which are always checked.
 #[derive(Clone, Copy)]
 pub enum Checks<'a> {
-    /// Its author's signature and all of its transactions.
+    /// The author's signature and all transactions.
     Full(&'a dyn TransactionVerifier),
-    /// Nothing: a quorum that certified its digest has checked it, and is believed.
+    /// Nothing: trusts the quorum that certified the digest.
     Certified,
 }
 
-/// Follows a check of blocks: told what comes next, it says whether to go on.
+/// Observes a check of blocks, and decides before each step whether to continue.
 pub trait CheckObserver {
-    /// Before each block but the first. `false` leaves it and all after it unchecked.
+    /// Called before each block but the first. `false` leaves this block and all later ones unchecked.
     fn before_block(&mut self) -> bool;
 
-    /// Before each transaction. `false` leaves its block and all after it unchecked.
+    /// Called before each transaction. `false` leaves its block and all later ones unchecked.
     fn before_transaction(&mut self, block: &BlockRef, position: usize) -> bool;
 }
 
-/// Lets a check go on to its end.
+/// Never interrupts a check.
 impl CheckObserver for () {
     fn before_block(&mut self) -> bool {
         true
@@ -117,56 +117,57 @@ impl CheckObserver for () {
     }
 }
 
-/// The first blocks of an answer, right but for their signatures, and why the others are not among them.
+/// The leading blocks of a response, checked except for their signatures.
 #[derive(Debug)]
 pub struct CheckedBlocks {
-    /// Only called verified once they are given out.
+    /// Declared verified here, but handed out only after the signatures are checked.
     blocks: Vec<VerifiedBlock>,
     batch: SignatureBatch,
     /// Whether each block must have a signature in the batch.
     signed: bool,
-    /// The rule that the next block breaks.
+    /// The rule that the block after them breaks.
     error: Option<BlocksError>,
 }
 
-/// How the blocks of one answer were judged.
+/// The verdict on the blocks of one response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlocksVerdict {
-    /// The leading blocks that are verified.
+    /// The verified leading blocks.
     pub blocks: Vec<VerifiedBlock>,
-    /// The rule that the block after them breaks. `None`: there is no such block, or it was left unchecked.
+    /// The rule that the next block breaks. `None` if there is no next block, or if it was not checked.
     pub error: Option<BlocksError>,
 }
 
 impl CheckedBlocks {
-    /// Blocks.
+    /// Number of blocks.
     pub fn len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no blocks.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
-    /// Signatures that are still to be checked.
+    /// Number of signatures to check.
     pub fn signatures(&self) -> usize {
         self.batch.len()
     }
 
-    /// The rule that the next block breaks, if that is why it is not among these.
+    /// The rule that the next block breaks, if that ended the check.
     pub fn error(&self) -> Option<&BlocksError> {
         self.error.as_ref()
     }
 
-    /// Checks the signatures of several answers together, with a verdict for each: the more, the cheaper each.
+    /// Checks the signatures of several responses in common batches, with a verdict for each response. Larger batches
+    /// make each signature cheaper.
     pub fn verify_all(answers: Vec<Self>) -> Vec<BlocksVerdict> {
         let batches: Vec<_> = answers.iter().map(|answer| &answer.batch).collect();
         let verdicts = SignatureBatch::verify_each(&batches);
         answers.into_iter().zip(verdicts).map(|(answer, bad)| answer.judge(bad)).collect()
     }
 
-    /// The verdict, given the owners of bad signatures. What nobody checked is not verified.
+    /// The verdict, from the owners of bad signatures. A block without a checked signature is not verified.
     fn judge(self, bad: Result<(), Vec<usize>>) -> BlocksVerdict {
         let Self { mut blocks, batch, signed, error } = self;
         let mut has_signature = vec![!signed; blocks.len()];
@@ -193,16 +194,15 @@ impl CheckedBlocks {
     }
 }
 
-/// Checks that `blocks` are those which `refs`, taken from trusted commits of the context's epoch, name, in that
-/// order, and that each is valid by itself but for its signatures. Rules between blocks are
-/// [`verify_sub_dags`](crate::verify_sub_dags)'s.
+/// Checks that `blocks` are the blocks that `refs` name, in order, and that each block is valid except for its
+/// signatures. `refs` must come from trusted commits of the context's epoch.
+/// [`verify_sub_dags`](crate::verify_sub_dags) checks the rules between blocks.
 ///
-/// What the first blocks are judged does not depend on those that come with them: a certified block that breaks a rule
-/// ends the answer there.
+/// The verdict on a block does not depend on later blocks: a certified block that breaks a rule only ends the check.
 ///
 /// # Errors
 ///
-/// Bytes that are not what was asked for: nothing of the answer counts.
+/// Fails if any bytes are not the requested block. The whole response is then refused.
 pub fn check_blocks(
     context: &EpochContext,
     checks: Checks<'_>,
@@ -213,7 +213,7 @@ pub fn check_blocks(
     if refs.len() != blocks.len() {
         return Err(BlocksError::Count { asked: refs.len(), received: blocks.len() });
     }
-    // All digests before any rule: a lie anywhere is found before anything expensive.
+    // Compare all digests before any rule: that finds a lie anywhere before anything expensive.
     let hashed = refs
         .iter()
         .zip(HashedBlock::hash_each(blocks))
@@ -250,11 +250,11 @@ pub fn check_blocks(
     Ok(checked)
 }
 
-/// [`check_blocks`] in full, with the signatures of this one answer.
+/// [`check_blocks`] with all checks, and with the signatures of this response.
 ///
 /// # Errors
 ///
-/// A block is not what was asked for, or breaks a rule.
+/// Fails if a block is not the requested one, or breaks a rule.
 pub fn verify_blocks(
     context: &EpochContext,
     transactions: &dyn TransactionVerifier,
@@ -268,7 +268,7 @@ pub fn verify_blocks(
     }
 }
 
-/// Decodes the bytes that the digest in `reference` names.
+/// Decodes the bytes of a reference's digest.
 fn decode_named(reference: BlockRef, block: HashedBlock) -> Result<SignedBlock, BlocksError> {
     let block = block.decode().map_err(|source| BlocksError::Undecodable { reference, source })?;
     if block.reference() != reference {
@@ -277,7 +277,7 @@ fn decode_named(reference: BlockRef, block: HashedBlock) -> Result<SignedBlock, 
     Ok(block)
 }
 
-/// Checks one block but for its signatures, which go into `batch`. Returns false if the observer ended the check.
+/// Checks one block except for its signatures, which it adds to `batch`. Returns false if the observer ended the check.
 fn check_committed(
     context: &EpochContext,
     checks: Checks<'_>,

@@ -1,4 +1,4 @@
-//! Checks of a whole commit at once, as the node's own consensus hands it over.
+//! Checks of a whole commit from the node's own consensus.
 
 use crate::{
     BlocksError, BlocksVerdict, CheckObserver, CheckedBlocks, Checks, CommitsError, EpochContext, SubDag, SubDagError,
@@ -6,29 +6,29 @@ use crate::{
 };
 use soma_types::{CertifiedCommit, VerifiedBlock};
 
-/// Why a commit of the node's own consensus is refused.
+/// The reason why a commit of the node's own consensus is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertifiedCommitError {
-    /// The commit, or the blocks that are to certify it.
+    /// The commit or its certifier blocks are invalid.
     #[error(transparent)]
     Commit(#[from] CommitsError),
-    /// One of its blocks.
+    /// One of its blocks is invalid.
     #[error(transparent)]
     Block(#[from] BlocksError),
-    /// The commit together with its blocks.
+    /// The commit and its blocks do not fit together.
     #[error(transparent)]
     SubDag(#[from] SubDagError),
-    /// The check was ended before it was done.
+    /// The observer ended the check early.
     #[error("the check was interrupted")]
     Interrupted,
 }
 
-/// Checks a commit of the node's own consensus with the functions that every peer checks it with, so that what passes here
-/// passes there. Its timestamp and its place in the chain need the commit before it, and are for the caller to check.
+/// Checks a commit of the node's own consensus with the functions that every peer uses, so that all peers accept it
+/// too. The caller must check its timestamp and its place in the chain, because these need the previous commit.
 ///
 /// # Errors
 ///
-/// A rule that the commit, its blocks or its certifier blocks break.
+/// Fails if the commit, its blocks or its certifier blocks break a rule, or if the observer ends the check.
 pub fn verify_certified_commit(
     context: &EpochContext,
     checks: Checks<'_>,

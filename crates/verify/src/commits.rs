@@ -1,13 +1,13 @@
-//! Checks of a range of commits: that it is one, and that a quorum voted for its last commit, and by the chain of
-//! digests for all before it.
+//! Checks of a range of commits: the commits form a chain, and a quorum voted for the last one. By the chain of
+//! digests, the quorum certified all commits of the range.
 //!
 //! ```text
-//!   decode, index, digest of the one before   broken: the peer's fault, nothing of the answer counts
-//!   votes for the last commit                 too few or wrong: the same
-//!   epoch, blocks that a commit names         broken by a certified commit: nobody's fault; those before it count
+//!   decode, index, digest of the previous one   broken: the peer's fault, the whole response is refused
+//!   votes for the last commit                   too few or wrong: the same
+//!   epoch, blocks that a commit names           broken by a certified commit: no peer's fault; earlier commits pass
 //! ```
 //!
-//! So whether a commit passes does not depend on those that come in one answer with it.
+//! The verdict on a commit therefore does not depend on the other commits of a response.
 
 use crate::{BlockError, EpochContext, QuorumError, block_rules::check_block};
 use bytes::Bytes;
@@ -20,91 +20,91 @@ use std::collections::BTreeSet;
 /// A range of commits that a quorum certified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedCommits {
-    /// The commits, ascending, at least one. Trusted once the first one's `previous_digest` is also that of the
-    /// commit before it, which is for the caller to compare: ranges may come in any order.
+    /// At least one commit, ascending. Ranges may arrive in any order, so the caller must compare the first commit's
+    /// `previous_digest` with the previous commit. The commits are trusted only if it matches.
     pub commits: Vec<TrustedCommit>,
-    /// Blocks of a quorum that vote for the last commit. Proved are their form and their authors' signatures; their
-    /// transactions are not, as a vote needs none of them. None if `breach` is set: they vote for a later commit.
+    /// Blocks of a quorum that vote for the last commit. Their form and their authors' signatures are checked, but not
+    /// their transactions, which a vote does not need. Empty if `breach` is set: the votes are for a later commit.
     pub certifiers: Vec<VerifiedBlock>,
-    /// The rule that the commit after the last one breaks, although a quorum certified it.
+    /// The rule that the next commit breaks, although a quorum certified it.
     pub breach: Option<CommitsError>,
 }
 
-/// Why a range of commits is refused.
+/// The reason why a range of commits is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitsError {
-    /// Nothing in it.
-    #[error("no commits came from {start} on")]
+    /// The response has no commit.
+    #[error("received no commits from {start} on")]
     Empty {
-        /// First index asked for.
+        /// First requested index.
         start: CommitIndex,
     },
-    /// More than asked for.
-    #[error("{count} commits came where {start} to {max} were asked for")]
+    /// More commits than requested.
+    #[error("received {count} commits for the range {start} to {max}")]
     TooMany {
-        /// First index asked for.
+        /// First requested index.
         start: CommitIndex,
-        /// Last index asked for.
+        /// Last requested index.
         max: CommitIndex,
         /// Commits received.
         count: usize,
     },
-    /// Bytes that are no commit.
+    /// The bytes are not a commit.
     #[error("commit {index}: {source}")]
     Undecodable {
-        /// Its place in the range.
+        /// The commit's expected index.
         index: CommitIndex,
-        /// Why they are none.
+        /// The reason.
         source: CodecError,
     },
-    /// A commit out of place.
+    /// A commit has another index than its position in the range.
     #[error("commit {found} came in the place of {expected}")]
     WrongIndex {
-        /// Its place in the range.
+        /// The commit's expected index.
         expected: CommitIndex,
-        /// Its own index.
+        /// The commit's own index.
         found: CommitIndex,
     },
-    /// The range is of another epoch than the context: it has to be checked with that epoch's committee.
+    /// The range is of another epoch than the context. Its check needs that epoch's committee.
     #[error("commit {index} is of epoch {found}, not {expected}")]
     OtherEpoch {
-        /// The context's.
+        /// The context's epoch.
         expected: Epoch,
-        /// The first commit's.
+        /// The first commit's epoch.
         found: Epoch,
         /// The first commit's index.
         index: CommitIndex,
     },
-    /// The range goes over the end of an epoch.
-    #[error("commit {index} is of epoch {found}, and those before it of {expected}")]
+    /// The range crosses the end of an epoch.
+    #[error("commit {index} is of epoch {found}, and the commits before it are of epoch {expected}")]
     MixedEpochs {
-        /// The first commit's.
+        /// The first commit's epoch.
         expected: Epoch,
-        /// This commit's.
+        /// This commit's epoch.
         found: Epoch,
         /// The first commit of another epoch.
         index: CommitIndex,
     },
-    /// A commit that does not follow from the one before it.
+    /// A commit does not have the digest of the previous one.
     #[error("commit {index} does not have the digest of the commit before it")]
     BrokenChain {
-        /// The later one.
+        /// The later commit.
         index: CommitIndex,
     },
-    /// None or more than [`limits::MAX_BLOCKS_PER_COMMIT`].
+    /// A commit names no block, or more than [`limits::MAX_BLOCKS_PER_COMMIT`].
     #[error("commit {index} names {count} blocks, not 1 to {max}", max = limits::MAX_BLOCKS_PER_COMMIT)]
     BlockCount {
         /// The commit.
         index: CommitIndex,
-        /// Blocks named.
+        /// Number of named blocks.
         count: usize,
     },
-    /// Blocks not in the order of (round, author), or one place twice.
+    /// The blocks are not in the order of (round, author), or two have the same position.
     #[error("commit {index} names {block} out of order")]
     BlocksOutOfOrder {
         /// The commit.
         index: CommitIndex,
-        /// The one out of order.
+        /// The block that is out of order.
         block: BlockRef,
     },
     /// A block of another epoch, of round 0, or of an author outside the committee.
@@ -112,10 +112,10 @@ pub enum CommitsError {
     ImpossibleBlock {
         /// The commit.
         index: CommitIndex,
-        /// What it names.
+        /// The block.
         block: BlockRef,
     },
-    /// The last block is another than the leader.
+    /// The last block is not the leader.
     #[error("the leader {leader} of commit {index} is not its last block")]
     LeaderNotLast {
         /// The commit.
@@ -131,15 +131,15 @@ pub enum CommitsError {
         /// Members of the committee.
         size: usize,
     },
-    /// Bytes that are no block.
+    /// The bytes of a certifier block are not a block.
     #[error("certifier block {position}: {source}")]
     UndecodableCertifier {
-        /// Which, from 0.
+        /// The block's position, from 0.
         position: usize,
-        /// Why they are none.
+        /// The reason.
         source: CodecError,
     },
-    /// A certifier block that breaks a rule.
+    /// A certifier block breaks a rule.
     #[error("certifier block {certifier}: {source}")]
     InvalidCertifier {
         /// The block.
@@ -147,7 +147,7 @@ pub enum CommitsError {
         /// The rule.
         source: BlockError,
     },
-    /// Two certifier blocks of one author.
+    /// Two certifier blocks have the same author.
     #[error("certifier block {certifier} is the second of authority {author}")]
     RepeatedCertifier {
         /// The later block.
@@ -155,7 +155,7 @@ pub enum CommitsError {
         /// Its author.
         author: AuthorityIndex,
     },
-    /// A certifier block that does not vote for the last commit.
+    /// A certifier block does not vote for the last commit.
     #[error("certifier block {certifier} does not vote for commit {commit}")]
     NoVote {
         /// The block.
@@ -163,12 +163,12 @@ pub enum CommitsError {
         /// The last commit of the range.
         commit: CommitRef,
     },
-    /// Too few votes.
+    /// The votes are not a quorum.
     #[error("commit {commit} is not certified: {source}")]
     NotCertified {
         /// The last commit of the range.
         commit: CommitRef,
-        /// How much is missing.
+        /// The missing stake.
         source: QuorumError,
     },
     /// A commit that a quorum certified breaks a rule.
@@ -177,7 +177,7 @@ pub enum CommitsError {
 }
 
 impl CommitsError {
-    /// Whether the blocks that are to certify the last commit do not.
+    /// Returns true if the certifier blocks do not certify the last commit.
     pub fn is_about_votes(&self) -> bool {
         matches!(
             self,
@@ -190,29 +190,29 @@ impl CommitsError {
         )
     }
 
-    /// Whose fault it is.
+    /// The kind of fault.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Certified(_) => Fault::Ours,
             Self::BrokenChain { .. }
             | Self::NotCertified { .. }
             | Self::InvalidCertifier { source: BlockError::BadSignature, .. } => Fault::ProvableLie,
-            // We may lack that epoch's committee: nothing is proved either way.
+            // This node may lack that epoch's committee, so nothing is proven either way.
             Self::OtherEpoch { .. } => Fault::Unproven,
             _ => Fault::Malformed,
         }
     }
 }
 
-/// Checks an answer to "commits from `start` up to `max`": consecutive commits of the context's epoch, each naming
-/// the digest of the one before, and certifier blocks of a quorum that vote for the last.
+/// Checks a response to "commits from `start` to `max`": consecutive commits of the context's epoch, each with the
+/// digest of the previous one, and certifier blocks of a quorum that vote for the last commit.
 ///
-/// Not checked, because it needs what this range does not hold: that the first commit follows from the one before it
-/// ([`CheckedCommits::commits`]), and everything about the blocks.
+/// Not checked: that the first commit follows from the previous one (see [`CheckedCommits::commits`]), and the blocks.
+/// Both need data that this range does not contain.
 ///
 /// # Errors
 ///
-/// Nothing of the answer counts. [`CommitsError::fault`] tells whether its peer is to blame.
+/// Fails if no commit of the response passes. [`CommitsError::fault`] returns the kind of fault.
 pub fn check_commits(
     context: &EpochContext,
     start: CommitIndex,
@@ -237,7 +237,7 @@ pub fn check_commits(
     }
 }
 
-/// What holds between the commits of an answer: as many as asked, in order, each with the digest of the one before.
+/// Checks the chain of a response: at most the requested number, in order, each with the digest of the previous one.
 fn check_chain(
     context: &EpochContext,
     start: CommitIndex,
@@ -250,14 +250,14 @@ fn check_chain(
         return Err(CommitsError::TooMany { start, max, count });
     }
     let mut commits: Vec<UnverifiedCommit> = Vec::with_capacity(count);
-    // Not beyond `max`, by the check above: the zip ends with the shorter.
+    // The zip ends with the shorter list: by the check above, no commit is beyond `max`.
     for (index, bytes) in (start..=max).zip(encoded) {
         let commit = UnverifiedCommit::decode(bytes).map_err(|source| CommitsError::Undecodable { index, source })?;
         if commit.index != index {
             return Err(CommitsError::WrongIndex { expected: index, found: commit.index });
         }
         match commits.last() {
-            // Without that epoch's committee nothing can be told of any of them.
+            // Without that epoch's committee no commit can be checked.
             None if commit.epoch != context.epoch() => {
                 return Err(CommitsError::OtherEpoch { expected: context.epoch(), found: commit.epoch, index });
             }
@@ -271,7 +271,7 @@ fn check_chain(
     Ok(commits)
 }
 
-/// What each commit must hold by itself.
+/// Checks the rules for a single commit.
 fn check_commit(context: &EpochContext, commit: &Commit) -> Result<(), CommitsError> {
     if commit.epoch != context.epoch() {
         let (expected, found) = (context.epoch(), commit.epoch);
@@ -325,7 +325,7 @@ fn check_certifiers(
         if !block.commit_votes.contains(&commit) {
             return Err(CommitsError::NoVote { certifier, commit });
         }
-        // Each member counts once: the sum is at most the committee's total, which fits.
+        // Each member counts once, so the sum is at most the committee's total and does not overflow.
         stake += context.stake(block.author).unwrap_or(0);
         certifiers.push(block);
     }

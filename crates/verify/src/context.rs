@@ -1,5 +1,5 @@
-//! What the checks of one epoch need to know, worked out once: its committee's keys as curve points, its quorum
-//! and its genesis blocks.
+//! The input of all checks of one epoch, computed once: the committee's keys as curve points, its quorum and its
+//! genesis blocks.
 
 use ed25519_dalek::VerifyingKey;
 use soma_types::{
@@ -7,7 +7,7 @@ use soma_types::{
     Signature, Stake, epoch_genesis_refs,
 };
 
-/// One epoch of one chain. Holds a valid committee: made once per epoch and shared as `Arc<EpochContext>`.
+/// One epoch of one chain, with a valid committee. Made once per epoch and shared as `Arc<EpochContext>`.
 #[derive(Clone, Debug)]
 pub struct EpochContext {
     chain: ChainId,
@@ -17,35 +17,38 @@ pub struct EpochContext {
     genesis: Vec<BlockRef>,
 }
 
-/// Why signatures or authors are no quorum of a committee.
+/// The reason why signers or authors are not a quorum of a committee.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuorumError {
-    /// Signers out of order, or one of them twice.
+    /// The signers are not in strictly ascending order.
     #[error("authority {authority} does not come after the signer before it")]
     NotAscending {
-        /// The one out of order.
+        /// The signer that is out of order.
         authority: AuthorityIndex,
     },
-    /// A signer who is no member.
+    /// A signer is not in the committee.
     #[error("authority {authority} is not in the committee of {size}")]
     UnknownAuthority {
-        /// Its index.
+        /// The signer's index.
         authority: AuthorityIndex,
         /// Members of the committee.
         size: usize,
     },
-    /// Too little stake.
+    /// The stake is less than a quorum.
     #[error("the signers hold a stake of {stake}, and a quorum is {quorum}")]
     TooLittleStake {
-        /// What they hold together.
+        /// Stake of the signers.
         stake: Stake,
-        /// What they need.
+        /// Stake of a quorum.
         quorum: Stake,
     },
 }
 
 impl EpochContext {
     /// Checks the committee and decompresses its keys.
+    ///
+    /// # Errors
+    /// Fails if the committee is invalid.
     pub fn new(chain: ChainId, committee: Committee) -> Result<Self, CommitteeError> {
         committee.validate()?;
         let keys = (0..)
@@ -70,12 +73,12 @@ impl EpochContext {
         self.committee.epoch
     }
 
-    /// The epoch's committee, which is valid.
+    /// The valid committee of the epoch.
     pub fn committee(&self) -> &Committee {
         &self.committee
     }
 
-    /// Authorities in the committee.
+    /// Number of authorities in the committee.
     pub fn size(&self) -> usize {
         self.keys.len()
     }
@@ -100,17 +103,21 @@ impl EpochContext {
         self.committee.authority(authority).map(|member| member.stake)
     }
 
-    /// The blocks of round 0, by author.
+    /// References of the blocks of round 0, by author.
     pub fn genesis_refs(&self) -> &[BlockRef] {
         &self.genesis
     }
 
-    /// What is signed on this chain for `scope`.
+    /// The intent of signatures for `scope` on this chain.
     pub fn intent(&self, scope: Scope) -> Intent {
         Intent { scope, chain: self.chain }
     }
 
-    /// Checks that the signers are members in strictly ascending order and hold a quorum; not their signatures.
+    /// Checks that the signers are members in strictly ascending order and hold a quorum. Does not check their
+    /// signatures.
+    ///
+    /// # Errors
+    /// Fails if the signers are not ascending, not members, or hold less than a quorum.
     pub fn check_signers(&self, quorum: &QuorumSignatures) -> Result<(), QuorumError> {
         let mut stake = 0;
         let mut last = None;
@@ -120,7 +127,7 @@ impl EpochContext {
             }
             last = Some(authority);
             let size = self.size();
-            // Distinct members of a valid committee: the sum is at most its total, which fits.
+            // Distinct members of a valid committee: the sum is at most the total and does not overflow.
             stake += self.stake(authority).ok_or(QuorumError::UnknownAuthority { authority, size })?;
         }
         self.check_quorum(stake)
@@ -134,7 +141,7 @@ impl EpochContext {
         Ok(())
     }
 
-    /// Whether `signature` is that of the member `authority` on `digest`, strictly.
+    /// Whether `signature` is the member's signature on `digest`, by the strict rules.
     pub(crate) fn is_signed_by(
         &self,
         authority: AuthorityIndex,
@@ -146,7 +153,8 @@ impl EpochContext {
     }
 }
 
-/// Whether `signature` is `key`'s on `digest`, strictly: no point of small order, no second spelling.
+/// Whether `signature` is `key`'s signature on `digest`, by the strict rules: no point of small order, and only
+/// canonical encodings.
 pub(crate) fn is_signed(key: &VerifyingKey, intent: Intent, digest: &[u8; 32], signature: &Signature) -> bool {
     let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
     key.verify_strict(&intent.message(digest), &signature).is_ok()

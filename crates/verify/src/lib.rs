@@ -1,27 +1,27 @@
-//! Every check on what peers send: blocks, commits, certificates and node infos.
+//! Every check of data from peers: blocks, commits, certificates and node infos.
 //!
 //! ```text
-//!  FetchCommits answer --check_commits-----> TrustedCommit x n, certifier blocks
-//!                                                  | names, with digests
-//!  FetchBlocks answer  --check_blocks------> CheckedBlocks --with others', in one batch--> VerifiedBlock x m
-//!                                                  | joined by commit
-//!                        verify_sub_dags---> ready to apply; the next committee, if the epoch ends
-//!  GetKnownPeers answer -verify_node_info--> SignedNodeInfo
+//!  FetchCommits response --check_commits-----> TrustedCommit x n, certifier blocks
+//!                                                    | digests of blocks
+//!  FetchBlocks response  --check_blocks------> CheckedBlocks --in batches with others--> VerifiedBlock x m
+//!                                                    | grouped by commit
+//!                          verify_sub_dags---> ready to apply; the next committee if the epoch ends
+//!  GetKnownPeers response -verify_node_info--> SignedNodeInfo
 //! ```
 //!
-//! What always holds here:
+//! Invariants:
 //! - **Pure.** No I/O, no clock, no randomness: the same input has the same verdict on every node, at any time.
 //! - **Cheap first.** Form, limits, chain order and epoch rules are checked before any signature.
-//! - **No input panics.** Lengths, indices and positions come from peers, and nothing is indexed by them.
-//! - **One verdict.** Whether a commit or a block passes does not depend on what comes with it: of an answer with
-//!   something that a quorum certified against a rule, all before that passes.
-//! - **Absence is failure.** What was not checked, or not found, is never verified.
-//! - **A fault has an owner.** Every error tells with `fault()` whether the peer that served the bytes is to blame.
-//!   What a quorum's votes pin by digest cannot be the serving peer's doing.
+//! - **No input panics.** Lengths, indices and positions come from peers, so no check uses them as an unchecked index.
+//! - **One verdict.** The verdict on a commit or block does not depend on the rest of its response. If a certified item
+//!   breaks a rule, all items before it pass.
+//! - **Absence is failure.** Data that was not checked, or not found, is never verified.
+//! - **A fault has an owner.** Every error's `fault()` says whether the serving peer is to blame. An error in data that
+//!   a quorum's votes pin by digest is not the serving peer's fault.
 //!
-//! Signatures that alone decide whether something is trusted (certifier blocks, end-of-epoch certificates, node infos)
-//! are checked with `verify_strict`. Those below a digest that a quorum certified go through [`SignatureBatch`], or are
-//! left to that quorum ([`Checks::Certified`]).
+//! Some signatures alone decide about trust: those of certifier blocks, end-of-epoch certificates and node infos. They
+//! are checked with `verify_strict`. Signatures below a certified digest go through [`SignatureBatch`], or are trusted
+//! with the quorum ([`Checks::Certified`]).
 
 #![deny(missing_docs)]
 

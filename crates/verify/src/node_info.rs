@@ -1,4 +1,4 @@
-//! Checks of what nodes say of themselves.
+//! Checks of node infos.
 
 use crate::context::is_signed;
 use bytes::Bytes;
@@ -7,39 +7,39 @@ use soma_types::{
     TimestampMs,
 };
 
-/// How far ahead of our clock a node info may be: what clocks kept by NTP never differ by.
+/// How far a node info may be ahead of this node's clock: more than clocks with NTP ever differ.
 pub const MAX_CLOCK_SKEW_MS: u64 = 30_000;
 
-/// How old a node info may be. Nodes sign a new one well within a day; older ones are of nodes that are gone.
+/// Maximum age of a node info. Nodes sign a new one well within a day, so an older one belongs to a node that has left.
 pub const MAX_NODE_INFO_AGE_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// Why a node info is refused.
+/// The reason why a node info is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeInfoError {
-    /// Bytes that are no node info, or one over a limit.
+    /// The bytes are not a node info, or exceed a limit.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// A node of another chain.
+    /// The node is on another chain.
     #[error("node {peer} is on chain {found}, and this is chain {expected}")]
     OtherChain {
         /// The node.
         peer: PeerId,
-        /// Ours.
+        /// This node's chain.
         expected: ChainId,
-        /// Its own.
+        /// The other node's chain.
         found: ChainId,
     },
-    /// From the future: one of the two clocks is wrong.
+    /// The info is from the future: one of the two clocks is wrong.
     #[error(
         "the info of node {peer} is {ahead_ms} ms ahead of our clock, over the limit of {MAX_CLOCK_SKEW_MS} ms: check both clocks"
     )]
     TooNew {
         /// The node.
         peer: PeerId,
-        /// By how much.
+        /// Difference to this node's clock.
         ahead_ms: u64,
     },
-    /// Long past.
+    /// The info is too old.
     #[error("the info of node {peer} is {age_ms} ms old, over the limit of {MAX_NODE_INFO_AGE_MS} ms")]
     TooOld {
         /// The node.
@@ -47,18 +47,18 @@ pub enum NodeInfoError {
         /// Its age.
         age_ms: u64,
     },
-    /// A range of versions that holds none.
-    #[error("node {peer} speaks versions {min} to {max}, which are none", min = versions.min, max = versions.max)]
+    /// The range of versions is empty.
+    #[error("node {peer} has an empty range of versions, {min} to {max}", min = versions.min, max = versions.max)]
     NoVersions {
         /// The node.
         peer: PeerId,
-        /// What it says.
+        /// The range.
         versions: ProtocolVersions,
     },
-    /// An id that is no key.
+    /// The peer id is not a valid key.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Not signed by the node it describes.
+    /// The described node did not sign the info.
     #[error("the info of node {peer} is not signed by it")]
     BadSignature {
         /// The node.
@@ -79,19 +79,22 @@ impl NodeInfoError {
         }
     }
 
-    /// The fault of whoever sent the info, be it the node itself or one that passes it on: every node checks what
-    /// it passes on.
+    /// The kind of fault of the peer that sent the info. It also holds for a peer that only passed the info on, because
+    /// every node checks an info before it passes it on.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Codec(_) | Self::NoVersions { .. } | Self::Key(_) => Fault::Malformed,
-            // A mistake in somebody's configuration or clock, perhaps ours: nobody lied.
+            // A wrong configuration or clock, perhaps of this node: no lie.
             Self::OtherChain { .. } | Self::TooNew { .. } | Self::TooOld { .. } => Fault::Unproven,
             Self::BadSignature { .. } => Fault::ProvableLie,
         }
     }
 }
 
-/// Checks a received node info: form, chain, age and its node's own signature.
+/// Checks a received node info: form, chain, age and the node's own signature.
+///
+/// # Errors
+/// Fails if one of these checks fails.
 pub fn verify_node_info(chain: ChainId, bytes: Bytes, now_ms: TimestampMs) -> Result<SignedNodeInfo, NodeInfoError> {
     let info = SignedNodeInfo::decode_bounded(bytes)?;
     let peer = info.peer_id;

@@ -1,26 +1,27 @@
-//! Many signatures at once, at less than a third of the price of one by one.
+//! Batched verification of signatures, at less than a third of the cost of single checks.
 //!
-//! Which signatures pass: those that ZIP 215 accepts (cofactored, points in any spelling), in every grouping and one by
-//! one alike, so that no two nodes ever differ about one (ADR 8). Only what a quorum has certified the digest of comes
-//! here; a signature that alone decides trust is checked strictly, elsewhere.
+//! A batch accepts exactly the signatures that ZIP 215 accepts (cofactored, points in any encoding). The grouping does
+//! not change the verdict, so no two nodes ever differ about a signature (ADR 8). Batches contain only signatures below
+//! a digest that a quorum has certified. A signature that alone decides about trust is checked strictly, elsewhere.
 //!
-//! Signatures of one key share most of the work for the key, and a committee has few of them. The random factors of the
-//! equation are drawn from a digest of all that is checked: nobody can choose a signature by them, and the same
-//! input always takes the same way.
+//! Signatures of one key share most of the work for the key, and a committee has few keys. The random factors of the
+//! equation come from a digest of all checked input. An attacker therefore cannot choose a signature to fit the
+//! factors, and the same input always has the same verdict.
 
 use ed25519_zebra::{VerificationKey, VerificationKeyBytes, batch};
 use rand_core::{Infallible, TryCryptoRng, TryRng};
 use soma_types::{INTENT_MESSAGE_BYTES, PublicKey, Signature};
 use std::collections::BTreeSet;
 
-/// Signatures in one equation, up to half as many again. More gain little (what an equation costs by itself is a fortieth
-/// of it by now), cost memory, and make the search for a culprit longer.
+/// Signatures in one equation; a group may be half as large again. Larger groups gain little (an equation's own cost is
+/// already a fortieth), use more memory, and make the search for a bad signature longer.
 pub const BATCH_GROUP: usize = 4_096;
 
-/// Bytes that are digested at once: BLAKE3 takes many chunks of 1 KiB side by side, and a signature alone is less than one.
+/// Bytes per update of the digest. BLAKE3 hashes many chunks of 1 KiB in parallel, and a signature is less than a
+/// chunk.
 const TRANSCRIPT_PIECE: usize = 32 << 10;
 
-/// Signatures to be checked together, each with its owner: the position of what it belongs to in the caller's list.
+/// Signatures to check together. Each has an owner: a position in the caller's list.
 #[derive(Debug)]
 pub struct SignatureBatch {
     owners: Vec<usize>,
@@ -31,12 +32,12 @@ pub struct SignatureBatch {
 
 impl SignatureBatch {
     /// An empty batch.
-    #[allow(clippy::new_without_default)] // Nobody can take a batch away from its owner by leaving the default in its place.
+    #[allow(clippy::new_without_default)] // Without a default, `mem::take` cannot silently drop a batch.
     pub fn new() -> Self {
         Self { owners: Vec::new(), keys: Vec::new(), messages: Vec::new(), signatures: Vec::new() }
     }
 
-    /// Adds the signature of `key` on an intent message. A key that is no point of the curve has signed nothing.
+    /// Adds the signature of `key` on an intent message. For a key that is not a point of the curve it counts as bad.
     pub fn push(&mut self, owner: usize, key: &PublicKey, message: [u8; INTENT_MESSAGE_BYTES], signature: &Signature) {
         self.owners.push(owner);
         self.keys.push(key.0);
@@ -44,12 +45,12 @@ impl SignatureBatch {
         self.signatures.push(signature.0);
     }
 
-    /// Signatures added.
+    /// Number of signatures.
     pub fn len(&self) -> usize {
         self.owners.len()
     }
 
-    /// Whether none was added.
+    /// Whether there are no signatures.
     pub fn is_empty(&self) -> bool {
         self.owners.is_empty()
     }
@@ -63,49 +64,52 @@ impl SignatureBatch {
         self.signatures.truncate(kept);
     }
 
-    /// The owner of each signature, in the order in which they were added.
+    /// The owner of each signature, in the order of their addition.
     pub(crate) fn owners(&self) -> &[usize] {
         &self.owners
     }
 
-    /// Checks all signatures. On failure the owners of the bad ones, each once, ascending.
+    /// Checks all signatures.
+    ///
+    /// # Errors
+    /// Returns the owners of bad signatures, ascending and without repetition.
     pub fn verify(self) -> Result<(), Vec<usize>> {
         Self::verify_each(&[&self]).remove(0)
     }
 
     /// Checks the signatures of several batches together, with a verdict for each batch.
     ///
-    /// If an equation fails and each of its signatures passes alone, all of them fail: what cannot be told apart is not
-    /// believed.
+    /// If an equation fails although each of its signatures passes alone, all of them fail: the bad one cannot be
+    /// found, so none is trusted.
     pub fn verify_each(batches: &[&Self]) -> Vec<Result<(), Vec<usize>>> {
         Self::verify_each_by(batches, holds, Self::is_signed)
     }
 
-    /// [`verify_each`](Self::verify_each) with these checks of a group and of one signature.
+    /// [`verify_each`](Self::verify_each) with the given checks of a group and of one signature.
     fn verify_each_by(
         batches: &[&Self],
-        holds: impl Fn(&[&Self], &[Place]) -> bool,
+        holds: impl Fn(&[&Self], &[Entry]) -> bool,
         is_signed: impl Fn(&Self, usize) -> bool,
     ) -> Vec<Result<(), Vec<usize>>> {
-        let all: Vec<Place> = (0..)
+        let all: Vec<Entry> = (0..)
             .zip(batches)
-            .flat_map(|(batch, signatures)| (0..signatures.len()).map(move |position| Place { batch, position }))
+            .flat_map(|(batch, signatures)| (0..signatures.len()).map(move |position| Entry { batch, position }))
             .collect();
         let mut culprits = vec![BTreeSet::new(); batches.len()];
-        // Groups of like size, for a small one at the end would be dear, and so would be two halves of what is little more
-        // than one.
+        // Groups of similar size: a small group at the end would be expensive per signature, and so would two halves of
+        // slightly more than one group.
         let groups = ((all.len() + BATCH_GROUP / 2) / BATCH_GROUP).max(1);
         for group in all.chunks(all.len().div_ceil(groups).max(1)) {
             if holds(batches, group) {
                 continue;
             }
-            let mut blame = |place: &Place| {
-                culprits[place.batch].insert(batches[place.batch].owners[place.position]);
+            let mut blame = |entry: &Entry| {
+                culprits[entry.batch].insert(batches[entry.batch].owners[entry.position]);
             };
             let mut blamed = false;
-            // One bad signature is no reason to check one by one what came with it from others.
+            // A bad signature in one batch is no reason to check the other batches' signatures one by one.
             for part in group.chunk_by(|one, other| one.batch == other.batch).filter(|part| !holds(batches, part)) {
-                let mut bad = part.iter().filter(|place| !is_signed(batches[place.batch], place.position)).peekable();
+                let mut bad = part.iter().filter(|entry| !is_signed(batches[entry.batch], entry.position)).peekable();
                 match bad.peek() {
                     Some(_) => bad.for_each(&mut blame),
                     None => part.iter().for_each(&mut blame),
@@ -120,7 +124,7 @@ impl SignatureBatch {
         culprits.into_iter().map(verdict).collect()
     }
 
-    /// Checks one signature by itself.
+    /// Checks one signature alone.
     fn is_signed(&self, position: usize) -> bool {
         let signature = ed25519_zebra::Signature::from(self.signatures[position]);
         VerificationKey::try_from(self.keys[position])
@@ -128,20 +132,20 @@ impl SignatureBatch {
     }
 }
 
-/// One signature of several batches.
-struct Place {
+/// One signature of several batches, by its position.
+struct Entry {
     batch: usize,
     position: usize,
 }
 
-/// Whether all signatures of the group are right.
-fn holds(batches: &[&SignatureBatch], group: &[Place]) -> bool {
+/// Whether all signatures of the group are valid.
+fn holds(batches: &[&SignatureBatch], group: &[Entry]) -> bool {
     let mut verifier = batch::Verifier::new();
     let mut transcript = blake3::Hasher::new_derive_key("soma-p2p 2026 v1 factors of a signature batch");
     let mut piece = Vec::with_capacity(TRANSCRIPT_PIECE);
-    for place in group {
-        let SignatureBatch { keys, messages, signatures, .. } = batches[place.batch];
-        let (key, message, signature) = (keys[place.position], &messages[place.position], signatures[place.position]);
+    for entry in group {
+        let SignatureBatch { keys, messages, signatures, .. } = batches[entry.batch];
+        let (key, message, signature) = (keys[entry.position], &messages[entry.position], signatures[entry.position]);
         if piece.len() + key.len() + message.len() + signature.len() > TRANSCRIPT_PIECE {
             transcript.update(&piece);
             piece.clear();
@@ -154,7 +158,7 @@ fn holds(batches: &[&SignatureBatch], group: &[Place]) -> bool {
     verifier.verify(Factors::new(transcript.update(&piece).finalize_xof())).is_ok()
 }
 
-/// Random bytes out of a digest.
+/// Random bytes from a digest.
 struct Factors {
     source: blake3::OutputReader,
     buffer: [u8; 1_024],
@@ -196,8 +200,8 @@ impl TryRng for Factors {
     }
 }
 
-/// BLAKE3's output cannot be told from random bytes by anybody who does not know its input, and nobody can choose an
-/// input by its output.
+/// BLAKE3's output is indistinguishable from random bytes without its input, and an input cannot be chosen for its
+/// output.
 impl TryCryptoRng for Factors {}
 
 #[cfg(test)]
@@ -206,12 +210,12 @@ mod tests {
     use proptest::prelude::*;
     use soma_types::{ChainId, Intent, Scope, SigningKey};
 
-    /// The least that is more than one group.
+    /// The least number of signatures with more than one group.
     const TWO_GROUPS: usize = BATCH_GROUP + BATCH_GROUP / 2;
 
     const INTENT: Intent = Intent { scope: Scope::Block, chain: ChainId([7; 32]) };
 
-    /// Signatures of `keys` keys in turn, two to each owner.
+    /// Signatures of `keys` keys in turn, two per owner.
     fn batch(count: usize, keys: u8, bad: &[usize]) -> SignatureBatch {
         let keys: Vec<_> = (1..=keys).map(|number| SigningKey::from_bytes(&[number; 32])).collect();
         let mut batch = SignatureBatch::new();
@@ -238,17 +242,17 @@ mod tests {
     }
 
     #[test]
-    fn the_owners_of_bad_signatures_are_told_once_each_and_ascending() {
+    fn owners_of_bad_signatures_are_reported_once_and_ascending() {
         assert_eq!(batch(1, 1, &[0]).verify(), Err(vec![0]));
         assert_eq!(batch(10, 3, &[7, 2, 6]).verify(), Err(vec![1, 3]));
-        // The first and the last of two groups, and on both sides of where they meet.
+        // The first and the last signature of two groups, and both sides of the border between them.
         let (last, cut) = (TWO_GROUPS - 1, TWO_GROUPS / 2);
         let bad = [0, cut - 1, cut, last];
         assert_eq!(batch(TWO_GROUPS, 2, &bad).verify(), Err(bad.map(|position| position / 2).to_vec()));
     }
 
     #[test]
-    fn of_batches_that_are_checked_together_only_those_with_a_bad_signature_fail() {
+    fn in_joint_verification_only_batches_with_a_bad_signature_fail() {
         let (good, bad, empty) = (batch(40, 3, &[]), batch(30, 2, &[29]), SignatureBatch::new());
         let verdicts = SignatureBatch::verify_each(&[&good, &bad, &empty, &good]);
         assert_eq!(verdicts, [Ok(()), Err(vec![14]), Ok(()), Ok(())]);
@@ -256,12 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_that_is_no_curve_point_or_no_scalar_is_bad_and_does_not_panic() {
+    fn signature_that_is_no_curve_point_or_scalar_is_bad_and_does_not_panic() {
         let mut batch = batch(3, 1, &[]);
         let key = PublicKey::from(&SigningKey::from_bytes(&[1; 32]));
         batch.push(5, &key, INTENT.message(&[0; 32]), &Signature([0xff; 64]));
         batch.push(6, &key, INTENT.message(&[0; 32]), &Signature::ZERO);
-        // y = 2 is no point of the curve.
+        // y = 2 is not on the curve.
         let mut no_point = [0; 32];
         no_point[0] = 2;
         batch.push(7, &PublicKey(no_point), INTENT.message(&[0; 32]), &Signature([1; 64]));
@@ -273,14 +277,14 @@ mod tests {
         let (one, other) = (batch(4, 1, &[]), batch(2, 1, &[]));
         let verdicts = SignatureBatch::verify_each_by(&[&one, &other], |_, _| false, |_, _| true);
         assert_eq!(verdicts, [Err(vec![0, 1]), Err(vec![0])]);
-        // The equation of both fails, and that of each alone holds.
-        let both_fail = |_: &[&SignatureBatch], group: &[Place]| group.len() < 6;
+        // The joint equation fails, but each batch's own equation holds.
+        let both_fail = |_: &[&SignatureBatch], group: &[Entry]| group.len() < 6;
         let verdicts = SignatureBatch::verify_each_by(&[&one, &other], both_fail, |_, _| true);
         assert_eq!(verdicts, [Err(vec![0, 1]), Err(vec![0])]);
     }
 
-    /// Points of small order in all spellings, as keys or as the first half of signatures: where strict, plain and
-    /// cofactored rules differ.
+    /// Points of small order in all encodings, as keys or as the first half of signatures. Strict, plain and cofactored
+    /// rules differ for them.
     fn odd_point() -> impl Strategy<Value = [u8; 32]> {
         let edge = |head: u8, rest: u8, tail: u8| {
             let mut bytes = [rest; 32];
@@ -301,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_signature_passes_in_a_batch_exactly_when_it_passes_alone(
+        fn signature_passes_in_a_batch_exactly_when_it_passes_alone(
             odd in prop::collection::vec((odd_point(), odd_point(), prop::bool::ANY), 1..4),
             good in 0usize..4,
         ) {

@@ -1,6 +1,6 @@
-//! Checks of a commit together with its blocks: what holds between them, and the handover to the next epoch.
+//! Checks of a commit together with its blocks: the rules between them, and the handover to the next epoch.
 //!
-//! Commit and blocks are pinned by a quorum's votes when they get here, so no error is a peer's fault.
+//! A quorum's votes pin the commit and blocks before these checks, so no error is a peer's fault.
 
 use crate::{EpochContext, QuorumError};
 use soma_types::{
@@ -8,8 +8,8 @@ use soma_types::{
     TimestampMs, TrustedCommit, VerifiedBlock, limits,
 };
 
-/// Why a commit and its blocks do not fit together. Each is a rule that a quorum certified the breach of, or the
-/// caller's own mistake.
+/// The reason why a commit and its blocks do not fit together. Either a quorum certified the breach of a rule, or the
+/// caller made a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubDagError {
     /// The commit is of another epoch than the context.
@@ -17,28 +17,31 @@ pub enum SubDagError {
     OtherEpoch {
         /// The commit.
         index: CommitIndex,
-        /// The context's.
+        /// The context's epoch.
         expected: Epoch,
-        /// The commit's.
+        /// The commit's epoch.
         found: Epoch,
     },
-    /// The blocks are not those that the commit names, or its leader is not the last of them.
+    /// The blocks are not the commit's blocks, or the leader is not the last block.
     #[error("the block at position {position} is not the one that commit {index} names")]
     NotItsBlocks {
         /// The commit.
         index: CommitIndex,
-        /// The first position that differs; the length of the shorter list if none does.
+        /// The first position that differs, or the length of the shorter list if none differs.
         position: usize,
     },
-    /// Over [`limits::MAX_COMMIT_BLOCKS_BYTES`].
-    #[error("the blocks of commit {index} have {bytes} bytes, over the limit of {max}", max = limits::MAX_COMMIT_BLOCKS_BYTES)]
+    /// The blocks exceed [`limits::MAX_COMMIT_BLOCKS_BYTES`].
+    #[error(
+        "the blocks of commit {index} have {bytes} bytes, over the limit of {max}",
+        max = limits::MAX_COMMIT_BLOCKS_BYTES
+    )]
     TooLarge {
         /// The commit.
         index: CommitIndex,
-        /// Bytes of all its blocks.
+        /// Bytes of all blocks.
         bytes: usize,
     },
-    /// A block that is older than one it builds on.
+    /// A block is older than one of its ancestors.
     #[error("block {block} of commit {index} is older than its ancestor {ancestor}")]
     BlockBeforeAncestor {
         /// The commit.
@@ -48,7 +51,7 @@ pub enum SubDagError {
         /// The ancestor.
         ancestor: BlockRef,
     },
-    /// A block that is not in the leader's history.
+    /// A block is not in the leader's history.
     #[error("block {block} of commit {index} is not in the history of its leader")]
     NotInHistory {
         /// The commit.
@@ -56,17 +59,17 @@ pub enum SubDagError {
         /// The block.
         block: BlockRef,
     },
-    /// The commit's timestamp is not the later of its leader's and the previous commit's.
-    #[error("commit {index} is of {timestamp_ms} ms, and should be of {expected_ms} ms")]
+    /// The commit's timestamp is not the later of the leader's and the previous commit's.
+    #[error("the timestamp of commit {index} is {timestamp_ms} ms, and should be {expected_ms} ms")]
     WrongTimestamp {
         /// The commit.
         index: CommitIndex,
         /// Its timestamp.
         timestamp_ms: TimestampMs,
-        /// What it should be.
+        /// The right timestamp.
         expected_ms: TimestampMs,
     },
-    /// A commit after the last one of its epoch.
+    /// The commit follows the last commit of its epoch.
     #[error("commit {index} is of epoch {epoch}, which ended before it")]
     AfterEndOfEpoch {
         /// The commit.
@@ -74,7 +77,7 @@ pub enum SubDagError {
         /// Its epoch.
         epoch: Epoch,
     },
-    /// Two blocks that hand over to different committees.
+    /// Two blocks hand over to different committees.
     #[error("block {block} of commit {index} hands over to another committee than a block before it")]
     CommitteesDiffer {
         /// The commit.
@@ -82,74 +85,74 @@ pub enum SubDagError {
         /// The later block.
         block: BlockRef,
     },
-    /// The next committee is for another epoch than the next.
+    /// The next committee has another epoch than the next.
     #[error("commit {index} ends epoch {epoch} with a committee for epoch {found}")]
     NotNextEpoch {
         /// The commit.
         index: CommitIndex,
         /// The epoch that ends.
         epoch: Epoch,
-        /// The committee's.
+        /// The committee's epoch.
         found: Epoch,
     },
-    /// The next committee is none.
+    /// The next committee is invalid.
     #[error("the next committee in commit {index}: {source}")]
     NextCommittee {
         /// The commit.
         index: CommitIndex,
-        /// Why it is none.
+        /// The reason.
         source: CommitteeError,
     },
-    /// No quorum signed the next committee.
+    /// The signers of the next committee are not a quorum.
     #[error("the certificate of the next committee in commit {index}: {source}")]
     Certificate {
         /// The commit.
         index: CommitIndex,
-        /// What is wrong.
+        /// The reason.
         source: QuorumError,
     },
-    /// A wrong signature on the next committee.
+    /// A signature on the next committee is wrong.
     #[error("the signature of authority {authority} on the next committee in commit {index} is wrong")]
     CertificateSignature {
         /// The commit.
         index: CommitIndex,
-        /// Who signed, or did not.
+        /// The authority of the signature.
         authority: AuthorityIndex,
     },
 }
 
 impl SubDagError {
-    /// Whose fault it is: never a peer's.
+    /// The kind of fault: never a peer's.
     pub fn fault(&self) -> Fault {
         Fault::Ours
     }
 }
 
-/// What [`verify_sub_dag`] finds in a commit that passes.
+/// The result of [`verify_sub_dag`] for a valid commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubDag {
     /// Timestamp of the commit's leader.
     pub leader_timestamp_ms: TimestampMs,
-    /// The handover to the next epoch, if the commit is the last of its epoch: of several blocks that carry one, the
-    /// first one's, whose certificate was checked; the others name the same committee.
+    /// The handover to the next epoch, if the commit is the last of its epoch. If several blocks carry one, this is the
+    /// first. Only its certificate was checked; the others name the same committee.
     pub end_of_epoch: Option<EndOfEpoch>,
 }
 
-/// How consecutive commits with their blocks were judged.
+/// The verdict on consecutive commits with their blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubDagsVerdict {
-    /// Commits that pass, from the first on.
+    /// Number of valid commits from the first on.
     pub verified: usize,
-    /// Timestamp of the first commit's leader. The first commit's own timestamp needs the commit before it, and is for
-    /// the caller to check: see [`Commit::timestamp_after`].
+    /// Timestamp of the first commit's leader. The caller must check the first commit's own timestamp, because that
+    /// needs the previous commit: see [`Commit::timestamp_after`].
     pub first_leader_timestamp_ms: TimestampMs,
-    /// The handover to the next epoch, if the last commit that passes ends its epoch.
+    /// The handover to the next epoch, if the last valid commit ends its epoch.
     pub end_of_epoch: Option<EndOfEpoch>,
-    /// The rule that the commit after those breaks.
+    /// The rule that the next commit breaks.
     pub error: Option<SubDagError>,
 }
 
-/// Checks consecutive commits with [`verify_sub_dag`], and what holds between neighbours: timestamps, and that nothing
+/// Checks consecutive commits with [`verify_sub_dag`], and the rules between neighbours: timestamps, and that no commit
 /// of an epoch follows its end.
 pub fn verify_sub_dags(context: &EpochContext, commits: &[CertifiedCommit]) -> SubDagsVerdict {
     let mut verdict = SubDagsVerdict { verified: 0, first_leader_timestamp_ms: 0, end_of_epoch: None, error: None };
@@ -184,12 +187,12 @@ pub fn verify_sub_dags(context: &EpochContext, commits: &[CertifiedCommit]) -> S
     verdict
 }
 
-/// Checks a commit that came through [`check_commits`](crate::check_commits) with its blocks, which came through
-/// [`check_blocks`](crate::check_blocks), in its order: all that needs no other commit.
+/// Checks a commit with its blocks, in the commit's order, as far as no other commit is needed. The commit must have
+/// passed [`check_commits`](crate::check_commits), and the blocks [`check_blocks`](crate::check_blocks).
 ///
 /// # Errors
 ///
-/// A rule that a quorum certified the breach of, or blocks that are not the commit's.
+/// Fails if the blocks are not the commit's, or if a quorum certified the breach of a rule.
 pub fn verify_sub_dag(
     context: &EpochContext,
     commit: &TrustedCommit,
@@ -209,7 +212,7 @@ pub fn verify_sub_dag(
     Ok(SubDag { leader_timestamp_ms: leader.timestamp_ms, end_of_epoch })
 }
 
-/// The commit's blocks are those it names, and its leader is the last of them, which is returned.
+/// Checks that the blocks are the commit's blocks and that the leader is the last one. Returns the leader.
 fn check_named<'a>(commit: &TrustedCommit, blocks: &'a [VerifiedBlock]) -> Result<&'a VerifiedBlock, SubDagError> {
     let same = commit.blocks.iter().zip(blocks).take_while(|(named, block)| **named == block.reference()).count();
     let all = same == commit.blocks.len() && same == blocks.len();
@@ -217,10 +220,10 @@ fn check_named<'a>(commit: &TrustedCommit, blocks: &'a [VerifiedBlock]) -> Resul
     leader.ok_or(SubDagError::NotItsBlocks { index: commit.index, position: same })
 }
 
-/// Every block is reached from the leader by way of blocks of this commit, and no block is older than its ancestors
-/// here; so none is younger than the leader either.
+/// Checks that every block is reachable from the leader through blocks of this commit, and that no block is older than
+/// its ancestors here. So no block is younger than the leader.
 ///
-/// The order of (round, author) makes one pass from the leader down enough: whoever builds on a block comes later.
+/// One pass down from the leader is enough: in the order of (round, author), a block comes after its ancestors.
 fn check_history(commit: &TrustedCommit, blocks: &[VerifiedBlock]) -> Result<(), SubDagError> {
     let index = commit.index;
     let mut reached = vec![false; blocks.len()];

@@ -1,4 +1,4 @@
-//! Checks of the transactions in a block. A node may bring its own; certificates are the default.
+//! Checks of the transactions in a block. A node may supply its own verifier; the default expects certificates.
 
 use crate::{EpochContext, QuorumError, SignatureBatch};
 use soma_types::{CodecError, EncodedCertificate, Epoch, INTENT_MESSAGE_BYTES, KeyError, PublicKey, Scope, Signature};
@@ -9,14 +9,14 @@ use std::{
 
 /// Checks one transaction of a block. Called from several threads at once.
 pub trait TransactionVerifier: Send + Sync + 'static {
-    /// Checks everything about `transaction` but its signatures, and hands these over to be checked in batches.
+    /// Checks `transaction` except for its signatures, which it passes on to be checked in batches.
     ///
-    /// The verdict must depend on nothing but the arguments: a transaction in a committed block that some nodes
-    /// accept and others refuse splits the chain.
+    /// The verdict must depend only on the arguments. If nodes disagree about a transaction in a committed block, the
+    /// chain splits.
     ///
     /// # Errors
     ///
-    /// The transaction is refused, and with it the block. A panic counts as [`TransactionError::Panicked`].
+    /// Fails if the transaction is refused, and with it the block. A panic counts as [`TransactionError::Panicked`].
     fn verify(
         &self,
         context: &EpochContext,
@@ -25,7 +25,7 @@ pub trait TransactionVerifier: Send + Sync + 'static {
     ) -> Result<(), TransactionError>;
 }
 
-/// Takes the signatures of one transaction. They are checked with those of many others, by the rules of ZIP 215.
+/// Collects the signatures of one transaction. They are checked together with many others, by the rules of ZIP 215.
 pub struct TransactionSignatures<'a> {
     /// Position of the transaction's block.
     owner: usize,
@@ -33,18 +33,18 @@ pub struct TransactionSignatures<'a> {
 }
 
 impl TransactionSignatures<'_> {
-    /// Adds the signature of `key` on an [intent message](soma_types::Intent::message). If it turns out to be wrong, the
-    /// block is refused. A key that is no point of the curve has signed nothing.
+    /// Adds the signature of `key` on an [intent message](soma_types::Intent::message). If it is wrong, the block is
+    /// refused. For a key that is not a point of the curve it counts as wrong.
     pub fn push(&mut self, key: &PublicKey, message: [u8; INTENT_MESSAGE_BYTES], signature: &Signature) {
         self.batch.push(self.owner, key, message, signature);
     }
 }
 
-/// Checks one transaction with `verifier`, its signatures included: for tests of a verifier.
+/// Checks one transaction with `verifier`, signatures included. For tests of a verifier.
 ///
 /// # Errors
 ///
-/// The transaction is refused, or one of its signatures is wrong.
+/// Fails if the transaction is refused, or one of its signatures is wrong.
 pub fn verify_transaction(
     context: &EpochContext,
     verifier: &dyn TransactionVerifier,
@@ -55,7 +55,7 @@ pub fn verify_transaction(
     batch.verify().map_err(|_| TransactionError::BadSignature)
 }
 
-/// Checks one transaction of the block at position `owner` but for its signatures, which go into `batch`.
+/// Checks one transaction of the block at position `owner` except for its signatures, which it adds to `batch`.
 pub(crate) fn check_transaction(
     context: &EpochContext,
     verifier: &dyn TransactionVerifier,
@@ -63,50 +63,50 @@ pub(crate) fn check_transaction(
     owner: usize,
     batch: &mut SignatureBatch,
 ) -> Result<(), TransactionError> {
-    // The batch is only ever added to: a panic leaves it with some signatures of a block that is refused.
+    // A panic can only leave extra signatures in the batch, and their block is refused.
     let check = AssertUnwindSafe(|| verifier.verify(context, transaction, &mut TransactionSignatures { owner, batch }));
     catch_unwind(check).unwrap_or_else(|panic| Err(TransactionError::Panicked { message: text_of(&*panic) }))
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
-/// Why a transaction is refused.
+/// The reason why a transaction is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransactionError {
-    /// No canonical encoding of a certificate.
+    /// The bytes are not the canonical encoding of a certificate.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// Certified by another epoch's committee.
+    /// The committee of another epoch certified the transaction.
     #[error("it was certified in epoch {found}, and this is epoch {expected}")]
     OtherEpoch {
         /// The block's epoch.
         expected: Epoch,
-        /// The certificate's.
+        /// The certificate's epoch.
         found: Epoch,
     },
-    /// Its sender has no valid key.
+    /// The sender's key is invalid.
     #[error("its sender: {0}")]
     Sender(#[from] KeyError),
-    /// No quorum vouches for it.
+    /// The signers of the certificate are not a quorum.
     #[error("its certificate: {0}")]
     Quorum(#[from] QuorumError),
     /// One of its signatures is wrong.
     #[error("one of its signatures is wrong")]
     BadSignature,
-    /// The verifier panicked: a bug of the node that brought it.
+    /// The verifier panicked: a bug in a verifier that the node supplied.
     #[error("the transaction verifier panicked: {message}")]
     Panicked {
-        /// What the panic said.
+        /// The panic's message.
         message: String,
     },
-    /// For verifiers that a node brings: a rule of its own.
+    /// A rule of a verifier that the node supplied.
     #[error("{reason}")]
     Refused {
-        /// Which rule, for people.
+        /// The rule, for people.
         reason: String,
     },
 }

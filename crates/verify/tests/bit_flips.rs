@@ -1,4 +1,4 @@
-//! No bit of anything that is signed or certified can be changed unnoticed, and no bytes whatever make a check panic.
+//! Every flipped bit in signed or certified data is detected, and no bytes make a check panic.
 
 mod support;
 
@@ -38,7 +38,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
-    fn a_block_with_any_bit_flipped_is_a_lie(which in any::<Index>(), at in any::<Index>()) {
+    fn block_with_any_bit_flipped_is_a_lie(which in any::<Index>(), at in any::<Index>()) {
         let certified = CHAIN.commit(4);
         let mut blocks = all_bytes(&certified.blocks);
         let which = which.index(blocks.len());
@@ -50,14 +50,14 @@ proptest! {
     }
 
     #[test]
-    fn a_commit_with_any_bit_flipped_is_refused(which in 0..3usize, at in any::<Index>()) {
+    fn commit_with_any_bit_flipped_is_refused(which in 0..3usize, at in any::<Index>()) {
         let mut commits = commit_bytes(&CHAIN.commits[..3]);
         commits[which] = flipped(&commits[which], at);
         prop_assert!(!check_three(commits, all_bytes(&CHAIN.commit(3).certifiers)));
     }
 
     #[test]
-    fn a_certifier_block_with_any_bit_flipped_is_refused(which in any::<Index>(), at in any::<Index>()) {
+    fn certifier_block_with_any_bit_flipped_is_refused(which in any::<Index>(), at in any::<Index>()) {
         let mut certifiers = all_bytes(&CHAIN.commit(3).certifiers);
         let which = which.index(certifiers.len());
         certifiers[which] = flipped(&certifiers[which], at);
@@ -65,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn a_certificate_with_any_bit_flipped_is_refused(at in any::<Index>()) {
+    fn certificate_with_any_bit_flipped_is_refused(at in any::<Index>()) {
         let certificate = transaction(&CHAIN.certificate(0, &[0, 1, 3]));
         let certificate = TransactionBytes(flipped(&certificate.0, at));
         let block = CHAIN.changed(&CHAIN.commit(4).blocks[0], |block| block.transactions = vec![certificate]);
@@ -74,11 +74,11 @@ proptest! {
     }
 
     #[test]
-    fn a_handover_with_any_bit_flipped_is_refused(at in any::<Index>()) {
+    fn handover_with_any_bit_flipped_is_refused(at in any::<Index>()) {
         let certified = CHAIN.last_of_epoch();
         let (leader, others) = certified.blocks.split_last().unwrap();
         let handover = flipped(&codec::encode(certified.end_of_epoch().unwrap()), at);
-        // What does not decode is no handover at all.
+        // Bytes that do not decode are no handover.
         if let Ok(end) = codec::decode::<EndOfEpoch>(&handover, "handover", MAX_BLOCK_BYTES) {
             let leader = CHAIN.changed(leader, |leader| leader.end_of_epoch = Some(end));
             let blocks = [others, &[verified(leader)]].concat();
@@ -88,14 +88,14 @@ proptest! {
     }
 
     #[test]
-    fn a_node_info_with_any_bit_flipped_is_refused(at in any::<Index>()) {
+    fn node_info_with_any_bit_flipped_is_refused(at in any::<Index>()) {
         let chain = CHAIN.builder.chain_id();
         prop_assert!(verify_node_info(chain, node_info(), 1_700_000_000_000).is_ok());
         prop_assert!(verify_node_info(chain, flipped(&node_info(), at), 1_700_000_000_000).is_err());
     }
 
     #[test]
-    fn arbitrary_answers_are_refused_without_a_panic(
+    fn arbitrary_responses_are_refused_without_a_panic(
         junk in vec(vec(any::<u8>(), 0..300), 1..4),
         place in any::<(u64, u32, u32, [u8; 32])>(),
         range in any::<(u32, u32)>(),
@@ -126,7 +126,7 @@ proptest! {
                 digest: BlockDigest(digest),
             }).collect();
         });
-        // A block on ancestors that nobody has may well be valid by itself; its verdict is not the point.
+        // A block on unknown ancestors may be valid on its own. Only the absence of a panic counts here.
         let _ = verify_one(&block);
         let certifiers = vec![bytes(&block)];
         prop_assert!(!check_three(commit_bytes(&CHAIN.commits[..3]), certifiers));

@@ -1,4 +1,4 @@
-//! One test for each rule of `verify_blocks`, with its error and whose fault it is.
+//! One test for each rule of `verify_blocks`, with its error and kind of fault.
 
 mod support;
 
@@ -21,8 +21,8 @@ fn block() -> &'static Block {
     block.expect("each commit but the first has a block of most authors").value()
 }
 
-/// The changed block, signed again and named by a trusted commit, is refused for `error`, and that is not the fault
-/// of the peer that served it.
+/// Expects that the changed block, signed again and named by a trusted commit, is refused with `error`, and that the
+/// fault is not the serving peer's.
 #[track_caller]
 fn breaks(error: BlockError, change: impl FnOnce(&mut Block)) {
     let block = CHAIN.changed(block(), change);
@@ -47,16 +47,16 @@ fn refs() -> Vec<BlockRef> {
 }
 
 #[test]
-fn the_blocks_that_were_asked_for_are_accepted_in_their_order() {
+fn requested_blocks_are_accepted_in_their_order() {
     let blocks = all_bytes(&CHAIN.commit(4).blocks);
     let verified = verify_blocks(&CHAIN.context, &CertificateVerifier, &refs(), blocks).unwrap();
     assert_eq!(verified, CHAIN.commit(4).blocks);
     assert_eq!(verify_blocks(&CHAIN.context, &CertificateVerifier, &[], vec![]), Ok(vec![]));
-    assert!(verify_one(&CHAIN.sign(block().clone())).is_ok(), "what the tests below change is right before");
+    assert!(verify_one(&CHAIN.sign(block().clone())).is_ok(), "the block is valid before a test changes it");
 }
 
 #[test]
-fn another_number_of_blocks_than_asked_for_is_malformed() {
+fn another_number_of_blocks_than_requested_is_malformed() {
     let mut blocks = all_bytes(&CHAIN.commit(4).blocks);
     let asked = blocks.len();
     blocks.pop();
@@ -66,7 +66,7 @@ fn another_number_of_blocks_than_asked_for_is_malformed() {
 }
 
 #[test]
-fn other_bytes_than_the_reference_names_are_a_lie_whether_they_decode_or_not() {
+fn bytes_with_another_digest_than_the_reference_are_a_lie() {
     let right = all_bytes(&CHAIN.commit(4).blocks);
     let another_valid_block = bytes(&CHAIN.commit(3).blocks[0]);
     let nothing = Bytes::new();
@@ -82,7 +82,7 @@ fn other_bytes_than_the_reference_names_are_a_lie_whether_they_decode_or_not() {
 }
 
 #[test]
-fn blocks_in_another_order_than_asked_for_are_a_lie() {
+fn blocks_in_another_order_than_requested_are_a_lie() {
     let mut blocks = all_bytes(&CHAIN.commit(4).blocks);
     blocks.swap(0, 1);
     let error = BlocksError::WrongBlock { reference: refs()[0] };
@@ -90,7 +90,7 @@ fn blocks_in_another_order_than_asked_for_are_a_lie() {
 }
 
 #[test]
-fn bytes_that_a_quorum_named_but_that_are_no_block_are_not_the_peers_fault() {
+fn certified_bytes_that_are_no_block_are_not_the_peers_fault() {
     let junk = Bytes::from_static(&[7; 500]);
     let digest = HashedBlock::hash_each(vec![junk.clone()])[0].as_ref().unwrap().digest();
     let reference = BlockRef { epoch: 0, round: 3, author: 0, digest };
@@ -100,7 +100,7 @@ fn bytes_that_a_quorum_named_but_that_are_no_block_are_not_the_peers_fault() {
 }
 
 #[test]
-fn a_reference_with_the_right_digest_in_the_wrong_place_is_not_the_peers_fault() {
+fn certified_reference_with_a_wrong_position_is_not_the_peers_fault() {
     let block = CHAIN.sign(block().clone());
     let found = block.reference();
     for reference in
@@ -114,24 +114,24 @@ fn a_reference_with_the_right_digest_in_the_wrong_place_is_not_the_peers_fault()
 }
 
 #[test]
-fn a_block_of_another_epoch_is_refused() {
+fn block_of_another_epoch_is_refused() {
     breaks(BlockError::OtherEpoch { expected: 0, found: 1 }, |block| block.epoch = 1);
 }
 
 #[test]
-fn a_block_by_nobody_in_the_committee_is_refused() {
+fn block_by_an_author_outside_the_committee_is_refused() {
     for author in [4, AuthorityIndex::MAX] {
         breaks(BlockError::UnknownAuthor { author, size: 4 }, |block| block.author = author);
     }
 }
 
 #[test]
-fn a_block_of_the_genesis_round_is_refused() {
+fn block_of_the_genesis_round_is_refused() {
     breaks(BlockError::GenesisRound, |block| block.round = 0);
 }
 
 #[test]
-fn a_block_with_too_many_transactions_is_refused() {
+fn block_with_too_many_transactions_is_refused() {
     let count = MAX_TRANSACTIONS_PER_BLOCK + 1;
     breaks(BlockError::TooManyTransactions { count }, |block| {
         block.transactions = vec![TransactionBytes(Bytes::new()); count];
@@ -139,7 +139,7 @@ fn a_block_with_too_many_transactions_is_refused() {
 }
 
 #[test]
-fn a_block_with_too_many_votes_is_refused() {
+fn block_with_too_many_votes_is_refused() {
     let vote = CommitRef { index: 1, digest: Default::default() };
     let count = MAX_COMMIT_VOTES_PER_BLOCK + 1;
     breaks(BlockError::TooManyVotes { count }, |block| block.commit_votes = vec![vote; count]);
@@ -148,19 +148,19 @@ fn a_block_with_too_many_votes_is_refused() {
 }
 
 #[test]
-fn a_block_that_does_not_build_on_its_authors_own_first_is_refused() {
+fn block_without_its_authors_own_ancestor_first_is_refused() {
     breaks(BlockError::NoOwnAncestor, |block| block.ancestors.swap(0, 1));
     breaks(BlockError::NoOwnAncestor, |block| block.ancestors.clear());
 }
 
 #[test]
-fn an_ancestor_of_another_epoch_is_refused() {
+fn ancestor_of_another_epoch_is_refused() {
     let ancestor = BlockRef { epoch: 1, ..block().ancestors[1] };
     breaks(BlockError::AncestorOfOtherEpoch { ancestor }, |block| block.ancestors[1] = ancestor);
 }
 
 #[test]
-fn an_ancestor_by_nobody_in_the_committee_is_refused() {
+fn ancestor_by_an_author_outside_the_committee_is_refused() {
     for author in [4, AuthorityIndex::MAX] {
         let ancestor = BlockRef { author, ..block().ancestors[1] };
         breaks(BlockError::UnknownAncestorAuthor { ancestor }, |block| block.ancestors[1] = ancestor);
@@ -174,7 +174,7 @@ fn two_ancestors_of_one_author_are_refused() {
 }
 
 #[test]
-fn an_ancestor_of_no_lower_round_is_refused() {
+fn ancestor_of_no_lower_round_is_refused() {
     for round in [block().round, u32::MAX] {
         for at in [0, 2] {
             let ancestor = BlockRef { round, ..block().ancestors[at] };
@@ -184,12 +184,12 @@ fn an_ancestor_of_no_lower_round_is_refused() {
 }
 
 #[test]
-fn an_ancestor_of_round_0_that_is_not_the_epochs_genesis_is_refused() {
+fn ancestor_of_round_0_other_than_the_epochs_genesis_is_refused() {
     let first = CHAIN.commits[..3].iter().flat_map(|commit| &commit.blocks).find(|block| block.round == 1).unwrap();
     let ancestor = BlockRef { digest: BlockDigest([1; 32]), ..first.ancestors[2] };
     let block = CHAIN.changed(first, |block| block.ancestors[2] = ancestor);
     invalid(&block, BlockError::NotGenesis { ancestor });
-    // In later rounds too, where it counts nothing.
+    // The rule also holds in later rounds, in which such an ancestor does not count for the quorum.
     let ancestor = BlockRef { round: 0, ..self::block().ancestors[3] };
     breaks(BlockError::NotGenesis { ancestor }, |block| block.ancestors[3] = ancestor);
     let genesis = CHAIN.context.genesis_refs()[0];
@@ -198,7 +198,7 @@ fn an_ancestor_of_round_0_that_is_not_the_epochs_genesis_is_refused() {
 }
 
 #[test]
-fn a_block_without_a_quorum_of_parents_is_refused() {
+fn block_without_a_quorum_of_parents_is_refused() {
     let little = |stake| BlockError::NoParentQuorum(QuorumError::TooLittleStake { stake, quorum: 3 });
     breaks(little(2), |block| block.ancestors.truncate(2));
     breaks(little(2), |block| {
@@ -212,7 +212,7 @@ fn a_block_without_a_quorum_of_parents_is_refused() {
 }
 
 #[test]
-fn a_transaction_that_is_no_certificate_is_refused() {
+fn transaction_that_is_no_certificate_is_refused() {
     let certificate = transaction(&CHAIN.certificate(0, &[0, 1, 2]));
     let longer = TransactionBytes([&certificate.0[..], &[0]].concat().into());
     let source = CodecError::TrailingBytes { what: "certificate", extra: 1 };
@@ -221,14 +221,14 @@ fn a_transaction_that_is_no_certificate_is_refused() {
 }
 
 #[test]
-fn a_certificate_of_another_epoch_is_refused() {
+fn certificate_of_another_epoch_is_refused() {
     let certificate = CHAIN.certificate(1, &[0, 1, 2]);
     refuses_transaction(transaction(&certificate), TransactionError::OtherEpoch { expected: 0, found: 1 });
 }
 
 #[test]
-fn a_certificate_whose_sender_has_no_key_is_refused() {
-    // The neutral element: a point of small order, under which anyone can sign.
+fn certificate_whose_sender_has_no_valid_key_is_refused() {
+    // The neutral element has small order: every signature under it is valid.
     let mut neutral = [0; 32];
     neutral[0] = 1;
     for key in [PublicKey(neutral), PublicKey([0xff; 32])] {
@@ -239,7 +239,7 @@ fn a_certificate_whose_sender_has_no_key_is_refused() {
 }
 
 #[test]
-fn a_certificate_without_a_quorum_of_members_in_order_is_refused() {
+fn certificate_without_a_quorum_of_members_in_order_is_refused() {
     for (authorities, error) in [
         (vec![], QuorumError::TooLittleStake { stake: 0, quorum: 3 }),
         (vec![0, 3], QuorumError::TooLittleStake { stake: 2, quorum: 3 }),
@@ -254,7 +254,7 @@ fn a_certificate_without_a_quorum_of_members_in_order_is_refused() {
 }
 
 #[test]
-fn a_certificate_with_a_wrong_signature_is_refused() {
+fn certificate_with_a_wrong_signature_is_refused() {
     let spoil: [fn(&mut Certificate); 4] = [
         |certificate| certificate.signed_transaction.signature.0[0] ^= 1,
         |certificate| certificate.signed_transaction.transaction.nonce += 1,
@@ -270,7 +270,7 @@ fn a_certificate_with_a_wrong_signature_is_refused() {
 }
 
 #[test]
-fn a_block_that_its_author_did_not_sign_is_refused() {
+fn block_that_its_author_did_not_sign_is_refused() {
     let (value, chain) = (block().clone(), CHAIN.builder.chain_id());
     invalid(&SignedBlock::sign(value.clone(), chain, &CHAIN.protocol_key(1)), BlockError::BadSignature);
     let other_chain = SignedBlock::sign(value.clone(), soma_types::ChainId([1; 32]), &CHAIN.protocol_key(0));
@@ -336,7 +336,7 @@ fn panic_of_a_transaction_verifier_names_block_transaction_and_text() {
     let poisoned = CHAIN.changed(&blocks[1], |block| block.transactions.push(TransactionBytes("poison".into())));
     blocks[1] = support::verified(poisoned.clone());
     let verdict = judge(&Panics, &blocks);
-    assert_eq!(verdict.blocks, blocks[..1], "what came before it passes");
+    assert_eq!(verdict.blocks, blocks[..1], "the blocks before the panic pass");
     let error = verdict.error.unwrap();
     assert!(error.is_verifier_panic() && error.fault() == Fault::Ours, "{error:?}");
     let text = error.to_string();
@@ -346,8 +346,8 @@ fn panic_of_a_transaction_verifier_names_block_transaction_and_text() {
 }
 
 #[test]
-fn forged_signatures_of_a_transaction_fail_whatever_its_verifier_does() {
-    /// Hands over a signature that is wrong, and says that all is well.
+fn forged_signatures_fail_a_transaction_that_its_verifier_accepts() {
+    /// Adds a wrong signature and accepts the transaction.
     struct Careless;
     impl TransactionVerifier for Careless {
         fn verify(
@@ -370,7 +370,7 @@ fn forged_signatures_of_a_transaction_fail_whatever_its_verifier_does() {
 }
 
 #[test]
-fn check_that_is_ended_early_gives_what_it_has_done() {
+fn interrupted_check_returns_the_blocks_checked_so_far() {
     struct Ends {
         blocks: usize,
         transactions: usize,
@@ -402,7 +402,7 @@ fn check_that_is_ended_early_gives_what_it_has_done() {
 }
 
 #[test]
-fn a_node_may_bring_its_own_transaction_verifier() {
+fn node_may_supply_its_own_transaction_verifier() {
     struct NoneAtAll;
     impl TransactionVerifier for NoneAtAll {
         fn verify(

@@ -1,4 +1,4 @@
-//! What honest authorities make is accepted, in ranges of any length, over epochs, by whatever committee.
+//! Chains of honest authorities are accepted, in ranges of any length, across epochs, with any committee.
 
 mod support;
 
@@ -8,7 +8,7 @@ use soma_verify::{CertificateVerifier, EpochContext, check_commits, verify_block
 use std::collections::BTreeSet;
 use support::{all_bytes, commit_bytes};
 
-/// Syncs all `commits` in ranges of at most `range` commits, as a node does: commits and their votes first, then the
+/// Syncs all `commits` in ranges of at most `range` commits, like a node: first commits and their votes, then the
 /// blocks of the range in one batch, then each sub-dag.
 fn sync(builder: &ChainBuilder, commits: &[CertifiedCommit], range: usize) {
     let mut context = EpochContext::new(builder.chain_id(), builder.genesis().committee().clone()).unwrap();
@@ -55,7 +55,7 @@ fn spec(seed: u64) -> ChainSpec {
 }
 
 #[test]
-fn honest_chains_are_accepted_whatever_their_committee() {
+fn honest_chains_are_accepted_with_any_committee() {
     let specs = [
         spec(1),
         ChainSpec { stakes: vec![1], ..spec(2) },
@@ -76,7 +76,7 @@ fn honest_chains_are_accepted_whatever_their_committee() {
 }
 
 #[test]
-fn a_chain_is_accepted_in_ranges_of_any_length() {
+fn chain_is_accepted_in_ranges_of_any_length() {
     let mut builder = ChainBuilder::new(spec(0)).unwrap();
     let commits = builder.build(100);
     for range in [1, 2, 7, 40, 100] {

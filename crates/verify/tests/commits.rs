@@ -1,4 +1,4 @@
-//! One test for each rule of `check_commits`, with its error and whose fault it is.
+//! One test for each rule of `check_commits`, with its error and kind of fault.
 
 mod support;
 
@@ -10,7 +10,7 @@ use soma_types::{
 use soma_verify::{BlockError, CheckedCommits, CommitsError, QuorumError, check_commits};
 use support::{CHAIN, PER_EPOCH, all_bytes, bytes, commit_bytes};
 
-/// Commits 1 to 3 with the votes for the third.
+/// Checks commits 1 to 3 with the votes for the third.
 fn check(commits: Vec<Bytes>, certifiers: Vec<Bytes>) -> Result<CheckedCommits, CommitsError> {
     check_commits(&CHAIN.context, 1, 3, commits, certifiers)
 }
@@ -23,7 +23,7 @@ fn votes() -> Vec<Bytes> {
     all_bytes(&CHAIN.commit(3).certifiers)
 }
 
-/// Commits 1 to 3, the second changed, the third chained to it again, and votes for that.
+/// Checks commits 1 to 3 after a change of the second, with the third chained to it again and votes for the new third.
 fn check_changed(change: impl FnOnce(&mut Commit)) -> Result<CheckedCommits, CommitsError> {
     let mut second = (*CHAIN.commit(2).commit).clone();
     change(&mut second);
@@ -34,7 +34,7 @@ fn check_changed(change: impl FnOnce(&mut Commit)) -> Result<CheckedCommits, Com
     check(commits, CHAIN.certifiers(third.reference()))
 }
 
-/// The votes for commit 3, of which the first is another block.
+/// Checks the votes for commit 3, with another block in the first position.
 fn check_certifier(first: SignedBlock) -> Result<CheckedCommits, CommitsError> {
     let mut certifiers = votes();
     certifiers[0] = bytes(&first);
@@ -47,7 +47,7 @@ fn refused(result: Result<CheckedCommits, CommitsError>, error: CommitsError, fa
     assert_eq!(error.fault(), fault, "{error}");
 }
 
-/// The second commit breaks a rule although a quorum certified it: what comes before it passes, and nobody is to blame.
+/// Expects that a certified second commit breaks a rule: the commit before it passes, and no peer is to blame.
 #[track_caller]
 fn breaks(change: impl Fn(&mut Commit), error: CommitsError) {
     let checked = check_changed(&change).unwrap();
@@ -62,22 +62,22 @@ fn breaks(change: impl Fn(&mut Commit), error: CommitsError) {
     let votes = CHAIN.certifiers(second.reference());
     let alone = check_commits(&CHAIN.context, 2, 2, vec![second.bytes().clone()], votes);
     assert!(alone == Err(breach) || matches!(alone, Err(CommitsError::OtherEpoch { .. })), "{alone:?}");
-    // If no quorum certified it, its peer lies.
+    // Without a quorum's votes, the peer is to blame.
     let alone = check_commits(&CHAIN.context, 2, 2, vec![second.bytes().clone()], self::votes());
     assert!(matches!(alone.unwrap_err().fault(), Fault::Malformed | Fault::Unproven));
 }
 
 #[test]
-fn a_range_with_votes_of_a_quorum_is_accepted_and_handed_on_whole() {
+fn range_with_votes_of_a_quorum_is_accepted_and_returned_whole() {
     let checked = check(three(), votes()).unwrap();
     let expected: Vec<_> = CHAIN.commits[..3].iter().map(|certified| certified.commit.clone()).collect();
     assert_eq!(checked.commits, expected);
     assert_eq!(checked.certifiers, CHAIN.commit(3).certifiers);
-    check_changed(|_| {}).expect("what the tests below change is right before");
+    check_changed(|_| {}).expect("the commits are valid before a test changes them");
 }
 
 #[test]
-fn fewer_commits_than_asked_for_are_accepted_if_the_last_is_certified() {
+fn fewer_commits_than_requested_are_accepted_if_the_last_is_certified() {
     let certifiers = || all_bytes(&CHAIN.commit(2).certifiers);
     let two = commit_bytes(&CHAIN.commits[..2]);
     assert_eq!(check_commits(&CHAIN.context, 1, 100, two.clone(), certifiers()).unwrap().commits.len(), 2);
@@ -85,12 +85,12 @@ fn fewer_commits_than_asked_for_are_accepted_if_the_last_is_certified() {
 }
 
 #[test]
-fn an_empty_answer_is_refused() {
+fn empty_response_is_refused() {
     refused(check(vec![], vec![]), CommitsError::Empty { start: 1 }, Fault::Malformed);
 }
 
 #[test]
-fn more_commits_than_asked_for_are_refused() {
+fn more_commits_than_requested_are_refused() {
     for max in [0, 1, 2] {
         let result = check_commits(&CHAIN.context, 1, max, three(), votes());
         refused(result, CommitsError::TooMany { start: 1, max, count: 3 }, Fault::Malformed);
@@ -108,7 +108,7 @@ fn bytes_that_are_no_commit_are_refused() {
 }
 
 #[test]
-fn a_commit_out_of_its_place_is_refused() {
+fn commit_out_of_its_place_is_refused() {
     let mut commits = three();
     commits.swap(1, 2);
     refused(check(commits, votes()), CommitsError::WrongIndex { expected: 2, found: 3 }, Fault::Malformed);
@@ -117,7 +117,7 @@ fn a_commit_out_of_its_place_is_refused() {
 }
 
 #[test]
-fn a_range_of_another_epoch_is_told_apart_and_is_nobodys_lie() {
+fn range_of_another_epoch_is_refused_without_blame() {
     let error = CommitsError::OtherEpoch { expected: 1, found: 0, index: 1 };
     refused(check_commits(&CHAIN.context_of(1), 1, 3, three(), votes()), error, Fault::Unproven);
     let first = PER_EPOCH as u32 + 1;
@@ -127,7 +127,7 @@ fn a_range_of_another_epoch_is_told_apart_and_is_nobodys_lie() {
 }
 
 #[test]
-fn a_range_over_the_end_of_an_epoch_is_refused() {
+fn range_across_the_end_of_an_epoch_is_refused() {
     let first = PER_EPOCH as u32;
     let over = commit_bytes(&CHAIN.commits[PER_EPOCH - 1..=PER_EPOCH]);
     let certifiers = &CHAIN.commit(PER_EPOCH + 1).certifiers;
@@ -143,13 +143,13 @@ fn certified_commit_of_another_epoch_ends_the_range_before_it() {
 }
 
 #[test]
-fn a_commit_that_does_not_follow_from_the_one_before_is_a_lie() {
+fn commit_without_the_digest_of_the_previous_one_is_a_lie() {
     let result = check_changed(|commit| commit.previous_digest = CommitDigest([9; 32]));
     refused(result, CommitsError::BrokenChain { index: 2 }, Fault::ProvableLie);
 }
 
 #[test]
-fn a_commit_of_no_block_or_too_many_is_refused() {
+fn commit_of_no_block_or_too_many_is_refused() {
     breaks(|commit| commit.blocks.clear(), CommitsError::BlockCount { index: 2, count: 0 });
     let count = MAX_BLOCKS_PER_COMMIT + 1;
     breaks(|commit| commit.blocks = vec![commit.leader; count], CommitsError::BlockCount { index: 2, count });
@@ -160,13 +160,13 @@ fn blocks_out_of_order_or_named_twice_are_refused() {
     let block = CHAIN.commit(2).commit.blocks[0];
     breaks(|commit| commit.blocks.swap(0, 1), CommitsError::BlocksOutOfOrder { index: 2, block });
     breaks(|commit| commit.blocks.insert(0, block), CommitsError::BlocksOutOfOrder { index: 2, block });
-    // Two blocks of one author in one round: at most one can be in an honest leader's history of one commit.
+    // Two blocks of one author in one round: an honest leader's commit contains at most one of them.
     let twin = BlockRef { digest: BlockDigest([1; 32]), ..block };
     breaks(|commit| commit.blocks.insert(1, twin), CommitsError::BlocksOutOfOrder { index: 2, block: twin });
 }
 
 #[test]
-fn a_reference_that_no_block_of_the_epoch_can_have_is_refused() {
+fn reference_that_no_block_of_the_epoch_can_have_is_refused() {
     let right = CHAIN.commit(2).commit.blocks[0];
     for block in [
         BlockRef { epoch: 1, ..right },
@@ -179,7 +179,7 @@ fn a_reference_that_no_block_of_the_epoch_can_have_is_refused() {
 }
 
 #[test]
-fn a_leader_that_is_not_the_last_block_is_refused() {
+fn leader_that_is_not_the_last_block_is_refused() {
     let leader = CHAIN.commit(2).commit.blocks[0];
     breaks(|commit| commit.leader = leader, CommitsError::LeaderNotLast { index: 2, leader });
 }
@@ -203,7 +203,7 @@ fn bytes_that_are_no_block_are_no_certifier() {
 }
 
 #[test]
-fn a_certifier_block_that_breaks_a_rule_is_refused() {
+fn certifier_block_that_breaks_a_rule_is_refused() {
     let certifier = CHAIN.changed(&CHAIN.commit(3).certifiers[0], |block| block.ancestors.truncate(2));
     let source = BlockError::NoParentQuorum(QuorumError::TooLittleStake { stake: 2, quorum: 3 });
     let error = CommitsError::InvalidCertifier { certifier: certifier.reference(), source };
@@ -225,7 +225,7 @@ fn two_certifier_blocks_of_one_author_are_refused() {
 }
 
 #[test]
-fn a_block_that_does_not_vote_for_the_very_commit_is_no_certifier() {
+fn block_without_a_vote_for_the_commit_is_no_certifier() {
     let commit = CHAIN.commit(3).commit.reference();
     let right = &CHAIN.commit(3).certifiers[0];
     let none = CHAIN.changed(right, |block| block.commit_votes.clear());
@@ -249,7 +249,7 @@ fn commits_without_the_votes_of_a_quorum_are_a_lie() {
 }
 
 #[test]
-fn a_vote_that_its_author_did_not_sign_is_a_lie() {
+fn vote_that_its_author_did_not_sign_is_a_lie() {
     let right = &CHAIN.commit(3).certifiers[0];
     let forged = [
         SignedBlock::sign(right.value().clone(), CHAIN.builder.chain_id(), &CHAIN.protocol_key(1)),
@@ -277,7 +277,7 @@ fn votes_for_one_commit_do_not_certify_another_of_its_index() {
 
 #[test]
 fn votes_signed_with_the_keys_of_an_earlier_epoch_are_a_lie() {
-    // Authority 1 has a new key from epoch 1 on; whoever found the old one votes with it.
+    // Authority 1 has a new key from epoch 1 on; the attacker votes with the old one.
     let first = CHAIN.commit(PER_EPOCH + 1);
     let votes = first.certifiers.iter().map(|block| bytes(&CHAIN.sign(block.value().clone())));
     let start = PER_EPOCH as u32 + 1;

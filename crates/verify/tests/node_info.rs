@@ -1,4 +1,4 @@
-//! One test for each rule of `verify_node_info`, with its error and whose fault it is.
+//! One test for each rule of `verify_node_info`, with its error and kind of fault.
 
 use soma_types::{
     Access, Capabilities, ChainId, CodecError, Fault, KeyError, NodeInfo, NodeRole, PeerId, ProtocolVersions,
@@ -37,7 +37,7 @@ fn refused(result: Result<SignedNodeInfo, NodeInfoError>, error: NodeInfoError, 
 }
 
 #[test]
-fn an_info_signed_by_its_own_node_is_accepted() {
+fn info_signed_by_its_own_node_is_accepted() {
     assert_eq!(check(info()).unwrap().value(), &info());
 }
 
@@ -57,14 +57,14 @@ fn more_addresses_than_a_node_may_have_are_malformed() {
 }
 
 #[test]
-fn a_node_of_another_chain_is_refused_but_no_liar() {
+fn node_of_another_chain_is_refused_but_no_liar() {
     let found = ChainId([4; 32]);
     let error = NodeInfoError::OtherChain { peer: info().peer_id, expected: CHAIN, found };
     refused(check(NodeInfo { chain_id: found, ..info() }), error, Fault::Unproven);
 }
 
 #[test]
-fn an_info_too_far_ahead_of_our_clock_is_refused_but_no_lie() {
+fn info_too_far_ahead_of_our_clock_is_refused_but_no_lie() {
     let at = |timestamp_ms| check(NodeInfo { timestamp_ms, ..info() });
     assert!(at(NOW_MS + MAX_CLOCK_SKEW_MS).is_ok());
     let too_new = |ahead_ms| NodeInfoError::TooNew { peer: info().peer_id, ahead_ms };
@@ -73,7 +73,7 @@ fn an_info_too_far_ahead_of_our_clock_is_refused_but_no_lie() {
 }
 
 #[test]
-fn an_info_that_is_too_old_is_refused_but_no_lie() {
+fn info_that_is_too_old_is_refused_but_no_lie() {
     let at = |timestamp_ms| check(NodeInfo { timestamp_ms, ..info() });
     assert!(at(NOW_MS - MAX_NODE_INFO_AGE_MS).is_ok());
     let too_old = |age_ms| NodeInfoError::TooOld { peer: info().peer_id, age_ms };
@@ -82,14 +82,14 @@ fn an_info_that_is_too_old_is_refused_but_no_lie() {
 }
 
 #[test]
-fn a_range_of_versions_that_holds_none_is_malformed() {
+fn empty_range_of_versions_is_malformed() {
     let versions = ProtocolVersions { min: 2, max: 1 };
     let error = NodeInfoError::NoVersions { peer: info().peer_id, versions };
     refused(check(NodeInfo { protocol_versions: versions, ..info() }), error, Fault::Malformed);
 }
 
 #[test]
-fn a_peer_id_that_is_no_key_is_malformed() {
+fn peer_id_that_is_no_key_is_malformed() {
     let mut neutral = [0; 32];
     neutral[0] = 1;
     for bytes in [neutral, [0xff; 32]] {
@@ -99,7 +99,7 @@ fn a_peer_id_that_is_no_key_is_malformed() {
 }
 
 #[test]
-fn an_info_that_its_node_did_not_sign_is_a_lie() {
+fn info_that_its_node_did_not_sign_is_a_lie() {
     let error = || NodeInfoError::BadSignature { peer: info().peer_id };
     for signed in [
         Signed::sign(info(), CHAIN, &SigningKey::from_bytes(&[6; 32])),

@@ -1,4 +1,4 @@
-//! One test for each rule of `verify_sub_dag`, with its error. None of them is ever a peer's fault.
+//! One test for each rule of `verify_sub_dag`, with its error. No error is a peer's fault.
 
 mod support;
 
@@ -32,7 +32,7 @@ fn refused(verdict: Verdict, error: SubDagError) {
     assert_eq!(error.fault(), Fault::Ours);
 }
 
-/// The commit with its leader changed, signed and committed again.
+/// The commit after a change of its leader, signed and committed again.
 fn with_leader(certified: &CertifiedCommit, change: impl FnOnce(&mut Block)) -> (TrustedCommit, Vec<VerifiedBlock>) {
     let (leader, others) = certified.blocks.split_last().unwrap();
     let mut blocks = others.to_vec();
@@ -51,23 +51,23 @@ fn next_committee() -> Committee {
 }
 
 #[test]
-fn a_commit_with_its_own_blocks_is_accepted() {
+fn commit_with_its_own_blocks_is_accepted() {
     let leader_timestamp_ms = fourth().blocks.last().unwrap().timestamp_ms;
     let expected = SubDag { leader_timestamp_ms, end_of_epoch: None };
     assert_eq!(verify_sub_dag(&CHAIN.context, &fourth().commit, &fourth().blocks), Ok(expected));
     let (commit, blocks) = with_leader(fourth(), |_| {});
-    assert_eq!(check(&commit, &blocks), Ok(None), "what the tests below change is right before");
+    assert_eq!(check(&commit, &blocks), Ok(None), "the commit is valid before a test changes it");
 }
 
 #[test]
-fn the_last_commit_of_an_epoch_hands_over_to_the_next_committee() {
+fn last_commit_of_an_epoch_hands_over_to_the_next_committee() {
     let end = check(&CHAIN.last_of_epoch().commit, &CHAIN.last_of_epoch().blocks).unwrap().unwrap();
     assert_eq!(end.next_committee, next_committee());
     assert_eq!(Some(&end), CHAIN.last_of_epoch().end_of_epoch());
 }
 
 #[test]
-fn a_commit_of_another_epoch_than_the_context_is_refused() {
+fn commit_of_another_epoch_than_the_context_is_refused() {
     let first_of_next = CHAIN.commit(PER_EPOCH + 1);
     let error = SubDagError::OtherEpoch { index: PER_EPOCH as u32 + 1, expected: 0, found: 1 };
     refused(check(&first_of_next.commit, &first_of_next.blocks), error);
@@ -89,7 +89,7 @@ fn other_blocks_than_the_commit_names_are_refused() {
 }
 
 #[test]
-fn a_commit_whose_leader_is_not_its_last_block_is_refused() {
+fn commit_whose_leader_is_not_its_last_block_is_refused() {
     let blocks = &fourth().blocks;
     let commit = Commit { leader: blocks[0].reference(), ..(*fourth().commit).clone() };
     let commit = TrustedCommit::assume_trusted(commit);
@@ -97,7 +97,7 @@ fn a_commit_whose_leader_is_not_its_last_block_is_refused() {
 }
 
 #[test]
-fn a_commit_of_too_many_bytes_is_refused() {
+fn commit_of_too_many_bytes_is_refused() {
     let large = |round| {
         verified(CHAIN.changed(&fourth().blocks[0], |block| {
             block.round = round;
@@ -112,7 +112,7 @@ fn a_commit_of_too_many_bytes_is_refused() {
 }
 
 #[test]
-fn a_block_older_than_its_ancestor_is_refused() {
+fn block_older_than_its_ancestor_is_refused() {
     let (leader, others) = fourth().blocks.split_last().unwrap();
     let ancestor = others.iter().rev().find(|block| leader.ancestors.contains(&block.reference())).unwrap();
     // The leader itself.
@@ -124,7 +124,7 @@ fn a_block_older_than_its_ancestor_is_refused() {
     let block = blocks.last().unwrap().reference();
     assert!(matches!(error, SubDagError::BlockBeforeAncestor { index: 4, block: at, .. } if at == block), "{error}");
 
-    // An ancestor younger than the leader: no block of a commit is.
+    // An ancestor that is younger than the leader.
     let younger = verified(CHAIN.changed(ancestor, |block| block.timestamp_ms = leader.timestamp_ms + 1));
     let leader = verified(CHAIN.changed(leader, |leader| {
         leader.ancestors.iter_mut().filter(|named| **named == ancestor.reference()).for_each(|named| {
@@ -138,14 +138,14 @@ fn a_block_older_than_its_ancestor_is_refused() {
 }
 
 #[test]
-fn a_block_outside_the_leaders_history_is_refused() {
-    // Known to no other block of the commit: a second one of its author, in the same round.
+fn block_outside_the_leaders_history_is_refused() {
+    // A second block of the same author and round, unknown to the other blocks of the commit.
     let (first, rest) = fourth().blocks.split_first().unwrap();
     let stranger = verified(CHAIN.changed(first, |block| block.timestamp_ms -= 1));
     let blocks = [std::slice::from_ref(&stranger), rest].concat();
     let commit = CHAIN.commit_of(&fourth().commit, &blocks);
     refused(check(&commit, &blocks), SubDagError::NotInHistory { index: 4, block: stranger.reference() });
-    // Of the same round as the leader, before it.
+    // A block of the same round as the leader, ordered before it.
     let beside = fourth().certifiers.iter().find(|block| block.author == 0).unwrap();
     let leader = fourth().blocks.last().unwrap();
     let beside = verified(CHAIN.changed(beside, |block| block.round = leader.round - 1));
@@ -155,8 +155,8 @@ fn a_block_outside_the_leaders_history_is_refused() {
 }
 
 #[test]
-fn a_block_is_reached_by_way_of_blocks_of_the_commit_only() {
-    // The first commits as one: blocks of earlier rounds hang on those between.
+fn block_is_reached_only_through_blocks_of_the_commit() {
+    // The first commits merged into one: blocks of earlier rounds are reached through the rounds between.
     let all: Vec<_> = CHAIN.commits[..3].iter().flat_map(|commit| commit.blocks.clone()).collect();
     let mut sorted = all.clone();
     sorted.sort_by_key(|block| (block.round, block.author));
@@ -173,9 +173,9 @@ fn a_block_is_reached_by_way_of_blocks_of_the_commit_only() {
 }
 
 #[test]
-fn a_commits_timestamp_is_the_later_of_its_leaders_and_the_previous_ones() {
+fn commit_timestamp_is_the_later_of_its_leaders_and_the_previous_commits() {
     let leader_ms = fourth().blocks.last().unwrap().timestamp_ms;
-    // The third commit at its leader's time or later, then the fourth.
+    // The third commit at the given time, then the fourth.
     let at = |previous_ms: u64, timestamp_ms| {
         let third = CHAIN.commit(3);
         let previous = TrustedCommit::assume_trusted(Commit { timestamp_ms: previous_ms, ..(*third.commit).clone() });
@@ -184,7 +184,7 @@ fn a_commits_timestamp_is_the_later_of_its_leaders_and_the_previous_ones() {
         let SubDagsVerdict { verified, error, first_leader_timestamp_ms, .. } =
             verify_sub_dags(&CHAIN.context, &commits);
         assert_eq!(first_leader_timestamp_ms, third.blocks.last().unwrap().timestamp_ms);
-        assert_eq!(verified, if error.is_none() { 2 } else { 1 }, "the one before passes");
+        assert_eq!(verified, if error.is_none() { 2 } else { 1 }, "the commit before it passes");
         error
     };
     let wrong = |timestamp_ms, expected_ms| Some(SubDagError::WrongTimestamp { index: 4, timestamp_ms, expected_ms });
@@ -197,7 +197,7 @@ fn a_commits_timestamp_is_the_later_of_its_leaders_and_the_previous_ones() {
 }
 
 #[test]
-fn nothing_of_an_epoch_follows_its_end() {
+fn no_commit_of_an_epoch_follows_its_end() {
     let (last, epoch) = (CHAIN.last_of_epoch(), CHAIN.context.epoch());
     let next = certified(&CHAIN.commit_of(&fourth().commit, &fourth().blocks), &fourth().blocks);
     let verdict = verify_sub_dags(&CHAIN.context, &[last.clone(), next]);
@@ -206,7 +206,7 @@ fn nothing_of_an_epoch_follows_its_end() {
 }
 
 #[test]
-fn a_handover_signed_by_any_quorum_is_accepted() {
+fn handover_signed_by_any_quorum_is_accepted() {
     for authorities in [&[0, 1, 2][..], &[1, 2, 3], &[0, 1, 2, 3]] {
         let end = CHAIN.handover(next_committee(), authorities);
         assert_eq!(with_handover(end.clone()), Ok(Some(end)));
@@ -228,7 +228,7 @@ fn handovers_to_different_committees_in_one_commit_are_refused() {
         (check(&CHAIN.commit_of(&certified.commit, &blocks), &blocks), blocks.last().unwrap().reference())
     };
     let same = CHAIN.handover(next_committee(), &[1, 2, 3]);
-    assert_eq!(with_two(same.clone()).0, Ok(Some(same)), "the first in the commit's order is the one that counts");
+    assert_eq!(with_two(same.clone()).0, Ok(Some(same)), "the first handover in the commit's order counts");
     let mut other = next_committee();
     other.authorities[0].stake += 1;
     let (verdict, block) = with_two(CHAIN.handover(other, &[0, 1, 2]));
@@ -236,7 +236,7 @@ fn handovers_to_different_committees_in_one_commit_are_refused() {
 }
 
 #[test]
-fn a_committee_for_another_epoch_than_the_next_is_refused() {
+fn next_committee_for_another_epoch_than_the_next_is_refused() {
     for found in [0, 2, u64::MAX] {
         let end = CHAIN.handover(Committee { epoch: found, ..next_committee() }, &[0, 1, 2]);
         refused(with_handover(end), SubDagError::NotNextEpoch { index: PER_EPOCH as u32, epoch: 0, found });
@@ -244,7 +244,7 @@ fn a_committee_for_another_epoch_than_the_next_is_refused() {
 }
 
 #[test]
-fn a_next_committee_that_is_none_is_refused() {
+fn invalid_next_committee_is_refused() {
     let mut no_stake = next_committee();
     no_stake.authorities[2].stake = 0;
     let empty = Committee { epoch: 1, authorities: Vec::new() };
@@ -257,7 +257,7 @@ fn a_next_committee_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_next_committee_without_signatures_of_a_quorum_is_refused() {
+fn next_committee_without_signatures_of_a_quorum_is_refused() {
     for (authorities, source) in [
         (&[][..], QuorumError::TooLittleStake { stake: 0, quorum: 3 }),
         (&[1, 2], QuorumError::TooLittleStake { stake: 2, quorum: 3 }),
@@ -271,7 +271,7 @@ fn a_next_committee_without_signatures_of_a_quorum_is_refused() {
 }
 
 #[test]
-fn a_next_committee_with_a_wrong_signature_is_refused() {
+fn next_committee_with_a_wrong_signature_is_refused() {
     let wrong = |authority| SubDagError::CertificateSignature { index: PER_EPOCH as u32, authority };
     let mut end = CHAIN.handover(next_committee(), &[0, 1, 2, 3]);
     end.certificate.signatures[3].signature.0[5] ^= 1;
@@ -280,16 +280,16 @@ fn a_next_committee_with_a_wrong_signature_is_refused() {
     let mut end = CHAIN.handover(next_committee(), &[0, 1, 2]);
     end.next_committee.authorities[0].stake += 1;
     refused(with_handover(end), wrong(0));
-    // Signatures of the right authorities on the right digest, made for something else.
+    // Signatures of the right authorities on the right digest, but for another purpose.
     let mut end = CHAIN.handover(next_committee(), &[0, 1, 2]);
     end.certificate = CHAIN.votes(soma_types::Scope::Block, &end.next_committee.digest().0, &[0, 1, 2]);
     refused(with_handover(end), wrong(0));
 }
 
 #[test]
-fn a_next_committee_that_signed_itself_in_is_refused() {
+fn next_committee_that_signed_itself_in_is_refused() {
     let next = next_committee();
-    // Authority 1 has another key in the next epoch; what it signs with that is nobody's signature in this one.
+    // Authority 1 has another key in the next epoch. Its signature with that key is invalid in this epoch.
     let intent = CHAIN.intent(Scope::NextCommittee);
     let signatures = (0..4).map(|authority| AuthoritySignature {
         authority,

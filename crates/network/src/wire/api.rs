@@ -7,51 +7,51 @@ use futures::stream::BoxStream;
 use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, TimestampMs};
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-/// The other side of a call, and how long it may take.
+/// The context of a call: the other side and the timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// For a caller whom it calls, for a responder who calls: authenticated either way.
+    /// The authenticated other side: the responder for a caller, the caller for a responder.
     pub peer: PeerId,
-    /// The caller's chain; `None` where it did not say.
+    /// The caller's chain; `None` if the call does not name one.
     pub chain: Option<ChainId>,
-    /// For a responder, where the caller's connection comes from; for a caller, and where it is not known, `None`.
+    /// For a responder, the caller's IP address. `None` for a caller, or if it is unknown.
     pub remote: Option<IpAddr>,
-    /// Time until the caller gives up. A responder takes it as advice and has deadlines of its own.
+    /// Time until the caller gives up. A responder treats it as advice and has its own deadlines.
     pub timeout: Duration,
 }
 
-/// Answer to `GetKnownPeers`: signed node infos, as bytes and not yet verified.
+/// Response to `GetKnownPeers`: signed node infos as bytes, not yet verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownPeers {
-    /// The responder's own.
+    /// The responder's own info.
     pub own_info: Bytes,
-    /// Others', at most [`MAX_KNOWN_PEERS`].
+    /// Infos of other nodes, at most [`MAX_KNOWN_PEERS`].
     pub known_peers: Vec<Bytes>,
-    /// What the responder sees of the caller.
+    /// The responder's observation of the caller.
     pub seen: Seen,
 }
 
-/// What a responder sees of its caller. Hints: nothing proves them, and a responder may say what it likes.
+/// A responder's observation of its caller. It is an unproven hint: the responder may lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Where the caller's connection comes from; `None`: not said.
+    /// The caller's IP address; `None` if not stated.
     pub ip: Option<IpAddr>,
-    /// The responder's clock, in milliseconds since 1970; 0: not said.
+    /// The responder's clock in Unix milliseconds; 0 if not stated.
     pub time_ms: TimestampMs,
-    /// Whether the responder could dial the caller where the caller says that it listens; `None`: not said.
+    /// Whether the responder could dial the caller at its advertised address; `None` if not stated.
     pub reached: Option<bool>,
 }
 
-/// Which commits a peer says it can serve.
+/// The commits that a peer claims to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Availability {
     /// Highest index.
     pub highest_synced: CommitIndex,
-    /// Lowest index that it has not pruned.
+    /// Lowest index that is not pruned.
     pub lowest_available: CommitIndex,
 }
 
-/// Commits asked for: from 1, not empty, at most [`MAX_COMMITS_PER_FETCH`] of them.
+/// A requested range of commits: from 1 on, not empty, at most [`MAX_COMMITS_PER_FETCH`] commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitRange {
     start: CommitIndex,
@@ -60,17 +60,20 @@ pub struct CommitRange {
 }
 
 impl CommitRange {
-    /// Checks the bounds; a range that is too long is cut, for the answer may be shorter anyway.
+    /// Checks the bounds. A range that is too long is cut, because a response may be shorter anyway.
+    ///
+    /// # Errors
+    /// Fails if the range starts at 0 or after its end.
     pub fn new(start: CommitIndex, end: CommitIndex) -> Result<Self, CallError> {
         if start == 0 || start > end {
-            let message = format!("commits {start} to {end}: a range starts at 1 or later and not behind its end");
+            let message = format!("commits {start} to {end}: a range starts at 1 or later and not after its end");
             return Err(CallError::new(Status::InvalidArgument, message));
         }
         let end = end.min(start.saturating_add(MAX_COMMITS_PER_FETCH as u32 - 1));
         Ok(Self { start, end, max_bytes: MAX_COMMITS_RESPONSE_BYTES })
     }
 
-    /// The same with an answer of at most so many bytes, as far as the protocol allows.
+    /// The range with a lower limit on the bytes of the response. The protocol's limit stays the maximum.
     pub fn within(self, max_bytes: u64) -> Self {
         let max_bytes = max_bytes.clamp(1, MAX_COMMITS_RESPONSE_BYTES as u64) as usize;
         Self { max_bytes, ..self }
@@ -86,46 +89,49 @@ impl CommitRange {
         self.end
     }
 
-    /// Bytes of commits and certifier blocks in the answer.
+    /// Maximum bytes of commits and certifier blocks in the response.
     pub fn max_bytes(&self) -> usize {
         self.max_bytes
     }
 }
 
-/// Answer to `FetchCommits`: encoded commits and certifier blocks, not yet verified.
+/// Response to `FetchCommits`: encoded commits and certifier blocks, not yet verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FetchedCommits {
     /// Commits from the range's start on.
     pub commits: Vec<Bytes>,
-    /// Blocks whose votes certify the last of them.
+    /// Certifier blocks of the last commit.
     pub certifier_blocks: Vec<Bytes>,
 }
 
-/// Blocks asked for: not empty, at most [`MAX_BLOCKS_PER_FETCH`], none twice.
+/// Requested blocks: not empty, at most [`MAX_BLOCKS_PER_FETCH`], without repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockRefs(Vec<BlockRef>);
 
 impl BlockRefs {
-    /// Checks the number and that none stands twice.
+    /// Checks the number of references and that none is repeated.
+    ///
+    /// # Errors
+    /// Fails if there are no or too many references, or if one is repeated.
     pub fn new(refs: Vec<BlockRef>) -> Result<Self, CallError> {
         let refuse = |message: String| Err(CallError::new(Status::InvalidArgument, message));
         if refs.is_empty() || refs.len() > MAX_BLOCKS_PER_FETCH {
             return refuse(format!("{} block references: 1 to {MAX_BLOCKS_PER_FETCH} are allowed", refs.len()));
         }
-        // The blocks of each commit come in order: sorting is little more than joining them.
+        // Each commit names its blocks in order, so sorting costs little more than merging.
         let mut sorted: Vec<&BlockRef> = refs.iter().collect();
         sorted.sort();
         match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => refuse(format!("block {} is asked for twice", pair[0])),
+            Some(pair) => refuse(format!("block {} is requested twice", pair[0])),
             None => Ok(Self(refs)),
         }
     }
 
-    /// The leading references, up to the first that stands twice: the rest is for another request.
+    /// The leading references up to the first repeated one. The rest needs another request.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), but for references that stand twice.
+    /// Fails if there are no or too many references.
     pub fn leading(refs: &[BlockRef]) -> Result<Self, CallError> {
         Self::new(refs.to_vec()).or_else(|error| {
             let mut seen = BTreeSet::new();
@@ -134,38 +140,57 @@ impl BlockRefs {
         })
     }
 
-    /// The references, in the order asked.
+    /// The references, in the requested order.
     pub fn as_slice(&self) -> &[BlockRef] {
         &self.0
     }
 
-    /// The references, in the order asked.
+    /// The references, in the requested order.
     pub fn into_vec(self) -> Vec<BlockRef> {
         self.0
     }
 }
 
-/// Chunks of encoded blocks in the order asked, each of at most [`MAX_CHUNK_BYTES`]. Dropping it ends the call.
+/// Chunks of encoded blocks in the requested order, each of at most [`MAX_CHUNK_BYTES`]. Dropping the stream ends the
+/// call.
 pub type BlockStream = BoxStream<'static, Result<Vec<Bytes>, CallError>>;
 
-/// What a peer can be asked. A link to a peer implements it by calling; the gRPC adapter by answering.
+/// The calls between peers. A link implements them as the caller, the gRPC adapter as the responder.
 #[async_trait]
 pub trait PeerApi: Send + Sync {
     /// Exchanges node infos.
+    ///
+    /// # Errors
+    /// Fails if the call fails or the response breaks the protocol.
     async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError>;
 
-    /// Which commits the responder can serve.
+    /// The commits that the responder can serve.
+    ///
+    /// # Errors
+    /// Fails if the call fails or the response breaks the protocol.
     async fn get_commit_availability(&self, call: Call) -> Result<Availability, CallError>;
 
-    /// Index and digest of one commit, of the highest synced one for `None`.
+    /// Index and digest of one commit; `None` asks for the highest synced one.
+    ///
+    /// # Errors
+    /// Fails if the call fails or the response breaks the protocol.
     async fn get_commit_info(&self, call: Call, index: Option<CommitIndex>) -> Result<CommitRef, CallError>;
 
-    /// Commits with the votes for the last of them.
+    /// Commits with the votes for the last one.
+    ///
+    /// # Errors
+    /// Fails if the call fails or the response breaks the protocol.
     async fn fetch_commits(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError>;
 
     /// Blocks by reference. The call's timeout covers the whole stream.
+    ///
+    /// # Errors
+    /// Fails if the call fails before its first chunk. A later failure is the stream's last item.
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError>;
 
-    /// Tells the responder that the caller has the commit of this index.
+    /// Announces to the responder that the caller has the commit of this index.
+    ///
+    /// # Errors
+    /// Fails if the call fails.
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError>;
 }

@@ -1,8 +1,7 @@
-//! From the bytes of a gRPC message to its generated type and back: protobuf, with a bound on what decoding makes of it.
+//! Protobuf encoding of gRPC messages, with a bound on the memory of decoded messages.
 //!
-//! The length of a message is bounded by the transport. Of two bytes prost makes an empty entry of a list, which has
-//! thirty times as many in memory: an answer of 12 MiB would take 400 MiB before anything could look at it. So the fields
-//! are counted before the first is made.
+//! The transport bounds the length of a message. prost decodes an empty list entry of two bytes to thirty times as many
+//! in memory: a response of 12 MiB would take 400 MiB before any check. Decoding therefore counts the fields first.
 
 use crate::wire::limits::MAX_MESSAGE_FIELDS;
 use bytes::{Buf, Bytes};
@@ -13,20 +12,23 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-/// Why bytes are no message.
+/// The reason why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// Not protobuf, or not of this message's form.
+    /// The bytes are not protobuf, or not this type of message.
     #[error(transparent)]
     Malformed(#[from] prost::DecodeError),
-    /// More fields than any message has.
+    /// The message has more fields than any valid one.
     #[error("failed to decode Protobuf message: more than {MAX_MESSAGE_FIELDS} fields")]
     TooManyFields,
 }
 
-/// Decodes a message; fields of type `bytes` are slices of it.
+/// Decodes a message. Fields of type `bytes` are slices of the input.
 ///
-/// Takes memory in proportion to `bytes` and, beyond that, for [`MAX_MESSAGE_FIELDS`] fields.
+/// Takes memory proportional to `bytes`, and in addition for up to [`MAX_MESSAGE_FIELDS`] fields.
+///
+/// # Errors
+/// Fails if the bytes are not such a message, or have too many fields.
 pub fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, MessageError> {
     if has_too_many_fields(&bytes) {
         return Err(MessageError::TooManyFields);
@@ -39,8 +41,8 @@ pub fn encode<M: Message>(message: &M) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// Whether there are more fields than [`MAX_MESSAGE_FIELDS`], as far as the bytes are protobuf: prost stops where they
-/// are not, or before.
+/// Whether the bytes have more fields than [`MAX_MESSAGE_FIELDS`]. The count ends at the first byte that is not
+/// protobuf, and prost stops there or earlier.
 fn has_too_many_fields(mut bytes: &[u8]) -> bool {
     for _ in 0..=MAX_MESSAGE_FIELDS {
         if skip_field(&mut bytes).is_none() {
@@ -50,7 +52,7 @@ fn has_too_many_fields(mut bytes: &[u8]) -> bool {
     true
 }
 
-/// Skips a field; the beginning and the end of a group count as one each.
+/// Skips a field. The beginning and the end of a group count as one field each.
 fn skip_field(bytes: &mut &[u8]) -> Option<()> {
     let length = match varint(bytes)? & 7 {
         0 => {
@@ -80,7 +82,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// What the generated client and server use.
+/// The codec of the generated client and server.
 #[derive(Clone, Debug)]
 pub(crate) struct BoundedCodec<T, U> {
     types: PhantomData<(T, U)>,
@@ -107,7 +109,7 @@ impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec f
     }
 }
 
-/// Encodes into a buffer that is made as large as the message first: prost lets it grow, and copies what is there each time.
+/// Reserves a buffer of the message's size first. prost would grow the buffer and copy its content each time.
 #[derive(Clone, Debug)]
 pub(crate) struct SizedEncoder<M> {
     message: PhantomData<M>,
@@ -123,7 +125,7 @@ impl<M: Message> Encoder for SizedEncoder<M> {
     }
 }
 
-/// Decodes what has arrived.
+/// Decodes a received message with a bound on its fields.
 #[derive(Clone, Debug)]
 pub(crate) struct BoundedDecoder<M> {
     message: PhantomData<M>,
@@ -136,7 +138,7 @@ impl<M: Message + Default> Decoder for BoundedDecoder<M> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<M>, Status> {
         // A slice of the frame, not a copy.
         let bytes = buffer.copy_to_bytes(buffer.remaining());
-        // As tonic's own decoder has it; `CallError` knows a malformed answer by its text.
+        // Same status as tonic's own decoder: `CallError` recognizes a malformed response by its text.
         decode(bytes).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }

@@ -1,4 +1,4 @@
-//! Between typed and generated messages. Everything that arrives passes here and is checked against the limits.
+//! Conversion between typed and generated messages. Every received message is converted and checked here.
 
 use crate::wire::{
     Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status, limits::*, proto,
@@ -20,7 +20,7 @@ fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
 impl From<&BlockRefs> for proto::FetchBlocksRequest {
     fn from(refs: &BlockRefs) -> Self {
         let refs = refs.as_slice();
-        // Slices of one buffer: one allocation for all digests.
+        // Slices of one buffer, so all digests take one allocation.
         let digests: Vec<_> = refs.iter().map(|reference| reference.digest.0).collect();
         let mut digests = Bytes::from(digests.into_flattened());
         let refs = refs.iter().map(|reference| proto::BlockRef {
@@ -37,7 +37,7 @@ impl TryFrom<proto::FetchBlocksRequest> for BlockRefs {
     type Error = CallError;
 
     fn try_from(request: proto::FetchBlocksRequest) -> Result<Self, CallError> {
-        // Counted before anything is made of them.
+        // Check the number before converting any.
         if request.refs.len() > MAX_BLOCKS_PER_FETCH {
             let message = format!("{} block references: 1 to {MAX_BLOCKS_PER_FETCH} are allowed", request.refs.len());
             return Err(CallError::new(Status::InvalidArgument, message));
@@ -108,7 +108,7 @@ impl TryFrom<proto::CallerSeen> for Seen {
     type Error = CallError;
 
     fn try_from(seen: proto::CallerSeen) -> Result<Self, CallError> {
-        // What a later version may say of it besides is not said for this one.
+        // An unknown value of a later version counts as not stated.
         let reached = match seen.reached() {
             proto::Reached::Unknown => None,
             proto::Reached::Yes => Some(true),
@@ -125,7 +125,10 @@ impl TryFrom<proto::CallerSeen> for Seen {
 }
 
 impl KnownPeers {
-    /// Checks the answer's limits.
+    /// Checks the limits of a response.
+    ///
+    /// # Errors
+    /// Fails if there are too many infos, or one is too long.
     pub fn checked(self) -> Result<Self, CallError> {
         if self.known_peers.len() > MAX_KNOWN_PEERS {
             let message = format!("{} known peers: at most {MAX_KNOWN_PEERS} are allowed", self.known_peers.len());
@@ -180,7 +183,10 @@ impl From<proto::FetchCommitsResponse> for FetchedCommits {
 }
 
 impl FetchedCommits {
-    /// Checks the limits of an answer to `range`.
+    /// Checks the limits of a response to `range`.
+    ///
+    /// # Errors
+    /// Fails if there are no or too many commits, or too many bytes.
     pub fn checked(self, range: CommitRange) -> Result<Self, CallError> {
         if self.commits.is_empty() || self.commits.len() > MAX_COMMITS_PER_FETCH {
             let message = format!("{} commits: 1 to {MAX_COMMITS_PER_FETCH} are allowed", self.commits.len());
@@ -200,7 +206,10 @@ impl FetchedCommits {
     }
 }
 
-/// Checks one chunk of blocks: not empty, and within the limits for a chunk and for each block.
+/// Checks that a chunk of blocks is not empty and within the limits of a chunk and of each block.
+///
+/// # Errors
+/// Fails if the chunk is empty or exceeds a limit.
 pub fn checked_chunk(blocks: Vec<Bytes>) -> Result<Vec<Bytes>, CallError> {
     if blocks.is_empty() {
         return Err(malformed("a chunk without blocks".into()));

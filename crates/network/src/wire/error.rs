@@ -1,21 +1,21 @@
-//! Why a call failed: the status that the responder gave, or what the caller's side found.
+//! Errors of calls: the responder's status, or the caller's own finding.
 
 use crate::wire::limits::{MAX_RETRY_AFTER, MAX_STATUS_MESSAGE_BYTES};
 use soma_types::Fault;
 use std::time::Duration;
 
-/// Status of a failed call. The first group is what a responder answers; the second arises on the caller's side.
+/// Status of a failed call. Responders send the first group; the second arises on the caller's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// The request breaks the protocol.
     InvalidArgument,
-    /// No such commit or block here.
+    /// The responder does not have this commit or block.
     NotFound,
-    /// Beyond what the responder has.
+    /// The request is beyond the responder's commits.
     OutOfRange,
-    /// Too many calls; come back later.
+    /// Too many calls; the caller should retry later.
     ResourceExhausted,
-    /// The responder cannot serve now.
+    /// The responder cannot serve at the moment.
     Unavailable,
     /// The caller is on another chain.
     FailedPrecondition,
@@ -23,11 +23,11 @@ pub enum Status {
     PermissionDenied,
     /// The responder failed.
     Internal,
-    /// No answer within the deadline.
+    /// No response within the deadline.
     DeadlineExceeded,
-    /// The connection ended, or the call was given up here.
+    /// The connection ended, or this side cancelled the call.
     Cancelled,
-    /// The answer breaks the protocol.
+    /// The response breaks the protocol.
     MalformedAnswer,
 }
 
@@ -35,11 +35,11 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status:?}: {message}")]
 pub struct CallError {
-    /// What kind of failure.
+    /// The kind of failure.
     pub status: Status,
-    /// For people; from the responder where it answered.
+    /// The reason for people; the responder's own text if it responded.
     pub message: String,
-    /// After [`Status::ResourceExhausted`], when the responder will take calls again, if it said so.
+    /// The responder's delay until the next call, after [`Status::ResourceExhausted`].
     pub retry_after: Option<Duration>,
 }
 
@@ -49,19 +49,19 @@ impl CallError {
         Self { status, message: message.into(), retry_after: None }
     }
 
-    /// The connection ended before the call did.
+    /// The connection ended before the call.
     pub fn connection_gone() -> Self {
         Self::new(Status::Cancelled, "the connection is gone")
     }
 
-    /// What the failure says of the peer that was called.
+    /// The fault of the called peer.
     pub fn fault(&self) -> Fault {
         match self.status {
             Status::MalformedAnswer => Fault::Malformed,
             Status::NotFound | Status::OutOfRange => Fault::DoesNotHave,
             Status::ResourceExhausted => Fault::Overloaded,
-            // A responder that refuses our request as ill-formed disagrees with us about the protocol or the chain:
-            // whose fault that is, one side cannot prove.
+            // The responder disagrees with this node about the protocol or the chain. One side cannot prove whose fault
+            // that is.
             Status::InvalidArgument | Status::FailedPrecondition | Status::PermissionDenied => Fault::Unproven,
             Status::Unavailable | Status::Internal | Status::DeadlineExceeded | Status::Cancelled => Fault::Slow,
         }
@@ -71,8 +71,8 @@ impl CallError {
 impl From<tonic::Status> for CallError {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code;
-        // tonic reports what it cannot decode on this side with codes that a responder may use for other things. One
-        // that sends these very texts only incriminates itself. Ours for a request too large to send is "encoded ...".
+        // tonic reports a response that it cannot decode with codes that a responder may also send. A responder that
+        // sends these texts only incriminates itself. For a request too large to send, the text is "encoded ...".
         let undecodable = ["decoded message length too large", "failed to decode Protobuf message"];
         let kind = match status.code() {
             _ if undecodable.iter().any(|text| status.message().contains(text)) => Status::MalformedAnswer,
@@ -100,7 +100,7 @@ impl From<tonic::Status> for CallError {
     }
 }
 
-/// Trailing metadata of a RESOURCE_EXHAUSTED answer: milliseconds after which to call again.
+/// Trailing metadata of RESOURCE_EXHAUSTED: the delay until the next call in milliseconds.
 const RETRY_AFTER_METADATA: &str = "retry-after-ms";
 
 impl From<CallError> for tonic::Status {

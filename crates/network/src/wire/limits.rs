@@ -1,49 +1,50 @@
-//! Bounds of the protocol. A caller that asks for more blocks is refused, and for more commits
-//! gets fewer; an answer with more is malformed.
+//! Limits of the protocol. A request for too many blocks is refused, and a request for too many commits gets fewer. A
+//! response over a limit is malformed.
 
 use soma_types::limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_COMMITTEE_SIZE, MAX_NODE_INFO_BYTES};
 use std::time::Duration;
 
-/// Commits in one answer.
+/// Commits in one response.
 pub const MAX_COMMITS_PER_FETCH: usize = 100;
 
 /// Blocks in one request.
 pub const MAX_BLOCKS_PER_FETCH: usize = 1_000;
 
-/// Bytes of blocks in one chunk of an answer.
+/// Bytes of blocks in one chunk of a response.
 pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 
-/// Bytes of commits and certifier blocks in one answer. Room for the votes of a hundred authorities with large
-/// blocks; the responder picks the smallest blocks that make a quorum, and fewer commits where these do not fit.
+/// Bytes of commits and certifier blocks in one response. It holds the votes of a hundred authorities with large
+/// blocks. The responder picks the smallest blocks that form a quorum, and fewer commits if these do not fit.
 pub const MAX_COMMITS_RESPONSE_BYTES: usize = 12 << 20;
 
-/// Peers in one answer, the responder not counted.
+/// Node infos in one response, without the responder's own.
 pub const MAX_KNOWN_PEERS: usize = 200;
 
-/// What an answer with known peers says of the caller, at most: the tag and length of the whole, 18 bytes of an IP
-/// address, 11 of a time and 2 of whether it was reached.
+/// Maximum encoding of the observation of the caller in a response with known peers: tag and length of the message,
+/// 18 bytes for an IP address, 11 for a time, and 2 for whether the caller was reached.
 pub const MAX_CALLER_SEEN_BYTES: usize = 2 + 18 + 11 + 2;
 
-/// What framing may add to the payload of one message: at most 8 bytes (tag and length) for each of the entries in
-/// the longest list, what is said of the caller, and a gRPC header. Encoders bound payloads, decoders messages: this keeps the two in step.
+/// Maximum bytes that framing adds to the payload of one message. That is at most 8 bytes (tag and length) per entry of
+/// the longest list, the observation of the caller, and a gRPC header. Encoders bound payloads and decoders bound
+/// messages; this constant keeps the two consistent.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
 
-/// Greatest request message: the longest list of block references.
+/// Maximum request message: the longest list of block references.
 pub const MAX_REQUEST_BYTES: usize = MAX_BLOCKS_PER_FETCH * 64 + MESSAGE_OVERHEAD_BYTES;
 
-/// Greatest answer message.
+/// Maximum response message.
 pub const MAX_RESPONSE_BYTES: usize = MAX_COMMITS_RESPONSE_BYTES + MESSAGE_OVERHEAD_BYTES;
 
-/// Fields in one message: the longest list, commits and certifier blocks, and some that a later version may add. An empty
-/// entry has two bytes on the wire and thirty times as many in memory, so that bytes alone do not bound what an answer
-/// costs.
+/// Maximum fields in one message: the longest list (commits and certifier blocks), and some for later versions. An
+/// empty entry has two bytes on the wire and thirty times as many in memory, so a limit on bytes does not bound the
+/// memory.
 pub const MAX_MESSAGE_FIELDS: usize = MAX_COMMITS_PER_FETCH + MAX_COMMITTEE_SIZE + 100;
 
-/// Longest that a responder's hint to call again later is passed on: it may not put itself out of use, nor overflow
-/// a clock to which the hint is added.
+/// Maximum retry hint of a responder. The limit keeps the responder in use, and prevents an overflow when the hint is
+/// added to a clock.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Bytes of a responder's error message that are kept: it goes to logs.
+/// Maximum bytes that are kept of a responder's error message, because the message is logged.
 pub const MAX_STATUS_MESSAGE_BYTES: usize = 512;
 
 const _: () = {

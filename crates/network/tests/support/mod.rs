@@ -1,4 +1,4 @@
-//! A handler that tells what happens to it, and the two kinds of network that the suite runs on.
+//! A handler that reports its events, and the two kinds of network that the tests run on.
 #![allow(dead_code)] // Each test binary uses its part.
 
 pub(crate) mod tls;
@@ -23,8 +23,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Far more than anything here needs: a test that waits this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Deadline of every wait. It is far longer than needed, so a test that reaches it has failed.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The chain of every call.
 pub(crate) const CHAIN: ChainId = ChainId([9; 32]);
@@ -37,9 +37,9 @@ pub(crate) fn id(seed: u8) -> PeerId {
     PeerId::from(&key(seed))
 }
 
-/// A call to the node with `seed` that may take its time.
+/// A call to the node with `seed` and a long timeout.
 pub(crate) fn call(seed: u8) -> Call {
-    Call { peer: id(seed), chain: Some(CHAIN), remote: None, timeout: PATIENCE }
+    Call { peer: id(seed), chain: Some(CHAIN), remote: None, timeout: TEST_TIMEOUT }
 }
 
 pub(crate) fn any_port() -> ListenAddress {
@@ -51,7 +51,7 @@ pub(crate) fn refs(count: u32) -> BlockRefs {
     BlockRefs::new((1..=count).map(reference).collect()).unwrap()
 }
 
-/// Where the suite runs.
+/// The network of a test.
 pub(crate) enum Net {
     Tls,
     Memory(MemoryNetwork),
@@ -65,34 +65,34 @@ impl Net {
         }
     }
 
-    /// The node with `seed`, listening.
+    /// The listening node with `seed`.
     pub(crate) async fn node(&self, seed: u8, behaviour: Behaviour) -> Node {
         Node::listen(&*self.transport(seed), seed, behaviour).await
     }
 }
 
-/// What a handler does with connections and calls.
+/// A handler's behaviour on connections and calls.
 #[derive(Clone)]
 pub(crate) enum Behaviour {
-    /// Admits everyone and answers everything.
+    /// Admits every peer and answers every call.
     Answers,
-    /// Admits everyone and answers nothing.
+    /// Admits every peer and never answers.
     Silent,
-    /// Admits nobody.
+    /// Admits no peer.
     Refuses,
-    /// Does not decide about anyone.
+    /// Never decides about a peer.
     Undecided,
-    /// Answers each call when it is let, through the sender that comes with [`Event::Asked`].
+    /// Answers each call only when the test permits it, through the sender of [`Event::Waits`].
     WhenLet,
-    /// Fails each call so.
+    /// Fails each call with this error.
     Fails(CallError),
-    /// Answers with these.
+    /// Answers with these values.
     Says { peers: KnownPeers, commits: FetchedCommits, chunks: Vec<Vec<Bytes>> },
-    /// Sends one chunk and then no more.
+    /// Sends one chunk and then stalls.
     StallsStream,
 }
 
-/// What a handler has seen.
+/// An event of a handler.
 #[derive(Debug)]
 pub(crate) enum Event {
     Connected(Inbound),
@@ -101,11 +101,11 @@ pub(crate) enum Event {
     Asked(&'static str, Call),
     /// A call or a stream was dropped before its end.
     GivenUp,
-    /// A call waits for this.
+    /// A call waits for this permission.
     Waits(tokio::sync::oneshot::Sender<()>),
 }
 
-/// A handler and what it tells.
+/// A listening handler and its events.
 pub(crate) struct Node {
     pub(crate) id: PeerId,
     pub(crate) listener: Listener,
@@ -125,7 +125,7 @@ impl Node {
     }
 
     pub(crate) async fn event(&mut self) -> Event {
-        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("a handler")
+        timeout(TEST_TIMEOUT, self.events.recv()).await.expect("an event in time").expect("a handler")
     }
 
     /// The next connection, which must be the next event.
@@ -158,17 +158,17 @@ impl Node {
         }
     }
 
-    /// Waits until a call was given up.
+    /// Waits until a call is given up.
     pub(crate) async fn given_up(&mut self) {
         while !matches!(self.event().await, Event::GivenUp) {}
     }
 
-    /// Whether nothing has been told that was not looked at.
+    /// Whether there are no more events.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.events.try_recv().is_err()
     }
 
-    /// How many calls have arrived in all.
+    /// Number of calls up to now.
     pub(crate) fn calls(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
@@ -215,7 +215,7 @@ struct Responder {
     seen: Arc<Mutex<Vec<Call>>>,
 }
 
-/// Tells that it was dropped.
+/// Reports that it was dropped.
 struct TellsEnd(UnboundedSender<Event>);
 
 impl Drop for TellsEnd {
@@ -245,7 +245,7 @@ impl Responder {
     }
 }
 
-/// What [`Behaviour::Answers`] answers.
+/// The response of [`Behaviour::Answers`].
 pub(crate) fn known_peers() -> KnownPeers {
     let seen = Seen { ip: Some([192, 0, 2, 7].into()), time_ms: 1_700_000_000_000, reached: Some(true) };
     KnownPeers { own_info: Bytes::from_static(b"own"), known_peers: vec![Bytes::from_static(b"other")], seen }

@@ -1,4 +1,4 @@
-//! TLS as strangers speak it: certificates of any kind, shown to anyone who asks or not.
+//! TLS of strangers: they present any kind of certificate, even if it was not requested.
 
 use super::key;
 use ed25519_dalek::{Signer as _, pkcs8::EncodePrivateKey};
@@ -18,10 +18,10 @@ use rustls::{
 use soma_types::SigningKey;
 use std::sync::Arc;
 
-/// Seed of the key that strangers have.
+/// Seed of the strangers' key.
 pub(crate) const STRANGER: u8 = 66;
 
-/// Believes any server, as only a stranger would.
+/// Trusts every server. Only a stranger does that.
 #[derive(Debug)]
 struct Gullible;
 
@@ -60,7 +60,7 @@ impl ServerCertVerifier for Gullible {
     }
 }
 
-/// Signs with a key whatever it is asked to, and calls it ed25519: the certificate alone is to be refused.
+/// Signs any handshake with a key and claims that it is ed25519, so that only the certificate can be refused.
 #[derive(Clone, Debug)]
 struct Claims(SigningKey);
 
@@ -84,7 +84,7 @@ impl Signer for Claims {
     }
 }
 
-/// Presents a chain, whatever the server asked for.
+/// Presents a chain, even if the other side did not request it.
 #[derive(Debug)]
 struct Presents(Arc<CertifiedKey>);
 
@@ -117,7 +117,7 @@ pub(crate) fn certificate(key: &SigningKey) -> CertificateDer<'static> {
     CertificateParams::default().self_signed(&key_pair(key)).unwrap().der().clone()
 }
 
-/// How a stranger presents itself.
+/// A stranger's certificate.
 pub(crate) enum Card {
     Nothing,
     /// These certificates, with the handshake signed by the stranger's ed25519 key.
@@ -141,7 +141,7 @@ pub(crate) fn client_config(card: Card) -> ClientConfig {
     config
 }
 
-/// A server that shows these certificates, signs the handshake with `key`, and takes anyone.
+/// A server that presents these certificates, signs the handshake with `key`, and accepts any client.
 pub(crate) fn server_config(chain: Vec<CertificateDer<'static>>, key: SigningKey) -> rustls::ServerConfig {
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&TLS13])

@@ -1,17 +1,17 @@
-/* A disk that fails, for the process that loads this with LD_PRELOAD.
+/* A failing disk, for the process that loads this library with LD_PRELOAD.
  *
- * The process says when, by opening a name that no file has:
+ * The process orders the faults by opening a name that no file has:
  *
  *   DIRECTORY/disk-faults,CALLS,AFTER,COUNT,ERRNO,SHORT,PART
  *
- * From then on calls of the kinds CALLS (w: write, s: fsync, c: create, rename, resize, remove) on files below
- * DIRECTORY whose path contains PART ("any": all) are counted. The first AFTER of them succeed, the next COUNT fail with
- * ERRNO (0: succeed; -1: never return), and so do all after them if COUNT is 0. With SHORT, the first write that is to
- * fail writes half of its bytes instead.
- * Opening DIRECTORY/disk-faults,off ends it and returns as its error 1000 and the number of calls counted.
+ * From then on, the library counts calls of the kinds CALLS (w: write, s: fsync, c: create, rename, resize, remove) on
+ * files below DIRECTORY whose path contains PART ("any": all). The first AFTER of them succeed, the next COUNT fail with
+ * ERRNO (0: succeed; -1: never return), and so do all after them if COUNT is 0. With SHORT, the first failing write
+ * writes half of its bytes instead.
+ * Opening DIRECTORY/disk-faults,off ends the faults. Its error is 1000 plus the number of counted calls.
  *
- * Or somebody else says when: if DISK_FAULTS is set, it is the name of a symbolic link. While the link is there, what it
- * points to is the order.
+ * Another process can order the faults too: DISK_FAULTS is then the name of a symbolic link. While the link exists, its
+ * target is the order.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -40,14 +40,14 @@ static char link_order[4200];
 
 __attribute__((constructor)) static void begin(void) { link_name = getenv("DISK_FAULTS"); }
 
-/* Takes an order in; the lock is held. */
+/* Accepts an order. The caller holds the lock. */
 static void take(const char *name, const char *order) {
     snprintf(directory, sizeof directory, "%.*s", (int)(order - name), name);
     armed = sscanf(order, "/disk-faults,%7[a-z],%ld,%ld,%ld,%ld,%63s", calls, &after, &count, &error, &half, part) == 6;
     seen = 0;
 }
 
-/* Looks whether the link is there, and new; the lock is held. */
+/* Accepts the order of the link if it is new. The caller holds the lock. */
 static void follow_link(void) {
     char order[sizeof link_order];
     int before = errno;
@@ -62,7 +62,7 @@ static void follow_link(void) {
     else armed = 0;
 }
 
-/* Whether `name` is an order and not a file. */
+/* Whether `name` is an order instead of a file. */
 static int is_order(const char *name) {
     const char *order = strstr(name, "/disk-faults,");
     if (!order) return 0;
@@ -78,7 +78,7 @@ static int is_order(const char *name) {
     return 1;
 }
 
-/* 0: let it pass; 1: fail, errno is set; 2: do half of it. */
+/* 0: pass; 1: fail with errno set; 2: write half. */
 static int fault(char call, const char *path) {
     int verdict = 0, hangs = 0;
     pthread_mutex_lock(&lock);

@@ -1,17 +1,18 @@
-//! BLAKE3 of many short messages at once, each in a lane of its own.
+//! BLAKE3 of many short messages in parallel SIMD lanes, one message per lane.
 //!
-//! BLAKE3 is fast where it compresses 16 chunks of 1 KiB side by side. One message has that many from 16 KiB on, and a
-//! block of a few KiB is hashed one step after the other, at an eighth of that speed. The crate's kernels take chunks of any
-//! messages, as long as they stand in the same place; this lays out the tree around them (BLAKE3's paper, section 2):
+//! BLAKE3 is fast when it compresses 16 chunks of 1 KiB in parallel. A message has that many chunks from 16 KiB on. A
+//! block of a few KiB is hashed chunk by chunk, at an eighth of that speed. The crate's kernels also accept chunks of
+//! different messages if the chunks have the same position. This module builds the hash trees around the kernels
+//! (BLAKE3's paper, section 2):
 //!
 //! ```text
-//!   message     | chunk 0 | chunk 1 | last chunk |      whole chunks: one call for all that stand in the same place
-//!                    \         /          |             last chunks:  their whole blocks in one call for each length,
-//!                     \ parent /          |                           the last block of each alone, as it may be short
-//!                          \    root     /              parents:      one call for all of a level
+//!   message     | chunk 0 | chunk 1 | last chunk |      whole chunks: one call for all at the same position
+//!                    \         /          |             last chunks:  one call for the whole blocks of each length,
+//!                     \ parent /          |                           then each last block alone, as it may be short
+//!                          \    root     /              parents:      one call for each level
 //! ```
 //!
-//! The kernels are not among what the crate promises to keep, so `Cargo.toml` takes one release only, and a property test
+//! The kernels are not a stable interface of the crate. `Cargo.toml` therefore pins one release, and a property test
 //! compares every digest with the one of `blake3::Hasher`.
 
 use blake3::{
@@ -27,12 +28,12 @@ const PARENT: u8 = 1 << 2;
 const ROOT: u8 = 1 << 3;
 const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
 
-/// Chunks of a message that fills the lanes by itself.
+/// Number of SIMD lanes. A message with this many chunks fills them alone.
 const LANES: usize = 16;
 
 type Output = [u8; OUT_LEN];
 
-/// The derive-key digest of each message, in their order.
+/// The derive-key digest of each message, in order.
 pub(super) fn derive_key_each(key: &ContextKey, messages: &[&[u8]]) -> Vec<Output> {
     let mut forest = Forest::plant(key, messages);
     forest.hash_whole_chunks();
@@ -41,26 +42,26 @@ pub(super) fn derive_key_each(key: &ContextKey, messages: &[&[u8]]) -> Vec<Outpu
     forest.roots()
 }
 
-/// The trees of all messages, level by level: first the chaining values of their chunks, at last their roots.
+/// The hash trees of all messages, level by level: first the chaining values of the chunks, finally the roots.
 struct Forest<'a> {
     platform: Platform,
     key: [u32; 8],
     trees: Vec<Tree<'a>>,
-    /// Chaining values of all trees, each at its tree's place.
+    /// Chaining values of all trees, each tree at its own offset.
     values: Vec<Output>,
 }
 
 struct Tree<'a> {
     message: &'a [u8],
-    /// Where its chaining values are.
+    /// Offset of its chaining values.
     at: usize,
-    /// How many it has on this level.
+    /// Number of chaining values on this level.
     width: usize,
 }
 
 impl<'a> Forest<'a> {
     fn plant(key: &ContextKey, messages: &[&'a [u8]]) -> Self {
-        // A message with more chunks than there are messages fills more lanes by itself, too.
+        // A message with more chunks than there are messages fills more lanes alone.
         let longest = messages.len().min(LANES) * CHUNK_LEN;
         let mut values = Vec::new();
         let tree = |&message: &&'a [u8]| {
@@ -78,7 +79,7 @@ impl<'a> Forest<'a> {
         Self { platform: Platform::detect(), key: words_from_le_bytes_32(key), trees, values }
     }
 
-    /// All chunks but the last of each message.
+    /// Hashes all chunks but the last of each message.
     fn hash_whole_chunks(&mut self) {
         let widest = self.trees.iter().map(|tree| tree.width).max().unwrap_or(0);
         for place in 0..widest.saturating_sub(1) {
@@ -90,7 +91,7 @@ impl<'a> Forest<'a> {
         }
     }
 
-    /// The last chunk of each message, which may be short, and is the root where it is the only one.
+    /// Hashes the last chunk of each message. It may be short, and it is the root if it is the only chunk.
     fn hash_last_chunks(&mut self) {
         let mut order: Vec<_> = self.trees.iter().filter(|tree| tree.width > 0).map(LastChunk::of).collect();
         order.sort_unstable_by_key(LastChunk::shape);
@@ -108,10 +109,10 @@ impl<'a> Forest<'a> {
         }
     }
 
-    /// Chaining values before the last block of chunks of one shape.
+    /// Chaining values before the last block, for chunks of one shape.
     fn chain_whole_blocks(&self, chunks: &[LastChunk<'_>]) -> Vec<[u32; 8]> {
         let Some(LastChunk { whole_blocks, counter, .. }) = chunks.first() else { return Vec::new() };
-        /// The kernels know the length of what they hash when they are compiled.
+        /// The kernels take the input's length as a constant.
         macro_rules! of_length {
             ($($blocks:literal)*) => {
                 match *whole_blocks {
@@ -127,7 +128,7 @@ impl<'a> Forest<'a> {
         outputs.iter().map(words_from_le_bytes_32).collect()
     }
 
-    /// Pairs of chaining values become one, until each tree has its root. An odd one moves up as it is.
+    /// Merges pairs of chaining values until each tree has its root. An odd value moves up unchanged.
     fn merge(&mut self) {
         while self.trees.iter().any(|tree| tree.width > 1) {
             for root in [false, true] {
@@ -156,7 +157,7 @@ impl<'a> Forest<'a> {
         self.trees.iter().map(|tree| self.values[tree.at]).collect()
     }
 
-    /// Compresses inputs of one length and place, side by side.
+    /// Compresses inputs of the same length and position in parallel lanes.
     fn lanes<const N: usize>(&self, inputs: &[&[u8; N]], counter: u64, first: u8, last: u8) -> Vec<Output> {
         let mut outputs = vec![Output::default(); inputs.len()];
         self.platform.hash_many(
@@ -179,14 +180,14 @@ impl<'a> Forest<'a> {
     }
 }
 
-/// The last chunk of a message: whole blocks, and a last one that may be short.
+/// The last chunk of a message: whole blocks, and a last block that may be short.
 struct LastChunk<'a> {
     whole: &'a [u8],
     whole_blocks: usize,
     rest: &'a [u8],
-    /// Its place in the message.
+    /// Position of the chunk in the message.
     counter: u64,
-    /// Where its chaining value goes.
+    /// Position of its chaining value.
     target: usize,
 }
 
@@ -199,7 +200,7 @@ impl<'a> LastChunk<'a> {
         Self { whole, whole_blocks, rest, counter: place as u64, target: tree.at + place }
     }
 
-    /// What chunks have to share to go side by side.
+    /// Chunks of the same shape can share the lanes.
     fn shape(&self) -> (usize, u64) {
         (self.whole_blocks, self.counter)
     }

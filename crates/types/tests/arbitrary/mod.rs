@@ -1,4 +1,4 @@
-//! Arbitrary values of every type that is encoded, and small damage to encodings.
+//! Arbitrary values of every encoded type, and small damage to encodings.
 
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*, sample::Index};
@@ -155,7 +155,7 @@ pub(crate) fn damage() -> impl Strategy<Value = Vec<Damage>> {
     vec(one, 1..4)
 }
 
-/// The bytes with `damage` done to them, one after another.
+/// Applies each `damage` to the bytes, in order.
 pub(crate) fn damaged(mut bytes: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
     for change in damage {
         let len = bytes.len();

@@ -1,7 +1,7 @@
-//! A valid chain to break in one place at a time, and what it takes to sign and certify the broken parts again: what
-//! remains wrong is then the one rule under test.
+//! A valid chain, of which each test breaks one part. The support signs and certifies the broken part again, so that
+//! only the rule under test is broken.
 
-// Each test binary uses its own part of this.
+// Each test binary uses a different part of this module.
 #![allow(dead_code)]
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ pub(crate) const PER_EPOCH: usize = 6;
 
 pub(crate) static CHAIN: LazyLock<Chain> = LazyLock::new(Chain::new);
 
-/// Two epochs of a chain of four authorities of stake 1, of which any three are a quorum.
+/// Two epochs of a chain with four authorities of stake 1; any three are a quorum.
 pub(crate) struct Chain {
     pub(crate) builder: ChainBuilder,
     pub(crate) commits: Vec<CertifiedCommit>,
@@ -58,7 +58,7 @@ impl Chain {
         Intent { scope, chain: self.builder.chain_id() }
     }
 
-    /// Signs a block with the key of its author, or of authority 0 if it has none.
+    /// Signs a block with its author's key, or authority 0's if the author is not in the committee.
     pub(crate) fn sign(&self, block: Block) -> SignedBlock {
         let author = if block.author < 4 { block.author } else { 0 };
         SignedBlock::sign(block, self.builder.chain_id(), &self.protocol_key(author))
@@ -86,7 +86,7 @@ impl Chain {
         EndOfEpoch { next_committee, certificate }
     }
 
-    /// A valid certificate of `epoch`, vouched for by the given authorities.
+    /// A certificate of `epoch`, signed by the given authorities.
     pub(crate) fn certificate(&self, epoch: Epoch, authorities: &[AuthorityIndex]) -> Certificate {
         let sender = SigningKey::from_bytes(&[77; 32]);
         let transaction = Transaction { sender: PublicKey::from(&sender), nonce: 1, payload: vec![1, 2, 3] };
@@ -97,13 +97,13 @@ impl Chain {
         Certificate { epoch, signed_transaction, quorum }
     }
 
-    /// Certifier blocks for `commit`: those of the chain's third commit, voting for this one instead.
+    /// Certifier blocks of the chain's third commit, changed to vote for `commit`.
     pub(crate) fn certifiers(&self, commit: CommitRef) -> Vec<Bytes> {
         let certifiers = self.commit(3).certifiers.iter();
         certifiers.map(|block| bytes(&self.changed(block, |block| block.commit_votes = vec![commit]))).collect()
     }
 
-    /// A commit of `blocks`, of which the last is the leader, at the index and time of the chain's own `like`.
+    /// A commit of `blocks` with the last one as the leader, at the index and time of `like`.
     pub(crate) fn commit_of(&self, like: &Commit, blocks: &[VerifiedBlock]) -> TrustedCommit {
         let blocks: Vec<BlockRef> = blocks.iter().map(|block| block.reference()).collect();
         TrustedCommit::assume_trusted(Commit { leader: *blocks.last().unwrap(), blocks, ..like.clone() })
