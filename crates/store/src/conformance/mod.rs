@@ -176,10 +176,10 @@ fn commits_end_at_the_first_gap(open: &Factory) {
     let indices = |range| store.commits(range).unwrap().iter().map(|commit| commit.index).collect::<Vec<_>>();
     assert_eq!(indices(2..=4), [2, 3, 4]);
     assert_eq!(indices(4..=u32::MAX), [4, 5]);
-    assert_eq!(indices(6..=9), []);
+    assert_eq!(indices(6..=9), Vec::<u32>::new());
     #[expect(clippy::reversed_empty_ranges)]
     let reversed = 4..=3;
-    assert_eq!(indices(reversed), []);
+    assert_eq!(indices(reversed), Vec::<u32>::new());
 }
 
 fn blocks_come_in_the_order_asked_with_none_for_the_missing(open: &Factory) {
