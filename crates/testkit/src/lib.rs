@@ -9,10 +9,10 @@
 mod chain;
 #[cfg(feature = "command")]
 pub mod command;
-#[cfg(feature = "simulation")]
-pub mod crowd;
 #[cfg(feature = "decoders")]
 pub mod decoders;
+#[cfg(feature = "simulation")]
+pub mod discovery_simulation;
 #[cfg(feature = "simulation")]
 pub mod hostile;
 mod keys;
