@@ -1,6 +1,6 @@
 //! Plots, as SVG.
 
-use super::{node::Sample, report::SyncRecord};
+use super::{node_io::Sample, record::SyncRecord};
 use plotters::prelude::*;
 use soma_p2p_cli::CliError;
 use std::path::Path;
