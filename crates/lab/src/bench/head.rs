@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_those_of_what_arrived() {
+    fn percentiles_cover_only_received_commits() {
         let handed = CommitTimes { at_ns: (0..101).map(|number| number * 1_000_000_000).collect() };
         // Commit n takes n milliseconds; the last one is lost.
         let taken = CommitTimes { at_ns: (0..100).map(|number| number * 1_001_000_000 + 1_000_000).collect() };

@@ -1,6 +1,7 @@
 //! How far the nodes of a simulation have got.
 
 use super::{event::Party, graph::Graph, node::Process, world::World};
+use soma_protocol::Core;
 use std::time::Duration;
 
 /// How far the honest nodes that are up have got.

@@ -10,7 +10,7 @@ use super::{
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
-use soma_protocol::{Now, Opaque, connections::LinkId, discovery::KnownPeer};
+use soma_protocol::{Now, Opaque, discovery::KnownPeer};
 use soma_types::{Access, Address, PeerId, TimestampMs};
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
