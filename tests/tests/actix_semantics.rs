@@ -283,7 +283,7 @@ fn stopped_runs_while_unwinding_and_restarting_does_not() {
 
 /// `run_actor` makes `ExitReason::Panicked` of it, wherever in the actor the panic was.
 #[test]
-fn a_panic_in_an_actor_is_the_join_error_of_the_task_that_runs_its_context() {
+fn actor_panic_is_the_join_error_of_its_context_task() {
     in_virtual_time(async {
         let in_a_future = order(|subject, context| {
             context.spawn(ready(()).into_actor(subject).map(|(), _, _| panic!("on purpose")));
@@ -330,7 +330,7 @@ fn an_actor_whose_task_is_aborted_is_stopped_and_closed() {
 
 /// Why CPU work goes to rayon behind permits, and not to a `SyncArbiter`.
 #[test]
-fn a_panic_in_a_sync_arbiter_kills_its_thread_for_good_and_its_address_says_connected_until_the_next_call() {
+fn sync_arbiter_panic_kills_its_thread_and_address_learns_on_next_call() {
     struct Worker;
 
     impl Actor for Worker {
@@ -411,7 +411,7 @@ fn the_capacity_is_16_if_none_is_set() {
 
 /// `Mailbox` keeps its recipient from one message to the next, and each of its clones counts as a sender.
 #[test]
-fn a_mailbox_holds_its_capacity_and_one_message_more_for_each_further_sender() {
+fn mailbox_holds_its_capacity_plus_one_message_per_further_sender() {
     in_virtual_time(async {
         let (address, _ended, log) = run_subject(3);
         let first: Recipient<Order> = address.recipient();
@@ -428,7 +428,7 @@ fn a_mailbox_holds_its_capacity_and_one_message_more_for_each_further_sender() {
 
 /// `Mailbox::deliver` is bounded by waiting for the handler, one call at a time, and not by the room in the mailbox.
 #[test]
-fn send_to_a_full_mailbox_takes_a_slot_of_its_own_and_does_not_wait_for_room() {
+fn send_to_full_mailbox_takes_its_own_slot_without_waiting() {
     in_virtual_time(async {
         let (address, _ended, log) = run_subject(1);
         let recipient = address.recipient();
@@ -447,7 +447,7 @@ fn send_to_a_full_mailbox_takes_a_slot_of_its_own_and_does_not_wait_for_room() {
 
 /// docs/runtime-semantics.md, Messages: between one sender and one receiver, messages arrive in order.
 #[test]
-fn messages_of_one_sender_are_handled_in_order_whichever_way_they_were_sent() {
+fn messages_of_one_sender_are_handled_in_order_for_every_send_method() {
     in_virtual_time(async {
         let (address, _ended, log) = run_subject(ROOM);
         address.try_send(note("1")).unwrap();
@@ -475,7 +475,7 @@ fn a_message_whose_sender_no_longer_waits_is_not_handled() {
 
 /// Simulations run whole nodes so (`LocalSystem`); actors must not ask for a `System` or an `Arbiter`.
 #[test]
-fn an_actor_runs_in_a_plain_local_set_and_an_hour_of_virtual_time_passes_without_waiting() {
+fn actor_in_plain_local_set_runs_an_hour_of_virtual_time_at_once() {
     // A thread that has never seen a system.
     on_a_thread_of_its_own(|| {
         in_virtual_time(async {
@@ -497,7 +497,7 @@ fn an_actor_runs_in_a_plain_local_set_and_an_hour_of_virtual_time_passes_without
 
 /// Why `ActorSystem` has a thread of its own, and starts from any runtime or none.
 #[test]
-fn a_system_with_a_tokio_runtime_panics_inside_a_running_runtime_and_starts_on_a_thread_of_its_own() {
+fn tokio_system_panics_inside_a_runtime_but_starts_on_its_own_thread() {
     fn start() -> u32 {
         let build = || runtime::Builder::new_current_thread().enable_all().build().unwrap();
         System::with_tokio_rt(build).block_on(async { 42 })
@@ -680,7 +680,7 @@ fn notify_reorders() {
 
 /// Inputs that come of spawned futures may come in any order; what must keep it goes through an `Outbox` or a mailbox.
 #[test]
-fn futures_of_a_context_that_are_ready_together_do_not_end_in_the_order_in_which_they_were_spawned() {
+fn context_futures_ready_together_do_not_end_in_spawn_order() {
     in_virtual_time(async {
         let (address, _ended, log) = run_subject(ROOM);
         address.do_send(order(|subject, context| {
@@ -711,7 +711,7 @@ fn unread_messages_are_dropped_at_the_stop_and_their_callers_get_closed() {
 
 /// Why our actors are stopped by a message, and never by dropping what refers to them.
 #[test]
-fn an_actor_ends_when_its_last_address_is_dropped_unless_an_interval_or_its_own_address_keeps_it_alive() {
+fn actor_ends_with_last_address_unless_interval_or_own_address_remains() {
     async fn ends_within_an_hour(prepare: Order) -> bool {
         let (address, ended, _) = run_subject(ROOM);
         address.send(prepare).await.unwrap();

@@ -64,7 +64,7 @@ async fn a_node_without_seeds_that_knows_nobody_says_so() {
 }
 
 #[tokio::test]
-async fn a_node_whose_seeds_are_down_says_which_and_why_and_connects_when_one_comes_up() {
+async fn node_with_seeds_down_names_them_and_connects_when_one_is_up() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis();
     let [late, never] = [1, 9].map(|number| SeedPeer { peer_id: PeerId::from(&key(number)), address: free_address() });

@@ -48,7 +48,7 @@ fn expect_no_delay(with: Duration, without: Duration, what: &str) {
 }
 
 #[test]
-fn peers_that_claim_every_commit_and_serve_what_they_have_delay_a_sync_by_a_tenth_at_most() {
+fn overclaiming_peers_that_serve_delay_a_sync_by_at_most_a_tenth() {
     let behaviour = Behaviour::ClaimsEverything;
     let without = synced_after(PEERS, 0, behaviour);
     for claimants in [1, PEERS - 1] {
@@ -58,14 +58,14 @@ fn peers_that_claim_every_commit_and_serve_what_they_have_delay_a_sync_by_a_tent
 }
 
 #[test]
-fn a_peer_that_claims_every_commit_and_has_none_delays_a_sync_by_a_tenth_at_most() {
+fn one_overclaiming_empty_peer_delays_a_sync_by_at_most_a_tenth() {
     let behaviour = Behaviour::ClaimsWithoutServing;
     let with = synced_after(PEERS, 1, behaviour);
     expect_no_delay(with, synced_after(PEERS - 1, 0, behaviour), "1 of 10 claims only");
 }
 
 #[test]
-fn all_peers_but_one_that_claim_every_commit_and_have_none_delay_a_sync_by_a_tenth_at_most() {
+fn majority_of_overclaiming_empty_peers_delays_a_sync_by_at_most_a_tenth() {
     let behaviour = Behaviour::ClaimsWithoutServing;
     let with = synced_after(PEERS, PEERS - 1, behaviour);
     expect_no_delay(with, synced_after(1, 0, behaviour), "9 of 10 claim only");

@@ -35,7 +35,7 @@ fn is_trusted(status: &Status, peer: &Handle) -> Option<bool> {
 }
 
 #[tokio::test]
-async fn peer_events_begin_with_those_connected_and_tell_every_change_until_the_system_stops() {
+async fn peer_events_begin_with_connected_peers_and_report_every_change() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis().clone();
     let server = start(node(1, &genesis, mem_store(&genesis, &[]), config(&[])));
@@ -67,7 +67,7 @@ fn peer_events_need_no_async_runtime() {
 }
 
 #[tokio::test]
-async fn when_connections_is_restarted_the_stream_of_peer_events_says_that_every_link_ended() {
+async fn restart_of_connections_reports_every_link_as_lost() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis().clone();
     let server = start(node(1, &genesis, mem_store(&genesis, &[]), config(&[])));
@@ -90,7 +90,7 @@ async fn when_connections_is_restarted_the_stream_of_peer_events_says_that_every
 }
 
 #[tokio::test]
-async fn validators_of_the_next_epoch_are_trusted_from_the_handover_on_and_those_of_the_last_stay_connected() {
+async fn next_epochs_validators_are_trusted_at_handover_and_last_ones_stay() {
     let spec = ChainSpec { commits_per_epoch: 20, network_keys_change: true, ..ChainSpec::default() };
     let mut builder = ChainBuilder::new(spec).unwrap();
     let commits = builder.build(30);

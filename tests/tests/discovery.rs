@@ -38,7 +38,7 @@ async fn learn_and_die(dir: &Path, genesis: &Genesis, seed: &Handle, other: Peer
 }
 
 #[tokio::test]
-async fn a_node_that_was_killed_rejoins_from_its_address_book_when_all_its_seeds_are_dead() {
+async fn killed_node_rejoins_from_its_address_book_when_all_seeds_are_dead() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis();
     let dir = tempfile::tempdir().unwrap();
@@ -60,7 +60,7 @@ async fn a_node_that_was_killed_rejoins_from_its_address_book_when_all_its_seeds
 /// On Linux the whole of 127.0.0.0/8 is this machine: here, each of its addresses is a network.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_node_that_listens_everywhere_tells_the_address_at_which_three_networks_see_it_and_is_dialled_there() {
+async fn node_on_all_interfaces_announces_the_address_three_networks_observe() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis();
     let listening_on = |ip: [u8; 4]| {

@@ -40,7 +40,7 @@ impl TransactionVerifier for Slow {
 }
 
 #[tokio::test]
-async fn slow_transaction_verifier_checks_each_transaction_once_and_the_sync_ends() {
+async fn slow_transaction_verifier_checks_each_transaction_once() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis().clone();
     let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
@@ -85,7 +85,7 @@ async fn status_names_block_transaction_and_text_of_a_verifier_that_panics() {
 }
 
 #[tokio::test]
-async fn executor_stream_that_ends_with_an_error_makes_the_node_unready_until_another_gets_past_it() {
+async fn failed_executor_stream_makes_node_unready_until_another_passes_it() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis();
     static DAMAGED: AtomicBool = AtomicBool::new(true);

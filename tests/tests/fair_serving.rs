@@ -22,7 +22,7 @@ const ATTACKERS: u8 = 4;
 const CALLS: u32 = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_that_ask_for_all_and_read_nothing_have_no_honest_call_refused() {
+async fn strangers_that_read_no_answers_cause_no_refusal_of_honest_calls() {
     let spec = ChainSpec { payload_bytes: 4 << 10, ..ChainSpec::default() };
     let mut builder = ChainBuilder::new(spec).unwrap();
     let commits = builder.build(200);
@@ -64,7 +64,7 @@ const CALLERS: u8 = 20;
 const FRAMES_PER_SECOND: u64 = 4_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_that_call_without_end_are_read_later_and_have_no_honest_call_refused() {
+async fn strangers_that_flood_calls_are_slowed_without_refusing_honest_calls() {
     let mut builder = ChainBuilder::new(ChainSpec::default()).unwrap();
     let commits = builder.build(200);
     let genesis = builder.genesis().clone();

@@ -41,7 +41,7 @@ const MIB: usize = 1 << 20;
 const BUDGET: usize = 480 * MIB;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_attacked_in_every_way_at_once_serves_on_within_its_memory_and_without_a_panic() {
+async fn node_under_all_attacks_at_once_keeps_serving_within_its_memory() {
     let spec = ChainSpec { payload_bytes: 700 << 10, commits_per_epoch: 20, ..ChainSpec::default() };
     let mut builder = ChainBuilder::new(spec).unwrap();
     let commits = builder.build(16);

@@ -40,7 +40,7 @@ fn check(scenario: &Scenario, seed: u64, report: &Report) {
 }
 
 #[test]
-fn one_honest_peer_among_nine_hostile_ones_is_enough_for_a_sync_and_keeps_its_full_score() {
+fn one_honest_peer_among_nine_hostile_suffices_for_a_simulated_sync() {
     let next = AtomicU64::new(0);
     let play = || {
         let mut slowest = (Duration::ZERO, 0);

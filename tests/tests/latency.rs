@@ -31,13 +31,13 @@ fn synced_after(latency: Duration) -> Duration {
 }
 
 #[test]
-fn a_tenth_of_a_second_on_each_link_costs_less_than_a_fifth_of_the_throughput() {
+fn latency_of_100_ms_costs_less_than_a_fifth_of_the_throughput() {
     let (near, far) = (synced_after(millis(0)), synced_after(millis(100)));
     assert!(near.as_secs_f64() >= 0.8 * far.as_secs_f64(), "{near:?} without latency, {far:?} with it");
 }
 
 #[test]
-fn the_links_of_four_peers_are_used_to_three_quarters_also_with_a_tenth_of_a_second_on_each() {
+fn links_of_four_peers_reach_three_quarters_utilisation_at_100_ms() {
     let took = synced_after(millis(100));
     assert!(
         CHAIN_SECONDS as f64 >= 0.75 * took.as_secs_f64(),

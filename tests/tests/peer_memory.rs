@@ -32,7 +32,7 @@ const ATTACKERS: u8 = 8;
 const MOST: usize = 256 * MIB;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_that_leave_the_largest_answers_unread_take_less_than_the_budget_and_it_comes_back() {
+async fn unread_largest_answers_stay_within_budget_and_are_released() {
     let spec = ChainSpec { payload_bytes: 900 << 10, ..ChainSpec::default() };
     let mut builder = ChainBuilder::new(spec).unwrap();
     let commits = builder.build(24);

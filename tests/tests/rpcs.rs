@@ -94,7 +94,7 @@ async fn blocks_come_in_the_order_asked_and_a_missing_one_is_named() {
 }
 
 #[tokio::test]
-async fn known_peers_answers_with_the_nodes_own_signed_info_and_never_with_the_askers() {
+async fn known_peers_returns_own_signed_info_and_never_the_callers() {
     let server = server().await;
     let info = NodeInfo {
         peer_id: PeerId::from(&key(7)),
@@ -120,7 +120,7 @@ async fn a_push_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn every_rpc_refuses_a_caller_of_another_chain_and_one_that_names_none_may_look() {
+async fn calls_with_another_chain_id_are_refused_and_without_one_are_read_only() {
     let server = server().await;
     let api = server.link.api();
     for (chain, may_look) in [(None, true), (Some(ChainId([7; 32])), false)] {

@@ -61,12 +61,12 @@ fn full_nodes_follow_the_head() {
 }
 
 #[test]
-fn a_range_for_whose_end_nobody_has_votes_is_proved_by_what_comes_after_it() {
+fn range_without_votes_for_its_end_is_proved_by_its_successors() {
     play(&scenarios::range_that_only_its_successors_prove(), 382);
 }
 
 #[test]
-fn nodes_that_are_stopped_in_order_leave_nothing_and_go_on_when_they_start_again() {
+fn orderly_shutdown_leaves_nothing_and_nodes_resume_after_restart() {
     let report = play(&scenarios::orderly_restarts(), 1);
     assert_eq!((report.restarts, report.penalties), (2, vec![]));
 }
@@ -92,7 +92,7 @@ fn nodes_sync_while_many_of_their_actors_panic_again_and_again() {
 }
 
 #[test]
-fn an_actor_that_dies_takes_those_with_it_that_rely_on_what_it_told_them_and_nobody_else() {
+fn actor_failure_restarts_exactly_its_dependent_actors() {
     let report = play(&scenarios::group_restarts(), 1);
     assert_eq!(report.faults, 4);
     // Discovery and PeerHeights once alone, and once each with the one before it.
@@ -102,13 +102,13 @@ fn an_actor_that_dies_takes_those_with_it_that_rely_on_what_it_told_them_and_nob
 }
 
 #[test]
-fn a_system_whose_actor_does_not_stay_up_says_why_and_works_again_once_that_is_mended() {
+fn system_with_failing_actor_gives_up_with_reason_and_works_once_repaired() {
     let report = play(&scenarios::system_that_gives_up(), 1);
     assert_eq!((report.gave_up, report.restarts, report.penalties), (1, 1, vec![]));
 }
 
 #[test]
-fn a_node_whose_disk_fails_for_a_while_tells_of_nothing_that_it_lost_and_catches_up() {
+fn node_with_failing_disk_announces_only_durable_commits_and_catches_up() {
     let report = play(&scenarios::disk_that_fails_for_a_while(), 1);
     assert!(report.disk_faults > 2, "{report}");
     assert_eq!((report.actors_lost, report.penalties), (vec![], vec![]));
@@ -127,7 +127,7 @@ fn reads_that_fail_hold_a_node_up_and_no_more() {
 }
 
 #[test]
-fn peers_that_are_not_heard_from_in_the_middle_of_a_sync_are_blamed_for_it() {
+fn peers_that_fall_silent_during_a_sync_are_penalised() {
     // Otherwise it would say nothing that nobody was blamed elsewhere.
     let slow = Scenario::named("peers that are not heard from").full_nodes(1).commits(500).bandwidth(20_000);
     let silent = slow.at(secs(3)).partition([full(0)]).at(secs(60)).heal();

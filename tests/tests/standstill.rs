@@ -66,7 +66,7 @@ async fn a_node_whose_peers_have_not_what_they_claim_says_who_claims_what() {
 }
 
 #[tokio::test]
-async fn a_node_whose_peers_fail_or_have_no_time_says_that_they_are_given_a_pause() {
+async fn node_with_failing_or_busy_peers_reports_their_backoff() {
     let (builder, commits) = chain(COMMITS);
     for behaviour in [Behaviour::SaysBusy, Behaviour::FailsInside] {
         let status = beside(behaviour, builder.genesis(), &commits, "all-paused").await;
@@ -75,7 +75,7 @@ async fn a_node_whose_peers_fail_or_have_no_time_says_that_they_are_given_a_paus
 }
 
 #[tokio::test]
-async fn a_node_whose_peers_have_all_pruned_what_it_needs_says_from_where_on_they_have_it() {
+async fn node_reports_lowest_commit_of_peers_that_pruned_its_range() {
     let (builder, commits) = chain(COMMITS);
     let genesis = builder.genesis();
     let pruned = Faulty {

@@ -69,7 +69,7 @@ fn blocked() -> (Fault, mpsc::Sender<()>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_never_returns_is_taken_over_whosever_it_is_and_its_thread_is_named() {
+async fn hung_handler_of_any_actor_is_replaced_and_its_thread_is_named() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis().clone();
     let server = server(&genesis, &commits);
@@ -100,7 +100,7 @@ async fn a_handler_that_never_returns_is_taken_over_whosever_it_is_and_its_threa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_actor_that_fails_at_everything_stops_the_system_with_the_whole_story() {
+async fn actor_that_always_fails_stops_the_system_with_the_full_history() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis().clone();
     let faults: PlannedFaults =
@@ -118,7 +118,7 @@ async fn an_actor_that_fails_at_everything_stops_the_system_with_the_whole_story
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_is_restarted_keeps_no_connection_that_it_does_not_know_and_all_come_back() {
+async fn restarted_connections_drops_unknown_connections_and_reconnects() {
     let (builder, commits) = chain(5);
     let genesis = builder.genesis().clone();
     let panic = Fault::Panic("on purpose".into());

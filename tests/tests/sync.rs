@@ -48,7 +48,7 @@ async fn a_node_that_knows_one_seed_finds_the_others_and_fetches_from_them_too()
 }
 
 #[tokio::test]
-async fn at_the_head_each_commit_is_pushed_on_and_reaches_the_executors_of_others() {
+async fn commit_at_the_head_is_pushed_to_the_executors_of_all_nodes() {
     let (mut builder, commits) = chain(5);
     let genesis = builder.genesis().clone();
     let validator = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
@@ -83,7 +83,7 @@ async fn a_restarted_node_goes_on_where_its_disk_ends_and_fetches_nothing_twice(
 }
 
 #[tokio::test]
-async fn an_executor_is_given_every_commit_before_a_damaged_one_and_then_the_error() {
+async fn executor_gets_every_commit_before_a_damaged_one_then_the_error() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis();
     let damaged = Faulty {
@@ -131,7 +131,7 @@ async fn a_reader_that_is_slow_or_late_misses_nothing() {
 }
 
 #[tokio::test]
-async fn a_late_reader_is_served_from_the_store_as_far_as_it_must_and_then_from_what_is_at_hand() {
+async fn late_reader_is_served_from_the_store_then_from_memory() {
     let mut builder = ChainBuilder::new(ChainSpec { payload_bytes: 25_000, ..ChainSpec::default() }).unwrap();
     let genesis = builder.genesis().clone();
     let store = Faulty {
@@ -151,7 +151,7 @@ async fn a_late_reader_is_served_from_the_store_as_far_as_it_must_and_then_from_
 }
 
 #[tokio::test]
-async fn an_executor_that_always_finds_a_commit_at_hand_lets_other_tasks_have_their_turn() {
+async fn executor_with_commits_always_ready_yields_to_other_tasks() {
     let (mut builder, _) = chain(0);
     let genesis = builder.genesis().clone();
     let mut settings = config(&[]);

@@ -79,7 +79,7 @@ async fn several_systems_of_several_chains_live_in_one_process() {
 }
 
 #[tokio::test]
-async fn commits_of_the_nodes_consensus_are_refused_with_the_reason_when_they_do_not_fit() {
+async fn unfitting_consensus_commits_are_refused_with_the_reason() {
     let (mut builder, _) = chain(0);
     let genesis = builder.genesis().clone();
     let validator = start(node(1, &genesis, mem_store(&genesis, &[]), config(&[])));
@@ -166,7 +166,7 @@ async fn a_verifier_that_panics_costs_a_batch_not_the_sync_and_nobody_is_blamed(
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_or_swallows_an_answer_is_tried_again_and_nothing_is_applied_twice() {
+async fn failed_or_unanswered_write_is_retried_and_applied_once() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis().clone();
     let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
@@ -192,7 +192,7 @@ async fn a_disk_that_fails_or_swallows_an_answer_is_tried_again_and_nothing_is_a
 }
 
 #[tokio::test]
-async fn an_actor_that_cannot_start_is_tried_again_with_a_backoff_and_the_status_shows_it() {
+async fn actor_that_cannot_start_is_retried_with_backoff_shown_in_status() {
     let (builder, commits) = chain(30);
     let genesis = builder.genesis().clone();
     let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
@@ -210,7 +210,7 @@ async fn an_actor_that_cannot_start_is_tried_again_with_a_backoff_and_the_status
 }
 
 #[tokio::test]
-async fn a_node_begins_in_the_epoch_of_its_last_commit_whatever_a_batch_that_is_being_written_shows_already() {
+async fn node_starts_in_the_epoch_of_its_last_commit_despite_partial_batch() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis().clone();
     let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
@@ -237,7 +237,7 @@ async fn system_whose_actor_does_not_come_up_does_not_start_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_disk_that_does_not_answer_is_named_and_does_not_hold_up_shutdown_for_ever() {
+async fn unresponsive_disk_is_named_and_delays_shutdown_only_to_the_deadline() {
     let (builder, _) = chain(0);
     let genesis = builder.genesis().clone();
     let never = || loop {

@@ -62,7 +62,7 @@ mod tests {
     use soma_p2p::{Access, BookEntry, PeerId};
 
     #[test]
-    fn a_known_peer_is_shown_with_its_addresses_and_how_long_ago_it_was_seen_and_signed() {
+    fn known_peer_is_shown_with_addresses_and_ages() {
         let entry = BookEntry {
             peer: PeerId([7; 32]),
             addresses: vec!["/ip4/192.0.2.1/tcp/1".parse().unwrap(), "/dns/node.example/tcp/2".parse().unwrap()],

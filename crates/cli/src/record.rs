@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_it_was_written_without_the_line_that_a_kill_cut_off() {
+    fn record_reads_back_without_the_line_that_a_kill_tore() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("record.log");
         let entries = [

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_shows_what_is_down_how_often_it_was_restarted_and_how_it_ended() {
+    fn tree_shows_down_actors_restart_counts_and_last_exits() {
         let failing = ChildStatus {
             restarts: 6,
             last_exit: Some(ExitReason::Panicked("out of luck".into())),

@@ -70,7 +70,7 @@ impl Command {
             #[cfg(feature = "bench")]
             Self::Bench(args) => bench::run(args),
             #[cfg(feature = "bench")]
-            Self::BenchNode => bench::node::run(),
+            Self::BenchNode => bench::run_node(),
             #[cfg(feature = "simulation")]
             Self::Sim(args) => sim::run(args),
             #[cfg(feature = "simulation")]

@@ -1,12 +1,11 @@
-//! Lets a network find itself in simulation, and prints how far it has got after each interval. `make sim-discovery` runs
-//! it.
+//! Runs the discovery simulation, and prints the progress after each interval. `make sim-discovery` runs it.
 //!
 //! First a thousand nodes, each of which knows one of three seeds; then 300 among 500 identities of an attacker in two
-//! networks. In each run 30 % of the nodes crash after twelve intervals and come back. Ends with an error as soon as a
-//! promise is broken (see `soma_testkit::crowd::Run`). Equal arguments print equal tables, times aside.
+//! networks. In each run 30 % of the nodes crash after twelve intervals and restart. The first broken promise
+//! (see `soma_testkit::discovery_simulation::Run`) is an error. Equal arguments print equal tables, times aside.
 
 use soma_p2p_cli::CliError;
-use soma_testkit::crowd::{Run, Settings, Standing};
+use soma_testkit::discovery_simulation::{Progress, Run, Settings};
 use std::{process::ExitCode, time::Instant};
 
 /// Let nodes find each other in simulation.
@@ -15,13 +14,13 @@ pub(crate) struct Args {
     /// Honest nodes of the run without an attacker.
     #[arg(long, default_value_t = 1_000, value_parser = at_least_ten)]
     nodes: usize,
-    /// Honest nodes of the run with one.
+    /// Honest nodes of the run with an attacker.
     #[arg(long, default_value_t = 300, value_parser = at_least_ten)]
     besieged: usize,
-    /// Identities of the attacker; 0: no such run.
+    /// Identities of the attacker; 0 skips the run with an attacker.
     #[arg(long, default_value_t = 500)]
     attackers: usize,
-    /// Seeds of the simulation, each of which is a run more.
+    /// Seeds of the simulation; each adds a run.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     seed: Vec<u64>,
 }
@@ -50,7 +49,7 @@ pub(crate) fn run(options: &Args) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn play(settings: Settings) -> Result<(), soma_testkit::crowd::Broken> {
+fn play(settings: Settings) -> Result<(), soma_testkit::discovery_simulation::Broken> {
     let Settings { nodes, seeds, attackers, attacker_networks, networks, interval, target_connections, seed, .. } =
         settings;
     println!(
@@ -62,24 +61,24 @@ fn play(settings: Settings) -> Result<(), soma_testkit::crowd::Broken> {
         "interval", "up", "known %", "links", "at target", "of attacker", "honest", "parts", "diameter"
     );
     let begun = Instant::now();
-    Run::new(settings).play(|interval, standing| println!("{}", row(interval, standing)))?;
+    Run::new(settings).play(|interval, progress| println!("{}", row(interval, progress)))?;
     println!("every promise was kept; {:.1} s\n", begun.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// The least of all nodes, and the mean.
-fn row(interval: u32, standing: &Standing) -> String {
+/// One line of the table: least and mean over all nodes.
+fn row(interval: u32, progress: &Progress) -> String {
     format!(
         "{interval:>8} {:>6} {:>8.1} {:>7.1} {:>7} {:>6.1} {:>10} {:>13} {:>8} {:>6} {:>9}",
-        standing.up,
-        standing.known_least,
-        standing.known_mean,
-        standing.links_least,
-        standing.links_mean,
-        standing.at_target,
-        standing.attacker_links_most,
-        standing.honest_least,
-        standing.parts,
-        standing.diameter,
+        progress.up,
+        progress.known_least,
+        progress.known_mean,
+        progress.links_least,
+        progress.links_mean,
+        progress.at_target,
+        progress.attacker_links_most,
+        progress.honest_least,
+        progress.parts,
+        progress.diameter,
     )
 }

@@ -129,7 +129,7 @@ fn full_of_empty(head: &[u8], at: usize, entry: usize, bytes: usize) -> Vec<u8> 
 }
 
 #[test]
-fn decoding_takes_memory_in_proportion_to_the_input_and_not_to_what_it_claims() {
+fn decoder_memory_is_proportional_to_input_not_to_claimed_lengths() {
     let chain = Chain::build().expect("the spec makes a chain");
     let claims = claims();
     let mut broken = Vec::new();

@@ -112,7 +112,7 @@ async fn a_live_source_keeps_its_rate_on_average_even_for_a_late_caller() {
 }
 
 #[test]
-fn ten_rounds_to_a_commit_make_forty_blocks_of_it_none_of_which_ends_the_epoch_too_early() {
+fn ten_rounds_per_commit_make_forty_blocks_and_end_epochs_on_time() {
     let spec = ChainSpec { rounds_per_commit: 10, commits_per_epoch: 4, ..ChainSpec::default() };
     let commits = ChainBuilder::new(spec).unwrap().build(9);
     let ends: Vec<_> = commits
@@ -126,7 +126,7 @@ fn ten_rounds_to_a_commit_make_forty_blocks_of_it_none_of_which_ends_the_epoch_t
 }
 
 #[test]
-fn blocks_of_each_kind_are_as_long_as_their_kind_says_and_hold_as_many_signatures() {
+fn block_kinds_have_their_stated_length_and_signature_count() {
     for kind in BlockKind::ALL {
         for rounds_per_commit in [1, 10] {
             let like = ChainSpec { rounds_per_commit, commits_per_epoch: 10_000, ..ChainSpec::default() };

@@ -93,7 +93,7 @@ fn with_handover(
 }
 
 #[tokio::test]
-async fn a_forged_handover_without_a_quorums_votes_is_refused_its_sender_banned_and_the_sync_goes_on() {
+async fn forged_handover_without_quorum_bans_its_sender_and_sync_continues() {
     let (builder, commits) = chain(30);
     let genesis = builder.genesis();
     for (what, end) in forged_handovers(&builder) {
@@ -126,7 +126,7 @@ async fn a_handover_that_breaks_a_rule_is_refused_even_with_a_quorums_votes() {
 }
 
 #[tokio::test]
-async fn a_long_range_fork_by_old_keys_is_not_followed_its_sender_doubted_and_the_sync_goes_on() {
+async fn long_range_fork_by_old_keys_is_refused_and_sync_continues() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis();
     // The same keys of all epochs, which were thrown away and found: another chain from genesis on, and every signature in it

@@ -13,7 +13,7 @@ fn frame(kind: u8, flags: u8, payload: &[u8]) -> Bytes {
 }
 
 #[tokio::test]
-async fn server_that_floods_a_connection_that_this_node_made_is_banned_and_the_sync_goes_on() {
+async fn server_that_floods_an_outbound_connection_is_banned_and_sync_continues() {
     let mut builder = ChainBuilder::new(ChainSpec::default()).unwrap();
     let commits = builder.build(30);
     let genesis = builder.genesis();

@@ -177,12 +177,12 @@ async fn all_pay_as_they_must(consequence: Consequence) {
 }
 
 #[tokio::test]
-async fn peers_that_send_what_proves_them_hostile_are_banned_and_the_sync_goes_on() {
+async fn provably_hostile_peers_are_banned_and_the_sync_continues() {
     all_pay_as_they_must(Consequence::Banned).await;
 }
 
 #[tokio::test]
-async fn peers_that_do_not_serve_what_they_claim_are_doubted_and_the_sync_goes_on() {
+async fn peers_that_fail_to_serve_are_penalised_and_the_sync_continues() {
     all_pay_as_they_must(Consequence::Doubted).await;
 }
 
@@ -197,7 +197,7 @@ async fn what_peers_do_beside_serving_has_no_effect_on_a_sync() {
 }
 
 #[tokio::test]
-async fn a_thousand_idle_connections_take_no_more_than_the_places_for_callers_and_the_sync_goes_on() {
+async fn a_thousand_idle_connections_stay_within_the_inbound_limit() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis();
     let honest = start(node(HONEST, genesis, mem_store(genesis, &commits), config(&[])));
@@ -244,7 +244,7 @@ fn expect_within(status: &Status, limits: &Config) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_honest_peer_among_nine_hostile_ones_is_enough_over_tls_and_keeps_its_full_score() {
+async fn one_honest_peer_among_nine_hostile_suffices_over_tls() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis();
     let honest = start(node(HONEST, genesis, mem_store(genesis, &commits), config(&[])));

@@ -67,7 +67,7 @@ fn verdict_on_an_honest_chain_is_yes_in_every_way_it_comes() {
 }
 
 #[test]
-fn verdict_on_a_block_that_is_committed_twice_is_yes_in_every_way_it_comes() {
+fn verdict_on_a_block_committed_twice_accepts_it_on_every_path() {
     let items = ENDLESS.with(0, None);
     let mut twice = items.clone();
     let again = rules::commit_again(&ENDLESS, &items, 3);
@@ -98,7 +98,7 @@ fn content_of(letters: &str) {
 }
 
 #[test]
-fn verdict_on_commits_that_break_a_rule_is_the_same_in_every_way_they_come() {
+fn verdict_on_commits_that_break_a_rule_is_equal_on_every_path() {
     content_of("CL");
 }
 
@@ -128,7 +128,7 @@ fn verdict_on_handovers_is_the_same_in_every_way_they_come() {
 }
 
 #[test]
-fn verdict_on_an_answer_that_breaks_a_rule_bans_its_peer_and_the_chain_goes_on() {
+fn verdict_on_an_answer_that_breaks_a_rule_bans_its_peer() {
     let (genesis, items) = (CHAIN.genesis(), CHAIN.with(0, None));
     for Answer { id, name, lie, block_lie, bans } in ANSWERS {
         for cuts in CUTS {
@@ -180,7 +180,7 @@ fn verdict_on_a_certified_fork_is_no_in_every_way_it_comes() {
 
 /// A commit of too many bytes, which takes too long to be cut in every way.
 #[test]
-fn verdict_on_a_commit_of_too_many_bytes_is_the_same_in_every_way_it_comes() {
+fn verdict_on_an_oversized_commit_is_equal_on_every_path() {
     let spec = soma_testkit::ChainSpec {
         payload_bytes: 1_000_000,
         rounds_per_commit: 5,

@@ -51,7 +51,7 @@ pub(crate) struct Votes {
 /// Rules that are shown by tests of their own.
 pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("L1", "verdict_on_a_certified_fork_is_no_in_every_way_it_comes"),
-    ("S2", "verdict_on_a_commit_of_too_many_bytes_is_the_same_in_every_way_it_comes"),
+    ("S2", "verdict_on_an_oversized_commit_is_equal_on_every_path"),
 ];
 
 const MIDDLE: &[usize] = &[2, 5];

@@ -135,7 +135,7 @@ fn a_store_of_another_chain_is_refused_with_both_chains_and_left_as_it_is() {
 }
 
 #[test]
-fn a_store_that_a_node_has_open_is_refused_to_a_second_node_and_to_inspect() {
+fn open_store_is_refused_to_a_second_node_and_to_inspect() {
     let home = Home::new(crate::PROGRAM);
     let first = home.start_node("node.toml");
     let run_file = fs::read(home.path("data/run.json")).unwrap();

@@ -117,7 +117,7 @@ fn links_of_one_network(members: &[Member]) -> BTreeMap<String, BTreeSet<String>
 }
 
 #[test]
-fn fifty_nodes_join_through_one_seed_and_find_each_other_again_when_it_is_dead_and_half_of_them_restart() {
+fn fifty_nodes_join_by_one_seed_and_half_rejoin_after_it_is_dead() {
     let home = Home::empty(crate::PROGRAM);
     home.run(["genesis", "--out", "chain"]).ok();
     let ports = ports();

@@ -213,12 +213,12 @@ fn a_disk_fails(plan: &str, cause: &str, advice: &str) {
 }
 
 #[test]
-fn a_node_whose_disk_is_full_says_so_announces_nothing_more_and_goes_on_after_a_restart() {
+fn full_disk_is_reported_and_node_resumes_after_restart() {
     a_disk_fails(&format!("wc,0,0,{ENOSPC},0,any"), "No space left on device", "free space on it");
 }
 
 #[test]
-fn a_node_whose_disk_cannot_sync_says_so_announces_nothing_more_and_goes_on_after_a_restart() {
+fn disk_sync_failure_is_reported_and_node_resumes_after_restart() {
     a_disk_fails(&format!("s,0,0,{EIO},0,any"), "Input/output error", "check the disk");
 }
 

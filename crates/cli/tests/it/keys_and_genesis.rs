@@ -53,7 +53,7 @@ fn genesis_writes_the_chain_and_two_keys_for_each_validator() {
 }
 
 #[test]
-fn genesis_refuses_counts_that_do_not_fit_and_stakes_that_make_no_committee() {
+fn genesis_refuses_bad_counts_and_stakes_without_a_committee() {
     let home = Home::empty(crate::PROGRAM);
     let genesis = |more: &[&'static str]| [&["genesis", "--out", "chain"], more].concat();
     home.refuses(&genesis(&["--stakes", "1,2"]), &["2 stakes for 4 validators"]);

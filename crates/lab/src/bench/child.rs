@@ -1,7 +1,7 @@
 //! A node of a benchmark, as the benchmark sees it.
 
 use super::{
-    node::{Event, Setup},
+    node_io::{Event, Setup},
     session::Session,
 };
 use soma_p2p::SeedPeer;

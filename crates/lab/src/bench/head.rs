@@ -10,10 +10,11 @@
 //! for both.
 
 use super::{
-    Measurement,
+    chain_cache::ChainCache,
     child::BenchNode,
-    node::{Event, Role, Setup},
-    pace::{self, Pace, Times},
+    head_node,
+    measurement::Measurement,
+    node_io::{CommitTimes, Event, Role, SendRate, Setup},
     session::Session,
 };
 use crate::localnet::process::loopback;
@@ -24,16 +25,16 @@ use soma_testkit::ChainBuilder;
 use std::time::{Duration, Instant};
 
 pub(super) const MEASUREMENT: Measurement =
-    Measurement { name: "head", cases: |quick| PACES.map(|pace| name(pace(quick))).into(), run };
+    Measurement { name: "head", cases: |quick| RATES.map(|rate| name(rate(quick))).into(), run };
 
 /// A rate at which latency is told, and one at which nothing may get lost.
-const PACES: [fn(bool) -> Pace; 2] = [
-    |quick| Pace { per_second: 20, commits: if quick { 100 } else { 400 } },
-    |quick| Pace { per_second: 200, commits: if quick { 600 } else { 2_000 } },
+const RATES: [fn(bool) -> SendRate; 2] = [
+    |quick| SendRate { per_second: 20, commits: if quick { 100 } else { 400 } },
+    |quick| SendRate { per_second: 200, commits: if quick { 600 } else { 2_000 } },
 ];
 
-fn name(pace: Pace) -> String {
-    format!("head/S/{}-per-second", pace.per_second)
+fn name(rate: SendRate) -> String {
+    format!("head/S/{}-per-second", rate.per_second)
 }
 
 /// A rate, and what it came to.
@@ -54,10 +55,10 @@ struct Record {
     max_ms: f64,
 }
 
-fn run(session: &mut Session, names: &[String]) -> Result<(), CliError> {
+fn run(session: &Session, _: &mut ChainCache, names: &[String]) -> Result<(), CliError> {
     let mut rows = table(["case", "sent", "lost", "per s", "p50 ms", "p90 ms", "p99 ms", "max ms"]);
-    for pace in PACES.map(|pace| pace(session.args.quick)).into_iter().filter(|pace| names.contains(&name(*pace))) {
-        let record = measure(session, pace)?;
+    for rate in RATES.map(|rate| rate(session.args.quick)).into_iter().filter(|rate| names.contains(&name(*rate))) {
+        let record = measure(session, rate)?;
         session.record(&record)?;
         rows.add_row([
             record.case.clone(),
@@ -74,10 +75,10 @@ fn run(session: &mut Session, names: &[String]) -> Result<(), CliError> {
     Ok(())
 }
 
-fn measure(session: &Session, pace: Pace) -> Result<Record, CliError> {
+fn measure(session: &Session, rate: SendRate) -> Result<Record, CliError> {
     let dir = tempfile::tempdir_in(session.work()).map_err(CliError::failed)?;
     let genesis = dir.path().join("genesis.bin");
-    let builder = ChainBuilder::new(pace::spec()?).map_err(CliError::failed)?;
+    let builder = ChainBuilder::new(head_node::spec()?).map_err(CliError::failed)?;
     files::replace(&genesis, &builder.genesis().encode()).map_err(CliError::failed)?;
     let setup = |number: u8, seed_peers: Vec<SeedPeer>, role: Role| {
         let mut config = Config::listening_on(loopback().into());
@@ -91,9 +92,9 @@ fn measure(session: &Session, pace: Pace) -> Result<Record, CliError> {
             role,
         }
     };
-    let mut proposing = BenchNode::start(session, "proposing", &setup(0, Vec::new(), Role::Propose(pace)))?;
+    let mut proposing = BenchNode::start(session, "proposing", &setup(0, Vec::new(), Role::Propose(rate)))?;
     let seed = proposing.ready(session)?;
-    let follow = setup(1, vec![seed], Role::Take { last: pace.commits });
+    let follow = setup(1, vec![seed], Role::Take { last: rate.commits });
     let mut following = BenchNode::start(session, "following", &follow)?;
     following.ready(session)?;
     let deadline = Instant::now() + Duration::from_secs(session.args.timeout);
@@ -110,10 +111,10 @@ fn measure(session: &Session, pace: Pace) -> Result<Record, CliError> {
     proposing.ask_to_stop();
     following.stop(session)?;
     proposing.stop(session)?;
-    Ok(record(pace, &handed, &taken))
+    Ok(record(rate, &handed, &taken))
 }
 
-fn record(pace: Pace, handed: &Times, taken: &Times) -> Record {
+fn record(rate: SendRate, handed: &CommitTimes, taken: &CommitTimes) -> Record {
     let (sent, received) = (handed.at_ns.len(), taken.at_ns.len());
     let mut latencies: Vec<f64> =
         handed.at_ns.iter().zip(&taken.at_ns).map(|(sent, taken)| taken.saturating_sub(*sent) as f64 / 1e6).collect();
@@ -125,9 +126,9 @@ fn record(pace: Pace, handed: &Times, taken: &Times) -> Record {
     };
     let span = handed.at_ns.last().zip(handed.at_ns.first()).map_or(0.0, |(last, first)| (last - first) as f64 / 1e9);
     Record {
-        case: name(pace),
+        case: name(rate),
         kind: "S",
-        rate: pace.per_second,
+        rate: rate.per_second,
         achieved_rate: sent.saturating_sub(1) as f64 / span,
         sent,
         received,
@@ -144,11 +145,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_those_of_what_arrived() {
-        let handed = Times { at_ns: (0..101).map(|number| number * 1_000_000_000).collect() };
+    fn percentiles_cover_only_received_commits() {
+        let handed = CommitTimes { at_ns: (0..101).map(|number| number * 1_000_000_000).collect() };
         // Commit n takes n milliseconds; the last one is lost.
-        let taken = Times { at_ns: (0..100).map(|number| number * 1_001_000_000 + 1_000_000).collect() };
-        let record = record(Pace { commits: 101, per_second: 1 }, &handed, &taken);
+        let taken = CommitTimes { at_ns: (0..100).map(|number| number * 1_001_000_000 + 1_000_000).collect() };
+        let record = record(SendRate { commits: 101, per_second: 1 }, &handed, &taken);
         assert_eq!((record.sent, record.received, record.lost), (101, 100, 1));
         assert_eq!((record.p50_ms, record.p99_ms, record.max_ms), (50.0, 99.0, 100.0));
         assert_eq!(record.achieved_rate, 1.0);

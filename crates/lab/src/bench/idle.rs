@@ -1,10 +1,11 @@
 //! What two synced nodes cost while nothing happens.
 
 use super::{
-    Measurement,
     chain::ChainKey,
+    chain_cache::ChainCache,
     child::BenchNode,
-    node::{Event, Role, Setup},
+    measurement::Measurement,
+    node_io::{Event, Role, Setup},
     session::Session,
     sync,
 };
@@ -43,8 +44,8 @@ struct Record {
     switches_per_s: f64,
 }
 
-fn run(session: &mut Session, _: &[String]) -> Result<(), CliError> {
-    let record = measure(session)?;
+fn run(session: &Session, chains: &mut ChainCache, _: &[String]) -> Result<(), CliError> {
+    let record = measure(session, chains)?;
     session.record(&record)?;
     let mut rows = table(["case", "wall s", "serving %", "synced %", "both %", "switches/s"]);
     rows.add_row([
@@ -59,9 +60,9 @@ fn run(session: &mut Session, _: &[String]) -> Result<(), CliError> {
     Ok(())
 }
 
-fn measure(session: &mut Session) -> Result<Record, CliError> {
+fn measure(session: &Session, chains: &mut ChainCache) -> Result<Record, CliError> {
     let key = ChainKey { kind: BlockKind::S, blocks_per_commit: 4, commits: 500 };
-    let mut chain = session.take_chain(key)?;
+    let mut chain = chains.take(session, key)?;
     let store = chain.stores(1)?[0].clone();
     let mut serving = BenchNode::start(session, "serving", &sync::serving(&chain, store, 0, Verification::Full))?;
     let seed = serving.ready(session)?;
@@ -87,7 +88,7 @@ fn measure(session: &mut Session) -> Result<Record, CliError> {
     serving.ask_to_stop();
     synced.stop(session)?;
     serving.stop(session)?;
-    session.keep_chain(chain);
+    chains.put_back(chain);
     files::remove_dir(&fresh)?;
     let used = [0, 1].map(|node| used_between(&before[node], &after[node]));
     let percent = used.map(|used| 100.0 * used.cpu_ns as f64 / 1e9 / wall_s);

@@ -11,7 +11,7 @@
 //! The verifier is fixed, whatever the node uses, so that a better one shows: release 2 of the crate, which knows no
 //! AVX-512. Only blocks count, not commits: a sync could do with no less. Of long chains a part is measured, and scaled.
 
-use super::{chain::Chain, tls_stream, usage};
+use super::{chain::Chain, cost::Cost, tls_stream, usage};
 use bytes::Bytes;
 use ed25519_dalek_2::{Signature, VerifyingKey, verify_batch};
 use serde::Serialize;
@@ -19,12 +19,7 @@ use soma_p2p::{Certificate, CommitIndex, EpochContext, FjallStore, SignedBlock, 
 use soma_p2p_cli::CliError;
 use soma_testkit::Payload;
 use soma_types::{INTENT_MESSAGE_BYTES, Scope, codec, limits};
-use std::{
-    fs::File,
-    io::Write,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs::File, io::Write, path::Path, time::Instant};
 
 /// Signatures in one group.
 const GROUP: usize = 1_024;
@@ -153,15 +148,6 @@ impl Limit {
     pub(super) fn cpu_s(&self) -> f64 {
         self.limit_verify_cpu_s + self.limit_tls_cpu_s + self.limit_append_cpu_s
     }
-}
-
-/// What one part took.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cost {
-    /// CPU seconds of all threads that had a part in it.
-    pub(super) cpu_s: f64,
-    /// From the first byte to the last.
-    pub(super) wall: Duration,
 }
 
 impl Sample {

@@ -4,18 +4,17 @@
 //! The end of its standard input stops it: so it never outlives the benchmark.
 
 use super::{
-    pace::{self, Pace, Times},
+    head_node,
+    node_io::{Event, Role, Sample, Setup, Synced, tell},
     usage,
 };
-use serde::{Deserialize, Serialize};
 use soma_p2p::{
-    ActorSystem, Address, CertificateVerifier, CommitIndex, Config, EpochContext, FjallStore, PeerId, SigningKey,
-    TransactionError, TransactionSignatures, TransactionVerifier,
+    ActorSystem, CertificateVerifier, CommitIndex, EpochContext, FjallStore, SigningKey, TransactionError,
+    TransactionSignatures, TransactionVerifier,
 };
 use soma_p2p_cli::{CliError, files};
 use std::{
-    io::{self, BufRead, Read, Write},
-    path::PathBuf,
+    io::{self, BufRead, Read},
     process::ExitCode,
     sync::{
         Arc,
@@ -40,95 +39,6 @@ const AT_REST: Duration = Duration::from_millis(50);
 
 /// Longest that a server is waited for until it is at rest.
 const REST_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What a node of a benchmark is to be.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Setup {
-    /// The chain's genesis file.
-    pub(crate) genesis: PathBuf,
-    /// The store, made if it is not there.
-    pub(crate) store: PathBuf,
-    /// The secret half of its network key.
-    pub(crate) key: [u8; 32],
-    /// Its configuration.
-    pub(crate) config: Config,
-    /// Whether transactions are opaque bytes instead of certificates.
-    pub(crate) opaque: bool,
-    /// What it does.
-    pub(crate) role: Role,
-}
-
-/// What a node does.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Role {
-    /// Answers its peers until it is stopped.
-    Serve,
-    /// Fetches the chain up to a commit, measuring itself.
-    Sync {
-        /// The last commit.
-        last: CommitIndex,
-    },
-    /// Hands over commits of its own, once it is connected to a peer both ways.
-    Propose(Pace),
-    /// Takes commits up to one, noting when each comes.
-    Take {
-        /// The last commit.
-        last: CommitIndex,
-    },
-}
-
-/// What a node tells.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "event")]
-pub(crate) enum Event {
-    /// It listens.
-    Ready {
-        /// Who it is.
-        peer_id: PeerId,
-        /// Where.
-        address: Address,
-    },
-    /// How far its executor has got.
-    Progress(Sample),
-    /// Its executor has been given the last commit, which is durable.
-    Synced(Synced),
-    /// It has handed over all commits, and began to with each of them at this time.
-    Handed(Times),
-    /// Its executor was given these commits.
-    Taken(Times),
-    /// It ends. What it has used: a server since it was ready, others since the start of the system.
-    Stopped {
-        /// CPU seconds, user and system.
-        cpu_s: f64,
-        /// Most memory that it has held, in MiB.
-        peak_rss_mib: Option<f64>,
-    },
-}
-
-/// How far an executor has got at some time.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Sample {
-    /// Seconds since the system was started.
-    pub(crate) seconds: f64,
-    /// Last commit that it was given.
-    pub(crate) commit: CommitIndex,
-    /// Blocks of all that it was given.
-    pub(crate) blocks: u64,
-    /// Bytes of these blocks.
-    pub(crate) bytes: u64,
-}
-
-/// A sync, from the start of the system until the executor had its last commit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Synced {
-    /// What came, and when the last of it did.
-    pub(crate) end: Sample,
-    /// CPU seconds, user and system.
-    pub(crate) cpu_s: f64,
-    /// Most memory that the process has held, in MiB.
-    pub(crate) peak_rss_mib: Option<f64>,
-}
 
 /// Takes every transaction as it is: no signature is in it.
 struct OpaqueTransactions;
@@ -170,12 +80,12 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
             done.store(true, Ordering::Relaxed);
             tell(&Event::Synced(Synced { end, cpu_s, peak_rss_mib: usage::peak_rss_mib() }))?;
         }
-        Role::Propose(pace) => {
-            pace::propose(&system, pace)?;
+        Role::Propose(rate) => {
+            head_node::propose(&system, rate)?;
             done.store(true, Ordering::Relaxed);
         }
         Role::Take { last } => {
-            pace::take(&system, last)?;
+            head_node::take(&system, last)?;
             done.store(true, Ordering::Relaxed);
         }
     }
@@ -242,11 +152,4 @@ fn watch_stdin(busy: Option<Arc<AtomicBool>>) -> Receiver<()> {
         std::process::exit(1);
     });
     receiver
-}
-
-/// Tells the benchmark, which reads everything at once.
-pub(crate) fn tell(event: &Event) -> Result<(), CliError> {
-    let line = serde_json::to_string(event).map_err(CliError::failed)?;
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CliError::failed)
 }

@@ -1,6 +1,6 @@
 //! Plots, as SVG.
 
-use super::{node::Sample, report::SyncRecord};
+use super::{node_io::Sample, record::SyncRecord};
 use plotters::prelude::*;
 use soma_p2p_cli::CliError;
 use std::path::Path;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_those_of_equal_parts_of_the_time_however_the_samples_lie() {
+    fn rates_cover_equal_time_slices_for_any_sample_times() {
         let sample = |seconds, blocks| Sample { seconds, commit: 0, blocks, bytes: 0 };
         let samples = [sample(0.0, 0), sample(0.25, 100), sample(0.4, 400), sample(0.401, 401)];
         let found = rates(&samples);

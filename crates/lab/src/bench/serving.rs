@@ -5,10 +5,11 @@
 //! cores as the serving node. So what is told is what the machine gets done, and `serving CPU` what of it serving was.
 
 use super::{
-    Measurement,
     chain::ChainKey,
+    chain_cache::ChainCache,
     child::{BenchNode, Used},
-    node::{Event, Role, Setup},
+    measurement::Measurement,
+    node_io::{Event, Role, Setup},
     session::Session,
     sync,
 };
@@ -56,11 +57,11 @@ struct Record {
     fairness: f64,
 }
 
-fn run(session: &mut Session, names: &[String]) -> Result<(), CliError> {
+fn run(session: &Session, chains: &mut ChainCache, names: &[String]) -> Result<(), CliError> {
     let mut rows =
         table(["case", "blocks/s", "MB/s", "wall s", "peak MiB", "serving CPU s", "blocks/CPU s", "slowest/fastest"]);
     for kind in kinds(session.args.quick).iter().copied().filter(|kind| names.contains(&name(*kind))) {
-        let record = measure(session, kind)?;
+        let record = measure(session, chains, kind)?;
         session.record(&record)?;
         rows.add_row([
             record.case.clone(),
@@ -77,10 +78,10 @@ fn run(session: &mut Session, names: &[String]) -> Result<(), CliError> {
     Ok(())
 }
 
-fn measure(session: &mut Session, kind: BlockKind) -> Result<Record, CliError> {
+fn measure(session: &Session, chains: &mut ChainCache, kind: BlockKind) -> Result<Record, CliError> {
     let blocks = session.args.blocks.unwrap_or(if session.args.quick { 10_000 } else { 50_000 });
     let key = ChainKey { kind, blocks_per_commit: 4, commits: (blocks / 4).max(2) };
-    let mut chain = session.take_chain(key)?;
+    let mut chain = chains.take(session, key)?;
     let store = chain.stores(1)?[0].clone();
     let mut serving = BenchNode::start(session, "serving", &sync::serving(&chain, store, 0, Verification::Certified))?;
     let seed = serving.ready(session)?;
@@ -127,6 +128,6 @@ fn measure(session: &mut Session, kind: BlockKind) -> Result<Record, CliError> {
         blocks_per_cpu_s: all as f64 / serving_cpu_s,
         fairness: times.iter().copied().fold(f64::MIN, f64::max) / times.iter().copied().fold(f64::MAX, f64::min),
     };
-    session.keep_chain(chain);
+    chains.put_back(chain);
     Ok(record)
 }

@@ -1,15 +1,13 @@
 //! One run of the benchmark: its directories, its chains, its progress, and where results go.
 
-use super::{
-    Args,
-    chain::{Chain, ChainKey},
-    limit::Calibration,
-};
+use super::args::Args;
 use crate::interrupt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use soma_p2p_cli::{CliError, files};
+use soma_p2p_cli::CliError;
 use std::{
+    cell::Cell,
+    fmt::Display,
     fs::{self, File},
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
@@ -38,9 +36,7 @@ pub(crate) struct Session {
     started_unix: u64,
     git: Option<String>,
     interrupted: Arc<AtomicBool>,
-    /// The last one that was used: with its copies it takes gigabytes.
-    chain: Option<Chain>,
-    calibration: Option<Calibration>,
+    has_calibration: Cell<bool>,
 }
 
 /// A result with what every line tells.
@@ -70,7 +66,7 @@ impl Session {
         let results = out.join(format!("{started_unix}.jsonl"));
         let interrupted = interrupt::on_ctrl_c()?;
         let git = git_revision();
-        Ok(Self { args, work, _lock: lock, results, started_unix, git, interrupted, chain: None, calibration: None })
+        Ok(Self { args, work, _lock: lock, results, started_unix, git, interrupted, has_calibration: Cell::new(false) })
     }
 
     /// Where files of this run may go; on the disk of the results, and removed at the end.
@@ -89,26 +85,6 @@ impl Session {
         self.args.out.join(format!("{}-{name}.svg", self.started_unix))
     }
 
-    /// The chain, built if it is not the one that was used last, for as long as the measurement has it.
-    pub(crate) fn take_chain(&mut self, key: ChainKey) -> Result<Chain, CliError> {
-        let work = self.work().to_owned();
-        let dir = |key: ChainKey| work.join(format!("chain-{}-{}-{}", key.kind, key.blocks_per_commit, key.commits));
-        match self.chain.take() {
-            Some(chain) if chain.key == key => return Ok(chain),
-            Some(other) => files::remove_dir(&dir(other.key))?,
-            None => {}
-        }
-        let dir = dir(key);
-        // What a measurement left behind that failed.
-        files::remove_dir(&dir)?;
-        Chain::build(self, key, &dir)
-    }
-
-    /// Gives it back, for others that need the same.
-    pub(crate) fn keep_chain(&mut self, chain: Chain) {
-        self.chain = Some(chain);
-    }
-
     /// Appends a result to the run's lines.
     pub(crate) fn record(&self, result: &impl Serialize) -> Result<(), CliError> {
         let line = Line { result, quick: self.args.quick, git: &self.git, unix_time: self.started_unix };
@@ -118,14 +94,14 @@ impl Session {
             .map_err(|error| CliError::failed(format!("{}: {error}", self.results.display())))
     }
 
-    /// Prints what the machine can do, the first time that it is known.
-    pub(crate) fn calibrated(&mut self, calibration: Calibration) {
-        if self.calibration.replace(calibration).is_none() {
-            println!("{}", super::report::calibration(&calibration));
+    /// Prints the calibration of the machine, the first time only.
+    pub(crate) fn print_calibration(&self, calibration: &impl Display) {
+        if !self.has_calibration.replace(true) {
+            println!("{calibration}");
         }
     }
 
-    /// Says one thing.
+    /// Prints one line on standard error.
     pub(crate) fn say(&self, text: &str) {
         eprintln!("{text}");
     }

@@ -9,13 +9,15 @@
 //! ```
 
 use super::{
-    Measurement,
     chain::{Chain, ChainKey},
+    chain_cache::ChainCache,
     child::BenchNode,
     limit::Limit,
-    node::{Event, Role, Sample, Setup, Synced},
+    measurement::Measurement,
+    node_io::{Event, Role, Sample, Setup},
     plot,
-    report::{self, SyncRecord},
+    record::{Measured, SyncRecord},
+    report,
     session::Session,
     usage,
 };
@@ -86,11 +88,11 @@ fn cases(quick: bool) -> Vec<Case> {
     all
 }
 
-fn run(session: &mut Session, names: &[String]) -> Result<(), CliError> {
+fn run(session: &Session, chains: &mut ChainCache, names: &[String]) -> Result<(), CliError> {
     let mut records = Vec::new();
     let mut failed = None;
     for case in cases(session.args.quick).into_iter().filter(|case| names.contains(&case.name())) {
-        match run_case(session, &case) {
+        match run_case(session, chains, &case) {
             Ok(record) => records.push(record),
             Err(error) => {
                 session.say(&format!("{}: {error}", case.name()));
@@ -107,12 +109,12 @@ fn run(session: &mut Session, names: &[String]) -> Result<(), CliError> {
     failed.map_or(Ok(()), Err)
 }
 
-fn run_case(session: &mut Session, case: &Case) -> Result<SyncRecord, CliError> {
-    let mut chain = session.take_chain(case.chain(session))?;
+fn run_case(session: &Session, chains: &mut ChainCache, case: &Case) -> Result<SyncRecord, CliError> {
+    let mut chain = chains.take(session, case.chain(session))?;
     let measured = measure(session, &mut chain, &case.name(), case.peers, case.verification);
-    session.keep_chain(chain);
+    chains.put_back(chain);
     let (record, samples) = measured?;
-    session.calibrated(record.limit.calibration);
+    session.print_calibration(&report::calibration(&record.limit.calibration));
     session.record(&record)?;
     plot::throughput(&session.plot_file(&case.name()), &case.name(), &samples)?;
     Ok(record)
@@ -155,15 +157,6 @@ pub(super) fn measure(
         record.peak_rss_mib.unwrap_or(0.0),
     ));
     Ok((record, samples))
-}
-
-/// One sync, as measured from both sides.
-pub(super) struct Measured {
-    pub(super) synced: Synced,
-    /// CPU seconds of all servers since they were ready.
-    pub(super) server_cpu_s: f64,
-    /// CPU seconds of everything else that ran on the machine at the same time.
-    pub(super) other_cpu_s: Option<f64>,
 }
 
 fn sync(

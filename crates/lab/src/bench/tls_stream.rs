@@ -3,7 +3,7 @@
 //! One thread is both ends in turn, so that no switch between threads is counted and every byte is still in the cache:
 //! nothing that has ends of its own can do with less.
 
-use super::{limit::Cost, usage};
+use super::{cost::Cost, usage};
 use bytes::Bytes;
 use rcgen::PKCS_ED25519;
 use rustls::{

@@ -1,7 +1,7 @@
 //! Runs the network, and kills and restarts its nodes.
 
 use super::{
-    Args,
+    args::Args,
     consensus::Consensus,
     node::{self, Node},
     schedule::Schedule,

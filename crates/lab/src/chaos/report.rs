@@ -1,6 +1,6 @@
 //! The verdict: a table, what was wrong, and a line that sums it up.
 
-use super::{Args, network::Outcome, node::Node, tally::Tally};
+use super::{args::Args, network::Outcome, node::Node, tally::Tally};
 use soma_p2p::{CommitIndex, FjallStore, Store, StoreError, SubDagDigest};
 use soma_p2p_cli::{
     CliError,

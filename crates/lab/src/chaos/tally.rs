@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_acknowledged_or_announced_and_is_not_there_after_the_restart_is_lost_once() {
+    fn commit_missing_after_restart_counts_as_lost_once() {
         for (record, from) in [
             ("o0 g1 g2 g3 k7 o1 g4 k8 o4 s4", "executor"),
             ("o0 g1 a3 k7 o1 g2 k8 o2 s4", "consensus"),

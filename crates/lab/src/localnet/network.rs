@@ -1,23 +1,24 @@
 //! Runs the network from start to end.
 
 use super::{
-    Args, chain, directory,
+    args::Args,
+    chain,
+    consensus::Consensus,
+    directory,
     process::{self, NodeFiles, NodeProcess},
     progress::{Display, Task},
     report::{KillReport, NodeReport, Report},
+    sample::Sample,
 };
 use crate::interrupt::{self, Stop};
 use soma_p2p::{Config, FjallStore, NodeRole, SeedPeer, SigningKey, Store, TraceConfig};
-use soma_p2p_cli::{CliError, admin::NodeStatus, feed};
+use soma_p2p_cli::CliError;
 use soma_testkit::ChainBuilder;
 use std::{
     path::{Path, PathBuf},
     process::{ChildStdin, ExitCode},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -26,58 +27,6 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// How long nodes may take to reach the very last commit once no more are made.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A full node as it was last seen.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sample {
-    pub(super) height: u32,
-    executed: u32,
-    digest: String,
-    peers: usize,
-    epoch: u64,
-    commits_fetched: u64,
-    blocks_fetched: u64,
-    bytes_fetched: u64,
-    blocks_per_second: f64,
-    megabytes_per_second: f64,
-}
-
-impl Sample {
-    fn update(&mut self, status: &NodeStatus, elapsed: Duration) {
-        let before = self.clone();
-        self.height = status.p2p.height;
-        self.executed = status.executor.index;
-        self.digest = status.executor.digest.clone();
-        self.peers = status.p2p.peers.iter().filter(|peer| peer.outbound).count();
-        self.epoch = status.p2p.epoch.unwrap_or(before.epoch);
-        if let Some(sync) = &status.p2p.state_sync {
-            self.commits_fetched = sync.commits_fetched;
-            self.blocks_fetched = sync.blocks_fetched;
-            self.bytes_fetched = sync.bytes_fetched;
-        }
-        let seconds = elapsed.as_secs_f64().max(0.001);
-        // Smoothed over about ten looks: a range comes all at once.
-        let rate =
-            |smooth: f64, now: u64, before: u64| 0.9 * smooth + 0.1 * now.saturating_sub(before) as f64 / seconds;
-        self.blocks_per_second = rate(before.blocks_per_second, self.blocks_fetched, before.blocks_fetched);
-        self.megabytes_per_second =
-            rate(before.megabytes_per_second * 1e6, self.bytes_fetched, before.bytes_fetched) / 1e6;
-    }
-
-    pub(super) fn describe(&self, head: u32) -> String {
-        let lag = head.saturating_sub(self.height);
-        let mut text = format!(
-            "{} peers, {:.0} blocks/s, {:.1} MB/s, epoch {}, lag {lag}",
-            self.peers, self.blocks_per_second, self.megabytes_per_second, self.epoch
-        );
-        let commits_per_second =
-            self.blocks_per_second * f64::from(self.height.max(1)) / (self.blocks_fetched.max(1) as f64);
-        if lag > 10 && commits_per_second > 1.0 {
-            text.push_str(&format!(", {:.0} s left", f64::from(lag) / commits_per_second));
-        }
-        text
-    }
-}
 
 struct Kill {
     durable: u32,
@@ -96,70 +45,6 @@ struct FullNode {
     fetched_before: (u64, u64),
     fetched_at_catch_up: (u64, u64),
     kill: Option<Kill>,
-}
-
-/// The consensus that this process plays.
-struct Feed {
-    head: Arc<AtomicU32>,
-    stop: Arc<AtomicBool>,
-    /// `None` once it has been joined.
-    thread: Option<JoinHandle<Result<Vec<ChildStdin>, String>>>,
-}
-
-impl Feed {
-    fn start(mut builder: ChainBuilder, rate: u32, head: u32, mut validators: Vec<ChildStdin>) -> Self {
-        let (head, stop) = (Arc::new(AtomicU32::new(head)), Arc::new(AtomicBool::new(false)));
-        let (reached, stopping) = (head.clone(), stop.clone());
-        let thread = thread::spawn(move || {
-            let started = Instant::now();
-            let mut made = 0;
-            while !stopping.load(Ordering::Relaxed) {
-                if rate == 0 {
-                    thread::sleep(POLL);
-                    continue;
-                }
-                let due = started + Duration::from_secs_f64(f64::from(made + 1) / f64::from(rate));
-                thread::sleep(due.saturating_duration_since(Instant::now()).min(POLL));
-                if Instant::now() < due {
-                    continue;
-                }
-                made += 1;
-                let commit = builder.next_commit();
-                for validator in &mut validators {
-                    feed::write_commit(validator, &commit).map_err(|error| format!("a validator is gone: {error}"))?;
-                }
-                reached.store(commit.commit.index, Ordering::Relaxed);
-            }
-            Ok(validators)
-        });
-        Self { head, stop, thread: Some(thread) }
-    }
-
-    fn head(&self) -> u32 {
-        self.head.load(Ordering::Relaxed)
-    }
-
-    /// Makes no more commits; gives back the last one's index and the validators' inputs, whose end stops them.
-    fn finish(mut self) -> Result<(u32, Vec<ChildStdin>), CliError> {
-        self.stop.store(true, Ordering::Relaxed);
-        let inputs = match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result.map_err(CliError::failed)?,
-            Some(Err(_)) => return Err(CliError::failed("the consensus thread panicked")),
-            None => Vec::new(),
-        };
-        // Only now: it may have been making one when it was told to stop.
-        Ok((self.head(), inputs))
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Why the network fails is known already, or it was interrupted.
-            let _ = thread.join();
-        }
-    }
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
@@ -197,7 +82,7 @@ impl Network<'_> {
         let genesis = builder.genesis().clone();
         let mut validators = validators;
         let inputs = validators.iter_mut().filter_map(|(_, process)| process.take_stdin()).collect();
-        let feed = Feed::start(builder, args.rate, args.commits, inputs);
+        let consensus = Consensus::start(builder, args.rate, args.commits, inputs);
 
         let mut full_nodes = Vec::new();
         for index in 0..args.full_nodes {
@@ -229,13 +114,13 @@ impl Network<'_> {
             "{} validators with {} commits go on at {}/s; {} full node(s) know one seed peer",
             args.validators, args.commits, args.rate, args.full_nodes
         ));
-        if let Err(stop) = self.follow(&feed, &mut full_nodes, &mut validators) {
+        if let Err(stop) = self.follow(&consensus, &mut full_nodes, &mut validators) {
             // All are asked before any is waited for, which dropping them does.
-            drop(feed);
+            drop(consensus);
             full_nodes.iter_mut().for_each(|node| node.process.ask_to_stop());
             return Err(stop);
         }
-        let (head, inputs) = feed.finish()?;
+        let (head, inputs) = consensus.finish()?;
         self.settle(head, &mut full_nodes, &mut validators)?;
         Ok(self.stop_and_compare(head, genesis.chain_id().to_string(), full_nodes, validators, inputs)?)
     }
@@ -287,7 +172,7 @@ impl Network<'_> {
     /// Watches until every full node has caught up and followed the head for a while.
     fn follow(
         &self,
-        feed: &Feed,
+        consensus: &Consensus,
         full_nodes: &mut [FullNode],
         validators: &mut [(NodeFiles, NodeProcess)],
     ) -> Result<(), Stop> {
@@ -301,7 +186,7 @@ impl Network<'_> {
             }
             check_alive(validators)?;
             for node in full_nodes.iter_mut() {
-                let head = feed.head();
+                let head = consensus.head();
                 node.look()?;
                 node.task.show_node(&node.sample, head);
                 let killed_at =

@@ -1,6 +1,6 @@
 //! What one sees meanwhile: bars on a terminal, a line each second otherwise, nothing with `--json`.
 
-use super::network::Sample;
+use super::sample::Sample;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::{
     io::IsTerminal,

@@ -45,7 +45,7 @@ fn check_sync(line: &Value) {
 }
 
 #[test]
-fn a_small_run_writes_a_line_and_a_plot_for_each_case_and_leaves_nothing_else() {
+fn small_run_writes_one_line_and_one_plot_per_case_only() {
     let home = Home::empty(crate::PROGRAM);
     let finished = home.run(["bench", "--out", "out", "--blocks", "400", "--quick", "sync/S/", "full", "--list"]);
     let cases = finished.ok();
@@ -112,7 +112,7 @@ fn ctrl_c_stops_the_nodes_and_removes_their_stores() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn nodes_of_a_benchmark_that_is_killed_end_by_themselves_and_the_next_one_removes_their_stores() {
+fn killed_benchmark_leaves_no_node_and_next_run_removes_its_stores() {
     let home = Home::empty(crate::PROGRAM);
     let killed = in_the_middle(&home).stop("KILL");
     assert_eq!(killed.status.code(), None, "{killed:?}");

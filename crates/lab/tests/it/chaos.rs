@@ -17,7 +17,7 @@ fn falsify(home: &Home, node: &str, change: impl FnOnce(&str) -> String) {
 }
 
 #[test]
-fn nodes_that_are_killed_lose_nothing_and_a_record_of_a_loss_or_a_duplicate_is_counted() {
+fn killed_nodes_lose_nothing_and_recorded_losses_are_counted() {
     let home = Home::empty(crate::PROGRAM);
     let finished = home.run(small());
     let last = finished.stdout.lines().last().unwrap_or_default();

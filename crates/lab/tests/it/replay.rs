@@ -20,7 +20,7 @@ fn traced() -> Home {
 }
 
 #[test]
-fn a_trace_of_a_live_node_replays_as_identical_and_any_change_to_it_is_found_and_named() {
+fn live_trace_replays_identically_and_every_change_is_located() {
     let home = traced();
     let run = |more: &[&str]| home.run([&["replay", "run", "traces/full-node-0"], more].concat());
     let identical = run(&[]).ok();
@@ -91,7 +91,7 @@ fn what_is_no_trace_is_refused() {
 }
 
 #[test]
-fn a_directory_that_a_trace_cannot_be_written_to_keeps_the_node_from_starting() {
+fn unwritable_trace_directory_keeps_the_node_from_starting() {
     let home = Home::new(crate::PROGRAM);
     home.write("config.toml", &crate::config("", "[p2p.trace]\ndirectory = \"node.key/trace\"\n"));
     let refused = home.run(["node", "--config", "config.toml"]);

@@ -1,6 +1,6 @@
 //! The chain's types in the canonical codec: from peers and from disk.
 
-use super::{Decoder, seeds::context};
+use super::{decoder::Decoder, seeds::context};
 use bytes::Bytes;
 use soma_types::{
     Access, Address, AuthoritySignature, BlockRef, Capabilities, Certificate, ChainId, CommitRef, Committee,

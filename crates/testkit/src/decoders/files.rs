@@ -1,6 +1,6 @@
 //! Traces and configuration files.
 
-use super::Decoder;
+use super::{decoder::Decoder, seeds::Chain};
 use soma_p2p::Config;
 use soma_protocol::{
     Core, Now, peer_heights,
@@ -36,7 +36,7 @@ fn shows(trace: &Trace) {
     let _ = replay(trace, &options, &mut |_| ());
 }
 
-fn story(chain: &super::Chain) -> Vec<u8> {
+fn story(chain: &Chain) -> Vec<u8> {
     let (recorder, mut trace) = Recorder::in_memory(1);
     let at = |ms| Now { monotonic: Duration::from_millis(ms), unix_ms: ms };
     let genesis = chain.genesis.commit().reference();

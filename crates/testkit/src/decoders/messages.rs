@@ -1,6 +1,6 @@
 //! What peers send: the messages of the protocol, and certificates of TLS.
 
-use super::{Decoder, seeds::context};
+use super::{decoder::Decoder, seeds::context};
 use bytes::Bytes;
 use soma_network::wire::{
     Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers, Seen,

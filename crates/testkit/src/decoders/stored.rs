@@ -1,6 +1,6 @@
 //! What the store keeps in its own forms, and the journal of the database, which it checks itself.
 
-use super::Decoder;
+use super::{decoder::Decoder, seeds::Chain};
 use soma_store::{FjallStore, Store, decoders};
 use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef, codec};
 use std::fs;
@@ -49,7 +49,7 @@ fn stored_values(bytes: &[u8]) -> bool {
 }
 
 /// The files of a store of the first commits of the chain that end with `extension`.
-fn files(chain: &super::Chain, extension: &str) -> Vec<Vec<u8>> {
+fn files(chain: &Chain, extension: &str) -> Vec<Vec<u8>> {
     let written = || -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("store");

@@ -1,6 +1,6 @@
 //! What people write, and what else comes as text.
 
-use super::Decoder;
+use super::decoder::Decoder;
 use soma_p2p::SeedPeer;
 use soma_types::{
     Address, BlockDigest, ChainId, CommitDigest, PeerId, PublicKey, SubDagDigest, TransactionDigest, limits,

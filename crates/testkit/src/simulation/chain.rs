@@ -1,6 +1,6 @@
 //! The chain that a simulated network is on, built once for all runs that need it.
 
-use crate::{BlockKind, ChainBuilder, ChainSpec, simulation::Scenario};
+use crate::{BlockKind, ChainBuilder, ChainSpec, simulation::scenario::Scenario};
 use soma_types::{CertifiedCommit, CommitIndex, CommittedSubDag, Genesis};
 use std::{
     collections::BTreeMap,

@@ -7,7 +7,7 @@
 //!           <------------------- room for as many bytes, a latency later -------------'
 //! ```
 
-use crate::simulation::{NodeName, journal::Fate, network::SimNetwork};
+use crate::simulation::{journal::Fate, names::NodeName, network::SimNetwork};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_network::wire::{BlockStream, CallError};

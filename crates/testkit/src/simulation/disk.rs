@@ -3,8 +3,9 @@
 //! How long it takes is not decided here but by whoever runs an operation: see `disk_time`.
 
 use crate::simulation::{
-    DiskFault, DiskOperation, NodeName,
+    event::{DiskFault, DiskOperation},
     journal::{Entry, Journal},
+    names::NodeName,
 };
 use bytes::Bytes;
 use soma_p2p::{

@@ -1,8 +1,9 @@
 //! Faults on order: an actor panics, fails, dawdles or hangs at the nth input of a kind.
 
 use crate::simulation::{
-    ActorFault, NodeName,
+    event::ActorFault,
     journal::{Entry, Journal},
+    names::NodeName,
 };
 use soma_p2p::testing::{Fault, PlannedFaults};
 use std::{

@@ -1,6 +1,6 @@
 //! Golden traces: which scenarios have one, and where it is.
 
-use super::{Scenario, scenarios};
+use crate::simulation::{scenario::Scenario, scenarios};
 use std::{
     collections::BTreeSet,
     fs,

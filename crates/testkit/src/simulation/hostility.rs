@@ -4,9 +4,10 @@ use crate::{
     address_of,
     hostile::{Behaviour, Means, Mischief, Victim, attack},
     simulation::{
-        NodeName,
+        identity::{address, key, peer_id},
+        names::NodeName,
         network::SimNetwork,
-        node::{Common, WALL_CLOCK_MS, address, key, peer_id},
+        node::{Common, WALL_CLOCK_MS},
         wire::SimTransport,
     },
 };

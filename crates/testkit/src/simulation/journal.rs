@@ -2,7 +2,12 @@
 //!
 //! It is the one place from which a run's digest is made.
 
-use crate::simulation::{ActorFault, Digest, DiskFault, DiskOperation, Invariant, NodeName, Taken};
+use crate::simulation::{
+    event::{ActorFault, DiskFault, DiskOperation},
+    invariant::Invariant,
+    names::NodeName,
+    report::{Digest, Taken},
+};
 use soma_types::{CommitDigest, CommitIndex};
 use std::{
     collections::BTreeMap,

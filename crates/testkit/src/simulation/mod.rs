@@ -24,13 +24,18 @@ mod event;
 mod fault_injection;
 pub mod golden;
 mod hostility;
-mod invariants;
+mod identity;
+mod invariant;
 mod journal;
+mod moment;
+mod monitor;
+mod names;
 mod network;
 mod node;
 mod random;
 mod replaying;
 mod report;
+mod running;
 mod scenario;
 pub mod scenarios;
 mod shrink;
@@ -38,12 +43,14 @@ mod wire;
 mod world;
 
 pub use chain::ChainSize;
-pub use event::{ActorFault, DiskFault, DiskOperation, Event, Moment};
-pub use invariants::Invariant;
+pub use event::{ActorFault, DiskFault, DiskOperation, Event};
+pub use invariant::Invariant;
+pub use moment::Moment;
+pub use names::{NodeName, full, millis, secs, validator};
 pub use random::{
     LINK_DELAYS, delays_under_attack, fresh_among_silent, hostile as hostile_scenario, scenario as random_scenario,
     silent_majority,
 };
 pub use report::{Digest, Failure, LostActor, Penalty, Report, Taken};
-pub use scenario::{NodeName, Scenario, SettingsError, Topology, full, millis, secs, validator};
+pub use scenario::{Scenario, SettingsError, Topology};
 pub use shrink::{Shrunk, shrink};

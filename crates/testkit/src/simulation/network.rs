@@ -3,8 +3,10 @@
 use crate::{
     hostile::Mischief,
     simulation::{
-        Invariant, NodeName, Scenario,
+        invariant::Invariant,
         journal::{Entry, Fate, Journal},
+        names::NodeName,
+        scenario::Scenario,
     },
 };
 use rand::{RngExt, SeedableRng};

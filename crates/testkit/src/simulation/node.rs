@@ -1,28 +1,31 @@
 //! One simulated machine: a disk and a process. The process can be ended at any moment; the disk stays.
 
 use crate::{
-    Payload, address_of,
+    Payload,
     simulation::{
-        DiskOperation, Event, Invariant, NodeName, Scenario,
         chain::Chain,
         disk::SimDisk,
+        event::{DiskOperation, Event},
         fault_injection::PlannedActorFaults,
-        invariants::Monitor,
+        identity::{address, key, part_and_number, peer_id},
+        invariant::Invariant,
         journal::{Entry, Journal},
+        monitor::Monitor,
+        names::NodeName,
         network::{Host, SimNetwork},
+        scenario::Scenario,
         wire::SimTransport,
     },
 };
 use soma_p2p::{
-    ActorSystem, Config, EpochContext, Handle, LocalCommitError, MemStore, PeerId, SeedPeer, SigningKey, StartError,
-    Store, TransactionError, TransactionSignatures, TransactionVerifier,
+    ActorSystem, Config, EpochContext, Handle, LocalCommitError, MemStore, PeerId, SigningKey, StartError, Store,
+    TransactionError, TransactionSignatures, TransactionVerifier,
     testing::{Clock, Environment, LocalSystem, Surroundings},
 };
 use soma_replay::Recorder;
 use soma_types::CommitIndex;
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -144,7 +147,7 @@ impl Node {
             journal: journal.clone(),
             recorder: recorder.for_node(&name.in_traces()),
             live: (scenario.live_commits, scenario.commit_interval),
-            honest: scenario.honest_nodes().into_iter().map(|node| PeerId::from(&self::key(node))).collect(),
+            honest: scenario.honest_nodes().into_iter().map(peer_id).collect(),
             opaque: scenario.blocks.is_some_and(|kind| kind.payload() == Payload::Opaque),
             may_fail,
             disk_may_fail: any(&|event| matches!(event, Event::DiskFault { .. })),
@@ -381,36 +384,4 @@ impl Node {
             }
         }
     }
-}
-
-fn part_and_number(name: NodeName) -> (u8, u64) {
-    match name {
-        NodeName::Validator(number) => (0, u64::from(number)),
-        // Behind all validators there can be.
-        NodeName::Full(number) => (1, 500 + u64::from(number)),
-    }
-}
-
-/// How others know a node.
-pub(super) fn peer_id(name: NodeName) -> PeerId {
-    PeerId::from(&key(name))
-}
-
-/// A node's network key.
-pub(super) fn key(name: NodeName) -> SigningKey {
-    let (part, number) = part_and_number(name);
-    let mut bytes = [part + 1; 32];
-    bytes[..8].copy_from_slice(&number.to_le_bytes());
-    SigningKey::from_bytes(&bytes)
-}
-
-/// Where a node listens: on a port of its own.
-pub(super) fn address(name: NodeName) -> SocketAddr {
-    let (part, number) = part_and_number(name);
-    SocketAddr::from(([10, part, (number >> 8) as u8, number as u8], 9_000))
-}
-
-/// How others are told of a node.
-pub(super) fn seed_peer(name: NodeName) -> SeedPeer {
-    SeedPeer { peer_id: PeerId::from(&key(name)), address: address_of(address(name)) }
 }

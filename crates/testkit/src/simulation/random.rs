@@ -3,8 +3,10 @@
 use crate::{
     hostile::Behaviour,
     simulation::{
-        ActorFault, DiskFault, DiskOperation, Event, NodeName, Report, Scenario, Topology, full, millis, secs,
-        validator,
+        event::{ActorFault, DiskFault, DiskOperation, Event},
+        names::{NodeName, full, millis, secs, validator},
+        report::Report,
+        scenario::{Scenario, Topology},
     },
 };
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};

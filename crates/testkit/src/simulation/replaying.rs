@@ -3,7 +3,14 @@
 //! Every run is a test of recording and replaying, too; and what must hold of a core is checked after each of its
 //! messages, not only when the monitor looks.
 
-use crate::simulation::{Invariant, LostActor, NodeName, Penalty, Scenario, journal::Violation, node::peer_id};
+use crate::simulation::{
+    identity::peer_id,
+    invariant::Invariant,
+    journal::Violation,
+    names::NodeName,
+    report::{LostActor, Penalty},
+    scenario::Scenario,
+};
 use soma_p2p::{Config, ExitReason};
 use soma_protocol::{
     Core,

@@ -1,6 +1,6 @@
 //! What comes of a run.
 
-use crate::simulation::{Invariant, NodeName, Scenario, SettingsError, replaying};
+use crate::simulation::{invariant::Invariant, names::NodeName, scenario::SettingsError};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Digest of everything that happened in a run.
@@ -168,37 +168,4 @@ fn broken(invariant: &Invariant, node: &Option<NodeName>, at: &Duration, seed: &
     let place = node.map(|node| format!(" at {node}")).unwrap_or_default();
     let seconds = at.as_secs_f64();
     format!("broken with seed {seed}{place} after {seconds:.3} s: {invariant}: {detail}")
-}
-
-impl Scenario {
-    /// Plays the scenario once.
-    pub fn run(&self, seed: u64) -> Result<Report, Failure> {
-        super::world::play(self, seed)?.result
-    }
-
-    /// Plays the scenario once; the trace of all its nodes, as the bytes of a file.
-    pub fn record(&self, seed: u64) -> Result<Vec<u8>, SettingsError> {
-        super::world::play(self, seed).map(|played| played.trace)
-    }
-
-    /// Plays the scenario once and counts the inputs that actors take, by their kinds.
-    pub fn inputs(&self, seed: u64) -> Result<BTreeMap<Taken, u64>, Failure> {
-        let played = super::world::play(self, seed)?;
-        played.result.map(|_| played.journal.taken())
-    }
-
-    /// Plays the scenario once and tells everything that happened, one line for each event.
-    pub fn tell(&self, seed: u64) -> Result<Vec<String>, SettingsError> {
-        super::world::play(self, seed).map(|played| played.journal.in_words())
-    }
-
-    /// Plays the scenario twice with one seed: both runs must be the same in every event.
-    pub fn run_twice(&self, seed: u64) -> Result<Report, Failure> {
-        let (first, second) = (super::world::play(self, seed)?, super::world::play(self, seed)?);
-        let in_traces = || replaying::difference(&first.trace, &second.trace);
-        match first.journal.difference(&second.journal).or_else(in_traces) {
-            None => first.result,
-            Some((first, second)) => Err(Failure::Diverged { seed, first, second }),
-        }
-    }
 }

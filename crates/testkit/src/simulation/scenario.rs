@@ -2,60 +2,15 @@
 
 use crate::{
     BlockKind,
-    simulation::{Event, Moment, event::Time},
+    simulation::{
+        event::Event,
+        names::{NodeName, Time, full, millis, secs, validator},
+    },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use soma_p2p::Config;
 use std::{collections::BTreeMap, fmt, ops::Range, time::Duration};
-
-/// A node by its part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum NodeName {
-    /// A member of the committee: its consensus makes the commits that are made while the simulation runs.
-    Validator(u32),
-    /// A node that only follows.
-    Full(u32),
-}
-
-impl fmt::Display for NodeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Validator(number) => write!(f, "validator({number})"),
-            Self::Full(number) => write!(f, "full({number})"),
-        }
-    }
-}
-
-impl NodeName {
-    /// How traces call it: a name that needs no quotes in a shell.
-    pub fn in_traces(self) -> String {
-        match self {
-            Self::Validator(number) => format!("validator-{number}"),
-            Self::Full(number) => format!("full-{number}"),
-        }
-    }
-}
-
-/// The validator of this number, from 0.
-pub fn validator(number: u32) -> NodeName {
-    NodeName::Validator(number)
-}
-
-/// The full node of this number, from 0.
-pub fn full(number: u32) -> NodeName {
-    NodeName::Full(number)
-}
-
-/// So many seconds of virtual time.
-pub const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-/// So many milliseconds of virtual time.
-pub const fn millis(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
 
 /// Whom nodes know to begin with; the rest they discover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,11 +193,6 @@ impl Scenario {
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(key.into(), value.into());
         self
-    }
-
-    /// Begins to tell what happens at a time since the start. What happens at zero happens before any node starts.
-    pub fn at(self, time: Duration) -> Moment {
-        Moment { scenario: self, time }
     }
 
     /// Every honest node that is up must have executed all commits so long after the last event and the last commit.

@@ -2,7 +2,11 @@
 
 use crate::{
     hostile::Behaviour,
-    simulation::{ActorFault, DiskFault, DiskOperation, Scenario, Topology, full, millis, secs, validator},
+    simulation::{
+        event::{ActorFault, DiskFault, DiskOperation},
+        names::{full, millis, secs, validator},
+        scenario::{Scenario, Topology},
+    },
 };
 
 /// Every scenario of the fixed set.

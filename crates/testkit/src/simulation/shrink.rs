@@ -1,6 +1,6 @@
 //! Makes a failing scenario smaller while it still fails.
 
-use crate::simulation::{Event, Scenario};
+use crate::simulation::{event::Event, scenario::Scenario};
 
 /// What shrinking came to.
 #[derive(Clone, Debug)]

@@ -8,10 +8,10 @@
 use crate::{
     hostile::{Behaviour, Mischief},
     simulation::{
-        NodeName,
         chunks::Chunks,
+        identity::address,
+        names::NodeName,
         network::{Host, SimNetwork},
-        node::address,
     },
 };
 use async_trait::async_trait;

@@ -1,12 +1,18 @@
 //! One run: makes the network and the nodes, plays the script, and waits until all is as it must be.
 
 use crate::simulation::{
-    Event, Failure, Invariant, NodeName, Report, Scenario, SettingsError, Topology, chain,
+    chain,
+    event::Event,
     hostility::Hostility,
+    identity::seed_peer,
+    invariant::Invariant,
     journal::{Entry, Journal, Violation},
+    names::NodeName,
     network::SimNetwork,
-    node::{Common, Node, seed_peer},
+    node::{Common, Node},
     replaying::{self, Found},
+    report::{Failure, Report},
+    scenario::{Scenario, SettingsError, Topology},
 };
 use soma_p2p::{ChildState, Config};
 use soma_replay::Recorder;

@@ -1,9 +1,8 @@
 //! A node at the head of the chain, seen from inside: one that hands over commits at a rate, as its consensus would,
 //! and one that takes them, as its executor would. Both note when, on the clock that all processes of a machine share.
 
-use super::node::{Event, tell};
+use super::node_io::{CommitTimes, Event, SendRate, tell};
 use rustix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
 use soma_p2p::{ActorSystem, CertifiedCommit, CommitIndex};
 use soma_p2p_cli::CliError;
 use soma_testkit::{BlockKind, ChainBuilder, ChainSpec};
@@ -18,21 +17,6 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// Authorities of the chain.
 const AUTHORITIES: usize = 4;
-
-/// Commits at a rate.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Pace {
-    /// How many, from the first of the chain on.
-    pub(crate) commits: u32,
-    /// How many in a second.
-    pub(crate) per_second: u32,
-}
-
-/// When a node had to do with each commit, in nanoseconds of the machine's monotonic clock: from commit 1 on.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Times {
-    pub(crate) at_ns: Vec<u64>,
-}
 
 /// The chain: of S blocks, four to a commit, the same in every process.
 pub(crate) fn spec() -> Result<ChainSpec, CliError> {
@@ -56,17 +40,17 @@ fn runtime() -> Result<runtime::Runtime, CliError> {
 }
 
 /// Hands over commits, each when it is due or, should the node take longer, when it has taken the one before.
-pub(crate) fn propose(system: &ActorSystem, pace: Pace) -> Result<(), CliError> {
+pub(crate) fn propose(system: &ActorSystem, rate: SendRate) -> Result<(), CliError> {
     // Made before anything is measured.
     let mut builder = ChainBuilder::new(spec()?).map_err(CliError::failed)?;
-    let commits: Vec<CertifiedCommit> = builder.build(pace.commits as usize);
+    let commits: Vec<CertifiedCommit> = builder.build(rate.commits as usize);
     let runtime = runtime()?;
     runtime.block_on(async {
         let connected = |status: &soma_p2p::Status| status.peers.iter().any(|peer| peer.inbound && peer.outbound);
         let connecting = time::timeout(CONNECT_TIMEOUT, system.wait_until(connected));
         connecting.await.map_err(|_| CliError::failed("the other node did not connect"))?;
-        let (started, interval) = (Instant::now(), Duration::from_secs(1) / pace.per_second);
-        let mut times = Times::default();
+        let (started, interval) = (Instant::now(), Duration::from_secs(1) / rate.per_second);
+        let mut times = CommitTimes::default();
         for (number, commit) in (0..).zip(commits) {
             time::sleep_until((started + interval * number).into()).await;
             times.at_ns.push(now_ns());
@@ -81,7 +65,7 @@ pub(crate) fn take(system: &ActorSystem, last: CommitIndex) -> Result<(), CliErr
     let runtime = runtime()?;
     runtime.block_on(async {
         let mut commits = system.synced_commits(1);
-        let mut times = Times::default();
+        let mut times = CommitTimes::default();
         while times.at_ns.len() < last as usize {
             // The first comes when the other node has made the chain and is connected.
             let patience = if times.at_ns.is_empty() { CONNECT_TIMEOUT + LOST_AFTER } else { LOST_AFTER };

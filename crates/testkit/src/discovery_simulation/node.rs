@@ -1,6 +1,6 @@
-//! One machine: its cores while it is up, its disk, and what its shells would keep.
+//! One machine: its cores while it is up, its disk, and the state of its shells.
 
-use super::Settings;
+use super::settings::Settings;
 use soma_protocol::{
     connections::{self, Connections, LinkId},
     discovery::{self, Discovery, StoredPeer},
@@ -8,42 +8,42 @@ use soma_protocol::{
 use soma_types::{Address, PeerId};
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-/// Names a connection, for both of its ends.
+/// Identifies a connection at both of its ends.
 pub(super) type ConnectionId = u64;
 
-/// Who and where it is.
+/// One simulated machine. Its process may be down.
 pub(super) struct Machine {
     pub(super) peer: PeerId,
     pub(super) ip: IpAddr,
     pub(super) address: Address,
-    /// What it is configured with.
+    /// Configured seeds.
     pub(super) seeds: Vec<(PeerId, Vec<Address>)>,
-    /// How often it was started or ended: what was meant for a former process is for nobody.
-    pub(super) life: u64,
+    /// Counts starts and crashes: an event for an earlier incarnation is dropped.
+    pub(super) incarnation: u64,
     /// The process.
     pub(super) process: Option<Process>,
     /// The address book on its disk.
     pub(super) stored: BTreeMap<PeerId, StoredPeer>,
 }
 
-/// What is gone when the machine goes down.
+/// The volatile state of a machine: a crash loses it.
 pub(super) struct Process {
     pub(super) discovery: Discovery,
     pub(super) connections: Connections,
-    /// Which connection a link is.
+    /// The connection of each link.
     pub(super) links: BTreeMap<LinkId, ConnectionId>,
-    /// The connection over which a peer can be asked.
+    /// The connection over which a peer can be queried.
     pub(super) connected: BTreeMap<PeerId, ConnectionId>,
-    /// Connections of probes, to be asked once.
+    /// Connections of probes: each is queried once.
     pub(super) probed: BTreeMap<PeerId, ConnectionId>,
     /// Peers with an inbound connection.
     pub(super) inbound: BTreeMap<ConnectionId, PeerId>,
-    /// Inbound connections that wait to be admitted: the first is being decided about.
+    /// Queries that Discovery has not answered yet, by key.
     pub(super) asked: BTreeMap<u64, (ConnectionId, PeerId)>,
     pub(super) next_asked: u64,
-    /// Infos, by number, that were no news when they were told last: they are not told again.
+    /// Node infos, by number, that were not new to Discovery when last received: they are not passed on again.
     pub(super) had: Vec<bool>,
-    /// When each core is to be woken next.
+    /// Next wake-up of each core.
     pub(super) wakes: [Option<Duration>; 2],
 }
 

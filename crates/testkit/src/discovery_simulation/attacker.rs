@@ -1,7 +1,13 @@
-//! Identities of one attacker. They claim to be elsewhere, too, let everybody in, connect to every honest node as often as they may, ask it whom it
-//! knows so that it hears of them, tell only of one another, and say that nobody can be reached.
+//! The identities of one attacker.
+//!
+//! Each identity:
+//! - claims a second address in another network,
+//! - admits every connection,
+//! - connects to up to [`VICTIMS_AT_ONCE`] honest nodes and queries them, so that they learn about the identity,
+//! - announces only other identities,
+//! - reports every peer as unreachable.
 
-use super::{Settings, world::address_in};
+use super::{addresses::address_in, settings::Settings};
 use rand::{RngExt, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 use soma_types::{Address, PeerId};
@@ -10,8 +16,8 @@ use std::net::IpAddr;
 /// Honest nodes that an identity keeps connected to.
 pub(super) const VICTIMS_AT_ONCE: usize = 40;
 
-/// Infos in an answer.
-const TOLD: usize = 200;
+/// Node infos in an answer.
+const INFOS_PER_ANSWER: usize = 200;
 
 /// One identity.
 pub(super) struct Identity {
@@ -33,12 +39,12 @@ pub(super) fn identities(settings: &Settings) -> Vec<Identity> {
     (0..settings.attackers).map(identity).collect()
 }
 
-/// Whom of all identities an answer tells of.
-pub(super) fn told(identities: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
-    (0..identities).sample(rng, TOLD)
+/// The identities that an answer announces.
+pub(super) fn announced(identities: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    (0..identities).sample(rng, INFOS_PER_ANSWER)
 }
 
-/// Whom an identity connects to next.
+/// The honest node that an identity connects to next.
 pub(super) fn victim(honest: usize, rng: &mut ChaCha8Rng) -> usize {
     rng.random_range(0..honest.max(1))
 }

@@ -1,4 +1,4 @@
-//! Who is connected to whom, in either direction.
+//! The graph of connections, without their direction.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Without edges.
+    /// A graph without edges.
     pub fn new(nodes: usize) -> Self {
         Self { neighbours: vec![Vec::new(); nodes] }
     }
@@ -20,7 +20,7 @@ impl Graph {
         self.neighbours[other].push(one);
     }
 
-    /// Parts that `members` fall into, and the most hops between two of one part.
+    /// The connected components among `members`, and the largest diameter of a component.
     pub fn parts_and_diameter(&self, members: &[usize]) -> (usize, usize) {
         let mut is_member = vec![false; self.neighbours.len()];
         members.iter().for_each(|member| is_member[*member] = true);
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_and_diameter_are_those_of_the_members_alone() {
+    fn parts_and_diameter_cover_only_the_members() {
         let mut graph = Graph::new(6);
         for (one, other) in [(0, 1), (1, 2), (2, 3), (4, 5)] {
             graph.join(one, other);

@@ -1,0 +1,120 @@
+//! The interface between the benchmark and its nodes: the setup on standard input, the events on standard output.
+
+use serde::{Deserialize, Serialize};
+use soma_p2p::{Address, CommitIndex, Config, PeerId};
+use soma_p2p_cli::CliError;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+/// What a node of a benchmark is to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// The chain's genesis file.
+    pub(crate) genesis: PathBuf,
+    /// The store, made if it is not there.
+    pub(crate) store: PathBuf,
+    /// The secret half of its network key.
+    pub(crate) key: [u8; 32],
+    /// Its configuration.
+    pub(crate) config: Config,
+    /// Whether transactions are opaque bytes instead of certificates.
+    pub(crate) opaque: bool,
+    /// What it does.
+    pub(crate) role: Role,
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// Answers its peers until it is stopped.
+    Serve,
+    /// Fetches the chain up to a commit, measuring itself.
+    Sync {
+        /// The last commit.
+        last: CommitIndex,
+    },
+    /// Hands over commits of its own, once it is connected to a peer both ways.
+    Propose(SendRate),
+    /// Takes commits up to one, noting when each comes.
+    Take {
+        /// The last commit.
+        last: CommitIndex,
+    },
+}
+
+/// What a node tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub(crate) enum Event {
+    /// It listens.
+    Ready {
+        /// Who it is.
+        peer_id: PeerId,
+        /// Where.
+        address: Address,
+    },
+    /// How far its executor has got.
+    Progress(Sample),
+    /// Its executor has been given the last commit, which is durable.
+    Synced(Synced),
+    /// It has handed over all commits, and began to with each of them at this time.
+    Handed(CommitTimes),
+    /// Its executor was given these commits.
+    Taken(CommitTimes),
+    /// It ends. What it has used: a server since it was ready, others since the start of the system.
+    Stopped {
+        /// CPU seconds, user and system.
+        cpu_s: f64,
+        /// Most memory that it has held, in MiB.
+        peak_rss_mib: Option<f64>,
+    },
+}
+
+/// How far an executor has got at some time.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Seconds since the system was started.
+    pub(crate) seconds: f64,
+    /// Last commit that it was given.
+    pub(crate) commit: CommitIndex,
+    /// Blocks of all that it was given.
+    pub(crate) blocks: u64,
+    /// Bytes of these blocks.
+    pub(crate) bytes: u64,
+}
+
+/// A sync, from the start of the system until the executor had its last commit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Synced {
+    /// What came, and when the last of it did.
+    pub(crate) end: Sample,
+    /// CPU seconds, user and system.
+    pub(crate) cpu_s: f64,
+    /// Most memory that the process has held, in MiB.
+    pub(crate) peak_rss_mib: Option<f64>,
+}
+
+/// Commits at a rate.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct SendRate {
+    /// How many, from the first of the chain on.
+    pub(crate) commits: u32,
+    /// How many in a second.
+    pub(crate) per_second: u32,
+}
+
+/// When a node had to do with each commit, in nanoseconds of the machine's monotonic clock: from commit 1 on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CommitTimes {
+    pub(crate) at_ns: Vec<u64>,
+}
+
+/// Tells the benchmark, which reads everything at once.
+pub(crate) fn tell(event: &Event) -> Result<(), CliError> {
+    let line = serde_json::to_string(event).map_err(CliError::failed)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CliError::failed)
+}

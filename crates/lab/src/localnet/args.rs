@@ -1,0 +1,70 @@
+//! Arguments of `soma-lab localnet`.
+
+use clap::builder::RangedU64ValueParser;
+use soma_testkit::ChainSpec;
+use std::path::PathBuf;
+
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Args {
+    /// Commits that the validators have when the full nodes start.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(super) commits: u32,
+    /// Commits per second that the validators go on making; 0: none.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub(super) rate: u32,
+    /// Validators.
+    #[arg(long, default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..=50))]
+    pub(super) validators: usize,
+    /// Fresh full nodes.
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=50))]
+    pub(super) full_nodes: usize,
+    /// Commits in one epoch.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(5..))]
+    pub(super) commits_per_epoch: u32,
+    /// Certified transactions in one block.
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(0..=100))]
+    pub(super) transactions: usize,
+    /// Bytes of one transaction's payload.
+    #[arg(long, default_value_t = 128, value_parser = RangedU64ValueParser::<usize>::new().range(0..=65_536))]
+    pub(super) payload: usize,
+    /// Seconds for which the full nodes follow the head once they have caught up.
+    #[arg(long, default_value_t = 5, value_name = "S")]
+    pub(super) seconds: u64,
+    /// Kill the first full node with SIGKILL when it has applied about this many commits, and start it again.
+    #[arg(long, value_name = "K")]
+    pub(super) kill_after: Option<u32>,
+    /// Record what the actors of each full node receive, in a directory for each below this one.
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub(super) trace: Option<PathBuf>,
+    /// Seed of keys and chain: equal seeds make equal chains.
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Give up after this many seconds.
+    #[arg(long, default_value_t = 900, value_name = "S")]
+    pub(super) timeout: u64,
+    /// Directory for configurations, stores and logs; what an earlier localnet left there is replaced.
+    #[arg(long, value_name = "DIR", default_value = "localnet-data")]
+    pub(super) dir: PathBuf,
+    /// Print the result as JSON, and nothing else on standard output.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Args {
+    pub(super) fn chain_spec(&self) -> ChainSpec {
+        ChainSpec {
+            seed: self.seed,
+            name: "localnet".into(),
+            stakes: vec![1; self.validators],
+            transactions_per_block: self.transactions,
+            payload_bytes: self.payload,
+            commits_per_epoch: self.commits_per_epoch,
+            ..ChainSpec::default()
+        }
+    }
+}
+
+/// Nodes read paths relative to their own configuration.
+fn absolute(path: &str) -> Result<PathBuf, std::io::Error> {
+    std::path::absolute(path)
+}
