@@ -1,12 +1,12 @@
 //! The shell: runs dials, keeps handles of connections, tells subscribers.
 
-use crate::connections::LinkRegistry;
 use crate::connections::messages::{
     Ban, CommitteeChanged, Dial, EventQueue, FollowPeers, InboundArrived, InboundClosed, PeerChanged, TellConnected,
     Useful,
 };
 use crate::connections::{
-    dial::{Dialled, dial},
+    dial::{Dialled, Settings, dial},
+    links::LinkRegistry,
     metrics,
 };
 use crate::discovery::messages::{DialFailed, Probed};
@@ -23,22 +23,11 @@ use soma_protocol::{
 };
 use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
 use soma_runtime::{Delivery, Envelope, Mailbox, Observe, Outbox, Reply, Stop};
-use soma_types::{Address, ChainId, CommitRef, PeerFailure, PeerId};
+use soma_types::{Address, PeerFailure, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Lines of one kind in ten seconds: links, failed dials, bans. Strangers can cause any number of each.
 const LOG_LINES: u32 = 10;
-
-/// What a dial needs to know.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// This node's chain.
-    pub chain: ChainId,
-    /// Its commit 0, which every peer of the chain answers.
-    pub genesis_commit: CommitRef,
-    /// How long one dial to one address may take.
-    pub connect_timeout: Duration,
-}
 
 /// What Connections is connected to.
 pub struct Wiring {

@@ -1,7 +1,9 @@
 //! What an actor is given from around it: the time, what records it, and in tests the faults planned for it.
 
 use crate::{
-    Census, Clock, ExitReason,
+    census::Census,
+    clock::Clock,
+    exit::ExitReason,
     telemetry::{Entered, Telemetry},
 };
 use soma_protocol::{Core, Now};

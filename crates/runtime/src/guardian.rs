@@ -1,12 +1,16 @@
 //! Watches over one life of an actor, from its start to its end.
 
 use crate::{
-    ChildSpec, ChildState, Environment, ExitReason, Rules,
+    child::{Child, Ended, Order},
+    environment::Environment,
+    exit::ExitReason,
     incarnation::{BLOCKED_AFTER, Host, silence},
-    status::{Display, Tree},
-    supervisor::{Child, Ended, Order},
+    life::Life,
+    mailbox::{Envelope, Mailbox},
+    observe::Stop,
+    spec::{ChildSpec, Rules},
+    status::{ChildState, Display, Tree},
 };
-use crate::{Envelope, Life, Mailbox, Stop};
 use actix::{Actor, Context, Handler};
 use futures::{FutureExt, future::LocalBoxFuture};
 use std::{future::Future, pin::pin, rc::Rc};

@@ -1,14 +1,16 @@
 //! One life of an actor, in a task of its own, on the current thread or on one of its own.
 
-use crate::Life;
 use crate::{
-    ChildSpec, Environment, ExitReason, LeftBehind,
-    environment::Placement,
+    census::LeftBehind,
+    environment::{Environment, Placement},
+    exit::ExitReason,
+    life::Life,
+    spec::ChildSpec,
     vital::{self, Vital},
 };
 use actix::{Actor, Addr, AsyncContext, Context};
 use futures::{FutureExt, future::LocalBoxFuture};
-use std::{fmt::Write, future::Future, sync::Arc, thread, time::Duration};
+use std::{fmt::Write, future::Future, thread, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -94,9 +96,6 @@ impl<A: Actor> Running<A> {
 pub(crate) fn silence(allowance: Duration) -> String {
     format!("no sign of life for {allowance:?}")
 }
-
-/// Makes an actor. Called on the thread on which the actor is to live.
-pub(crate) type Factory<A> = Arc<dyn Fn() -> LocalBoxFuture<'static, Result<A, String>> + Send + Sync>;
 
 /// Where an incarnation lives.
 pub(crate) enum Host {

@@ -1,6 +1,6 @@
 //! Messages that must arrive, in order, without making the sender wait.
 
-use crate::{Delivery, Envelope, Mailbox};
+use crate::mailbox::{Delivery, Envelope, Mailbox};
 use std::fmt::Debug;
 use tokio::sync::mpsc;
 
@@ -53,7 +53,7 @@ impl<M: Debug + Send + 'static> Outbox<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Life, Slot};
+    use crate::{life::Life, mailbox::Slot};
     use actix::{Actor, Context, Handler};
 
     struct Listener(mpsc::UnboundedSender<u32>);

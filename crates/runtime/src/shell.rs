@@ -2,7 +2,7 @@
 
 use crate::causality::{carry_from, current, following};
 use crate::{
-    Environment, Fault,
+    environment::{Environment, Fault},
     vital::{self, Busy},
 };
 use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
