@@ -16,7 +16,7 @@ use soma_protocol::{
     Core, connections, discovery, peer_heights as heights, serving, state_sync as sync, store_writer as writer,
     verifier as checks,
 };
-use soma_runtime::{ActorRef, Environment, IoTasks, Offload, Slot};
+use soma_runtime::{ActorRef, IoTasks, Offload, RuntimeContext, Slot};
 use soma_store::{Store, StoreError};
 use soma_types::ChainId;
 use std::{future::Future, sync::Arc};
@@ -24,15 +24,15 @@ use std::{future::Future, sync::Arc};
 macro_rules! actors {
     ($($field:ident: $actor:ty, $core:ty;)*) => {
         /// A place for each actor.
-        pub struct Places { $(#[doc = concat!("Of [`", stringify!($actor), "`].")] pub $field: Slot<$actor>,)* }
+        pub struct Slots { $(#[doc = concat!("Of [`", stringify!($actor), "`].")] pub $field: Slot<$actor>,)* }
 
-        impl Default for Places {
+        impl Default for Slots {
             fn default() -> Self {
                 Self { $($field: Slot::new(<$core as Core>::NAME),)* }
             }
         }
 
-        impl Places {
+        impl Slots {
             /// References to the actors in them.
             pub fn actors(&self) -> Actors {
                 Actors { $($field: self.$field.reference(),)* }
@@ -73,7 +73,7 @@ pub struct Resources {
     /// Where the store is read.
     pub offload: Offload,
     /// Time, chance and faults.
-    pub environment: Environment,
+    pub runtime_context: RuntimeContext,
 }
 
 impl Resources {

@@ -678,7 +678,7 @@ fn notify_reorders() {
     });
 }
 
-/// Inputs that come of spawned futures may come in any order; what must keep it goes through an `Outbox` or a mailbox.
+/// Inputs that come of spawned futures may come in any order; what must keep it goes through an `OrderedSender` or a mailbox.
 #[test]
 fn futures_of_a_context_that_are_ready_together_do_not_end_in_the_order_in_which_they_were_spawned() {
     in_virtual_time(async {

@@ -1,7 +1,7 @@
 //! The shell: runs dials, keeps handles of connections, tells subscribers.
 
 use crate::connections::messages::{
-    Ban, CommitteeChanged, Dial, EventQueue, FollowPeers, InboundArrived, InboundClosed, PeerChanged, TellConnected,
+    Ban, CommitteeChanged, Dial, EventQueue, FollowPeers, GetConnected, InboundArrived, InboundClosed, PeerChanged,
     Useful,
 };
 use crate::connections::{
@@ -11,7 +11,7 @@ use crate::connections::{
 };
 use crate::discovery::messages::{DialFailed, Probed};
 use crate::peer_heights::messages::Report;
-use crate::state_sync::messages::TellCommittee;
+use crate::state_sync::messages::SubscribeCommittee;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_network::{Inbound, Link, Transport};
 use soma_protocol::{
@@ -21,8 +21,8 @@ use soma_protocol::{
     },
     state_sync::Outcome,
 };
-use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
-use soma_runtime::{Delivery, Envelope, Mailbox, Observe, Outbox, Reply, Stop};
+use soma_runtime::{CoreHost, ExitReason, IoTasks, LogLimit, RuntimeContext, Shell};
+use soma_runtime::{Delivery, Envelope, Mailbox, Observe, OrderedSender, Reply, Stop};
 use soma_types::{Address, PeerFailure, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -44,7 +44,7 @@ pub struct Wiring {
     /// Who is given the links of probes.
     pub probed: Mailbox<Probed>,
     /// StateSync.
-    pub tell_committee: Mailbox<TellCommittee>,
+    pub subscribe_committee: Mailbox<SubscribeCommittee>,
     /// PeerHeights, which bans peers that flood a connection.
     pub report: Mailbox<Report>,
 }
@@ -57,11 +57,11 @@ pub struct Connections {
     transport: Arc<dyn Transport>,
     registry: LinkRegistry,
     io: IoTasks,
-    subscribers: BTreeMap<&'static str, Outbox<PeerChanged>>,
-    dial_failed: Outbox<DialFailed>,
-    probed: Outbox<Probed>,
-    tell_committee: Outbox<TellCommittee>,
-    report: Outbox<Report>,
+    subscribers: BTreeMap<&'static str, OrderedSender<PeerChanged>>,
+    dial_failed: OrderedSender<DialFailed>,
+    probed: OrderedSender<Probed>,
+    subscribe_committee: OrderedSender<SubscribeCommittee>,
+    report: OrderedSender<Report>,
     // Lines of the log that peers can cause
     links_logged: LogLimit,
     dials_logged: LogLimit,
@@ -77,10 +77,10 @@ pub struct Connections {
 
 impl Connections {
     /// Starts without connections: links that a former incarnation left behind are ended.
-    pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
-        let Wiring { transport, registry, io, subscribers, dial_failed, probed, tell_committee, report } = wiring;
+    pub fn new(config: Config, settings: Settings, wiring: Wiring, runtime_context: RuntimeContext) -> Self {
+        let Wiring { transport, registry, io, subscribers, dial_failed, probed, subscribe_committee, report } = wiring;
         let subscribers: BTreeMap<_, _> =
-            subscribers.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox))).collect();
+            subscribers.into_iter().map(|mailbox| (mailbox.receiver(), OrderedSender::new(mailbox))).collect();
         for link in registry.clear() {
             link.hang_up();
             tell_all(&subscribers, PeerEvent::Lost { peer: link.peer(), reason: LostReason::Restarted });
@@ -91,14 +91,14 @@ impl Connections {
             registry,
             io,
             subscribers,
-            dial_failed: Outbox::new(dial_failed),
-            probed: Outbox::new(probed),
-            tell_committee: Outbox::new(tell_committee),
-            report: Outbox::new(report),
+            dial_failed: OrderedSender::new(dial_failed),
+            probed: OrderedSender::new(probed),
+            subscribe_committee: OrderedSender::new(subscribe_committee),
+            report: OrderedSender::new(report),
             links_logged: LogLimit::lines(LOG_LINES),
             dials_logged: LogLimit::lines(LOG_LINES),
             bans_logged: LogLimit::lines(LOG_LINES),
-            host: CoreHost::new(ConnectionsCore::new(config), environment),
+            host: CoreHost::new(ConnectionsCore::new(config), runtime_context),
             links: BTreeMap::new(),
             inbound: BTreeMap::new(),
             admissions: BTreeMap::new(),
@@ -141,9 +141,9 @@ impl Connections {
     }
 }
 
-fn tell_all(subscribers: &BTreeMap<&'static str, Outbox<PeerChanged>>, event: PeerEvent) {
-    for (name, outbox) in subscribers {
-        if outbox.post(PeerChanged(event)) != Delivery::Accepted {
+fn tell_all(subscribers: &BTreeMap<&'static str, OrderedSender<PeerChanged>>, event: PeerEvent) {
+    for (name, sender) in subscribers {
+        if sender.post(PeerChanged(event)) != Delivery::Accepted {
             tracing::error!(subscriber = name, ?event, "subscriber was not told");
         }
     }
@@ -154,7 +154,7 @@ impl Actor for Connections {
 
     fn started(&mut self, _: &mut Context<Self>) {
         // Without an answer StateSync is being restarted, and tells of the committee when it is there.
-        let _ = self.tell_committee.post(TellCommittee { subscriber: ConnectionsCore::NAME });
+        let _ = self.subscribe_committee.post(SubscribeCommittee { subscriber: ConnectionsCore::NAME });
     }
 }
 
@@ -232,10 +232,10 @@ impl Shell for Connections {
                 metrics::connected(&self.host.snapshot());
             }
             Effect::TellConnected { subscriber, peers } => {
-                let Some(outbox) = self.subscribers.get(subscriber.as_str()) else { return };
+                let Some(sender) = self.subscribers.get(subscriber.as_str()) else { return };
                 for peer in peers {
                     // A full outbox is logged where it happens; the subscriber asks again when it starts again.
-                    let _ = outbox.post(PeerChanged(PeerEvent::Connected(peer)));
+                    let _ = sender.post(PeerChanged(PeerEvent::Connected(peer)));
                 }
             }
             Effect::Report { peer, fault, reason } => {
@@ -346,10 +346,10 @@ impl Handler<Envelope<FollowPeers>> for Connections {
     }
 }
 
-impl Handler<Envelope<TellConnected>> for Connections {
+impl Handler<Envelope<GetConnected>> for Connections {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<TellConnected>, context: &mut Context<Self>) {
+    fn handle(&mut self, envelope: Envelope<GetConnected>, context: &mut Context<Self>) {
         let subscriber = envelope.message.subscriber.into();
         self.feed(envelope.origin, Input::WhoIsConnected { subscriber }, context);
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// How Connections is made.
 pub fn spec(
-    place: Slot<Connections>,
+    slot: Slot<Connections>,
     resources: &Resources,
     core: Config,
     settings: Settings,
@@ -20,7 +20,7 @@ pub fn spec(
 ) -> ChildSpec<Connections> {
     const NAME: &str = ConnectionsCore::NAME;
     let node = resources.clone();
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
         let actors = &node.actors;
         let wiring = Wiring {
             transport: transport.clone(),
@@ -29,10 +29,10 @@ pub fn spec(
             subscribers: vec![actors.peer_heights.mailbox(NAME), actors.discovery.mailbox(NAME)],
             dial_failed: actors.discovery.mailbox(NAME),
             probed: actors.discovery.mailbox(NAME),
-            tell_committee: actors.state_sync.mailbox(NAME),
+            subscribe_committee: actors.state_sync.mailbox(NAME),
             report: actors.peer_heights.mailbox(NAME),
         };
-        let connections = Connections::new(core.clone(), settings.clone(), wiring, node.environment.clone());
+        let connections = Connections::new(core.clone(), settings.clone(), wiring, node.runtime_context.clone());
         async move { Ok(connections) }
     })
 }

@@ -1,10 +1,10 @@
 //! The shell: signs, asks, has infos checked, answers.
 
 use crate::connections::Links;
-use crate::connections::messages::{CommitteeChanged, Dial, PeerChanged, TellConnected};
+use crate::connections::messages::{CommitteeChanged, Dial, GetConnected, PeerChanged};
 use crate::discovery::messages::{DialFailed, KnownPeersAsked, Probed};
-use crate::discovery::{checked::Checked, metrics, stored};
-use crate::state_sync::messages::TellCommittee;
+use crate::discovery::{metrics, stored, verified_info_cache::VerifiedInfoCache};
+use crate::state_sync::messages::SubscribeCommittee;
 use crate::store_writer::messages::{PeerList, UpdatePeers};
 use crate::verifier::messages::VerifyNodeInfos;
 use actix::{Actor, ActorContext, Context, Handler};
@@ -18,8 +18,8 @@ use soma_protocol::{
     },
 };
 use soma_replay::Origin;
-use soma_runtime::{AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop, causality::following};
-use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
+use soma_runtime::{AskError, Envelope, Mailbox, Observe, OrderedSender, Reply, Stop, causality::following};
+use soma_runtime::{CoreHost, ExitReason, IoTasks, LogLimit, RuntimeContext, Shell};
 use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,9 +59,9 @@ pub struct Wiring {
     /// Connections.
     pub dial: Mailbox<Dial>,
     /// Connections.
-    pub tell_connected: Mailbox<TellConnected>,
+    pub get_connected: Mailbox<GetConnected>,
     /// StateSync.
-    pub tell_committee: Mailbox<TellCommittee>,
+    pub subscribe_committee: Mailbox<SubscribeCommittee>,
     /// The Verifier.
     pub verify: Mailbox<VerifyNodeInfos>,
     /// The StoreWriter.
@@ -75,14 +75,14 @@ pub struct Discovery {
     // Mailboxes
     links: Links,
     io: IoTasks,
-    dial: Outbox<Dial>,
-    tell_connected: Outbox<TellConnected>,
-    tell_committee: Outbox<TellCommittee>,
+    dial: OrderedSender<Dial>,
+    get_connected: OrderedSender<GetConnected>,
+    subscribe_committee: OrderedSender<SubscribeCommittee>,
     verify: Mailbox<VerifyNodeInfos>,
-    update_peers: Outbox<UpdatePeers>,
+    update_peers: OrderedSender<UpdatePeers>,
     // State
     host: CoreHost<DiscoveryCore>,
-    checked: Checked,
+    verified_infos: VerifiedInfoCache,
     /// Links of probes, until they are asked.
     probed: BTreeMap<PeerId, Link>,
     /// What is wrong, as operators were told last.
@@ -95,18 +95,18 @@ pub struct Discovery {
 
 impl Discovery {
     /// Starts with the seeds; the address book follows once it is checked.
-    pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
+    pub fn new(config: Config, settings: Settings, wiring: Wiring, runtime_context: RuntimeContext) -> Self {
         Self {
             settings,
             links: wiring.links,
             io: wiring.io,
-            dial: Outbox::new(wiring.dial),
-            tell_connected: Outbox::new(wiring.tell_connected),
-            tell_committee: Outbox::new(wiring.tell_committee),
+            dial: OrderedSender::new(wiring.dial),
+            get_connected: OrderedSender::new(wiring.get_connected),
+            subscribe_committee: OrderedSender::new(wiring.subscribe_committee),
             verify: wiring.verify,
-            update_peers: Outbox::new(wiring.update_peers),
-            host: CoreHost::new(DiscoveryCore::new(config), environment),
-            checked: Checked::default(),
+            update_peers: OrderedSender::new(wiring.update_peers),
+            host: CoreHost::new(DiscoveryCore::new(config), runtime_context),
+            verified_infos: VerifiedInfoCache::default(),
             probed: BTreeMap::new(),
             trouble: None,
             trouble_logged: LogLimit::lines(LOG_LINES),
@@ -118,7 +118,7 @@ impl Discovery {
     /// Has infos checked, those that say something new and have not been checked before.
     fn verified(&self, infos: Vec<Bytes>) -> impl Future<Output = Verified> + use<> {
         let now_ms = self.host.now().unix_ms;
-        let (mut known, mut unknown) = self.checked.split(infos, now_ms);
+        let (mut known, mut unknown) = self.verified_infos.split(infos, now_ms);
         // What cannot be read is the Verifier's to refuse.
         unknown.retain(|info| {
             let read = SignedNodeInfo::decode_bounded(info.clone());
@@ -135,7 +135,7 @@ impl Discovery {
 
     /// What the core is told of infos that passed.
     fn known_peers(&mut self, infos: Vec<SignedNodeInfo>) -> Vec<KnownPeer> {
-        self.checked.passed(&infos);
+        self.verified_infos.passed(&infos);
         infos.iter().map(known_peer).collect()
     }
 
@@ -231,9 +231,9 @@ impl Actor for Discovery {
 
     fn started(&mut self, context: &mut Context<Self>) {
         // Without an answer Connections is being restarted, and tells of every link it makes.
-        let _ = self.tell_connected.post(TellConnected { subscriber: DiscoveryCore::NAME });
+        let _ = self.get_connected.post(GetConnected { subscriber: DiscoveryCore::NAME });
         // Without an answer StateSync is being restarted, and tells of the committee when it is there.
-        let _ = self.tell_committee.post(TellCommittee { subscriber: DiscoveryCore::NAME });
+        let _ = self.subscribe_committee.post(SubscribeCommittee { subscriber: DiscoveryCore::NAME });
         let stored = std::mem::take(&mut self.settings.book);
         let all: Vec<_> = stored.iter().map(|(peer, _)| *peer).collect();
         let records = stored::decode(stored);

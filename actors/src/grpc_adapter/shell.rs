@@ -3,20 +3,20 @@
 use crate::connections::messages::{CommitteeChanged, Useful};
 use crate::grpc_adapter::messages::{CallArrived, CallPermit, Sent};
 use crate::grpc_adapter::metrics;
-use crate::state_sync::messages::TellCommittee;
+use crate::state_sync::messages::SubscribeCommittee;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_protocol::{
     Core,
     serving::{Config, Effect, Input, Refusal, Serving, Snapshot},
 };
-use soma_runtime::{CoreHost, Environment, Shell};
-use soma_runtime::{Envelope, Mailbox, Observe, Outbox, Reply, Stop};
+use soma_runtime::{CoreHost, RuntimeContext, Shell};
+use soma_runtime::{Envelope, Mailbox, Observe, OrderedSender, Reply, Stop};
 use std::collections::BTreeMap;
 
 /// The actor.
 pub struct GrpcAdapter {
     // Mailboxes
-    tell_committee: Outbox<TellCommittee>,
+    subscribe_committee: OrderedSender<SubscribeCommittee>,
     // State
     host: CoreHost<Serving>,
     waiting: BTreeMap<u64, Reply<Result<CallPermit, Refusal>>>,
@@ -25,10 +25,14 @@ pub struct GrpcAdapter {
 
 impl GrpcAdapter {
     /// Starts without calls.
-    pub fn new(config: Config, tell_committee: Mailbox<TellCommittee>, environment: Environment) -> Self {
+    pub fn new(
+        config: Config,
+        subscribe_committee: Mailbox<SubscribeCommittee>,
+        runtime_context: RuntimeContext,
+    ) -> Self {
         Self {
-            tell_committee: Outbox::new(tell_committee),
-            host: CoreHost::new(Serving::new(config), environment),
+            subscribe_committee: OrderedSender::new(subscribe_committee),
+            host: CoreHost::new(Serving::new(config), runtime_context),
             waiting: BTreeMap::new(),
             next_call: 0,
         }
@@ -40,7 +44,7 @@ impl Actor for GrpcAdapter {
 
     fn started(&mut self, _: &mut Context<Self>) {
         // Without an answer StateSync is being restarted, and tells of the committee when it is there.
-        let _ = self.tell_committee.post(TellCommittee { subscriber: Serving::NAME });
+        let _ = self.subscribe_committee.post(SubscribeCommittee { subscriber: Serving::NAME });
     }
 }
 

@@ -1,7 +1,7 @@
 //! The shell: asks peers for their heights, tells them ours, keeps the addresses of answers.
 
 use crate::connections::Links;
-use crate::connections::messages::{Ban, PeerChanged, TellConnected, Useful};
+use crate::connections::messages::{Ban, GetConnected, PeerChanged, Useful};
 use crate::peer_heights::messages::{OwnHeight, Pick, Pushed, Report};
 use crate::peer_heights::metrics;
 use crate::state_sync::messages::Target;
@@ -14,8 +14,8 @@ use soma_protocol::{
     peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot, Standing},
     state_sync::Outcome,
 };
-use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, Shell};
-use soma_runtime::{Envelope, Mailbox, Observe, Outbox, Reply, Stop};
+use soma_runtime::{CoreHost, ExitReason, IoTasks, RuntimeContext, Shell};
+use soma_runtime::{Envelope, Mailbox, Observe, OrderedSender, Reply, Stop};
 use soma_types::{ChainId, CommitIndex, Fault, PeerFailure, PeerId, codec};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -44,7 +44,7 @@ pub struct Wiring {
     /// Connections.
     pub useful: Vec<Mailbox<Useful>>,
     /// Connections.
-    pub tell_connected: Mailbox<TellConnected>,
+    pub get_connected: Mailbox<GetConnected>,
     /// The StoreWriter.
     pub update_peers: Mailbox<UpdatePeers>,
 }
@@ -68,11 +68,11 @@ pub struct PeerHeights {
     // Mailboxes
     links: Links,
     io: IoTasks,
-    target: Outbox<Target>,
-    ban: Outbox<Ban>,
-    useful: Vec<Outbox<Useful>>,
-    tell_connected: Outbox<TellConnected>,
-    update_peers: Outbox<UpdatePeers>,
+    target: OrderedSender<Target>,
+    ban: OrderedSender<Ban>,
+    useful: Vec<OrderedSender<Useful>>,
+    get_connected: OrderedSender<GetConnected>,
+    update_peers: OrderedSender<UpdatePeers>,
     // State
     host: CoreHost<PeerHeightsCore>,
     picks: BTreeMap<u64, Reply<Result<PeerId, NoPeer>>>,
@@ -81,19 +81,25 @@ pub struct PeerHeights {
 
 impl PeerHeights {
     /// Starts without peers and asks Connections for them.
-    pub fn new(config: Config, stored: Stored, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
+    pub fn new(
+        config: Config,
+        stored: Stored,
+        settings: Settings,
+        wiring: Wiring,
+        runtime_context: RuntimeContext,
+    ) -> Self {
         let standings = stored.standings.into_iter().filter_map(|(peer, bytes)| decode_standing(peer, &bytes));
         let standings = standings.collect();
         Self {
             settings,
             links: wiring.links,
             io: wiring.io,
-            target: Outbox::new(wiring.target),
-            ban: Outbox::new(wiring.ban),
-            useful: wiring.useful.into_iter().map(Outbox::new).collect(),
-            tell_connected: Outbox::new(wiring.tell_connected),
-            update_peers: Outbox::new(wiring.update_peers),
-            host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), environment),
+            target: OrderedSender::new(wiring.target),
+            ban: OrderedSender::new(wiring.ban),
+            useful: wiring.useful.into_iter().map(OrderedSender::new).collect(),
+            get_connected: OrderedSender::new(wiring.get_connected),
+            update_peers: OrderedSender::new(wiring.update_peers),
+            host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), runtime_context),
             picks: BTreeMap::new(),
             next_pick: 0,
         }
@@ -154,7 +160,7 @@ impl Actor for PeerHeights {
 
     fn started(&mut self, _: &mut Context<Self>) {
         // Without an answer Connections is being restarted, and tells of every link it makes.
-        let _ = self.tell_connected.post(TellConnected { subscriber: PeerHeightsCore::NAME });
+        let _ = self.get_connected.post(GetConnected { subscriber: PeerHeightsCore::NAME });
     }
 }
 
@@ -187,9 +193,9 @@ impl Shell for PeerHeights {
             }
             // What is lost is made up for by the next use.
             Effect::Useful(peers) => {
-                for outbox in &self.useful {
+                for sender in &self.useful {
                     // Peers that go on being of use are told of again.
-                    let _ = outbox.post(Useful { peers: peers.clone() });
+                    let _ = sender.post(Useful { peers: peers.clone() });
                 }
             }
             Effect::Ban { peer, duration, reason } => {

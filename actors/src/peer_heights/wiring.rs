@@ -14,14 +14,14 @@ use soma_store::PeerList;
 
 /// How PeerHeights is made: with its own height and the standings that the store has.
 pub fn spec(
-    place: Slot<PeerHeights>,
+    slot: Slot<PeerHeights>,
     resources: &Resources,
     core: Config,
     settings: Settings,
 ) -> ChildSpec<PeerHeights> {
     const NAME: &str = PeerHeightsCore::NAME;
     let node = resources.clone();
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
         let actors = &node.actors;
         let wiring = Wiring {
             links: node.links.links(),
@@ -29,14 +29,14 @@ pub fn spec(
             target: actors.state_sync.mailbox(NAME),
             ban: actors.connections.mailbox(NAME),
             useful: vec![actors.connections.mailbox(NAME), actors.grpc_adapter.mailbox(NAME)],
-            tell_connected: actors.connections.mailbox(NAME),
+            get_connected: actors.connections.mailbox(NAME),
             update_peers: actors.store_writer.mailbox(NAME),
         };
         let stored = node.read(|store| {
             let own_height = store.watermarks()?.highest_synced.index;
             Ok(Stored { own_height, standings: store.peers(PeerList::Standings)? })
         });
-        let (core, settings, environment) = (core.clone(), settings.clone(), node.environment.clone());
-        async move { Ok(PeerHeights::new(core, stored.await?, settings, wiring, environment)) }
+        let (core, settings, runtime_context) = (core.clone(), settings.clone(), node.runtime_context.clone());
+        async move { Ok(PeerHeights::new(core, stored.await?, settings, wiring, runtime_context)) }
     })
 }

@@ -2,11 +2,13 @@
 
 use crate::connections::messages::CommitteeChanged;
 use crate::peer_heights::messages::{OwnHeight, Pick, Report};
-use crate::state_sync::messages::{ExecutorProgress, FetchProgress, Kept, LocalCommit, Target, TellCommittee};
+use crate::state_sync::messages::{
+    CacheUpdate, ExecutorProgress, FetchProgress, LocalCommit, SubscribeCommittee, Target,
+};
 use crate::state_sync::{
+    commit_feed::CommitFeed,
     metrics,
-    published::Published,
-    salvage::Salvage,
+    verified_block_cache::VerifiedBlockCache,
     worker::{Settings, SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
 use crate::store_writer::messages::Apply;
@@ -21,8 +23,8 @@ use soma_protocol::{
     sync_worker::SyncWorker as WorkerCore,
 };
 use soma_replay::Origin;
-use soma_runtime::{AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop};
-use soma_runtime::{CoreHost, Environment, ExitReason, Heartbeat, LogLimit, Shell, run_actor};
+use soma_runtime::{AskError, Envelope, Mailbox, Observe, OrderedSender, Reply, Stop};
+use soma_runtime::{CoreHost, ExitReason, Heartbeat, LogLimit, RuntimeContext, Shell, run_actor};
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, PeerId};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -66,7 +68,7 @@ pub struct Wiring {
     /// The Verifier.
     pub verify_local: Mailbox<VerifyLocalCommit>,
     /// Executors.
-    pub published: Published,
+    pub commit_feed: CommitFeed,
     /// Who is told of the validators.
     pub committee: Vec<Mailbox<CommitteeChanged>>,
 }
@@ -78,12 +80,12 @@ pub struct StateSync {
     // Mailboxes
     workers: WorkerMailboxes,
     pick: Mailbox<Pick>,
-    report: Outbox<Report>,
-    own_height: Outbox<OwnHeight>,
+    report: OrderedSender<Report>,
+    own_height: OrderedSender<OwnHeight>,
     apply: Mailbox<Apply>,
     verify_local: Mailbox<VerifyLocalCommit>,
-    published: Published,
-    committee_subscribers: BTreeMap<&'static str, Outbox<CommitteeChanged>>,
+    commit_feed: CommitFeed,
+    committee_subscribers: BTreeMap<&'static str, OrderedSender<CommitteeChanged>>,
     // State
     host: CoreHost<StateSyncCore>,
     /// Verified commits that are not durable yet.
@@ -95,7 +97,7 @@ pub struct StateSync {
     local_replies: BTreeMap<RangeKey, Reply<Result<(), LocalCommitError>>>,
     next_local: u64,
     running: BTreeMap<RangeKey, SpawnHandle>,
-    salvage: Salvage,
+    verified_blocks: VerifiedBlockCache,
     /// The cause that the metric shows.
     shown: Option<&'static str>,
     /// The cause that the log told last, and how often it may.
@@ -115,31 +117,31 @@ impl StateSync {
         settings: Settings,
         start: StartState,
         wiring: Wiring,
-        environment: Environment,
+        runtime_context: RuntimeContext,
     ) -> Self {
         let epoch = start.tip.next_epoch;
         let committees = BTreeMap::from([(epoch, start.committee)]);
-        let subscribers = wiring.committee.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox)));
+        let subscribers = wiring.committee.into_iter().map(|mailbox| (mailbox.receiver(), OrderedSender::new(mailbox)));
         let committee_subscribers = subscribers.collect();
-        wiring.published.begin(start.tip.commit.index);
+        wiring.commit_feed.begin(start.tip.commit.index);
         Self {
             settings,
             workers: wiring.workers,
             pick: wiring.pick,
-            report: Outbox::new(wiring.report),
-            own_height: Outbox::new(wiring.own_height),
+            report: OrderedSender::new(wiring.report),
+            own_height: OrderedSender::new(wiring.own_height),
             apply: wiring.apply,
             verify_local: wiring.verify_local,
-            published: wiring.published,
+            commit_feed: wiring.commit_feed,
             committee_subscribers,
-            host: CoreHost::new(StateSyncCore::new(config, start.tip), environment),
+            host: CoreHost::new(StateSyncCore::new(config, start.tip), runtime_context),
             held: BTreeMap::new(),
             committees,
             epoch,
             local_replies: BTreeMap::new(),
             next_local: 0,
             running: BTreeMap::new(),
-            salvage: Salvage::default(),
+            verified_blocks: VerifiedBlockCache::default(),
             shown: None,
             logged: None,
             progress_logged: LogLimit::default(),
@@ -175,16 +177,16 @@ impl StateSync {
             return;
         };
         let (deliver, delivered) = Reply::channel();
-        let salvaged = self.salvage.begin(key, task.start, task.end);
+        let cached = self.verified_blocks.start_worker(key, task.start, task.end);
         let worker =
-            SyncWorker::new(key, task, committee, salvaged, self.workers.clone(), deliver, self.host.environment());
-        let environment = self.host.environment();
-        let running = run_actor(worker, WORKER_MAILBOX, Heartbeat::Inputs, &environment);
+            SyncWorker::new(key, task, committee, cached, self.workers.clone(), deliver, self.host.runtime_context());
+        let runtime_context = self.host.runtime_context();
+        let running = run_actor(worker, WORKER_MAILBOX, Heartbeat::Inputs, &runtime_context);
         let allowance = self.settings.request_timeout + CHECK_ALLOWANCE;
         let outcome = async move {
             let exit = running.watched(allowance).await;
             if exit != ExitReason::Normal {
-                environment.record_end(WorkerCore::NAME, &exit);
+                runtime_context.record_end(WorkerCore::NAME, &exit);
             }
             delivered.answer(WorkerCore::NAME).await.ok_or_else(|| exit.to_string())
         };
@@ -205,7 +207,7 @@ impl StateSync {
     ) {
         let input = match result {
             Ok(WorkerResult { verified, shortfall }) => {
-                self.salvage.done(key);
+                self.verified_blocks.remove_worker(key);
                 if let Some(shortfall) = &shortfall {
                     metrics::shortfall(shortfall);
                 }
@@ -221,7 +223,7 @@ impl StateSync {
             }
             Err(reason) => {
                 metrics::worker_failed();
-                self.salvage.died(key);
+                self.verified_blocks.keep_for_next_worker(key);
                 tracing::error!(
                     range = key.0,
                     reason,
@@ -310,7 +312,7 @@ impl StateSync {
     }
 
     /// Tells one of them who the validators are now.
-    fn tell_committee(&self, subscriber: &Outbox<CommitteeChanged>) {
+    fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
         let Some(context) = self.committees.get(&self.epoch) else { return };
         let validators = context.committee().authorities.iter();
         let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
@@ -347,8 +349,8 @@ impl StateSync {
                 self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
             }
         }
-        self.published.extend(commits, highest);
-        self.salvage.applied(highest.index);
+        self.commit_feed.extend(commits, highest);
+        self.verified_blocks.prune(highest.index);
         tracing::debug!(index = highest.index, "commits applied");
     }
 }
@@ -384,7 +386,7 @@ impl Shell for StateSync {
                 if let Some(worker) = self.running.remove(&key) {
                     context.cancel_future(worker);
                 }
-                self.salvage.done(key);
+                self.verified_blocks.remove_worker(key);
             }
             Effect::Discard(key) => drop(self.held.remove(&key)),
             Effect::Write(keys) => self.write(&keys, context),
@@ -409,10 +411,10 @@ impl Handler<Envelope<Target>> for StateSync {
     }
 }
 
-impl Handler<Envelope<TellCommittee>> for StateSync {
+impl Handler<Envelope<SubscribeCommittee>> for StateSync {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<TellCommittee>, _: &mut Context<Self>) {
+    fn handle(&mut self, envelope: Envelope<SubscribeCommittee>, _: &mut Context<Self>) {
         if let Some(subscriber) = self.committee_subscribers.get(envelope.message.subscriber) {
             self.tell_committee(subscriber);
         }
@@ -426,18 +428,18 @@ impl Handler<Envelope<ExecutorProgress>> for StateSync {
         let ExecutorProgress { reader, at } = envelope.message;
         self.feed(envelope.origin, Input::Executor { reader, at }, context);
         if let Some(next) = self.host.core().slowest_executor() {
-            self.published.taken(next);
+            self.commit_feed.taken(next);
         }
         self.show_progress();
     }
 }
 
-impl Handler<Envelope<Kept>> for StateSync {
+impl Handler<Envelope<CacheUpdate>> for StateSync {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<Kept>, _: &mut Context<Self>) {
-        let Kept { key, blocks } = envelope.message;
-        self.salvage.keep(key, blocks);
+    fn handle(&mut self, envelope: Envelope<CacheUpdate>, _: &mut Context<Self>) {
+        let CacheUpdate { key, blocks } = envelope.message;
+        self.verified_blocks.add(key, blocks);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What StateSync is made from.
 
 use super::{
-    Published, Settings, StateSync,
+    CommitFeed, Settings, StateSync,
     shell::{StartState, Wiring},
     worker::WorkerMailboxes,
 };
@@ -19,16 +19,16 @@ use std::sync::Arc;
 
 /// How StateSync is made: from where the chain stands in the store.
 pub fn spec(
-    place: Slot<StateSync>,
+    slot: Slot<StateSync>,
     resources: &Resources,
     core: Config,
     settings: Settings,
-    published: Published,
+    commit_feed: CommitFeed,
 ) -> ChildSpec<StateSync> {
     const NAME: &str = StateSyncCore::NAME;
     const WORKER: &str = SyncWorker::NAME;
     let node = resources.clone();
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
         let actors = &node.actors;
         let wiring = Wiring {
             workers: WorkerMailboxes {
@@ -37,7 +37,7 @@ pub fn spec(
                 verify_commits: actors.verifier.mailbox(WORKER),
                 verify_blocks: actors.verifier.mailbox(WORKER),
                 verify_sub_dags: actors.verifier.mailbox(WORKER),
-                keep: actors.state_sync.mailbox(WORKER),
+                cache_update: actors.state_sync.mailbox(WORKER),
                 progress: actors.state_sync.mailbox(WORKER),
             },
             pick: actors.peer_heights.mailbox(NAME),
@@ -45,7 +45,7 @@ pub fn spec(
             own_height: actors.peer_heights.mailbox(NAME),
             apply: actors.store_writer.mailbox(NAME),
             verify_local: actors.verifier.mailbox(NAME),
-            published: published.clone(),
+            commit_feed: commit_feed.clone(),
             committee: vec![
                 actors.connections.mailbox(NAME),
                 actors.discovery.mailbox(NAME),
@@ -53,8 +53,8 @@ pub fn spec(
             ],
         };
         let start = node.read(start_state);
-        let (core, settings, environment) = (core.clone(), settings.clone(), node.environment.clone());
-        async move { Ok(StateSync::new(core, settings, start.await?, wiring, environment)) }
+        let (core, settings, runtime_context) = (core.clone(), settings.clone(), node.runtime_context.clone());
+        async move { Ok(StateSync::new(core, settings, start.await?, wiring, runtime_context)) }
     })
 }
 

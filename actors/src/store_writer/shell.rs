@@ -8,7 +8,7 @@ use soma_protocol::{
     store_writer::{Effect, Input, Snapshot, StoreWriter as StoreWriterCore},
 };
 use soma_replay::Origin;
-use soma_runtime::{CoreHost, Environment, Offload, Shell};
+use soma_runtime::{CoreHost, Offload, RuntimeContext, Shell};
 use soma_runtime::{Envelope, Observe, Reply, Stop};
 use soma_store::{Store, StoreError};
 use soma_types::CertifiedCommit;
@@ -37,8 +37,8 @@ pub struct StoreWriter {
 
 impl StoreWriter {
     /// A writer of `store`.
-    pub fn new(store: Arc<dyn Store>, offload: Offload, environment: Environment) -> Self {
-        let host = CoreHost::new(StoreWriterCore::default(), environment);
+    pub fn new(store: Arc<dyn Store>, offload: Offload, runtime_context: RuntimeContext) -> Self {
+        let host = CoreHost::new(StoreWriterCore::default(), runtime_context);
         Self { store, offload, host, jobs: BTreeMap::new(), next_job: 0, stopping: None }
     }
 

@@ -16,7 +16,7 @@ use soma_protocol::{
     verifier::{Config, Effect, Input, Priority, Snapshot, Verifier as VerifierCore},
 };
 use soma_replay::Origin;
-use soma_runtime::{CoreHost, Environment, LogLimit, Shell};
+use soma_runtime::{CoreHost, LogLimit, RuntimeContext, Shell};
 use soma_runtime::{Envelope, Observe, Reply, Stop};
 use soma_types::{CertifiedCommit, ChainId, PeerFailure, TimestampMs};
 use soma_verify::{
@@ -100,9 +100,9 @@ impl Verifier {
         verification: Verification,
         transactions: Arc<dyn TransactionVerifier>,
         pool: PoolSize,
-        environment: Environment,
+        runtime_context: RuntimeContext,
     ) -> Result<Self, PoolError> {
-        let pool = pool.build(&environment)?;
+        let pool = pool.build(&runtime_context)?;
         let config = Config {
             threads: pool.threads(),
             permits: pool.permits(),
@@ -110,7 +110,7 @@ impl Verifier {
             batch_signatures: BATCH_SIGNATURES,
             batch_delay: BATCH_DELAY,
         };
-        let host = CoreHost::new(VerifierCore::new(config), environment);
+        let host = CoreHost::new(VerifierCore::new(config), runtime_context);
         let (jobs, unsigned) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self {
             chain,

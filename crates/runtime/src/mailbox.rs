@@ -227,7 +227,7 @@ impl<M: Send + 'static> Mailbox<M> {
         Envelope::new(Origin { sender: self.sender, cause: causality::current() }, message)
     }
 
-    /// The incarnation to send to. Kept from one message to the next: a fresh recipient would always find room.
+    /// The incarnation to send to. CacheUpdate from one message to the next: a fresh recipient would always find room.
     fn receiver_alive(&mut self) -> Option<&Receiver<M>> {
         let alive = |receiver: &Receiver<M>| receiver.recipient.connected() && !receiver.life.has_ended();
         if !self.current.as_ref().is_some_and(alive) {

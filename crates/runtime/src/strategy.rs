@@ -8,19 +8,19 @@ use std::ops::Range;
 /// Groups are supervisors under supervisors:
 ///
 /// ```
-/// use soma_runtime::{Clock, Environment, Intensity, Rules, Strategy, Supervisor};
+/// use soma_runtime::{Clock, RuntimeContext, Intensity, Rules, Strategy, Supervisor};
 /// use std::time::Duration;
 ///
 /// # actix_rt::System::new().block_on(async {
-/// let environment = Environment::new(Clock::system());
+/// let runtime_context = RuntimeContext::new(Clock::system());
 /// // A directory, and an index that is built from what the directory has told it.
-/// let mut group = Supervisor::new("search", Strategy::RestForOne, environment.clone(), 1);
+/// let mut group = Supervisor::new("search", Strategy::RestForOne, runtime_context.clone(), 1);
 /// // group.actor(directory); group.actor(index);
 /// group = group.with_rules(Rules {
 ///     intensity: Intensity { max_restarts: 3, within: Duration::from_secs(60) },
 ///     ..Rules::default()
 /// });
-/// let mut root = Supervisor::new("root", Strategy::OneForOne, environment, 2);
+/// let mut root = Supervisor::new("root", Strategy::OneForOne, runtime_context, 2);
 /// root.supervisor(group);
 /// let supervision = root.start();
 /// # assert!(supervision.shutdown(Duration::from_secs(1)).await.is_empty());

@@ -2,14 +2,14 @@
 
 use crate::{
     child::{Child, Ended, Escalation, Order},
-    environment::Environment,
-    guardian::ActorChild,
     mailbox::Envelope,
+    monitor::ActorChild,
     observe::Stop,
+    runtime_context::RuntimeContext,
     spec::{ChildSpec, Rules},
     status::{Display, Tree},
     strategy::Strategy,
-    supervisor_loop::{Children, LoopConfig, Reign},
+    supervisor_loop::{Children, LoopConfig, SupervisorLoop},
 };
 use actix::{Actor, Context, Handler};
 use futures::{FutureExt, future::LocalBoxFuture};
@@ -21,7 +21,7 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 /// ```
 /// use actix::{Actor, ActorContext, Context, Handler};
 /// use soma_runtime::{Envelope, Slot, Stop};
-/// use soma_runtime::{ChildSpec, ChildState, Clock, Environment, Strategy, Supervisor};
+/// use soma_runtime::{ChildSpec, ChildState, Clock, RuntimeContext, Strategy, Supervisor};
 /// use std::time::Duration;
 ///
 /// struct Ledger;
@@ -37,8 +37,8 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 /// }
 ///
 /// actix_rt::System::new().block_on(async {
-///     let environment = Environment::new(Clock::system()).with_threads();
-///     let mut supervisor = Supervisor::new("accounts", Strategy::RestForOne, environment, 7);
+///     let runtime_context = RuntimeContext::new(Clock::system()).with_threads();
+///     let mut supervisor = Supervisor::new("accounts", Strategy::RestForOne, runtime_context, 7);
 ///     let slot = Slot::new("ledger");
 ///     let ledger = slot.reference(); // for others to write to, whichever incarnation is alive
 ///     supervisor.actor(ChildSpec::new(slot, 16, || async { Ok(Ledger) }));
@@ -58,9 +58,9 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// A supervisor without children. `seed` is for the jitter of backoffs.
-    pub fn new(name: &'static str, strategy: Strategy, environment: Environment, seed: u64) -> Self {
-        let display = Display::new(environment.clock());
-        let config = LoopConfig { strategy, environment, seed, display, children: Children::default() };
+    pub fn new(name: &'static str, strategy: Strategy, runtime_context: RuntimeContext, seed: u64) -> Self {
+        let display = Display::new(runtime_context.clock());
+        let config = LoopConfig { strategy, runtime_context, seed, display, children: Children::default() };
         Self { name, rules: Rules::default(), config }
     }
 
@@ -75,7 +75,7 @@ impl Supervisor {
     where
         A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
     {
-        let child = ActorChild::new(spec, self.config.environment.clone());
+        let child = ActorChild::new(spec, self.config.runtime_context.clone());
         self.config.children.borrow_mut().push(Box::new(child));
     }
 
@@ -91,8 +91,8 @@ impl Supervisor {
         let escalated = escalation.subscribe();
         let (orders, ordered) = watch::channel(Order::Live);
         let tree = self.tree();
-        let mut reign = Reign::new(self.config, ordered, Some(escalation));
-        let task = actix_rt::spawn(async move { reign.run().await });
+        let mut supervisor_loop = SupervisorLoop::new(self.config, ordered, Some(escalation));
+        let task = actix_rt::spawn(async move { supervisor_loop.run().await });
         Supervision { tree, escalated, orders, task }
     }
 }
@@ -150,7 +150,7 @@ impl Child for Supervisor {
     }
 
     fn live(&mut self, orders: watch::Receiver<Order>) -> LocalBoxFuture<'static, Ended> {
-        let mut reign = Reign::new(self.config.clone(), orders, None);
-        async move { reign.run().await }.boxed_local()
+        let mut supervisor_loop = SupervisorLoop::new(self.config.clone(), orders, None);
+        async move { supervisor_loop.run().await }.boxed_local()
     }
 }

@@ -1,11 +1,11 @@
 //! One life of a supervisor: decides on the end of each child, and restarts or stops children.
 
 use crate::{
-    census::MAX_BLOCKED_THREADS,
     child::{Child, Ended, Escalation, Order},
-    environment::Environment,
+    child_counts::MAX_BLOCKED_THREADS,
     exit::ExitReason,
     restart::{Decision, RestartTracker},
+    runtime_context::RuntimeContext,
     spec::Rules,
     status::{ChildState, Display},
     strategy::Strategy,
@@ -27,7 +27,7 @@ pub(crate) type Children = Rc<RefCell<Vec<Box<dyn Child>>>>;
 #[derive(Clone)]
 pub(crate) struct LoopConfig {
     pub(crate) strategy: Strategy,
-    pub(crate) environment: Environment,
+    pub(crate) runtime_context: RuntimeContext,
     /// For the jitter of backoffs.
     pub(crate) seed: u64,
     pub(crate) display: Display,
@@ -41,7 +41,7 @@ enum Event {
 }
 
 /// What a supervisor knows of a child.
-struct Seat {
+struct ChildSlot {
     tracker: RestartTracker,
     orders: watch::Sender<Order>,
     alive: bool,
@@ -50,13 +50,13 @@ struct Seat {
 }
 
 /// One life of a supervisor.
-pub(crate) struct Reign {
+pub(crate) struct SupervisorLoop {
     strategy: Strategy,
-    environment: Environment,
+    runtime_context: RuntimeContext,
     display: Display,
     children: Children,
     orders: watch::Receiver<Order>,
-    seats: Vec<Seat>,
+    slots: Vec<ChildSlot>,
     events: FuturesUnordered<LocalBoxFuture<'static, Event>>,
     /// What happened while something else was waited for.
     backlog: VecDeque<Event>,
@@ -66,27 +66,27 @@ pub(crate) struct Reign {
     given_up: bool,
 }
 
-impl Reign {
+impl SupervisorLoop {
     pub(crate) fn new(
         config: LoopConfig,
         orders: watch::Receiver<Order>,
         escalation: Option<watch::Sender<Option<Escalation>>>,
     ) -> Self {
-        let LoopConfig { strategy, environment, seed, display, children } = config;
-        let seat = |(number, child): (usize, &Box<dyn Child>)| {
+        let LoopConfig { strategy, runtime_context, seed, display, children } = config;
+        let slot = |(number, child): (usize, &Box<dyn Child>)| {
             let Rules { policy, intensity, backoff, .. } = child.rules();
             let seed = seed.wrapping_add(number as u64);
             let tracker = RestartTracker::new(policy, intensity, backoff, seed);
-            Seat { tracker, orders: watch::Sender::new(Order::Live), alive: false, life: 0 }
+            ChildSlot { tracker, orders: watch::Sender::new(Order::Live), alive: false, life: 0 }
         };
-        let seats = children.borrow().iter().enumerate().map(seat).collect();
+        let slots = children.borrow().iter().enumerate().map(slot).collect();
         Self {
             strategy,
-            environment,
+            runtime_context,
             display,
             children,
             orders,
-            seats,
+            slots,
             events: FuturesUnordered::new(),
             backlog: VecDeque::new(),
             overdue: Vec::new(),
@@ -96,7 +96,7 @@ impl Reign {
     }
 
     pub(crate) async fn run(&mut self) -> Ended {
-        for child in 0..self.seats.len() {
+        for child in 0..self.slots.len() {
             self.start(child);
         }
         self.display.running(None);
@@ -113,14 +113,14 @@ impl Reign {
                 }
             };
             match event {
-                Event::Ended { child, life, ended } if self.seats[child].life == life => {
+                Event::Ended { child, life, ended } if self.slots[child].life == life => {
                     if let Some(escalation) = self.on_end(child, ended).await {
                         return self.escalate(escalation).await;
                     }
                 }
                 Event::Due { members } => {
                     for (child, life) in members {
-                        if self.seats[child].life == life {
+                        if self.slots[child].life == life {
                             self.start(child);
                         }
                     }
@@ -143,11 +143,11 @@ impl Reign {
 
     fn start(&mut self, child: usize) {
         self.display(child).starting();
-        let seat = &mut self.seats[child];
-        seat.orders.send_replace(Order::Live);
-        seat.alive = true;
-        let life = seat.life;
-        let living = self.children.borrow_mut()[child].live(seat.orders.subscribe());
+        let slot = &mut self.slots[child];
+        slot.orders.send_replace(Order::Live);
+        slot.alive = true;
+        let life = slot.life;
+        let living = self.children.borrow_mut()[child].live(slot.orders.subscribe());
         self.events.push(async move { Event::Ended { child, life, ended: living.await } }.boxed_local());
     }
 
@@ -155,17 +155,17 @@ impl Reign {
     async fn on_end(&mut self, child: usize, ended: Ended) -> Option<Escalation> {
         let (name, display) = (self.name(child), self.display(child));
         let exit = ended.exit;
-        self.seats[child].alive = false;
-        self.seats[child].life += 1;
+        self.slots[child].alive = false;
+        self.slots[child].life += 1;
         if self.given_up {
             display.ended(ChildState::Stopped, exit);
             return None;
         }
-        let now = self.environment.now().monotonic;
-        let decision = match self.environment.census().blocked() {
+        let now = self.runtime_context.now().monotonic;
+        let decision = match self.runtime_context.child_counts().blocked() {
             // One more thread would be lost each time.
             blocked if blocked >= MAX_BLOCKED_THREADS => Decision::Escalate,
-            _ => self.seats[child].tracker.on_exit(now, &exit),
+            _ => self.slots[child].tracker.on_exit(now, &exit),
         };
         match decision {
             Decision::Stop => {
@@ -197,12 +197,12 @@ impl Reign {
 
     /// Stops those who go with a child, and plans the start of them all.
     async fn restart(&mut self, child: usize, after: Duration) {
-        let affected = self.strategy.affected(child, self.seats.len());
+        let affected = self.strategy.affected(child, self.slots.len());
         let mut members = Vec::new();
         for other in affected.clone().rev() {
             if other == child {
                 members.push(other);
-            } else if self.seats[other].alive {
+            } else if self.slots[other].alive {
                 let deadline = self.children.borrow()[other].rules().shutdown;
                 let exit = self.stop(other, deadline).await;
                 tracing::warn!(child = self.name(other), with = self.name(child), "restarted together");
@@ -216,8 +216,8 @@ impl Reign {
         let members: Vec<_> = members
             .into_iter()
             .map(|member| {
-                self.seats[member].life += 1;
-                (member, self.seats[member].life)
+                self.slots[member].life += 1;
+                (member, self.slots[member].life)
             })
             .collect();
         self.events.push(
@@ -236,8 +236,8 @@ impl Reign {
             Order::Stop { until: all } => until.min(all),
             Order::Live => until,
         };
-        let life = self.seats[child].life;
-        self.seats[child].orders.send_replace(Order::Stop { until });
+        let life = self.slots[child].life;
+        self.slots[child].orders.send_replace(Order::Stop { until });
         let mut watching = true;
         loop {
             tokio::select! {
@@ -246,13 +246,13 @@ impl Reign {
                     // The whole is to stop: at once, where there was more time.
                     watching = ordered.is_ok();
                     if let Order::Stop { until: all } = *self.orders.borrow_and_update() {
-                        self.seats[child].orders.send_replace(Order::Stop { until: until.min(all) });
+                        self.slots[child].orders.send_replace(Order::Stop { until: until.min(all) });
                     }
                 }
                 Some(event) = self.events.next() => match event {
                     Event::Ended { child: ended, life: of, ended: how } if (ended, of) == (child, life) => {
-                        self.seats[child].alive = false;
-                        self.seats[child].life += 1;
+                        self.slots[child].alive = false;
+                        self.slots[child].life += 1;
                         self.overdue.extend(how.overdue);
                         return how.exit;
                     }
@@ -266,14 +266,14 @@ impl Reign {
     async fn stop_all(&mut self) {
         for event in std::mem::take(&mut self.backlog) {
             if let Event::Ended { child, life, ended } = event
-                && self.seats[child].life == life
+                && self.slots[child].life == life
             {
-                self.seats[child].alive = false;
+                self.slots[child].alive = false;
                 self.display(child).ended(ChildState::Stopped, ended.exit);
             }
         }
-        let mut left = self.seats.len() as u32;
-        for child in (0..self.seats.len()).rev() {
+        let mut left = self.slots.len() as u32;
+        for child in (0..self.slots.len()).rev() {
             let now = Instant::now();
             let until = match *self.orders.borrow() {
                 Order::Stop { until } => until,
@@ -284,8 +284,8 @@ impl Reign {
             let share = until.saturating_duration_since(now) / left;
             left -= 1;
             // A start that is planned does not happen.
-            if !self.seats[child].alive {
-                self.seats[child].life += 1;
+            if !self.slots[child].alive {
+                self.slots[child].life += 1;
                 if !self.display(child).is(ChildState::GivenUp) {
                     self.display(child).state(ChildState::Stopped);
                 }

@@ -57,16 +57,16 @@ impl SyncWorker {
     }
 
     /// Takes what is there of the blocks from `from` on, up to the first that is missing.
-    fn take_salvaged(&mut self, from: u32, to: u32, max_bytes: u64) -> Option<Input> {
+    fn take_cached(&mut self, from: u32, to: u32, max_bytes: u64) -> Option<Input> {
         let mut bytes = 0;
         let mut taken = Vec::new();
         for reference in &self.refs[from as usize..to as usize] {
-            let size = self.salvaged.get(reference).map_or(u64::MAX, |block| block.bytes().len() as u64);
+            let size = self.cached.get(reference).map_or(u64::MAX, |block| block.bytes().len() as u64);
             if size > max_bytes - bytes {
                 break;
             }
             bytes += size;
-            taken.extend(self.salvaged.remove(reference));
+            taken.extend(self.cached.remove(reference));
         }
         let received = taken.len() as u32;
         (received > 0).then(|| {
@@ -76,7 +76,7 @@ impl SyncWorker {
     }
 
     pub(super) fn fetch_blocks(&mut self, from: u32, to: u32, max_bytes: u64, context: &mut Context<Self>) {
-        if let Some(input) = self.take_salvaged(from, to, max_bytes) {
+        if let Some(input) = self.take_cached(from, to, max_bytes) {
             return self.feed_later(input, context);
         }
         let (link, call) = (self.link.clone(), self.call());

@@ -6,8 +6,8 @@ mod failure;
 mod fetch;
 
 use crate::connections::Links;
-use crate::state_sync::messages::{FetchProgress, Kept};
-use crate::state_sync::salvage::Blocks;
+use crate::state_sync::messages::{CacheUpdate, FetchProgress};
+use crate::state_sync::verified_block_cache::Blocks;
 use crate::verifier::messages::{VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags};
 use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use soma_protocol::{
     sync_worker::{Config, Effect, Input, SyncWorker as SyncWorkerCore},
 };
 use soma_replay::{Cause, Origin};
-use soma_runtime::{CoreHost, Environment, IoTasks, Shell};
+use soma_runtime::{CoreHost, IoTasks, RuntimeContext, Shell};
 use soma_runtime::{Mailbox, Reply, causality::current};
 use soma_types::{BlockRef, ChainId, CommitIndex, PeerId, TrustedCommit, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
@@ -55,7 +55,7 @@ pub struct WorkerMailboxes {
     /// The Verifier.
     pub verify_sub_dags: Mailbox<VerifySubDags>,
     /// StateSync.
-    pub keep: Mailbox<Kept>,
+    pub cache_update: Mailbox<CacheUpdate>,
     /// StateSync.
     pub progress: Mailbox<FetchProgress>,
 }
@@ -103,7 +103,7 @@ pub(crate) struct SyncWorker {
     refs: Arc<[BlockRef]>,
     received: BTreeMap<u32, Vec<Bytes>>,
     /// Blocks that another worker has verified: not fetched, not checked again.
-    salvaged: Blocks,
+    cached: Blocks,
     /// Those of them that stand for a request.
     taken: BTreeMap<u32, Vec<VerifiedBlock>>,
     blocks: BTreeMap<u32, Vec<VerifiedBlock>>,
@@ -115,10 +115,10 @@ impl SyncWorker {
         key: RangeKey,
         task: Task,
         committee: Arc<EpochContext>,
-        salvaged: Blocks,
+        cached: Blocks,
         mailboxes: WorkerMailboxes,
         deliver: Reply<WorkerResult>,
-        environment: Environment,
+        runtime_context: RuntimeContext,
     ) -> Self {
         let config = Config {
             start: task.start,
@@ -138,14 +138,14 @@ impl SyncWorker {
             started_by: current(),
             mailboxes,
             deliver: Some(deliver),
-            host: CoreHost::new(SyncWorkerCore::new(config), environment),
+            host: CoreHost::new(SyncWorkerCore::new(config), runtime_context),
             fetching: BTreeMap::new(),
             fetched: BTreeMap::new(),
             checked: BTreeMap::new(),
             commits: Vec::new(),
             refs: Arc::new([]),
             received: BTreeMap::new(),
-            salvaged,
+            cached,
             taken: BTreeMap::new(),
             blocks: BTreeMap::new(),
             range: None,
@@ -185,7 +185,7 @@ impl SyncWorker {
             return;
         }
         // What StateSync has no time for is fetched again in that case.
-        let _ = self.mailboxes.keep.tell(Kept { key: self.key, blocks: blocks.clone() });
+        let _ = self.mailboxes.cache_update.tell(CacheUpdate { key: self.key, blocks: blocks.clone() });
         self.blocks.insert(from, blocks);
     }
 }

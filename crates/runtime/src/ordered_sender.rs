@@ -13,13 +13,13 @@ const CAPACITY: usize = 1_024;
 /// What is posted before the receiver is up, since the sender is, waits for it: actors start, and are restarted together, at
 /// the same time. What is posted while it is being restarted later is dropped: a restarted actor rebuilds its state by asking,
 /// not from old news.
-pub struct Outbox<M: Send + 'static> {
+pub struct OrderedSender<M: Send + 'static> {
     queue: mpsc::Sender<Envelope<M>>,
     /// For its name and its envelopes; the task has the one that sends.
     mailbox: Mailbox<M>,
 }
 
-impl<M: Debug + Send + 'static> Outbox<M> {
+impl<M: Debug + Send + 'static> OrderedSender<M> {
     /// Starts the task on the current actor thread; it ends when the outbox is dropped and empty.
     pub fn new(mailbox: Mailbox<M>) -> Self {
         let (queue, mut posted) = mpsc::channel(CAPACITY);
@@ -75,8 +75,8 @@ mod tests {
         actix_rt::System::new().block_on(async {
             let (heard, mut hears) = mpsc::unbounded_channel();
             let slot = Slot::<Listener>::new("listener");
-            let outbox = Outbox::new(slot.reference().mailbox::<u32>("sender"));
-            let post = |number| assert_eq!(outbox.post(number), Delivery::Accepted);
+            let sender = OrderedSender::new(slot.reference().mailbox::<u32>("sender"));
+            let post = |number| assert_eq!(sender.post(number), Delivery::Accepted);
             post(1);
             post(2);
             // The outbox has had its turn, and found nobody.
@@ -88,7 +88,7 @@ mod tests {
             slot.leave(&first);
             post(3);
             // Emptied: 3 has been taken out, and there was nobody.
-            while outbox.queue.capacity() < CAPACITY {
+            while sender.queue.capacity() < CAPACITY {
                 tokio::task::yield_now().await;
             }
             slot.enter(Listener(heard).start(), Life::default());
@@ -106,8 +106,8 @@ mod tests {
             slot.enter(Listener(heard.clone()).start(), first.clone());
             slot.leave(&first);
 
-            let outbox = Outbox::new(slot.reference().mailbox::<u32>("sender"));
-            assert_eq!(outbox.post(1), Delivery::Accepted);
+            let sender = OrderedSender::new(slot.reference().mailbox::<u32>("sender"));
+            assert_eq!(sender.post(1), Delivery::Accepted);
             // The outbox has had its turn, and found nobody.
             tokio::task::yield_now().await;
             slot.enter(Listener(heard).start(), Life::default());
