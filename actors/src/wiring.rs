@@ -16,10 +16,10 @@ use soma_protocol::{
     Core, connections, discovery, peer_heights as heights, serving, state_sync as sync, store_writer as writer,
     verifier as checks,
 };
-use soma_runtime::{ActorRef, IoTasks, Offload, RuntimeContext, Slot};
+use soma_runtime::{ActorRef, IoTasks, Offload, OrderedSender, RuntimeContext, Slot};
 use soma_store::{Store, StoreError};
 use soma_types::ChainId;
-use std::{future::Future, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, future::Future, sync::Arc};
 
 macro_rules! actors {
     ($($field:ident: $actor:ty, $core:ty;)*) => {
@@ -91,4 +91,14 @@ impl Resources {
             }
         }
     }
+}
+
+/// Senders to several actors, by the name of the receiver.
+pub(crate) fn by_receiver<M>(
+    senders: impl IntoIterator<Item = OrderedSender<M>>,
+) -> BTreeMap<&'static str, OrderedSender<M>>
+where
+    M: Debug + Send + 'static,
+{
+    senders.into_iter().map(|sender| (sender.receiver(), sender)).collect()
 }

@@ -9,9 +9,7 @@ use soma_protocol::{
     Core,
     serving::{Config, Effect, Input, Refusal, Serving, Snapshot},
 };
-use soma_runtime::{CoreHost, RuntimeContext, Shell};
-use soma_runtime::{Envelope, Mailbox, Observe, OrderedSender, Reply, Stop};
-use std::collections::BTreeMap;
+use soma_runtime::{CoreHost, Envelope, Keyed, OrderedSender, Reply, RuntimeContext, Shell, Stop, forward, observe};
 
 /// The actor.
 pub struct GrpcAdapter {
@@ -19,22 +17,20 @@ pub struct GrpcAdapter {
     subscribe_committee: OrderedSender<SubscribeCommittee>,
     // State
     host: CoreHost<Serving>,
-    waiting: BTreeMap<u64, Reply<Result<CallPermit, Refusal>>>,
-    next_call: u64,
+    waiting: Keyed<Reply<Result<CallPermit, Refusal>>>,
 }
 
 impl GrpcAdapter {
     /// Starts without calls.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
-        subscribe_committee: Mailbox<SubscribeCommittee>,
+        subscribe_committee: OrderedSender<SubscribeCommittee>,
         runtime_context: RuntimeContext,
     ) -> Self {
         Self {
-            subscribe_committee: OrderedSender::new(subscribe_committee),
+            subscribe_committee,
             host: CoreHost::new(Serving::new(config), runtime_context),
-            waiting: BTreeMap::new(),
-            next_call: 0,
+            waiting: Keyed::default(),
         }
     }
 }
@@ -58,7 +54,7 @@ impl Shell for GrpcAdapter {
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
             Effect::Admit { call, class } => {
-                let Some(reply) = self.waiting.remove(&call) else { return };
+                let Some(reply) = self.waiting.remove(call) else { return };
                 let (permit, ended) = CallPermit::new(class);
                 reply.send(Ok(permit));
                 let finish = move |adapter: &mut Self, sent: Option<Sent>, origin, context: &mut Context<Self>| {
@@ -74,7 +70,7 @@ impl Shell for GrpcAdapter {
                     Refusal::TooMany { .. } => "too-many",
                     Refusal::TooFast { .. } => "too-fast",
                 });
-                if let Some(reply) = self.waiting.remove(&call) {
+                if let Some(reply) = self.waiting.remove(call) {
                     reply.send(Err(refusal));
                 }
             }
@@ -87,37 +83,21 @@ impl Handler<Envelope<CallArrived>> for GrpcAdapter {
 
     fn handle(&mut self, envelope: Envelope<CallArrived>, context: &mut Context<Self>) {
         let CallArrived { peer, chain, rpc, reply } = envelope.message;
-        self.next_call += 1;
-        let call = self.next_call;
-        self.waiting.insert(call, reply);
+        let call = self.waiting.insert(reply);
         self.feed(envelope.origin, Input::Arrived { call, peer, chain, rpc }, context);
     }
 }
 
-impl Handler<Envelope<CommitteeChanged>> for GrpcAdapter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
-        let validators = envelope.message.validators.into_iter().map(|(peer, _)| peer).collect();
-        self.feed(envelope.origin, Input::Committee { validators }, context);
+forward! {
+    GrpcAdapter {
+        CommitteeChanged { validators } => Input::Committee {
+            validators: validators.into_iter().map(|(peer, _)| peer).collect(),
+        },
+        Useful { peers } => Input::Useful { peers },
     }
 }
 
-impl Handler<Envelope<Useful>> for GrpcAdapter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Useful>, context: &mut Context<Self>) {
-        self.feed(envelope.origin, Input::Useful { peers: envelope.message.peers }, context);
-    }
-}
-
-impl Handler<Envelope<Observe<Snapshot>>> for GrpcAdapter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
-    }
-}
+observe!(GrpcAdapter, Snapshot);
 
 impl Handler<Envelope<Stop>> for GrpcAdapter {
     type Result = ();

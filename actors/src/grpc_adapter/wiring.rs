@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub fn spec(slot: Slot<GrpcAdapter>, resources: &Resources, core: Config) -> ChildSpec<GrpcAdapter> {
     let node = resources.clone();
     ChildSpec::new(slot, resources.mailbox_capacity, move || {
-        let subscribe_committee = node.actors.state_sync.mailbox(Serving::NAME);
+        let subscribe_committee = node.actors.state_sync.ordered_sender(Serving::NAME);
         let adapter = GrpcAdapter::new(core.clone(), subscribe_committee, node.runtime_context.clone());
         async move { Ok(adapter) }
     })

@@ -23,8 +23,10 @@ use soma_protocol::{
     sync_worker::SyncWorker as WorkerCore,
 };
 use soma_replay::Origin;
-use soma_runtime::{AskError, Envelope, Mailbox, Observe, OrderedSender, Reply, Stop};
-use soma_runtime::{CoreHost, ExitReason, Heartbeat, LogLimit, RuntimeContext, Shell, run_actor};
+use soma_runtime::{
+    AskError, CoreHost, Envelope, ExitReason, Heartbeat, LogLimit, Mailbox, OrderedSender, Reply, RuntimeContext,
+    Shell, Stop, forward, observe, run_actor,
+};
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, PeerId};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -46,46 +48,33 @@ fn follows(cause: Option<&'static str>) -> bool {
 
 /// What the store holds when StateSync starts.
 #[derive(Clone, Debug)]
-pub struct StartState {
+pub(crate) struct StartState {
     /// Last durable commit.
     pub tip: Tip,
     /// Committee of the epoch of the next commit.
     pub committee: Arc<EpochContext>,
 }
 
-/// What StateSync is connected to.
-pub struct Wiring {
+/// Where StateSync sends, and what it publishes.
+pub(crate) struct Mailboxes {
     /// For workers.
-    pub workers: WorkerMailboxes,
-    /// PeerHeights.
-    pub pick: Mailbox<Pick>,
-    /// PeerHeights.
-    pub report: Mailbox<Report>,
-    /// PeerHeights.
-    pub own_height: Mailbox<OwnHeight>,
-    /// The StoreWriter.
-    pub apply: Mailbox<Apply>,
-    /// The Verifier.
-    pub verify_local: Mailbox<VerifyLocalCommit>,
-    /// Executors.
-    pub commit_feed: CommitFeed,
-    /// Who is told of the validators.
-    pub committee: Vec<Mailbox<CommitteeChanged>>,
+    pub(crate) workers: WorkerMailboxes,
+    pub(crate) pick: Mailbox<Pick>,
+    pub(crate) apply: Mailbox<Apply>,
+    pub(crate) verify_local: Mailbox<VerifyLocalCommit>,
+    /// Durable commits, for executors.
+    pub(crate) commit_feed: CommitFeed,
+    /// Subscribers of the committee, by name.
+    pub(crate) committee_subscribers: BTreeMap<&'static str, OrderedSender<CommitteeChanged>>,
+    pub(crate) report: OrderedSender<Report>,
+    pub(crate) own_height: OrderedSender<OwnHeight>,
 }
 
 /// The actor.
 pub struct StateSync {
     // Configuration
     settings: Settings,
-    // Mailboxes
-    workers: WorkerMailboxes,
-    pick: Mailbox<Pick>,
-    report: OrderedSender<Report>,
-    own_height: OrderedSender<OwnHeight>,
-    apply: Mailbox<Apply>,
-    verify_local: Mailbox<VerifyLocalCommit>,
-    commit_feed: CommitFeed,
-    committee_subscribers: BTreeMap<&'static str, OrderedSender<CommitteeChanged>>,
+    mailboxes: Mailboxes,
     // State
     host: CoreHost<StateSyncCore>,
     /// Verified commits that are not durable yet.
@@ -112,28 +101,19 @@ pub struct StateSync {
 
 impl StateSync {
     /// Starts from what the store holds.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         settings: Settings,
         start: StartState,
-        wiring: Wiring,
+        mailboxes: Mailboxes,
         runtime_context: RuntimeContext,
     ) -> Self {
         let epoch = start.tip.next_epoch;
         let committees = BTreeMap::from([(epoch, start.committee)]);
-        let subscribers = wiring.committee.into_iter().map(|mailbox| (mailbox.receiver(), OrderedSender::new(mailbox)));
-        let committee_subscribers = subscribers.collect();
-        wiring.commit_feed.begin(start.tip.commit.index);
+        mailboxes.commit_feed.begin(start.tip.commit.index);
         Self {
             settings,
-            workers: wiring.workers,
-            pick: wiring.pick,
-            report: OrderedSender::new(wiring.report),
-            own_height: OrderedSender::new(wiring.own_height),
-            apply: wiring.apply,
-            verify_local: wiring.verify_local,
-            commit_feed: wiring.commit_feed,
-            committee_subscribers,
+            mailboxes,
             host: CoreHost::new(StateSyncCore::new(config, start.tip), runtime_context),
             held: BTreeMap::new(),
             committees,
@@ -157,7 +137,7 @@ impl StateSync {
         message: impl FnOnce(Reply<Result<PeerId, NoPeer>>) -> Pick + 'static,
         context: &mut Context<Self>,
     ) {
-        let mut pick = self.pick.clone();
+        let mut pick = self.mailboxes.pick.clone();
         let asking = async move { pick.ask(message).await };
         let finish = move |sync: &mut Self, answer: Result<_, AskError>, origin, context: &mut Context<Self>| {
             // While PeerHeights is being restarted nobody is known to be connected.
@@ -178,8 +158,15 @@ impl StateSync {
         };
         let (deliver, delivered) = Reply::channel();
         let cached = self.verified_blocks.start_worker(key, task.start, task.end);
-        let worker =
-            SyncWorker::new(key, task, committee, cached, self.workers.clone(), deliver, self.host.runtime_context());
+        let worker = SyncWorker::new(
+            key,
+            task,
+            committee,
+            cached,
+            self.mailboxes.workers.clone(),
+            deliver,
+            self.host.runtime_context(),
+        );
         let runtime_context = self.host.runtime_context();
         let running = run_actor(worker, WORKER_MAILBOX, Heartbeat::Inputs, &runtime_context);
         let allowance = self.settings.request_timeout + CHECK_ALLOWANCE;
@@ -283,7 +270,7 @@ impl StateSync {
     /// Has a commit of the node's own consensus checked.
     fn check_local(&mut self, key: RangeKey, epoch: Epoch, context: &mut Context<Self>) {
         let commit = self.held.get(&key).cloned();
-        let (mut verifier, committee) = (self.verify_local.clone(), self.committees.get(&epoch).cloned());
+        let (mut verifier, committee) = (self.mailboxes.verify_local.clone(), self.committees.get(&epoch).cloned());
         let checking = async move {
             // Without commit or committee this incarnation has lost what it was told: it may be offered again.
             let (commit, context) = commit.zip(committee).ok_or(LocalCommitError::Unavailable)?;
@@ -323,7 +310,7 @@ impl StateSync {
     fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {
         let commits: Vec<_> = keys.iter().filter_map(|key| self.held.get(key).cloned()).collect();
         // Now: of two batches, the first must arrive first.
-        let asked = self.apply.ask_now(|reply| Apply { commits, reply });
+        let asked = self.mailboxes.apply.ask_now(|reply| Apply { commits, reply });
         let writing = async move {
             match asked.await {
                 Ok((Ok(watermarks), _)) => Ok(watermarks.highest_synced),
@@ -346,10 +333,10 @@ impl StateSync {
             let next = epoch + Epoch::from(last.end_of_epoch().is_some());
             if next != self.epoch {
                 self.epoch = next;
-                self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+                self.mailboxes.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
             }
         }
-        self.commit_feed.extend(commits, highest);
+        self.mailboxes.commit_feed.extend(commits, highest);
         self.verified_blocks.prune(highest.index);
         tracing::debug!(index = highest.index, "commits applied");
     }
@@ -359,7 +346,7 @@ impl Actor for StateSync {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+        self.mailboxes.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
     }
 }
 
@@ -380,7 +367,9 @@ impl Shell for StateSync {
                 self.start_worker(key, Task { peer, start, end, proof_end, max_bytes, settings }, epoch, context);
             }
             // A lost report leaves a peer's load or score off by one until it reconnects, and its speed too low.
-            Effect::Report { peer, start, outcome } => drop(self.report.post(Report { peer, start, outcome })),
+            Effect::Report { peer, start, outcome } => {
+                let _ = self.mailboxes.report.post(Report { peer, start, outcome });
+            }
             Effect::Cancel(key) => {
                 // Ending the future ends the worker, and that its calls.
                 if let Some(worker) = self.running.remove(&key) {
@@ -391,7 +380,7 @@ impl Shell for StateSync {
             Effect::Discard(key) => drop(self.held.remove(&key)),
             Effect::Write(keys) => self.write(&keys, context),
             Effect::Publish { keys, highest } => self.publish(&keys, highest),
-            Effect::Announce(index) => drop(self.own_height.post(OwnHeight(index))),
+            Effect::Announce(index) => drop(self.mailboxes.own_height.post(OwnHeight(index))),
             Effect::CheckLocal { key, epoch } => self.check_local(key, epoch, context),
             Effect::LocalAnswer { key, result } => {
                 if let Some(reply) = self.local_replies.remove(&key) {
@@ -415,7 +404,7 @@ impl Handler<Envelope<SubscribeCommittee>> for StateSync {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<SubscribeCommittee>, _: &mut Context<Self>) {
-        if let Some(subscriber) = self.committee_subscribers.get(envelope.message.subscriber) {
+        if let Some(subscriber) = self.mailboxes.committee_subscribers.get(envelope.message.subscriber) {
             self.tell_committee(subscriber);
         }
     }
@@ -428,7 +417,7 @@ impl Handler<Envelope<ExecutorProgress>> for StateSync {
         let ExecutorProgress { reader, at } = envelope.message;
         self.feed(envelope.origin, Input::Executor { reader, at }, context);
         if let Some(next) = self.host.core().slowest_executor() {
-            self.commit_feed.taken(next);
+            self.mailboxes.commit_feed.taken(next);
         }
         self.show_progress();
     }
@@ -443,14 +432,13 @@ impl Handler<Envelope<CacheUpdate>> for StateSync {
     }
 }
 
-impl Handler<Envelope<FetchProgress>> for StateSync {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<FetchProgress>, context: &mut Context<Self>) {
-        let FetchProgress { key, downloaded } = envelope.message;
-        self.feed(envelope.origin, Input::Progress { key, downloaded }, context);
+forward! {
+    StateSync {
+        FetchProgress { key, downloaded } => Input::Progress { key, downloaded },
     }
 }
+
+observe!(StateSync, Snapshot);
 
 impl Handler<Envelope<LocalCommit>> for StateSync {
     type Result = ();
@@ -469,14 +457,6 @@ impl Handler<Envelope<LocalCommit>> for StateSync {
         self.local_replies.insert(key, reply);
         self.feed(envelope.origin, Input::LocalCommit { key, commit: offered }, context);
         self.show_progress();
-    }
-}
-
-impl Handler<Envelope<Observe<Snapshot>>> for StateSync {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::{
     CommitFeed, Settings, StateSync,
-    shell::{StartState, Wiring},
+    shell::{Mailboxes, StartState},
     worker::WorkerMailboxes,
 };
-use crate::wiring::Resources;
+use crate::wiring::{Resources, by_receiver};
 use soma_protocol::{
     Core,
     state_sync::{Config, StateSync as StateSyncCore, Tip},
@@ -29,9 +29,12 @@ pub fn spec(
     const WORKER: &str = SyncWorker::NAME;
     let node = resources.clone();
     ChildSpec::new(slot, resources.mailbox_capacity, move || {
-        let actors = &node.actors;
-        let wiring = Wiring {
-            workers: WorkerMailboxes {
+        let (node, core, settings) = (node.clone(), core.clone(), settings.clone());
+        let commit_feed = commit_feed.clone();
+        async move {
+            let start = node.read(start_state).await?;
+            let actors = &node.actors;
+            let workers = WorkerMailboxes {
                 links: node.links.links(),
                 io: node.io.clone(),
                 verify_commits: actors.verifier.mailbox(WORKER),
@@ -39,22 +42,23 @@ pub fn spec(
                 verify_sub_dags: actors.verifier.mailbox(WORKER),
                 cache_update: actors.state_sync.mailbox(WORKER),
                 progress: actors.state_sync.mailbox(WORKER),
-            },
-            pick: actors.peer_heights.mailbox(NAME),
-            report: actors.peer_heights.mailbox(NAME),
-            own_height: actors.peer_heights.mailbox(NAME),
-            apply: actors.store_writer.mailbox(NAME),
-            verify_local: actors.verifier.mailbox(NAME),
-            commit_feed: commit_feed.clone(),
-            committee: vec![
-                actors.connections.mailbox(NAME),
-                actors.discovery.mailbox(NAME),
-                actors.grpc_adapter.mailbox(NAME),
-            ],
-        };
-        let start = node.read(start_state);
-        let (core, settings, runtime_context) = (core.clone(), settings.clone(), node.runtime_context.clone());
-        async move { Ok(StateSync::new(core, settings, start.await?, wiring, runtime_context)) }
+            };
+            let mailboxes = Mailboxes {
+                workers,
+                pick: actors.peer_heights.mailbox(NAME),
+                apply: actors.store_writer.mailbox(NAME),
+                verify_local: actors.verifier.mailbox(NAME),
+                commit_feed,
+                committee_subscribers: by_receiver([
+                    actors.connections.ordered_sender(NAME),
+                    actors.discovery.ordered_sender(NAME),
+                    actors.grpc_adapter.ordered_sender(NAME),
+                ]),
+                report: actors.peer_heights.ordered_sender(NAME),
+                own_height: actors.peer_heights.ordered_sender(NAME),
+            };
+            Ok(StateSync::new(core, settings, start, mailboxes, node.runtime_context.clone()))
+        }
     })
 }
 

@@ -1,6 +1,7 @@
 //! Messages that must arrive, in order, without making the sender wait.
 
-use crate::mailbox::{Delivery, Envelope, Mailbox};
+use crate::mailbox::{ActorRef, Delivery, Envelope, Mailbox};
+use actix::{Actor, Context, Handler, dev::ToEnvelope};
 use std::fmt::Debug;
 use tokio::sync::mpsc;
 
@@ -35,6 +36,11 @@ impl<M: Debug + Send + 'static> OrderedSender<M> {
         Self { queue, mailbox }
     }
 
+    /// The actor at the other end.
+    pub fn receiver(&self) -> &'static str {
+        self.mailbox.receiver()
+    }
+
     /// Queues a message. [`Delivery::Busy`] is counted and logged here.
     pub fn post(&self, message: M) -> Delivery {
         match self.queue.try_send(self.mailbox.envelope(message)) {
@@ -50,11 +56,22 @@ impl<M: Debug + Send + 'static> OrderedSender<M> {
     }
 }
 
+impl<A: Actor<Context = Context<A>>> ActorRef<A> {
+    /// An [`OrderedSender`] of messages of type `M`, in the name of `sender`. Call it on the sender's thread.
+    pub fn ordered_sender<M>(&self, sender: &'static str) -> OrderedSender<M>
+    where
+        M: Debug + Send + 'static,
+        A: Handler<Envelope<M>>,
+        A::Context: ToEnvelope<A, Envelope<M>>,
+    {
+        OrderedSender::new(self.mailbox(sender))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{life::Life, mailbox::Slot};
-    use actix::{Actor, Context, Handler};
 
     struct Listener(mpsc::UnboundedSender<u32>);
 

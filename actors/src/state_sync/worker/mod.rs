@@ -43,7 +43,7 @@ const MAX_REQUESTS: usize = 4;
 
 /// What workers are connected to.
 #[derive(Clone)]
-pub struct WorkerMailboxes {
+pub(crate) struct WorkerMailboxes {
     /// Live links.
     pub links: Links,
     /// Where calls run.
