@@ -2,7 +2,7 @@
 
 use soma_p2p::{
     Address, Genesis, Handle, PeerId, SeedPeer, Status,
-    testing::{Clock, RuntimeContext, LocalSystem, LocalResources},
+    testing::{Clock, LocalResources, LocalSystem, RuntimeContext},
 };
 use soma_testkit::{ChainBuilder, ChainSpec};
 use soma_tests::{STOP, TestNode, chain, config, eventually, key, mem_store, node, seed_peer, start};

@@ -5,7 +5,7 @@ use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwor
 use soma_p2p::{
     CertificateVerifier, CertifiedCommit, ChildState, EpochContext, Genesis, Handle, PeerId, STUCK_AFTER, SeedPeer,
     Status, TransactionError, TransactionSignatures, TransactionVerifier,
-    testing::{Clock, RuntimeContext, Fault, LocalSystem, PlannedFaults, LocalResources},
+    testing::{Clock, Fault, LocalResources, LocalSystem, PlannedFaults, RuntimeContext},
 };
 use soma_testkit::{ChainBuilder, ChainSpec, hostile::StorePeer};
 use soma_tests::{chain, config, key, mem_store, node};

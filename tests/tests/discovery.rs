@@ -2,7 +2,7 @@
 
 use soma_p2p::{
     Address, FjallStore, Genesis, Handle, PeerId, PeerList, Store,
-    testing::{Clock, RuntimeContext, LocalResources},
+    testing::{Clock, LocalResources, RuntimeContext},
 };
 use soma_tests::{chain, config, eventually, key, mem_store, node, seed_peer, start};
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -26,7 +26,8 @@ async fn learn_and_die(dir: &Path, genesis: &Genesis, seed: &Handle, other: Peer
     let builder = soma_tests::node_with_key(key(3), genesis, store.clone(), config(&[seed]));
     let on_this_thread = LocalSet::new();
     let lives = async {
-        let system = builder.start_local(LocalResources { runtime_context, disk_time, check_threads: None }).await.unwrap();
+        let system =
+            builder.start_local(LocalResources { runtime_context, disk_time, check_threads: None }).await.unwrap();
         let node = system.handle();
         let linked = move |status: &soma_p2p::Status| {
             let mut links = status.peers.iter().filter(|peer| peer.outbound);

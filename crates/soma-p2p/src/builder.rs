@@ -1,7 +1,7 @@
 //! Putting a system together.
 
 #[cfg(feature = "testing")]
-use crate::local::{LocalSystem, LocalResources};
+use crate::local::{LocalResources, LocalSystem};
 use crate::{
     config::{Config, ConfigError},
     node::NodeParts,

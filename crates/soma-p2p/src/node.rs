@@ -30,12 +30,12 @@ use soma_actors::{
     state_sync::{self, CommitFeed},
     store_writer,
     verifier::{self, PoolSize},
-    wiring::{Actors, Slots, Resources},
+    wiring::{Actors, Resources, Slots},
 };
 use soma_network::{Listener, Transport};
 use soma_runtime::{
-    RuntimeContext, Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules, Strategy,
-    Supervision, Supervisor,
+    Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules, RuntimeContext,
+    Strategy, Supervision, Supervisor,
 };
 use soma_store::Store;
 use soma_types::{Address, Capabilities, CommitIndex, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};

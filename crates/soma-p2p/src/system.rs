@@ -5,11 +5,11 @@ use crate::{
     builder::{Builder, StartError},
     config::TraceConfig,
     handle::Handle,
-    node::{NodeResources, Node, NodeParts},
+    node::{Node, NodeParts, NodeResources},
 };
 use soma_actors::verifier::PoolSize;
 use soma_replay::{Recorder, RingConfig, TraceWriter};
-use soma_runtime::{ChildCounts, Clock, RuntimeContext, Escalation, ExitReason, IoTasks, Offload, Telemetry};
+use soma_runtime::{ChildCounts, Clock, Escalation, ExitReason, IoTasks, Offload, RuntimeContext, Telemetry};
 use soma_store::Store;
 use soma_types::{Genesis, PeerId, SigningKey};
 use std::{

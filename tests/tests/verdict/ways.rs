@@ -11,7 +11,7 @@ use soma_network::wire::{
 use soma_network::{ConnectionId, Inbound, InboundHandler, Link, Listener, MemoryNetwork, Transport};
 use soma_p2p::{
     CommitIndex, Genesis, MemStore, PeerId, SeedPeer, Status, Store, SubDagDigest,
-    testing::{Clock, RuntimeContext, LocalSystem, LocalResources},
+    testing::{Clock, LocalResources, LocalSystem, RuntimeContext},
 };
 use soma_tests::{config, key, node};
 use soma_types::{BlockRef, CommitRef};

@@ -16,7 +16,7 @@ use crate::{
 use soma_p2p::{
     ActorSystem, Config, EpochContext, Handle, LocalCommitError, MemStore, PeerId, SeedPeer, SigningKey, StartError,
     Store, TransactionError, TransactionSignatures, TransactionVerifier,
-    testing::{Clock, RuntimeContext, LocalSystem, LocalResources},
+    testing::{Clock, LocalResources, LocalSystem, RuntimeContext},
 };
 use soma_replay::Recorder;
 use soma_types::CommitIndex;
@@ -260,7 +260,11 @@ impl Node {
     }
 
     /// The process, from its start on.
-    async fn run(self: Rc<Self>, runtime_context: RuntimeContext, stop: oneshot::Receiver<oneshot::Sender<Vec<String>>>) {
+    async fn run(
+        self: Rc<Self>,
+        runtime_context: RuntimeContext,
+        stop: oneshot::Receiver<oneshot::Sender<Vec<String>>>,
+    ) {
         let system = loop {
             match self.start_system(runtime_context.clone()).await {
                 Ok(system) => break system,
