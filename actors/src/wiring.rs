@@ -16,23 +16,23 @@ use soma_protocol::{
     Core, connections, discovery, peer_heights as heights, serving, state_sync as sync, store_writer as writer,
     verifier as checks,
 };
-use soma_runtime::{ActorRef, Environment, IoTasks, Offload, Slot};
+use soma_runtime::{ActorRef, IoTasks, Offload, OrderedSender, RuntimeContext, Slot};
 use soma_store::{Store, StoreError};
 use soma_types::ChainId;
-use std::{future::Future, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, future::Future, sync::Arc};
 
 macro_rules! actors {
     ($($field:ident: $actor:ty, $core:ty;)*) => {
         /// A place for each actor.
-        pub struct Places { $(#[doc = concat!("Of [`", stringify!($actor), "`].")] pub $field: Slot<$actor>,)* }
+        pub struct Slots { $(#[doc = concat!("Of [`", stringify!($actor), "`].")] pub $field: Slot<$actor>,)* }
 
-        impl Default for Places {
+        impl Default for Slots {
             fn default() -> Self {
                 Self { $($field: Slot::new(<$core as Core>::NAME),)* }
             }
         }
 
-        impl Places {
+        impl Slots {
             /// References to the actors in them.
             pub fn actors(&self) -> Actors {
                 Actors { $($field: self.$field.reference(),)* }
@@ -73,7 +73,7 @@ pub struct Resources {
     /// Where the store is read.
     pub offload: Offload,
     /// Time, chance and faults.
-    pub environment: Environment,
+    pub runtime_context: RuntimeContext,
 }
 
 impl Resources {
@@ -91,4 +91,14 @@ impl Resources {
             }
         }
     }
+}
+
+/// Senders to several actors, by the name of the receiver.
+pub(crate) fn by_receiver<M>(
+    senders: impl IntoIterator<Item = OrderedSender<M>>,
+) -> BTreeMap<&'static str, OrderedSender<M>>
+where
+    M: Debug + Send + 'static,
+{
+    senders.into_iter().map(|sender| (sender.receiver(), sender)).collect()
 }

@@ -2,7 +2,7 @@
 
 use soma_p2p::{
     Address, Genesis, Handle, PeerId, SeedPeer, Status,
-    testing::{Clock, Environment, LocalSystem, Surroundings},
+    testing::{Clock, LocalResources, LocalSystem, RuntimeContext},
 };
 use soma_testkit::{ChainBuilder, ChainSpec};
 use soma_tests::{STOP, TestNode, chain, config, eventually, key, mem_store, node, seed_peer, start};
@@ -107,10 +107,10 @@ async fn a_node_that_was_told_a_wrong_key_of_its_seed_says_which_one_answers() {
 /// A node on the current thread whose clock is ahead by so many milliseconds, and what ends it.
 async fn with_clock_off(ahead_ms: i64, genesis: &Genesis, seed: &Handle) -> (LocalSystem, watch::Sender<Duration>) {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-    let environment = Environment::new(Clock::simulated(now_ms.saturating_add_signed(ahead_ms)));
+    let runtime_context = RuntimeContext::new(Clock::simulated(now_ms.saturating_add_signed(ahead_ms)));
     let (disk, disk_time) = watch::channel(Duration::ZERO);
     let builder = soma_tests::node_with_key(key(2), genesis, mem_store(genesis, &[]), config(&[seed]));
-    (builder.start_local(Surroundings { environment, disk_time, check_threads: None }).await.unwrap(), disk)
+    (builder.start_local(LocalResources { runtime_context, disk_time, check_threads: None }).await.unwrap(), disk)
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwor
 use soma_p2p::{
     CertificateVerifier, CertifiedCommit, ChildState, EpochContext, Genesis, Handle, PeerId, STUCK_AFTER, SeedPeer,
     Status, TransactionError, TransactionSignatures, TransactionVerifier,
-    testing::{Clock, Environment, Fault, LocalSystem, PlannedFaults, Surroundings},
+    testing::{Clock, Fault, LocalResources, LocalSystem, PlannedFaults, RuntimeContext},
 };
 use soma_testkit::{ChainBuilder, ChainSpec, hostile::StorePeer};
 use soma_tests::{chain, config, key, mem_store, node};
@@ -60,15 +60,15 @@ async fn start(
     let mut settings = config(&[]);
     settings.seed_peers = vec![SeedPeer { peer_id, address: listener.address().clone() }];
     let (disk, disk_time) = watch::channel(Duration::ZERO);
-    let mut environment = Environment::new(Clock::simulated(1_700_000_100_000));
+    let mut runtime_context = RuntimeContext::new(Clock::simulated(1_700_000_100_000));
     if let Some(faults) = faults {
-        environment = environment.with_faults(faults);
+        runtime_context = runtime_context.with_faults(faults);
     }
     let builder = node(2, genesis, mem_store(genesis, &[]), settings)
         .transport(Arc::new(network.transport(PeerId::from(&key(2)))))
         .transaction_verifier(verifier);
-    let surroundings = Surroundings { environment, disk_time, check_threads: Some(2) };
-    let system = builder.start_local(surroundings).await.unwrap();
+    let local_resources = LocalResources { runtime_context, disk_time, check_threads: Some(2) };
+    let system = builder.start_local(local_resources).await.unwrap();
     Running { system, _disk: disk, _listener: listener }
 }
 

@@ -2,7 +2,7 @@
 
 use soma_p2p::{
     Address, FjallStore, Genesis, Handle, PeerId, PeerList, Store,
-    testing::{Clock, Environment, Surroundings},
+    testing::{Clock, LocalResources, RuntimeContext},
 };
 use soma_tests::{chain, config, eventually, key, mem_store, node, seed_peer, start};
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -20,13 +20,14 @@ fn is_stored(store: &FjallStore, peer: PeerId) -> bool {
 /// Runs a node that knows one seed, until it has a link to the other peer and the book on its disk has it; then the
 /// node is gone as if its process had been killed: nothing of it runs any more, and nothing was stopped in order.
 async fn learn_and_die(dir: &Path, genesis: &Genesis, seed: &Handle, other: PeerId) {
-    let environment = Environment::new(Clock::system());
+    let runtime_context = RuntimeContext::new(Clock::system());
     let (_disk, disk_time) = watch::channel(Duration::ZERO);
     let store = store(dir, genesis);
     let builder = soma_tests::node_with_key(key(3), genesis, store.clone(), config(&[seed]));
     let on_this_thread = LocalSet::new();
     let lives = async {
-        let system = builder.start_local(Surroundings { environment, disk_time, check_threads: None }).await.unwrap();
+        let system =
+            builder.start_local(LocalResources { runtime_context, disk_time, check_threads: None }).await.unwrap();
         let node = system.handle();
         let linked = move |status: &soma_p2p::Status| {
             let mut links = status.peers.iter().filter(|peer| peer.outbound);

@@ -4,17 +4,27 @@
 //! failed or a moment after the last one began, and the first that proves to be the peer on our chain wins. So a peer with
 //! a dead address costs a moment and not a timeout.
 
-use crate::connections::Settings;
 use futures::{StreamExt, stream::FuturesUnordered};
 use soma_network::wire::Call;
 use soma_network::{DialError, Link, Transport};
 use soma_protocol::connections::{DialFailure, Endpoint};
-use soma_types::{Address, PeerId};
+use soma_types::{Address, ChainId, CommitRef, PeerId};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 /// How long after the beginning of one attempt the next one begins, if none has ended: RFC 8305, section 8.
 const NEXT_ATTEMPT_AFTER: Duration = Duration::from_millis(250);
+
+/// What a dial needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's chain.
+    pub chain: ChainId,
+    /// Its commit 0, which every peer of the chain answers.
+    pub genesis_commit: CommitRef,
+    /// How long one dial to one address may take.
+    pub connect_timeout: Duration,
+}
 
 /// How a dial ended.
 pub(crate) struct Dialled {

@@ -58,7 +58,7 @@ pub struct InboundClosed(pub ConnectionId);
 
 /// From PeerHeights and Discovery when they start: tell me who is connected. Changes they are told anyway.
 #[derive(Debug)]
-pub struct TellConnected {
+pub struct GetConnected {
     /// Name of the actor to tell.
     pub subscriber: &'static str,
 }

@@ -14,5 +14,6 @@ mod metrics;
 mod shell;
 pub mod wiring;
 
+pub use dial::Settings;
 pub use links::{LinkRegistry, Links};
-pub use shell::{Connections, Settings};
+pub use shell::Connections;

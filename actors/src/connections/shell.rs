@@ -1,17 +1,17 @@
 //! The shell: runs dials, keeps handles of connections, tells subscribers.
 
-use crate::connections::LinkRegistry;
 use crate::connections::messages::{
-    Ban, CommitteeChanged, Dial, EventQueue, FollowPeers, InboundArrived, InboundClosed, PeerChanged, TellConnected,
+    Ban, CommitteeChanged, Dial, EventQueue, FollowPeers, GetConnected, InboundArrived, InboundClosed, PeerChanged,
     Useful,
 };
 use crate::connections::{
-    dial::{Dialled, dial},
+    dial::{Dialled, Settings, dial},
+    links::LinkRegistry,
     metrics,
 };
 use crate::discovery::messages::{DialFailed, Probed};
 use crate::peer_heights::messages::Report;
-use crate::state_sync::messages::TellCommittee;
+use crate::state_sync::messages::SubscribeCommittee;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_network::{Inbound, Link, Transport};
 use soma_protocol::{
@@ -21,58 +21,38 @@ use soma_protocol::{
     },
     state_sync::Outcome,
 };
-use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
-use soma_runtime::{Delivery, Envelope, Mailbox, Observe, Outbox, Reply, Stop};
-use soma_types::{Address, ChainId, CommitRef, PeerFailure, PeerId};
+use soma_runtime::{
+    CoreHost, Delivery, Envelope, ExitReason, IoTasks, LogLimit, OrderedSender, Reply, RuntimeContext, Shell, Stop,
+    forward, observe,
+};
+use soma_types::{Address, PeerFailure, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Lines of one kind in ten seconds: links, failed dials, bans. Strangers can cause any number of each.
 const LOG_LINES: u32 = 10;
 
-/// What a dial needs to know.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// This node's chain.
-    pub chain: ChainId,
-    /// Its commit 0, which every peer of the chain answers.
-    pub genesis_commit: CommitRef,
-    /// How long one dial to one address may take.
-    pub connect_timeout: Duration,
-}
-
-/// What Connections is connected to.
-pub struct Wiring {
+/// Where Connections sends, and where its I/O runs.
+pub(crate) struct Mailboxes {
     /// Makes connections.
-    pub transport: Arc<dyn Transport>,
-    /// Live links, for all who call peers.
-    pub registry: LinkRegistry,
+    pub(crate) transport: Arc<dyn Transport>,
+    /// Live links, for all actors that call peers.
+    pub(crate) registry: LinkRegistry,
     /// Where dials run.
-    pub io: IoTasks,
-    /// Who is told of peers that come and go.
-    pub subscribers: Vec<Mailbox<PeerChanged>>,
-    /// Who is told of failed dials.
-    pub dial_failed: Mailbox<DialFailed>,
-    /// Who is given the links of probes.
-    pub probed: Mailbox<Probed>,
-    /// StateSync.
-    pub tell_committee: Mailbox<TellCommittee>,
-    /// PeerHeights, which bans peers that flood a connection.
-    pub report: Mailbox<Report>,
+    pub(crate) io: IoTasks,
+    /// Subscribers of connected and lost peers, by name.
+    pub(crate) subscribers: BTreeMap<&'static str, OrderedSender<PeerChanged>>,
+    pub(crate) dial_failed: OrderedSender<DialFailed>,
+    pub(crate) probed: OrderedSender<Probed>,
+    pub(crate) subscribe_committee: OrderedSender<SubscribeCommittee>,
+    /// To PeerHeights, which bans peers that flood a connection.
+    pub(crate) report: OrderedSender<Report>,
 }
 
 /// The actor.
 pub struct Connections {
     // Configuration
     settings: Settings,
-    // Mailboxes
-    transport: Arc<dyn Transport>,
-    registry: LinkRegistry,
-    io: IoTasks,
-    subscribers: BTreeMap<&'static str, Outbox<PeerChanged>>,
-    dial_failed: Outbox<DialFailed>,
-    probed: Outbox<Probed>,
-    tell_committee: Outbox<TellCommittee>,
-    report: Outbox<Report>,
+    mailboxes: Mailboxes,
     // Lines of the log that peers can cause
     links_logged: LogLimit,
     dials_logged: LogLimit,
@@ -88,28 +68,23 @@ pub struct Connections {
 
 impl Connections {
     /// Starts without connections: links that a former incarnation left behind are ended.
-    pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
-        let Wiring { transport, registry, io, subscribers, dial_failed, probed, tell_committee, report } = wiring;
-        let subscribers: BTreeMap<_, _> =
-            subscribers.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox))).collect();
-        for link in registry.clear() {
+    pub(crate) fn new(
+        config: Config,
+        settings: Settings,
+        mailboxes: Mailboxes,
+        runtime_context: RuntimeContext,
+    ) -> Self {
+        for link in mailboxes.registry.clear() {
             link.hang_up();
-            tell_all(&subscribers, PeerEvent::Lost { peer: link.peer(), reason: LostReason::Restarted });
+            tell_all(&mailboxes.subscribers, PeerEvent::Lost { peer: link.peer(), reason: LostReason::Restarted });
         }
         Self {
             settings,
-            transport,
-            registry,
-            io,
-            subscribers,
-            dial_failed: Outbox::new(dial_failed),
-            probed: Outbox::new(probed),
-            tell_committee: Outbox::new(tell_committee),
-            report: Outbox::new(report),
+            mailboxes,
             links_logged: LogLimit::lines(LOG_LINES),
             dials_logged: LogLimit::lines(LOG_LINES),
             bans_logged: LogLimit::lines(LOG_LINES),
-            host: CoreHost::new(ConnectionsCore::new(config), environment),
+            host: CoreHost::new(ConnectionsCore::new(config), runtime_context),
             links: BTreeMap::new(),
             inbound: BTreeMap::new(),
             admissions: BTreeMap::new(),
@@ -119,7 +94,8 @@ impl Connections {
 
     fn start_dial(&mut self, link: LinkId, effect: (PeerId, Vec<Address>), context: &mut Context<Self>) {
         let (peer, addresses) = effect;
-        let dialling = self.io.spawn(dial(self.transport.clone(), self.settings.clone(), peer, addresses));
+        let dialling =
+            self.mailboxes.io.spawn(dial(self.mailboxes.transport.clone(), self.settings.clone(), peer, addresses));
         let finish =
             move |connections: &mut Self, dialled: Result<Dialled, ExitReason>, origin, context: &mut Context<Self>| {
                 let Dialled { result, failed } = dialled.unwrap_or_else(|exit| {
@@ -152,9 +128,9 @@ impl Connections {
     }
 }
 
-fn tell_all(subscribers: &BTreeMap<&'static str, Outbox<PeerChanged>>, event: PeerEvent) {
-    for (name, outbox) in subscribers {
-        if outbox.post(PeerChanged(event)) != Delivery::Accepted {
+fn tell_all(subscribers: &BTreeMap<&'static str, OrderedSender<PeerChanged>>, event: PeerEvent) {
+    for (name, sender) in subscribers {
+        if sender.post(PeerChanged(event)) != Delivery::Accepted {
             tracing::error!(subscriber = name, ?event, "subscriber was not told");
         }
     }
@@ -165,7 +141,7 @@ impl Actor for Connections {
 
     fn started(&mut self, _: &mut Context<Self>) {
         // Without an answer StateSync is being restarted, and tells of the committee when it is there.
-        let _ = self.tell_committee.post(TellCommittee { subscriber: ConnectionsCore::NAME });
+        let _ = self.mailboxes.subscribe_committee.post(SubscribeCommittee { subscriber: ConnectionsCore::NAME });
     }
 }
 
@@ -202,14 +178,14 @@ impl Shell for Connections {
                 let Some(link) = self.links.remove(&link) else { return };
                 // On its way to a Discovery that is not there it is dropped, which ends it.
                 let given = link.clone();
-                if self.probed.post(Probed { peer, result: Ok(given) }) != Delivery::Accepted {
+                if self.mailboxes.probed.post(Probed { peer, result: Ok(given) }) != Delivery::Accepted {
                     link.hang_up();
                 }
             }
             Effect::ProbeFailed { peer, failure } => {
                 tracing::debug!(peer = %peer.short(), %failure, "probe failed");
                 // Discovery does not wait for ever for what it is not told.
-                let _ = self.probed.post(Probed { peer, result: Err(failure) });
+                let _ = self.mailboxes.probed.post(Probed { peer, result: Err(failure) });
             }
             Effect::HangUpInbound { connection, reason } => {
                 let Some(inbound) = self.inbound.remove(&connection) else { return };
@@ -225,34 +201,34 @@ impl Shell for Connections {
                 match event {
                     PeerEvent::Connected(peer) => {
                         if let Some(link) = self.links.values().rev().find(|link| link.peer() == peer) {
-                            self.registry.insert(link.clone());
+                            self.mailboxes.registry.insert(link.clone());
                         }
                         if let Some(left_out) = line {
                             tracing::info!(peer = %peer.short(), left_out, "connected");
                         }
                     }
                     PeerEvent::Lost { peer, reason } => {
-                        self.registry.remove(peer);
+                        self.mailboxes.registry.remove(peer);
                         if let Some(left_out) = line {
                             tracing::info!(peer = %peer.short(), ?reason, left_out, "connection lost");
                         }
                     }
                 }
-                tell_all(&self.subscribers, event);
+                tell_all(&self.mailboxes.subscribers, event);
                 self.followers.retain_mut(|follower| follower.push(event));
                 metrics::connected(&self.host.snapshot());
             }
             Effect::TellConnected { subscriber, peers } => {
-                let Some(outbox) = self.subscribers.get(subscriber.as_str()) else { return };
+                let Some(sender) = self.mailboxes.subscribers.get(subscriber.as_str()) else { return };
                 for peer in peers {
                     // A full outbox is logged where it happens; the subscriber asks again when it starts again.
-                    let _ = outbox.post(PeerChanged(PeerEvent::Connected(peer)));
+                    let _ = sender.post(PeerChanged(PeerEvent::Connected(peer)));
                 }
             }
             Effect::Report { peer, fault, reason } => {
                 let outcome = Outcome::Failed(PeerFailure::new(fault, reason));
                 // If it is lost, the peer connects again and does it again.
-                let _ = self.report.post(Report { peer, start: 0, outcome });
+                let _ = self.mailboxes.report.post(Report { peer, start: 0, outcome });
             }
             Effect::DialFailed { peer, failure } => {
                 let (cause, serious) = match &failure {
@@ -274,20 +250,24 @@ impl Shell for Connections {
                     tracing::debug!(peer = %peer.short(), %failure, "dial failed");
                 }
                 // Discovery dials again each interval, told or not.
-                let _ = self.dial_failed.post(DialFailed { peer, failure });
+                let _ = self.mailboxes.dial_failed.post(DialFailed { peer, failure });
             }
         }
     }
 }
 
-impl Handler<Envelope<Dial>> for Connections {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Dial>, context: &mut Context<Self>) {
-        let Dial { peer, addresses, purpose } = envelope.message;
-        self.feed(envelope.origin, Input::Dial { peer, addresses, purpose }, context);
+forward! {
+    Connections {
+        Dial { peer, addresses, purpose } => Input::Dial { peer, addresses, purpose },
+        CommitteeChanged { validators } => Input::Committee {
+            validators: validators.into_iter().map(|(peer, _)| peer).collect(),
+        },
+        Useful { peers } => Input::Useful { peers },
+        GetConnected { subscriber } => Input::WhoIsConnected { subscriber: subscriber.into() },
     }
 }
+
+observe!(Connections, Snapshot);
 
 impl Handler<Envelope<Ban>> for Connections {
     type Result = ();
@@ -329,23 +309,6 @@ impl Handler<Envelope<InboundClosed>> for Connections {
     }
 }
 
-impl Handler<Envelope<CommitteeChanged>> for Connections {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
-        let validators = envelope.message.validators.into_iter().map(|(peer, _)| peer).collect();
-        self.feed(envelope.origin, Input::Committee { validators }, context);
-    }
-}
-
-impl Handler<Envelope<Useful>> for Connections {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Useful>, context: &mut Context<Self>) {
-        self.feed(envelope.origin, Input::Useful { peers: envelope.message.peers }, context);
-    }
-}
-
 impl Handler<Envelope<FollowPeers>> for Connections {
     type Result = ();
 
@@ -357,28 +320,11 @@ impl Handler<Envelope<FollowPeers>> for Connections {
     }
 }
 
-impl Handler<Envelope<TellConnected>> for Connections {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<TellConnected>, context: &mut Context<Self>) {
-        let subscriber = envelope.message.subscriber.into();
-        self.feed(envelope.origin, Input::WhoIsConnected { subscriber }, context);
-    }
-}
-
-impl Handler<Envelope<Observe<Snapshot>>> for Connections {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
-    }
-}
-
 impl Handler<Envelope<Stop>> for Connections {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
-        for link in self.registry.clear() {
+        for link in self.mailboxes.registry.clear() {
             link.hang_up();
         }
         for inbound in std::mem::take(&mut self.inbound).into_values() {

@@ -1,7 +1,7 @@
 //! What Connections is made from.
 
-use super::{Connections, Settings, shell::Wiring};
-use crate::wiring::Resources;
+use super::{Connections, Settings, shell::Mailboxes};
+use crate::wiring::{Resources, by_receiver};
 use soma_network::Transport;
 use soma_protocol::{
     Core,
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// How Connections is made.
 pub fn spec(
-    place: Slot<Connections>,
+    slot: Slot<Connections>,
     resources: &Resources,
     core: Config,
     settings: Settings,
@@ -20,19 +20,19 @@ pub fn spec(
 ) -> ChildSpec<Connections> {
     const NAME: &str = ConnectionsCore::NAME;
     let node = resources.clone();
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
         let actors = &node.actors;
-        let wiring = Wiring {
+        let mailboxes = Mailboxes {
             transport: transport.clone(),
             registry: node.links.clone(),
             io: node.io.clone(),
-            subscribers: vec![actors.peer_heights.mailbox(NAME), actors.discovery.mailbox(NAME)],
-            dial_failed: actors.discovery.mailbox(NAME),
-            probed: actors.discovery.mailbox(NAME),
-            tell_committee: actors.state_sync.mailbox(NAME),
-            report: actors.peer_heights.mailbox(NAME),
+            subscribers: by_receiver([actors.peer_heights.ordered_sender(NAME), actors.discovery.ordered_sender(NAME)]),
+            dial_failed: actors.discovery.ordered_sender(NAME),
+            probed: actors.discovery.ordered_sender(NAME),
+            subscribe_committee: actors.state_sync.ordered_sender(NAME),
+            report: actors.peer_heights.ordered_sender(NAME),
         };
-        let connections = Connections::new(core.clone(), settings.clone(), wiring, node.environment.clone());
+        let connections = Connections::new(core.clone(), settings.clone(), mailboxes, node.runtime_context.clone());
         async move { Ok(connections) }
     })
 }

@@ -1,13 +1,13 @@
 //! The shell: signs, asks, has infos checked, answers.
 
 use crate::connections::Links;
-use crate::connections::messages::{CommitteeChanged, Dial, PeerChanged, TellConnected};
+use crate::connections::messages::{CommitteeChanged, Dial, GetConnected, PeerChanged};
 use crate::discovery::messages::{DialFailed, KnownPeersAsked, Probed};
-use crate::discovery::{checked::Checked, metrics, stored};
-use crate::state_sync::messages::TellCommittee;
+use crate::discovery::{metrics, stored, verified_info_cache::VerifiedInfoCache};
+use crate::state_sync::messages::SubscribeCommittee;
 use crate::store_writer::messages::{PeerList, UpdatePeers};
 use crate::verifier::messages::VerifyNodeInfos;
-use actix::{Actor, ActorContext, Context, Handler};
+use actix::{Actor, Context, Handler};
 use bytes::Bytes;
 use soma_network::Link;
 use soma_network::wire::{Call, KnownPeers};
@@ -18,8 +18,10 @@ use soma_protocol::{
     },
 };
 use soma_replay::Origin;
-use soma_runtime::{AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop, causality::following};
-use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, LogLimit, Shell};
+use soma_runtime::{
+    AskError, CoreHost, Envelope, ExitReason, IoTasks, Keyed, LogLimit, Mailbox, Observe, OrderedSender, Reply,
+    RuntimeContext, Shell, causality::following, forward, observe, stop_at_once,
+};
 use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,81 +52,66 @@ pub struct Settings {
     pub book: Vec<(PeerId, Bytes)>,
 }
 
-/// What Discovery is connected to.
-pub struct Wiring {
+/// Where Discovery sends, and where its calls run.
+pub(crate) struct Mailboxes {
     /// Live links.
-    pub links: Links,
+    pub(crate) links: Links,
     /// Where calls run.
-    pub io: IoTasks,
-    /// Connections.
-    pub dial: Mailbox<Dial>,
-    /// Connections.
-    pub tell_connected: Mailbox<TellConnected>,
-    /// StateSync.
-    pub tell_committee: Mailbox<TellCommittee>,
-    /// The Verifier.
-    pub verify: Mailbox<VerifyNodeInfos>,
-    /// The StoreWriter.
-    pub update_peers: Mailbox<UpdatePeers>,
+    pub(crate) io: IoTasks,
+    pub(crate) dial: OrderedSender<Dial>,
+    pub(crate) get_connected: OrderedSender<GetConnected>,
+    pub(crate) subscribe_committee: OrderedSender<SubscribeCommittee>,
+    pub(crate) verify: Mailbox<VerifyNodeInfos>,
+    pub(crate) update_peers: OrderedSender<UpdatePeers>,
 }
 
 /// The actor.
 pub struct Discovery {
     // Configuration
     settings: Settings,
-    // Mailboxes
-    links: Links,
-    io: IoTasks,
-    dial: Outbox<Dial>,
-    tell_connected: Outbox<TellConnected>,
-    tell_committee: Outbox<TellCommittee>,
-    verify: Mailbox<VerifyNodeInfos>,
-    update_peers: Outbox<UpdatePeers>,
+    mailboxes: Mailboxes,
     // State
     host: CoreHost<DiscoveryCore>,
-    checked: Checked,
+    verified_infos: VerifiedInfoCache,
     /// Links of probes, until they are asked.
     probed: BTreeMap<PeerId, Link>,
     /// What is wrong, as operators were told last.
     trouble: Option<&'static str>,
     /// Peers that come and go can change it any number of times.
     trouble_logged: LogLimit,
-    asked: BTreeMap<u64, Reply<KnownPeers>>,
-    next_asked: u64,
+    asked: Keyed<Reply<KnownPeers>>,
 }
 
 impl Discovery {
     /// Starts with the seeds; the address book follows once it is checked.
-    pub fn new(config: Config, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        settings: Settings,
+        mailboxes: Mailboxes,
+        runtime_context: RuntimeContext,
+    ) -> Self {
         Self {
             settings,
-            links: wiring.links,
-            io: wiring.io,
-            dial: Outbox::new(wiring.dial),
-            tell_connected: Outbox::new(wiring.tell_connected),
-            tell_committee: Outbox::new(wiring.tell_committee),
-            verify: wiring.verify,
-            update_peers: Outbox::new(wiring.update_peers),
-            host: CoreHost::new(DiscoveryCore::new(config), environment),
-            checked: Checked::default(),
+            mailboxes,
+            host: CoreHost::new(DiscoveryCore::new(config), runtime_context),
+            verified_infos: VerifiedInfoCache::default(),
             probed: BTreeMap::new(),
             trouble: None,
             trouble_logged: LogLimit::lines(LOG_LINES),
-            asked: BTreeMap::new(),
-            next_asked: 0,
+            asked: Keyed::default(),
         }
     }
 
     /// Has infos checked, those that say something new and have not been checked before.
     fn verified(&self, infos: Vec<Bytes>) -> impl Future<Output = Verified> + use<> {
         let now_ms = self.host.now().unix_ms;
-        let (mut known, mut unknown) = self.checked.split(infos, now_ms);
+        let (mut known, mut unknown) = self.verified_infos.split(infos, now_ms);
         // What cannot be read is the Verifier's to refuse.
         unknown.retain(|info| {
             let read = SignedNodeInfo::decode_bounded(info.clone());
             read.is_err() || read.is_ok_and(|info| self.host.core().is_news(&known_peer(&info)))
         });
-        let mut verify = self.verify.clone();
+        let mut verify = self.mailboxes.verify.clone();
         async move {
             if !unknown.is_empty() {
                 known.extend(verify.ask(|reply| VerifyNodeInfos { infos: unknown, now_ms, reply }).await?);
@@ -135,7 +122,7 @@ impl Discovery {
 
     /// What the core is told of infos that passed.
     fn known_peers(&mut self, infos: Vec<SignedNodeInfo>) -> Vec<KnownPeer> {
-        self.checked.passed(&infos);
+        self.verified_infos.passed(&infos);
         infos.iter().map(known_peer).collect()
     }
 
@@ -143,9 +130,9 @@ impl Discovery {
         let call =
             Call { peer, chain: Some(self.settings.own_info.chain_id), remote: None, timeout: self.settings.timeout };
         let probed = self.probed.remove(&peer);
-        let link = probed.clone().or_else(|| self.links.get(peer));
+        let link = probed.clone().or_else(|| self.mailboxes.links.get(peer));
         let remote = link.as_ref().and_then(Link::remote);
-        let asking = self.io.spawn(async move {
+        let asking = self.mailboxes.io.spawn(async move {
             let answer = match link {
                 Some(link) => link.api().get_known_peers(call, own_info).await.map_err(|error| error.to_string()),
                 None => Err("the connection is gone".into()),
@@ -231,16 +218,16 @@ impl Actor for Discovery {
 
     fn started(&mut self, context: &mut Context<Self>) {
         // Without an answer Connections is being restarted, and tells of every link it makes.
-        let _ = self.tell_connected.post(TellConnected { subscriber: DiscoveryCore::NAME });
+        let _ = self.mailboxes.get_connected.post(GetConnected { subscriber: DiscoveryCore::NAME });
         // Without an answer StateSync is being restarted, and tells of the committee when it is there.
-        let _ = self.tell_committee.post(TellCommittee { subscriber: DiscoveryCore::NAME });
+        let _ = self.mailboxes.subscribe_committee.post(SubscribeCommittee { subscriber: DiscoveryCore::NAME });
         let stored = std::mem::take(&mut self.settings.book);
         let all: Vec<_> = stored.iter().map(|(peer, _)| *peer).collect();
         let records = stored::decode(stored);
         // As at the time of the newest: how long the node was down says nothing of its peers.
         let newest_ms = records.iter().map(|record| record.signed_ms).max().unwrap_or(0);
         let infos: Vec<_> = records.iter().map(|record| record.info.clone()).collect();
-        let verify = self.verify.clone();
+        let verify = self.mailboxes.verify.clone();
         let checking = async move {
             loop {
                 let (mut verify, infos) = (verify.clone(), infos.clone());
@@ -286,14 +273,16 @@ impl Shell for Discovery {
                 self.later(signed, |discovery, input, origin, context| discovery.feed(origin, input, context), context);
             }
             // What is lost here is asked for again: dials after a minute, the rest at the next interval.
-            Effect::Dial { peer, addresses, purpose } => drop(self.dial.post(Dial { peer, addresses, purpose })),
+            Effect::Dial { peer, addresses, purpose } => {
+                let _ = self.mailboxes.dial.post(Dial { peer, addresses, purpose });
+            }
             Effect::SaveBook { put, remove } => {
                 let put = put.into_iter().map(|stored| (stored.info.peer, stored::encode(stored))).collect();
-                let _ = self.update_peers.post(UpdatePeers { list: PeerList::Infos, put, remove });
+                let _ = self.mailboxes.update_peers.post(UpdatePeers { list: PeerList::Infos, put, remove });
             }
             Effect::Query { peer, own_info } => self.query(peer, own_info.into_bytes(), context),
             Effect::Answer { key, own_info, peers, seen } => {
-                if let Some(reply) = self.asked.remove(&key) {
+                if let Some(reply) = self.asked.remove(key) {
                     let known_peers = peers.into_iter().map(Opaque::into_bytes).collect();
                     let own_info = own_info.into_bytes();
                     let Seen { ip, time_ms, reached } = seen;
@@ -311,21 +300,22 @@ impl Handler<Envelope<PeerChanged>> for Discovery {
     fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
         let event = envelope.message.0;
         let ip = match event {
-            PeerEvent::Connected(peer) => self.links.get(peer).and_then(|link| link.remote()),
+            PeerEvent::Connected(peer) => self.mailboxes.links.get(peer).and_then(|link| link.remote()),
             PeerEvent::Lost { .. } => None,
         };
         self.feed(envelope.origin, Input::Peer { event, ip }, context);
     }
 }
 
-impl Handler<Envelope<DialFailed>> for Discovery {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<DialFailed>, context: &mut Context<Self>) {
-        let DialFailed { peer, failure } = envelope.message;
-        self.feed(envelope.origin, Input::DialFailed { peer, failure }, context);
+forward! {
+    Discovery {
+        DialFailed { peer, failure } => Input::DialFailed { peer, failure },
+        CommitteeChanged { validators } => Input::Committee(validators),
     }
 }
+
+observe!(Discovery, Snapshot);
+stop_at_once!(Discovery);
 
 impl Handler<Envelope<Probed>> for Discovery {
     type Result = ();
@@ -345,22 +335,12 @@ impl Handler<Envelope<Probed>> for Discovery {
     }
 }
 
-impl Handler<Envelope<CommitteeChanged>> for Discovery {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
-        self.feed(envelope.origin, Input::Committee(envelope.message.validators), context);
-    }
-}
-
 impl Handler<Envelope<KnownPeersAsked>> for Discovery {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<KnownPeersAsked>, context: &mut Context<Self>) {
         let KnownPeersAsked { peer, remote, own_info, reply } = envelope.message;
-        self.next_asked += 1;
-        let key = self.next_asked;
-        self.asked.insert(key, reply);
+        let key = self.asked.insert(reply);
         let finish = move |discovery: &mut Self, infos: Verified, origin, context: &mut Context<Self>| {
             let info = discovery.known_peers(infos.unwrap_or_default()).pop();
             discovery.feed(origin, Input::Asked { key, peer, remote, info }, context);
@@ -369,27 +349,10 @@ impl Handler<Envelope<KnownPeersAsked>> for Discovery {
     }
 }
 
-impl Handler<Envelope<Observe<Snapshot>>> for Discovery {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
-    }
-}
-
 impl Handler<Envelope<Observe<Vec<BookEntry>>>> for Discovery {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Observe<Vec<BookEntry>>>, _: &mut Context<Self>) {
         envelope.message.0.send(self.host.core().book());
-    }
-}
-
-impl Handler<Envelope<Stop>> for Discovery {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
-        context.stop();
-        envelope.message.0.send(());
     }
 }

@@ -1,6 +1,6 @@
 //! What Discovery is made from.
 
-use super::{Discovery, Settings, shell::Wiring};
+use super::{Discovery, Settings, shell::Mailboxes};
 use crate::wiring::Resources;
 use soma_protocol::{
     Core,
@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 /// How Discovery is made: with the address book that the store has.
 pub fn spec(
-    place: Slot<Discovery>,
+    slot: Slot<Discovery>,
     resources: &Resources,
     core: Config,
     key: Arc<SigningKey>,
@@ -22,23 +22,22 @@ pub fn spec(
 ) -> ChildSpec<Discovery> {
     const NAME: &str = DiscoveryCore::NAME;
     let node = resources.clone();
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
-        let actors = &node.actors;
-        let wiring = Wiring {
-            links: node.links.links(),
-            io: node.io.clone(),
-            dial: actors.connections.mailbox(NAME),
-            tell_connected: actors.connections.mailbox(NAME),
-            tell_committee: actors.state_sync.mailbox(NAME),
-            verify: actors.verifier.mailbox(NAME),
-            update_peers: actors.store_writer.mailbox(NAME),
-        };
-        let book = node.read(|store| store.peers(PeerList::Infos));
-        let (core, environment) = (core.clone(), node.environment.clone());
-        let (key, own_info) = (key.clone(), own_info.clone());
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
+        let (node, core, key, own_info) = (node.clone(), core.clone(), key.clone(), own_info.clone());
         async move {
-            let settings = Settings { key, own_info, timeout, book: book.await? };
-            Ok(Discovery::new(core, settings, wiring, environment))
+            let book = node.read(|store| store.peers(PeerList::Infos)).await?;
+            let settings = Settings { key, own_info, timeout, book };
+            let actors = &node.actors;
+            let mailboxes = Mailboxes {
+                links: node.links.links(),
+                io: node.io.clone(),
+                dial: actors.connections.ordered_sender(NAME),
+                get_connected: actors.connections.ordered_sender(NAME),
+                subscribe_committee: actors.state_sync.ordered_sender(NAME),
+                verify: actors.verifier.mailbox(NAME),
+                update_peers: actors.store_writer.ordered_sender(NAME),
+            };
+            Ok(Discovery::new(core, settings, mailboxes, node.runtime_context.clone()))
         }
     })
 }

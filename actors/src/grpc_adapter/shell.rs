@@ -3,34 +3,34 @@
 use crate::connections::messages::{CommitteeChanged, Useful};
 use crate::grpc_adapter::messages::{CallArrived, CallPermit, Sent};
 use crate::grpc_adapter::metrics;
-use crate::state_sync::messages::TellCommittee;
+use crate::state_sync::messages::SubscribeCommittee;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_protocol::{
     Core,
     serving::{Config, Effect, Input, Refusal, Serving, Snapshot},
 };
-use soma_runtime::{CoreHost, Environment, Shell};
-use soma_runtime::{Envelope, Mailbox, Observe, Outbox, Reply, Stop};
-use std::collections::BTreeMap;
+use soma_runtime::{CoreHost, Envelope, Keyed, OrderedSender, Reply, RuntimeContext, Shell, Stop, forward, observe};
 
 /// The actor.
 pub struct GrpcAdapter {
     // Mailboxes
-    tell_committee: Outbox<TellCommittee>,
+    subscribe_committee: OrderedSender<SubscribeCommittee>,
     // State
     host: CoreHost<Serving>,
-    waiting: BTreeMap<u64, Reply<Result<CallPermit, Refusal>>>,
-    next_call: u64,
+    waiting: Keyed<Reply<Result<CallPermit, Refusal>>>,
 }
 
 impl GrpcAdapter {
     /// Starts without calls.
-    pub fn new(config: Config, tell_committee: Mailbox<TellCommittee>, environment: Environment) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        subscribe_committee: OrderedSender<SubscribeCommittee>,
+        runtime_context: RuntimeContext,
+    ) -> Self {
         Self {
-            tell_committee: Outbox::new(tell_committee),
-            host: CoreHost::new(Serving::new(config), environment),
-            waiting: BTreeMap::new(),
-            next_call: 0,
+            subscribe_committee,
+            host: CoreHost::new(Serving::new(config), runtime_context),
+            waiting: Keyed::default(),
         }
     }
 }
@@ -40,7 +40,7 @@ impl Actor for GrpcAdapter {
 
     fn started(&mut self, _: &mut Context<Self>) {
         // Without an answer StateSync is being restarted, and tells of the committee when it is there.
-        let _ = self.tell_committee.post(TellCommittee { subscriber: Serving::NAME });
+        let _ = self.subscribe_committee.post(SubscribeCommittee { subscriber: Serving::NAME });
     }
 }
 
@@ -54,7 +54,7 @@ impl Shell for GrpcAdapter {
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
             Effect::Admit { call, class } => {
-                let Some(reply) = self.waiting.remove(&call) else { return };
+                let Some(reply) = self.waiting.remove(call) else { return };
                 let (permit, ended) = CallPermit::new(class);
                 reply.send(Ok(permit));
                 let finish = move |adapter: &mut Self, sent: Option<Sent>, origin, context: &mut Context<Self>| {
@@ -70,7 +70,7 @@ impl Shell for GrpcAdapter {
                     Refusal::TooMany { .. } => "too-many",
                     Refusal::TooFast { .. } => "too-fast",
                 });
-                if let Some(reply) = self.waiting.remove(&call) {
+                if let Some(reply) = self.waiting.remove(call) {
                     reply.send(Err(refusal));
                 }
             }
@@ -83,37 +83,21 @@ impl Handler<Envelope<CallArrived>> for GrpcAdapter {
 
     fn handle(&mut self, envelope: Envelope<CallArrived>, context: &mut Context<Self>) {
         let CallArrived { peer, chain, rpc, reply } = envelope.message;
-        self.next_call += 1;
-        let call = self.next_call;
-        self.waiting.insert(call, reply);
+        let call = self.waiting.insert(reply);
         self.feed(envelope.origin, Input::Arrived { call, peer, chain, rpc }, context);
     }
 }
 
-impl Handler<Envelope<CommitteeChanged>> for GrpcAdapter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<CommitteeChanged>, context: &mut Context<Self>) {
-        let validators = envelope.message.validators.into_iter().map(|(peer, _)| peer).collect();
-        self.feed(envelope.origin, Input::Committee { validators }, context);
+forward! {
+    GrpcAdapter {
+        CommitteeChanged { validators } => Input::Committee {
+            validators: validators.into_iter().map(|(peer, _)| peer).collect(),
+        },
+        Useful { peers } => Input::Useful { peers },
     }
 }
 
-impl Handler<Envelope<Useful>> for GrpcAdapter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Useful>, context: &mut Context<Self>) {
-        self.feed(envelope.origin, Input::Useful { peers: envelope.message.peers }, context);
-    }
-}
-
-impl Handler<Envelope<Observe<Snapshot>>> for GrpcAdapter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
-    }
-}
+observe!(GrpcAdapter, Snapshot);
 
 impl Handler<Envelope<Stop>> for GrpcAdapter {
     type Result = ();

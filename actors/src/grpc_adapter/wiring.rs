@@ -10,11 +10,11 @@ use soma_runtime::{ChildSpec, Slot};
 use std::sync::Arc;
 
 /// How GrpcAdapter is made.
-pub fn spec(place: Slot<GrpcAdapter>, resources: &Resources, core: Config) -> ChildSpec<GrpcAdapter> {
+pub fn spec(slot: Slot<GrpcAdapter>, resources: &Resources, core: Config) -> ChildSpec<GrpcAdapter> {
     let node = resources.clone();
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
-        let tell_committee = node.actors.state_sync.mailbox(Serving::NAME);
-        let adapter = GrpcAdapter::new(core.clone(), tell_committee, node.environment.clone());
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
+        let subscribe_committee = node.actors.state_sync.ordered_sender(Serving::NAME);
+        let adapter = GrpcAdapter::new(core.clone(), subscribe_committee, node.runtime_context.clone());
         async move { Ok(adapter) }
     })
 }

@@ -1,12 +1,12 @@
 //! The shell: asks peers for their heights, tells them ours, keeps the addresses of answers.
 
 use crate::connections::Links;
-use crate::connections::messages::{Ban, PeerChanged, TellConnected, Useful};
+use crate::connections::messages::{Ban, GetConnected, PeerChanged, Useful};
 use crate::peer_heights::messages::{OwnHeight, Pick, Pushed, Report};
 use crate::peer_heights::metrics;
 use crate::state_sync::messages::Target;
 use crate::store_writer::messages::{PeerList, UpdatePeers};
-use actix::{Actor, ActorContext, Context, Handler};
+use actix::{Actor, Context, Handler};
 use bytes::Bytes;
 use soma_network::wire::{Availability, Call, CallError};
 use soma_protocol::{
@@ -14,10 +14,12 @@ use soma_protocol::{
     peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot, Standing},
     state_sync::Outcome,
 };
-use soma_runtime::{CoreHost, Environment, ExitReason, IoTasks, Shell};
-use soma_runtime::{Envelope, Mailbox, Observe, Outbox, Reply, Stop};
+use soma_runtime::{
+    CoreHost, Envelope, ExitReason, IoTasks, Keyed, OrderedSender, Reply, RuntimeContext, Shell, forward, observe,
+    stop_at_once,
+};
 use soma_types::{ChainId, CommitIndex, Fault, PeerFailure, PeerId, codec};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// What became of a call.
 type Answered<R> = Result<Result<R, CallError>, ExitReason>;
@@ -31,27 +33,23 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
-/// What PeerHeights is connected to.
-pub struct Wiring {
+/// Where PeerHeights sends, and where its calls run.
+pub(crate) struct Mailboxes {
     /// Live links.
-    pub links: Links,
+    pub(crate) links: Links,
     /// Where calls run.
-    pub io: IoTasks,
-    /// StateSync.
-    pub target: Mailbox<Target>,
-    /// Connections.
-    pub ban: Mailbox<Ban>,
-    /// Connections.
-    pub useful: Vec<Mailbox<Useful>>,
-    /// Connections.
-    pub tell_connected: Mailbox<TellConnected>,
-    /// The StoreWriter.
-    pub update_peers: Mailbox<UpdatePeers>,
+    pub(crate) io: IoTasks,
+    pub(crate) target: OrderedSender<Target>,
+    pub(crate) ban: OrderedSender<Ban>,
+    /// Actors that prefer peers of proven use.
+    pub(crate) useful: Vec<OrderedSender<Useful>>,
+    pub(crate) get_connected: OrderedSender<GetConnected>,
+    pub(crate) update_peers: OrderedSender<UpdatePeers>,
 }
 
 /// What the store holds when PeerHeights starts.
 #[derive(Clone, Debug, Default)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// The store's watermark.
     pub own_height: CommitIndex,
     /// What peers have done.
@@ -65,37 +63,28 @@ const MAX_STANDING_BYTES: usize = 64;
 pub struct PeerHeights {
     // Configuration
     settings: Settings,
-    // Mailboxes
-    links: Links,
-    io: IoTasks,
-    target: Outbox<Target>,
-    ban: Outbox<Ban>,
-    useful: Vec<Outbox<Useful>>,
-    tell_connected: Outbox<TellConnected>,
-    update_peers: Outbox<UpdatePeers>,
+    mailboxes: Mailboxes,
     // State
     host: CoreHost<PeerHeightsCore>,
-    picks: BTreeMap<u64, Reply<Result<PeerId, NoPeer>>>,
-    next_pick: u64,
+    picks: Keyed<Reply<Result<PeerId, NoPeer>>>,
 }
 
 impl PeerHeights {
     /// Starts without peers and asks Connections for them.
-    pub fn new(config: Config, stored: Stored, settings: Settings, wiring: Wiring, environment: Environment) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        stored: Stored,
+        settings: Settings,
+        mailboxes: Mailboxes,
+        runtime_context: RuntimeContext,
+    ) -> Self {
         let standings = stored.standings.into_iter().filter_map(|(peer, bytes)| decode_standing(peer, &bytes));
         let standings = standings.collect();
         Self {
             settings,
-            links: wiring.links,
-            io: wiring.io,
-            target: Outbox::new(wiring.target),
-            ban: Outbox::new(wiring.ban),
-            useful: wiring.useful.into_iter().map(Outbox::new).collect(),
-            tell_connected: Outbox::new(wiring.tell_connected),
-            update_peers: Outbox::new(wiring.update_peers),
-            host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), environment),
-            picks: BTreeMap::new(),
-            next_pick: 0,
+            mailboxes,
+            host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), runtime_context),
+            picks: Keyed::default(),
         }
     }
 
@@ -104,8 +93,8 @@ impl PeerHeights {
     }
 
     fn query(&mut self, peer: PeerId, context: &mut Context<Self>) {
-        let (link, call) = (self.links.get(peer), self.call(peer));
-        let asking = self.io.spawn(async move {
+        let (link, call) = (self.mailboxes.links.get(peer), self.call(peer));
+        let asking = self.mailboxes.io.spawn(async move {
             let link = link.ok_or_else(CallError::connection_gone)?;
             link.api().get_commit_availability(call).await
         });
@@ -124,8 +113,8 @@ impl PeerHeights {
     }
 
     fn push(&mut self, peer: PeerId, index: CommitIndex, context: &mut Context<Self>) {
-        let (link, call) = (self.links.get(peer), self.call(peer));
-        let telling = self.io.spawn(async move {
+        let (link, call) = (self.mailboxes.links.get(peer), self.call(peer));
+        let telling = self.mailboxes.io.spawn(async move {
             let link = link.ok_or_else(CallError::connection_gone)?;
             link.api().push_commit(call, index).await
         });
@@ -154,7 +143,7 @@ impl Actor for PeerHeights {
 
     fn started(&mut self, _: &mut Context<Self>) {
         // Without an answer Connections is being restarted, and tells of every link it makes.
-        let _ = self.tell_connected.post(TellConnected { subscriber: PeerHeightsCore::NAME });
+        let _ = self.mailboxes.get_connected.post(GetConnected { subscriber: PeerHeightsCore::NAME });
     }
 }
 
@@ -170,52 +159,54 @@ impl Shell for PeerHeights {
             Effect::Query(peer) => self.query(peer, context),
             Effect::Push { peer, index } => self.push(peer, index, context),
             Effect::Picked { key, peer } => {
-                if let Some(reply) = self.picks.remove(&key) {
+                if let Some(reply) = self.picks.remove(key) {
                     reply.send(peer);
                 }
             }
             Effect::Target(target) => {
                 metrics::target(target.highest);
                 // A target that StateSync missed is told again with the next claim or query.
-                let _ = self.target.post(Target(target));
+                let _ = self.mailboxes.target.post(Target(target));
             }
             Effect::SaveStandings { put, remove } => {
                 let encoded = |(peer, standing): (PeerId, Standing)| (peer, codec::encode(&standing).into());
                 let put = put.into_iter().map(encoded).collect();
                 // What is lost is written with the peer's next change.
-                let _ = self.update_peers.post(UpdatePeers { list: PeerList::Standings, put, remove });
+                let _ = self.mailboxes.update_peers.post(UpdatePeers { list: PeerList::Standings, put, remove });
             }
             // What is lost is made up for by the next use.
             Effect::Useful(peers) => {
-                for outbox in &self.useful {
+                for sender in &self.mailboxes.useful {
                     // Peers that go on being of use are told of again.
-                    let _ = outbox.post(Useful { peers: peers.clone() });
+                    let _ = sender.post(Useful { peers: peers.clone() });
                 }
             }
             Effect::Ban { peer, duration, reason } => {
                 // The core has dropped the peer already; a lost ban leaves it connected and unused.
-                let _ = self.ban.post(Ban { peer, duration, reason });
+                let _ = self.mailboxes.ban.post(Ban { peer, duration, reason });
             }
         }
     }
 }
 
-impl Handler<Envelope<PeerChanged>> for PeerHeights {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<PeerChanged>, context: &mut Context<Self>) {
-        self.feed(envelope.origin, Input::Peer(envelope.message.0), context);
+forward! {
+    PeerHeights {
+        PeerChanged(event) => Input::Peer(event),
+        OwnHeight(index) => Input::OwnHeight(index),
+        Pushed { peer, index } => Input::Pushed { peer, index },
     }
 }
+
+observe!(PeerHeights, Snapshot);
+stop_at_once!(PeerHeights);
 
 impl Handler<Envelope<Pick>> for PeerHeights {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Pick>, context: &mut Context<Self>) {
         let Pick { start, tried, hedge, next, reply } = envelope.message;
-        self.next_pick += 1;
-        self.picks.insert(self.next_pick, reply);
-        self.feed(envelope.origin, Input::Pick { key: self.next_pick, start, tried, hedge, next }, context);
+        let key = self.picks.insert(reply);
+        self.feed(envelope.origin, Input::Pick { key, start, tried, hedge, next }, context);
     }
 }
 
@@ -229,39 +220,5 @@ impl Handler<Envelope<Report>> for PeerHeights {
             tracing::debug!(peer = %peer.short(), start, ?fault, reason, "range failed");
         }
         self.feed(envelope.origin, Input::Report { peer, start, outcome }, context);
-    }
-}
-
-impl Handler<Envelope<OwnHeight>> for PeerHeights {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<OwnHeight>, context: &mut Context<Self>) {
-        self.feed(envelope.origin, Input::OwnHeight(envelope.message.0), context);
-    }
-}
-
-impl Handler<Envelope<Pushed>> for PeerHeights {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Pushed>, context: &mut Context<Self>) {
-        let Pushed { peer, index } = envelope.message;
-        self.feed(envelope.origin, Input::Pushed { peer, index }, context);
-    }
-}
-
-impl Handler<Envelope<Observe<Snapshot>>> for PeerHeights {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
-    }
-}
-
-impl Handler<Envelope<Stop>> for PeerHeights {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
-        context.stop();
-        envelope.message.0.send(());
     }
 }

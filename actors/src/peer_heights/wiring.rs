@@ -2,7 +2,7 @@
 
 use super::{
     PeerHeights, Settings,
-    shell::{Stored, Wiring},
+    shell::{Mailboxes, Stored},
 };
 use crate::wiring::Resources;
 use soma_protocol::{
@@ -14,29 +14,32 @@ use soma_store::PeerList;
 
 /// How PeerHeights is made: with its own height and the standings that the store has.
 pub fn spec(
-    place: Slot<PeerHeights>,
+    slot: Slot<PeerHeights>,
     resources: &Resources,
     core: Config,
     settings: Settings,
 ) -> ChildSpec<PeerHeights> {
     const NAME: &str = PeerHeightsCore::NAME;
     let node = resources.clone();
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
-        let actors = &node.actors;
-        let wiring = Wiring {
-            links: node.links.links(),
-            io: node.io.clone(),
-            target: actors.state_sync.mailbox(NAME),
-            ban: actors.connections.mailbox(NAME),
-            useful: vec![actors.connections.mailbox(NAME), actors.grpc_adapter.mailbox(NAME)],
-            tell_connected: actors.connections.mailbox(NAME),
-            update_peers: actors.store_writer.mailbox(NAME),
-        };
-        let stored = node.read(|store| {
-            let own_height = store.watermarks()?.highest_synced.index;
-            Ok(Stored { own_height, standings: store.peers(PeerList::Standings)? })
-        });
-        let (core, settings, environment) = (core.clone(), settings.clone(), node.environment.clone());
-        async move { Ok(PeerHeights::new(core, stored.await?, settings, wiring, environment)) }
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
+        let (node, core, settings) = (node.clone(), core.clone(), settings.clone());
+        async move {
+            let stored = node.read(|store| {
+                let own_height = store.watermarks()?.highest_synced.index;
+                Ok(Stored { own_height, standings: store.peers(PeerList::Standings)? })
+            });
+            let stored = stored.await?;
+            let actors = &node.actors;
+            let mailboxes = Mailboxes {
+                links: node.links.links(),
+                io: node.io.clone(),
+                target: actors.state_sync.ordered_sender(NAME),
+                ban: actors.connections.ordered_sender(NAME),
+                useful: vec![actors.connections.ordered_sender(NAME), actors.grpc_adapter.ordered_sender(NAME)],
+                get_connected: actors.connections.ordered_sender(NAME),
+                update_peers: actors.store_writer.ordered_sender(NAME),
+            };
+            Ok(PeerHeights::new(core, stored, settings, mailboxes, node.runtime_context.clone()))
+        }
     })
 }

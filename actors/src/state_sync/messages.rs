@@ -22,14 +22,14 @@ pub struct LocalCommit {
 
 /// From Connections and Discovery when they start: tell me the current committee. Its changes they are told anyway.
 #[derive(Debug)]
-pub struct TellCommittee {
+pub struct SubscribeCommittee {
     /// Name of the actor to tell.
     pub subscriber: &'static str,
 }
 
 /// From a SyncWorker: blocks of its range that have been verified. They are not fetched again if it dies.
 #[derive(Debug)]
-pub struct Kept {
+pub struct CacheUpdate {
     /// The worker's range.
     pub key: RangeKey,
     /// The blocks; their bytes are those that the worker holds.

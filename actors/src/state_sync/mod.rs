@@ -9,14 +9,14 @@
 //! A worker is a child of this actor: however it ends, its range returns to the core's plan, and a new worker is
 //! started for it after a backoff.
 
+mod commit_feed;
 pub mod messages;
 mod metrics;
-mod published;
-mod salvage;
 mod shell;
+mod verified_block_cache;
 pub mod wiring;
 mod worker;
 
-pub use published::{Commits, Latest, Published};
+pub use commit_feed::{CommitFeed, Commits, DurableHead};
 pub use shell::StateSync;
 pub use worker::Settings;

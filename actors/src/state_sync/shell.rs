@@ -2,11 +2,13 @@
 
 use crate::connections::messages::CommitteeChanged;
 use crate::peer_heights::messages::{OwnHeight, Pick, Report};
-use crate::state_sync::messages::{ExecutorProgress, FetchProgress, Kept, LocalCommit, Target, TellCommittee};
+use crate::state_sync::messages::{
+    CacheUpdate, ExecutorProgress, FetchProgress, LocalCommit, SubscribeCommittee, Target,
+};
 use crate::state_sync::{
+    commit_feed::CommitFeed,
     metrics,
-    published::Published,
-    salvage::Salvage,
+    verified_block_cache::VerifiedBlockCache,
     worker::{Settings, SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
 use crate::store_writer::messages::Apply;
@@ -21,8 +23,10 @@ use soma_protocol::{
     sync_worker::SyncWorker as WorkerCore,
 };
 use soma_replay::Origin;
-use soma_runtime::{AskError, Envelope, Mailbox, Observe, Outbox, Reply, Stop};
-use soma_runtime::{CoreHost, Environment, ExitReason, Heartbeat, LogLimit, Shell, run_actor};
+use soma_runtime::{
+    AskError, CoreHost, Envelope, ExitReason, Heartbeat, LogLimit, Mailbox, OrderedSender, Reply, RuntimeContext,
+    Shell, Stop, forward, observe, run_actor,
+};
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, PeerId};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -44,46 +48,33 @@ fn follows(cause: Option<&'static str>) -> bool {
 
 /// What the store holds when StateSync starts.
 #[derive(Clone, Debug)]
-pub struct StartState {
+pub(crate) struct StartState {
     /// Last durable commit.
     pub tip: Tip,
     /// Committee of the epoch of the next commit.
     pub committee: Arc<EpochContext>,
 }
 
-/// What StateSync is connected to.
-pub struct Wiring {
+/// Where StateSync sends, and what it publishes.
+pub(crate) struct Mailboxes {
     /// For workers.
-    pub workers: WorkerMailboxes,
-    /// PeerHeights.
-    pub pick: Mailbox<Pick>,
-    /// PeerHeights.
-    pub report: Mailbox<Report>,
-    /// PeerHeights.
-    pub own_height: Mailbox<OwnHeight>,
-    /// The StoreWriter.
-    pub apply: Mailbox<Apply>,
-    /// The Verifier.
-    pub verify_local: Mailbox<VerifyLocalCommit>,
-    /// Executors.
-    pub published: Published,
-    /// Who is told of the validators.
-    pub committee: Vec<Mailbox<CommitteeChanged>>,
+    pub(crate) workers: WorkerMailboxes,
+    pub(crate) pick: Mailbox<Pick>,
+    pub(crate) apply: Mailbox<Apply>,
+    pub(crate) verify_local: Mailbox<VerifyLocalCommit>,
+    /// Durable commits, for executors.
+    pub(crate) commit_feed: CommitFeed,
+    /// Subscribers of the committee, by name.
+    pub(crate) committee_subscribers: BTreeMap<&'static str, OrderedSender<CommitteeChanged>>,
+    pub(crate) report: OrderedSender<Report>,
+    pub(crate) own_height: OrderedSender<OwnHeight>,
 }
 
 /// The actor.
 pub struct StateSync {
     // Configuration
     settings: Settings,
-    // Mailboxes
-    workers: WorkerMailboxes,
-    pick: Mailbox<Pick>,
-    report: Outbox<Report>,
-    own_height: Outbox<OwnHeight>,
-    apply: Mailbox<Apply>,
-    verify_local: Mailbox<VerifyLocalCommit>,
-    published: Published,
-    committee_subscribers: BTreeMap<&'static str, Outbox<CommitteeChanged>>,
+    mailboxes: Mailboxes,
     // State
     host: CoreHost<StateSyncCore>,
     /// Verified commits that are not durable yet.
@@ -95,7 +86,7 @@ pub struct StateSync {
     local_replies: BTreeMap<RangeKey, Reply<Result<(), LocalCommitError>>>,
     next_local: u64,
     running: BTreeMap<RangeKey, SpawnHandle>,
-    salvage: Salvage,
+    verified_blocks: VerifiedBlockCache,
     /// The cause that the metric shows.
     shown: Option<&'static str>,
     /// The cause that the log told last, and how often it may.
@@ -110,36 +101,27 @@ pub struct StateSync {
 
 impl StateSync {
     /// Starts from what the store holds.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         settings: Settings,
         start: StartState,
-        wiring: Wiring,
-        environment: Environment,
+        mailboxes: Mailboxes,
+        runtime_context: RuntimeContext,
     ) -> Self {
         let epoch = start.tip.next_epoch;
         let committees = BTreeMap::from([(epoch, start.committee)]);
-        let subscribers = wiring.committee.into_iter().map(|mailbox| (mailbox.receiver(), Outbox::new(mailbox)));
-        let committee_subscribers = subscribers.collect();
-        wiring.published.begin(start.tip.commit.index);
+        mailboxes.commit_feed.begin(start.tip.commit.index);
         Self {
             settings,
-            workers: wiring.workers,
-            pick: wiring.pick,
-            report: Outbox::new(wiring.report),
-            own_height: Outbox::new(wiring.own_height),
-            apply: wiring.apply,
-            verify_local: wiring.verify_local,
-            published: wiring.published,
-            committee_subscribers,
-            host: CoreHost::new(StateSyncCore::new(config, start.tip), environment),
+            mailboxes,
+            host: CoreHost::new(StateSyncCore::new(config, start.tip), runtime_context),
             held: BTreeMap::new(),
             committees,
             epoch,
             local_replies: BTreeMap::new(),
             next_local: 0,
             running: BTreeMap::new(),
-            salvage: Salvage::default(),
+            verified_blocks: VerifiedBlockCache::default(),
             shown: None,
             logged: None,
             progress_logged: LogLimit::default(),
@@ -155,7 +137,7 @@ impl StateSync {
         message: impl FnOnce(Reply<Result<PeerId, NoPeer>>) -> Pick + 'static,
         context: &mut Context<Self>,
     ) {
-        let mut pick = self.pick.clone();
+        let mut pick = self.mailboxes.pick.clone();
         let asking = async move { pick.ask(message).await };
         let finish = move |sync: &mut Self, answer: Result<_, AskError>, origin, context: &mut Context<Self>| {
             // While PeerHeights is being restarted nobody is known to be connected.
@@ -175,16 +157,23 @@ impl StateSync {
             return;
         };
         let (deliver, delivered) = Reply::channel();
-        let salvaged = self.salvage.begin(key, task.start, task.end);
-        let worker =
-            SyncWorker::new(key, task, committee, salvaged, self.workers.clone(), deliver, self.host.environment());
-        let environment = self.host.environment();
-        let running = run_actor(worker, WORKER_MAILBOX, Heartbeat::Inputs, &environment);
+        let cached = self.verified_blocks.start_worker(key, task.start, task.end);
+        let worker = SyncWorker::new(
+            key,
+            task,
+            committee,
+            cached,
+            self.mailboxes.workers.clone(),
+            deliver,
+            self.host.runtime_context(),
+        );
+        let runtime_context = self.host.runtime_context();
+        let running = run_actor(worker, WORKER_MAILBOX, Heartbeat::Inputs, &runtime_context);
         let allowance = self.settings.request_timeout + CHECK_ALLOWANCE;
         let outcome = async move {
             let exit = running.watched(allowance).await;
             if exit != ExitReason::Normal {
-                environment.record_end(WorkerCore::NAME, &exit);
+                runtime_context.record_end(WorkerCore::NAME, &exit);
             }
             delivered.answer(WorkerCore::NAME).await.ok_or_else(|| exit.to_string())
         };
@@ -205,7 +194,7 @@ impl StateSync {
     ) {
         let input = match result {
             Ok(WorkerResult { verified, shortfall }) => {
-                self.salvage.done(key);
+                self.verified_blocks.remove_worker(key);
                 if let Some(shortfall) = &shortfall {
                     metrics::shortfall(shortfall);
                 }
@@ -221,7 +210,7 @@ impl StateSync {
             }
             Err(reason) => {
                 metrics::worker_failed();
-                self.salvage.died(key);
+                self.verified_blocks.keep_for_next_worker(key);
                 tracing::error!(
                     range = key.0,
                     reason,
@@ -281,7 +270,7 @@ impl StateSync {
     /// Has a commit of the node's own consensus checked.
     fn check_local(&mut self, key: RangeKey, epoch: Epoch, context: &mut Context<Self>) {
         let commit = self.held.get(&key).cloned();
-        let (mut verifier, committee) = (self.verify_local.clone(), self.committees.get(&epoch).cloned());
+        let (mut verifier, committee) = (self.mailboxes.verify_local.clone(), self.committees.get(&epoch).cloned());
         let checking = async move {
             // Without commit or committee this incarnation has lost what it was told: it may be offered again.
             let (commit, context) = commit.zip(committee).ok_or(LocalCommitError::Unavailable)?;
@@ -310,7 +299,7 @@ impl StateSync {
     }
 
     /// Tells one of them who the validators are now.
-    fn tell_committee(&self, subscriber: &Outbox<CommitteeChanged>) {
+    fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
         let Some(context) = self.committees.get(&self.epoch) else { return };
         let validators = context.committee().authorities.iter();
         let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
@@ -321,7 +310,7 @@ impl StateSync {
     fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {
         let commits: Vec<_> = keys.iter().filter_map(|key| self.held.get(key).cloned()).collect();
         // Now: of two batches, the first must arrive first.
-        let asked = self.apply.ask_now(|reply| Apply { commits, reply });
+        let asked = self.mailboxes.apply.ask_now(|reply| Apply { commits, reply });
         let writing = async move {
             match asked.await {
                 Ok((Ok(watermarks), _)) => Ok(watermarks.highest_synced),
@@ -344,11 +333,11 @@ impl StateSync {
             let next = epoch + Epoch::from(last.end_of_epoch().is_some());
             if next != self.epoch {
                 self.epoch = next;
-                self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+                self.mailboxes.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
             }
         }
-        self.published.extend(commits, highest);
-        self.salvage.applied(highest.index);
+        self.mailboxes.commit_feed.extend(commits, highest);
+        self.verified_blocks.prune(highest.index);
         tracing::debug!(index = highest.index, "commits applied");
     }
 }
@@ -357,7 +346,7 @@ impl Actor for StateSync {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        self.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+        self.mailboxes.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
     }
 }
 
@@ -378,18 +367,20 @@ impl Shell for StateSync {
                 self.start_worker(key, Task { peer, start, end, proof_end, max_bytes, settings }, epoch, context);
             }
             // A lost report leaves a peer's load or score off by one until it reconnects, and its speed too low.
-            Effect::Report { peer, start, outcome } => drop(self.report.post(Report { peer, start, outcome })),
+            Effect::Report { peer, start, outcome } => {
+                let _ = self.mailboxes.report.post(Report { peer, start, outcome });
+            }
             Effect::Cancel(key) => {
                 // Ending the future ends the worker, and that its calls.
                 if let Some(worker) = self.running.remove(&key) {
                     context.cancel_future(worker);
                 }
-                self.salvage.done(key);
+                self.verified_blocks.remove_worker(key);
             }
             Effect::Discard(key) => drop(self.held.remove(&key)),
             Effect::Write(keys) => self.write(&keys, context),
             Effect::Publish { keys, highest } => self.publish(&keys, highest),
-            Effect::Announce(index) => drop(self.own_height.post(OwnHeight(index))),
+            Effect::Announce(index) => drop(self.mailboxes.own_height.post(OwnHeight(index))),
             Effect::CheckLocal { key, epoch } => self.check_local(key, epoch, context),
             Effect::LocalAnswer { key, result } => {
                 if let Some(reply) = self.local_replies.remove(&key) {
@@ -409,11 +400,11 @@ impl Handler<Envelope<Target>> for StateSync {
     }
 }
 
-impl Handler<Envelope<TellCommittee>> for StateSync {
+impl Handler<Envelope<SubscribeCommittee>> for StateSync {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<TellCommittee>, _: &mut Context<Self>) {
-        if let Some(subscriber) = self.committee_subscribers.get(envelope.message.subscriber) {
+    fn handle(&mut self, envelope: Envelope<SubscribeCommittee>, _: &mut Context<Self>) {
+        if let Some(subscriber) = self.mailboxes.committee_subscribers.get(envelope.message.subscriber) {
             self.tell_committee(subscriber);
         }
     }
@@ -426,29 +417,28 @@ impl Handler<Envelope<ExecutorProgress>> for StateSync {
         let ExecutorProgress { reader, at } = envelope.message;
         self.feed(envelope.origin, Input::Executor { reader, at }, context);
         if let Some(next) = self.host.core().slowest_executor() {
-            self.published.taken(next);
+            self.mailboxes.commit_feed.taken(next);
         }
         self.show_progress();
     }
 }
 
-impl Handler<Envelope<Kept>> for StateSync {
+impl Handler<Envelope<CacheUpdate>> for StateSync {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<Kept>, _: &mut Context<Self>) {
-        let Kept { key, blocks } = envelope.message;
-        self.salvage.keep(key, blocks);
+    fn handle(&mut self, envelope: Envelope<CacheUpdate>, _: &mut Context<Self>) {
+        let CacheUpdate { key, blocks } = envelope.message;
+        self.verified_blocks.add(key, blocks);
     }
 }
 
-impl Handler<Envelope<FetchProgress>> for StateSync {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<FetchProgress>, context: &mut Context<Self>) {
-        let FetchProgress { key, downloaded } = envelope.message;
-        self.feed(envelope.origin, Input::Progress { key, downloaded }, context);
+forward! {
+    StateSync {
+        FetchProgress { key, downloaded } => Input::Progress { key, downloaded },
     }
 }
+
+observe!(StateSync, Snapshot);
 
 impl Handler<Envelope<LocalCommit>> for StateSync {
     type Result = ();
@@ -467,14 +457,6 @@ impl Handler<Envelope<LocalCommit>> for StateSync {
         self.local_replies.insert(key, reply);
         self.feed(envelope.origin, Input::LocalCommit { key, commit: offered }, context);
         self.show_progress();
-    }
-}
-
-impl Handler<Envelope<Observe<Snapshot>>> for StateSync {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
     }
 }
 

@@ -1,11 +1,11 @@
 //! What StateSync is made from.
 
 use super::{
-    Published, Settings, StateSync,
-    shell::{StartState, Wiring},
+    CommitFeed, Settings, StateSync,
+    shell::{Mailboxes, StartState},
     worker::WorkerMailboxes,
 };
-use crate::wiring::Resources;
+use crate::wiring::{Resources, by_receiver};
 use soma_protocol::{
     Core,
     state_sync::{Config, StateSync as StateSyncCore, Tip},
@@ -19,42 +19,46 @@ use std::sync::Arc;
 
 /// How StateSync is made: from where the chain stands in the store.
 pub fn spec(
-    place: Slot<StateSync>,
+    slot: Slot<StateSync>,
     resources: &Resources,
     core: Config,
     settings: Settings,
-    published: Published,
+    commit_feed: CommitFeed,
 ) -> ChildSpec<StateSync> {
     const NAME: &str = StateSyncCore::NAME;
     const WORKER: &str = SyncWorker::NAME;
     let node = resources.clone();
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
-        let actors = &node.actors;
-        let wiring = Wiring {
-            workers: WorkerMailboxes {
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
+        let (node, core, settings) = (node.clone(), core.clone(), settings.clone());
+        let commit_feed = commit_feed.clone();
+        async move {
+            let start = node.read(start_state).await?;
+            let actors = &node.actors;
+            let workers = WorkerMailboxes {
                 links: node.links.links(),
                 io: node.io.clone(),
                 verify_commits: actors.verifier.mailbox(WORKER),
                 verify_blocks: actors.verifier.mailbox(WORKER),
                 verify_sub_dags: actors.verifier.mailbox(WORKER),
-                keep: actors.state_sync.mailbox(WORKER),
+                cache_update: actors.state_sync.mailbox(WORKER),
                 progress: actors.state_sync.mailbox(WORKER),
-            },
-            pick: actors.peer_heights.mailbox(NAME),
-            report: actors.peer_heights.mailbox(NAME),
-            own_height: actors.peer_heights.mailbox(NAME),
-            apply: actors.store_writer.mailbox(NAME),
-            verify_local: actors.verifier.mailbox(NAME),
-            published: published.clone(),
-            committee: vec![
-                actors.connections.mailbox(NAME),
-                actors.discovery.mailbox(NAME),
-                actors.grpc_adapter.mailbox(NAME),
-            ],
-        };
-        let start = node.read(start_state);
-        let (core, settings, environment) = (core.clone(), settings.clone(), node.environment.clone());
-        async move { Ok(StateSync::new(core, settings, start.await?, wiring, environment)) }
+            };
+            let mailboxes = Mailboxes {
+                workers,
+                pick: actors.peer_heights.mailbox(NAME),
+                apply: actors.store_writer.mailbox(NAME),
+                verify_local: actors.verifier.mailbox(NAME),
+                commit_feed,
+                committee_subscribers: by_receiver([
+                    actors.connections.ordered_sender(NAME),
+                    actors.discovery.ordered_sender(NAME),
+                    actors.grpc_adapter.ordered_sender(NAME),
+                ]),
+                report: actors.peer_heights.ordered_sender(NAME),
+                own_height: actors.peer_heights.ordered_sender(NAME),
+            };
+            Ok(StateSync::new(core, settings, start, mailboxes, node.runtime_context.clone()))
+        }
     })
 }
 

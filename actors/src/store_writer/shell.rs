@@ -8,11 +8,10 @@ use soma_protocol::{
     store_writer::{Effect, Input, Snapshot, StoreWriter as StoreWriterCore},
 };
 use soma_replay::Origin;
-use soma_runtime::{CoreHost, Environment, Offload, Shell};
-use soma_runtime::{Envelope, Observe, Reply, Stop};
+use soma_runtime::{CoreHost, Envelope, Keyed, Offload, Reply, RuntimeContext, Shell, Stop, observe};
 use soma_store::{Store, StoreError};
 use soma_types::CertifiedCommit;
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a write may take before it is reported, and how often then: a hundred times what a large one takes.
@@ -30,25 +29,23 @@ pub struct StoreWriter {
     offload: Offload,
     // State
     host: CoreHost<StoreWriterCore>,
-    jobs: BTreeMap<u64, Job>,
-    next_job: u64,
+    jobs: Keyed<Job>,
     stopping: Option<Reply<()>>,
 }
 
 impl StoreWriter {
     /// A writer of `store`.
-    pub fn new(store: Arc<dyn Store>, offload: Offload, environment: Environment) -> Self {
-        let host = CoreHost::new(StoreWriterCore::default(), environment);
-        Self { store, offload, host, jobs: BTreeMap::new(), next_job: 0, stopping: None }
+    pub fn new(store: Arc<dyn Store>, offload: Offload, runtime_context: RuntimeContext) -> Self {
+        let host = CoreHost::new(StoreWriterCore::default(), runtime_context);
+        Self { store, offload, host, jobs: Keyed::default(), stopping: None }
     }
 
     fn submit(&mut self, origin: Origin, job: Job, context: &mut Context<Self>) {
         if self.stopping.is_some() {
             return;
         }
-        self.next_job += 1;
-        self.jobs.insert(self.next_job, job);
-        self.feed(origin, Input::Submit { job: self.next_job }, context);
+        let job = self.jobs.insert(job);
+        self.feed(origin, Input::Submit { job }, context);
     }
 
     /// Runs a write off the thread; answers first, then frees the place.
@@ -115,7 +112,7 @@ impl Shell for StoreWriter {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::Run(job) => match self.jobs.remove(&job) {
+            Effect::Run(job) => match self.jobs.remove(job) {
                 Some(Job::Apply(Apply { commits, reply })) => {
                     let write = move |store: &dyn Store| {
                         let stored = store.watermarks()?;
@@ -139,7 +136,7 @@ impl Shell for StoreWriter {
                 None => {}
             },
             Effect::Refuse(job) => {
-                if let Some(Job::Apply(Apply { reply, .. })) = self.jobs.remove(&job) {
+                if let Some(Job::Apply(Apply { reply, .. })) = self.jobs.remove(job) {
                     reply.send(Err(WriteError::Busy));
                 }
             }
@@ -163,13 +160,7 @@ impl Handler<Envelope<UpdatePeers>> for StoreWriter {
     }
 }
 
-impl Handler<Envelope<Observe<Snapshot>>> for StoreWriter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
-    }
-}
+observe!(StoreWriter, Snapshot);
 
 impl Handler<Envelope<Stop>> for StoreWriter {
     type Result = ();

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crossbeam_utils::atomic::AtomicCell;
 use soma_protocol::verifier::TransactionPlace;
 use soma_runtime::causality::{current, following};
-use soma_runtime::{Environment, LeftBehind, WorkerThread};
+use soma_runtime::{LeftBehind, RuntimeContext, WorkerThread};
 use soma_types::BlockRef;
 use soma_verify::CheckObserver;
 use std::{
@@ -82,12 +82,12 @@ struct Crew {
     started: AtomicUsize,
     /// Threads beyond the pool's size.
     further: AtomicUsize,
-    environment: Environment,
+    runtime_context: RuntimeContext,
 }
 
 impl PoolSize {
     /// A pool of this size.
-    pub(crate) fn build(self, environment: &Environment) -> Result<CpuPool, PoolError> {
+    pub(crate) fn build(self, runtime_context: &RuntimeContext) -> Result<CpuPool, PoolError> {
         let Self::Threads(size) = self else { return Ok(CpuPool::Inline) };
         // As many as there are permits.
         let (queue, jobs) = crossbeam_channel::bounded(2 * size);
@@ -96,7 +96,7 @@ impl PoolSize {
             over: AtomicBool::new(false),
             started: AtomicUsize::new(0),
             further: AtomicUsize::new(0),
-            environment: environment.clone(),
+            runtime_context: runtime_context.clone(),
         };
         let pool = Threads { size, queue, crew: Arc::new(crew) };
         for _ in 0..size {
@@ -120,7 +120,7 @@ impl Crew {
         let place = ThreadPlace::default();
         let counted = {
             let (name, place) = (name.clone(), place.clone());
-            self.environment.census().worker(move || match place.load() {
+            self.runtime_context.child_counts().worker(move || match place.load() {
                 Some(place) => format!("thread {name}, which is at {place}"),
                 None => format!("thread {name}"),
             })
@@ -130,7 +130,7 @@ impl Crew {
     }
 
     fn work(&self, place: &ThreadPlace, counted: WorkerThread) {
-        let _entered = self.environment.enter_thread();
+        let _entered = self.runtime_context.enter_thread();
         while let Ok(job) = self.jobs.recv() {
             if self.over.load(Ordering::Acquire) || !job(place) {
                 break;
@@ -174,10 +174,10 @@ impl CpuPool {
                 RunningJob { ended, progress, left_behind: None }
             }
             Self::Threads(Threads { queue, crew, .. }) => {
-                let left_behind = LeftBehind::new(crew.environment.census().clone());
+                let left_behind = LeftBehind::new(crew.runtime_context.child_counts().clone());
                 let (leaving, follows, crew_of_job) = (left_behind.clone(), progress.clone(), crew.clone());
                 let work = move |place: &ThreadPlace| {
-                    let slice_end = crew_of_job.environment.clock().monotonic() + SLICE;
+                    let slice_end = crew_of_job.runtime_context.clock().monotonic() + SLICE;
                     let limits = Some(Limits { crew: crew_of_job.clone(), slice_end });
                     // Set once, here.
                     let _ = follows.place.set(place.clone());
@@ -240,7 +240,7 @@ pub(crate) struct Sliced<'a>(pub(crate) &'a mut JobWatch);
 
 impl CheckObserver for Sliced<'_> {
     fn before_block(&mut self) -> bool {
-        self.0.limits.as_ref().is_none_or(|limits| limits.crew.environment.clock().monotonic() < limits.slice_end)
+        self.0.limits.as_ref().is_none_or(|limits| limits.crew.runtime_context.clock().monotonic() < limits.slice_end)
     }
 
     fn before_transaction(&mut self, block: &BlockRef, position: usize) -> bool {
@@ -330,14 +330,14 @@ impl Crew {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use soma_runtime::{Census, Clock};
+    use soma_runtime::{ChildCounts, Clock};
     use soma_types::BlockDigest;
     use std::sync::mpsc;
 
     /// A pool, and who counts its threads.
-    fn pool(threads: usize) -> (CpuPool, Census) {
-        let environment = Environment::new(Clock::system());
-        (PoolSize::Threads(threads).build(&environment).unwrap(), environment.census().clone())
+    fn pool(threads: usize) -> (CpuPool, ChildCounts) {
+        let runtime_context = RuntimeContext::new(Clock::system());
+        (PoolSize::Threads(threads).build(&runtime_context).unwrap(), runtime_context.child_counts().clone())
     }
 
     fn place(position: u32) -> TransactionPlace {
@@ -381,19 +381,19 @@ mod tests {
     // In virtual time the limit has passed as soon as nothing else is left to do.
     #[tokio::test(start_paused = true)]
     async fn slow_check_is_named_others_go_on_and_its_verdict_counts() {
-        let (pool, census) = pool(1);
+        let (pool, child_counts) = pool(1);
         let (release, released) = mpsc::channel();
         let (started, has_started) = mpsc::channel();
         let job = pool.run(stays_at(5, released, started));
         has_started.recv().unwrap();
         let JobEvent::Slow { at, job } = job.next().await else { panic!("it does not end") };
-        assert_eq!((at, census.blocked()), (Some(place(5)), 1));
+        assert_eq!((at, child_counts.blocked()), (Some(place(5)), 1));
         let named = format!("thread soma-verify-0, which is at {}", place(5));
-        assert!(census.workers().contains(&named), "{:?}", census.workers());
+        assert!(child_counts.workers().contains(&named), "{:?}", child_counts.workers());
         assert_eq!(done(pool.run(|_| 7)).await, 7, "by the further thread");
         release.send(()).unwrap();
         assert_eq!(done(job).await, 5);
-        while census.blocked() > 0 || census.workers().len() > 1 {
+        while child_counts.blocked() > 0 || child_counts.workers().len() > 1 {
             thread::yield_now();
         }
         assert_eq!(done(pool.run(|_| 8)).await, 8, "the pool has its size again");
@@ -401,7 +401,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn time_in_the_queue_does_not_count() {
-        let (pool, census) = pool(1);
+        let (pool, child_counts) = pool(1);
         let (release, released) = mpsc::channel();
         let (started, has_started) = mpsc::channel();
         let slow = pool.run(stays_at(1, released, started));
@@ -410,7 +410,7 @@ mod tests {
         let waiting = tokio::spawn(waits.next());
         // Ten times as long as a job may stay at one step.
         sleep(SLOW_AFTER * 10).await;
-        assert!(!waiting.is_finished() && census.blocked() == 0);
+        assert!(!waiting.is_finished() && child_counts.blocked() == 0);
         drop(release);
         assert_eq!(done(slow).await, 1);
         let result = match waiting.await.unwrap() {
@@ -423,7 +423,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hanging_checks_take_a_bounded_number_of_threads() {
-        let (pool, census) = pool(1);
+        let (pool, child_counts) = pool(1);
         let mut releases = Vec::new();
         for number in 0..=MAX_FURTHER_THREADS as u32 {
             let (release, released) = mpsc::channel();
@@ -433,16 +433,16 @@ mod tests {
             assert!(matches!(job.next().await, JobEvent::Slow { .. }));
             releases.push(release);
         }
-        assert_eq!(census.workers().len(), 1 + MAX_FURTHER_THREADS);
+        assert_eq!(child_counts.workers().len(), 1 + MAX_FURTHER_THREADS);
         drop(releases);
-        while census.blocked() > 0 {
+        while child_counts.blocked() > 0 {
             thread::yield_now();
         }
     }
 
     #[tokio::test]
     async fn pool_that_is_dropped_gives_its_threads_no_more_work() {
-        let (pool, census) = pool(1);
+        let (pool, child_counts) = pool(1);
         let (release, released) = mpsc::channel::<()>();
         let (started, has_started) = mpsc::channel();
         let goes_on = pool.run(move |watch| {
@@ -452,12 +452,12 @@ mod tests {
         });
         has_started.recv().unwrap();
         let waits = pool.run(|_| 7);
-        assert_eq!(census.workers(), ["thread soma-verify-0"]);
+        assert_eq!(child_counts.workers(), ["thread soma-verify-0"]);
         drop(pool);
         drop(release);
         assert!(!done(goes_on).await, "told to stop at the next step");
         assert!(matches!(waits.next().await, JobEvent::Panicked), "never begun");
-        while !census.workers().is_empty() {
+        while !child_counts.workers().is_empty() {
             thread::yield_now();
         }
     }

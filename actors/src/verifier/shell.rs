@@ -8,7 +8,7 @@ use crate::verifier::{
     metrics,
     pool::{CpuPool, JobEvent, JobWatch, PoolError, PoolSize, RunningJob, Sliced, Whole},
 };
-use actix::{Actor, ActorContext, Context, Handler};
+use actix::{Actor, Context, Handler};
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
     Core,
@@ -16,8 +16,7 @@ use soma_protocol::{
     verifier::{Config, Effect, Input, Priority, Snapshot, Verifier as VerifierCore},
 };
 use soma_replay::Origin;
-use soma_runtime::{CoreHost, Environment, LogLimit, Shell};
-use soma_runtime::{Envelope, Observe, Reply, Stop};
+use soma_runtime::{CoreHost, Envelope, Keyed, LogLimit, Reply, RuntimeContext, Shell, observe, stop_at_once};
 use soma_types::{CertifiedCommit, ChainId, PeerFailure, TimestampMs};
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
@@ -86,9 +85,8 @@ pub struct Verifier {
     pool: CpuPool,
     // State
     host: CoreHost<VerifierCore>,
-    jobs: BTreeMap<u64, Job>,
+    jobs: Keyed<Job>,
     unsigned: BTreeMap<u64, Unsigned>,
-    next_job: u64,
     panics_logged: LogLimit,
     slow_logged: LogLimit,
 }
@@ -100,9 +98,9 @@ impl Verifier {
         verification: Verification,
         transactions: Arc<dyn TransactionVerifier>,
         pool: PoolSize,
-        environment: Environment,
+        runtime_context: RuntimeContext,
     ) -> Result<Self, PoolError> {
-        let pool = pool.build(&environment)?;
+        let pool = pool.build(&runtime_context)?;
         let config = Config {
             threads: pool.threads(),
             permits: pool.permits(),
@@ -110,26 +108,23 @@ impl Verifier {
             batch_signatures: BATCH_SIGNATURES,
             batch_delay: BATCH_DELAY,
         };
-        let host = CoreHost::new(VerifierCore::new(config), environment);
-        let (jobs, unsigned) = (BTreeMap::new(), BTreeMap::new());
+        let host = CoreHost::new(VerifierCore::new(config), runtime_context);
         Ok(Self {
             chain,
             verification,
             transactions,
             pool,
             host,
-            jobs,
-            unsigned,
-            next_job: 0,
+            jobs: Keyed::default(),
+            unsigned: BTreeMap::new(),
             panics_logged: LogLimit::default(),
             slow_logged: LogLimit::default(),
         })
     }
 
     fn submit(&mut self, origin: Origin, priority: Priority, job: Job, context: &mut Context<Self>) {
-        self.next_job += 1;
-        self.jobs.insert(self.next_job, job);
-        self.feed(origin, Input::Submit { job: self.next_job, priority }, context);
+        let job = self.jobs.insert(job);
+        self.feed(origin, Input::Submit { job, priority }, context);
     }
 
     /// Follows some work on the pool and feeds what `finish` makes of its result; there is none of a panic. `job` is the
@@ -187,7 +182,7 @@ impl Shell for Verifier {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::Run(job) => match self.jobs.remove(&job) {
+            Effect::Run(job) => match self.jobs.remove(job) {
                 Some(Job::Whole(work)) => {
                     let finish = move |_: &mut Self, end: Option<()>| Input::Done { job, panicked: end.is_none() };
                     let running = self.pool.run(work);
@@ -221,7 +216,7 @@ impl Shell for Verifier {
             }
             Effect::Refuse(job) => {
                 metrics::refused();
-                self.jobs.remove(&job);
+                self.jobs.remove(job);
             }
         }
     }
@@ -417,20 +412,6 @@ impl Handler<Envelope<VerifyNodeInfos>> for Verifier {
     }
 }
 
-impl Handler<Envelope<Observe<Snapshot>>> for Verifier {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Observe<Snapshot>>, _: &mut Context<Self>) {
-        envelope.message.0.send(self.host.snapshot());
-    }
-}
-
-impl Handler<Envelope<Stop>> for Verifier {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Stop>, context: &mut Context<Self>) {
-        // Waiting jobs are dropped: those who asked have been stopped before.
-        context.stop();
-        envelope.message.0.send(());
-    }
-}
+observe!(Verifier, Snapshot);
+// Waiting jobs are dropped: their askers have been stopped before.
+stop_at_once!(Verifier);

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 /// How Verifier is made. Each incarnation has a pool of its own: the last one's may have blocked threads.
 pub fn spec(
-    place: Slot<Verifier>,
+    slot: Slot<Verifier>,
     resources: &Resources,
     verification: Verification,
     transactions: Arc<dyn TransactionVerifier>,
     pool: PoolSize,
 ) -> ChildSpec<Verifier> {
-    let (chain, environment) = (resources.chain, resources.environment.clone());
-    ChildSpec::new(place, resources.mailbox_capacity, move || {
-        let verifier = Verifier::new(chain, verification, transactions.clone(), pool, environment.clone());
+    let (chain, runtime_context) = (resources.chain, resources.runtime_context.clone());
+    ChildSpec::new(slot, resources.mailbox_capacity, move || {
+        let verifier = Verifier::new(chain, verification, transactions.clone(), pool, runtime_context.clone());
         async move { verifier.map_err(|error| error.to_string()) }
     })
 }

@@ -80,11 +80,9 @@ pub fn carry<T: Future>(work: T) -> impl Future<Output = T::Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Reply;
     use std::thread;
 
     const FIRST: Option<Cause> = Some(Cause { record: 1, span: 1 });
-    const SECOND: Option<Cause> = Some(Cause { record: 2, span: 1 });
 
     #[tokio::test]
     async fn work_follows_from_what_started_it_wherever_it_is_polled() {
@@ -92,24 +90,6 @@ mod tests {
         assert_eq!(current(), None);
         let polled = thread::spawn(|| futures::executor::block_on(work)).join().unwrap();
         assert_eq!(polled, FIRST);
-    }
-
-    #[tokio::test]
-    async fn what_comes_after_an_answer_follows_from_the_answer() {
-        let (reply, pending) = Reply::channel();
-        following(SECOND, || reply.send("yes"));
-        let work = following(FIRST, || carry_from("asker", async { pending.answer("answerer").await }));
-        let (answer, origin) = work.await;
-        assert_eq!(answer, Some("yes"));
-        assert_eq!(origin, Origin { sender: "answerer", cause: SECOND });
-    }
-
-    #[tokio::test]
-    async fn an_answer_to_work_that_nobody_follows_leaves_no_trace_on_the_thread() {
-        let (reply, pending) = Reply::channel();
-        following(SECOND, || reply.send(()));
-        pending.answer("answerer").await;
-        assert_eq!(current(), None);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! One life of an actor, in a task of its own, on the current thread or on one of its own.
 
-use crate::Life;
 use crate::{
-    ChildSpec, Environment, ExitReason, LeftBehind,
-    environment::Placement,
-    vital::{self, Vital},
+    child_counts::LeftBehind,
+    exit::ExitReason,
+    life::Life,
+    liveness::{self, Liveness},
+    runtime_context::{Placement, RuntimeContext},
+    spec::ChildSpec,
 };
 use actix::{Actor, Addr, AsyncContext, Context};
 use futures::{FutureExt, future::LocalBoxFuture};
-use std::{fmt::Write, future::Future, sync::Arc, thread, time::Duration};
+use std::{fmt::Write, future::Future, thread, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -32,24 +34,29 @@ pub enum Heartbeat {
 pub struct Running<A: Actor> {
     /// Where it takes messages.
     pub address: Addr<A>,
-    vital: Vital,
+    liveness: Liveness,
     ended: LocalBoxFuture<'static, ExitReason>,
 }
 
 /// Runs an actor in a task of its own on the current thread.
-pub fn run_actor<A>(actor: A, mailbox_capacity: usize, heartbeat: Heartbeat, environment: &Environment) -> Running<A>
-where
-    A: Actor<Context = Context<A>>,
-{
-    run_as(Vital::on_this_thread(), actor, mailbox_capacity, heartbeat, environment, |_| {})
-}
-
-fn run_as<A>(
-    vital: Vital,
+pub fn run_actor<A>(
     actor: A,
     mailbox_capacity: usize,
     heartbeat: Heartbeat,
-    environment: &Environment,
+    runtime_context: &RuntimeContext,
+) -> Running<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    run_as(Liveness::on_this_thread(), actor, mailbox_capacity, heartbeat, runtime_context, |_| {})
+}
+
+fn run_as<A>(
+    liveness: Liveness,
+    actor: A,
+    mailbox_capacity: usize,
+    heartbeat: Heartbeat,
+    runtime_context: &RuntimeContext,
     introduce: impl FnOnce(Addr<A>),
 ) -> Running<A>
 where
@@ -58,26 +65,26 @@ where
     let mut context = Context::new();
     context.set_mailbox_capacity(mailbox_capacity);
     if heartbeat == Heartbeat::Timer {
-        context.run_interval(HEARTBEAT_INTERVAL, |_, _| vital::beat());
+        context.run_interval(HEARTBEAT_INTERVAL, |_, _| liveness::beat());
     }
     let running = context.into_future(actor);
     let address = running.address();
     // Before it runs: what it asks for when it starts must find it.
     introduce(address.clone());
-    let counted = environment.census().actor();
+    let counted = runtime_context.child_counts().actor();
     let life = async move {
         running.await;
         drop(counted);
     };
-    let task = AbortOnDropHandle::new(actix_rt::spawn(vital.scope(life)));
-    let failing = vital.clone();
+    let task = AbortOnDropHandle::new(actix_rt::spawn(liveness.scope(life)));
+    let failing = liveness.clone();
     let ended = async move {
         match task.await {
             Ok(()) => failing.failure().map_or(ExitReason::Normal, ExitReason::Failed),
             Err(error) => ExitReason::from(error),
         }
     };
-    Running { address, vital, ended: ended.boxed_local() }
+    Running { address, liveness, ended: ended.boxed_local() }
 }
 
 impl<A: Actor> Running<A> {
@@ -86,7 +93,7 @@ impl<A: Actor> Running<A> {
         tokio::select! {
             biased;
             exit = self.ended => exit,
-            () = self.vital.silent(allowance) => ExitReason::Killed(silence(allowance)),
+            () = self.liveness.silent(allowance) => ExitReason::Killed(silence(allowance)),
         }
     }
 }
@@ -94,9 +101,6 @@ impl<A: Actor> Running<A> {
 pub(crate) fn silence(allowance: Duration) -> String {
     format!("no sign of life for {allowance:?}")
 }
-
-/// Makes an actor. Called on the thread on which the actor is to live.
-pub(crate) type Factory<A> = Arc<dyn Fn() -> LocalBoxFuture<'static, Result<A, String>> + Send + Sync>;
 
 /// Where an incarnation lives.
 pub(crate) enum Host {
@@ -118,15 +122,15 @@ impl Host {
     /// Begins a life: once the actor is there, it enters its place, and this is told by `up`.
     pub(crate) fn begin<A>(
         spec: &ChildSpec<A>,
-        environment: &Environment,
+        runtime_context: &RuntimeContext,
         life: Life,
         up: oneshot::Sender<()>,
-    ) -> Result<(Self, Vital), ExitReason>
+    ) -> Result<(Self, Liveness), ExitReason>
     where
         A: Actor<Context = Context<A>>,
     {
-        let (name, vital) = (spec.slot.name(), Vital::on_new_thread());
-        let (running_as, running_in) = (vital.clone(), environment.clone());
+        let (name, liveness) = (spec.slot.name(), Liveness::on_new_thread());
+        let (running_as, running_in) = (liveness.clone(), runtime_context.clone());
         let (slot, factory, mailbox_capacity) = (spec.slot.clone(), spec.factory.clone(), spec.mailbox_capacity);
         let living = move || async move {
             let actor = match factory().await {
@@ -140,18 +144,18 @@ impl Host {
             };
             run_as(running_as, actor, mailbox_capacity, Heartbeat::Timer, &running_in, introduce).ended.await
         };
-        match environment.placement() {
-            Placement::Here => Ok((Self::Here(living().boxed_local()), vital)),
+        match runtime_context.placement() {
+            Placement::Here => Ok((Self::Here(living().boxed_local()), liveness)),
             Placement::Threads => {
                 let retire = CancellationToken::new();
-                let (told, census) = (retire.clone(), environment.census().clone());
-                let left_behind = LeftBehind::new(census.clone());
+                let (told, child_counts) = (retire.clone(), runtime_context.child_counts().clone());
+                let left_behind = LeftBehind::new(child_counts.clone());
                 let leaving = left_behind.clone();
-                let counted = census.thread();
+                let counted = child_counts.thread();
                 let (report, exit) = oneshot::channel();
-                let environment = environment.clone();
+                let runtime_context = runtime_context.clone();
                 let body = move || {
-                    let _entered = environment.enter_thread();
+                    let _entered = runtime_context.enter_thread();
                     let exit = on_own_runtime(told, living);
                     drop(counted);
                     if leaving.come_back() {
@@ -161,7 +165,7 @@ impl Host {
                     let _ = report.send(exit);
                 };
                 match thread::Builder::new().name(name.into()).spawn(body) {
-                    Ok(thread) => Ok((Self::Thread(OwnThread { exit, retire, left_behind, thread }), vital)),
+                    Ok(thread) => Ok((Self::Thread(OwnThread { exit, retire, left_behind, thread }), liveness)),
                     Err(error) => Err(ExitReason::Failed(format!("its thread cannot be started: {error}"))),
                 }
             }
@@ -182,16 +186,16 @@ impl Host {
 
     /// Ends the life. A thread that has not ended after `grace` is blocked and left behind, which is reported;
     /// `reason` gets what is known of it.
-    pub(crate) async fn end(self, vital: &Vital, name: &'static str, grace: Duration, reason: &mut String) {
+    pub(crate) async fn end(self, liveness: &Liveness, name: &'static str, grace: Duration, reason: &mut String) {
         let Self::Thread(OwnThread { exit, retire, left_behind, thread }) = self else { return };
-        vital.retire();
+        liveness.retire();
         retire.cancel();
         if timeout(grace, exit).await.is_ok() || !left_behind.leave() {
             // What is left of it is the end of the function that sent the exit.
             let _ = thread.join();
             return;
         }
-        let _ = match vital.busy() {
+        let _ = match liveness.busy() {
             Some(busy) => write!(reason, "; its thread is blocked: {busy}"),
             None => write!(reason, "; its thread is blocked"),
         };

@@ -1,11 +1,14 @@
 //! Capabilities to send one kind of message to one actor, whichever incarnation of it is alive.
 
-use crate::causality;
-use crate::life::{Incarnation, Life, Queued};
+use crate::{
+    causality,
+    life::{Incarnation, Life, Queued},
+    reply::Reply,
+};
 use actix::{Actor, Addr, Context, Handler, Message, Recipient, dev::ToEnvelope, prelude::SendError};
-use soma_replay::{Cause, Origin};
+use soma_replay::Origin;
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 /// A message on its way, with what the receiver needs to tell its story.
 #[derive(Debug)]
@@ -50,43 +53,6 @@ pub enum AskError {
         /// The actor asked.
         receiver: &'static str,
     },
-}
-
-/// Where an answer goes. Dropping it tells the asker that none will come.
-#[derive(Debug)]
-pub struct Reply<R>(oneshot::Sender<Answer<R>>);
-
-/// An answer on its way back.
-#[derive(Debug)]
-struct Answer<R> {
-    cause: Option<Cause>,
-    content: R,
-}
-
-/// Where an answer arrives.
-#[derive(Debug)]
-pub struct Pending<R>(oneshot::Receiver<Answer<R>>);
-
-impl<R> Pending<R> {
-    /// Waits for the answer of `by`; `None` when there will be none. What comes next follows from it.
-    pub async fn answer(self, by: &'static str) -> Option<R> {
-        let Answer { cause, content } = self.0.await.ok()?;
-        causality::answered(by, cause);
-        Some(content)
-    }
-}
-
-impl<R> Reply<R> {
-    /// Answers. Whether the asker still waits is its own business.
-    pub fn send(self, answer: R) {
-        let _ = self.0.send(Answer { cause: causality::current(), content: answer });
-    }
-
-    /// A reply and the end at which it arrives.
-    pub fn channel() -> (Self, Pending<R>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(sender), Pending(receiver))
-    }
 }
 
 /// The place of a supervised actor: whoever lives in it is found by the references made from it.
@@ -261,7 +227,7 @@ impl<M: Send + 'static> Mailbox<M> {
         Envelope::new(Origin { sender: self.sender, cause: causality::current() }, message)
     }
 
-    /// The incarnation to send to. Kept from one message to the next: a fresh recipient would always find room.
+    /// The incarnation to send to. CacheUpdate from one message to the next: a fresh recipient would always find room.
     fn receiver_alive(&mut self) -> Option<&Receiver<M>> {
         let alive = |receiver: &Receiver<M>| receiver.recipient.connected() && !receiver.life.has_ended();
         if !self.current.as_ref().is_some_and(alive) {

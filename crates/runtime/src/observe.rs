@@ -1,6 +1,6 @@
 //! Messages that every actor takes.
 
-use crate::Reply;
+use crate::reply::Reply;
 
 /// From the handle and the admin endpoint: show yourself.
 #[derive(Debug)]

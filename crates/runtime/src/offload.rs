@@ -1,7 +1,6 @@
 //! Work that must not run on the actor thread: blocking calls and network I/O.
 
-use crate::ExitReason;
-use crate::causality::carry;
+use crate::{causality::carry, exit::ExitReason};
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},

@@ -7,7 +7,7 @@
 //!
 //! More restarts than the intensity allows within its window escalate to the parent.
 
-use crate::ExitReason;
+use crate::exit::ExitReason;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soma_protocol::Backoff;

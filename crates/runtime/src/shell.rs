@@ -2,8 +2,8 @@
 
 use crate::causality::{carry_from, current, following};
 use crate::{
-    Environment, Fault,
-    vital::{self, Busy},
+    liveness::{self, Busy},
+    runtime_context::{Fault, RuntimeContext},
 };
 use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
 use soma_protocol::{Core, Now};
@@ -17,25 +17,25 @@ use tokio::time::sleep;
 /// A core with its environment and its timer.
 pub struct CoreHost<C: Core> {
     core: C,
-    environment: Environment,
+    runtime_context: RuntimeContext,
     track: Option<Track>,
     wake: Option<(Duration, SpawnHandle)>,
 }
 
 impl<C: Core> CoreHost<C> {
     /// Hosts `core`.
-    pub fn new(core: C, environment: Environment) -> Self {
-        Self { core, track: environment.track::<C>(), environment, wake: None }
+    pub fn new(core: C, runtime_context: RuntimeContext) -> Self {
+        Self { core, track: runtime_context.track::<C>(), runtime_context, wake: None }
     }
 
     /// The present time.
     pub fn now(&self) -> Now {
-        self.environment.now()
+        self.runtime_context.now()
     }
 
     /// The environment, for actors that this one starts.
-    pub fn environment(&self) -> Environment {
-        self.environment.clone()
+    pub fn runtime_context(&self) -> RuntimeContext {
+        self.runtime_context.clone()
     }
 
     /// The core, to look at.
@@ -50,7 +50,7 @@ impl<C: Core> CoreHost<C> {
 
     /// Has the core decide, and this recorded. Whatever comes of it follows from the cause returned.
     fn decide(&mut self, origin: Origin, input: C::Input) -> (Option<Cause>, Vec<C::Effect>) {
-        let now = self.environment.now();
+        let now = self.runtime_context.now();
         match &mut self.track {
             Some(track) => {
                 let (cause, effects) = track.handle(&mut self.core, now, origin, input);
@@ -80,8 +80,8 @@ pub trait Shell: Actor<Context = Context<Self>> {
     fn feed(&mut self, origin: Origin, input: <Self::Core as Core>::Input, context: &mut Context<Self>) {
         tracing::trace!(actor = Self::Core::NAME, sender = origin.sender, ?input, "input");
         let kind = serde_variant::to_variant_name(&input).unwrap_or("an input");
-        let _handling = vital::handling(Busy { actor: Self::Core::NAME, input: kind, sender: origin.sender });
-        match self.host().environment.planned(Self::Core::NAME, &input) {
+        let _handling = liveness::handling(Busy { actor: Self::Core::NAME, input: kind, sender: origin.sender });
+        match self.host().runtime_context.planned(Self::Core::NAME, &input) {
             None => take(self, origin, input, context),
             // Asked for by a test, and by nothing else: it is what a handler with a bug does.
             Some(Fault::Panic(message)) => panic!("{message}"),
@@ -100,7 +100,7 @@ pub trait Shell: Actor<Context = Context<Self>> {
 
     /// Ends the actor with an error: its supervisor makes another.
     fn give_up(&mut self, reason: String, context: &mut Context<Self>) {
-        vital::fail(reason);
+        liveness::fail(reason);
         context.terminate();
     }
 
@@ -144,11 +144,11 @@ pub trait Shell: Actor<Context = Context<Self>> {
 }
 
 fn take<S: Shell>(shell: &mut S, origin: Origin, input: <S::Core as Core>::Input, context: &mut Context<S>) {
-    vital::beat();
+    liveness::beat();
     let (cause, effects) = shell.host().decide(origin, input);
     following(cause, || {
         for effect in effects {
-            if vital::retired() {
+            if liveness::retired() {
                 // Another incarnation decides by now: what this one had begun must not be done twice.
                 context.terminate();
                 return;

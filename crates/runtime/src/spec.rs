@@ -1,8 +1,12 @@
 //! How a child is to live.
 
-use crate::Slot;
-use crate::{Backoff, Intensity, RESTART_BACKOFF, RestartPolicy, incarnation::Factory};
+use crate::{
+    mailbox::Slot,
+    restart::{Intensity, RESTART_BACKOFF, RestartPolicy},
+};
 use actix::Actor;
+use futures::future::LocalBoxFuture;
+use soma_protocol::Backoff;
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// How long a child may take to stop before it is ended.
@@ -35,6 +39,9 @@ impl Default for Rules {
         }
     }
 }
+
+/// Makes an actor. Called on the thread on which the actor is to live.
+pub(crate) type Factory<A> = Arc<dyn Fn() -> LocalBoxFuture<'static, Result<A, String>> + Send + Sync>;
 
 /// How one actor is to live.
 pub struct ChildSpec<A: Actor> {

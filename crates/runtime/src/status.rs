@@ -1,7 +1,6 @@
 //! The tree as operators see it.
 
-use crate::Life;
-use crate::{Clock, ExitReason, Strategy};
+use crate::{clock::Clock, exit::ExitReason, life::Life, strategy::Strategy};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::watch;

@@ -22,8 +22,8 @@ fn cpu_seconds() -> f64 {
 
 #[test]
 fn a_child_that_always_fails_is_escalated_within_its_window_at_less_than_one_percent_of_a_core() {
-    run_threads(|environment| async move {
-        let mut root = Supervisor::new("root", Strategy::OneForOne, environment, 1);
+    run_threads(|runtime_context| async move {
+        let mut root = Supervisor::new("root", Strategy::OneForOne, runtime_context, 1);
         let births = Births::default();
         let born = births.clone();
         root.actor(ChildSpec::<Subject>::new(Slot::new("subject"), 1, move || {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use soma_protocol::{Core, Now};
 use soma_replay::Origin;
 use soma_runtime::Envelope;
-use soma_runtime::{Clock, CoreHost, Environment, Shell};
+use soma_runtime::{Clock, CoreHost, RuntimeContext, Shell};
 use std::time::Duration;
 use tokio::{
     task::LocalSet,
@@ -102,9 +102,9 @@ impl Handler<Wakes> for Subject {
 async fn a_core_has_one_timer_even_when_messages_arrive_at_the_instant_at_which_it_is_due() {
     LocalSet::new()
         .run_until(async {
-            let environment = Environment::new(Clock::simulated(0));
+            let runtime_context = RuntimeContext::new(Clock::simulated(0));
             let start = Instant::now();
-            let subject: Addr<Subject> = Subject(CoreHost::new(Metronome::default(), environment)).start();
+            let subject: Addr<Subject> = Subject(CoreHost::new(Metronome::default(), runtime_context)).start();
             for coincidence in 1..=5 {
                 // Timers of one instant fire in the order in which they were set: this one was set later.
                 sleep_until(start + coincidence * PERIOD).await;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Births, Life, Order, incarnation, run, subject};
 use soma_runtime::{
-    Backoff, ChildSpec, ChildState, Environment, ExitReason, Intensity, RestartPolicy, Rules, Strategy, Supervisor,
+    Backoff, ChildSpec, ChildState, ExitReason, Intensity, RestartPolicy, Rules, RuntimeContext, Strategy, Supervisor,
 };
 use soma_runtime::{Delivery, Mailbox, Pending, Reply, Slot};
 use std::time::Duration;
@@ -16,8 +16,8 @@ fn rules(policy: RestartPolicy) -> Rules {
     Rules { policy, intensity: Intensity { max_restarts: 3, within: Duration::from_secs(60) }, ..Rules::default() }
 }
 
-fn root(strategy: Strategy, environment: &Environment) -> Supervisor {
-    Supervisor::new("root", strategy, environment.clone(), 1)
+fn root(strategy: Strategy, runtime_context: &RuntimeContext) -> Supervisor {
+    Supervisor::new("root", strategy, runtime_context.clone(), 1)
 }
 
 /// Adds a subject, and gives the capability to order it about.
@@ -29,8 +29,8 @@ fn add(supervisor: &mut Supervisor, name: &'static str, policy: RestartPolicy, l
 
 #[test]
 fn an_actor_that_panics_is_made_anew_and_those_who_write_to_it_follow() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut subject = add(&mut root, "subject", RestartPolicy::Permanent, Life::Usual);
         let supervision = root.start();
         assert_eq!(incarnation(&mut subject).await, 1);
@@ -44,8 +44,8 @@ fn an_actor_that_panics_is_made_anew_and_those_who_write_to_it_follow() {
 
 #[test]
 fn an_actor_that_gives_up_is_made_anew_with_its_error_as_the_reason() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let births = Births::default();
         let (born, slot) = (births.clone(), Slot::new("subject"));
         let reference = slot.reference();
@@ -68,8 +68,8 @@ fn an_actor_that_gives_up_is_made_anew_with_its_error_as_the_reason() {
 
 #[test]
 fn an_actor_that_stops_itself_is_restarted_only_if_it_is_permanent() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut permanent = add(&mut root, "permanent", RestartPolicy::Permanent, Life::Usual);
         let mut transient = add(&mut root, "transient", RestartPolicy::Transient, Life::Usual);
         let supervision = root.start();
@@ -85,8 +85,8 @@ fn an_actor_that_stops_itself_is_restarted_only_if_it_is_permanent() {
 
 /// Three children of which the middle one panics; who lives in which incarnation then.
 fn after_the_middle_one_panics(strategy: Strategy, expected: [u32; 3]) {
-    run(|environment| async move {
-        let mut root = root(strategy, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(strategy, &runtime_context);
         let mut subjects =
             ["first", "middle", "last"].map(|name| add(&mut root, name, RestartPolicy::Permanent, Life::Usual));
         let supervision = root.start();
@@ -104,7 +104,7 @@ fn after_the_middle_one_panics(strategy: Strategy, expected: [u32; 3]) {
         let restarts = supervision.tree().status().children.into_iter().map(|child| child.restarts as u32 + 1);
         assert_eq!(restarts.collect::<Vec<_>>(), expected, "the status counts what has happened");
         assert!(supervision.shutdown(Duration::from_secs(5)).await.is_empty());
-        assert_eq!(environment.census().actors(), 0);
+        assert_eq!(runtime_context.child_counts().actors(), 0);
     });
 }
 
@@ -125,8 +125,8 @@ fn one_for_all_restarts_all() {
 
 #[test]
 fn children_that_panic_while_others_wait_for_their_restart_are_all_restarted() {
-    run(|environment| async move {
-        let mut root = root(Strategy::RestForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::RestForOne, &runtime_context);
         let mut first = add(&mut root, "first", RestartPolicy::Permanent, Life::Usual);
         let mut last = add(&mut root, "last", RestartPolicy::Permanent, Life::Usual);
         let supervision = root.start();
@@ -145,8 +145,8 @@ fn children_that_panic_while_others_wait_for_their_restart_are_all_restarted() {
 
 #[test]
 fn an_actor_that_does_not_stay_up_is_given_up_and_escalated_with_the_reason() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut subject = add(&mut root, "subject", RestartPolicy::Permanent, Life::Usual);
         let mut other = add(&mut root, "other", RestartPolicy::Permanent, Life::Usual);
         let supervision = root.start();
@@ -166,10 +166,10 @@ fn an_actor_that_does_not_stay_up_is_given_up_and_escalated_with_the_reason() {
 
 #[test]
 fn a_group_whose_member_does_not_stay_up_is_made_anew_and_then_given_up_with_the_whole_story() {
-    run(|environment| async move {
+    run(|runtime_context| async move {
         let begun = Instant::now();
-        let mut root = root(Strategy::OneForOne, &environment);
-        let mut group = Supervisor::new("group", Strategy::RestForOne, environment.clone(), 2)
+        let mut root = root(Strategy::OneForOne, &runtime_context);
+        let mut group = Supervisor::new("group", Strategy::RestForOne, runtime_context.clone(), 2)
             .with_rules(Rules { intensity: Intensity { max_restarts: 2, ..Intensity::default() }, ..Rules::default() });
         let mut good = add(&mut group, "good", RestartPolicy::Permanent, Life::Usual);
         let _bad = add(&mut group, "bad", RestartPolicy::Permanent, Life::PanicsAtStart);
@@ -187,14 +187,14 @@ fn a_group_whose_member_does_not_stay_up_is_made_anew_and_then_given_up_with_the
         assert_eq!(status.find("group").unwrap().restarts, 2);
         assert_eq!(status.find("good").unwrap().restarts, 2, "it lived once in each life of the group");
         assert_eq!(good.tell(Order::Leave), Delivery::Closed);
-        assert_eq!(environment.census().actors(), 0);
+        assert_eq!(runtime_context.child_counts().actors(), 0);
     });
 }
 
 #[test]
 fn an_actor_that_gives_no_sign_of_life_is_replaced_and_who_waits_for_its_answer_is_told() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut subject = add(&mut root, "subject", RestartPolicy::Permanent, Life::Usual);
         let supervision = root.start();
         assert_eq!(incarnation(&mut subject).await, 1);
@@ -210,8 +210,8 @@ fn an_actor_that_gives_no_sign_of_life_is_replaced_and_who_waits_for_its_answer_
 
 #[test]
 fn an_actor_that_has_nothing_to_do_is_left_alone() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut subject = add(&mut root, "subject", RestartPolicy::Permanent, Life::Usual);
         let _supervision = root.start();
         incarnation(&mut subject).await;
@@ -222,8 +222,8 @@ fn an_actor_that_has_nothing_to_do_is_left_alone() {
 
 #[test]
 fn an_actor_whose_making_hangs_is_made_again() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let births = Births::default();
         let (born, slot) = (births.clone(), Slot::new("subject"));
         let reference = slot.reference();
@@ -244,8 +244,8 @@ fn an_actor_whose_making_hangs_is_made_again() {
 
 #[test]
 fn a_full_mailbox_says_busy_and_its_depth_is_shown() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut subject = add(&mut root, "subject", RestartPolicy::Permanent, Life::Usual);
         let supervision = root.start();
         incarnation(&mut subject).await;
@@ -271,8 +271,8 @@ fn a_full_mailbox_says_busy_and_its_depth_is_shown() {
 
 #[test]
 fn shutdown_stops_the_last_started_first_restarts_nobody_and_names_who_did_not_stop_in_time() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForAll, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForAll, &runtime_context);
         let mut good = add(&mut root, "good", RestartPolicy::Permanent, Life::Usual);
         let mut deaf = add(&mut root, "deaf", RestartPolicy::Permanent, Life::Deaf);
         let supervision = root.start();
@@ -290,14 +290,14 @@ fn shutdown_stops_the_last_started_first_restarts_nobody_and_names_who_did_not_s
         assert_eq!(status.find("good").unwrap().last_exit, Some(ExitReason::Normal));
         assert_eq!(status.find("deaf").unwrap().last_exit, Some(ExitReason::Killed("did not stop in time".into())));
         assert_eq!((good.tell(Order::Leave), deaf.tell(Order::Leave)), (Delivery::Closed, Delivery::Closed));
-        assert_eq!(environment.census().actors(), 0);
+        assert_eq!(runtime_context.child_counts().actors(), 0);
     });
 }
 
 #[test]
 fn one_child_that_does_not_stop_has_its_own_deadline_and_the_rest_have_theirs() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let (spec, mut deaf) = subject("deaf", CAPACITY, Births::default(), Life::Deaf);
         root.actor(spec.with_rules(Rules { shutdown: Duration::from_millis(300), ..Rules::default() }));
         let supervision = root.start();
@@ -310,8 +310,8 @@ fn one_child_that_does_not_stop_has_its_own_deadline_and_the_rest_have_theirs() 
 
 #[test]
 fn shutdown_in_the_middle_of_a_backoff_starts_nobody() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let births = Births::default();
         let (spec, mut subject) = subject("subject", CAPACITY, births.clone(), Life::Usual);
         let backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60) };
@@ -329,8 +329,8 @@ fn shutdown_in_the_middle_of_a_backoff_starts_nobody() {
 
 #[test]
 fn the_tree_shows_how_long_each_child_is_in_its_state() {
-    run(|environment| async move {
-        let mut root = root(Strategy::OneForOne, &environment);
+    run(|runtime_context| async move {
+        let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut subject = add(&mut root, "subject", RestartPolicy::Permanent, Life::Usual);
         let supervision = root.start();
         incarnation(&mut subject).await;

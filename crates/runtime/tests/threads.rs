@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Births, Life, Order, incarnation, run_threads, subject};
-use soma_runtime::{ChildState, Environment, ExitReason, Rules, Strategy, Supervisor};
+use soma_runtime::{ChildState, ExitReason, Rules, RuntimeContext, Strategy, Supervisor};
 use soma_runtime::{Delivery, Mailbox, Reply};
 use std::{sync::mpsc, thread, time::Duration};
 use tokio::sync::oneshot;
@@ -13,8 +13,8 @@ const CAPACITY: usize = 8;
 /// How long a subject may be silent here.
 const ALLOWANCE: Duration = Duration::from_millis(300);
 
-fn supervised(environment: &Environment, life: Life, allowance: Duration) -> (Supervisor, Mailbox<Order>) {
-    let mut root = Supervisor::new("root", Strategy::OneForOne, environment.clone(), 1);
+fn supervised(runtime_context: &RuntimeContext, life: Life, allowance: Duration) -> (Supervisor, Mailbox<Order>) {
+    let mut root = Supervisor::new("root", Strategy::OneForOne, runtime_context.clone(), 1);
     let (mut spec, mailbox) = subject("subject", CAPACITY, Births::default(), life);
     spec.allowance = allowance;
     root.actor(spec.with_rules(Rules { shutdown: ALLOWANCE, ..Rules::default() }));
@@ -45,25 +45,25 @@ async fn block(subject: &mut Mailbox<Order>) -> mpsc::Sender<()> {
 
 #[test]
 fn each_actor_has_a_thread_that_bears_its_name_and_ends_with_it() {
-    run_threads(|environment| async move {
-        let (root, mut subject) = supervised(&environment, Life::Usual, Duration::from_secs(10));
+    run_threads(|runtime_context| async move {
+        let (root, mut subject) = supervised(&runtime_context, Life::Usual, Duration::from_secs(10));
         let supervision = root.start();
         assert_eq!(incarnation(&mut subject).await, 1);
         let name = on_its_thread(&mut subject, || thread::current().name().map(str::to_owned)).await;
         assert_eq!(name.as_deref(), Some("subject"));
-        assert_eq!((environment.census().threads(), environment.census().actors()), (1, 1));
+        assert_eq!((runtime_context.child_counts().threads(), runtime_context.child_counts().actors()), (1, 1));
         assert_eq!(subject.tell(Order::Panic), Delivery::Accepted);
         assert_eq!(incarnation(&mut subject).await, 2);
-        assert_eq!((environment.census().threads(), environment.census().actors()), (1, 1));
+        assert_eq!((runtime_context.child_counts().threads(), runtime_context.child_counts().actors()), (1, 1));
         assert!(supervision.shutdown(Duration::from_secs(5)).await.is_empty());
-        assert_eq!((environment.census().threads(), environment.census().actors()), (0, 0));
+        assert_eq!((runtime_context.child_counts().threads(), runtime_context.child_counts().actors()), (0, 0));
     });
 }
 
 #[test]
 fn a_blocked_thread_is_left_behind_its_work_is_taken_over_and_it_ends_when_it_comes_back() {
-    run_threads(|environment| async move {
-        let (root, mut subject) = supervised(&environment, Life::Usual, ALLOWANCE);
+    run_threads(|runtime_context| async move {
+        let (root, mut subject) = supervised(&runtime_context, Life::Usual, ALLOWANCE);
         let supervision = root.start();
         assert_eq!(incarnation(&mut subject).await, 1);
         let mut asking = subject.clone();
@@ -75,34 +75,34 @@ fn a_blocked_thread_is_left_behind_its_work_is_taken_over_and_it_ends_when_it_co
             Some(ExitReason::Killed(reason)) => assert!(reason.contains("its thread is blocked"), "{reason}"),
             other => panic!("{other:?}"),
         }
-        assert_eq!((environment.census().blocked(), environment.census().threads()), (1, 2));
+        assert_eq!((runtime_context.child_counts().blocked(), runtime_context.child_counts().threads()), (1, 2));
 
         drop(release);
-        while environment.census().blocked() > 0 {
+        while runtime_context.child_counts().blocked() > 0 {
             // Turn by turn with the thread that ends.
             assert_eq!(incarnation(&mut subject).await, 2);
         }
-        assert_eq!((environment.census().threads(), environment.census().actors()), (1, 1));
+        assert_eq!((runtime_context.child_counts().threads(), runtime_context.child_counts().actors()), (1, 1));
         assert!(supervision.shutdown(Duration::from_secs(5)).await.is_empty());
     });
 }
 
 #[test]
 fn an_actor_that_waits_for_ever_is_replaced_without_leaving_a_thread_behind() {
-    run_threads(|environment| async move {
-        let (root, mut subject) = supervised(&environment, Life::Usual, ALLOWANCE);
+    run_threads(|runtime_context| async move {
+        let (root, mut subject) = supervised(&runtime_context, Life::Usual, ALLOWANCE);
         let _supervision = root.start();
         assert_eq!(incarnation(&mut subject).await, 1);
         assert_eq!(subject.tell(Order::Hang), Delivery::Accepted);
         assert_eq!(incarnation(&mut subject).await, 2);
-        assert_eq!((environment.census().blocked(), environment.census().threads()), (0, 1));
+        assert_eq!((runtime_context.child_counts().blocked(), runtime_context.child_counts().threads()), (0, 1));
     });
 }
 
 #[test]
 fn too_many_blocked_threads_are_a_reason_to_give_up() {
-    run_threads(|environment| async move {
-        let (root, mut subject) = supervised(&environment, Life::Usual, Duration::from_millis(100));
+    run_threads(|runtime_context| async move {
+        let (root, mut subject) = supervised(&runtime_context, Life::Usual, Duration::from_millis(100));
         let supervision = root.start();
         let mut held = Vec::new();
         let subject_in = supervision.tree().find("subject").unwrap().clone();
@@ -118,19 +118,19 @@ fn too_many_blocked_threads_are_a_reason_to_give_up() {
                 subject_in.wait_until(|child| child.state != ChildState::Running).await;
             }
         }
-        assert_eq!((held.len(), environment.census().blocked()), (8, 8));
+        assert_eq!((held.len(), runtime_context.child_counts().blocked()), (8, 8));
         assert!(supervision.escalation().borrow().as_ref().unwrap().to_string().contains("its thread is blocked"));
     });
 }
 
 #[test]
 fn a_thread_that_is_blocked_at_shutdown_is_named_and_does_not_hold_it_up() {
-    run_threads(|environment| async move {
-        let (root, mut subject) = supervised(&environment, Life::Usual, Duration::from_secs(10));
+    run_threads(|runtime_context| async move {
+        let (root, mut subject) = supervised(&runtime_context, Life::Usual, Duration::from_secs(10));
         let supervision = root.start();
         incarnation(&mut subject).await;
         let _release = block(&mut subject).await;
         assert_eq!(supervision.shutdown(Duration::from_secs(60)).await, ["subject"]);
-        assert_eq!(environment.census().blocked(), 1);
+        assert_eq!(runtime_context.child_counts().blocked(), 1);
     });
 }

@@ -1,7 +1,7 @@
 //! Putting a system together.
 
 #[cfg(feature = "testing")]
-use crate::local::{LocalSystem, Surroundings};
+use crate::local::{LocalResources, LocalSystem};
 use crate::{
     config::{Config, ConfigError},
     node::NodeParts,
@@ -134,8 +134,8 @@ impl Builder {
     /// Starts the system on the current thread, in the [`LocalSet`](tokio::task::LocalSet) that this runs in: for
     /// simulation. Give it a transport that runs there, too.
     #[cfg(feature = "testing")]
-    pub async fn start_local(self, surroundings: Surroundings) -> Result<LocalSystem, StartError> {
-        LocalSystem::start(self.parts()?, surroundings).await
+    pub async fn start_local(self, local_resources: LocalResources) -> Result<LocalSystem, StartError> {
+        LocalSystem::start(self.parts()?, local_resources).await
     }
 
     fn parts(self) -> Result<NodeParts, StartError> {

@@ -7,7 +7,7 @@ use crate::{
     synced_commits::SyncedCommits,
 };
 use soma_actors::connections::messages::FollowPeers;
-use soma_actors::state_sync::Published;
+use soma_actors::state_sync::CommitFeed;
 use soma_actors::state_sync::messages::{ExecutorProgress, LocalCommit};
 use soma_network::CallersMemory;
 use soma_protocol::{
@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) observers: Observers,
     pub(crate) tree: Tree,
     pub(crate) escalation: watch::Receiver<Option<Escalation>>,
-    pub(crate) published: Published,
+    pub(crate) commit_feed: CommitFeed,
     pub(crate) channel_capacity: usize,
     pub(crate) closing: CancellationToken,
 }
@@ -107,7 +107,7 @@ impl Handle {
 
     /// Index of the highest durable commit.
     pub fn height(&self) -> CommitIndex {
-        self.shared.published.highest()
+        self.shared.commit_feed.highest()
     }
 
     /// Hands over the next commit of the node's own consensus, with its blocks and the blocks whose votes certify it.

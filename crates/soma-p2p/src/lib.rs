@@ -106,6 +106,6 @@ pub mod actor_status {
 /// Hooks for tests of a node: planned faults of actors, and a system on the current thread in virtual time.
 #[cfg(feature = "testing")]
 pub mod testing {
-    pub use crate::local::{LocalSystem, Surroundings};
-    pub use soma_runtime::{Clock, Environment, Fault, PlannedFaults};
+    pub use crate::local::{LocalResources, LocalSystem};
+    pub use soma_runtime::{Clock, Fault, PlannedFaults, RuntimeContext};
 }

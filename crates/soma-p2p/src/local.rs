@@ -3,18 +3,18 @@
 use crate::{
     builder::StartError,
     handle::Handle,
-    node::{Machinery, Node, NodeParts},
+    node::{Node, NodeParts, NodeResources},
     system::ShutdownReport,
 };
 use soma_actors::verifier::PoolSize;
-use soma_runtime::{Environment, IoTasks, Offload};
+use soma_runtime::{IoTasks, Offload, RuntimeContext};
 use std::time::Duration;
 use tokio::{runtime, sync::watch};
 
 /// What a simulated node runs on, beside the current thread.
-pub struct Surroundings {
+pub struct LocalResources {
     /// Its time, its faults.
-    pub environment: Environment,
+    pub runtime_context: RuntimeContext,
     /// How long each read or write of its store takes, from now on: sent by the simulation.
     pub disk_time: watch::Receiver<Duration>,
     /// Threads for checks; none: they run on the current thread, so that equal runs are equal.
@@ -32,14 +32,14 @@ pub struct LocalSystem {
 }
 
 impl LocalSystem {
-    pub(crate) async fn start(parts: NodeParts, surroundings: Surroundings) -> Result<Self, StartError> {
-        let machinery = Machinery {
+    pub(crate) async fn start(parts: NodeParts, local_resources: LocalResources) -> Result<Self, StartError> {
+        let node_resources = NodeResources {
             io: IoTasks::new(runtime::Handle::current()),
-            offload: Offload::Simulated(surroundings.disk_time),
-            pool: surroundings.check_threads.map_or(PoolSize::Inline, PoolSize::Threads),
-            environment: surroundings.environment,
+            offload: Offload::Simulated(local_resources.disk_time),
+            pool: local_resources.check_threads.map_or(PoolSize::Inline, PoolSize::Threads),
+            runtime_context: local_resources.runtime_context,
         };
-        let node = Node::start(parts, machinery).await?;
+        let node = Node::start(parts, node_resources).await?;
         Ok(Self { handle: node.handle(), node: Some(node) })
     }
 

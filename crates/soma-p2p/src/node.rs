@@ -27,15 +27,15 @@ use crate::{
 use soma_actors::{
     connections::{self, LinkRegistry},
     discovery, grpc_adapter, peer_heights,
-    state_sync::{self, Published},
+    state_sync::{self, CommitFeed},
     store_writer,
     verifier::{self, PoolSize},
-    wiring::{Actors, Places, Resources},
+    wiring::{Actors, Resources, Slots},
 };
 use soma_network::{Listener, Transport};
 use soma_runtime::{
-    Environment, Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules, Strategy,
-    Supervision, Supervisor,
+    Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules, RuntimeContext,
+    Strategy, Supervision, Supervisor,
 };
 use soma_store::Store;
 use soma_types::{Address, Capabilities, CommitIndex, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
@@ -62,11 +62,11 @@ pub(crate) struct NodeParts {
 }
 
 /// What a node runs on.
-pub(crate) struct Machinery {
+pub(crate) struct NodeResources {
     pub(crate) io: IoTasks,
     pub(crate) offload: Offload,
     pub(crate) pool: PoolSize,
-    pub(crate) environment: Environment,
+    pub(crate) runtime_context: RuntimeContext,
 }
 
 /// A running node; its supervisors run on the current thread.
@@ -106,24 +106,24 @@ mod name {
 
 impl Node {
     /// Listens, then starts the actors.
-    pub(crate) async fn start(parts: NodeParts, machinery: Machinery) -> Result<Self, StartError> {
-        let Machinery { io, offload, pool, environment } = machinery;
-        let places = Places::default();
+    pub(crate) async fn start(parts: NodeParts, node_resources: NodeResources) -> Result<Self, StartError> {
+        let NodeResources { io, offload, pool, runtime_context } = node_resources;
+        let slots = Slots::default();
         let resources = Resources {
-            actors: places.actors(),
+            actors: slots.actors(),
             mailbox_capacity: parts.config.mailbox_capacity,
             chain: parts.genesis.chain_id(),
             store: parts.store.clone(),
             links: LinkRegistry::default(),
             io,
             offload,
-            environment,
+            runtime_context,
         };
         let listener = listen(&parts, &resources).await?;
         let watermarks = parts.store.watermarks()?;
         let own_info = own_info(&parts, listener.address(), watermarks.lowest_available);
-        let published = Published::new(watermarks.highest_synced.index);
-        let supervision = supervise(places, &resources, &parts, pool, &listener, own_info, &published).start();
+        let commit_feed = CommitFeed::new(watermarks.highest_synced.index);
+        let supervision = supervise(slots, &resources, &parts, pool, &listener, own_info, &commit_feed).start();
         if let Err(escalation) = all_up(&supervision).await {
             listener.shutdown(Duration::ZERO).await;
             supervision.shutdown(START_FAILED_DEADLINE).await;
@@ -140,7 +140,7 @@ impl Node {
             io: resources.io.clone(),
             offload: resources.offload.clone(),
             store: store_access,
-            clock: resources.environment.clock(),
+            clock: resources.runtime_context.clock(),
             local_commit: resources.actors.state_sync.mailbox(HANDLE),
             executor_at: resources.actors.state_sync.mailbox(HANDLE),
             follow_peers: resources.actors.connections.mailbox(HANDLE),
@@ -148,7 +148,7 @@ impl Node {
             observers: observers(&resources.actors),
             tree: supervision.tree().clone(),
             escalation: supervision.escalation(),
-            published,
+            commit_feed,
             channel_capacity: parts.config.state_sync.synced_commit_channel_capacity,
             closing: closing.clone(),
         });
@@ -212,16 +212,16 @@ async fn listen(parts: &NodeParts, resources: &Resources) -> Result<Listener, St
 
 /// The list of actors, in the order in which they start, and who restarts them.
 fn supervise(
-    places: Places,
+    slots: Slots,
     resources: &Resources,
     parts: &NodeParts,
     pool: PoolSize,
     listener: &Listener,
     own_info: NodeInfo,
-    published: &Published,
+    commit_feed: &CommitFeed,
 ) -> Supervisor {
     let NodeParts { config, key, transactions, transport, seed, .. } = parts;
-    let new = |name, strategy| Supervisor::new(name, strategy, resources.environment.clone(), *seed);
+    let new = |name, strategy| Supervisor::new(name, strategy, resources.runtime_context.clone(), *seed);
     let member = Rules { intensity: GROUP_MEMBER, ..Rules::default() };
     let group = Rules { intensity: GROUP, ..Rules::default() };
     let mut root = new(name::ROOT, Strategy::OneForOne);
@@ -229,30 +229,30 @@ fn supervise(
     let mut sync = new(name::SYNC, Strategy::RestForOne).with_rules(group);
 
     let verification = config.verifier.verification;
-    root.actor(verifier::wiring::spec(places.verifier, resources, verification, transactions.clone(), pool));
-    root.actor(store_writer::wiring::spec(places.store_writer, resources));
+    root.actor(verifier::wiring::spec(slots.verifier, resources, verification, transactions.clone(), pool));
+    root.actor(store_writer::wiring::spec(slots.store_writer, resources));
 
     let (core, settings) = (actor_settings::connections_core(config, *seed), actor_settings::connections(parts));
-    let spec = connections::wiring::spec(places.connections, resources, core, settings, transport.clone());
+    let spec = connections::wiring::spec(slots.connections, resources, core, settings, transport.clone());
     network.actor(spec.with_rules(member));
     let (core, timeout) =
         (actor_settings::discovery_core(parts, &own_info, listener.address()), config.discovery.query_timeout);
-    let spec = discovery::wiring::spec(places.discovery, resources, core, key.clone(), own_info, timeout);
+    let spec = discovery::wiring::spec(slots.discovery, resources, core, key.clone(), own_info, timeout);
     network.actor(spec.with_rules(member));
     root.supervisor(network);
 
     let (core, settings) =
         (actor_settings::state_sync_core(config), actor_settings::state_sync(config, resources.chain));
-    let spec = state_sync::wiring::spec(places.state_sync, resources, core, settings, published.clone());
+    let spec = state_sync::wiring::spec(slots.state_sync, resources, core, settings, commit_feed.clone());
     sync.actor(spec.with_rules(member));
     let core = actor_settings::peer_heights_core(config, *seed);
     let settings = peer_heights::Settings { chain: resources.chain, timeout: config.discovery.query_timeout };
-    let spec = peer_heights::wiring::spec(places.peer_heights, resources, core, settings);
+    let spec = peer_heights::wiring::spec(slots.peer_heights, resources, core, settings);
     sync.actor(spec.with_rules(member));
     root.supervisor(sync);
 
     let core = config.serving.core(resources.chain, config.connections.allowlist.iter().copied().collect());
-    root.actor(grpc_adapter::wiring::spec(places.grpc_adapter, resources, core));
+    root.actor(grpc_adapter::wiring::spec(slots.grpc_adapter, resources, core));
     root
 }
 

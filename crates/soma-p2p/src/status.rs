@@ -174,7 +174,7 @@ impl Status {
     /// What is known without asking any actor.
     pub(crate) fn without_actors(shared: &Shared) -> Self {
         let fatal = shared.escalation.borrow().as_ref().map(ToString::to_string);
-        let height = shared.published.highest();
+        let height = shared.commit_feed.highest();
         Self {
             peer_id: shared.peer_id,
             chain_id: shared.chain_id,

@@ -6,7 +6,7 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use soma_actors::state_sync::Latest;
+use soma_actors::state_sync::DurableHead;
 use soma_actors::state_sync::messages::ExecutorProgress;
 use soma_protocol::state_sync::ExecutorAt;
 use soma_runtime::Mailbox;
@@ -77,7 +77,7 @@ impl SyncedCommits {
         let reader = Reader {
             next: Some(next),
             batch_commits: shared.channel_capacity,
-            latest: shared.published.subscribe(),
+            latest: shared.commit_feed.subscribe(),
             ahead: None,
             store: shared.store.clone(),
             offload: shared.offload.clone(),
@@ -207,7 +207,7 @@ struct Reader {
     next: Option<CommitIndex>,
     /// Most commits at hand that are taken over at once.
     batch_commits: usize,
-    latest: watch::Receiver<Latest>,
+    latest: watch::Receiver<DurableHead>,
     /// What is being read from the store while the executor is busy with what was read before.
     ahead: Option<BoxFuture<'static, Option<Batch>>>,
     store: watch::Receiver<Option<Arc<dyn Store>>>,

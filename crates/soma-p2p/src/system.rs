@@ -5,11 +5,11 @@ use crate::{
     builder::{Builder, StartError},
     config::TraceConfig,
     handle::Handle,
-    node::{Machinery, Node, NodeParts},
+    node::{Node, NodeParts, NodeResources},
 };
 use soma_actors::verifier::PoolSize;
 use soma_replay::{Recorder, RingConfig, TraceWriter};
-use soma_runtime::{Census, Clock, Environment, Escalation, ExitReason, IoTasks, Offload, Telemetry};
+use soma_runtime::{ChildCounts, Clock, Escalation, ExitReason, IoTasks, Offload, RuntimeContext, Telemetry};
 use soma_store::Store;
 use soma_types::{Genesis, PeerId, SigningKey};
 use std::{
@@ -210,22 +210,22 @@ fn run(
         runtime::Builder::new_current_thread().enable_all().build().expect("out of file handles")
     });
     let clock = system.block_on(async { Clock::system() });
-    let mut environment = Environment::new(clock).with_threads().with_telemetry(telemetry);
+    let mut runtime_context = RuntimeContext::new(clock).with_threads().with_telemetry(telemetry);
     if let Some(recorder) = recorder {
-        environment = environment.with_recorder(recorder);
+        runtime_context = runtime_context.with_recorder(recorder);
     }
     if let Some(faults) = parts.faults.clone() {
-        environment = environment.with_faults(faults);
+        runtime_context = runtime_context.with_faults(faults);
     }
-    let census = environment.census().clone();
-    let machinery = Machinery {
+    let child_counts = runtime_context.child_counts().clone();
+    let node_resources = NodeResources {
         io: IoTasks::new(io.handle().clone()),
         offload: Offload::Threads(io.handle().clone()),
         pool: pool_size(parts.config.verifier.threads),
-        environment,
+        runtime_context,
     };
     let outcome = system.block_on(async move {
-        let node = match Node::start(parts, machinery).await {
+        let node = match Node::start(parts, node_resources).await {
             Ok(node) => node,
             Err(error) => {
                 let _ = ready.send(Err(error));
@@ -240,7 +240,7 @@ fn run(
         let overdue = node.shutdown(deadline).await;
         Some(ShutdownReport { overdue, leaked: Vec::new(), fatal })
     });
-    let leaked = system.block_on(left(io.handle(), &census));
+    let leaked = system.block_on(left(io.handle(), &child_counts));
     io.shutdown_timeout(DEFAULT_DEADLINE);
     if let Some(trace) = trace {
         trace.finish();
@@ -252,10 +252,10 @@ fn run(
 }
 
 /// What is left of a system that has stopped.
-async fn left(io: &runtime::Handle, census: &Census) -> Vec<String> {
+async fn left(io: &runtime::Handle, child_counts: &ChildCounts) -> Vec<String> {
     let tasks = || io.metrics().num_alive_tasks();
     let ended = async {
-        while tasks() > 0 || !census.workers().is_empty() {
+        while tasks() > 0 || !child_counts.workers().is_empty() {
             sleep(LOOK_INTERVAL).await;
         }
     };
@@ -263,9 +263,9 @@ async fn left(io: &runtime::Handle, census: &Census) -> Vec<String> {
     let _ = timeout(TASKS_END, ended).await;
     let left = [
         (tasks(), "I/O tasks"),
-        (census.actors(), "actors"),
-        (census.threads(), "threads of actors, as they are blocked"),
+        (child_counts.actors(), "actors"),
+        (child_counts.threads(), "threads of actors, as they are blocked"),
     ];
     let counted = left.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-    counted.chain(census.workers()).collect()
+    counted.chain(child_counts.workers()).collect()
 }

@@ -11,7 +11,7 @@ use soma_network::wire::{
 use soma_network::{ConnectionId, Inbound, InboundHandler, Link, Listener, MemoryNetwork, Transport};
 use soma_p2p::{
     CommitIndex, Genesis, MemStore, PeerId, SeedPeer, Status, Store, SubDagDigest,
-    testing::{Clock, Environment, LocalSystem, Surroundings},
+    testing::{Clock, LocalResources, LocalSystem, RuntimeContext},
 };
 use soma_tests::{config, key, node};
 use soma_types::{BlockRef, CommitRef};
@@ -196,8 +196,8 @@ pub(crate) async fn start(
     let (disk, disk_time) = watch::channel(Duration::ZERO);
     let builder =
         node(NODE, genesis, store.clone(), settings).transport(Arc::new(network.transport(PeerId::from(&key(NODE)))));
-    let environment = Environment::new(Clock::simulated(NOW_MS));
-    let system = builder.start_local(Surroundings { environment, disk_time, check_threads: None }).await.unwrap();
+    let runtime_context = RuntimeContext::new(Clock::simulated(NOW_MS));
+    let system = builder.start_local(LocalResources { runtime_context, disk_time, check_threads: None }).await.unwrap();
     Running { system, store, network, _disk: disk, _listeners: listeners }
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, WrapFuture};
-use soma_runtime::{ChildSpec, Clock, Environment};
+use soma_runtime::{ChildSpec, Clock, RuntimeContext};
 use soma_runtime::{Envelope, Mailbox, Reply, Slot, Stop};
 use std::{
     future::{Future, pending},
@@ -116,9 +116,9 @@ pub fn subject(
 }
 
 /// Runs a scenario on one thread, in virtual time.
-pub fn run<F: Future<Output = ()>>(scenario: impl FnOnce(Environment) -> F) {
+pub fn run<F: Future<Output = ()>>(scenario: impl FnOnce(RuntimeContext) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    LocalSet::new().block_on(&runtime, async { scenario(Environment::new(Clock::simulated(0))).await });
+    LocalSet::new().block_on(&runtime, async { scenario(RuntimeContext::new(Clock::simulated(0))).await });
 }
 
 /// Which incarnation answers; one that dies before it does, or is not there yet, is asked again.
@@ -132,7 +132,7 @@ pub async fn incarnation(subject: &mut Mailbox<Order>) -> u32 {
 }
 
 /// Runs a scenario on one thread in real time, with a thread for each actor.
-pub fn run_threads<F: Future<Output = ()>>(scenario: impl FnOnce(Environment) -> F) {
+pub fn run_threads<F: Future<Output = ()>>(scenario: impl FnOnce(RuntimeContext) -> F) {
     let runtime = actix_rt::Runtime::new().unwrap();
-    runtime.block_on(async { scenario(Environment::new(Clock::system()).with_threads()).await });
+    runtime.block_on(async { scenario(RuntimeContext::new(Clock::system()).with_threads()).await });
 }

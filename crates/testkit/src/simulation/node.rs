@@ -20,7 +20,7 @@ use crate::{
 use soma_p2p::{
     ActorSystem, Config, EpochContext, Handle, LocalCommitError, MemStore, PeerId, SigningKey, StartError, Store,
     TransactionError, TransactionSignatures, TransactionVerifier,
-    testing::{Clock, Environment, LocalSystem, Surroundings},
+    testing::{Clock, LocalResources, LocalSystem, RuntimeContext},
 };
 use soma_replay::Recorder;
 use soma_types::CommitIndex;
@@ -91,7 +91,7 @@ pub(super) struct Node {
 /// A process that runs.
 struct Process {
     task: JoinHandle<()>,
-    environment: Environment,
+    runtime_context: RuntimeContext,
     /// Has it stop in order; it answers who was overdue.
     stop: oneshot::Sender<oneshot::Sender<Vec<String>>>,
 }
@@ -198,12 +198,12 @@ impl Node {
         }
         let wall_clock = WALL_CLOCK_MS + self.journal.now().as_millis() as u64;
         let clock = Clock::simulated(wall_clock.saturating_add_signed(self.clock_skew_ms.get()));
-        let environment =
-            Environment::new(clock).with_faults(self.faults.planned()).with_recorder(self.recorder.clone());
+        let runtime_context =
+            RuntimeContext::new(clock).with_faults(self.faults.planned()).with_recorder(self.recorder.clone());
         let (stop, stopped) = oneshot::channel();
         let process = LocalSet::new();
-        process.spawn_local(self.clone().run(environment.clone(), stopped));
-        *self.process.borrow_mut() = Some(Process { task: spawn_local(process), environment, stop });
+        process.spawn_local(self.clone().run(runtime_context.clone(), stopped));
+        *self.process.borrow_mut() = Some(Process { task: spawn_local(process), runtime_context, stop });
     }
 
     /// Ends the process at once: nothing of it runs any further, and what was not durable is gone.
@@ -219,12 +219,12 @@ impl Node {
         self.network.end_connections_of(self.name);
         // An aborted task ends with an error; what matters is that it has ended.
         let _ = process.task.await;
-        self.expect_no_actor(&process.environment);
+        self.expect_no_actor(&process.runtime_context);
     }
 
     /// Stops the process in order. One that is not up yet is ended at once.
     pub(super) async fn shutdown(&self) {
-        let Some(Process { task, environment, stop }) = self.process.borrow_mut().take() else { return };
+        let Some(Process { task, runtime_context, stop }) = self.process.borrow_mut().take() else { return };
         let (report, reported) = oneshot::channel();
         if self.handle.borrow_mut().take().is_some() && stop.send(report).is_ok() {
             // A process that ended without an answer has broken an invariant, which ends the run.
@@ -236,16 +236,16 @@ impl Node {
             expect(in_time, format!("these did not stop in time: {overdue:?}"));
             self.journal.write(Entry::Stopped { node: self.name, overdue });
             sleep(GONE_AFTER).await;
-            self.expect_no_actor(&environment);
+            self.expect_no_actor(&runtime_context);
             let connections = self.network.connections_of(self.name);
             expect(connections == 0, format!("it has stopped and has {connections} connections"));
         }
         let (stop, _) = oneshot::channel();
-        self.end(Process { task, environment, stop }).await;
+        self.end(Process { task, runtime_context, stop }).await;
     }
 
-    fn expect_no_actor(&self, environment: &Environment) {
-        let actors = environment.census().actors();
+    fn expect_no_actor(&self, runtime_context: &RuntimeContext) {
+        let actors = runtime_context.child_counts().actors();
         self.journal.check(actors == 0, Invariant::NothingIsLeft, self.name, || {
             format!("it has stopped, and {actors} of its actors live")
         });
@@ -263,9 +263,13 @@ impl Node {
     }
 
     /// The process, from its start on.
-    async fn run(self: Rc<Self>, environment: Environment, stop: oneshot::Receiver<oneshot::Sender<Vec<String>>>) {
+    async fn run(
+        self: Rc<Self>,
+        runtime_context: RuntimeContext,
+        stop: oneshot::Receiver<oneshot::Sender<Vec<String>>>,
+    ) {
         let system = loop {
-            match self.start_system(environment.clone()).await {
+            match self.start_system(runtime_context.clone()).await {
                 Ok(system) => break system,
                 Err(_) if self.disk_may_fail => sleep(START_AGAIN).await,
                 Err(error) => {
@@ -289,7 +293,7 @@ impl Node {
         let _ = report.send(system.shutdown(SHUTDOWN).await.overdue);
     }
 
-    async fn start_system(&self, environment: Environment) -> Result<LocalSystem, StartError> {
+    async fn start_system(&self, runtime_context: RuntimeContext) -> Result<LocalSystem, StartError> {
         let start = self.starts.get();
         self.starts.set(start + 1);
         let builder = ActorSystem::builder(self.chain.genesis.clone(), self.key.clone(), self.disk.clone())
@@ -302,7 +306,7 @@ impl Node {
             false => builder,
         };
         builder
-            .start_local(Surroundings { environment, disk_time: self.disk_time.subscribe(), check_threads: None })
+            .start_local(LocalResources { runtime_context, disk_time: self.disk_time.subscribe(), check_threads: None })
             .await
     }
 

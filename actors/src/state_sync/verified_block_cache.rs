@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// What is kept for ranges at work costs next to nothing: the bytes are those that their workers hold. Of dead workers
 /// the latest one's blocks are kept: at most one range's share beyond the budget of bytes in flight.
 #[derive(Default)]
-pub(crate) struct Salvage {
+pub(crate) struct VerifiedBlockCache {
     at_work: BTreeMap<RangeKey, (CommitIndex, Vec<VerifiedBlock>)>,
     left: Option<(CommitIndex, Blocks)>,
 }
@@ -15,10 +15,10 @@ pub(crate) struct Salvage {
 /// Verified blocks by reference. Whoever asks for a block by its reference pins all its bytes.
 pub(crate) type Blocks = BTreeMap<BlockRef, VerifiedBlock>;
 
-impl Salvage {
+impl VerifiedBlockCache {
     /// A worker begins with the commits `start` to `end`. It is given what a dead one has left of them, and what
     /// one that takes long has verified so far.
-    pub(crate) fn begin(&mut self, key: RangeKey, start: CommitIndex, end: CommitIndex) -> Blocks {
+    pub(crate) fn start_worker(&mut self, key: RangeKey, start: CommitIndex, end: CommitIndex) -> Blocks {
         let mut blocks = match self.left.take() {
             Some((at, blocks)) if (start..=end).contains(&at) => blocks,
             other => {
@@ -34,7 +34,7 @@ impl Salvage {
     }
 
     /// A worker has verified blocks.
-    pub(crate) fn keep(&mut self, key: RangeKey, blocks: Vec<VerifiedBlock>) {
+    pub(crate) fn add(&mut self, key: RangeKey, blocks: Vec<VerifiedBlock>) {
         // Of a worker that has ended since, nothing is needed.
         if let Some((_, kept)) = self.at_work.get_mut(&key) {
             kept.extend(blocks);
@@ -42,12 +42,12 @@ impl Salvage {
     }
 
     /// A worker has delivered, or is not wanted any more.
-    pub(crate) fn done(&mut self, key: RangeKey) {
+    pub(crate) fn remove_worker(&mut self, key: RangeKey) {
         self.at_work.remove(&key);
     }
 
     /// A worker has died.
-    pub(crate) fn died(&mut self, key: RangeKey) {
+    pub(crate) fn keep_for_next_worker(&mut self, key: RangeKey) {
         if let Some((start, blocks)) = self.at_work.remove(&key).filter(|(_, blocks)| !blocks.is_empty()) {
             let blocks = blocks.into_iter().map(|block| (block.reference(), block)).collect();
             self.left = Some((start, blocks));
@@ -55,7 +55,7 @@ impl Salvage {
     }
 
     /// Everything up to a commit is durable.
-    pub(crate) fn applied(&mut self, highest: CommitIndex) {
+    pub(crate) fn prune(&mut self, highest: CommitIndex) {
         self.left.take_if(|(start, _)| *start <= highest);
     }
 }

@@ -14,7 +14,7 @@ pub(crate) const MAX_BLOCKED_THREADS: usize = 8;
 
 /// Counts the actors and threads of one system. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Census {
+pub struct ChildCounts {
     actors: Arc<AtomicUsize>,
     threads: Arc<AtomicUsize>,
     blocked: Arc<AtomicUsize>,
@@ -34,7 +34,7 @@ impl fmt::Debug for Workers {
     }
 }
 
-impl Census {
+impl ChildCounts {
     /// Actors that were started and have not ended, sync workers included.
     pub fn actors(&self) -> usize {
         self.actors.load(Ordering::Acquire)
@@ -117,20 +117,20 @@ impl Drop for Counted {
 #[derive(Clone, Debug)]
 pub struct LeftBehind {
     parted: Arc<AtomicBool>,
-    census: Census,
+    child_counts: ChildCounts,
 }
 
 impl LeftBehind {
     /// Counts in `census`.
-    pub fn new(census: Census) -> Self {
-        Self { parted: Arc::default(), census }
+    pub fn new(child_counts: ChildCounts) -> Self {
+        Self { parted: Arc::default(), child_counts }
     }
 
     /// Who waited stops waiting. `false` if the work was done after all.
     pub fn leave(&self) -> bool {
         let left = !self.parted.swap(true, Ordering::AcqRel);
         if left {
-            self.census.left_behind();
+            self.child_counts.left_behind();
         }
         left
     }
@@ -139,7 +139,7 @@ impl LeftBehind {
     pub fn come_back(&self) -> bool {
         let was_left = self.parted.swap(true, Ordering::AcqRel);
         if was_left {
-            self.census.came_back();
+            self.child_counts.came_back();
         }
         was_left
     }

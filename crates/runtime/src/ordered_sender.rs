@@ -1,6 +1,7 @@
 //! Messages that must arrive, in order, without making the sender wait.
 
-use crate::{Delivery, Envelope, Mailbox};
+use crate::mailbox::{ActorRef, Delivery, Envelope, Mailbox};
+use actix::{Actor, Context, Handler, dev::ToEnvelope};
 use std::fmt::Debug;
 use tokio::sync::mpsc;
 
@@ -13,13 +14,13 @@ const CAPACITY: usize = 1_024;
 /// What is posted before the receiver is up, since the sender is, waits for it: actors start, and are restarted together, at
 /// the same time. What is posted while it is being restarted later is dropped: a restarted actor rebuilds its state by asking,
 /// not from old news.
-pub struct Outbox<M: Send + 'static> {
+pub struct OrderedSender<M: Send + 'static> {
     queue: mpsc::Sender<Envelope<M>>,
     /// For its name and its envelopes; the task has the one that sends.
     mailbox: Mailbox<M>,
 }
 
-impl<M: Debug + Send + 'static> Outbox<M> {
+impl<M: Debug + Send + 'static> OrderedSender<M> {
     /// Starts the task on the current actor thread; it ends when the outbox is dropped and empty.
     pub fn new(mailbox: Mailbox<M>) -> Self {
         let (queue, mut posted) = mpsc::channel(CAPACITY);
@@ -33,6 +34,11 @@ impl<M: Debug + Send + 'static> Outbox<M> {
             }
         });
         Self { queue, mailbox }
+    }
+
+    /// The actor at the other end.
+    pub fn receiver(&self) -> &'static str {
+        self.mailbox.receiver()
     }
 
     /// Queues a message. [`Delivery::Busy`] is counted and logged here.
@@ -50,11 +56,22 @@ impl<M: Debug + Send + 'static> Outbox<M> {
     }
 }
 
+impl<A: Actor<Context = Context<A>>> ActorRef<A> {
+    /// An [`OrderedSender`] of messages of type `M`, in the name of `sender`. Call it on the sender's thread.
+    pub fn ordered_sender<M>(&self, sender: &'static str) -> OrderedSender<M>
+    where
+        M: Debug + Send + 'static,
+        A: Handler<Envelope<M>>,
+        A::Context: ToEnvelope<A, Envelope<M>>,
+    {
+        OrderedSender::new(self.mailbox(sender))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Life, Slot};
-    use actix::{Actor, Context, Handler};
+    use crate::{life::Life, mailbox::Slot};
 
     struct Listener(mpsc::UnboundedSender<u32>);
 
@@ -75,8 +92,8 @@ mod tests {
         actix_rt::System::new().block_on(async {
             let (heard, mut hears) = mpsc::unbounded_channel();
             let slot = Slot::<Listener>::new("listener");
-            let outbox = Outbox::new(slot.reference().mailbox::<u32>("sender"));
-            let post = |number| assert_eq!(outbox.post(number), Delivery::Accepted);
+            let sender = OrderedSender::new(slot.reference().mailbox::<u32>("sender"));
+            let post = |number| assert_eq!(sender.post(number), Delivery::Accepted);
             post(1);
             post(2);
             // The outbox has had its turn, and found nobody.
@@ -88,7 +105,7 @@ mod tests {
             slot.leave(&first);
             post(3);
             // Emptied: 3 has been taken out, and there was nobody.
-            while outbox.queue.capacity() < CAPACITY {
+            while sender.queue.capacity() < CAPACITY {
                 tokio::task::yield_now().await;
             }
             slot.enter(Listener(heard).start(), Life::default());
@@ -106,8 +123,8 @@ mod tests {
             slot.enter(Listener(heard.clone()).start(), first.clone());
             slot.leave(&first);
 
-            let outbox = Outbox::new(slot.reference().mailbox::<u32>("sender"));
-            assert_eq!(outbox.post(1), Delivery::Accepted);
+            let sender = OrderedSender::new(slot.reference().mailbox::<u32>("sender"));
+            assert_eq!(sender.post(1), Delivery::Accepted);
             // The outbox has had its turn, and found nobody.
             tokio::task::yield_now().await;
             slot.enter(Listener(heard).start(), Life::default());

@@ -1,12 +1,16 @@
 //! Watches over one life of an actor, from its start to its end.
 
 use crate::{
-    ChildSpec, ChildState, Environment, ExitReason, Rules,
+    child::{Child, Ended, Order},
+    exit::ExitReason,
     incarnation::{BLOCKED_AFTER, Host, silence},
-    status::{Display, Tree},
-    supervisor::{Child, Ended, Order},
+    life::Life,
+    mailbox::{Envelope, Mailbox},
+    observe::Stop,
+    runtime_context::RuntimeContext,
+    spec::{ChildSpec, Rules},
+    status::{ChildState, Display, Tree},
 };
-use crate::{Envelope, Life, Mailbox, Stop};
 use actix::{Actor, Context, Handler};
 use futures::{FutureExt, future::LocalBoxFuture};
 use std::{future::Future, pin::pin, rc::Rc};
@@ -22,7 +26,7 @@ pub(crate) struct ActorChild<A: Actor>(Rc<Place<A>>);
 struct Place<A: Actor> {
     spec: ChildSpec<A>,
     stop: Mailbox<Stop>,
-    environment: Environment,
+    runtime_context: RuntimeContext,
     display: Display,
 }
 
@@ -30,10 +34,10 @@ impl<A> ActorChild<A>
 where
     A: Actor<Context = Context<A>> + Handler<Envelope<Stop>>,
 {
-    pub(crate) fn new(spec: ChildSpec<A>, environment: Environment) -> Self {
+    pub(crate) fn new(spec: ChildSpec<A>, runtime_context: RuntimeContext) -> Self {
         let stop = spec.slot.reference().mailbox("supervisor");
-        let display = Display::new(environment.clock());
-        Self(Rc::new(Place { spec, stop, environment, display }))
+        let display = Display::new(runtime_context.clock());
+        Self(Rc::new(Place { spec, stop, runtime_context, display }))
     }
 }
 
@@ -69,7 +73,7 @@ impl<A: Actor<Context = Context<A>>> Place<A> {
         let ended = self.live_and_end(orders, &life).await;
         // Whoever waits for an answer learns that none will come, and whoever writes finds nobody.
         self.spec.slot.leave(&life);
-        self.environment.record_end(name, &ended.exit);
+        self.runtime_context.record_end(name, &ended.exit);
         ended
     }
 
@@ -77,14 +81,14 @@ impl<A: Actor<Context = Context<A>>> Place<A> {
         let (spec, name) = (&self.spec, self.spec.slot.name());
         let grace = spec.allowance.min(BLOCKED_AFTER);
         let (up, mut came_up) = oneshot::channel();
-        let begun = Host::begin(spec, &self.environment, life.clone(), up);
-        let (mut host, vital) = match begun {
+        let begun = Host::begin(spec, &self.runtime_context, life.clone(), up);
+        let (mut host, liveness) = match begun {
             Ok(begun) => begun,
             Err(exit) => return Ended::by(exit),
         };
         let mut is_up = false;
         {
-            let mut silent = pin!(vital.silent(spec.allowance));
+            let mut silent = pin!(liveness.silent(spec.allowance));
             loop {
                 tokio::select! {
                     biased;
@@ -99,7 +103,7 @@ impl<A: Actor<Context = Context<A>>> Place<A> {
                     _ = orders.wait_for(|order| matches!(order, Order::Stop { .. })) => break,
                     () = &mut silent => {
                         let mut reason = silence(spec.allowance);
-                        host.end(&vital, name, grace, &mut reason).await;
+                        host.end(&liveness, name, grace, &mut reason).await;
                         return Ended::by(ExitReason::Killed(reason));
                     }
                 }
@@ -119,7 +123,7 @@ impl<A: Actor<Context = Context<A>>> Place<A> {
             }
         }
         let mut reason = String::from("did not stop in time");
-        host.end(&vital, name, grace, &mut reason).await;
+        host.end(&liveness, name, grace, &mut reason).await;
         if is_up {
             tracing::warn!(actor = name, reason, "actor is ended");
             return Ended { exit: ExitReason::Killed(reason), overdue: vec![name] };

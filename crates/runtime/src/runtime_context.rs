@@ -1,7 +1,9 @@
 //! What an actor is given from around it: the time, what records it, and in tests the faults planned for it.
 
 use crate::{
-    Census, Clock, ExitReason,
+    child_counts::ChildCounts,
+    clock::Clock,
+    exit::ExitReason,
     telemetry::{Entered, Telemetry},
 };
 use soma_protocol::{Core, Now};
@@ -50,16 +52,16 @@ pub(crate) enum Placement {
 
 /// What the shells of one node share. Cheap to clone.
 #[derive(Clone)]
-pub struct Environment {
+pub struct RuntimeContext {
     clock: Clock,
     recorder: Option<Recorder>,
     faults: Option<PlannedFaults>,
     placement: Placement,
-    census: Census,
+    child_counts: ChildCounts,
     telemetry: Option<Telemetry>,
 }
 
-impl Environment {
+impl RuntimeContext {
     /// An environment in which nothing is recorded, nothing fails on purpose, and actors run on the thread of their
     /// supervisor.
     pub fn new(clock: Clock) -> Self {
@@ -68,7 +70,7 @@ impl Environment {
             recorder: None,
             faults: None,
             placement: Placement::Here,
-            census: Census::default(),
+            child_counts: ChildCounts::default(),
             telemetry: None,
         }
     }
@@ -134,7 +136,7 @@ impl Environment {
     }
 
     /// Who is alive.
-    pub fn census(&self) -> &Census {
-        &self.census
+    pub fn child_counts(&self) -> &ChildCounts {
+        &self.child_counts
     }
 }

@@ -10,12 +10,12 @@ const GENERATION: usize = 16_384;
 
 /// Digests of infos that passed: the newest, and those before.
 #[derive(Default)]
-pub(crate) struct Checked {
+pub(crate) struct VerifiedInfoCache {
     new: HashSet<ContentDigest>,
     old: HashSet<ContentDigest>,
 }
 
-impl Checked {
+impl VerifiedInfoCache {
     /// These have passed.
     pub(crate) fn passed(&mut self, infos: &[SignedNodeInfo]) {
         for info in infos {
@@ -68,7 +68,7 @@ mod tests {
     fn what_has_passed_is_not_checked_again_as_long_as_its_time_is_in_order() {
         let (old, new) = (info(1_000_000), info(2_000_000));
         let both = || vec![old.bytes().clone(), new.bytes().clone()];
-        let mut checked = Checked::default();
+        let mut checked = VerifiedInfoCache::default();
         assert_eq!(checked.split(both(), 2_000_000), (vec![], both()));
         checked.passed(std::slice::from_ref(&old));
         assert_eq!(checked.split(both(), 2_000_000), (vec![old.clone()], vec![new.bytes().clone()]));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_flood_makes_no_more_be_remembered_than_two_generations() {
-        let mut checked = Checked::default();
+        let mut checked = VerifiedInfoCache::default();
         let infos: Vec<_> = (0..100).map(info).collect();
         for digest in 0..3 * GENERATION as u64 {
             if checked.new.len() >= GENERATION {

@@ -1,7 +1,7 @@
 //! Signs of life: how an actor shows that it is not stuck, and what its thread is doing.
 //!
 //! ```text
-//!   actor: timer, each input --beat--> Vital <--looks-- guardian: no beat for the allowance: stuck
+//!   actor: timer, each input --beat--> Liveness <--looks-- guardian: no beat for the allowance: stuck
 //! ```
 
 use crossbeam_utils::atomic::AtomicCell;
@@ -25,12 +25,12 @@ const LOOKS: u32 = 5;
 
 tokio::task_local! {
     /// Of the actor whose task is being polled.
-    static CURRENT: Vital;
+    static CURRENT: Liveness;
 }
 
 /// What one incarnation and whoever watches over it share.
 #[derive(Clone, Debug)]
-pub(crate) struct Vital {
+pub(crate) struct Liveness {
     beats: Arc<AtomicU64>,
     failure: Arc<OnceLock<String>>,
     thread: Arc<ActorThread>,
@@ -58,7 +58,7 @@ impl fmt::Display for Busy {
     }
 }
 
-impl Vital {
+impl Liveness {
     /// For an actor on a thread of its own.
     pub(crate) fn on_new_thread() -> Self {
         Self { beats: Arc::default(), failure: Arc::default(), thread: Arc::default() }
@@ -105,7 +105,7 @@ impl Vital {
 /// The current actor is alive.
 pub(crate) fn beat() {
     // Without a guardian nobody listens.
-    let _ = CURRENT.try_with(|vital| vital.beats.fetch_add(1, Ordering::Relaxed));
+    let _ = CURRENT.try_with(|liveness| liveness.beats.fetch_add(1, Ordering::Relaxed));
 }
 
 /// Waits for something that takes as long as it takes, and that whoever does it is watched over: the current actor shows
@@ -124,17 +124,17 @@ pub async fn while_waiting<F: Future>(work: F) -> F::Output {
 /// The current actor gives up; it has to stop its context, too.
 pub(crate) fn fail(reason: String) {
     // The first reason counts.
-    let _ = CURRENT.try_with(|vital| vital.failure.set(reason));
+    let _ = CURRENT.try_with(|liveness| liveness.failure.set(reason));
 }
 
 /// Whether the current thread's work was taken over by another.
 pub(crate) fn retired() -> bool {
-    CURRENT.try_with(|vital| vital.thread.retired.load(Ordering::Acquire)).unwrap_or(false)
+    CURRENT.try_with(|liveness| liveness.thread.retired.load(Ordering::Acquire)).unwrap_or(false)
 }
 
 /// Notes what the current thread is doing, until it has done it.
 pub(crate) fn handling(busy: Busy) -> Handling {
-    let thread = CURRENT.try_with(|vital| vital.thread.clone()).ok();
+    let thread = CURRENT.try_with(|liveness| liveness.thread.clone()).ok();
     if let Some(thread) = &thread {
         thread.busy.store(Some(busy));
     }

@@ -14,25 +14,25 @@ pub type Commits = Arc<Vec<CertifiedCommit>>;
 
 /// The writing end, for StateSync.
 #[derive(Clone, Debug)]
-pub struct Published(watch::Sender<Latest>);
+pub struct CommitFeed(watch::Sender<DurableHead>);
 
 /// The end of the durable chain.
 #[derive(Debug)]
-pub struct Latest {
+pub struct DurableHead {
     highest: CommitIndex,
     /// In order, without gaps; up to the highest, if there are any.
     recent: VecDeque<(Commits, usize)>,
     bytes: usize,
 }
 
-impl Published {
+impl CommitFeed {
     /// Commits up to `highest` are in the store, and none is at hand.
     pub fn new(highest: CommitIndex) -> Self {
-        Self(watch::channel(Latest { highest, recent: VecDeque::new(), bytes: 0 }).0)
+        Self(watch::channel(DurableHead { highest, recent: VecDeque::new(), bytes: 0 }).0)
     }
 
     /// The reading end.
-    pub fn subscribe(&self) -> watch::Receiver<Latest> {
+    pub fn subscribe(&self) -> watch::Receiver<DurableHead> {
         self.0.subscribe()
     }
 
@@ -47,7 +47,7 @@ impl Published {
             let higher = highest > latest.highest;
             if higher {
                 // What the last incarnation had written and not published is in the store only.
-                *latest = Latest { highest, recent: VecDeque::new(), bytes: 0 };
+                *latest = DurableHead { highest, recent: VecDeque::new(), bytes: 0 };
             }
             higher
         });
@@ -95,7 +95,7 @@ fn last(commits: &Commits) -> CommitIndex {
     commits.last().map_or(0, |last| last.commit.index)
 }
 
-impl Latest {
+impl DurableHead {
     fn take_first(&mut self) -> Option<Commits> {
         let (commits, bytes) = self.recent.pop_front()?;
         self.bytes -= bytes;
@@ -125,23 +125,23 @@ mod tests {
         commits.iter().flat_map(|commits| commits.iter().map(|commit| commit.commit.index)).collect()
     }
 
-    fn extend(published: &Published, ranges: &[&[CertifiedCommit]]) {
+    fn extend(commit_feed: &CommitFeed, ranges: &[&[CertifiedCommit]]) {
         let highest = ranges.last().unwrap().last().unwrap().commit.reference();
-        published.extend(ranges.iter().map(|range| Arc::new(range.to_vec())), highest);
+        commit_feed.extend(ranges.iter().map(|range| Arc::new(range.to_vec())), highest);
     }
 
     #[test]
     fn the_latest_commits_are_at_hand_and_never_more_than_their_bytes() {
         let spec = ChainSpec { payload_bytes: 100_000, ..ChainSpec::default() };
         let chain = ChainBuilder::new(spec).unwrap().build(100);
-        let published = Published::new(0);
-        extend(&published, &[&chain[..3], &chain[3..5]]);
-        let latest = published.subscribe();
+        let commit_feed = CommitFeed::new(0);
+        extend(&commit_feed, &[&chain[..3], &chain[3..5]]);
+        let latest = commit_feed.subscribe();
         assert_eq!(indices(latest.borrow().holding(1)), [1, 2, 3]);
         assert_eq!(indices(latest.borrow().holding(4)), [4, 5]);
         assert!(latest.borrow().holding(6).is_none());
         for range in chain[5..].chunks(2) {
-            extend(&published, &[range]);
+            extend(&commit_feed, &[range]);
         }
         assert!(latest.borrow().holding(1).is_none(), "pushed out by later ones");
         assert!(latest.borrow().bytes <= RECENT_BYTES);
@@ -151,32 +151,32 @@ mod tests {
     #[test]
     fn what_every_executor_has_taken_is_not_kept() {
         let chain = ChainBuilder::new(ChainSpec::default()).unwrap().build(10);
-        let published = Published::new(0);
-        extend(&published, &[&chain[..3], &chain[3..6]]);
-        let mut latest = published.subscribe();
-        published.taken(3);
+        let commit_feed = CommitFeed::new(0);
+        extend(&commit_feed, &[&chain[..3], &chain[3..6]]);
+        let mut latest = commit_feed.subscribe();
+        commit_feed.taken(3);
         assert_eq!(indices(latest.borrow().holding(3)), [1, 2, 3], "3 is asked for next");
-        published.taken(4);
+        commit_feed.taken(4);
         assert!(latest.borrow().holding(3).is_none());
         assert_eq!(indices(latest.borrow().holding(4)), [4, 5, 6]);
-        published.taken(7);
+        commit_feed.taken(7);
         assert_eq!((latest.borrow().bytes, latest.borrow().highest()), (0, 6));
         assert!(!latest.has_changed().unwrap(), "nothing to wake for");
-        extend(&published, &[&chain[6..]]);
+        extend(&commit_feed, &[&chain[6..]]);
         assert_eq!(indices(latest.borrow_and_update().holding(7)), [7, 8, 9, 10]);
     }
 
     #[test]
     fn the_end_never_goes_back_and_what_the_store_alone_holds_is_not_at_hand() {
         let chain = ChainBuilder::new(ChainSpec::default()).unwrap().build(10);
-        let published = Published::new(0);
-        extend(&published, &[&chain[..5]]);
-        extend(&published, &[&chain[..3]]);
-        published.begin(4);
-        assert_eq!((published.highest(), indices(published.subscribe().borrow().holding(5)).len()), (5, 5));
-        published.begin(7);
-        assert_eq!((published.highest(), indices(published.subscribe().borrow().holding(5))), (7, vec![]));
-        extend(&published, &[&chain[7..]]);
-        assert_eq!(indices(published.subscribe().borrow().holding(9)), [8, 9, 10]);
+        let commit_feed = CommitFeed::new(0);
+        extend(&commit_feed, &[&chain[..5]]);
+        extend(&commit_feed, &[&chain[..3]]);
+        commit_feed.begin(4);
+        assert_eq!((commit_feed.highest(), indices(commit_feed.subscribe().borrow().holding(5)).len()), (5, 5));
+        commit_feed.begin(7);
+        assert_eq!((commit_feed.highest(), indices(commit_feed.subscribe().borrow().holding(5))), (7, vec![]));
+        extend(&commit_feed, &[&chain[7..]]);
+        assert_eq!(indices(commit_feed.subscribe().borrow().holding(9)), [8, 9, 10]);
     }
 }

@@ -1,0 +1,36 @@
+//! Whose fault it is that a request or a check failed.
+
+use crate::verifier::messages::Rejection;
+use soma_network::wire::CallError;
+use soma_protocol::state_sync::Shortfall;
+use soma_runtime::ExitReason;
+use soma_types::{Fault, PeerFailure};
+
+pub(super) fn call_failure(error: &CallError) -> PeerFailure {
+    PeerFailure { fault: error.fault(), reason: error.to_string(), retry_after: error.retry_after }
+}
+
+pub(super) fn ours(reason: String) -> PeerFailure {
+    PeerFailure::new(Fault::Ours, reason)
+}
+
+pub(super) fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Result<R, PeerFailure> {
+    match result {
+        Ok(answer) => answer.map_err(|error| call_failure(&error)),
+        Err(exit) => Err(ours(format!("the call {exit}"))),
+    }
+}
+
+pub(super) fn shortfall(rejection: Rejection) -> Shortfall {
+    match rejection {
+        Rejection::Failed(failure) => Shortfall::Failed(failure),
+        Rejection::OtherEpoch { index, found } => Shortfall::OtherEpoch { index, found },
+    }
+}
+
+pub(super) fn verdict(rejection: Rejection) -> PeerFailure {
+    match rejection {
+        Rejection::Failed(failure) => failure,
+        other @ Rejection::OtherEpoch { .. } => ours(other.to_string()),
+    }
+}
