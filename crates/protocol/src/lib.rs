@@ -15,12 +15,14 @@ mod backoff;
 pub mod connections;
 mod core;
 pub mod discovery;
+pub mod grpc_adapter;
 pub mod peer_heights;
-pub mod serving;
 pub mod state_sync;
 pub mod store_writer;
-pub mod sync_worker;
 pub mod verifier;
 
 pub use crate::backoff::Backoff;
+// Former paths, until all callers use the new ones.
 pub use crate::core::{Core, LostReason, Now, Opaque, PeerEvent};
+#[doc(hidden)]
+pub use crate::{grpc_adapter as serving, state_sync::worker as sync_worker};

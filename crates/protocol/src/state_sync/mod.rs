@@ -27,6 +27,7 @@ mod progress;
 mod stuck;
 #[cfg(test)]
 mod tests;
+pub mod worker;
 mod write;
 
 use crate::{
