@@ -13,8 +13,8 @@ use crate::{
     verifier::Verifier,
 };
 use soma_protocol::{
-    Core, connections, discovery, peer_heights as heights, serving, state_sync as sync, store_writer as writer,
-    verifier as checks,
+    Core, connections, discovery, grpc_adapter as admission, peer_heights as heights, state_sync as sync,
+    store_writer as writer, verifier as checks,
 };
 use soma_runtime::{ActorRef, IoTasks, Offload, OrderedSender, RuntimeContext, Slot};
 use soma_store::{Store, StoreError};
@@ -52,7 +52,7 @@ actors! {
     discovery: Discovery, discovery::Discovery;
     state_sync: StateSync, sync::StateSync;
     peer_heights: PeerHeights, heights::PeerHeights;
-    grpc_adapter: GrpcAdapter, serving::Serving;
+    grpc_adapter: GrpcAdapter, admission::Serving;
 }
 
 /// What actors are made from, beside their settings.

@@ -9,7 +9,7 @@ mod tls;
 use attackers::{Target, for_ever};
 use soma_network::wire::{Call, CommitRange};
 use soma_network::{Link, TlsTransport, Transport};
-use soma_protocol::serving::Rpc;
+use soma_protocol::grpc_adapter::Rpc;
 use soma_testkit::{ChainBuilder, ChainSpec, address_of};
 use soma_tests::{config, eventually, expect_commits, key, mem_store, node, start};
 use std::time::Duration;

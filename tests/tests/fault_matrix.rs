@@ -1,9 +1,7 @@
 //! The fault matrix: every actor fails at every kind of input once while its node syncs, by a panic and by doing
 //! nothing ever more. Each time the sync ends with equal digests, the actor comes back, and no peer is blamed.
 
-use soma_protocol::{
-    Core, connections, discovery, peer_heights, serving, state_sync, store_writer, sync_worker, verifier,
-};
+use soma_protocol::{Core, connections, discovery, grpc_adapter, peer_heights, state_sync, store_writer, verifier};
 use soma_testkit::{
     hostile::Behaviour,
     simulation::{ActorFault, LostActor, NodeName, Report, Scenario, Taken, full, millis, secs, validator},
@@ -113,11 +111,11 @@ fn every_input_that_there_is_has_a_fault_test() {
     let all: BTreeSet<_> = [
         inputs_of::<connections::Connections>(),
         inputs_of::<discovery::Discovery>(),
-        inputs_of::<serving::Serving>(),
+        inputs_of::<grpc_adapter::Serving>(),
         inputs_of::<peer_heights::PeerHeights>(),
         inputs_of::<state_sync::StateSync>(),
         inputs_of::<store_writer::StoreWriter>(),
-        inputs_of::<sync_worker::SyncWorker>(),
+        inputs_of::<state_sync::worker::SyncWorker>(),
         inputs_of::<verifier::Verifier>(),
     ]
     .concat()

@@ -9,7 +9,7 @@ mod tls;
 
 use attackers::{Target, for_ever, resident};
 use soma_network::TlsTransport;
-use soma_protocol::serving::Rpc;
+use soma_protocol::grpc_adapter::Rpc;
 use soma_testkit::{ChainBuilder, ChainSpec};
 use soma_tests::{config, eventually, expect_commits, key, mem_store, node, start};
 use soma_types::PeerId;

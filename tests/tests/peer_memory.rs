@@ -10,7 +10,7 @@ mod tls;
 
 use attackers::{Target, for_ever, resident};
 use soma_p2p::PeerMemoryStatus;
-use soma_protocol::serving::Rpc;
+use soma_protocol::grpc_adapter::Rpc;
 use soma_testkit::{ChainBuilder, ChainSpec};
 use soma_tests::{config, eventually, key, mem_store, node, start};
 use std::{

@@ -1,6 +1,6 @@
 //! Messages that the gRPC adapter takes.
 
-use soma_protocol::serving::{Class, Refusal, Rpc};
+use soma_protocol::grpc_adapter::{Class, Refusal, Rpc};
 use soma_runtime::Reply;
 use soma_types::{ChainId, PeerId};
 use tokio::sync::oneshot;

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
 };
-use soma_protocol::serving::{Class, Refusal, Rpc};
+use soma_protocol::grpc_adapter::{Class, Refusal, Rpc};
 use soma_runtime::Offload;
 use soma_runtime::{Delivery, Mailbox};
 use soma_store::{NotServed, Served, Store, StoreError, serve_commits};

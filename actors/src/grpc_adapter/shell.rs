@@ -7,7 +7,7 @@ use crate::state_sync::messages::SubscribeCommittee;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_protocol::{
     Core,
-    serving::{Config, Effect, Input, Refusal, Serving, Snapshot},
+    grpc_adapter::{Config, Effect, Input, Refusal, Serving, Snapshot},
 };
 use soma_runtime::{CoreHost, Envelope, Keyed, OrderedSender, Reply, RuntimeContext, Shell, Stop, forward, observe};
 

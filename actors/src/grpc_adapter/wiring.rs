@@ -4,7 +4,7 @@ use super::{GrpcAdapter, InboundGate, Service, service::ServiceWiring};
 use crate::wiring::Resources;
 use soma_protocol::{
     Core,
-    serving::{Config, Serving},
+    grpc_adapter::{Config, Serving},
 };
 use soma_runtime::{ChildSpec, Slot};
 use std::sync::Arc;

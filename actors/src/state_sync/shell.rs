@@ -17,10 +17,10 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_protocol::{
     Core,
     peer_heights::NoPeer,
+    state_sync::worker::SyncWorker as WorkerCore,
     state_sync::{
         Config, Effect, Input, LocalCommitError, Offered, Progress, RangeKey, Snapshot, StateSync as StateSyncCore, Tip,
     },
-    sync_worker::SyncWorker as WorkerCore,
 };
 use soma_replay::Origin;
 use soma_runtime::{

@@ -8,8 +8,8 @@ use super::{
 use crate::wiring::{Resources, by_receiver};
 use soma_protocol::{
     Core,
+    state_sync::worker::SyncWorker,
     state_sync::{Config, StateSync as StateSyncCore, Tip},
-    sync_worker::SyncWorker,
 };
 use soma_runtime::{ChildSpec, Slot};
 use soma_store::{CorruptReason, Record, Store, StoreError};

@@ -22,7 +22,4 @@ pub mod store_writer;
 pub mod verifier;
 
 pub use crate::backoff::Backoff;
-// Former paths, until all callers use the new ones.
 pub use crate::core::{Core, LostReason, Now, Opaque, PeerEvent};
-#[doc(hidden)]
-pub use crate::{grpc_adapter as serving, state_sync::worker as sync_worker};

@@ -3,8 +3,9 @@
 use crate::encoding::{DecodeError, decode, encode};
 use serde_json::Value;
 use soma_protocol::{
-    Core as CoreTrait, Now, connections::Connections, discovery::Discovery, peer_heights::PeerHeights,
-    serving::Serving, state_sync::StateSync, store_writer::StoreWriter, sync_worker::SyncWorker, verifier::Verifier,
+    Core as CoreTrait, Now, connections::Connections, discovery::Discovery, grpc_adapter::Serving,
+    peer_heights::PeerHeights, state_sync::StateSync, state_sync::worker::SyncWorker, store_writer::StoreWriter,
+    verifier::Verifier,
 };
 use std::{
     any::Any,

@@ -73,13 +73,13 @@ impl SupervisorLoop {
         escalation: Option<watch::Sender<Option<Escalation>>>,
     ) -> Self {
         let LoopConfig { strategy, runtime_context, seed, display, children } = config;
-        let slot = |(number, child): (usize, &Box<dyn Child>)| {
+        let slot = |number: usize, child: &dyn Child| {
             let Rules { policy, intensity, backoff, .. } = child.rules();
             let seed = seed.wrapping_add(number as u64);
             let tracker = RestartTracker::new(policy, intensity, backoff, seed);
             ChildSlot { tracker, orders: watch::Sender::new(Order::Live), alive: false, life: 0 }
         };
-        let slots = children.borrow().iter().enumerate().map(slot).collect();
+        let slots = children.borrow().iter().enumerate().map(|(number, child)| slot(number, &**child)).collect();
         Self {
             strategy,
             runtime_context,

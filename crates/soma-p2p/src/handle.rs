@@ -13,7 +13,7 @@ use soma_network::CallersMemory;
 use soma_protocol::{
     connections,
     discovery::{self, BookEntry},
-    peer_heights, serving,
+    grpc_adapter, peer_heights,
     state_sync::{self, LocalCommitError},
     store_writer, verifier,
 };
@@ -75,7 +75,7 @@ pub(crate) struct Observers {
     pub(crate) known_peers: Mailbox<Observe<Vec<BookEntry>>>,
     pub(crate) verifier: Mailbox<Observe<verifier::Snapshot>>,
     pub(crate) store_writer: Mailbox<Observe<store_writer::Snapshot>>,
-    pub(crate) serving: Mailbox<Observe<serving::Snapshot>>,
+    pub(crate) serving: Mailbox<Observe<grpc_adapter::Snapshot>>,
 }
 
 impl Observers {

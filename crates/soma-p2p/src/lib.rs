@@ -98,7 +98,7 @@ pub use soma_network as network;
 /// What [`Status`] has of each actor.
 pub mod actor_status {
     pub use soma_protocol::{
-        discovery::Snapshot as Discovery, serving::Snapshot as Serving, state_sync::Snapshot as StateSync,
+        discovery::Snapshot as Discovery, grpc_adapter::Snapshot as Serving, state_sync::Snapshot as StateSync,
         store_writer::Snapshot as StoreWriter, verifier::Snapshot as Verifier,
     };
 }

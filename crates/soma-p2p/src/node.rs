@@ -161,6 +161,7 @@ impl Node {
     }
 
     /// Ends all I/O at once, as the end of the process would.
+    #[cfg(feature = "testing")]
     pub(crate) fn cut_off(&self) {
         self.io.end();
     }

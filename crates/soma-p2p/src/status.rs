@@ -7,8 +7,9 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
     discovery::{self, Trouble},
+    grpc_adapter,
     peer_heights::{NoPeer, PeerSnapshot},
-    serving, state_sync,
+    state_sync,
     state_sync::{ExecutorFailure, Late, Progress},
     store_writer,
     verifier::{self, SlowCheck},
@@ -60,7 +61,7 @@ pub struct Status {
     /// The store's writer in figures.
     pub store_writer: Option<store_writer::Snapshot>,
     /// Calls of peers in figures.
-    pub serving: Option<serving::Snapshot>,
+    pub serving: Option<grpc_adapter::Snapshot>,
     /// Memory that peers make this node hold.
     pub peer_memory: Option<PeerMemoryStatus>,
     /// The supervisors and their actors, in the order in which they are started.

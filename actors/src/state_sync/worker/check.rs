@@ -6,7 +6,7 @@ use super::{
 };
 use crate::verifier::messages::{BlocksAnswer, Rejection, SubDagsAnswer, VerifyBlocks, VerifyCommits, VerifySubDags};
 use actix::Context;
-use soma_protocol::sync_worker::{Certified, Input};
+use soma_protocol::state_sync::worker::{Certified, Input};
 use soma_runtime::{AskError, Shell};
 use soma_types::{CertifiedCommit, CommitIndex, Fault, PeerFailure, TrustedCommit};
 use soma_verify::CheckedCommits;

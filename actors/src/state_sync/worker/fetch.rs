@@ -9,7 +9,7 @@ use actix::{Context, SpawnHandle};
 use bytes::Bytes;
 use futures::FutureExt;
 use soma_network::wire::{BlockRefs, CallError, CommitRange, FetchedCommits};
-use soma_protocol::sync_worker::Input;
+use soma_protocol::state_sync::worker::Input;
 use soma_runtime::{ExitReason, Shell};
 use soma_types::{CommitIndex, PeerFailure};
 use tokio::sync::mpsc;

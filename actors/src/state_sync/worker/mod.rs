@@ -15,8 +15,8 @@ use soma_network::Link;
 use soma_network::wire::{Call, FetchedCommits, limits::MAX_COMMITS_RESPONSE_BYTES};
 use soma_protocol::{
     Core,
+    state_sync::worker::{Config, Effect, Input, SyncWorker as SyncWorkerCore},
     state_sync::{RangeKey, Shortfall, StateSync},
-    sync_worker::{Config, Effect, Input, SyncWorker as SyncWorkerCore},
 };
 use soma_replay::{Cause, Origin};
 use soma_runtime::{CoreHost, IoTasks, RuntimeContext, Shell};

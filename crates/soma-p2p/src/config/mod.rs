@@ -9,7 +9,7 @@ pub use seed_peer::{SeedPeer, SeedPeerError};
 use serde::{Deserialize, Serialize};
 use soma_actors::verifier::Verification;
 use soma_network::wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_KNOWN_PEERS};
-use soma_protocol::serving::{self, Rates};
+use soma_protocol::grpc_adapter::{self, Rates};
 use soma_types::{Access, Address, ChainId, ListenAddress, NodeRole, PeerId};
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -245,7 +245,7 @@ impl Default for ServingConfig {
 
 impl ServingConfig {
     /// For the core, on this chain.
-    pub(crate) fn core(&self, chain: ChainId, allowlist: BTreeSet<PeerId>) -> serving::Config {
+    pub(crate) fn core(&self, chain: ChainId, allowlist: BTreeSet<PeerId>) -> grpc_adapter::Config {
         let rates = Rates {
             calls: self.max_calls_per_second,
             pushes: self.max_pushes_per_second,
@@ -254,7 +254,7 @@ impl ServingConfig {
             burst: self.burst,
         };
         let (max_calls_per_peer, max_calls) = (self.max_calls_per_peer, self.max_calls);
-        serving::Config { chain, allowlist, max_calls_per_peer, max_calls, rates }
+        grpc_adapter::Config { chain, allowlist, max_calls_per_peer, max_calls, rates }
     }
 }
 

@@ -15,8 +15,8 @@ use soma_p2p::{Config, ExitReason};
 use soma_protocol::{
     Core,
     connections::{Connections, most_dials},
+    grpc_adapter::Serving,
     peer_heights::PeerHeights,
-    serving::Serving,
     state_sync::{StateSync, most_workers},
     verifier::Verifier,
 };
