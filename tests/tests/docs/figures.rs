@@ -134,10 +134,10 @@ fn is_constant(name: &str) -> bool {
 }
 
 #[test]
-fn bounds_that_the_architecture_names_have_their_values() {
-    let (architecture, known) = (document("architecture.md"), constants());
+fn limits_reference_has_the_values_of_the_code() {
+    let (limits_page, known) = (document("reference/limits.md"), constants());
     let (mut compared, mut wrong) = (0, Vec::new());
-    for row in architecture.lines().map(cells) {
+    for row in limits_page.lines().map(cells) {
         let are_constants = |cell: &&str| cell.split(", ").all(|name| is_constant(name.trim_matches('`')));
         let Some(at) = row.iter().position(are_constants) else { continue };
         let names = row[at].split(", ").map(|name| name.trim_matches('`'));
