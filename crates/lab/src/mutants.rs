@@ -26,24 +26,26 @@ struct Mutant {
     wrong: &'static str,
 }
 
-const PLANNER: &str = "crates/protocol/src/state_sync/plan.rs";
+const PLAN: &str = "crates/protocol/src/state_sync/plan.rs";
+const RANGE: &str = "crates/protocol/src/state_sync/range.rs";
+const RESULTS: &str = "crates/protocol/src/state_sync/results.rs";
 
 const MUTANTS: &[Mutant] = &[
     Mutant {
         bug: "the range of a worker that died is not given back to the plan",
-        file: PLANNER,
+        file: RESULTS,
         right: "        range.fail(now, None, false, reason);\n",
         wrong: "        let _ = (now, reason);\n",
     },
     Mutant {
         bug: "ranges beyond an epoch's end are never let go again",
-        file: PLANNER,
+        file: PLAN,
         right: "RangeState::Held { epoch } if *start <= next || self.epoch_of(*start) == epoch => Some(*start),",
         wrong: "RangeState::Held { epoch } if *start < next && self.epoch_of(*start) == epoch => Some(*start),",
     },
     Mutant {
         bug: "a range that failed once is never tried again",
-        file: PLANNER,
+        file: RANGE,
         right: "        self.state = RangeState::Waiting { not_before: now.monotonic + delay };\n",
         wrong: "        let _ = (now, delay);\n        self.state = RangeState::Waiting { not_before: Duration::MAX };\n",
     },

@@ -20,7 +20,6 @@ pub use standing::{MAX_STANDINGS, Standing};
 use crate::{
     Backoff,
     core::{Core, Now, PeerEvent},
-    state_sync::Outcome,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -183,6 +182,39 @@ pub struct Target {
 impl Target {
     /// As long as nothing has been heard.
     pub const NONE: Self = Self { highest: 0, proven: 0, doubt: Some(NoPeer::NotConnected) };
+}
+
+/// How a peer served one range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The peer delivered verified commits up to this index.
+    Served {
+        /// The last verified commit.
+        last: CommitIndex,
+        /// Bytes of commits, blocks and votes.
+        bytes: u64,
+    },
+    /// The peer was late, and a hedge at another peer was faster.
+    LostHedge {
+        /// The peer had sent nothing, or nothing for long.
+        silent: bool,
+    },
+    /// No fault of the peer: the range was not needed any more, or failed on this node's side.
+    Unused,
+    /// The peer failed.
+    Failed(PeerFailure),
+}
+
+impl Outcome {
+    /// Bytes served in the time of this range, if they tell the peer's speed. A refusal or a lie takes no time, and a
+    /// failure on this node's side is not the peer's.
+    fn served(&self) -> Option<u64> {
+        match self {
+            Self::Served { bytes, .. } => Some(*bytes),
+            Self::LostHedge { .. } => Some(0),
+            Self::Unused | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// Why no peer can serve a commit.

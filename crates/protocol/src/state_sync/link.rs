@@ -1,24 +1,24 @@
 //! Linking verified ranges in order.
 //!
-//! A range was checked by itself. What its first commit owes to the commit before it is checked here: the same for every
-//! range, wherever it was cut, and for commits of the node's own consensus.
+//! A worker checks its range by itself. Here the first commit is checked against the commit before it: in the same way for
+//! every range, wherever it was cut, and for commits of the node's own consensus.
 
-use super::{Commit, Effect, Outcome, RangeKey, StateSync, Tip, Verified};
-use crate::{core::Now, state_sync::plan::RangeState};
-use soma_types::{CommitDigest, Fault, PeerFailure, TimestampMs};
+use super::{Effect, RangeKey, RangeSummary, StateSync, Tip, range::RangeState};
+use crate::{core::Now, peer_heights::Outcome};
+use soma_types::{Commit, CommitDigest, CommitIndex, Fault, PeerFailure, PeerId, TimestampMs};
 
 /// Why verified commits do not follow the tip.
 pub(super) enum Misfit {
-    /// The first commit names another one as the one before it.
+    /// The first commit names another predecessor.
     Fork,
-    /// They are of another epoch than the one due.
+    /// Their epoch is not the one due.
     Epoch,
-    /// The timestamp of the first commit is not what it should be.
+    /// The timestamp of the first commit is wrong.
     Timestamp { expected_ms: TimestampMs },
 }
 
 impl Tip {
-    pub(super) fn accepts(&self, commits: &Verified) -> Result<(), Misfit> {
+    pub(super) fn accepts(&self, commits: &RangeSummary) -> Result<(), Misfit> {
         let expected_ms = Commit::timestamp_after(commits.first_leader_timestamp_ms, self.timestamp_ms);
         if commits.previous != self.commit.digest {
             Err(Misfit::Fork)
@@ -33,12 +33,12 @@ impl Tip {
 }
 
 impl StateSync {
-    /// Moves the tip over every verified range that follows it, and writes what is ready.
+    /// Moves the tip over every verified range that follows it, and starts the writes that are due.
     pub(super) fn link(&mut self, now: Now, effects: &mut Vec<Effect>) {
         loop {
             self.trim_linked(effects);
             let next = self.tip.commit.index + 1;
-            let Some(range) = self.ranges.get_mut(&next) else { break };
+            let Some(range) = self.ranges.get(&next) else { break };
             let RangeState::Done { key, peer, verified } = range.state else { break };
             match self.tip.accepts(&verified) {
                 Ok(()) => {
@@ -47,30 +47,8 @@ impl StateSync {
                     self.release_held(now);
                 }
                 Err(misfit) => {
-                    let digest: CommitDigest = self.tip.commit.digest;
-                    let (fault, reason) = match misfit {
-                        Misfit::Fork => (
-                            Fault::Unproven,
-                            format!("commit {next} does not follow {digest:?}, which a quorum certified"),
-                        ),
-                        Misfit::Epoch => {
-                            (Fault::Unproven, format!("commit {next} is of epoch {}, not the one due", verified.epoch))
-                        }
-                        // As within a range: what a quorum certified is not the doing of the peer that serves it.
-                        Misfit::Timestamp { expected_ms } => {
-                            let found_ms = verified.first_timestamp_ms;
-                            (
-                                Fault::Ours,
-                                format!("commit {next} is of {found_ms} ms, and should be of {expected_ms} ms"),
-                            )
-                        }
-                    };
-                    range.fail(now, Some(peer), fault != Fault::Ours, reason.clone());
                     effects.push(Effect::Discard(key));
-                    if fault != Fault::Ours {
-                        let outcome = Outcome::Failed(PeerFailure::new(fault, reason));
-                        effects.push(Effect::Report { peer, start: next, outcome });
-                    }
+                    self.reject(now, next, peer, self.failure_of(&misfit, &verified), effects);
                     break;
                 }
             }
@@ -80,7 +58,39 @@ impl StateSync {
         }
     }
 
-    pub(super) fn advance(&mut self, key: RangeKey, commits: &Verified) {
+    /// Returns a verified range to the plan that does not follow the tip, and reports its peer unless it is blameless.
+    fn reject(&mut self, now: Now, start: CommitIndex, peer: PeerId, failure: PeerFailure, effects: &mut Vec<Effect>) {
+        let is_blamed = failure.fault != Fault::Ours;
+        if let Some(range) = self.ranges.get_mut(&start) {
+            range.fail(now, Some(peer), is_blamed, failure.reason.clone());
+        }
+        if is_blamed {
+            effects.push(Effect::Report { peer, start, outcome: Outcome::Failed(failure) });
+        }
+    }
+
+    fn failure_of(&self, misfit: &Misfit, verified: &RangeSummary) -> PeerFailure {
+        let next = self.tip.commit.index + 1;
+        match misfit {
+            Misfit::Fork => {
+                let digest: CommitDigest = self.tip.commit.digest;
+                let reason = format!("commit {next} does not follow {digest:?}, which a quorum certified");
+                PeerFailure::new(Fault::Unproven, reason)
+            }
+            Misfit::Epoch => {
+                let reason = format!("commit {next} is of epoch {}, not the one due", verified.epoch);
+                PeerFailure::new(Fault::Unproven, reason)
+            }
+            // A quorum certified the timestamp, so the peer that serves it is blameless.
+            Misfit::Timestamp { expected_ms } => {
+                let found_ms = verified.first_timestamp_ms;
+                let reason = format!("commit {next} is of {found_ms} ms, and should be of {expected_ms} ms");
+                PeerFailure::new(Fault::Ours, reason)
+            }
+        }
+    }
+
+    pub(super) fn advance(&mut self, key: RangeKey, commits: &RangeSummary) {
         if commits.ends_epoch {
             self.handovers.insert(commits.last.index, commits.epoch + 1);
         }

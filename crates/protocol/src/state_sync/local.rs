@@ -1,13 +1,13 @@
-//! Commits of the node's own consensus: believed no more than those of peers.
+//! Commits of the node's own consensus. They are checked like those of peers.
 //!
 //! ```text
 //!   offered --not the next one--> answered (known, gap, fork, other epoch)
-//!      `-- the next one --CheckLocal--> Verifier --LocalChecked--> linked, written, answered when durable
+//!      '-- the next one --CheckLocal--> Verifier --LocalChecked--> linked, written, answered once durable
 //! ```
 //!
-//! They are checked one after the other, in the order in which they came: the first may end the epoch of the second.
+//! Checks run one at a time, in order of arrival: the first commit may end the epoch of the second.
 
-use super::{Effect, RangeKey, StateSync, Verified, link::Misfit};
+use super::{Effect, RangeKey, RangeSummary, StateSync, link::Misfit};
 use crate::core::Now;
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, limits::MAX_COMMIT_INDEX};
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// What a commit of the node's own consensus says of itself, before it is checked.
+/// What a commit of the node's own consensus states, before it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offered {
     /// Index and digest.
@@ -29,10 +29,10 @@ pub struct Offered {
     pub bytes: u64,
 }
 
-/// Why a commit of the node's own consensus was not taken.
+/// Why a commit of the node's own consensus was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum LocalCommitError {
-    /// Commits before it are missing; they are being fetched.
+    /// Commits before it are missing and being fetched.
     #[error("commit {index} cannot be taken yet: {expected} is the next one, and being fetched from peers")]
     Gap {
         /// Offered.
@@ -40,15 +40,15 @@ pub enum LocalCommitError {
         /// Wanted.
         expected: CommitIndex,
     },
-    /// It does not follow the chain that this node has.
+    /// The commit does not follow the chain of this node.
     #[error("commit {index} does not follow commit {previous}, which this node has verified: two chains")]
     Fork {
         /// Offered.
         index: CommitIndex,
-        /// What it should follow.
+        /// The commit that it should follow.
         previous: CommitRef,
     },
-    /// Not of the epoch that is due.
+    /// The commit is not of the epoch that is due.
     #[error("commit {index} is of epoch {found}, but epoch {expected} is due")]
     OtherEpoch {
         /// Offered.
@@ -58,7 +58,7 @@ pub enum LocalCommitError {
         /// Offered.
         found: Epoch,
     },
-    /// It, one of its blocks or one of its certifier blocks breaks a rule: every peer would refuse it.
+    /// The commit, one of its blocks or one of its certifier blocks breaks a rule. Every peer would refuse it.
     #[error("commit {index} is invalid: {reason}")]
     Invalid {
         /// Offered.
@@ -66,20 +66,20 @@ pub enum LocalCommitError {
         /// The rule.
         reason: String,
     },
-    /// Its certifier blocks hold no quorum: peers could not prove it.
+    /// The votes of its certifier blocks are no quorum, so peers could not prove the commit.
     #[error(
         "commit {index} cannot be proved to peers: {reason}; hand it over with the blocks of a quorum that vote for it"
     )]
     NotCertified {
         /// Offered.
         index: CommitIndex,
-        /// How much is missing.
+        /// The missing stake.
         reason: String,
     },
-    /// StateSync or the Verifier was restarted before the commit was durable; it may be offered again.
+    /// StateSync or the Verifier restarted before the commit was durable. The caller may offer it again.
     #[error("the commit was not stored: a part of the node is being restarted, or was stopped")]
     Unavailable,
-    /// Too much waits to be written already.
+    /// The budget of bytes in flight is used up.
     #[error("{bytes} bytes wait to be written: the disk is behind, try again")]
     Busy {
         /// Bytes in flight.
@@ -90,40 +90,38 @@ pub enum LocalCommitError {
 /// Commits of the node's own consensus that are not linked yet.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct LocalCommits {
-    /// In the order in which they came. Bounded by the budget of bytes in flight.
+    /// In order of arrival. The budget of bytes in flight bounds them.
     offered: VecDeque<(RangeKey, Offered)>,
-    /// The first of them is being checked.
+    /// The first is being checked.
     checking: bool,
-    /// Those that were fetched from peers as well and are not durable yet: answered when they are. As many as there are
-    /// callers.
+    /// Commits that peers delivered as well. They are answered once durable. Their number is that of callers.
     awaited: BTreeSet<(CommitIndex, RangeKey)>,
-    /// When one was last linked.
     last_linked: Option<Duration>,
 }
 
 impl LocalCommits {
-    /// Bytes that wait to be checked.
+    /// Bytes waiting for their check.
     pub(super) fn bytes(&self) -> u64 {
         self.offered.iter().map(|(_, offered)| offered.bytes).sum()
     }
 
-    /// When one was last linked.
+    /// When a local commit was last linked.
     pub(super) fn last_linked(&self) -> Option<Duration> {
         self.last_linked
     }
 
-    /// Takes those out that were waiting for commits up to `highest` to be durable.
+    /// Removes the commits up to `highest`, which are durable now.
     pub(super) fn take_durable(&mut self, highest: CommitIndex) -> Vec<RangeKey> {
         let waiting = self.awaited.split_off(&(highest.saturating_add(1), RangeKey(0)));
         std::mem::replace(&mut self.awaited, waiting).into_iter().map(|(_, key)| key).collect()
     }
 }
 
-/// What is to be done with a commit that was offered.
-enum Standing {
-    /// It is the next one.
+/// Position of an offered commit in the chain.
+enum Position {
+    /// The commit is the next one.
     Next,
-    /// It is linked already.
+    /// The commit is linked already.
     Known,
 }
 
@@ -137,18 +135,18 @@ impl StateSync {
         self.local.offered.push_back((key, commit));
     }
 
-    /// Has the first commit that waits checked, if it is the next one of the chain. Answers those that are not.
+    /// Has the first waiting commit checked if it is the next one of the chain; answers it otherwise.
     pub(super) fn check_next_local(&mut self, effects: &mut Vec<Effect>) {
         while !self.local.checking
             && let Some((key, offered)) = self.local.offered.front().copied()
         {
-            match self.standing(&offered) {
-                Ok(Standing::Next) => {
+            match self.position_of(&offered) {
+                Ok(Position::Next) => {
                     self.local.checking = true;
                     effects.push(Effect::CheckLocal { key, epoch: offered.epoch });
                     return;
                 }
-                Ok(Standing::Known) => self.await_durable(key, offered.commit.index, effects),
+                Ok(Position::Known) => self.await_durable(key, offered.commit.index, effects),
                 Err(error) => self.refuse(key, error, effects),
             }
             self.local.offered.pop_front();
@@ -159,7 +157,7 @@ impl StateSync {
         &mut self,
         now: Now,
         key: RangeKey,
-        result: Result<Verified, LocalCommitError>,
+        result: Result<RangeSummary, LocalCommitError>,
         effects: &mut Vec<Effect>,
     ) {
         let is_due = self.local.checking && self.local.offered.front().is_some_and(|(first, _)| *first == key);
@@ -169,10 +167,10 @@ impl StateSync {
             Ok(commit) => commit,
             Err(error) => return self.refuse(key, error, effects),
         };
-        // Peers may have delivered it meanwhile.
-        match self.standing(&offered) {
-            Ok(Standing::Next) => {}
-            Ok(Standing::Known) => return self.await_durable(key, offered.commit.index, effects),
+        // Peers may have delivered the commit meanwhile.
+        match self.position_of(&offered) {
+            Ok(Position::Next) => {}
+            Ok(Position::Known) => return self.await_durable(key, offered.commit.index, effects),
             Err(error) => return self.refuse(key, error, effects),
         }
         match self.tip.accepts(&commit) {
@@ -181,32 +179,32 @@ impl StateSync {
                 self.advance(key, &commit);
                 self.release_held(now);
             }
-            Err(misfit) => {
-                let index = commit.first;
-                let error = match misfit {
-                    Misfit::Timestamp { expected_ms } => {
-                        let found_ms = commit.first_timestamp_ms;
-                        let reason = format!("its timestamp is {found_ms} ms, and should be {expected_ms} ms");
-                        LocalCommitError::Invalid { index, reason }
-                    }
-                    Misfit::Fork => LocalCommitError::Fork { index, previous: self.tip.commit },
-                    Misfit::Epoch => {
-                        let (expected, found) = (self.tip.next_epoch, commit.epoch);
-                        LocalCommitError::OtherEpoch { index, expected, found }
-                    }
-                };
-                self.refuse(key, error, effects);
+            Err(misfit) => self.refuse(key, self.error_of(&misfit, &commit), effects),
+        }
+    }
+
+    fn error_of(&self, misfit: &Misfit, commit: &RangeSummary) -> LocalCommitError {
+        let index = commit.first;
+        match misfit {
+            Misfit::Timestamp { expected_ms } => {
+                let found_ms = commit.first_timestamp_ms;
+                let reason = format!("its timestamp is {found_ms} ms, and should be {expected_ms} ms");
+                LocalCommitError::Invalid { index, reason }
+            }
+            Misfit::Fork => LocalCommitError::Fork { index, previous: self.tip.commit },
+            Misfit::Epoch => {
+                let (expected, found) = (self.tip.next_epoch, commit.epoch);
+                LocalCommitError::OtherEpoch { index, expected, found }
             }
         }
     }
 
-    /// Where a commit stands to what is linked.
-    fn standing(&self, offered: &Offered) -> Result<Standing, LocalCommitError> {
+    fn position_of(&self, offered: &Offered) -> Result<Position, LocalCommitError> {
         let (index, tip) = (offered.commit.index, self.tip.commit);
         let fork = LocalCommitError::Fork { index, previous: tip };
         if index <= tip.index {
             let same = index < tip.index || offered.commit.digest == tip.digest;
-            return if same { Ok(Standing::Known) } else { Err(fork) };
+            return if same { Ok(Position::Known) } else { Err(fork) };
         }
         if index > MAX_COMMIT_INDEX {
             let reason = format!("no commit has an index over {MAX_COMMIT_INDEX}");
@@ -222,7 +220,7 @@ impl StateSync {
             let (expected, found) = (self.tip.next_epoch, offered.epoch);
             return Err(LocalCommitError::OtherEpoch { index, expected, found });
         }
-        Ok(Standing::Next)
+        Ok(Position::Next)
     }
 
     fn refuse(&mut self, key: RangeKey, error: LocalCommitError, effects: &mut Vec<Effect>) {
@@ -230,7 +228,7 @@ impl StateSync {
         effects.push(Effect::LocalAnswer { key, result: Err(error) });
     }
 
-    /// Answers for a commit that is linked already: now, or once it is durable.
+    /// Answers for a linked commit: now, or once it is durable.
     fn await_durable(&mut self, key: RangeKey, index: CommitIndex, effects: &mut Vec<Effect>) {
         effects.push(Effect::Discard(key));
         if index <= self.applied.index {

@@ -1,18 +1,18 @@
-//! Why the sync makes no progress, if it makes none.
+//! What StateSync is doing, or why it makes no progress.
 
-use super::{StateSync, plan::RangeState};
+use super::{StateSync, range::RangeState};
 use crate::peer_heights::NoPeer;
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch};
 
-/// Failed attempts in a row from which on a range is said to be tried again, also while it is being fetched.
-const TRIED_AGAIN: u32 = 2;
+/// Consecutive failures from which on a range counts as retried even while it is being fetched.
+const RETRIED_FROM: u32 = 2;
 
-/// What StateSync is doing, and if nothing, why.
+/// What StateSync is doing, or why it makes no progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Progress {
-    /// Has every commit that a peer claims.
+    /// This node has every advertised commit.
     Synced,
     /// Fetching or writing.
     Syncing,
@@ -20,29 +20,29 @@ pub enum Progress {
     NoPeer {
         /// The next commit.
         needed: CommitIndex,
-        /// Why none can.
+        /// Why no peer can.
         reason: NoPeer,
     },
-    /// The next commit is said to be of an epoch whose committee is not known.
+    /// The next commit states an epoch whose committee is unknown.
     NoCommittee {
-        /// That epoch.
+        /// The stated epoch.
         epoch: Epoch,
     },
-    /// As far ahead of the slowest executor as it may be.
+    /// The slowest executor lags by the configured maximum.
     ExecutorBehind {
-        /// The commit that the executor is given next.
+        /// The next commit of that executor.
         next: CommitIndex,
     },
-    /// Commits cannot be written.
+    /// The store cannot write commits.
     Disk {
         /// The store's error.
         reason: String,
     },
-    /// The next range failed and is tried again.
+    /// The next range failed and is being retried.
     Retrying {
         /// The next commit.
         needed: CommitIndex,
-        /// Attempts so far.
+        /// Failed attempts so far.
         attempts: u32,
         /// The last failure.
         reason: String,
@@ -50,7 +50,7 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// The name of the cause, as metrics and the status have it.
+    /// Name of the cause in metrics and status.
     pub fn cause(&self) -> &'static str {
         match self {
             Self::Synced => "synced",
@@ -65,7 +65,7 @@ impl Progress {
 }
 
 impl StateSync {
-    /// What it is doing, and if nothing, why.
+    /// What StateSync is doing, or why it makes no progress.
     pub fn progress(&self) -> Progress {
         if let Some(reason) = self.write.error() {
             return Progress::Disk { reason: reason.to_owned() };
@@ -87,8 +87,8 @@ impl StateSync {
             (RangeState::Waiting { .. }, None, Some(reason)) => {
                 Progress::Retrying { needed, attempts: range.attempts, reason: reason.clone() }
             }
-            // What failed again and again is not taken for progress while it is tried once more.
-            (RangeState::Active(_), None, Some(reason)) if range.attempts >= TRIED_AGAIN => {
+            // A range that failed repeatedly is no progress while it is fetched once more.
+            (RangeState::Active(_), None, Some(reason)) if range.attempts >= RETRIED_FROM => {
                 Progress::Retrying { needed, attempts: range.attempts, reason: reason.clone() }
             }
             _ => Progress::Syncing,

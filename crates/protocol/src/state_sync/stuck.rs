@@ -1,4 +1,4 @@
-//! Since when the node has made no progress although there is something to do.
+//! Detects that the node has work and makes no progress.
 
 use super::{Progress, StateSync};
 use crate::core::Now;
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, TimestampMs};
 use std::time::Duration;
 
-/// How long no commit may become durable before the node counts as stuck: a request to a silent peer has ended by then.
+/// The node counts as stuck after this time without a new durable commit. A request to a silent peer has ended by then.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// When there was progress last.
+/// Time of the last progress.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct StuckWatch {
     applied: CommitIndex,
-    /// There was nothing to do after the last input.
+    /// There was no work after the last input.
     was_synced: bool,
-    /// When a commit last became durable, or there was nothing to do.
+    /// When a commit last became durable, or when there last was no work.
     moved: Option<Moved>,
 }
 
@@ -26,28 +26,28 @@ struct Moved {
 }
 
 impl StuckWatch {
-    fn look(&mut self, now: Now, applied: CommitIndex, is_synced: bool) {
+    fn record(&mut self, now: Now, applied: CommitIndex, is_synced: bool) {
         if self.moved.is_none() || self.was_synced || is_synced || applied > self.applied {
             self.moved = Some(Moved { at: now.monotonic, unix_ms: now.unix_ms });
         }
         (self.applied, self.was_synced) = (applied, is_synced);
     }
 
-    /// When the node counts as stuck, if nothing moves until then.
+    /// When the node counts as stuck without progress until then.
     pub(super) fn wake_at(&self) -> Option<Duration> {
         self.moved.filter(|_| !self.was_synced).map(|moved| moved.at + STUCK_AFTER)
     }
 
-    /// Since when the node has been stuck, if it is.
+    /// Time of the last progress, if the node is stuck.
     pub(super) fn since_ms(&self, now: Duration) -> Option<TimestampMs> {
         self.wake_at().filter(|at| *at <= now).and(self.moved).map(|moved| moved.unix_ms)
     }
 }
 
 impl StateSync {
-    /// Notes whether there was progress.
+    /// Records whether there was progress.
     pub(super) fn watch_progress(&mut self, now: Now) {
         let is_synced = matches!(self.progress(), Progress::Synced);
-        self.stuck.look(now, self.applied.index, is_synced);
+        self.stuck.record(now, self.applied.index, is_synced);
     }
 }

@@ -1,11 +1,9 @@
 //! The core against a model of its world: a chain, peers that fail in every way, workers that end in any order.
 
-use super::{
-    plan::{CUT_AHEAD, WIDE_EVERY},
-    *,
-};
+use super::{plan::CUT_AHEAD, range::REPLACE_AFTER, results::WIDE_EVERY, *};
+use crate::peer_heights::NoPeer;
 use proptest::{prelude::*, test_runner::TestRunner};
-use soma_types::{CommitDigest, Fault, PeerFailure};
+use soma_types::{CommitDigest, Fault, PeerFailure, PeerId};
 use std::{
     cell::Cell,
     collections::{BTreeSet, VecDeque},
@@ -33,8 +31,8 @@ fn epoch_of(index: CommitIndex) -> Epoch {
     u64::from((index - 1) / EPOCH)
 }
 
-pub(super) fn verified(first: CommitIndex, last: CommitIndex, bytes: u64) -> Verified {
-    Verified {
+pub(super) fn verified(first: CommitIndex, last: CommitIndex, bytes: u64) -> RangeSummary {
+    RangeSummary {
         first,
         last: CommitRef { index: last, digest: digest(last) },
         previous: digest(first - 1),
@@ -61,12 +59,12 @@ fn small() -> Config {
 }
 
 /// The same as the node's own consensus offers it.
-pub(super) fn offered(commit: &Verified) -> Offered {
+pub(super) fn offered(commit: &RangeSummary) -> Offered {
     Offered { commit: commit.last, previous: commit.previous, epoch: commit.epoch, bytes: commit.bytes }
 }
 
 /// Hands over a commit of the node's own consensus, which passes its check if it comes to that.
-pub(super) fn local(core: &mut StateSync, now: Now, key: RangeKey, commit: Verified) -> Vec<Effect> {
+pub(super) fn local(core: &mut StateSync, now: Now, key: RangeKey, commit: RangeSummary) -> Vec<Effect> {
     let mut effects = core.handle(now, Input::LocalCommit { key, commit: offered(&commit) });
     let check =
         effects.iter().position(|effect| matches!(effect, Effect::CheckLocal { key: checked, .. } if *checked == key));
@@ -134,7 +132,7 @@ fn ranges_are_cut_when_their_turn_comes_to_the_size_that_is_known_by_then() {
     let mut lengths = Vec::new();
     while let Some((key, start, end)) = open.pop_front() {
         lengths.push(end - start + 1);
-        let verified = Verified { epoch: 0, ends_epoch: false, ..verified(start, end, 100) };
+        let verified = RangeSummary { epoch: 0, ends_epoch: false, ..verified(start, end, 100) };
         let effects = core.handle(at(0), Input::WorkerDone { key, verified: Some(verified), shortfall: None });
         open.extend(started(&mut core, &effects));
     }
@@ -195,7 +193,7 @@ fn a_gap_below_a_range_at_work_is_not_planned_beyond_the_target() {
     let [_, (second, 11, 20), (_, 21, 30)] = ranges[..] else { panic!("{ranges:?}") };
     // Whoever claimed everything fails to serve the second range, and is still asked for the third.
     core.handle(at(0), target(10));
-    let fault = Shortfall::Failed(PeerFailure::new(Fault::DoesNotHave, "not here"));
+    let fault = StopReason::Failed(PeerFailure::new(Fault::DoesNotHave, "not here"));
     let effects = core.handle(at(0), Input::WorkerDone { key: second, verified: None, shortfall: Some(fault) });
     // Planned, found to be beyond the target, and planned anew at once, it would be asked for without end.
     let asks = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Pick { start: 11, .. }));
@@ -224,7 +222,7 @@ fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
     let mut core = core(small());
     let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
-    let fault = Shortfall::Failed(PeerFailure::new(Fault::Slow, "timed out"));
+    let fault = StopReason::Failed(PeerFailure::new(Fault::Slow, "timed out"));
     let part = Input::WorkerDone { key, verified: Some(verified(1, 4, 10)), shortfall: Some(fault) };
     let effects = core.handle(at(0), part);
     assert!(effects.contains(&Effect::Write(vec![key])));
@@ -242,13 +240,13 @@ fn commits_behind_an_unknown_epoch_boundary_are_held_until_the_committee_is_know
     let ranges = started(&mut core, &effects);
     assert_eq!(ranges.iter().map(|range| range.1).collect::<Vec<_>>(), [1, 21, 41]);
     // Commits 41 to 60 are of epoch 1, whose committee nobody knows yet.
-    let other = Shortfall::OtherEpoch { index: 41, found: 1 };
+    let other = StopReason::OtherEpoch { index: 41, found: 1 };
     let effects = core.handle(at(0), Input::WorkerDone { key: ranges[2].0, verified: None, shortfall: Some(other) });
     assert!(effects.contains(&Effect::Report { peer: PEER, start: 41, outcome: Outcome::Unused }), "not a fault");
     // The second range ends with the epoch: its rest and what was held can go on with the next committee.
     let effects = core.handle(
         at(0),
-        Input::WorkerDone { key: ranges[1].0, verified: Some(verified(21, 30, 1)), shortfall: Some(Shortfall::Cut) },
+        Input::WorkerDone { key: ranges[1].0, verified: Some(verified(21, 30, 1)), shortfall: Some(StopReason::Cut) },
     );
     let next = fetches(&mut core, &effects);
     let epochs: Vec<_> = next
@@ -266,7 +264,7 @@ fn a_false_claim_of_another_epoch_for_the_next_commit_is_the_peers_fault() {
     let mut core = core(small());
     let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
-    let other = Shortfall::OtherEpoch { index: 1, found: 7 };
+    let other = StopReason::OtherEpoch { index: 1, found: 7 };
     let effects = core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall: Some(other) });
     let blamed = effects.iter().any(|effect| {
         matches!(effect, Effect::Report { outcome: Outcome::Failed(PeerFailure { fault: Fault::Unproven, .. }), .. })
@@ -280,7 +278,7 @@ fn certified_commits_that_do_not_follow_the_chain_are_not_linked() {
     let mut core = core(small());
     let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
-    let fork = Verified { previous: CommitDigest([9; 32]), ..verified(1, 10, 1) };
+    let fork = RangeSummary { previous: CommitDigest([9; 32]), ..verified(1, 10, 1) };
     let effects = core.handle(at(0), Input::WorkerDone { key, verified: Some(fork), shortfall: None });
     assert!(effects.contains(&Effect::Discard(key)));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Write(_))));
@@ -370,9 +368,9 @@ fn the_nodes_own_commits_are_taken_in_order_and_refused_with_the_reason_otherwis
     let effects = core.handle(at(0), Input::Written(Ok(CommitRef { index: 1, digest: digest(1) })));
     assert_eq!(answer(&effects), Some(Ok(())));
     assert_eq!(answer(&local(&mut core, 3, verified(1, 1, 1))), Some(Ok(())), "what is there already is no error");
-    let fork = Verified { previous: CommitDigest([9; 32]), ..verified(2, 2, 1) };
+    let fork = RangeSummary { previous: CommitDigest([9; 32]), ..verified(2, 2, 1) };
     assert!(matches!(answer(&local(&mut core, 4, fork)), Some(Err(LocalCommitError::Fork { .. }))));
-    let other = Verified { epoch: 4, ..verified(2, 2, 1) };
+    let other = RangeSummary { epoch: 4, ..verified(2, 2, 1) };
     assert!(matches!(answer(&local(&mut core, 5, other)), Some(Err(LocalCommitError::OtherEpoch { .. }))));
 }
 
@@ -493,8 +491,8 @@ fn silent_peers_hold_up_the_next_commit_for_a_few_hedge_delays_however_many_they
     let peer = PeerId([100 + silent.len() as u8; 32]);
     core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Picked { key, peer: Ok(peer) });
     silent.push(peer);
-    assert_eq!(core.next_wake().unwrap(), begun + attempt::REPLACE_AFTER);
-    now = begun + attempt::REPLACE_AFTER;
+    assert_eq!(core.next_wake().unwrap(), begun + REPLACE_AFTER);
+    now = begun + REPLACE_AFTER;
     let effects = core.handle(Now { monotonic: now, unix_ms: 0 }, Input::Wake);
     assert_eq!(reports(&effects), [(silent.remove(0), Outcome::LostHedge { silent: true })]);
     // An honest one delivers: all others lose what they had.
@@ -610,7 +608,7 @@ fn whoever_has_less_of_a_late_range_is_done_sooner_and_that_is_nothing_against_t
     let mut core = core(small());
     let (first, second) = late_range(&mut core);
     core.handle(at(1_100), Input::Progress { key: first, downloaded: false });
-    let done = Input::WorkerDone { key: second, verified: Some(verified(1, 4, 100)), shortfall: Some(Shortfall::Cut) };
+    let done = Input::WorkerDone { key: second, verified: Some(verified(1, 4, 100)), shortfall: Some(StopReason::Cut) };
     let effects = core.handle(at(1_200), done);
     let [(PEER, Outcome::Unused), (LIAR, Outcome::Served { last: 4, .. })] = &reports(&effects)[..] else {
         panic!("{effects:?}")
@@ -623,7 +621,7 @@ fn a_range_that_is_cut_for_a_slow_peer_reserves_what_is_left_of_it() {
     let effects = core.handle(at(0), target(2_000));
     let [(key, 1, 20)] = started(&mut core, &effects)[..] else { panic!("{effects:?}") };
     // 20 commits of 30 KiB take ten seconds: of the next 20, ten are asked for.
-    let verified = Verified { epoch: 0, ends_epoch: false, ..verified(1, 20, 600 << 10) };
+    let verified = RangeSummary { epoch: 0, ends_epoch: false, ..verified(1, 20, 600 << 10) };
     let effects = core.handle(at(10_000), Input::WorkerDone { key, verified: Some(verified), shortfall: None });
     let fetches = fetches(&mut core, &effects);
     let [Effect::Fetch { start: 21, end: 30, max_bytes, .. }] = fetches[..] else { panic!("{fetches:?}") };
@@ -636,7 +634,7 @@ fn when_one_of_two_workers_fails_the_other_goes_on_alone_and_only_the_one_is_bla
         let mut core = core(small());
         let (first, second) = late_range(&mut core);
         let (failing, other) = [(first, second), (second, first)][fails];
-        let fault = Shortfall::Failed(PeerFailure::new(Fault::ProvableLie, "a lie"));
+        let fault = StopReason::Failed(PeerFailure::new(Fault::ProvableLie, "a lie"));
         let effects =
             core.handle(at(1_100), Input::WorkerDone { key: failing, verified: None, shortfall: Some(fault) });
         let [(peer, Outcome::Failed(PeerFailure { fault: Fault::ProvableLie, .. }))] = &reports(&effects)[..] else {
@@ -707,8 +705,8 @@ fn failed_executor_stream_is_shown_until_an_executor_gets_past_it() {
 fn own_commits_are_checked_in_their_order_each_with_the_epoch_due() {
     let mut core = core(small());
     let keys: Vec<_> = (0..3).map(RangeKey::local).collect();
-    let last = Verified { ends_epoch: true, ..verified(1, 1, 1) };
-    let next = Verified { epoch: 1, ..verified(2, 2, 1) };
+    let last = RangeSummary { ends_epoch: true, ..verified(1, 1, 1) };
+    let next = RangeSummary { epoch: 1, ..verified(2, 2, 1) };
     let check = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
             Effect::CheckLocal { key, epoch } => Some((*key, *epoch)),
@@ -749,7 +747,7 @@ fn first_commit_of_a_range_has_the_later_of_its_leaders_and_the_tips_timestamp()
     {
         let tip = Tip { timestamp_ms: 10, ..genesis() };
         let range =
-            Verified { first_timestamp_ms: timestamp, first_leader_timestamp_ms: leader, ..verified(1, 10, 100) };
+            RangeSummary { first_timestamp_ms: timestamp, first_leader_timestamp_ms: leader, ..verified(1, 10, 100) };
         // From a peer.
         let mut core = StateSync::new(small(), tip);
         let effects = core.handle(at(0), target(10));
@@ -762,7 +760,7 @@ fn first_commit_of_a_range_has_the_later_of_its_leaders_and_the_tips_timestamp()
         );
         // From the node's own consensus.
         let mut core = StateSync::new(small(), tip);
-        let one = Verified { last: verified(1, 1, 1).last, ..range };
+        let one = RangeSummary { last: verified(1, 1, 1).last, ..range };
         let answered = answer(&local(&mut core, at(0), RangeKey::local(1), one));
         assert_eq!(matches!(answered, Some(Err(LocalCommitError::Invalid { .. }))), !is_right, "{answered:?}");
         assert_eq!(core.snapshot().linked, u32::from(is_right));
@@ -774,7 +772,7 @@ fn chain_that_has_reached_the_highest_index_stands_still_and_does_not_overflow()
     let last = MAX_COMMIT_INDEX;
     let commit = CommitRef { index: last - 1, digest: digest(last - 1) };
     let mut core = StateSync::new(small(), Tip { commit, ..genesis() });
-    let at_last = Verified {
+    let at_last = RangeSummary {
         epoch: 0,
         ends_epoch: false,
         first_timestamp_ms: 1,
@@ -787,7 +785,7 @@ fn chain_that_has_reached_the_highest_index_stands_still_and_does_not_overflow()
     core.handle(at(0), Input::WorkerDone { key, verified: Some(at_last), shortfall: None });
     core.handle(at(0), Input::Written(Ok(at_last.last)));
     assert_eq!((core.snapshot().applied, core.snapshot().progress), (last, Progress::Synced));
-    let beyond = Verified { previous: digest(last), epoch: 0, ..verified(last, CommitIndex::MAX, 1) };
+    let beyond = RangeSummary { previous: digest(last), epoch: 0, ..verified(last, CommitIndex::MAX, 1) };
     let answered = answer(&local(&mut core, at(0), RangeKey::local(1), beyond));
     assert!(matches!(answered, Some(Err(LocalCommitError::Invalid { .. }))), "{answered:?}");
     core.handle(at(0), Input::Executor { reader: 1, at: ExecutorAt::Next(CommitIndex::MAX) });
@@ -1019,11 +1017,11 @@ fn worker(
         return Input::WorkerFailed { key, reason: "died".into() };
     }
     if let Fate::Fails(fault) = fate {
-        let shortfall = Shortfall::Failed(PeerFailure::new(*fault, "failed"));
+        let shortfall = StopReason::Failed(PeerFailure::new(*fault, "failed"));
         return Input::WorkerDone { key, verified: None, shortfall: Some(shortfall) };
     }
     if epoch_of(start) != epoch {
-        let shortfall = Shortfall::OtherEpoch { index: start, found: epoch_of(start) };
+        let shortfall = StopReason::OtherEpoch { index: start, found: epoch_of(start) };
         return Input::WorkerDone { key, verified: None, shortfall: Some(shortfall) };
     }
     let epoch_end = (epoch as u32 + 1) * EPOCH;
@@ -1034,8 +1032,8 @@ fn worker(
     let last = end.min(epoch_end).min(part);
     held.insert(key, (start, last));
     let shortfall = match fate {
-        Fate::FailsAfter(_, fault) => Some(Shortfall::Failed(PeerFailure::new(*fault, "failed"))),
-        _ if last < end => Some(Shortfall::Cut),
+        Fate::FailsAfter(_, fault) => Some(StopReason::Failed(PeerFailure::new(*fault, "failed"))),
+        _ if last < end => Some(StopReason::Cut),
         _ => None,
     };
     let bytes = (u64::from(last - start) + 1) * COMMIT_BYTES;
@@ -1078,7 +1076,7 @@ fn a_range_that_could_not_be_had_is_asked_for_with_the_commits_behind_it_that_ma
             let (key, _, end, proof_end) = fetch;
             assert_eq!(proof_end, end, "nothing more than the range at first");
             let reason = "commit cannot be served";
-            let shortfall = Some(Shortfall::Failed(PeerFailure::new(Fault::DoesNotHave, reason)));
+            let shortfall = Some(StopReason::Failed(PeerFailure::new(Fault::DoesNotHave, reason)));
             let effects = core.handle(at(0), Input::WorkerDone { key, verified: None, shortfall });
             fetch = asked(&fetches(&mut core, &effects)).expect("another fetch");
         }

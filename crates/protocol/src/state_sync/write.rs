@@ -1,33 +1,33 @@
-//! Getting linked commits written, in order.
+//! Writes linked commits in order.
 //!
 //! ```text
-//!   linked --> ready --> batch (asked for; written one by one) --> durable: published, announced
-//!                ^                     |
-//!                +---- failed: waits --+
+//!   linked --> ready --> batch, written one at a time --> durable: published, announced
+//!                ^                |
+//!                '--- failed: backs off
 //! ```
 
-use super::{Effect, RETRY, RangeKey, StateSync, Verified};
+use super::{Effect, RETRY, RangeKey, RangeSummary, StateSync};
 use crate::core::Now;
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, CommitRef};
 use std::{collections::VecDeque, time::Duration};
 
-/// Bytes in one write batch: a flush of the disk and five steps from thread to thread for each. Larger ones take no less time
-/// (docs/performance.md), and hold their bytes longer.
+/// Maximum bytes of a write batch. Each batch costs a flush of the disk and five hops between threads. Larger batches save
+/// no time (docs/performance.md), and hold their bytes longer.
 const MAX_WRITE_BYTES: u64 = 8 << 20;
 
-/// Batches asked for at a time: while one is being written, the next waits at the writer, which need not wait for us.
+/// Batches at the StoreWriter: the second is ready when the first ends, so the writer never waits for StateSync.
 const MAX_BATCHES: usize = 2;
 
 /// Linked commits on their way to the disk.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct WriteQueue {
     ready: VecDeque<Linked>,
-    /// Asked for, in order.
+    /// In the batches at the StoreWriter, in order.
     writing: VecDeque<Linked>,
-    /// Batches asked for and not answered.
+    /// Batches without an answer.
     batches: usize,
-    /// The first error among their answers.
+    /// The first error of those batches.
     refused: Option<String>,
     failure: Option<WriteFailure>,
 }
@@ -63,24 +63,13 @@ impl WriteQueue {
         self.failure.as_ref().filter(|_| self.batches == 0).map(|failure| failure.retry_at)
     }
 
-    pub(super) fn push(&mut self, key: RangeKey, commits: &Verified) {
+    pub(super) fn push(&mut self, key: RangeKey, commits: &RangeSummary) {
         self.ready.push_back(Linked { key, bytes: commits.bytes, last: commits.last });
     }
 
-    /// The next batch: all that is ready, up to the bound, at least one. Beside another only if there is more than fits: less
-    /// waits, and grows.
+    /// Takes the next batch: everything ready, at least one entry, within [`MAX_WRITE_BYTES`].
     pub(super) fn next_batch(&mut self, now: Now) -> Option<Vec<RangeKey>> {
-        let may = match (&self.refused, &self.failure) {
-            // What failed is tried again before what follows it, and alone.
-            (Some(_), _) => false,
-            (None, Some(failure)) => self.batches == 0 && failure.retry_at <= now.monotonic,
-            (None, None) if self.batches == 0 => true,
-            (None, None) => {
-                let ready: u64 = self.ready.iter().map(|linked| linked.bytes).sum();
-                self.batches < MAX_BATCHES && ready >= MAX_WRITE_BYTES
-            }
-        };
-        if !may {
+        if !self.may_start(now) {
             return None;
         }
         let mut keys = Vec::new();
@@ -98,7 +87,21 @@ impl WriteQueue {
         (!keys.is_empty()).then_some(keys)
     }
 
-    /// The store is durable up to `highest`: what was asked for of that, and its last commit.
+    /// Whether a batch may start now. A second batch starts only when it is full; a smaller one waits and grows.
+    fn may_start(&self, now: Now) -> bool {
+        match (&self.refused, &self.failure) {
+            // A failed batch is retried alone, before those that follow it.
+            (Some(_), _) => false,
+            (None, Some(failure)) => self.batches == 0 && failure.retry_at <= now.monotonic,
+            (None, None) if self.batches == 0 => true,
+            (None, None) => {
+                let ready: u64 = self.ready.iter().map(|linked| linked.bytes).sum();
+                self.batches < MAX_BATCHES && ready >= MAX_WRITE_BYTES
+            }
+        }
+    }
+
+    /// Takes the written entries up to the durable height, and the last commit of them.
     fn written(&mut self, highest: CommitIndex) -> Option<(Vec<RangeKey>, CommitRef)> {
         let count = self.writing.partition_point(|linked| linked.last.index <= highest);
         let last = self.writing.get(count.checked_sub(1)?)?.last;
@@ -106,8 +109,8 @@ impl WriteQueue {
         Some((self.writing.drain(..count).map(|linked| linked.key).collect(), last))
     }
 
-    /// Takes back what is not durable, once all batches are answered: in whatever order that came, and however many failed
-    /// because one before them had, it is one failure.
+    /// Returns entries that are not durable to the queue, once all batches are answered. All failures of one round count as
+    /// one: a failed batch makes those behind it fail.
     fn settle(&mut self, now: Now) {
         if self.batches > 0 {
             return;
@@ -120,11 +123,11 @@ impl WriteQueue {
         while let Some(linked) = self.writing.pop_back() {
             self.ready.push_front(linked);
         }
-        let unsaid = || "the store took a batch and says that its last commit is not there".into();
+        let missing = || "the store took a batch and says that its last commit is not there".into();
         let attempts = failed.map_or(0, |failure| failure.attempts);
         let delay = RETRY.wait(attempts);
         self.failure = Some(WriteFailure {
-            reason: refused.unwrap_or_else(unsaid),
+            reason: refused.unwrap_or_else(missing),
             attempts: attempts + 1,
             retry_at: now.monotonic + delay,
         });
@@ -133,10 +136,10 @@ impl WriteQueue {
 
 impl StateSync {
     pub(super) fn on_written(&mut self, now: Now, result: Result<CommitRef, String>, effects: &mut Vec<Effect>) {
-        debug_assert!(self.write.batches > 0, "an answer to no question");
+        debug_assert!(self.write.batches > 0, "an answer without a pending batch");
         self.write.batches = self.write.batches.saturating_sub(1);
         match result {
-            // The store may hold more: of a batch whose answer was lost.
+            // The store may hold more: those of a batch whose answer was lost.
             Ok(highest) => {
                 if let Some((keys, last)) = self.write.written(highest.index) {
                     self.publish(keys, last, effects);
@@ -171,12 +174,12 @@ mod tests {
     };
     use crate::core::Core;
 
-    /// No time has passed.
+    /// The time of the last input.
     fn unchanged(core: &StateSync) -> Now {
         Now { monotonic: core.last_now, unix_ms: 0 }
     }
 
-    /// Hands over commit `index`, of `bytes`, of the node's own.
+    /// Offers local commit `index` of `bytes`.
     fn commit(core: &mut StateSync, index: CommitIndex, bytes: u64) -> Vec<Effect> {
         let key = RangeKey::local(index.into());
         local(core, unchanged(core), key, verified(index, index, bytes))
@@ -191,7 +194,7 @@ mod tests {
         core.handle(unchanged(core), Input::Written(Err(reason.into())))
     }
 
-    /// The time to try again has come.
+    /// Wakes the core for its next retry.
     fn retried(core: &mut StateSync) -> Vec<Effect> {
         let wake = core.next_wake().unwrap();
         core.handle(Now { monotonic: wake, unix_ms: 0 }, Input::Wake)
@@ -201,7 +204,7 @@ mod tests {
         keys.iter().map(|key| key.0 - RangeKey::local(0).0).collect()
     }
 
-    /// Commits in each batch that is to be written.
+    /// Commits of each batch to write.
     fn batches(effects: &[Effect]) -> Vec<Vec<u64>> {
         let batch = |effect: &Effect| match effect {
             Effect::Write(keys) => Some(indices(keys)),
@@ -210,7 +213,7 @@ mod tests {
         effects.iter().filter_map(batch).collect()
     }
 
-    /// Commits that are published, and the highest that is told.
+    /// Published commits, and the highest of each publication.
     fn published(effects: &[Effect]) -> Vec<(Vec<u64>, CommitIndex)> {
         let published = |effect: &Effect| match effect {
             Effect::Publish { keys, highest } => Some((indices(keys), highest.index)),
@@ -220,10 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_batch_waits_at_the_writer_and_a_small_one_here_so_that_it_grows() {
+    fn second_batch_starts_only_when_full() {
         let mut core = core(Config::default());
         assert_eq!(batches(&commit(&mut core, 1, 100)), [[1]]);
-        assert!(batches(&commit(&mut core, 2, MAX_WRITE_BYTES / 2)).is_empty(), "not full, and the writer has work");
+        assert!(batches(&commit(&mut core, 2, MAX_WRITE_BYTES / 2)).is_empty(), "not full, and the writer is busy");
         assert!(batches(&commit(&mut core, 3, MAX_WRITE_BYTES / 2 - 1)).is_empty());
         assert_eq!(batches(&commit(&mut core, 4, 1)), [[2, 3, 4]]);
         assert!(batches(&commit(&mut core, 5, MAX_WRITE_BYTES)).is_empty(), "two are enough");
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waited_behind_a_batch_that_failed_is_written_after_it_once_that_has_succeeded() {
+    fn failed_batch_is_retried_before_the_batch_behind_it() {
         let mut core = core(Config::default());
         for index in [1, 2] {
             assert_eq!(batches(&commit(&mut core, index, MAX_WRITE_BYTES)), [[u64::from(index)]]);
@@ -243,28 +246,28 @@ mod tests {
         assert_eq!(
             (core.next_wake(), &core.snapshot().progress),
             (Some(STUCK_AFTER), &full),
-            "not tried again: of the second nothing has been heard"
+            "no retry before the second batch is answered"
         );
         assert!(failed(&mut core, "commit 1 is not there").is_empty());
-        assert_eq!(core.snapshot().progress, full, "what failed first is why");
+        assert_eq!(core.snapshot().progress, full, "the first failure is the cause");
         assert_eq!(core.next_wake(), Some(RETRY.min), "one failure");
         assert_eq!(batches(&retried(&mut core)), [[1]]);
         failed(&mut core, "disk full");
-        assert_eq!(core.next_wake(), Some(RETRY.min * 3), "and another");
+        assert_eq!(core.next_wake(), Some(RETRY.min * 3), "two failures");
         assert_eq!(batches(&retried(&mut core)), [[1]]);
         let effects = written(&mut core, 1);
         assert_eq!((published(&effects), batches(&effects)), (vec![(vec![1], 1)], vec![vec![2]]));
     }
 
     #[test]
-    fn answers_that_overtake_each_other_are_understood_all_the_same() {
+    fn reordered_answers_are_handled() {
         let mut core = core(Config::default());
         for index in [1, 2] {
             commit(&mut core, index, MAX_WRITE_BYTES);
         }
         failed(&mut core, "disk full");
         assert_eq!(published(&written(&mut core, 1)), [(vec![1], 1)]);
-        assert_eq!(core.snapshot().progress, Progress::Disk { reason: "disk full".into() }, "of the second batch");
+        assert_eq!(core.snapshot().progress, Progress::Disk { reason: "disk full".into() }, "the second batch failed");
         assert_eq!(batches(&retried(&mut core)), [[2]]);
         assert_eq!(published(&written(&mut core, 2)), [(vec![2], 2)]);
         for index in [3, 4] {
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_whose_answer_was_lost_is_published_once_the_store_says_that_it_has_it() {
+    fn batch_with_lost_answer_is_published_once_the_store_reports_it() {
         let mut core = core(Config::default());
         for index in [1, 2] {
             commit(&mut core, index, MAX_WRITE_BYTES);
@@ -284,19 +287,19 @@ mod tests {
         failed(&mut core, "no answer");
         assert_eq!(published(&written(&mut core, 2)), [(vec![1, 2], 2)]);
         assert!(core.write.error().is_none() && core.write.is_empty());
-        // Both answers are lost: the store has more than what it is asked for again.
+        // Both answers are lost: the store has more than the retried batch.
         for index in [3, 4] {
             commit(&mut core, index, MAX_WRITE_BYTES);
         }
         failed(&mut core, "no answer");
         failed(&mut core, "no answer");
         assert_eq!(batches(&retried(&mut core)), [[3]]);
-        assert_eq!(published(&written(&mut core, 4)), [(vec![3], 3)], "what was not asked for again is not told yet");
+        assert_eq!(published(&written(&mut core, 4)), [(vec![3], 3)], "commit 4 waits for its own retry");
         assert_eq!(published(&written(&mut core, 4)), [(vec![4], 4)]);
     }
 
     #[test]
-    fn a_store_that_does_not_have_what_it_took_is_asked_again_ever_later_and_that_is_said() {
+    fn store_that_lacks_a_written_batch_is_retried_with_backoff_and_shown() {
         let mut core = core(Config::default());
         commit(&mut core, 1, 100);
         assert!(published(&written(&mut core, 0)).is_empty());

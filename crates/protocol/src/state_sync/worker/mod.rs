@@ -18,7 +18,7 @@
 
 use crate::{
     core::{Core, Now},
-    state_sync::{Shortfall, Verified},
+    state_sync::{RangeSummary, StopReason},
 };
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitIndex, Fault, PeerFailure, limits::MAX_BLOCK_BYTES};
@@ -75,7 +75,7 @@ pub enum Input {
         /// The first commit asked for.
         start: CommitIndex,
         /// The commits of the range among them.
-        result: Result<Certified, Shortfall>,
+        result: Result<Certified, StopReason>,
     },
     /// A part of the answer to [`Effect::FetchBlocks`]: the next blocks of the request.
     BlocksFetched {
@@ -102,7 +102,7 @@ pub enum Input {
     /// Answer to [`Effect::CheckSubDags`].
     SubDagsChecked {
         /// The commits that passed, from the first on.
-        verified: Option<Verified>,
+        verified: Option<RangeSummary>,
         /// Why the commit after them did not.
         failure: Option<PeerFailure>,
     },
@@ -159,9 +159,9 @@ pub enum Effect {
     /// Deliver and end.
     Finish {
         /// What is delivered.
-        verified: Option<Verified>,
+        verified: Option<RangeSummary>,
         /// Why not all.
-        shortfall: Option<Shortfall>,
+        shortfall: Option<StopReason>,
     },
 }
 
@@ -171,7 +171,7 @@ enum Answer {
     Fetching { end: CommitIndex },
     Checking,
     Certified(Certified),
-    Failed(Shortfall),
+    Failed(StopReason),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -194,7 +194,7 @@ pub struct SyncWorker {
     /// Parts of requests by first block; what is still to come of a request is one of them.
     parts: BTreeMap<u32, Part>,
     bytes: u64,
-    shortfall: Option<Shortfall>,
+    shortfall: Option<StopReason>,
     downloaded: bool,
     finishing: bool,
 }
@@ -243,7 +243,7 @@ impl SyncWorker {
                 // Later commits it need not have; the first ones it may have, in more bytes than were allowed.
                 let is_no_fault = start > self.config.start || self.bytes_per_answer() < self.config.largest_answer;
                 let shortfall = match failure.fault {
-                    Fault::DoesNotHave if is_no_fault => Shortfall::Cut,
+                    Fault::DoesNotHave if is_no_fault => StopReason::Cut,
                     _ => failure.into(),
                 };
                 self.answers.insert(start, Answer::Failed(shortfall));
@@ -252,7 +252,7 @@ impl SyncWorker {
         }
     }
 
-    fn on_commits_checked(&mut self, start: CommitIndex, result: Result<Certified, Shortfall>) -> Vec<Effect> {
+    fn on_commits_checked(&mut self, start: CommitIndex, result: Result<Certified, StopReason>) -> Vec<Effect> {
         let Some(Answer::Checking) = self.answers.get(&start) else { return Vec::new() };
         self.answers.insert(start, result.map_or_else(Answer::Failed, Answer::Certified));
         self.join_commits()
@@ -294,7 +294,7 @@ impl SyncWorker {
             Answer::Failed(failed) if failed.bans() => Some(failed.clone()),
             _ => None,
         });
-        let shortfall = lie.or(shortfall).or(is_cut.then_some(Shortfall::Cut));
+        let shortfall = lie.or(shortfall).or(is_cut.then_some(StopReason::Cut));
         self.answers.clear();
         if joined == 0 {
             return vec![Effect::Finish { verified: None, shortfall }];
@@ -332,7 +332,7 @@ impl SyncWorker {
             self.stop(failure.into());
         } else if got < to && received == 0 {
             // Not even one block fits into what was left for this request.
-            self.stop(Shortfall::Cut);
+            self.stop(StopReason::Cut);
         } else if got < to {
             self.queue.push_front((got, to));
         }
@@ -364,11 +364,11 @@ impl SyncWorker {
         Vec::new()
     }
 
-    fn stop(&mut self, shortfall: Shortfall) {
+    fn stop(&mut self, shortfall: StopReason) {
         self.queue.clear();
         // A fault is worth more to know than a cut, and most of all one that proves a peer hostile; of several the first.
         let is_known = match &self.shortfall {
-            Some(known @ Shortfall::Failed(_)) => known.bans() || !shortfall.bans(),
+            Some(known @ StopReason::Failed(_)) => known.bans() || !shortfall.bans(),
             _ => false,
         };
         if !is_known {
@@ -393,7 +393,7 @@ impl SyncWorker {
             if left < self.least() {
                 self.queue.push_front((from, to));
                 if reserved == 0 {
-                    self.stop(Shortfall::Cut);
+                    self.stop(StopReason::Cut);
                 }
                 break;
             }
@@ -437,7 +437,7 @@ impl SyncWorker {
         let commits = self.commit_ends.iter().take_while(|end| **end <= verified).count() as u32;
         if commits == 0 {
             // Neither cut nor failed, and not one commit: there was none to fetch.
-            let shortfall = self.shortfall.take().unwrap_or(Shortfall::Cut);
+            let shortfall = self.shortfall.take().unwrap_or(StopReason::Cut);
             return Effect::Finish { verified: None, shortfall: Some(shortfall) };
         }
         Effect::CheckSubDags { commits }

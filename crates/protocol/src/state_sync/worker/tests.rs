@@ -85,9 +85,9 @@ fn slow() -> PeerFailure {
     PeerFailure::new(Fault::Slow, "timed out")
 }
 
-fn verified(last: u32) -> Verified {
+fn verified(last: u32) -> RangeSummary {
     let digest = CommitDigest::default();
-    Verified {
+    RangeSummary {
         first: 1,
         last: CommitRef { index: last, digest },
         previous: digest,
@@ -133,7 +133,7 @@ fn what_verified_before_a_failure_is_delivered_with_the_reason() {
     checked(&mut core, 0);
     assert_eq!(checked(&mut core, 10), [Effect::CheckSubDags { commits: 2 }]);
     let effects = core.step(Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
-    let shortfall = Some(Shortfall::Failed(PeerFailure::new(Fault::Slow, "timed out")));
+    let shortfall = Some(StopReason::Failed(PeerFailure::new(Fault::Slow, "timed out")));
     assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall }]);
 }
 
@@ -193,7 +193,7 @@ fn fewer_commits_than_asked_for_are_a_cut_and_no_fault() {
     fetched(&mut core, 0, 10, None);
     assert_eq!(checked(&mut core, 0), [Effect::CheckSubDags { commits: 2 }]);
     let effects = core.step(Input::SubDagsChecked { verified: Some(verified(2)), failure: None });
-    assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(Shortfall::Cut) }]);
+    assert_eq!(effects, [Effect::Finish { verified: Some(verified(2)), shortfall: Some(StopReason::Cut) }]);
 }
 
 #[test]
@@ -250,14 +250,14 @@ fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blam
     let mut core = worker(MIB);
     core.step(certified(1, vec![1, 1]));
     let effects = core.step(Input::BlocksFetched { from: 0, received: 0, bytes: 0, ended: true, failure: None });
-    assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(Shortfall::Cut) }]);
+    assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(StopReason::Cut) }]);
 }
 
 #[test]
 fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_all_the_same() {
     let reason = || "failed".to_owned();
-    let missing = Shortfall::Failed(PeerFailure::new(Fault::DoesNotHave, reason()));
-    for (max_bytes, shortfall) in [(MIB / 4, Shortfall::Cut), (MIB / 2, missing)] {
+    let missing = StopReason::Failed(PeerFailure::new(Fault::DoesNotHave, reason()));
+    for (max_bytes, shortfall) in [(MIB / 4, StopReason::Cut), (MIB / 2, missing)] {
         let mut core = SyncWorker::new(config(max_bytes));
         core.step(Input::Start);
         let effects = fails(&mut core, 1, Fault::DoesNotHave);
@@ -283,14 +283,14 @@ fn the_bytes_allowed_to_requests_never_add_up_to_more_than_the_range_may_hold() 
 #[test]
 fn commits_that_are_refused_end_the_range_at_once() {
     let mut core = worker(MIB);
-    let other = Shortfall::OtherEpoch { index: 1, found: 3 };
+    let other = StopReason::OtherEpoch { index: 1, found: 3 };
     let effects = core.step(Input::CommitsChecked { start: 1, result: Err(other.clone()) });
     assert_eq!(effects, [Effect::Finish { verified: None, shortfall: Some(other) }]);
 }
 
 /// Commits of a block each that are joined come whole: the worker ends with them, and with why not all.
 #[track_caller]
-fn delivers(core: &mut SyncWorker, commits: u32, shortfall: Option<Shortfall>) {
+fn delivers(core: &mut SyncWorker, commits: u32, shortfall: Option<StopReason>) {
     fetched(core, 0, commits, None);
     assert_eq!(checked(core, 0), [Effect::CheckSubDags { commits }]);
     let effects = core.step(Input::SubDagsChecked { verified: Some(verified(commits)), failure: None });
@@ -319,12 +319,12 @@ fn what_is_behind_an_answer_that_was_cut_is_not_waited_for() {
     };
     assert_eq!(max_bytes, 9 * MIB - 100, "what the others were allowed is free");
     assert_eq!(fetched_commits(&mut core, 5), [], "one that comes all the same is not looked at");
-    delivers(&mut core, 3, Some(Shortfall::Cut));
+    delivers(&mut core, 3, Some(StopReason::Cut));
 }
 
 #[test]
 fn a_later_answer_that_fails_costs_what_is_behind_it_and_is_reported() {
-    let lie = || Shortfall::Failed(PeerFailure::new(Fault::Malformed, "failed"));
+    let lie = || StopReason::Failed(PeerFailure::new(Fault::Malformed, "failed"));
     let mut core = worker_of_three_answers();
     assert_eq!(fails(&mut core, 5, Fault::Malformed), [], "the first may still be of use");
     fetched_commits(&mut core, 1);
@@ -338,7 +338,7 @@ fn a_later_answer_that_fails_costs_what_is_behind_it_and_is_reported() {
 
 #[test]
 fn what_proves_a_peer_hostile_is_reported_wherever_it_comes_from() {
-    let lie = Some(Shortfall::Failed(PeerFailure::new(Fault::ProvableLie, "failed")));
+    let lie = Some(StopReason::Failed(PeerFailure::new(Fault::ProvableLie, "failed")));
     // Behind an answer that was cut.
     let mut core = worker_of_three_answers();
     fails(&mut core, 9, Fault::ProvableLie);
@@ -363,7 +363,7 @@ fn a_peer_need_not_have_the_commits_of_later_answers() {
     fails(&mut core, 5, Fault::DoesNotHave);
     fetched_commits(&mut core, 1);
     core.step(certified(1, vec![1; 4]));
-    delivers(&mut core, 4, Some(Shortfall::Cut));
+    delivers(&mut core, 4, Some(StopReason::Cut));
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn an_epoch_that_ends_with_an_answer_ends_the_range_there() {
     for start in [1, 5, 9] {
         fetched_commits(&mut core, start);
     }
-    let next_epoch = Shortfall::OtherEpoch { index: 5, found: 1 };
+    let next_epoch = StopReason::OtherEpoch { index: 5, found: 1 };
     core.step(Input::CommitsChecked { start: 5, result: Err(next_epoch.clone()) });
     assert_eq!(joined(&core.step(certified(1, vec![1; 4]))), (1, vec![(0, 4)]));
     delivers(&mut core, 4, Some(next_epoch));
