@@ -19,7 +19,7 @@ use soma_protocol::{
     connections::{
         Config, ConnectionEnd, Connections as ConnectionsCore, DialFailure, Effect, InboundEnd, Input, LinkId, Snapshot,
     },
-    state_sync::Outcome,
+    peer_heights::Outcome,
 };
 use soma_runtime::{
     CoreHost, Delivery, Envelope, ExitReason, IoTasks, LogLimit, OrderedSender, Reply, RuntimeContext, Shell, Stop,

@@ -1,6 +1,6 @@
 //! Messages that PeerHeights takes, beside [`PeerChanged`](crate::connections::messages::PeerChanged).
 
-use soma_protocol::{peer_heights::NoPeer, state_sync::Outcome};
+use soma_protocol::peer_heights::{NoPeer, Outcome};
 use soma_runtime::Reply;
 use soma_types::{CommitIndex, PeerId};
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use soma_network::wire::{Availability, Call, CallError};
 use soma_protocol::{
     Core,
+    peer_heights::Outcome,
     peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot, Standing},
-    state_sync::Outcome,
 };
 use soma_runtime::{
     CoreHost, Envelope, ExitReason, IoTasks, Keyed, OrderedSender, Reply, RuntimeContext, Shell, forward, observe,

@@ -1,22 +1,22 @@
 //! What StateSync counts.
 
 use metrics::{counter, gauge};
-use soma_protocol::state_sync::{Shortfall, Verified};
+use soma_protocol::state_sync::{RangeSummary, StopReason};
 use soma_types::PeerFailure;
 
 /// A worker delivered.
-pub(crate) fn verified(range: &Verified) {
+pub(crate) fn verified(range: &RangeSummary) {
     counter!("soma_sync_commits_total").increment(u64::from(range.last.index - range.first) + 1);
     counter!("soma_sync_blocks_total").increment(range.blocks);
     counter!("soma_sync_bytes_total").increment(range.bytes);
 }
 
 /// A worker delivered less than its range.
-pub(crate) fn shortfall(shortfall: &Shortfall) {
+pub(crate) fn shortfall(shortfall: &StopReason) {
     let kind = match shortfall {
-        Shortfall::Cut => "cut",
-        Shortfall::OtherEpoch { .. } => "other-epoch",
-        Shortfall::Failed(PeerFailure { fault, .. }) => fault.name(),
+        StopReason::Cut => "cut",
+        StopReason::OtherEpoch { .. } => "other-epoch",
+        StopReason::Failed(PeerFailure { fault, .. }) => fault.name(),
     };
     counter!("soma_sync_shortfalls_total", "kind" => kind).increment(1);
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use soma_network::wire::FetchedCommits;
-use soma_protocol::state_sync::{LocalCommitError, Verified};
+use soma_protocol::state_sync::{LocalCommitError, RangeSummary};
 use soma_runtime::Reply;
 use soma_types::VerifiedBlock;
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Committee, PeerFailure, SignedNodeInfo, TimestampMs};
@@ -67,7 +67,7 @@ pub struct BlocksAnswer {
 #[derive(Debug)]
 pub struct VerifiedRange {
     /// Summary.
-    pub summary: Verified,
+    pub summary: RangeSummary,
     /// The commits.
     pub commits: Vec<CertifiedCommit>,
     /// The next epoch's committee, if the last commit ends its epoch.
@@ -102,7 +102,7 @@ pub struct VerifyLocalCommit {
     /// The commit, with its blocks and those that certify it; one.
     pub commits: Arc<Vec<CertifiedCommit>>,
     /// The answer.
-    pub reply: Reply<Result<Verified, LocalCommitError>>,
+    pub reply: Reply<Result<RangeSummary, LocalCommitError>>,
 }
 
 /// From Discovery: check node infos. Those that do not pass are left out and logged.

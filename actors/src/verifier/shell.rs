@@ -12,7 +12,7 @@ use actix::{Actor, Context, Handler};
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
     Core,
-    state_sync::{LocalCommitError, Verified},
+    state_sync::{LocalCommitError, RangeSummary},
     verifier::{Config, Effect, Input, Priority, Snapshot, Verifier as VerifierCore},
 };
 use soma_replay::Origin;
@@ -331,9 +331,9 @@ fn summarize(
     commits: &[CertifiedCommit],
     first_leader_timestamp_ms: TimestampMs,
     ends_epoch: bool,
-) -> Option<Verified> {
+) -> Option<RangeSummary> {
     let (first, last) = commits.first().zip(commits.last())?;
-    Some(Verified {
+    Some(RangeSummary {
         first: first.commit.index,
         last: last.commit.reference(),
         previous: first.commit.previous_digest,
@@ -372,7 +372,7 @@ fn verify_local(
     checks: Checks<'_>,
     commit: &CertifiedCommit,
     watch: &mut JobWatch,
-) -> Result<Verified, LocalCommitError> {
+) -> Result<RangeSummary, LocalCommitError> {
     let index = commit.commit.index;
     let refused = |error: CertifiedCommitError| {
         let reason = error.to_string();

@@ -2,7 +2,7 @@
 
 use crate::verifier::messages::Rejection;
 use soma_network::wire::CallError;
-use soma_protocol::state_sync::Shortfall;
+use soma_protocol::state_sync::StopReason;
 use soma_runtime::ExitReason;
 use soma_types::{Fault, PeerFailure};
 
@@ -21,10 +21,10 @@ pub(super) fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Re
     }
 }
 
-pub(super) fn shortfall(rejection: Rejection) -> Shortfall {
+pub(super) fn shortfall(rejection: Rejection) -> StopReason {
     match rejection {
-        Rejection::Failed(failure) => Shortfall::Failed(failure),
-        Rejection::OtherEpoch { index, found } => Shortfall::OtherEpoch { index, found },
+        Rejection::Failed(failure) => StopReason::Failed(failure),
+        Rejection::OtherEpoch { index, found } => StopReason::OtherEpoch { index, found },
     }
 }
 

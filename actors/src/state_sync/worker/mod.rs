@@ -16,7 +16,7 @@ use soma_network::wire::{Call, FetchedCommits, limits::MAX_COMMITS_RESPONSE_BYTE
 use soma_protocol::{
     Core,
     state_sync::worker::{Config, Effect, Input, SyncWorker as SyncWorkerCore},
-    state_sync::{RangeKey, Shortfall, StateSync},
+    state_sync::{RangeKey, StateSync, StopReason},
 };
 use soma_replay::{Cause, Origin};
 use soma_runtime::{CoreHost, IoTasks, RuntimeContext, Shell};
@@ -74,7 +74,7 @@ pub(crate) struct Task {
 /// What a worker delivers.
 pub(crate) struct WorkerResult {
     pub(crate) verified: Option<VerifiedRange>,
-    pub(crate) shortfall: Option<Shortfall>,
+    pub(crate) shortfall: Option<StopReason>,
 }
 
 /// The actor.

@@ -118,7 +118,7 @@ pub(super) struct Asked {
     served: u64,
 }
 
-/// Times of one peer's ranges. `peer_heights::Throughput` compares peers by bytes while busy; here the latency of single
+/// Times of one peer's ranges. `peer_heights::work` compares peers by bytes while busy; here the latency of single
 /// ranges shows whether a queue has built up, so the two are no one measure.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct RangeTimes {

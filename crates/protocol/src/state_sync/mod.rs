@@ -52,12 +52,6 @@ pub use progress::Progress;
 pub use range::MAX_ATTEMPTS;
 pub use stuck::STUCK_AFTER;
 
-// Former names, until all callers use the new ones.
-#[doc(hidden)]
-pub use self::{interface::RangeSummary as Verified, interface::StopReason as Shortfall};
-#[doc(hidden)]
-pub use crate::peer_heights::Outcome;
-
 use crate::{
     Backoff,
     core::{Core, Now},

@@ -2,6 +2,7 @@
 
 use super::{plan::CUT_AHEAD, range::REPLACE_AFTER, results::WIDE_EVERY, *};
 use crate::peer_heights::NoPeer;
+use crate::peer_heights::Outcome;
 use proptest::{prelude::*, test_runner::TestRunner};
 use soma_types::{CommitDigest, Fault, PeerFailure, PeerId};
 use std::{
