@@ -1,8 +1,11 @@
 //! The encoding of values in a trace: bincode with variable-length integers, because most numbers are small.
 
-use crate::{bounded::Value, format::MAX_RECORD_BYTES};
+use crate::bounded::Value;
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::{Serialize, de::DeserializeOwned};
+
+/// The longest payload: far longer than the largest core's state (Discovery with a full address book).
+pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// Bytes of a trace that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@
 //!   record = length:u32 checksum:u64 payload     integers little-endian; checksum: first 8 bytes of BLAKE3(payload)
 //! ```
 
-use crate::encoding::{DecodeError, decode, encode};
+use crate::encoding::{DecodeError, MAX_RECORD_BYTES, decode, encode};
 use crate::record::{Header, Record};
 
 /// First bytes of each file.
@@ -16,9 +16,6 @@ const VERSION: u16 = 2;
 
 /// Bytes before a record's payload: its length and checksum.
 const FRAME_BYTES: usize = 12;
-
-/// The longest payload: far longer than the largest core's state (Discovery with a full address book).
-pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// The reason why a file is not a trace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

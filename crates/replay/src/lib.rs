@@ -28,8 +28,8 @@ mod show;
 mod trace;
 
 pub use cores::{core_names, panic_message};
-pub use encoding::DecodeError;
-pub use format::{FormatError, MAX_RECORD_BYTES};
+pub use encoding::{DecodeError, MAX_RECORD_BYTES};
+pub use format::FormatError;
 pub use origin::{Cause, Origin};
 pub use record::{Decision, Ended, Entry, Gap, Header, Record, State};
 pub use recorder::{MemoryTrace, Recorder, Track};

@@ -1,6 +1,6 @@
 //! What a configuration means for each actor.
 
-use crate::{config::Config, node::NodeParts};
+use crate::{config::Config, node_parts::NodeParts};
 use soma_actors::{connections, state_sync};
 use soma_protocol::{
     connections as connections_core, discovery as discovery_core, peer_heights as heights_core, state_sync as sync_core,

@@ -3,62 +3,14 @@
 #[cfg(feature = "testing")]
 use crate::local::{LocalResources, LocalSystem};
 use crate::{
-    config::{Config, ConfigError},
-    node::NodeParts,
-    peer_memory::PeerMemory,
-    system::ActorSystem,
+    config::Config, node_parts::NodeParts, peer_memory::PeerMemory, start_error::StartError, system::ActorSystem,
 };
-use soma_network::{ListenError, TlsTransport, Transport, TransportError};
-use soma_runtime::{Escalation, MetricsRecorder, PlannedFaults};
-use soma_store::{Store, StoreError};
-use soma_types::{ChainId, Genesis, SigningKey};
+use soma_network::{TlsTransport, Transport};
+use soma_runtime::{MetricsRecorder, PlannedFaults};
+use soma_store::Store;
+use soma_types::{Genesis, SigningKey};
 use soma_verify::{CertificateVerifier, TransactionVerifier};
-use std::{io, path::PathBuf, sync::Arc};
-
-/// Why a system did not start. Nothing is left running, and nothing was written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A setting that cannot be.
-    #[error("configuration: {0}")]
-    Config(#[from] ConfigError),
-    /// The store is of another chain than the genesis.
-    #[error("the store holds chain {store}, but the genesis is that of chain {genesis}")]
-    OtherChain {
-        /// The store's chain.
-        store: ChainId,
-        /// The genesis' chain.
-        genesis: ChainId,
-    },
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The identity cannot be used for TLS.
-    #[error("identity: {0}")]
-    Identity(#[from] TransportError),
-    /// The trace cannot be written.
-    #[error("trace: cannot write to {}: {source}", directory.display())]
-    Trace {
-        /// Where.
-        directory: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The node cannot listen.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// An actor did not come up, or did not stay up.
-    #[error("the system gave up while starting: {0}")]
-    GaveUp(Escalation),
-    /// Threads or runtimes cannot be made.
-    #[error("the {what} cannot be started: {reason}")]
-    Runtime {
-        /// Which.
-        what: &'static str,
-        /// The system's reason.
-        reason: String,
-    },
-}
+use std::sync::Arc;
 
 /// Makes an [`ActorSystem`]. What [`ActorSystem::builder`] does not take has a default.
 pub struct Builder {
@@ -71,6 +23,17 @@ pub struct Builder {
     seed: Option<u64>,
     faults: Option<PlannedFaults>,
     metrics: Option<MetricsRecorder>,
+}
+
+impl ActorSystem {
+    /// Begins to put a system together.
+    ///
+    /// - `genesis`: the chain, and the root of all trust.
+    /// - `identity`: the node's network key. Its public half is the node's peer id.
+    /// - `store`: holds the chain. Only this system writes to it.
+    pub fn builder(genesis: Genesis, identity: SigningKey, store: Arc<dyn Store>) -> Builder {
+        Builder::new(genesis, identity, store)
+    }
 }
 
 impl Builder {

@@ -43,13 +43,17 @@ mod handle;
 #[cfg(feature = "testing")]
 mod local;
 mod node;
+mod node_parts;
 mod peer_events;
 mod peer_memory;
+mod shared;
+mod shutdown_report;
+mod start_error;
 mod status;
 mod synced_commits;
 mod system;
 
-pub use builder::{Builder, StartError};
+pub use builder::Builder;
 pub use config::{
     Config, ConfigError, ConnectionsConfig, DiscoveryConfig, SeedPeer, SeedPeerError, ServingConfig, StateSyncConfig,
     TraceConfig, VerifierConfig,
@@ -57,9 +61,11 @@ pub use config::{
 pub use handle::Handle;
 pub use peer_events::PeerEvents;
 pub use peer_memory::PeerMemoryStatus;
+pub use shutdown_report::{Fatal, ShutdownReport};
+pub use start_error::StartError;
 pub use status::{PeerStatus, Status, Stuck};
 pub use synced_commits::SyncedCommits;
-pub use system::{ActorSystem, Fatal, ShutdownReport};
+pub use system::ActorSystem;
 
 pub use soma_actors::connections::messages::Lagged;
 pub use soma_actors::verifier::Verification;
@@ -73,7 +79,9 @@ pub use soma_protocol::{
     verifier::{SlowCheck, TransactionPlace},
 };
 pub use soma_runtime::{ChildState, ChildStatus, ExitReason, MetricsRecorder, Strategy};
-pub use soma_store::{CorruptReason, FjallStore, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
+#[cfg(feature = "fjall")]
+pub use soma_store::FjallStore;
+pub use soma_store::{CorruptReason, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
     CommittedSubDag, Committee, Genesis, GenesisError, ListenAddress, NodeRole, PeerId, PublicKey, SignedBlock,

@@ -1,10 +1,11 @@
 //! A node on the thread of whoever starts it: for simulation, where many live in one thread and in virtual time.
 
 use crate::{
-    builder::StartError,
     handle::Handle,
-    node::{Node, NodeParts, NodeResources},
-    system::ShutdownReport,
+    node::Node,
+    node_parts::{NodeParts, NodeResources},
+    shutdown_report::ShutdownReport,
+    start_error::StartError,
 };
 use soma_actors::verifier::PoolSize;
 use soma_runtime::{IoTasks, Offload, RuntimeContext};

@@ -19,10 +19,11 @@
 
 use crate::{
     actor_settings,
-    builder::StartError,
-    config::Config,
-    handle::{Handle, Observers, Shared},
+    handle::Handle,
+    node_parts::{NodeParts, NodeResources},
     peer_memory::PeerMemory,
+    shared::{Observers, Shared},
+    start_error::StartError,
 };
 use soma_actors::{
     connections::{self, LinkRegistry},
@@ -32,14 +33,10 @@ use soma_actors::{
     verifier::{self, PoolSize},
     wiring::{Actors, Resources, Slots},
 };
-use soma_network::{Listener, Transport};
-use soma_runtime::{
-    Escalation, ExitReason, Intensity, IoTasks, MetricsRecorder, Offload, PlannedFaults, Rules, RuntimeContext,
-    Strategy, Supervision, Supervisor,
-};
+use soma_network::Listener;
+use soma_runtime::{Escalation, ExitReason, Intensity, IoTasks, Offload, Rules, Strategy, Supervision, Supervisor};
 use soma_store::Store;
-use soma_types::{Address, Capabilities, CommitIndex, Genesis, NodeInfo, PeerId, ProtocolVersions, SigningKey};
-use soma_verify::TransactionVerifier;
+use soma_types::{Address, Capabilities, CommitIndex, NodeInfo, PeerId, ProtocolVersions};
 use std::{
     future::Future,
     sync::{Arc, atomic::AtomicU64},
@@ -47,27 +44,6 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
-
-/// What a node is made of.
-pub(crate) struct NodeParts {
-    pub(crate) config: Config,
-    pub(crate) genesis: Genesis,
-    pub(crate) key: Arc<SigningKey>,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) transactions: Arc<dyn TransactionVerifier>,
-    pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) seed: u64,
-    pub(crate) faults: Option<PlannedFaults>,
-    pub(crate) metrics: Option<MetricsRecorder>,
-}
-
-/// What a node runs on.
-pub(crate) struct NodeResources {
-    pub(crate) io: IoTasks,
-    pub(crate) offload: Offload,
-    pub(crate) pool: PoolSize,
-    pub(crate) runtime_context: RuntimeContext,
-}
 
 /// A running node; its supervisors run on the current thread.
 pub(crate) struct Node {

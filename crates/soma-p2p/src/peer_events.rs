@@ -1,6 +1,6 @@
 //! Who comes and goes, for the node that embeds this.
 
-use crate::handle::Shared;
+use crate::shared::Shared;
 use futures::Stream;
 use soma_actors::connections::messages::{EventQueue, FollowPeers, Lagged};
 use soma_protocol::{LostReason, PeerEvent};

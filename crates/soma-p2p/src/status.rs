@@ -1,8 +1,8 @@
 //! How a node is doing, in one answer.
 
 use crate::{
-    handle::{Observers, Shared},
     peer_memory::PeerMemoryStatus,
+    shared::{Observers, Shared},
 };
 use serde::{Deserialize, Serialize};
 use soma_protocol::{

@@ -1,6 +1,6 @@
 //! The executor's stream.
 
-use crate::handle::Shared;
+use crate::shared::Shared;
 use futures::{
     FutureExt, Stream, StreamExt,
     future::BoxFuture,

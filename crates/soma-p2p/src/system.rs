@@ -2,19 +2,20 @@
 //! signatures.
 
 use crate::{
-    builder::{Builder, StartError},
     config::TraceConfig,
     handle::Handle,
-    node::{Node, NodeParts, NodeResources},
+    node::Node,
+    node_parts::{NodeParts, NodeResources},
+    shutdown_report::ShutdownReport,
+    start_error::StartError,
 };
 use soma_actors::verifier::PoolSize;
 use soma_replay::{Recorder, RingConfig, TraceWriter};
 use soma_runtime::{ChildCounts, Clock, Escalation, ExitReason, IoTasks, Offload, RuntimeContext, Telemetry};
-use soma_store::Store;
-use soma_types::{Genesis, PeerId, SigningKey};
+use soma_types::PeerId;
 use std::{
     ops::Deref,
-    sync::{Arc, mpsc},
+    sync::mpsc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -36,22 +37,6 @@ const TASKS_END: Duration = Duration::from_secs(1);
 /// How often it is looked whether they have ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Why a system stopped by itself: an actor did not stay up.
-pub type Fatal = Escalation;
-
-/// How a system stopped.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Actors that did not stop in time and were ended, and what failed on the way; empty when all went well.
-    pub overdue: Vec<String>,
-    /// What is left of the system although it has stopped: actors, tasks, threads, each of these with what it is at.
-    /// Nothing, unless a thread is blocked, or is at a transaction in the node's own transaction verifier.
-    pub leaked: Vec<String>,
-    /// Why it had stopped by itself before, if it had.
-    pub fatal: Option<Fatal>,
-}
-
 /// A running system. Keep it for as long as the node runs; its [`Handle`] may be cloned and passed around.
 ///
 /// Dropping it stops the system in the background; [`shutdown`](Self::shutdown) waits for it.
@@ -71,15 +56,6 @@ impl Deref for ActorSystem {
 }
 
 impl ActorSystem {
-    /// Begins to put a system together.
-    ///
-    /// - `genesis`: the chain, and the root of all trust.
-    /// - `identity`: the node's network key. Its public half is the node's peer id.
-    /// - `store`: holds the chain. Only this system writes to it.
-    pub fn builder(genesis: Genesis, identity: SigningKey, store: Arc<dyn Store>) -> Builder {
-        Builder::new(genesis, identity, store)
-    }
-
     pub(crate) fn start(parts: NodeParts) -> Result<Self, StartError> {
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopping) = oneshot::channel();

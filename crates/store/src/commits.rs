@@ -10,8 +10,8 @@
 
 use crate::{
     CorruptReason, Place, Record, StoreError,
-    engine::{Tables, Write},
     layout::{COMMITS_PER_VALUE, Table, commit_key, first_beside, parse_commit_key},
+    tables::{Tables, Write},
 };
 use bytes::{Buf, Bytes};
 use soma_types::{CommitIndex, TrustedCommit, UnverifiedCommit};

@@ -410,6 +410,7 @@ pub enum StoreError {
         /// The first failure, and what to do about it.
         first: Box<str>,
     },
+    #[cfg(feature = "fjall")]
     /// The database failed.
     #[error("{place}: cannot {doing}: {}; {}", cause(source), advice_on_database(source))]
     Database {
@@ -429,6 +430,7 @@ impl StoreError {
     }
 }
 
+#[cfg(feature = "fjall")]
 /// The system's error behind a database error, if there is one.
 fn system_error(error: &fjall::Error) -> Option<&io::Error> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -441,6 +443,7 @@ fn system_error(error: &fjall::Error) -> Option<&io::Error> {
     None
 }
 
+#[cfg(feature = "fjall")]
 fn cause(error: &fjall::Error) -> String {
     match (system_error(error), error) {
         (Some(error), _) => error.to_string(),
@@ -475,6 +478,7 @@ fn advice_on_file(error: &io::Error) -> &'static str {
     }
 }
 
+#[cfg(feature = "fjall")]
 fn advice_on_database(error: &fjall::Error) -> &'static str {
     match (system_error(error), error) {
         // A truncated or missing file or an invalid offset causes these. They are damage, not failed system calls.
@@ -495,6 +499,7 @@ fn advice_on_database(error: &fjall::Error) -> &'static str {
     }
 }
 
+#[cfg(feature = "fjall")]
 /// The error of a failed file system call on `path`.
 pub(crate) fn io_error(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { path: path.to_owned(), doing, source }

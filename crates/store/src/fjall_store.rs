@@ -4,10 +4,11 @@ use crate::{
     CorruptReason, Place, Record, Store, StoreError,
     block_files::{BlockFiles, Stored},
     directory::Directory,
-    engine::{Engine, Tables, Write, store_by_engine},
+    engine::{Engine, store_by_engine},
     journal,
     layout::{Table, parse_commit_key, parse_pair_key},
     segments::{Segment, SegmentId},
+    tables::{Tables, Write},
 };
 use bytes::Bytes;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, config::CompressionPolicy};

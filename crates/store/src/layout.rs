@@ -52,6 +52,7 @@ pub(crate) enum Table {
     Meta,
 }
 
+#[cfg_attr(not(feature = "fjall"), allow(dead_code, reason = "only the store on disk has files and names of tables"))]
 impl Table {
     /// All tables.
     pub(crate) const ALL: [Self; 9] = [
@@ -151,6 +152,7 @@ pub(crate) fn pair_key(first: u32, second: u32) -> [u8; 8] {
     key
 }
 
+#[cfg(any(feature = "fjall", test))]
 /// Parses a key of two numbers.
 pub(crate) fn parse_pair_key(key: &[u8]) -> Option<(u32, u32)> {
     let (first, second) = key.split_first_chunk()?;

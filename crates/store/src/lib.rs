@@ -56,6 +56,7 @@ mod rounds;
 mod segments;
 mod serving;
 mod sub_dags;
+mod tables;
 mod votes;
 
 pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreError};

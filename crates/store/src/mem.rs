@@ -2,9 +2,10 @@
 
 use crate::{
     Place, StoreError,
-    engine::{Engine, Tables, Write, store_by_engine},
+    engine::{Engine, store_by_engine},
     layout::Table,
     segments::Segment,
+    tables::{Tables, Write},
 };
 use bytes::Bytes;
 use soma_types::Genesis;

@@ -5,10 +5,10 @@
 
 use crate::{
     CorruptReason, Record, StoreError,
-    engine::Tables,
     layout::{Table, parse_round_key, round_key},
     rounds,
     segments::{Location, SegmentId},
+    tables::Tables,
 };
 use bytes::Bytes;
 use soma_types::{BlockRef, Epoch, Round};

@@ -12,9 +12,9 @@
 
 use crate::{
     CorruptReason, Record, StoreError,
-    engine::{Tables, Write},
     layout::{Table, parse_round_key, round_key},
     segments::{Location, SegmentId},
+    tables::{Tables, Write},
 };
 use bytes::Bytes;
 use soma_types::{BlockRef, Epoch, Round};

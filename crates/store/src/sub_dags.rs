@@ -1,6 +1,6 @@
 //! Commits with their blocks for the executor. Neighbours are looked up, read and hashed together.
 
-use crate::{CorruptReason, Record, StoreError, commits, engine::Tables, reader::BlockReader};
+use crate::{CorruptReason, Record, StoreError, commits, reader::BlockReader, tables::Tables};
 use bytes::Bytes;
 use soma_types::{BlockRef, CommitIndex, CommittedSubDag, HashedBlock, TrustedCommit, VerifiedBlock};
 use std::ops::RangeInclusive;

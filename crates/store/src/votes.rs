@@ -11,8 +11,8 @@
 
 use crate::{
     CorruptReason,
-    engine::Write,
     layout::{COMMITS_PER_VALUE, Table, commit_key, first_beside, pair_key},
+    tables::Write,
 };
 use soma_types::{AuthorityIndex, BlockDigest, BlockRef, CommitDigest, CommitIndex, CommitRef, Epoch, Round};
 use std::collections::BTreeMap;

@@ -1,0 +1,31 @@
+//! What a node is made of, and what it runs on.
+
+use crate::config::Config;
+use soma_actors::verifier::PoolSize;
+use soma_network::Transport;
+use soma_runtime::{IoTasks, MetricsRecorder, Offload, PlannedFaults, RuntimeContext};
+use soma_store::Store;
+use soma_types::{Genesis, SigningKey};
+use soma_verify::TransactionVerifier;
+use std::sync::Arc;
+
+/// What a node is made of.
+pub(crate) struct NodeParts {
+    pub(crate) config: Config,
+    pub(crate) genesis: Genesis,
+    pub(crate) key: Arc<SigningKey>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) transactions: Arc<dyn TransactionVerifier>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) seed: u64,
+    pub(crate) faults: Option<PlannedFaults>,
+    pub(crate) metrics: Option<MetricsRecorder>,
+}
+
+/// What a node runs on.
+pub(crate) struct NodeResources {
+    pub(crate) io: IoTasks,
+    pub(crate) offload: Offload,
+    pub(crate) pool: PoolSize,
+    pub(crate) runtime_context: RuntimeContext,
+}
