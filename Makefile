@@ -23,7 +23,14 @@ KILLS ?= 100
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: help run test sim sim-discovery chaos lint doc bench-recording mutants bless-traces fuzz bench bench-quick bench-latency
+# Packages that are not published
+UNPUBLISHED := soma-lab soma-testkit soma-tests
+
+# Packages of tests, and what `make lint` denies in all others: code of a node returns errors
+TESTS := soma-testkit soma-tests
+BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
+
+.PHONY: help run test sim sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -40,12 +47,22 @@ sim: ## Simulate whole networks over SEEDS seeds, or rerun one: SEED=7 SCENARIO=
 chaos: ## Kill and restart random nodes of a syncing network KILLS times, and count what is lost: KILLS=20 SEED=7
 	$(LAB) -- chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
-lint: ## Check formatting, clippy, docs, and the dependency rules
+lint: ## Check formatting, clippy, docs, and the rules of structure
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace $(TESTS:%=--exclude %) --lib --bins --examples --no-deps -- -D warnings $(BEYOND_TESTS:%=-D clippy::%)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
-	$(CARGO) run --quiet -p soma-tests --bin dependency-rules
+	$(CARGO) run --quiet -p soma-tests --bin structure-rules
+
+docs-reference: ## Write docs/reference anew from the code: limits, settings, metrics
+	$(CARGO) run --quiet -p soma-tests --bin docs-reference
+
+package: ## Build every published crate from its package
+	$(CARGO) package --workspace $(UNPUBLISHED:%=--exclude %) $(ARGS)
+
+public-api: ## Write crates/soma-p2p/public-api.txt anew: every public item of the facade
+	$(CARGO) run --quiet -p soma-tests --bin public-api
 
 bless-traces: ## Write the golden traces anew, and show what has changed in them
 	$(CARGO) run -p soma-lab -- bless-traces

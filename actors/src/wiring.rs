@@ -1,7 +1,7 @@
-//! The list of actors, and what they are made from.
+//! The list of actors, and the resources that each is made from.
 //!
-//! Each folder's `wiring.rs` says what its actor is given: settings, mailboxes of others, and what the store holds for it.
-//! References are made before any actor lives. So actors that write to each other need no later introduction.
+//! Each folder's `wiring.rs` says what its actor is given: settings, mailboxes of others, and what the store holds
+//! for it. References are made before any actor lives. So actors that write to each other need no later introduction.
 
 use crate::{
     connections::{Connections, LinkRegistry},
@@ -13,13 +13,14 @@ use crate::{
     verifier::Verifier,
 };
 use soma_protocol::{
-    Core, connections, discovery, grpc_adapter as admission, peer_heights as heights, state_sync as sync,
+    ChosenPeers, Core, connections, discovery, grpc_adapter as admission, peer_heights as heights, state_sync as sync,
     store_writer as writer, verifier as checks,
 };
 use soma_runtime::{ActorRef, IoTasks, Offload, OrderedSender, RuntimeContext, Slot};
 use soma_store::{Store, StoreError};
 use soma_types::ChainId;
 use std::{collections::BTreeMap, fmt::Debug, future::Future, sync::Arc};
+use tokio::sync::watch;
 
 macro_rules! actors {
     ($($field:ident: $actor:ty, $core:ty;)*) => {
@@ -55,12 +56,12 @@ actors! {
     grpc_adapter: GrpcAdapter, admission::Serving;
 }
 
-/// What actors are made from, beside their settings.
+/// Resources that actors are made from, besides their settings.
 #[derive(Clone)]
 pub struct Resources {
     /// All actors.
     pub actors: Actors,
-    /// Messages in the mailbox of each, beside one for each sender.
+    /// Messages in the mailbox of each actor. Each sender adds one.
     pub mailbox_capacity: usize,
     /// This node's chain.
     pub chain: ChainId,
@@ -74,9 +75,16 @@ pub struct Resources {
     pub offload: Offload,
     /// Time, chance and faults.
     pub runtime_context: RuntimeContext,
+    /// Written by the handle alone. An actor that starts begins with these lists; a running one gets a message.
+    pub chosen_peers: watch::Receiver<ChosenPeers>,
 }
 
 impl Resources {
+    /// The peers that the operator chose, for an actor that is being started.
+    pub(crate) fn chosen_peers(&self) -> ChosenPeers {
+        self.chosen_peers.borrow().clone()
+    }
+
     /// Reads the store off the actor's thread, for an actor that is being started.
     pub(crate) fn read<R, F>(&self, read: F) -> impl Future<Output = Result<R, String>> + use<R, F>
     where

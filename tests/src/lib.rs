@@ -1,6 +1,10 @@
 //! What scenarios share: nodes on loopback with real TLS, and a chain to sync.
 
 pub mod faulty_store;
+mod modules;
+pub mod public_api;
+pub mod reference;
+pub mod structure;
 
 use futures::executor::block_on;
 use soma_p2p::{

@@ -678,7 +678,8 @@ fn notify_reorders() {
     });
 }
 
-/// Inputs that come of spawned futures may come in any order; what must keep it goes through an `OrderedSender` or a mailbox.
+/// Inputs that come of spawned futures may come in any order; what must keep it goes through an `OrderedSender` or a
+/// mailbox.
 #[test]
 fn context_futures_ready_together_do_not_end_in_spawn_order() {
     in_virtual_time(async {

@@ -1,4 +1,5 @@
-//! A node that finds no place in the network says what is wrong, each in its own words, and goes on trying: over real TLS.
+//! A node that finds no place in the network says what is wrong, each in its own words, and goes on trying: over real
+//! TLS.
 
 use soma_p2p::{
     Address, Genesis, Handle, PeerId, SeedPeer, Status,

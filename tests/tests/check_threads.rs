@@ -183,8 +183,8 @@ fn once_at(kind: &'static str, fault: Fault) -> PlannedFaults {
     })
 }
 
-/// A verifier that waits at the first transaction that it is given, and what lets it go: whichever range comes first, the
-/// check of the other finds that one at work.
+/// A verifier that waits at the first transaction that it is given, and what lets it go: whichever range comes first,
+/// the check of the other finds that one at work.
 fn hangs_at_first() -> (Arc<Hangs>, mpsc::Sender<()>) {
     let (let_go, waits) = mpsc::channel();
     (Arc::new(Hangs { at: OnceLock::new(), let_go: Mutex::new(waits) }), let_go)

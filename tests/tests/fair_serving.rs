@@ -60,7 +60,8 @@ async fn strangers_that_read_no_answers_cause_no_refusal_of_honest_calls() {
 /// Identities that make cheap calls without end.
 const CALLERS: u8 = 20;
 
-/// Frames in a second that the node reads from all strangers together. A call has one: the data that follows does not count.
+/// Frames in a second that the node reads from all strangers together. A call has one: the data that follows does not
+/// count.
 const FRAMES_PER_SECOND: u64 = 4_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,20 +20,41 @@ const FULL: &[(&str, &[&str])] = &[
         "connections",
         &[
             "Ban",
+            "ChosenPeers",
             "Committee",
             "Dial",
             "Dialled",
+            "Disconnect",
             "Inbound",
             "InboundClosed",
             "LinkClosed",
+            "Unban",
             "Useful",
             "Wake",
             "WhoIsConnected",
         ],
     ),
-    ("discovery", &["Answered", "Asked", "Book", "Committee", "DialFailed", "OwnInfo", "Peer", "Probed", "Wake"]),
-    ("grpc-adapter", &["Arrived", "Committee", "Finished", "Useful"]),
-    ("peer-heights", &["OwnHeight", "Peer", "Pick", "PushDone", "Pushed", "Queried", "Report", "Wake"]),
+    (
+        "discovery",
+        &["Answered", "Asked", "Book", "ChosenPeers", "Committee", "DialFailed", "OwnInfo", "Peer", "Probed", "Wake"],
+    ),
+    ("grpc-adapter", &["Arrived", "ChosenPeers", "Committee", "Finished", "Useful"]),
+    (
+        "peer-heights",
+        &[
+            "Ban",
+            "ChosenPeers",
+            "OwnHeight",
+            "Peer",
+            "Pick",
+            "PushDone",
+            "Pushed",
+            "Queried",
+            "Report",
+            "Unban",
+            "Wake",
+        ],
+    ),
     ("state-sync", &["Executor", "Picked", "Progress", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
     ("store-writer", &["Done", "Submit"]),
     ("sync-worker", &["BlocksChecked", "BlocksFetched", "CommitsChecked", "CommitsFetched", "Start", "SubDagsChecked"]),
@@ -68,8 +89,12 @@ fn sync() -> Scenario {
         .at(secs(0))
         .hostile(validator(3), Behaviour::FlipsBlocks)
         .at(secs(0))
-        // Late enough that whoever is hung on purpose has been replaced: nobody notes the end of a worker of a hung StateSync.
+        // Late enough that whoever is hung on purpose has been replaced: nobody notes the end of a worker of a hung
+        // StateSync.
         .panic(full(0), "sync-worker", "CommitsChecked", 14)
+        // The second is in no network: the simulation allows no ban of an honest peer, and the liar is banned anyhow.
+        .at(millis(1_000))
+        .manage_peers(full(0), [validator(1), validator(9)])
         .at(millis(1_500))
         .crash(validator(2))
         .at(secs(8))

@@ -1,5 +1,5 @@
-//! Hostile peers in virtual time: one honest peer is enough, whatever the others do. `make sim SCENARIO=hostile` goes on from
-//! here, over more seeds.
+//! Hostile peers in virtual time: one honest peer is enough, whatever the others do. `make sim SCENARIO=hostile` goes
+//! on from here, over more seeds.
 
 use soma_testkit::{
     hostile::Behaviour,
@@ -29,8 +29,8 @@ fn behaviours(scenario: &Scenario) -> BTreeSet<Behaviour> {
     behaviours.collect()
 }
 
-/// What holds of each mix, beside every invariant: all commits were executed, in order, each with the digest that it has
-/// on the chain.
+/// What holds of each mix, beside every invariant: all commits were executed, in order, each with the digest that it
+/// has on the chain.
 fn check(scenario: &Scenario, seed: u64, report: &Report) {
     let honest = |name: &NodeName| scenario.honest_nodes().contains(name);
     let penalties: Vec<_> = report.penalties.iter().filter(|penalty| honest(&penalty.by)).collect();

@@ -1,5 +1,6 @@
-//! Throughput does not fall with latency while what may be on the way covers bandwidth times delay, and no peer's link lies
-//! idle while others have answers in line. Virtual time: equal on every machine. `make bench-latency` tells more.
+//! Throughput does not fall with latency while what may be on the way covers bandwidth times delay, and no peer's
+//! link lies idle while others have answers in line. Virtual time: equal on every machine. `make bench-latency` tells
+//! more.
 
 use soma_testkit::{
     BlockKind,

@@ -1,5 +1,5 @@
-//! What strangers can make a node hold, with the largest blocks, over TLS. A test binary of its own: it looks at the memory
-//! of the whole process.
+//! What strangers can make a node hold, with the largest blocks, over TLS. A test binary of its own: it looks at the
+//! memory of the whole process.
 #![cfg(target_os = "linux")]
 
 #[allow(dead_code)] // Other tests need other parts of it.

@@ -1,5 +1,5 @@
-//! A node that makes no progress says why: the exact cause, with the peers and numbers, for each that peers, the disk or
-//! the executor can bring about. Those that only a broken handover or a race makes are shown at the core
+//! A node that makes no progress says why: the exact cause, with the peers and numbers, for each that peers, the disk
+//! or the executor can bring about. Those that only a broken handover or a race makes are shown at the core
 //! (`crates/protocol/src/state_sync/tests.rs`, `peer_heights/tests.rs`).
 
 use soma_p2p::{CertifiedCommit, Genesis, PeerId, SeedPeer, Status, Store, Watermarks};

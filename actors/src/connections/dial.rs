@@ -1,8 +1,8 @@
 //! One dial: connect to one of a peer's addresses and make sure that it is on our chain.
 //!
 //! Several addresses are tried as RFC 8305 ("Happy Eyeballs") has it: families in turn, the next one as soon as one has
-//! failed or a moment after the last one began, and the first that proves to be the peer on our chain wins. So a peer with
-//! a dead address costs a moment and not a timeout.
+//! failed or a moment after the last one began, and the first that proves to be the peer on our chain wins. So a peer
+//! with a dead address costs a moment and not a timeout.
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use soma_network::wire::Call;
@@ -34,8 +34,8 @@ pub(crate) struct Dialled {
     pub(crate) failed: Vec<Address>,
 }
 
-/// Dials the addresses, best first, until one answers with the right key on the right chain. Attempts that are under way
-/// then are given up, and what they have connected is dropped, which ends it.
+/// Dials the addresses, best first, until one answers with the right key on the right chain. Attempts that are under
+/// way then are given up, and what they have connected is dropped, which ends it.
 pub(crate) async fn dial(
     transport: Arc<dyn Transport>,
     settings: Settings,
@@ -67,7 +67,7 @@ pub(crate) async fn dial(
                 }
                 Err(why) => {
                     failed.push(address);
-                    // What says most: somebody else was there, rather than nobody.
+                    // The most telling failure: a wrong key tells more than silence.
                     if !is_telling(&failure) {
                         failure = why;
                     }
@@ -83,7 +83,8 @@ fn is_telling(failure: &DialFailure) -> bool {
     matches!(failure, DialFailure::WrongKey { .. } | DialFailure::OtherChain { .. })
 }
 
-/// The families in turn, beginning with that of the first; each in its own order. A name may be of either: it goes with IPv4.
+/// The families in turn, beginning with that of the first; each in its own order. A name may be of either: it goes
+/// with IPv4.
 fn interleaved(addresses: Vec<Address>) -> Vec<Address> {
     let is_v6 = |address: &Address| address.ip().is_some_and(|ip| ip.is_ipv6());
     let begins_with_v6 = addresses.first().is_some_and(is_v6);

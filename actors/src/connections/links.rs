@@ -1,4 +1,4 @@
-//! The registry of live links: who can be called right now.
+//! The registry of live links: the peers that can be called right now.
 
 use dashmap::DashMap;
 use soma_network::Link;
@@ -26,7 +26,7 @@ impl LinkRegistry {
         peers.into_iter().filter_map(|peer| self.remove(peer)).collect()
     }
 
-    /// The reading end, for everyone who calls peers.
+    /// The reading end, for actors that call peers.
     pub fn links(&self) -> Links {
         Links(self.0.clone())
     }

@@ -1,16 +1,16 @@
 //! Messages that Connections takes.
 
 use soma_network::{ConnectionId, Inbound};
-use soma_protocol::{PeerEvent, connections::DialPurpose};
+use soma_protocol::{ChosenPeers, PeerEvent, connections::DialPurpose};
 use soma_runtime::Reply;
 use soma_types::{Address, PeerId};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// From Discovery: this peer is to be dialled.
+/// From Discovery: dial this peer.
 #[derive(Debug)]
 pub struct Dial {
-    /// Whom.
+    /// The peer.
     pub peer: PeerId,
     /// Where, best first.
     pub addresses: Vec<Address>,
@@ -25,22 +25,47 @@ pub struct CommitteeChanged {
     pub validators: Vec<(PeerId, Address)>,
 }
 
-/// From PeerHeights, to the gRPC adapter, too: these peers told of something new or served a range.
+/// From PeerHeights, to the gRPC adapter, too: these peers served a range, or announced a new commit.
 #[derive(Clone, Debug)]
 pub struct Useful {
-    /// Who.
+    /// The peers.
     pub peers: Vec<PeerId>,
 }
 
 /// From PeerHeights: disconnect the peer and keep it out.
 #[derive(Debug)]
 pub struct Ban {
-    /// Whom.
+    /// The peer.
     pub peer: PeerId,
-    /// For how long.
+    /// How long it lasts.
     pub duration: Duration,
     /// Why, for logs.
     pub reason: String,
+}
+
+/// From PeerHeights: let the peer in again.
+#[derive(Debug)]
+pub struct Unban {
+    /// The peer.
+    pub peer: PeerId,
+}
+
+/// From the handle: end every connection with the peer. The peer may connect again.
+#[derive(Debug)]
+pub struct Disconnect {
+    /// The peer.
+    pub peer: PeerId,
+    /// Answered when the connections are ended.
+    pub reply: Reply<()>,
+}
+
+/// From the handle, to every actor that treats chosen peers differently: the operator changed the lists.
+#[derive(Debug)]
+pub struct ChosenPeersChanged {
+    /// The lists as they are now.
+    pub chosen: ChosenPeers,
+    /// Answered when the actor goes by them.
+    pub reply: Reply<()>,
 }
 
 /// From the transport: an authenticated peer asks to stay.
@@ -56,23 +81,24 @@ pub struct InboundArrived {
 #[derive(Debug)]
 pub struct InboundClosed(pub ConnectionId);
 
-/// From PeerHeights and Discovery when they start: tell me who is connected. Changes they are told anyway.
+/// From PeerHeights and Discovery when they start: which peers are connected? Changes follow in any case.
 #[derive(Debug)]
 pub struct GetConnected {
     /// Name of the actor to tell.
     pub subscriber: &'static str,
 }
 
-/// To PeerHeights and Discovery: who can be asked has changed.
+/// To PeerHeights and Discovery: a link was made or lost.
 #[derive(Debug)]
 pub struct PeerChanged(pub PeerEvent);
 
-/// From the handle: tell me who is connected, and of every change from then on. What follows the answer comes in the queue.
+/// From the handle: tell me who is connected, and of every change from then on. What follows the answer comes in the
+/// queue.
 #[derive(Debug)]
 pub struct FollowPeers {
     /// Where changes go.
     pub events: EventQueue,
-    /// Who is connected now.
+    /// The connected peers.
     pub reply: Reply<Vec<PeerId>>,
 }
 
@@ -84,8 +110,8 @@ pub struct Lagged {
     pub capacity: usize,
 }
 
-/// A queue of events for one reader, whom nobody waits for. If it overflows its reader is told so, in the place of the first
-/// event that is missing, and it ends there.
+/// A queue of events for one reader. No actor waits for the reader. If it overflows, the reader learns so, in the place of
+/// the first event that is missing, and it ends there.
 #[derive(Debug)]
 pub struct EventQueue {
     events: mpsc::Sender<Result<PeerEvent, Lagged>>,
@@ -95,7 +121,7 @@ pub struct EventQueue {
 }
 
 impl EventQueue {
-    /// A queue in which so many events may wait, and the end at which they are read.
+    /// A queue with room for this many events, and its reading end.
     pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Result<PeerEvent, Lagged>>) {
         let (events, reader) = mpsc::channel(capacity + 1);
         // There is room: nothing has been sent.
@@ -103,12 +129,12 @@ impl EventQueue {
         (Self { events, reserved, capacity }, reader)
     }
 
-    /// Whether nobody reads any more.
+    /// Whether the reader is gone.
     pub fn is_closed(&self) -> bool {
         self.events.is_closed()
     }
 
-    /// Puts an event in. `false`: nobody reads any more, or not fast enough, and the queue is of no further use.
+    /// Puts an event in. `false`: the reader is gone or too slow, and the queue has ended.
     #[must_use]
     pub fn push(&mut self, event: PeerEvent) -> bool {
         match self.events.try_send(Ok(event)) {
@@ -129,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_does_not_keep_up_is_told_where_the_gap_is_and_nobody_waits_for_it() {
+    fn a_slow_reader_learns_where_the_gap_is_and_no_actor_waits_for_it() {
         let (mut queue, mut reader) = EventQueue::new(2);
         let event = |number| PeerEvent::Connected(PeerId([number; 32]));
         assert!(queue.push(event(1)) && queue.push(event(2)));

@@ -3,7 +3,7 @@
 use metrics::{counter, gauge};
 use soma_protocol::connections::Snapshot;
 
-/// Who is connected has changed.
+/// A link was made or lost.
 pub(crate) fn connected(snapshot: &Snapshot) {
     gauge!("soma_outbound_peers").set(snapshot.outbound.len() as f64);
     gauge!("soma_inbound_connections").set(snapshot.inbound.len() as f64);

@@ -1,11 +1,11 @@
-//! Connections: dials peers, admits those who dial us, and tells the others who is connected.
+//! Connections: dials peers, admits callers, and announces links to other actors.
 //!
 //! ```text
 //!   Dial --> core --> dial task (transport, chain handshake) --> registry of live links, PeerChanged to subscribers
 //!   transport --InboundArrived--> core --> admitted or not
 //! ```
 //!
-//! Dials run as tasks: a dead address delays nobody. The registry of live links is written here and nowhere else.
+//! Dials run as tasks, so a dead address delays no other dial. Only this actor writes the registry of live links.
 
 mod dial;
 mod links;

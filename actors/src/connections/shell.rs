@@ -1,8 +1,8 @@
 //! The shell: runs dials, keeps handles of connections, tells subscribers.
 
 use crate::connections::messages::{
-    Ban, CommitteeChanged, Dial, EventQueue, FollowPeers, GetConnected, InboundArrived, InboundClosed, PeerChanged,
-    Useful,
+    Ban, ChosenPeersChanged, CommitteeChanged, Dial, Disconnect, EventQueue, FollowPeers, GetConnected, InboundArrived,
+    InboundClosed, PeerChanged, Unban, Useful,
 };
 use crate::connections::{
     dial::{Dialled, Settings, dial},
@@ -23,7 +23,7 @@ use soma_protocol::{
 };
 use soma_runtime::{
     CoreHost, Delivery, Envelope, ExitReason, IoTasks, LogLimit, OrderedSender, Reply, RuntimeContext, Shell, Stop,
-    forward, observe,
+    acknowledge, forward, observe,
 };
 use soma_types::{Address, PeerFailure, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -140,8 +140,57 @@ impl Actor for Connections {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        // Without an answer StateSync is being restarted. It sends the committee when it starts.
         let _ = self.mailboxes.subscribe_committee.post(SubscribeCommittee { subscriber: ConnectionsCore::NAME });
+    }
+}
+
+impl Connections {
+    /// Sends the event to all subscribers.
+    fn publish(&mut self, event: PeerEvent) {
+        let line = self.links_logged.admit(self.host.now().monotonic);
+        match event {
+            PeerEvent::Connected(peer) => {
+                if let Some(link) = self.links.values().rev().find(|link| link.peer() == peer) {
+                    self.mailboxes.registry.insert(link.clone());
+                }
+                if let Some(left_out) = line {
+                    tracing::info!(peer = %peer.short(), left_out, "connected");
+                }
+            }
+            PeerEvent::Lost { peer, reason } => {
+                self.mailboxes.registry.remove(peer);
+                if let Some(left_out) = line {
+                    tracing::info!(peer = %peer.short(), ?reason, left_out, "connection lost");
+                }
+            }
+        }
+        tell_all(&self.mailboxes.subscribers, event);
+        self.followers.retain_mut(|follower| follower.push(event));
+        metrics::connected(&self.host.snapshot());
+    }
+
+    fn report_failed_dial(&mut self, peer: PeerId, failure: DialFailure) {
+        let (cause, serious) = match &failure {
+            DialFailure::Unreachable { .. } => ("unreachable", false),
+            DialFailure::Refused { .. } => ("refused", false),
+            DialFailure::WrongKey { .. } => ("wrong-key", true),
+            DialFailure::OtherChain { .. } => ("other-chain", true),
+            DialFailure::Banned => ("banned", false),
+            DialFailure::Full => ("full", false),
+            DialFailure::Denied => ("denied", false),
+            DialFailure::Pausing { .. } => ("pausing", false),
+            DialFailure::GroupFull => ("group-full", false),
+        };
+        metrics::dial_failed(cause);
+        let line = serious.then(|| self.dials_logged.admit(self.host.now().monotonic)).flatten();
+        if let Some(left_out) = line {
+            tracing::warn!(peer = %peer.short(), %failure, left_out, "dial failed");
+        } else {
+            tracing::debug!(peer = %peer.short(), %failure, "dial failed");
+        }
+        // If it is lost, Discovery dials again in its next interval.
+        let _ = self.mailboxes.dial_failed.post(DialFailed { peer, failure });
     }
 }
 
@@ -184,7 +233,7 @@ impl Shell for Connections {
             }
             Effect::ProbeFailed { peer, failure } => {
                 tracing::debug!(peer = %peer.short(), %failure, "probe failed");
-                // Discovery does not wait for ever for what it is not told.
+                // Discovery asks again if this is lost.
                 let _ = self.mailboxes.probed.post(Probed { peer, result: Err(failure) });
             }
             Effect::HangUpInbound { connection, reason } => {
@@ -196,28 +245,7 @@ impl Shell for Connections {
                     tracing::debug!(peer = %peer.short(), %source, "inbound connection ended to make room for another");
                 }
             }
-            Effect::Event(event) => {
-                let line = self.links_logged.admit(self.host.now().monotonic);
-                match event {
-                    PeerEvent::Connected(peer) => {
-                        if let Some(link) = self.links.values().rev().find(|link| link.peer() == peer) {
-                            self.mailboxes.registry.insert(link.clone());
-                        }
-                        if let Some(left_out) = line {
-                            tracing::info!(peer = %peer.short(), left_out, "connected");
-                        }
-                    }
-                    PeerEvent::Lost { peer, reason } => {
-                        self.mailboxes.registry.remove(peer);
-                        if let Some(left_out) = line {
-                            tracing::info!(peer = %peer.short(), ?reason, left_out, "connection lost");
-                        }
-                    }
-                }
-                tell_all(&self.mailboxes.subscribers, event);
-                self.followers.retain_mut(|follower| follower.push(event));
-                metrics::connected(&self.host.snapshot());
-            }
+            Effect::Event(event) => self.publish(event),
             Effect::TellConnected { subscriber, peers } => {
                 let Some(sender) = self.mailboxes.subscribers.get(subscriber.as_str()) else { return };
                 for peer in peers {
@@ -230,28 +258,7 @@ impl Shell for Connections {
                 // If it is lost, the peer connects again and does it again.
                 let _ = self.mailboxes.report.post(Report { peer, start: 0, outcome });
             }
-            Effect::DialFailed { peer, failure } => {
-                let (cause, serious) = match &failure {
-                    DialFailure::Unreachable { .. } => ("unreachable", false),
-                    DialFailure::Refused { .. } => ("refused", false),
-                    DialFailure::WrongKey { .. } => ("wrong-key", true),
-                    DialFailure::OtherChain { .. } => ("other-chain", true),
-                    DialFailure::Banned => ("banned", false),
-                    DialFailure::Full => ("full", false),
-                    DialFailure::Denied => ("denied", false),
-                    DialFailure::Pausing { .. } => ("pausing", false),
-                    DialFailure::GroupFull => ("group-full", false),
-                };
-                metrics::dial_failed(cause);
-                let line = serious.then(|| self.dials_logged.admit(self.host.now().monotonic)).flatten();
-                if let Some(left_out) = line {
-                    tracing::warn!(peer = %peer.short(), %failure, left_out, "dial failed");
-                } else {
-                    tracing::debug!(peer = %peer.short(), %failure, "dial failed");
-                }
-                // Discovery dials again each interval, told or not.
-                let _ = self.mailboxes.dial_failed.post(DialFailed { peer, failure });
-            }
+            Effect::DialFailed { peer, failure } => self.report_failed_dial(peer, failure),
         }
     }
 }
@@ -264,6 +271,14 @@ forward! {
         },
         Useful { peers } => Input::Useful { peers },
         GetConnected { subscriber } => Input::WhoIsConnected { subscriber: subscriber.into() },
+        Unban { peer } => Input::Unban { peer },
+    }
+}
+
+acknowledge! {
+    Connections {
+        ChosenPeersChanged { chosen } => Input::ChosenPeers(chosen),
+        Disconnect { peer } => Input::Disconnect { peer },
     }
 }
 

@@ -32,7 +32,8 @@ pub fn spec(
             subscribe_committee: actors.state_sync.ordered_sender(NAME),
             report: actors.peer_heights.ordered_sender(NAME),
         };
-        let connections = Connections::new(core.clone(), settings.clone(), mailboxes, node.runtime_context.clone());
+        let core = core.clone().with_chosen_peers(&node.chosen_peers());
+        let connections = Connections::new(core, settings.clone(), mailboxes, node.runtime_context.clone());
         async move { Ok(connections) }
     })
 }

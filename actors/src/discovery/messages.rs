@@ -1,4 +1,4 @@
-//! Messages that Discovery takes, beside [`PeerChanged`](crate::connections::messages::PeerChanged).
+//! Messages that Discovery takes, with [`PeerChanged`](crate::connections::messages::PeerChanged).
 
 use bytes::Bytes;
 use soma_network::Link;
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 /// From Connections: a dial that Discovery asked for failed.
 #[derive(Debug)]
 pub struct DialFailed {
-    /// Whom.
+    /// The peer.
     pub peer: PeerId,
     /// Why.
     pub failure: DialFailure,
@@ -20,20 +20,20 @@ pub struct DialFailed {
 /// From Connections: how a dial for [`DialPurpose::Probe`](soma_protocol::connections::DialPurpose) ended.
 #[derive(Debug)]
 pub struct Probed {
-    /// Whom.
+    /// The peer.
     pub peer: PeerId,
-    /// A link that nobody else has, to be ended by the receiver; or why there is none.
+    /// A link that no other actor has, which the receiver ends; or why there is none.
     pub result: Result<Link, DialFailure>,
 }
 
-/// From the gRPC adapter: a peer asks whom this node knows.
+/// From the gRPC adapter: a peer asks for known peers.
 #[derive(Debug)]
 pub struct KnownPeersAsked {
-    /// Who asks.
+    /// The peer that asks.
     pub peer: PeerId,
     /// Where its connection comes from, if that is known.
     pub remote: Option<IpAddr>,
-    /// What it says of itself, not yet verified.
+    /// The asker's own info, not yet verified.
     pub own_info: Bytes,
     /// The answer.
     pub reply: Reply<KnownPeers>,

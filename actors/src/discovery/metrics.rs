@@ -3,7 +3,7 @@
 use metrics::gauge;
 use soma_protocol::discovery::Snapshot;
 
-/// What is wrong with this node's place in the network: 1 for what is the case.
+/// The network issue of this node: 1 for the present one.
 pub(crate) fn trouble(before: Option<&'static str>, now: Option<&'static str>) {
     if let Some(before) = before {
         gauge!("soma_network_trouble", "trouble" => before).set(0.0);

@@ -1,7 +1,7 @@
 //! The shell: signs, asks, has infos checked, answers.
 
 use crate::connections::Links;
-use crate::connections::messages::{CommitteeChanged, Dial, GetConnected, PeerChanged};
+use crate::connections::messages::{ChosenPeersChanged, CommitteeChanged, Dial, GetConnected, PeerChanged};
 use crate::discovery::messages::{DialFailed, KnownPeersAsked, Probed};
 use crate::discovery::{metrics, stored, verified_info_cache::VerifiedInfoCache};
 use crate::state_sync::messages::SubscribeCommittee;
@@ -20,7 +20,7 @@ use soma_protocol::{
 use soma_replay::Origin;
 use soma_runtime::{
     AskError, CoreHost, Envelope, ExitReason, IoTasks, Keyed, LogLimit, Mailbox, Observe, OrderedSender, Reply,
-    RuntimeContext, Shell, causality::following, forward, observe, stop_at_once,
+    RuntimeContext, Shell, acknowledge, causality::following, forward, observe, stop_at_once,
 };
 use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
 use std::{
@@ -33,10 +33,10 @@ use std::{
 /// Pause before the stored address book is given to the Verifier again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Lines in ten seconds that say what is wrong with this node's place in the network.
+/// Maximum log lines on network issues in ten seconds.
 const LOG_LINES: u32 = 10;
 
-/// Infos that passed, or nobody there to check them.
+/// Valid infos, or no answer of the Verifier.
 type Verified = Result<Vec<SignedNodeInfo>, AskError>;
 
 /// What Discovery needs to speak for this node.
@@ -44,7 +44,7 @@ type Verified = Result<Vec<SignedNodeInfo>, AskError>;
 pub struct Settings {
     /// This node's key.
     pub key: Arc<SigningKey>,
-    /// What it says of itself; the time is filled in when it is signed.
+    /// This node's own info; the time is filled in when it is signed.
     pub own_info: NodeInfo,
     /// How long a query may take.
     pub timeout: Duration,
@@ -75,7 +75,7 @@ pub struct Discovery {
     verified_infos: VerifiedInfoCache,
     /// Links of probes, until they are asked.
     probed: BTreeMap<PeerId, Link>,
-    /// What is wrong, as operators were told last.
+    /// The network issue that operators were told last.
     trouble: Option<&'static str>,
     /// Peers that come and go can change it any number of times.
     trouble_logged: LogLimit,
@@ -120,7 +120,7 @@ impl Discovery {
         }
     }
 
-    /// What the core is told of infos that passed.
+    /// The core's form of valid infos.
     fn known_peers(&mut self, infos: Vec<SignedNodeInfo>) -> Vec<KnownPeer> {
         self.verified_infos.passed(&infos);
         infos.iter().map(known_peer).collect()
@@ -185,7 +185,7 @@ impl Discovery {
         metrics::book(&self.host.snapshot());
     }
 
-    /// Tells operators when what is wrong has changed.
+    /// Tells operators when the network issue has changed.
     fn tell_trouble(&mut self) {
         let trouble = self.host.core().trouble();
         let cause = trouble.as_ref().map(Trouble::cause);
@@ -217,9 +217,9 @@ impl Actor for Discovery {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        // Without an answer Connections is being restarted, and tells of every link it makes.
+        // Without an answer Connections is being restarted. It announces every link that it makes.
         let _ = self.mailboxes.get_connected.post(GetConnected { subscriber: DiscoveryCore::NAME });
-        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        // Without an answer StateSync is being restarted. It sends the committee when it starts.
         let _ = self.mailboxes.subscribe_committee.post(SubscribeCommittee { subscriber: DiscoveryCore::NAME });
         let stored = std::mem::take(&mut self.settings.book);
         let all: Vec<_> = stored.iter().map(|(peer, _)| *peer).collect();
@@ -272,7 +272,7 @@ impl Shell for Discovery {
                 let signed = async move { Input::OwnInfo { bytes: bytes.into(), timestamp_ms } };
                 self.later(signed, |discovery, input, origin, context| discovery.feed(origin, input, context), context);
             }
-            // What is lost here is asked for again: dials after a minute, the rest at the next interval.
+            // A lost message is repeated: a dial after a minute, any other at the next interval.
             Effect::Dial { peer, addresses, purpose } => {
                 let _ = self.mailboxes.dial.post(Dial { peer, addresses, purpose });
             }
@@ -311,6 +311,12 @@ forward! {
     Discovery {
         DialFailed { peer, failure } => Input::DialFailed { peer, failure },
         CommitteeChanged { validators } => Input::Committee(validators),
+    }
+}
+
+acknowledge! {
+    Discovery {
+        ChosenPeersChanged { chosen } => Input::ChosenPeers(chosen),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The address book as the store keeps it: each peer's signed info, with what this node knows of it.
+//! The stored form of the address book: each peer's signed info, with this node's knowledge of it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ struct Stored<'a> {
     seen_live_ms: Option<TimestampMs>,
 }
 
-/// A stored peer whose info is to be checked.
+/// A stored peer with an unchecked info.
 pub(crate) struct Record {
     pub(crate) info: Bytes,
     pub(crate) signed_ms: TimestampMs,
@@ -33,7 +33,7 @@ pub(crate) fn encode(peer: StoredPeer) -> Bytes {
     codec::encode(&Stored { info: Raw::new(&info.bytes.into_bytes()), source, seen_live_ms }).into()
 }
 
-/// What can be read of what was stored. A peer that cannot is forgotten: it will be heard of again.
+/// The readable part of the stored book. An unreadable peer is forgotten, and others advertise it again.
 pub(crate) fn decode(stored: Vec<(PeerId, Bytes)>) -> Vec<Record> {
     let record = |(peer, bytes): (PeerId, Bytes)| {
         let decoded = codec::decode::<Stored>(&bytes, "stored peer", MAX_RECORD_BYTES).and_then(|stored| {
@@ -50,7 +50,7 @@ pub(crate) fn decode(stored: Vec<(PeerId, Bytes)>) -> Vec<Record> {
     stored.into_iter().filter_map(record).collect()
 }
 
-/// Puts what was stored with the infos that passed.
+/// Joins the stored knowledge with the valid infos.
 pub(crate) fn join(passed: Vec<KnownPeer>, records: Vec<Record>) -> Vec<StoredPeer> {
     let mut records: BTreeMap<_, _> = records.into_iter().map(|record| (record.peer, record)).collect();
     let join = |info: KnownPeer| {

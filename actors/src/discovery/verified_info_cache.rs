@@ -1,11 +1,11 @@
-//! Which infos have been checked: nobody's signature is checked twice.
+//! Which infos have been checked, so that no signature is checked twice.
 
 use bytes::Bytes;
 use soma_types::{ContentDigest, SignedNodeInfo, TimestampMs};
 use soma_verify::{MAX_CLOCK_SKEW_MS, MAX_NODE_INFO_AGE_MS};
 use std::{collections::HashSet, mem};
 
-/// Infos in a generation. Two of them hold more than an address book does.
+/// Infos in a generation. Two generations hold more than an address book does.
 const GENERATION: usize = 16_384;
 
 /// Digests of infos that passed: the newest, and those before.
@@ -26,7 +26,7 @@ impl VerifiedInfoCache {
         }
     }
 
-    /// Those that have passed before and are neither too old nor too new by now; and those that are to be checked.
+    /// Infos that passed before and are still in their time, and infos to check.
     pub(crate) fn split(&self, infos: Vec<Bytes>, now_ms: TimestampMs) -> (Vec<SignedNodeInfo>, Vec<Bytes>) {
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for bytes in infos {

@@ -37,6 +37,7 @@ pub fn spec(
                 verify: actors.verifier.mailbox(NAME),
                 update_peers: actors.store_writer.ordered_sender(NAME),
             };
+            let core = core.with_chosen_peers(&node.chosen_peers());
             Ok(Discovery::new(core, settings, mailboxes, node.runtime_context.clone()))
         }
     })

@@ -6,7 +6,7 @@
 //!   Connections has ended ---> doorkeeper task --hang up--> every connection that it had admitted
 //! ```
 //!
-//! Whoever admits a connection knows it, counts it, and can end it. One whose admitter has died would be outside all
+//! The actor that admits a connection knows it, counts it, and can end it. One whose admitter has died would be outside all
 //! limits and bans: it is ended, and the peer connects again.
 
 use crate::connections::messages::{InboundArrived, InboundClosed};
@@ -19,7 +19,7 @@ use soma_types::PeerId;
 use std::{collections::BTreeMap, future::pending, sync::Arc};
 use tokio::sync::mpsc;
 
-/// News on their way to the doorkeeper: there are no more than two for each inbound connection.
+/// Capacity for beginnings and ends of inbound connections: two for each connection.
 const NEWS_CAPACITY: usize = 4_096;
 
 enum News {
@@ -87,7 +87,7 @@ impl InboundHandler for InboundGate {
     async fn connected(&self, inbound: Inbound) -> bool {
         let (mut arrived, admitted) = (self.arrived.clone(), inbound.clone());
         match arrived.ask_one(|reply| InboundArrived { inbound, reply }).await {
-            // A connection that nobody watches over does not come in.
+            // Without a watcher a connection does not come in.
             Ok((true, by)) => self.news.try_send(News::Admitted { inbound: admitted, by }).is_ok(),
             Ok((false, _)) | Err(_) => false,
         }

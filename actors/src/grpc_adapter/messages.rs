@@ -8,17 +8,17 @@ use tokio::sync::oneshot;
 /// From the service: a peer calls.
 #[derive(Debug)]
 pub struct CallArrived {
-    /// Who.
+    /// The peer.
     pub peer: PeerId,
     /// On which chain it says it is.
     pub chain: Option<ChainId>,
-    /// What it wants.
+    /// The kind of call.
     pub rpc: Rpc,
-    /// Whether it is to be answered.
+    /// Whether the call is admitted.
     pub reply: Reply<Result<CallPermit, Refusal>>,
 }
 
-/// What was sent in answer to a call.
+/// Size of the answer to a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Bytes of blocks and commits.
@@ -27,7 +27,7 @@ pub struct Sent {
     pub blocks: u64,
 }
 
-/// Leave to answer one call. Its end, by whatever way, gives the place back: no message that could be lost.
+/// Permission to answer one call. Dropping it frees the place, so no message can get lost.
 #[derive(Debug)]
 pub struct CallPermit {
     class: Class,
@@ -47,7 +47,7 @@ impl CallPermit {
         self.class
     }
 
-    /// Counts what is sent.
+    /// Counts sent bytes and blocks.
     pub fn count(&mut self, bytes: u64, blocks: u64) {
         self.sent.bytes += bytes;
         self.sent.blocks += blocks;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The actor decides which calls are answered; the service answers them, each in its own task, so that a slow reader
-//! holds up nobody. Reads of the store run on blocking threads and never wait for the writer.
+//! delays no other. Reads of the store run on blocking threads and never wait for the writer.
 
 mod gate;
 pub mod messages;

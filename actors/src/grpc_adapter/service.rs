@@ -36,10 +36,10 @@ pub const READ_BYTES: usize = CLASSES * READS_AT_ONCE * MAX_BLOCK_BYTES;
 
 const _: () = assert!(CHUNK_BYTES <= MAX_BLOCK_BYTES, "a chunk is no longer than the largest block");
 
-/// Longest time for one answer, slow readers included, whatever the caller allows itself and the transport passes on.
+/// Longest time for one answer, slow readers included. A caller cannot extend it.
 const MAX_SERVING_TIME: Duration = Duration::from_secs(30);
 
-/// What a caller who is one too many is told to wait.
+/// Retry hint for a caller beyond the limit.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What the service is connected to.
@@ -86,7 +86,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that answers from what it is connected to.
+    /// A service that answers from the given store and actors.
     pub fn new(wiring: ServiceWiring) -> Self {
         Self { wiring, turns: Turns::new() }
     }
@@ -125,7 +125,7 @@ async fn read_store<R: Send + 'static>(
     let store = wiring.store.clone();
     let failed = |error: String| {
         tracing::error!(error, "the store cannot be read");
-        // What is wrong with our disk is no business of a peer's.
+        // The peer must not learn of this node's disk.
         CallError::new(Status::Unavailable, "the store cannot be read now")
     };
     match wiring.offload.run(move || read(&*store)).await {
@@ -190,7 +190,7 @@ impl Answer {
         let turn = self.turns.clone().acquire_owned().await;
         let (refs, next) = (self.refs.clone(), self.next);
         read_store(&self.wiring, move |store| {
-            // Nobody closes the semaphore. The turn lasts as long as the reading, whether or not somebody waits for it.
+            // The semaphore is never closed. The turn lasts as long as the reading, even if its caller is gone.
             let _turn = turn;
             store.blocks_within(&refs[next..], CHUNK_BYTES)
         })

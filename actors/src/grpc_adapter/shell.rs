@@ -1,6 +1,6 @@
 //! The shell: admits calls and notices their end.
 
-use crate::connections::messages::{CommitteeChanged, Useful};
+use crate::connections::messages::{ChosenPeersChanged, CommitteeChanged, Useful};
 use crate::grpc_adapter::messages::{CallArrived, CallPermit, Sent};
 use crate::grpc_adapter::metrics;
 use crate::state_sync::messages::SubscribeCommittee;
@@ -9,7 +9,9 @@ use soma_protocol::{
     Core,
     grpc_adapter::{Config, Effect, Input, Refusal, Serving, Snapshot},
 };
-use soma_runtime::{CoreHost, Envelope, Keyed, OrderedSender, Reply, RuntimeContext, Shell, Stop, forward, observe};
+use soma_runtime::{
+    CoreHost, Envelope, Keyed, OrderedSender, Reply, RuntimeContext, Shell, Stop, acknowledge, forward, observe,
+};
 
 /// The actor.
 pub struct GrpcAdapter {
@@ -39,7 +41,7 @@ impl Actor for GrpcAdapter {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        // Without an answer StateSync is being restarted, and tells of the committee when it is there.
+        // Without an answer StateSync is being restarted. It sends the committee when it starts.
         let _ = self.subscribe_committee.post(SubscribeCommittee { subscriber: Serving::NAME });
     }
 }
@@ -94,6 +96,12 @@ forward! {
             validators: validators.into_iter().map(|(peer, _)| peer).collect(),
         },
         Useful { peers } => Input::Useful { peers },
+    }
+}
+
+acknowledge! {
+    GrpcAdapter {
+        ChosenPeersChanged { chosen } => Input::ChosenPeers(chosen),
     }
 }
 

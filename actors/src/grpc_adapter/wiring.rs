@@ -14,7 +14,8 @@ pub fn spec(slot: Slot<GrpcAdapter>, resources: &Resources, core: Config) -> Chi
     let node = resources.clone();
     ChildSpec::new(slot, resources.mailbox_capacity, move || {
         let subscribe_committee = node.actors.state_sync.ordered_sender(Serving::NAME);
-        let adapter = GrpcAdapter::new(core.clone(), subscribe_committee, node.runtime_context.clone());
+        let core = core.clone().with_chosen_peers(&node.chosen_peers());
+        let adapter = GrpcAdapter::new(core, subscribe_committee, node.runtime_context.clone());
         async move { Ok(adapter) }
     })
 }

@@ -1,10 +1,11 @@
-//! Messages that PeerHeights takes, beside [`PeerChanged`](crate::connections::messages::PeerChanged).
+//! Messages that PeerHeights takes, with [`PeerChanged`](crate::connections::messages::PeerChanged).
 
 use soma_protocol::peer_heights::{NoPeer, Outcome};
 use soma_runtime::Reply;
 use soma_types::{CommitIndex, PeerId};
+use std::time::Duration;
 
-/// From StateSync: who is to serve a range?
+/// From StateSync: which peer is to serve a range?
 #[derive(Debug)]
 pub struct Pick {
     /// The range's first commit.
@@ -15,19 +16,41 @@ pub struct Pick {
     pub hedge: bool,
     /// Whether all other ranges wait for this one.
     pub next: bool,
-    /// The answer. Whoever is picked is to be reported on.
+    /// The answer. A report must follow on every picked peer.
     pub reply: Reply<Result<PeerId, NoPeer>>,
 }
 
 /// From StateSync: how a picked peer did.
 #[derive(Debug)]
 pub struct Report {
-    /// Who.
+    /// The peer.
     pub peer: PeerId,
     /// The range's first commit.
     pub start: CommitIndex,
     /// How.
     pub outcome: Outcome,
+}
+
+/// From the handle: the operator bans the peer.
+#[derive(Debug)]
+pub struct BanPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// How long the ban lasts.
+    pub duration: Duration,
+    /// The operator's reason, for logs.
+    pub reason: String,
+    /// Answered when the ban is noted.
+    pub reply: Reply<()>,
+}
+
+/// From the handle: the operator ends the peer's ban.
+#[derive(Debug)]
+pub struct UnbanPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// Answered when the end is noted.
+    pub reply: Reply<()>,
 }
 
 /// From StateSync: this node has every commit up to here, durably.
@@ -37,8 +60,8 @@ pub struct OwnHeight(pub CommitIndex);
 /// From the gRPC adapter: a peer says that it has this commit.
 #[derive(Debug)]
 pub struct Pushed {
-    /// Who.
+    /// The peer.
     pub peer: PeerId,
-    /// Which.
+    /// The commit.
     pub index: CommitIndex,
 }

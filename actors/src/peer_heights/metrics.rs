@@ -12,7 +12,7 @@ pub(crate) fn fault(kind: &'static str) {
     counter!("soma_peer_faults_total", "kind" => kind).increment(1);
 }
 
-/// A peer was told of a commit.
+/// A commit was announced to a peer.
 pub(crate) fn pushed(heard: bool) {
     counter!("soma_pushes_total", "heard" => if heard { "yes" } else { "no" }).increment(1);
 }

@@ -1,4 +1,4 @@
-//! PeerHeights: knows who has what and who is good, picks peers, tells peers of new commits.
+//! PeerHeights: knows the heights and the standing of peers, picks peers, announces commits to peers.
 
 pub mod messages;
 mod metrics;

@@ -1,8 +1,8 @@
 //! The shell: asks peers for their heights, tells them ours, keeps the addresses of answers.
 
 use crate::connections::Links;
-use crate::connections::messages::{Ban, GetConnected, PeerChanged, Useful};
-use crate::peer_heights::messages::{OwnHeight, Pick, Pushed, Report};
+use crate::connections::messages::{Ban, ChosenPeersChanged, GetConnected, PeerChanged, Unban, Useful};
+use crate::peer_heights::messages::{BanPeer, OwnHeight, Pick, Pushed, Report, UnbanPeer};
 use crate::peer_heights::metrics;
 use crate::state_sync::messages::Target;
 use crate::store_writer::messages::{PeerList, UpdatePeers};
@@ -15,8 +15,8 @@ use soma_protocol::{
     peer_heights::{Config, Effect, Input, NoPeer, PeerHeights as PeerHeightsCore, Snapshot, Standing},
 };
 use soma_runtime::{
-    CoreHost, Envelope, ExitReason, IoTasks, Keyed, OrderedSender, Reply, RuntimeContext, Shell, forward, observe,
-    stop_at_once,
+    CoreHost, Envelope, ExitReason, IoTasks, Keyed, OrderedSender, Reply, RuntimeContext, Shell, acknowledge, forward,
+    observe, stop_at_once,
 };
 use soma_types::{ChainId, CommitIndex, Fault, PeerFailure, PeerId, codec};
 use std::time::Duration;
@@ -41,6 +41,7 @@ pub(crate) struct Mailboxes {
     pub(crate) io: IoTasks,
     pub(crate) target: OrderedSender<Target>,
     pub(crate) ban: OrderedSender<Ban>,
+    pub(crate) unban: OrderedSender<Unban>,
     /// Actors that prefer peers of proven use.
     pub(crate) useful: Vec<OrderedSender<Useful>>,
     pub(crate) get_connected: OrderedSender<GetConnected>,
@@ -127,7 +128,8 @@ impl PeerHeights {
     }
 }
 
-/// A standing as it is stored. One that does not decode is forgotten: a peer begins anew rather than the node not at all.
+/// A standing as it is stored. One that does not decode is forgotten: a peer begins anew rather than the node not at
+/// all.
 fn decode_standing(peer: PeerId, bytes: &[u8]) -> Option<(PeerId, Standing)> {
     match codec::decode(bytes, "standing", MAX_STANDING_BYTES) {
         Ok(standing) => Some((peer, standing)),
@@ -142,7 +144,7 @@ impl Actor for PeerHeights {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        // Without an answer Connections is being restarted, and tells of every link it makes.
+        // Without an answer Connections is being restarted. It announces every link that it makes.
         let _ = self.mailboxes.get_connected.post(GetConnected { subscriber: PeerHeightsCore::NAME });
     }
 }
@@ -165,25 +167,29 @@ impl Shell for PeerHeights {
             }
             Effect::Target(target) => {
                 metrics::target(target.highest);
-                // A target that StateSync missed is told again with the next claim or query.
+                // If it is lost, the next advertised height or query repeats it.
                 let _ = self.mailboxes.target.post(Target(target));
             }
             Effect::SaveStandings { put, remove } => {
                 let encoded = |(peer, standing): (PeerId, Standing)| (peer, codec::encode(&standing).into());
                 let put = put.into_iter().map(encoded).collect();
-                // What is lost is written with the peer's next change.
+                // A lost change is written with the peer's next one.
                 let _ = self.mailboxes.update_peers.post(UpdatePeers { list: PeerList::Standings, put, remove });
             }
-            // What is lost is made up for by the next use.
+            // If it is lost, the next use makes up for it.
             Effect::Useful(peers) => {
                 for sender in &self.mailboxes.useful {
-                    // Peers that go on being of use are told of again.
+                    // Peers that stay useful are reported again.
                     let _ = sender.post(Useful { peers: peers.clone() });
                 }
             }
             Effect::Ban { peer, duration, reason } => {
                 // The core has dropped the peer already; a lost ban leaves it connected and unused.
                 let _ = self.mailboxes.ban.post(Ban { peer, duration, reason });
+            }
+            Effect::Unban { peer } => {
+                // If it is lost, Connections is being restarted, and forgets all bans.
+                let _ = self.mailboxes.unban.post(Unban { peer });
             }
         }
     }
@@ -194,6 +200,14 @@ forward! {
         PeerChanged(event) => Input::Peer(event),
         OwnHeight(index) => Input::OwnHeight(index),
         Pushed { peer, index } => Input::Pushed { peer, index },
+    }
+}
+
+acknowledge! {
+    PeerHeights {
+        ChosenPeersChanged { chosen } => Input::ChosenPeers(chosen),
+        BanPeer { peer, duration, reason } => Input::Ban { peer, duration, reason },
+        UnbanPeer { peer } => Input::Unban { peer },
     }
 }
 

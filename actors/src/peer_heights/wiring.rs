@@ -35,11 +35,18 @@ pub fn spec(
                 io: node.io.clone(),
                 target: actors.state_sync.ordered_sender(NAME),
                 ban: actors.connections.ordered_sender(NAME),
+                unban: actors.connections.ordered_sender(NAME),
                 useful: vec![actors.connections.ordered_sender(NAME), actors.grpc_adapter.ordered_sender(NAME)],
                 get_connected: actors.connections.ordered_sender(NAME),
                 update_peers: actors.store_writer.ordered_sender(NAME),
             };
-            Ok(PeerHeights::new(core, stored, settings, mailboxes, node.runtime_context.clone()))
+            Ok(PeerHeights::new(
+                core.with_chosen_peers(&node.chosen_peers()),
+                stored,
+                settings,
+                mailboxes,
+                node.runtime_context.clone(),
+            ))
         }
     })
 }

@@ -1,12 +1,12 @@
-//! What is durable, for executors: how far the chain goes, and the latest of it as it was verified, so that whoever keeps
-//! up need not read it back.
+//! Durable commits for executors: the highest one, and the latest commits as they were verified. An executor that
+//! keeps up need not read it back.
 
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
 
-/// Bytes of the latest commits that are kept at hand until every executor that is followed has taken them: a write batch
-/// and a half. Who is further behind reads the store.
+/// Bytes of the latest commits that are kept at hand until every executor that is followed has taken them: a write
+/// batch and a half. Who is further behind reads the store.
 const RECENT_BYTES: usize = 12 << 20;
 
 /// Consecutive commits with their blocks.
@@ -26,7 +26,7 @@ pub struct DurableHead {
 }
 
 impl CommitFeed {
-    /// Commits up to `highest` are in the store, and none is at hand.
+    /// Commits up to `highest` are in the store, and none is in memory.
     pub fn new(highest: CommitIndex) -> Self {
         Self(watch::channel(DurableHead { highest, recent: VecDeque::new(), bytes: 0 }).0)
     }
@@ -57,7 +57,7 @@ impl CommitFeed {
     pub(crate) fn extend(&self, commits: impl IntoIterator<Item = Commits>, highest: CommitRef) {
         let mut pushed_out = Vec::new();
         self.0.send_if_modified(|latest| {
-            // Never back: whatever an incarnation that was taken for dead still has to say.
+            // Never back: an abandoned incarnation may still send an old height.
             if highest.index <= latest.highest {
                 return false;
             }
@@ -76,7 +76,7 @@ impl CommitFeed {
         });
     }
 
-    /// Every executor that is followed has taken what is before `next`. Who still wants it reads the store.
+    /// Every followed executor has taken the commits before `next`. A later reader uses the store.
     pub(crate) fn taken(&self, next: CommitIndex) {
         // Freed when the readers may read again.
         let mut taken = Vec::new();
@@ -107,7 +107,7 @@ impl DurableHead {
         self.highest
     }
 
-    /// The commits at hand that `index` is one of.
+    /// The recent commits that include `index`.
     pub fn holding(&self, index: CommitIndex) -> Option<Commits> {
         let place = self.recent.partition_point(|(commits, _)| last(commits) < index);
         let (commits, _) = self.recent.get(place)?;

@@ -20,7 +20,7 @@ pub struct LocalCommit {
     pub reply: Reply<Result<(), LocalCommitError>>,
 }
 
-/// From Connections and Discovery when they start: tell me the current committee. Its changes they are told anyway.
+/// From Connections and Discovery when they start: what is the current committee? Changes follow in any case.
 #[derive(Debug)]
 pub struct SubscribeCommittee {
     /// Name of the actor to tell.

@@ -26,7 +26,7 @@ pub(crate) fn worker_failed() {
     counter!("soma_sync_worker_failures_total").increment(1);
 }
 
-/// What it is doing, and if nothing, why: 1 for what is the case.
+/// The state of the sync, or why it makes no progress: 1 for the present one.
 pub(crate) fn cause(before: Option<&'static str>, now: &'static str) {
     if let Some(before) = before {
         gauge!("soma_sync_cause", "cause" => before).set(0.0);

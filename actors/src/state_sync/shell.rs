@@ -41,7 +41,8 @@ const CHECK_ALLOWANCE: Duration = Duration::from_secs(120);
 /// How often the log says how far a node has got that follows the chain.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether the cause is that of a node that follows the chain: at the head each commit makes it fetch, and be synced again.
+/// Whether the cause is that of a node that follows the chain: at the head each commit makes it fetch, and be synced
+/// again.
 fn follows(cause: Option<&'static str>) -> bool {
     cause == Some(Progress::Synced.cause()) || cause == Some(Progress::Syncing.cause())
 }
@@ -55,7 +56,7 @@ pub(crate) struct StartState {
     pub committee: Arc<EpochContext>,
 }
 
-/// Where StateSync sends, and what it publishes.
+/// The receivers of StateSync's messages, and its public state.
 pub(crate) struct Mailboxes {
     /// For workers.
     pub(crate) workers: WorkerMailboxes,
@@ -140,7 +141,7 @@ impl StateSync {
         let mut pick = self.mailboxes.pick.clone();
         let asking = async move { pick.ask(message).await };
         let finish = move |sync: &mut Self, answer: Result<_, AskError>, origin, context: &mut Context<Self>| {
-            // While PeerHeights is being restarted nobody is known to be connected.
+            // While PeerHeights is being restarted, no peer counts as connected.
             let peer = answer.unwrap_or(Err(NoPeer::NotConnected));
             sync.feed(origin, Input::Picked { key, peer }, context);
             sync.show_progress();
@@ -224,7 +225,7 @@ impl StateSync {
         self.show_progress();
     }
 
-    /// Shows what it does, and if nothing, why: in the metric at once, in the log now and then.
+    /// Shows the state of the sync, or why it makes no progress: in the metric at once, in the log now and then.
     fn show_progress(&mut self) {
         let core = self.host.core();
         let progress = core.progress();
@@ -272,7 +273,7 @@ impl StateSync {
         let commit = self.held.get(&key).cloned();
         let (mut verifier, committee) = (self.mailboxes.verify_local.clone(), self.committees.get(&epoch).cloned());
         let checking = async move {
-            // Without commit or committee this incarnation has lost what it was told: it may be offered again.
+            // Without commit or committee this incarnation has lost the offer: consensus may repeat it.
             let (commit, context) = commit.zip(committee).ok_or(LocalCommitError::Unavailable)?;
             let answer = verifier.ask(|reply| VerifyLocalCommit { context, commits: commit, reply }).await;
             answer.unwrap_or(Err(LocalCommitError::Unavailable))
@@ -298,12 +299,12 @@ impl StateSync {
         }
     }
 
-    /// Tells one of them who the validators are now.
+    /// Sends the current validators to one subscriber.
     fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
         let Some(context) = self.committees.get(&self.epoch) else { return };
         let validators = context.committee().authorities.iter();
         let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
-        // A full outbox is logged where it happens; the subscriber is told again at the next handover.
+        // A full outbox is logged where it happens. The next handover repeats the message.
         let _ = subscriber.post(CommitteeChanged { validators });
     }
 

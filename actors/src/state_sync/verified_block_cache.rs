@@ -12,7 +12,7 @@ pub(crate) struct VerifiedBlockCache {
     left: Option<(CommitIndex, Blocks)>,
 }
 
-/// Verified blocks by reference. Whoever asks for a block by its reference pins all its bytes.
+/// Verified blocks by reference. The reference pins all bytes of a block.
 pub(crate) type Blocks = BTreeMap<BlockRef, VerifiedBlock>;
 
 impl VerifiedBlockCache {

@@ -24,13 +24,13 @@ pub enum WriteError {
 /// From StateSync: write these commits in one durable batch.
 #[derive(Debug)]
 pub struct Apply {
-    /// In order. Shared: whoever asks keeps them until they are durable.
+    /// In order. Shared, because the sender keeps them until they are durable.
     pub commits: Vec<Arc<Vec<CertifiedCommit>>>,
     /// The new watermarks once durable.
     pub reply: Reply<Result<Watermarks, WriteError>>,
 }
 
-/// From Discovery and PeerHeights: update what is kept of peers.
+/// From Discovery and PeerHeights: update the stored peers.
 #[derive(Debug)]
 pub struct UpdatePeers {
     /// Which list.

@@ -18,7 +18,7 @@ pub enum Rejection {
     /// The commits are of another epoch than the context.
     #[error("commit {index} is of epoch {found}")]
     OtherEpoch {
-        /// The first of them.
+        /// The first one.
         index: CommitIndex,
         /// Its epoch.
         found: soma_types::Epoch,
@@ -45,7 +45,7 @@ pub struct VerifyCommits {
 pub struct VerifyBlocks {
     /// Of their epoch.
     pub context: Arc<EpochContext>,
-    /// What was asked for.
+    /// The request.
     pub refs: Vec<BlockRef>,
     /// What came, in this order.
     pub blocks: Vec<Bytes>,
@@ -63,7 +63,7 @@ pub struct BlocksAnswer {
     pub rejection: Option<Rejection>,
 }
 
-/// Commits joined with their blocks, and what StateSync needs to know of them.
+/// Commits joined with their blocks, and a summary for StateSync.
 #[derive(Debug)]
 pub struct VerifiedRange {
     /// Summary.

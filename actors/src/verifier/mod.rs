@@ -1,8 +1,9 @@
-//! Verifier: puts checks on a CPU pool, with permits, and answers whoever asked.
+//! Verifier: puts checks on a CPU pool, with permits, and answers the askers.
 //!
 //! ```text
 //!   VerifyCommits, VerifySubDags, ... --> core (permits, order) --> pool: soma-verify --> Reply
-//!   VerifyBlocks ------------------> core ---> pool: all but signatures --> core (joins) --> pool: signatures --> Reply
+//!   VerifyBlocks ------------------> core ---> pool: all but signatures --> core (joins) --> pool: signatures -->
+//!   Reply
 //! ```
 //!
 //! A check that panics fails that check: its asker sees no answer, the pool and the actor live on.

@@ -1,4 +1,4 @@
-//! The CPU pool: threads that run checks, and what each of them is at.
+//! The CPU pool: threads that run checks, and the present check of each thread.
 //!
 //! ```text
 //!   job --> queue --> thread --at--> place (transaction of a block), step by step
@@ -7,8 +7,8 @@
 //!             +--> further thread, until the slow one comes back
 //! ```
 //!
-//! A job is never given up: an embedder's transaction verifier may take as long as it likes for one transaction, and its
-//! verdict counts. Only the time at work counts, not that in the queue.
+//! A job is never given up: an embedder's transaction verifier may take as long as it likes for one transaction, and
+//! its verdict counts. Only the time at work counts, not that in the queue.
 
 use crossbeam_channel::{Receiver, Sender};
 use crossbeam_utils::atomic::AtomicCell;
@@ -36,13 +36,13 @@ const SLOW_AFTER: Duration = Duration::from_secs(30);
 /// a part takes whose transactions are certificates, and soon enough that others get their turn.
 const SLICE: Duration = Duration::from_millis(250);
 
-/// Threads beyond the pool's size while others are slow: each slow one keeps its stack and what it checks.
+/// Threads beyond the pool's size while others are slow: each slow thread keeps its stack and its check.
 const MAX_FURTHER_THREADS: usize = 8;
 
 /// What a CPU pool is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolSize {
-    /// So many threads of its own.
+    /// A pool with this many threads of its own.
     Threads(usize),
     /// The actor thread: for simulation, where the order of events must not depend on the machine.
     Inline,
@@ -76,7 +76,7 @@ pub(crate) struct Threads {
 /// What all threads of a pool share.
 struct Crew {
     jobs: Receiver<Job>,
-    /// The pool is gone: nothing more is to be done.
+    /// The pool is gone, and no job will run.
     over: AtomicBool,
     /// Threads started so far.
     started: AtomicUsize,
@@ -165,7 +165,7 @@ impl CpuPool {
         let (done, ended) = oneshot::channel();
         let cause = current();
         let progress = Arc::new(Progress::default());
-        // What the job answers follows from what asked for it, on whatever thread it runs.
+        // The cause of the answer is the request, on whatever thread the job runs.
         let run = move |watch: &mut JobWatch| catch_unwind(AssertUnwindSafe(|| following(cause, || job(watch)))).ok();
         match self {
             Self::Inline => {
@@ -186,13 +186,13 @@ impl CpuPool {
                     let result = run(&mut watch);
                     place.store(None);
                     let was_left = leaving.come_back();
-                    // Whoever waited may have ended.
+                    // The asker may have ended.
                     let _ = done.send(result);
                     // Another thread has taken this one's place.
                     let is_surplus = was_left && take_one(&crew_of_job.further);
                     !is_surplus
                 };
-                // It has room for every permit. If it had not, whoever asked would get no answer, and ask again.
+                // The queue has room for every permit. Without room the asker would get no answer, and ask again.
                 let _ = queue.try_send(Box::new(work));
                 RunningJob { ended, progress, left_behind: Some((left_behind, crew.clone())) }
             }
@@ -210,11 +210,11 @@ fn take_one(count: &AtomicUsize) -> bool {
 struct Progress {
     /// Steps begun; 0 while it waits.
     steps: AtomicU64,
-    /// Where its thread says what it is at.
+    /// Where its thread reports its present check.
     place: OnceLock<ThreadPlace>,
 }
 
-/// What a job tells of itself while it runs.
+/// Progress that a job reports while it runs.
 pub(crate) struct JobWatch {
     progress: Arc<Progress>,
     place: ThreadPlace,
@@ -235,7 +235,7 @@ impl JobWatch {
     }
 }
 
-/// Follows a check of blocks that gives back what it cannot do in one slice of time.
+/// Follows a check of blocks that returns the rest after one slice of time.
 pub(crate) struct Sliced<'a>(pub(crate) &'a mut JobWatch);
 
 impl CheckObserver for Sliced<'_> {
@@ -334,7 +334,7 @@ mod tests {
     use soma_types::BlockDigest;
     use std::sync::mpsc;
 
-    /// A pool, and who counts its threads.
+    /// A pool, and the counts of its threads.
     fn pool(threads: usize) -> (CpuPool, ChildCounts) {
         let runtime_context = RuntimeContext::new(Clock::system());
         (PoolSize::Threads(threads).build(&runtime_context).unwrap(), runtime_context.child_counts().clone())

@@ -31,7 +31,7 @@ const MAX_WAITING: usize = 2_048;
 /// Signatures that are enough for a batch: what [`soma_verify::BATCH_GROUP`] takes at once.
 const BATCH_SIGNATURES: usize = soma_verify::BATCH_GROUP;
 
-/// How long signatures wait for others while a thread has nothing to do: nothing beside a round trip to a peer.
+/// How long signatures wait for others while a thread is idle: negligible compared with a round trip to a peer.
 const BATCH_DELAY: Duration = Duration::from_millis(1);
 
 /// How much of a committed block is checked.
@@ -56,7 +56,7 @@ impl Verification {
 
 /// A check on its way to the pool.
 enum Job {
-    /// One that answers whoever asked for it.
+    /// A check with one asker.
     Whole(Box<dyn FnOnce(&mut JobWatch) + Send>),
     /// The first half of a check of blocks.
     Blocks(Box<dyn FnOnce(&mut JobWatch) -> HalfChecked + Send>),
@@ -64,13 +64,13 @@ enum Job {
 
 /// What the first half of a check of blocks leaves.
 struct HalfChecked {
-    /// Blocks whose signatures are still to be checked. None if the answer has been given.
+    /// Blocks with unchecked signatures. None if the answer has been given.
     unsigned: Option<Unsigned>,
     /// What the node's own transaction verifier said when it panicked, and where.
     panic: Option<String>,
 }
 
-/// Blocks that are right but for their signatures, and who waits for them.
+/// Blocks that passed all checks but their signatures, and the asker.
 struct Unsigned {
     blocks: CheckedBlocks,
     reply: Reply<BlocksAnswer>,
@@ -127,8 +127,8 @@ impl Verifier {
         self.feed(origin, Input::Submit { job, priority }, context);
     }
 
-    /// Follows some work on the pool and feeds what `finish` makes of its result; there is none of a panic. `job` is the
-    /// job's number in the core, unless it is a batch.
+    /// Follows some work on the pool and feeds what `finish` makes of its result; there is none of a panic. `job` is
+    /// the job's number in the core, unless it is a batch.
     fn follow<R: Send + 'static>(
         &mut self,
         job: Option<u64>,
@@ -160,7 +160,7 @@ impl Verifier {
         self.later(running.next(), next, context);
     }
 
-    /// Tells of a panic of the node's own transaction verifier.
+    /// Reports a panic of the node's own transaction verifier.
     fn report_panic(&mut self, panic: &str) {
         metrics::transaction_verifier_panicked();
         if let Some(left_out) = self.panics_logged.admit(self.host.now().monotonic) {
@@ -222,7 +222,7 @@ impl Shell for Verifier {
     }
 }
 
-/// Checks the signatures of several answers together, and answers those who wait for them.
+/// Checks the signatures of several answers together, and answers each asker.
 fn verify_signatures(unsigned: Vec<Unsigned>) {
     let (blocks, replies): (Vec<_>, Vec<_>) =
         unsigned.into_iter().map(|Unsigned { blocks, reply }| (blocks, reply)).unzip();

@@ -5,7 +5,7 @@ use std::{fmt::Display, process::ExitCode};
 /// Why a command ended without doing its work.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// What was given cannot be used. Nothing was written.
+    /// The given input cannot be used. Nothing was written.
     #[error("{0}")]
     Input(String),
     /// It failed on the way.

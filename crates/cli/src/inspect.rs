@@ -25,7 +25,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// Watermarks and epochs (what is shown without a command).
+    /// Watermarks and epochs (the default).
     Summary,
     /// One commit with its blocks and votes.
     Commit {
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     }
 }
 
-/// The error for somebody who looks for a store, not for a place to make one.
+/// The error for a missing store: `inspect` never creates one.
 fn not_opened(path: &Path, error: StoreError) -> CliError {
     let StoreError::NotAStore { reason: NotAStoreReason::Foreign { entry }, .. } = error else {
         return CliError::input(error);
@@ -67,7 +67,7 @@ fn not_opened(path: &Path, error: StoreError) -> CliError {
 fn show(json: bool, value: &Value, text: String) -> Result<ExitCode, CliError> {
     let text = if json { serde_json::to_string_pretty(value).map_err(CliError::failed)? } else { text };
     match writeln!(std::io::stdout(), "{text}") {
-        // Whoever reads has seen enough.
+        // The reader has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
         result => result.map_err(CliError::failed)?,
     }

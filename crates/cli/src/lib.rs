@@ -1,4 +1,4 @@
-//! The commands of `soma-p2p`, as a library: `soma-lab` has them too, beside its experiments.
+//! The commands of `soma-p2p`, as a library: `soma-lab` has them besides its experiments.
 
 pub mod admin;
 pub mod error;
@@ -36,9 +36,9 @@ pub enum Command {
     Node(node::Args),
     /// Show how a running node is doing.
     Status(status::Args),
-    /// Show whom a running node is connected to, and whom it knows.
+    /// Show the connected peers of a running node, and its address book.
     Peers(peers::Args),
-    /// Ask a node, running anywhere, who it is and how it sees us.
+    /// Ask any node for its identity, and how it sees this caller.
     Ping(ping::Args),
     /// Look into a store.
     Inspect(inspect::Args),

@@ -1,4 +1,4 @@
-//! The `soma-p2p` command. `soma-p2p help` lists what it does.
+//! The `soma-p2p` command. `soma-p2p help` lists its commands.
 
 use clap::Parser;
 use soma_p2p_cli::{Command, run_program};

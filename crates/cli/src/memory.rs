@@ -2,10 +2,11 @@
 
 use std::{io, thread, time::Duration};
 
-/// What an arena keeps at its end instead of giving it back at once. By default glibc makes up to 8 arenas for each core.
+/// What an arena keeps at its end instead of giving it back at once. By default glibc makes up to 8 arenas for each
+/// core.
 const KEPT_BYTES: libc::c_int = 16 << 20;
 
-/// What is longer comes from the system by itself and goes back to it: more than a usual answer.
+/// A longer allocation is mapped by itself and returned when it is freed. A usual answer is shorter.
 const MAPPED_BYTES: libc::c_int = 4 << 20;
 
 /// How often it is looked at what the arenas keep.
@@ -15,15 +16,15 @@ const GIVE_BACK_EVERY: Duration = Duration::from_secs(30);
 /// between free ones keep an arena from giving anything back by itself.
 const MAX_FREE_BYTES: usize = 64 << 20;
 
-/// Keeps memory for what is needed again soon.
+/// Keeps memory for the next use.
 ///
 /// A node that syncs or serves takes and frees some 256 KiB for each answer. Left alone, glibc gives that back to the
 /// system and asks for it again, and the system clears what it gives: a page fault for nearly every block of 4 KiB.
-/// docs/performance.md has what this saves.
+/// docs/lab-notebook.md, experiment 22, has what this saves.
 #[allow(unsafe_code)]
 pub(crate) fn keep_freed() {
-    // SAFETY: `mallopt` takes two numbers and touches no memory of ours. It is called before there is a second thread. A
-    // setting that it refuses stays as it was.
+    // SAFETY: `mallopt` takes two numbers and touches no memory of ours. It is called before there is a second
+    // thread. A setting that it refuses stays as it was.
     unsafe {
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);

@@ -10,7 +10,7 @@ use crate::{
 use clap::ValueEnum;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use soma_network::ListenError;
-use soma_p2p::{ActorSystem, FjallStore, ListenAddress};
+use soma_p2p::{ActorSystem, FjallStore, ListenAddress, ShutdownReport};
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
@@ -19,14 +19,14 @@ use tokio::{
     time::timeout,
 };
 
-/// What is logged unless `RUST_LOG` says otherwise: the database tells more than an operator can act on.
+/// The default of `RUST_LOG`: the database logs more than an operator can act on.
 const DEFAULT_LOG_FILTER: &str = "error,soma=info,fjall=warn,lsm_tree=warn,h2=off,hyper=off,rustls=off";
 
 /// How long the system may take to stop in order.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// When the process ends although something has not stopped, say because the disk does not answer: the system's deadline,
-/// as long again for what it then cuts off, and a margin.
+/// When the process ends although something has not stopped, say because the disk does not answer: the system's
+/// deadline, as long again for what it then cuts off, and a margin.
 const END_AFTER: Duration = Duration::from_secs(25);
 
 #[derive(clap::Args)]
@@ -143,20 +143,24 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         ));
     };
     admin.abort();
-    // What is left of a node that did not stop in order is overwritten by the next.
+    // The next node overwrites the leftovers of a node that did not stop in order.
     let _ = fs::remove_file(config.run_file());
-    for overdue in &report.overdue {
-        tracing::warn!(overdue, "not stopped in order");
-    }
-    for leaked in &report.leaked {
-        tracing::warn!(leaked, "left when the system had stopped");
-    }
+    log_leftovers(&report);
     match failed {
         None => {
             tracing::info!("stopped");
             Ok(ExitCode::SUCCESS)
         }
         Some(reason) => Err(CliError::failed(format!("the node gave up: {reason}"))),
+    }
+}
+
+fn log_leftovers(report: &ShutdownReport) {
+    for overdue in &report.overdue {
+        tracing::warn!(overdue, "not stopped in order");
+    }
+    for leaked in &report.leaked {
+        tracing::warn!(leaked, "left when the system had stopped");
     }
 }
 

@@ -68,7 +68,7 @@ impl NodeConfig {
     }
 }
 
-/// What is wrong and in which line, without the quoted excerpt.
+/// The problem and its line, without the quoted excerpt.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map(|before| before.matches('\n').count() + 1);

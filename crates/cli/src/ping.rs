@@ -1,4 +1,4 @@
-//! `soma-p2p ping`: whether a node answers, who it is, and how it sees us.
+//! `soma-p2p ping`: whether a node answers, its identity, and how it sees this caller.
 //!
 //! Asks only what a stranger may ask, who names no chain: so it needs neither the genesis nor a key of its own.
 
@@ -23,13 +23,13 @@ const END_OF_CONNECTION: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Whom to ask, and where, as in a node's line `ready: peer PEER_ID listens on ADDRESS`.
+    /// The node to ask, as in its line `ready: peer PEER_ID listens on ADDRESS`.
     #[arg(value_name = "PEER_ID@ADDRESS")]
     peer: String,
-    /// Key to call with, such as that of a node which the other is to admit; a new one by default.
+    /// Key of the caller, such as that of a node with a place at the other; a new key by default.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Calls whose round-trip time is taken.
+    /// Number of calls whose round-trip time is measured.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     count: u32,
     /// How long the handshake may take, and each call.
@@ -91,7 +91,7 @@ enum PingError {
     Alien { peer: PeerId, address: Address, rpc: &'static str, error: CallError },
 }
 
-/// Whom to ask, and as whom.
+/// The node to ask, and the caller's identity.
 struct Ping {
     target: SeedPeer,
     caller: PeerId,
@@ -193,7 +193,7 @@ fn own_info_of(peer: PeerId, bytes: Bytes) -> Result<NodeInfo, String> {
         return Err("not signed yet: the node is starting".into());
     }
     let claim = SignedNodeInfo::decode_bounded(bytes.clone()).map_err(|error| error.to_string())?;
-    // Its chain and its clock are what is asked for: not to be judged here.
+    // The ping asks for the chain and the clock, and does not judge them.
     let info = verify_node_info(claim.chain_id, bytes, claim.timestamp_ms).map_err(|error| error.to_string())?;
     if info.peer_id != peer {
         return Err(format!("it is that of {}", info.peer_id));
@@ -210,7 +210,7 @@ fn in_ms(time: Duration) -> f64 {
     time.as_micros() as f64 / 1_000.0
 }
 
-/// What is known of the node.
+/// Knowledge of the node.
 #[derive(Debug, Serialize)]
 struct Answer {
     peer_id: PeerId,

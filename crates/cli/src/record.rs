@@ -46,14 +46,14 @@ pub enum Entry {
         /// Counts the kills of the network, from 1.
         number: u32,
     },
-    /// Somebody has heard from it that it has this commit.
+    /// Another node has heard of this commit from it.
     Announced {
         /// The commit.
         index: CommitIndex,
         /// Name of the node that heard it.
         to: String,
     },
-    /// Nobody has its store open, which has all commits up to this one.
+    /// The store has all commits up to this one, and no process has it open.
     Stored {
         /// Highest synced commit of the store.
         height: CommitIndex,

@@ -19,11 +19,11 @@ pub struct Args {
 enum What {
     /// Print each record as one line of JSON.
     Show {
-        /// A trace file, or a directory of them.
+        /// A trace file, or a directory of trace files.
         #[arg(value_name = "TRACE")]
         trace: PathBuf,
     },
-    /// Make each core from its recorded state, feed it what it was fed, and compare what it decides.
+    /// Make each core from its recorded state, feed it the recorded inputs, and compare its decisions.
     ///
     /// Exit codes: 0 identical, 1 something differs or was changed, 2 no trace.
     Run(RunArgs),
@@ -31,7 +31,7 @@ enum What {
 
 #[derive(clap::Args)]
 struct RunArgs {
-    /// A trace file, or a directory of them.
+    /// A trace file, or a directory of trace files.
     #[arg(value_name = "TRACE")]
     trace: PathBuf,
     /// Replay one actor only: `state-sync`, or in a simulation's trace `full-1/state-sync`.
@@ -60,7 +60,7 @@ fn show(trace: &Trace) -> Result<ExitCode, CliError> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = json(trace).try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
     match written {
-        // Whoever reads has seen enough.
+        // The reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         written => written.map(|()| ExitCode::SUCCESS).map_err(CliError::failed),
     }

@@ -133,7 +133,7 @@ pub(crate) fn connected(peers: &[PeerStatus]) -> Table {
     table
 }
 
-/// Adds an actor, or a supervisor and what is below it, each level a step to the right.
+/// Adds an actor, or a supervisor with its children, each level a step to the right.
 fn add_child(tree: &mut Table, child: &ChildStatus, depth: usize) {
     let state = match child.state {
         ChildState::Starting => "starting",

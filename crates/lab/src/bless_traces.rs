@@ -1,4 +1,4 @@
-//! Plays the scenarios of the golden traces again, shows what has changed, and writes what they are now.
+//! Plays the scenarios of the golden traces again, shows the changes, and writes the new traces.
 //! `make bless-traces` runs it; with `--check` it writes nothing.
 
 use anyhow::{Context, Result, anyhow};
@@ -7,7 +7,7 @@ use soma_replay::{Trace, json};
 use soma_testkit::simulation::golden;
 use std::{fs, path::Path, process::ExitCode};
 
-/// Changed lines shown of one trace: whoever has seen so many knows.
+/// Maximum shown changes of one trace.
 const MAX_LINES: usize = 60;
 
 #[derive(clap::Args)]

@@ -1,4 +1,4 @@
-//! Ctrl-C: the network is stopped in order, whatever it is doing.
+//! Ctrl-C: stops the network in order at any time.
 
 use soma_p2p_cli::CliError;
 use std::{

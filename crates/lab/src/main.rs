@@ -1,4 +1,4 @@
-//! The `soma-lab` command: networks on one machine, benchmarks and simulations. `soma-lab help` lists what it does.
+//! The `soma-lab` command: networks on one machine, benchmarks and simulations. `soma-lab help` lists its commands.
 
 #[cfg(feature = "bench")]
 mod bench;
@@ -36,7 +36,7 @@ enum Command {
     Localnet(localnet::Args),
     /// Run such a network while its nodes are killed and restarted, and count what gets lost.
     Chaos(chaos::Args),
-    /// Measure how fast nodes sync, beside what the hardware allows.
+    /// Measure how fast nodes sync, compared with the limits of the hardware.
     #[cfg(feature = "bench")]
     Bench(bench::Args),
     /// One node of a benchmark.
@@ -55,7 +55,7 @@ enum Command {
     /// Break the range planner on purpose, and see whether simulation finds each bug.
     #[cfg(feature = "simulation")]
     Mutants,
-    /// Write the golden traces anew, and show what has changed in them.
+    /// Write the golden traces anew, and show the changes.
     #[cfg(feature = "simulation")]
     BlessTraces(bless_traces::Args),
     #[command(flatten)]

@@ -17,7 +17,7 @@ const SOURCES: &[&str] = &["Cargo.toml", "Cargo.lock", "actors", "crates", "prot
 
 /// One bug.
 struct Mutant {
-    /// What is wrong with it.
+    /// The bug.
     bug: &'static str,
     file: &'static str,
     /// Stands in the file once ...
@@ -51,6 +51,9 @@ const MUTANTS: &[Mutant] = &[
     },
 ];
 
+/// Patch number of the copy's version. No release has it, and the packages of the copy still accept each other.
+const MUTANT_PATCH: &str = "999999";
+
 pub(crate) fn run() -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the workspace")?;
     let copy = root.join("target/mutants");
@@ -60,9 +63,9 @@ pub(crate) fn run() -> Result<ExitCode> {
     for source in SOURCES {
         copy_all(&root.join(source), &copy.join(source))?;
     }
-    // Cargo tells packages in one target directory apart by name, version and path in the workspace. Of the same version,
-    // what is built of the copy would count as built of the workspace, whatever is changed there later.
-    replace_once(&copy.join("Cargo.toml"), &version(""), &version("-mutant"))?;
+    // Cargo tells packages in one target directory apart by name, version and path in the workspace. Of the same
+    // version, what is built of the copy would count as built of the workspace, whatever is changed there later.
+    replace_once(&copy.join("Cargo.toml"), &version(env!("CARGO_PKG_VERSION_PATCH")), &version(MUTANT_PATCH))?;
     for mutant in MUTANTS {
         let file = copy.join(mutant.file);
         let right = replace_once(&file, mutant.right, mutant.wrong)?;
@@ -81,8 +84,9 @@ pub(crate) fn run() -> Result<ExitCode> {
 }
 
 /// The line of a manifest with this version.
-fn version(suffix: &str) -> String {
-    format!("\nversion = \"{}{suffix}\"\n", env!("CARGO_PKG_VERSION"))
+fn version(patch: &str) -> String {
+    let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
+    format!("\nversion = \"{major}.{minor}.{patch}\"\n")
 }
 
 /// Puts `new` in the place of `old`, which is to stand once in `file`. What the file was.
@@ -94,7 +98,7 @@ fn replace_once(file: &Path, old: &str, new: &str) -> Result<String> {
     Ok(before)
 }
 
-/// Builds the copy and runs its sweep. The build shares the dependencies with that of the workspace.
+/// Builds the copy and runs its sweep. The build shares its dependencies with the workspace.
 fn sweep(root: &Path, copy: &Path) -> Result<Output> {
     Command::new(env!("CARGO"))
         .args(["run", "--quiet", "-p", "soma-lab", "--no-default-features", "--features", "simulation", "--", "sim"])

@@ -13,13 +13,14 @@ const SHRINK_RUNS: usize = 200;
 /// Seeds between two lines that say how far it has got.
 const SEEDS_PER_LINE: u64 = 10;
 
-/// Simulate whole networks: named scenarios, random ones, and one honest node among hostile ones, each twice for each seed.
+/// Simulate whole networks: named scenarios, random ones, and one honest node among hostile ones, each twice for each
+/// seed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How many seeds to run.
     #[arg(long, default_value_t = 50)]
     seeds: u64,
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// Run this seed only.

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// Those who make the chain, a block each for each commit.
+/// Makers of the chain, with one block each for each commit.
 const AUTHORITIES: u32 = 4;
 
 /// The node that syncs never needs longer than this many times what the links alone take.
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Kinds of blocks.
     #[arg(long, value_delimiter = ',', default_value = "S,C")]
     kinds: Vec<BlockKind>,
-    /// The chain is as long as the links of all peers carry in so many seconds.
+    /// The chain is as long as the links of all peers carry in this many seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Seed of the simulation.
@@ -131,7 +131,7 @@ fn scenario(options: &Args, kind: BlockKind, peers: u32, latency_ms: u64) -> any
         .latency(latency..latency)
         .bandwidth(bandwidth)
         .synced_within(secs(options.seconds) * PATIENCE);
-    // All of them make blocks, and some serve them.
+    // All validators make blocks, and some serve them.
     Ok((peers..AUTHORITIES).fold(scenario, |scenario, silent| scenario.at(millis(1)).crash(validator(silent))))
 }
 

@@ -10,6 +10,7 @@
 //! - A link is one connection. It never reconnects, and [`Link::closed`] reports its end once.
 //! - An unauthenticated caller takes one of a bounded number of handshakes, for a bounded time.
 
+#![warn(clippy::missing_errors_doc)]
 #![deny(missing_docs)]
 
 mod admission;
@@ -243,6 +244,7 @@ pub enum DialError {
 
 /// The reason why a node cannot listen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ListenError {
     /// Another process, or another system in this process, listens there.
     #[error("cannot listen on {address}: the address is in use; stop the process that uses it, or choose another port")]

@@ -15,7 +15,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after so many repetitions; the first is after none.
+    /// The wait after this many repetitions; the first is after none.
     pub fn wait(&self, repetitions: u32) -> Duration {
         self.min.saturating_mul(1 << repetitions.min(MAX_DOUBLINGS)).min(self.max)
     }

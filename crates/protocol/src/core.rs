@@ -10,7 +10,7 @@ use std::{fmt::Debug, time::Duration};
 pub struct Now {
     /// Time since the system started; never goes back.
     pub monotonic: Duration,
-    /// Wall clock, for what is signed and compared between nodes.
+    /// Wall clock, for signatures and for comparisons between nodes.
     pub unix_ms: TimestampMs,
 }
 
@@ -20,13 +20,13 @@ pub trait Core: Serialize + DeserializeOwned + 'static {
     type Input: Clone + Debug + Serialize + DeserializeOwned;
     /// What its shell is to do.
     type Effect: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
-    /// What it shows of itself.
+    /// Its public state.
     type Snapshot: Clone + Debug + Serialize;
 
     /// The actor's name in traces, logs and status.
     const NAME: &'static str;
 
-    /// Takes one input and answers what is to be done, in order.
+    /// Takes one input and returns the effects, in order.
     fn handle(&mut self, now: Now, input: Self::Input) -> Vec<Self::Effect>;
 
     /// The input by which the shell tells that the time of [`next_wake`](Self::next_wake) has come, for cores that
@@ -44,14 +44,14 @@ pub trait Core: Serialize + DeserializeOwned + 'static {
     fn snapshot(&self) -> Self::Snapshot;
 }
 
-/// A change of who can be asked: told to everyone who asks peers.
+/// A link was made or lost: for every actor that calls peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerEvent {
     /// There is a link to the peer now, on the same chain.
     Connected(PeerId),
     /// The link is gone.
     Lost {
-        /// Whose.
+        /// The peer.
         peer: PeerId,
         /// Why.
         reason: LostReason,
@@ -68,6 +68,8 @@ pub enum LostReason {
     Banned,
     /// Connections was restarted, and with it every connection ended.
     Restarted,
+    /// The operator had the peer disconnected.
+    Disconnected,
 }
 
 /// Bytes that a core passes on and never reads. Written down, in a trace or a state, their digest and size stand for

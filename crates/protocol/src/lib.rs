@@ -12,6 +12,7 @@
 #![deny(missing_docs)]
 
 mod backoff;
+mod chosen_peers;
 pub mod connections;
 mod core;
 pub mod discovery;
@@ -22,4 +23,5 @@ pub mod store_writer;
 pub mod verifier;
 
 pub use crate::backoff::Backoff;
+pub use crate::chosen_peers::ChosenPeers;
 pub use crate::core::{Core, LostReason, Now, Opaque, PeerEvent};

@@ -23,6 +23,7 @@ fn config() -> Configuration<LittleEndian, Varint, Limit<MAX_RECORD_BYTES>> {
 }
 
 /// The encoding of a value.
+#[expect(clippy::expect_used, reason = "encoding into memory has no error")]
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     // Serialize fails only by its own error or for a sequence of unknown length. Cores and records have neither, and
     // writing to a Vec cannot fail.

@@ -20,6 +20,7 @@ mod cores;
 mod encoding;
 mod format;
 mod origin;
+mod queue;
 mod record;
 mod recorder;
 mod replay;

@@ -5,8 +5,8 @@ use crate::{
     cores::panic_message,
     encoding::encode,
     format::put_record,
+    queue::Queue,
     record::{Decision, Ended, Entry, Gap, Header, Record, State},
-    ring::Queue,
 };
 use soma_protocol::{Core, Now};
 use soma_types::ContentDigest;

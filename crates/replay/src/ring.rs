@@ -1,6 +1,11 @@
 //! A trace on disk: files in a directory. The ring drops the oldest files when they exceed its size.
 
-use crate::{Recorder, format::start_file, record::Header};
+use crate::{
+    Recorder,
+    format::start_file,
+    queue::{Message, QUEUE_BATCHES, Queue, Shared},
+    record::Header,
+};
 use std::{
     collections::VecDeque,
     fs::{self, File},
@@ -8,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::Ordering,
         mpsc::{self, SyncSender},
     },
     thread::{self, JoinHandle},
@@ -21,12 +26,6 @@ pub(crate) const EXTENSION: &str = "trace";
 /// Number of files in a full ring. Dropping the oldest file loses one part in this many.
 const FILES: u64 = 8;
 
-/// Maximum number of batches in the writer's queue.
-const QUEUE_BATCHES: usize = 4_096;
-
-/// Maximum number of bytes in the writer's queue.
-const QUEUE_BYTES: usize = 8 << 20;
-
 /// Directory and size of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingConfig {
@@ -36,42 +35,6 @@ pub struct RingConfig {
     pub max_bytes: u64,
     /// Names of the cores to record; empty means all.
     pub only: Vec<String>,
-}
-
-enum Message {
-    Records(Vec<u8>),
-    Finish,
-}
-
-/// The bounded queue to the writer.
-pub(crate) struct Queue {
-    sender: SyncSender<Message>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    queued_bytes: AtomicUsize,
-    file: AtomicU64,
-}
-
-impl Queue {
-    /// Number of the file that the writer writes now.
-    pub(crate) fn file(&self) -> u64 {
-        self.shared.file.load(Ordering::Acquire)
-    }
-
-    /// Queues records and returns true, or returns false if the queue is full.
-    pub(crate) fn put(&self, records: Vec<u8>) -> bool {
-        let bytes = records.len();
-        if self.shared.queued_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes <= QUEUE_BYTES
-            && self.sender.try_send(Message::Records(records)).is_ok()
-        {
-            return true;
-        }
-        self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
-        false
-    }
 }
 
 /// The writer's thread. Call [`finish`](Self::finish) after the last actor has ended.

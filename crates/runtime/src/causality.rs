@@ -13,9 +13,9 @@ use std::{
 #[derive(Clone, Copy)]
 struct Current {
     cause: Option<Cause>,
-    /// Who last answered a question in this work.
+    /// The actor that answered the last question in this work.
     answered_by: Option<&'static str>,
-    /// Whether this is work that goes on after it has waited: what it hears meanwhile is its own.
+    /// Whether this work goes on after it has waited: answers that come meanwhile are its own.
     carried: bool,
 }
 
@@ -25,7 +25,7 @@ thread_local! {
     static CURRENT: Cell<Current> = const { Cell::new(NOTHING) };
 }
 
-/// Puts back what was current, even when the work panics.
+/// Restores the previous cause, even when the work panics.
 struct Restore(Current);
 
 impl Drop for Restore {
@@ -34,7 +34,7 @@ impl Drop for Restore {
     }
 }
 
-/// What is being followed now.
+/// The present cause.
 pub fn current() -> Option<Cause> {
     CURRENT.get().cause
 }
@@ -54,8 +54,8 @@ pub(crate) fn answered(by: &'static str, cause: Option<Cause>) {
     }
 }
 
-/// Work that follows from what is being followed now, wherever and whenever it is polled. Its result comes with its
-/// origin: who answered the last question in it, or else `sender`.
+/// Work with the present cause, wherever and whenever it is polled. Its result comes with its
+/// origin: the actor that answered the last question in it, or else `sender`.
 pub fn carry_from<T: Future>(sender: &'static str, work: T) -> impl Future<Output = (T::Output, Origin)> {
     let mut current = Current { cause: current(), carried: true, ..NOTHING };
     async move {
@@ -71,7 +71,7 @@ pub fn carry_from<T: Future>(sender: &'static str, work: T) -> impl Future<Outpu
     }
 }
 
-/// Work that follows from what is being followed now, wherever and whenever it is polled.
+/// Work with the present cause, wherever and whenever it is polled.
 pub fn carry<T: Future>(work: T) -> impl Future<Output = T::Output> {
     let carried = carry_from("", work);
     async move { carried.await.0 }

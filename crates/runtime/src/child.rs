@@ -18,11 +18,11 @@ pub struct Escalation {
     pub exit: ExitReason,
 }
 
-/// What a life is told.
+/// An order to a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     Live,
-    /// End in order; what has not ended at `until` is ended.
+    /// End in order; the life is cut off at `until`.
     Stop {
         until: Instant,
     },
@@ -32,7 +32,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) exit: ExitReason,
-    /// Who had to be ended because it did not stop in time.
+    /// Children that were cut off because they did not stop in time.
     pub(crate) overdue: Vec<&'static str>,
 }
 
@@ -48,6 +48,6 @@ pub(crate) trait Child {
     fn rules(&self) -> Rules;
     fn display(&self) -> &Display;
     fn tree(&self) -> Tree;
-    /// One life. Ends soon after an order to stop is due, whatever happens.
+    /// One life. Ends soon after an order to stop is due, in any case.
     fn live(&mut self, orders: watch::Receiver<Order>) -> LocalBoxFuture<'static, Ended>;
 }

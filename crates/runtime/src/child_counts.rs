@@ -1,4 +1,4 @@
-//! Who is alive. What is left of a system after its end is a leak.
+//! Counts of living actors and threads. Anything left after the end of a system is a leak.
 
 use dashmap::DashMap;
 use std::{
@@ -21,7 +21,7 @@ pub struct ChildCounts {
     workers: Arc<Workers>,
 }
 
-/// Threads that do work for actors. Written when one begins or ends, read when somebody wants to know.
+/// Threads that work for actors. Written when one begins or ends, read on demand.
 #[derive(Default)]
 struct Workers {
     next: AtomicU64,
@@ -50,15 +50,15 @@ impl ChildCounts {
         self.blocked.load(Ordering::Acquire)
     }
 
-    /// Threads that do work for actors, each with what it is at.
+    /// Threads that work for actors, each with its present work.
     pub fn workers(&self) -> Vec<String> {
         let mut workers: Vec<_> = self.workers.named.iter().map(|worker| (*worker.key(), worker.value()())).collect();
         workers.sort();
         workers.into_iter().map(|(_, name)| name).collect()
     }
 
-    /// Counts a thread that does work for actors until what is returned is dropped. `name` says which it is, and what it
-    /// is at.
+    /// Counts a thread that does work for actors until what is returned is dropped. `name` says which it is, and what
+    /// it is at.
     pub fn worker(&self, name: impl Fn() -> String + Send + Sync + 'static) -> WorkerThread {
         let number = self.workers.next.fetch_add(1, Ordering::Relaxed);
         self.workers.named.insert(number, Box::new(name));
@@ -121,12 +121,12 @@ pub struct LeftBehind {
 }
 
 impl LeftBehind {
-    /// Counts in `census`.
+    /// A thread that counts in `child_counts` while it is left behind.
     pub fn new(child_counts: ChildCounts) -> Self {
         Self { parted: Arc::default(), child_counts }
     }
 
-    /// Who waited stops waiting. `false` if the work was done after all.
+    /// The waiting side stops waiting. `false` if the work was done after all.
     pub fn leave(&self) -> bool {
         let left = !self.parted.swap(true, Ordering::AcqRel);
         if left {

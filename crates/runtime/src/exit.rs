@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "exit", content = "reason", rename_all = "kebab-case")]
 pub enum ExitReason {
-    /// It stopped, by itself or in order.
+    /// It stopped, on its own or in order.
     Normal,
     /// It could not be started, or gave up with an error.
     Failed(String),

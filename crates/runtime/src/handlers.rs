@@ -27,6 +27,22 @@ macro_rules! forward {
     )+};
 }
 
+/// As [`forward!`](crate::forward), for messages with a field `reply`: the sender learns that the core has the input.
+#[macro_export]
+macro_rules! acknowledge {
+    ($actor:ty { $($message:ident { $($field:ident),+ } => $input:expr,)+ }) => {$(
+        impl ::actix::Handler<$crate::Envelope<$message>> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, envelope: $crate::Envelope<$message>, context: &mut ::actix::Context<Self>) {
+                let $message { $($field,)+ reply } = envelope.message;
+                $crate::Shell::feed(self, envelope.origin, $input, context);
+                reply.send(());
+            }
+        }
+    )+};
+}
+
 /// Answers [`Observe`](crate::Observe) with the snapshot of the actor's core.
 #[macro_export]
 macro_rules! observe {

@@ -14,7 +14,8 @@ use std::{fmt::Write, future::Future, thread, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// How often an actor shows that it lives: often enough for its allowance, and no more, for it wakes a thread each time.
+/// How often an actor shows that it lives: often enough for its allowance, and no more, for it wakes a thread each
+/// time.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Longest time that a thread has to end after its actor was told to: far more than the longest handler. One that takes
@@ -69,7 +70,7 @@ where
     }
     let running = context.into_future(actor);
     let address = running.address();
-    // Before it runs: what it asks for when it starts must find it.
+    // Before it runs, so that its first questions find the address.
     introduce(address.clone());
     let counted = runtime_context.child_counts().actor();
     let life = async move {
@@ -119,7 +120,7 @@ pub(crate) struct OwnThread {
 }
 
 impl Host {
-    /// Begins a life: once the actor is there, it enters its place, and this is told by `up`.
+    /// Begins a life: once the actor is there, it enters its place, and `up` resolves.
     pub(crate) fn begin<A>(
         spec: &ChildSpec<A>,
         runtime_context: &RuntimeContext,
@@ -139,7 +140,7 @@ impl Host {
             };
             let introduce = move |address| {
                 slot.enter(address, life);
-                // Who does not want to know any more has ended the life.
+                // A dropped receiver has ended the life.
                 let _ = up.send(());
             };
             run_as(running_as, actor, mailbox_capacity, Heartbeat::Timer, &running_in, introduce).ended.await
@@ -161,7 +162,7 @@ impl Host {
                     if leaving.come_back() {
                         tracing::info!(thread = name, "a thread that was left behind blocked has ended");
                     }
-                    // Nobody waits for one that was left behind.
+                    // An abandoned thread has no listener.
                     let _ = report.send(exit);
                 };
                 match thread::Builder::new().name(name.into()).spawn(body) {
@@ -172,7 +173,7 @@ impl Host {
         }
     }
 
-    /// Resolves when the life has ended by itself.
+    /// Resolves when the life has ended without an order.
     pub(crate) async fn ended(&mut self) -> ExitReason {
         match self {
             Self::Here(life) => life.await,
@@ -185,13 +186,13 @@ impl Host {
     }
 
     /// Ends the life. A thread that has not ended after `grace` is blocked and left behind, which is reported;
-    /// `reason` gets what is known of it.
+    /// `reason` gets the known cause.
     pub(crate) async fn end(self, liveness: &Liveness, name: &'static str, grace: Duration, reason: &mut String) {
         let Self::Thread(OwnThread { exit, retire, left_behind, thread }) = self else { return };
         liveness.retire();
         retire.cancel();
         if timeout(grace, exit).await.is_ok() || !left_behind.leave() {
-            // What is left of it is the end of the function that sent the exit.
+            // The function that sent the exit is ending, and nothing else is left.
             let _ = thread.join();
             return;
         }
@@ -202,7 +203,7 @@ impl Host {
         tracing::error!(thread = name, reason, "a blocked thread is left behind; a new one takes its work over");
     }
 
-    /// After the life has ended by itself.
+    /// After the life has ended without an order.
     pub(crate) fn join(self) {
         if let Self::Thread(own) = self {
             // As above.
@@ -211,7 +212,7 @@ impl Host {
     }
 }
 
-/// Runs a life on the current thread, until it ends or is told to.
+/// Runs a life on the current thread, until it ends or gets an order to.
 fn on_own_runtime<F>(told: CancellationToken, life: impl FnOnce() -> F) -> ExitReason
 where
     F: Future<Output = ExitReason> + 'static,

@@ -6,7 +6,7 @@
 //!          --OrderedSender<M>::post --> [bounded queue, in order] --one at a time--> receiver
 //!
 //!   Supervisor: strategy, order ----------------------------------+ restart with a backoff | stop | escalate
-//!     `- guardian: one life --factory--> thread of its own: actor --ends--> ExitReason
+//!     `- monitor: one life --factory--> thread of its own: actor --ends--> ExitReason
 //!               ^------------- heartbeat ---------------'
 //! ```
 //!
@@ -17,9 +17,9 @@
 //!
 //! actix's own supervisor does not survive a panic (the handler's unwinding ends the actor for good), and nothing in it
 //! notices a handler that does not return. So each actor's context runs as a task here, in a node on a thread of its
-//! own ([`RuntimeContext::with_threads`]), its end is mapped to an [`ExitReason`], and one that gives no sign of life is
-//! replaced. A restarted actor is made anew by its factory: state is rebuilt, not carried over. Whoever talks to it
-//! holds an [`ActorRef`] or a [`Mailbox`], which follow.
+//! own ([`RuntimeContext::with_threads`]), its end is mapped to an [`ExitReason`], and one that gives no sign of life
+//! is replaced. A restarted actor is made anew by its factory: state is rebuilt, not carried over. Its senders
+//! hold an [`ActorRef`] or a [`Mailbox`], which follow.
 //!
 //! - A [`Mailbox`] sends to one actor, an [`OrderedSender`] in order and without loss, a [`Reply`] carries the answer.
 //! - [`Supervisor`] puts a tree together, [`Supervision`] is one that lives, [`Tree`] looks at it.

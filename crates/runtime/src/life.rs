@@ -1,4 +1,4 @@
-//! One life of a supervised actor, as those who write to it see it.
+//! One life of a supervised actor, as seen by its senders.
 
 use actix::{Actor, Addr};
 use std::sync::{

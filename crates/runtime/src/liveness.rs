@@ -1,7 +1,7 @@
 //! Signs of life: how an actor shows that it is not stuck, and what its thread is doing.
 //!
 //! ```text
-//!   actor: timer, each input --beat--> Liveness <--looks-- guardian: no beat for the allowance: stuck
+//!   actor: timer, each input --beat--> Liveness <--looks-- monitor: no beat for the allowance: stuck
 //! ```
 
 use crossbeam_utils::atomic::AtomicCell;
@@ -24,11 +24,11 @@ const BEAT_WHILE_WAITING: Duration = Duration::from_secs(10);
 const LOOKS: u32 = 5;
 
 tokio::task_local! {
-    /// Of the actor whose task is being polled.
+    /// State of the actor whose task is being polled.
     static CURRENT: Liveness;
 }
 
-/// What one incarnation and whoever watches over it share.
+/// State shared between one incarnation and its monitor.
 #[derive(Clone, Debug)]
 pub(crate) struct Liveness {
     beats: Arc<AtomicU64>,
@@ -36,10 +36,10 @@ pub(crate) struct Liveness {
     thread: Arc<ActorThread>,
 }
 
-/// What is known of the thread that an actor runs on.
+/// Knowledge of the thread that an actor runs on.
 #[derive(Debug, Default)]
 struct ActorThread {
-    /// Its work was taken over: what it still decides does not count.
+    /// Its work was taken over: its later decisions do not count.
     retired: AtomicBool,
     busy: AtomicCell<Option<Busy>>,
 }
@@ -104,12 +104,12 @@ impl Liveness {
 
 /// The current actor is alive.
 pub(crate) fn beat() {
-    // Without a guardian nobody listens.
+    // Without a monitor the reason is dropped.
     let _ = CURRENT.try_with(|liveness| liveness.beats.fetch_add(1, Ordering::Relaxed));
 }
 
-/// Waits for something that takes as long as it takes, and that whoever does it is watched over: the current actor shows
-/// meanwhile that it lives.
+/// Waits for something that takes as long as it takes, and that whoever does it is watched over: the current actor
+/// shows meanwhile that it lives.
 pub async fn while_waiting<F: Future>(work: F) -> F::Output {
     let mut work = pin!(work);
     loop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Time over which lines are counted.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets so many lines of a kind through in each interval, and counts the others.
+/// Lets this many lines of a kind through in each interval, and counts the others.
 #[derive(Debug)]
 pub struct LogLimit {
     most: u32,
@@ -23,7 +23,7 @@ impl Default for LogLimit {
 }
 
 impl LogLimit {
-    /// So many lines in ten seconds.
+    /// This many lines in ten seconds.
     pub fn lines(most: u32) -> Self {
         Self { most, interval: INTERVAL, begun: None, lines: 0, left_out: 0 }
     }
@@ -33,7 +33,8 @@ impl LogLimit {
         Self { interval, ..Self::default() }
     }
 
-    /// Whether the line may be written at `now`, on the monotonic clock: then how many have been left out since the last.
+    /// Whether the line may be written at `now`, on the monotonic clock: then how many have been left out since the
+    /// last.
     pub fn admit(&mut self, now: Duration) -> Option<u64> {
         if self.begun.is_none_or(|begun| now >= begun + self.interval) {
             (self.begun, self.lines) = (Some(now), 0);

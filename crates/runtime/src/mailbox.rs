@@ -1,4 +1,4 @@
-//! Capabilities to send one kind of message to one actor, whichever incarnation of it is alive.
+//! Capabilities to send one kind of message to one actor, in any of its incarnations.
 
 use crate::{
     causality,
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 /// A message on its way, with what the receiver needs to tell its story.
 #[derive(Debug)]
 pub struct Envelope<M> {
-    /// Who sent it, and because of what.
+    /// The sender and the cause.
     pub origin: Origin,
     /// The message.
     pub message: M,
@@ -40,14 +40,14 @@ pub enum Delivery {
     Accepted,
     /// The mailbox is full; the message was dropped, and counted.
     Busy,
-    /// Nobody is there: being restarted, or stopped.
+    /// The actor is being restarted, or has stopped.
     Closed,
 }
 
 /// Why a question got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
-    /// Nobody was there, or whoever was died before it answered.
+    /// The actor was not there, or died before it answered.
     #[error("{receiver} is not there; it is being restarted or was stopped")]
     Closed {
         /// The actor asked.
@@ -55,7 +55,7 @@ pub enum AskError {
     },
 }
 
-/// The place of a supervised actor: whoever lives in it is found by the references made from it.
+/// The place of a supervised actor. References made from it find the present incarnation.
 pub struct Slot<A: Actor> {
     publish: watch::Sender<Option<Incarnation<A>>>,
     reference: ActorRef<A>,
@@ -63,8 +63,8 @@ pub struct Slot<A: Actor> {
     _bell: Bell,
 }
 
-/// Wakes those who wait for somebody to live in a place, in the order in which they came: a `watch` wakes them in any, and
-/// a simulation of one seed would differ from run to run.
+/// Wakes those who wait for somebody to live in a place, in the order in which they came: a `watch` wakes them in
+/// any, and a simulation of one seed would differ from run to run.
 struct Bell(Arc<Notify>);
 
 impl Drop for Bell {
@@ -87,12 +87,12 @@ impl<A: Actor> Slot<A> {
         self.reference.name
     }
 
-    /// A reference that follows whoever lives here.
+    /// A reference that follows the incarnations here.
     pub fn reference(&self) -> ActorRef<A> {
         self.reference.clone()
     }
 
-    /// An incarnation begins: it gets what is sent from now on. Not if its life has been ended before it was there.
+    /// An incarnation begins and gets all later messages, unless its life has been ended already.
     pub fn enter(&self, address: Addr<A>, life: Life) {
         let entered = self.publish.send_if_modified(|current| {
             let lives = !life.has_ended();
@@ -106,7 +106,7 @@ impl<A: Actor> Slot<A> {
         }
     }
 
-    /// The incarnation has ended. Who waits for an answer of it will get none, even if its thread still holds the
+    /// The incarnation has ended. Its askers will get no answer, even if its thread still holds the
     /// question.
     pub fn leave(&self, life: &Life) {
         // In this order: it cannot enter any more when the place has been cleared.
@@ -119,7 +119,7 @@ impl<A: Actor> Slot<A> {
 pub struct ActorRef<A: Actor> {
     name: &'static str,
     current: watch::Receiver<Option<Incarnation<A>>>,
-    /// Somebody lives there now, or the place is gone.
+    /// An incarnation lives there now, or the place is gone.
     changed: Arc<Notify>,
 }
 
@@ -217,12 +217,13 @@ impl<M: Send + 'static> Mailbox<M> {
         self.receiver
     }
 
-    /// Resolves when an incarnation of the receiver is alive; at once if one is. `false` when there will be none any more.
+    /// Resolves when an incarnation of the receiver is alive; at once if one is. `false` when there will be none any
+    /// more.
     pub(crate) fn alive(&self) -> impl Future<Output = bool> + use<M> {
         self.route.alive()
     }
 
-    /// Puts a message into an envelope: it follows from what is being done now, whenever it is sent.
+    /// Puts a message into an envelope with the present cause, whenever it is sent.
     pub(crate) fn envelope(&self, message: M) -> Envelope<M> {
         Envelope::new(Origin { sender: self.sender, cause: causality::current() }, message)
     }
@@ -266,7 +267,7 @@ impl<M: Send + 'static> Mailbox<M> {
         }
     }
 
-    /// Sends at once. Whoever waits for what is returned learns when it was taken, and in whose life.
+    /// Sends at once. The returned future tells when the message was taken, and in which life.
     fn send(&mut self, mut envelope: Envelope<M>) -> impl Future<Output = Option<Life>> + use<M> {
         let sent = self.receiver_alive().map(|receiver| {
             envelope.queued = Some(receiver.life.queue());
@@ -284,13 +285,13 @@ impl<M: Send + 'static> Mailbox<M> {
         self.ask_one(question).await.map(|(answer, _)| answer)
     }
 
-    /// Asks as [`ask`](Self::ask) does, and tells also whose answer it is: for what must end with whoever allowed it.
+    /// As [`ask`](Self::ask), and returns the life that answered: for permissions that must end with it.
     pub async fn ask_one<R>(&mut self, question: impl FnOnce(Reply<R>) -> M) -> Result<(R, Life), AskError> {
         self.ask_now(question).await
     }
 
-    /// Asks at once; who it is that answers, and what, comes later. For questions that must arrive in the order in which
-    /// they are asked, whatever the order in which a context polls the futures that wait for the answers.
+    /// Asks at once; the answer and its life come later. For questions that must arrive in the order in
+    /// which they are asked, in any order of polling the futures of the answers.
     pub fn ask_now<R, F>(&mut self, question: F) -> impl Future<Output = Result<(R, Life), AskError>> + use<M, R, F>
     where
         F: FnOnce(Reply<R>) -> M,
@@ -310,7 +311,7 @@ impl<M: Send + 'static> Mailbox<M> {
     }
 }
 
-/// Waits for what an incarnation is to do, but not beyond its life: a blocked thread would hold it for ever.
+/// Waits for an incarnation, but not beyond its life: a blocked thread would hold the message for ever.
 async fn unless_ended<R>(life: &Life, done: impl Future<Output = Option<R>>) -> Option<R> {
     tokio::select! {
         biased;
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_now_arrives_in_the_order_of_asking_whichever_answer_is_waited_for_first() {
+    fn questions_arrive_in_order_whichever_answer_is_awaited_first() {
         actix_rt::System::new().block_on(async {
             let slot = Slot::<Counter>::new("counter");
             slot.enter(Counter(0).start(), Life::default());

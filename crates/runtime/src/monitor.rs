@@ -71,7 +71,7 @@ impl<A: Actor<Context = Context<A>>> Place<A> {
     async fn live(&self, orders: watch::Receiver<Order>) -> Ended {
         let (name, life) = (self.spec.slot.name(), Life::default());
         let ended = self.live_and_end(orders, &life).await;
-        // Whoever waits for an answer learns that none will come, and whoever writes finds nobody.
+        // Askers learn that no answer will come, and senders find the actor gone.
         self.spec.slot.leave(&life);
         self.runtime_context.record_end(name, &ended.exit);
         ended
@@ -113,7 +113,7 @@ impl<A: Actor<Context = Context<A>>> Place<A> {
         if is_up {
             let mut stop = self.stop.clone();
             let stopping = async {
-                // No answer means that it is gone already, which is what is wanted.
+                // Without an answer the actor is gone already, as intended.
                 let _ = stop.ask(Stop).await;
                 host.ended().await
             };

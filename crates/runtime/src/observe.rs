@@ -6,6 +6,6 @@ use crate::reply::Reply;
 #[derive(Debug)]
 pub struct Observe<S>(pub Reply<S>);
 
-/// From the shutdown sequence: finish what is begun, take nothing new, and stop. Answered when done.
+/// From the shutdown sequence: finish the present work, take nothing new, and stop. Answered when done.
 #[derive(Debug)]
 pub struct Stop(pub Reply<()>);

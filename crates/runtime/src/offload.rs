@@ -59,12 +59,12 @@ impl IoTasks {
         async move { handle.await.map_err(ExitReason::from)?.ok_or(ExitReason::Cancelled) }
     }
 
-    /// Runs a task to its end, whoever is still interested.
+    /// Runs a task to its end, even if its caller is gone.
     pub fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.runtime.spawn(self.until_ended(carry(task))));
     }
 
-    /// Ends every task, now and from now on: none of them is polled again.
+    /// Ends every task, present and future: none is polled again.
     pub fn end(&self) {
         self.ended.cancel();
     }

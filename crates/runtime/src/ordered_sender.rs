@@ -11,9 +11,9 @@ const CAPACITY: usize = 1_024;
 
 /// A queue in front of a [`Mailbox`], emptied by a task, one message at a time.
 ///
-/// What is posted before the receiver is up, since the sender is, waits for it: actors start, and are restarted together, at
-/// the same time. What is posted while it is being restarted later is dropped: a restarted actor rebuilds its state by asking,
-/// not from old news.
+/// A message that is posted before the receiver is up waits for it: actors start, and are restarted
+/// together, at the same time. A message that is posted during a later restart is dropped: a restarted actor
+/// rebuilds its state by asking, not from old news.
 pub struct OrderedSender<M: Send + 'static> {
     queue: mpsc::Sender<Envelope<M>>,
     /// For its name and its envelopes; the task has the one that sends.
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_posted_before_the_receiver_is_there_waits_and_what_it_misses_later_does_not() {
+    fn messages_wait_for_the_receivers_start_and_are_lost_while_it_is_down() {
         actix_rt::System::new().block_on(async {
             let (heard, mut hears) = mpsc::unbounded_channel();
             let slot = Slot::<Listener>::new("listener");
@@ -96,7 +96,7 @@ mod tests {
             let post = |number| assert_eq!(sender.post(number), Delivery::Accepted);
             post(1);
             post(2);
-            // The outbox has had its turn, and found nobody.
+            // The outbox has had its turn, and the receiver was gone.
             tokio::task::yield_now().await;
             let first = Life::default();
             slot.enter(Listener(heard.clone()).start(), first.clone());
@@ -104,7 +104,7 @@ mod tests {
 
             slot.leave(&first);
             post(3);
-            // Emptied: 3 has been taken out, and there was nobody.
+            // Emptied: 3 has been taken out, and the receiver was gone.
             while sender.queue.capacity() < CAPACITY {
                 tokio::task::yield_now().await;
             }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sender_that_is_restarted_before_its_receiver_posts_waits_for_the_next_life() {
+    fn messages_of_a_sender_restarted_before_its_receiver_wait_for_it() {
         actix_rt::System::new().block_on(async {
             let (heard, mut hears) = mpsc::unbounded_channel();
             let slot = Slot::<Listener>::new("listener");
@@ -125,7 +125,7 @@ mod tests {
 
             let sender = OrderedSender::new(slot.reference().mailbox::<u32>("sender"));
             assert_eq!(sender.post(1), Delivery::Accepted);
-            // The outbox has had its turn, and found nobody.
+            // The outbox has had its turn, and the receiver was gone.
             tokio::task::yield_now().await;
             slot.enter(Listener(heard).start(), Life::default());
             assert_eq!(hears.recv().await, Some(1));

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_and_too_many_restarts_escalate_until_the_window_has_passed() {
+    fn waits_double_and_too_many_restarts_escalate_until_the_window_ends() {
         let mut tracker = tracker(RestartPolicy::Permanent);
         let mut waits = Vec::new();
         for second in 0..3 {

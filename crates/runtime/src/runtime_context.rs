@@ -17,7 +17,7 @@ pub enum Fault {
     Panic(String),
     /// It gives up with this error.
     Error(String),
-    /// It does nothing for so long, and then handles the input.
+    /// It does nothing for this long, and then handles the input.
     Delay(Duration),
     /// It does nothing ever more: like a future that it waits for and that never wakes.
     Hang,
@@ -62,7 +62,7 @@ pub struct RuntimeContext {
 }
 
 impl RuntimeContext {
-    /// An environment in which nothing is recorded, nothing fails on purpose, and actors run on the thread of their
+    /// A context in which nothing is recorded, nothing fails on purpose, and actors run on the thread of their
     /// supervisor.
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl RuntimeContext {
         self
     }
 
-    /// The current thread is one of the node's from now on, until what is returned is dropped.
+    /// The current thread belongs to the node until the returned value is dropped.
     pub fn enter_thread(&self) -> Option<Entered> {
         self.telemetry.as_ref().map(Telemetry::enter)
     }
@@ -126,7 +126,7 @@ impl RuntimeContext {
         self.recorder.as_ref().and_then(Recorder::track::<C>)
     }
 
-    /// What is to go wrong with this input.
+    /// The planned fault of this input.
     pub(crate) fn planned(&self, actor: &'static str, input: &dyn fmt::Debug) -> Option<Fault> {
         self.faults.as_ref().and_then(|faults| faults(actor, input))
     }
@@ -135,7 +135,7 @@ impl RuntimeContext {
         self.placement
     }
 
-    /// Who is alive.
+    /// The living actors and threads.
     pub fn child_counts(&self) -> &ChildCounts {
         &self.child_counts
     }

@@ -33,7 +33,7 @@ impl<C: Core> CoreHost<C> {
         self.runtime_context.now()
     }
 
-    /// The environment, for actors that this one starts.
+    /// The runtime context, for actors that this one starts.
     pub fn runtime_context(&self) -> RuntimeContext {
         self.runtime_context.clone()
     }
@@ -48,7 +48,7 @@ impl<C: Core> CoreHost<C> {
         self.core.snapshot()
     }
 
-    /// Has the core decide, and this recorded. Whatever comes of it follows from the cause returned.
+    /// Lets the core decide, and records the decision. The returned cause is that of all effects.
     fn decide(&mut self, origin: Origin, input: C::Input) -> (Option<Cause>, Vec<C::Effect>) {
         let now = self.runtime_context.now();
         match &mut self.track {
@@ -76,7 +76,8 @@ pub trait Shell: Actor<Context = Context<Self>> {
     /// Called after each input, once its effects are carried out. For what must be told whichever input changed it.
     fn after_input(&mut self) {}
 
-    /// Hands one input to the core and carries out what it decides.
+    /// Hands one input to the core and carries out its effects.
+    #[expect(clippy::panic, reason = "a test asks for this panic")]
     fn feed(&mut self, origin: Origin, input: <Self::Core as Core>::Input, context: &mut Context<Self>) {
         tracing::trace!(actor = Self::Core::NAME, sender = origin.sender, ?input, "input");
         let kind = serde_variant::to_variant_name(&input).unwrap_or("an input");
@@ -104,7 +105,7 @@ pub trait Shell: Actor<Context = Context<Self>> {
         context.terminate();
     }
 
-    /// Waits for some work beside all else, and then finishes it on the actor. What comes of it follows from what is
+    /// Waits for some work beside all else, and then finishes it on the actor. Its results have the cause of what is
     /// being done now, or from the last answer that the work has got. Ends with the actor.
     fn later<R: 'static>(
         &mut self,

@@ -49,7 +49,7 @@ pub struct ChildSpec<A: Actor> {
     pub rules: Rules,
     /// How long it may give no sign of life, also while it is being made.
     pub allowance: Duration,
-    /// Messages in its mailbox, beside one for each sender.
+    /// Messages in its mailbox. Each sender adds one.
     pub mailbox_capacity: usize,
     pub(crate) slot: Arc<Slot<A>>,
     pub(crate) factory: Factory<A>,

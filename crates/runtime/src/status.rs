@@ -105,7 +105,7 @@ impl Display {
     /// It is made, for the first time or anew.
     pub(crate) fn starting(&self) {
         self.change(|shown| {
-            // Whoever has not lived yet is shown as starting from the beginning.
+            // A child before its first life is shown as starting.
             shown.restarts += u64::from(shown.state != ChildState::Starting);
             shown.state = ChildState::Starting;
         });

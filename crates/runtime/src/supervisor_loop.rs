@@ -45,7 +45,7 @@ struct ChildSlot {
     tracker: RestartTracker,
     orders: watch::Sender<Order>,
     alive: bool,
-    /// Counts what was decided about the child: a restart that was planned before the latest one does not happen.
+    /// Counts decisions on the child: an older planned restart does not happen.
     life: u64,
 }
 
@@ -195,7 +195,7 @@ impl SupervisorLoop {
         }
     }
 
-    /// Stops those who go with a child, and plans the start of them all.
+    /// Stops the children that go with a child, and plans the start of them all.
     async fn restart(&mut self, child: usize, after: Duration) {
         let affected = self.strategy.affected(child, self.slots.len());
         let mut members = Vec::new();
@@ -280,7 +280,7 @@ impl SupervisorLoop {
                 // Its own end: each child has its own time.
                 Order::Live => now + SHUTDOWN_OF_ALL,
             };
-            // An equal share of what is left: one that hangs does not take the others' time.
+            // An equal share of the rest: a hanging child does not take the others' time.
             let share = until.saturating_duration_since(now) / left;
             left -= 1;
             // A start that is planned does not happen.

@@ -1,4 +1,4 @@
-//! Tells the log lines and metrics of one node from those of others in the same process.
+//! Separates the log lines and metrics of the nodes in one process.
 //!
 //! Every thread of a node enters its [`Telemetry`] before anything else.
 
@@ -36,7 +36,7 @@ pub struct Entered {
 impl Telemetry {
     /// For the node with this short id. Without a recorder its metrics go to the process' global one.
     pub fn new(node: &str, recorder: Option<MetricsRecorder>) -> Self {
-        // Shown with every line, whatever the level.
+        // Every line shows it, at any level.
         Self { span: tracing::error_span!("node", id = node), recorder }
     }
 

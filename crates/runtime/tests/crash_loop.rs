@@ -21,7 +21,7 @@ fn cpu_seconds() -> f64 {
 }
 
 #[test]
-fn a_child_that_always_fails_is_escalated_within_its_window_at_less_than_one_percent_of_a_core() {
+fn child_that_always_fails_escalates_at_under_one_percent_of_a_core() {
     run_threads(|runtime_context| async move {
         let mut root = Supervisor::new("root", Strategy::OneForOne, runtime_context, 1);
         let births = Births::default();

@@ -99,7 +99,7 @@ impl Handler<Wakes> for Subject {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_core_has_one_timer_even_when_messages_arrive_at_the_instant_at_which_it_is_due() {
+async fn core_has_one_timer_even_if_messages_arrive_when_it_is_due() {
     LocalSet::new()
         .run_until(async {
             let runtime_context = RuntimeContext::new(Clock::simulated(0));

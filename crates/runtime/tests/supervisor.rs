@@ -124,7 +124,7 @@ fn one_for_all_restarts_all() {
 }
 
 #[test]
-fn children_that_panic_while_others_wait_for_their_restart_are_all_restarted() {
+fn children_that_panic_while_others_wait_for_restarts_are_all_restarted() {
     run(|runtime_context| async move {
         let mut root = root(Strategy::RestForOne, &runtime_context);
         let mut first = add(&mut root, "first", RestartPolicy::Permanent, Life::Usual);
@@ -144,7 +144,7 @@ fn children_that_panic_while_others_wait_for_their_restart_are_all_restarted() {
 }
 
 #[test]
-fn an_actor_that_does_not_stay_up_is_given_up_and_escalated_with_the_reason() {
+fn actor_that_does_not_stay_up_is_given_up_and_escalated_with_the_reason() {
     run(|runtime_context| async move {
         let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut subject = add(&mut root, "subject", RestartPolicy::Permanent, Life::Usual);
@@ -165,7 +165,7 @@ fn an_actor_that_does_not_stay_up_is_given_up_and_escalated_with_the_reason() {
 }
 
 #[test]
-fn a_group_whose_member_does_not_stay_up_is_made_anew_and_then_given_up_with_the_whole_story() {
+fn group_of_a_failing_member_is_made_anew_and_then_given_up_with_reasons() {
     run(|runtime_context| async move {
         let begun = Instant::now();
         let mut root = root(Strategy::OneForOne, &runtime_context);
@@ -192,7 +192,7 @@ fn a_group_whose_member_does_not_stay_up_is_made_anew_and_then_given_up_with_the
 }
 
 #[test]
-fn an_actor_that_gives_no_sign_of_life_is_replaced_and_who_waits_for_its_answer_is_told() {
+fn silent_actor_is_replaced_and_those_who_await_its_answer_are_told() {
     run(|runtime_context| async move {
         let mut root = root(Strategy::OneForOne, &runtime_context);
         let mut subject = add(&mut root, "subject", RestartPolicy::Permanent, Life::Usual);
@@ -270,7 +270,7 @@ fn a_full_mailbox_says_busy_and_its_depth_is_shown() {
 }
 
 #[test]
-fn shutdown_stops_the_last_started_first_restarts_nobody_and_names_who_did_not_stop_in_time() {
+fn shutdown_stops_in_reverse_order_restarts_none_and_names_late_actors() {
     run(|runtime_context| async move {
         let mut root = root(Strategy::OneForAll, &runtime_context);
         let mut good = add(&mut root, "good", RestartPolicy::Permanent, Life::Usual);
@@ -295,7 +295,7 @@ fn shutdown_stops_the_last_started_first_restarts_nobody_and_names_who_did_not_s
 }
 
 #[test]
-fn one_child_that_does_not_stop_has_its_own_deadline_and_the_rest_have_theirs() {
+fn child_that_does_not_stop_has_its_own_deadline_and_the_rest_theirs() {
     run(|runtime_context| async move {
         let mut root = root(Strategy::OneForOne, &runtime_context);
         let (spec, mut deaf) = subject("deaf", CAPACITY, Births::default(), Life::Deaf);

@@ -61,7 +61,7 @@ fn each_actor_has_a_thread_that_bears_its_name_and_ends_with_it() {
 }
 
 #[test]
-fn a_blocked_thread_is_left_behind_its_work_is_taken_over_and_it_ends_when_it_comes_back() {
+fn blocked_threads_work_is_taken_over_and_the_thread_ends_when_it_can() {
     run_threads(|runtime_context| async move {
         let (root, mut subject) = supervised(&runtime_context, Life::Usual, ALLOWANCE);
         let supervision = root.start();
@@ -88,7 +88,7 @@ fn a_blocked_thread_is_left_behind_its_work_is_taken_over_and_it_ends_when_it_co
 }
 
 #[test]
-fn an_actor_that_waits_for_ever_is_replaced_without_leaving_a_thread_behind() {
+fn actor_that_waits_for_ever_is_replaced_without_an_abandoned_thread() {
     run_threads(|runtime_context| async move {
         let (root, mut subject) = supervised(&runtime_context, Life::Usual, ALLOWANCE);
         let _supervision = root.start();

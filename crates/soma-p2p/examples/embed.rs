@@ -1,9 +1,9 @@
 //! A node that embeds the subsystem: `cargo run -p soma-p2p --example embed`.
 //!
-//! Two systems in one process: a validator, whose consensus makes commits, and a full node, which is told of the
-//! validator and executes what it syncs. Real TLS on loopback; the full node's store is on disk.
+//! Two systems in one process: a validator, whose consensus makes commits, and a full node, which knows the
+//! validator and executes the synced commits. Real TLS on loopback; the full node's store is on disk.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use soma_p2p::{ActorSystem, Config, FjallStore, MemStore, SeedPeer, SigningKey};
 use soma_testkit::{ChainBuilder, ChainSpec};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     for _ in 0..100 {
         futures::executor::block_on(validator.send_commit(consensus.next_commit()))?;
     }
-    executor.join().expect("the executor does not panic");
+    executor.join().map_err(|_| anyhow!("the executor panicked"))?;
     println!("full node: {}", futures::executor::block_on(full_node.status()).explanation);
     for system in [full_node, validator] {
         let report = futures::executor::block_on(system.shutdown(Duration::from_secs(5)));

@@ -1,12 +1,22 @@
-//! What a configuration means for each actor.
+//! What a configuration means for each actor. The wiring adds the chosen peers to it at every start of an actor.
 
 use crate::{config::Config, node_parts::NodeParts};
 use soma_actors::{connections, state_sync};
 use soma_protocol::{
-    connections as connections_core, discovery as discovery_core, peer_heights as heights_core, state_sync as sync_core,
+    ChosenPeers, connections as connections_core, discovery as discovery_core, peer_heights as heights_core,
+    state_sync as sync_core,
 };
 use soma_types::{Address, ChainId, NodeInfo, PeerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The seeds and the allowlist of the configuration.
+pub(crate) fn chosen_peers(config: &Config) -> ChosenPeers {
+    let mut seeds: BTreeMap<PeerId, Vec<Address>> = BTreeMap::new();
+    for seed in &config.seed_peers {
+        seeds.entry(seed.peer_id).or_default().push(seed.address.clone());
+    }
+    ChosenPeers { seeds, trusted: config.connections.allowlist.iter().copied().collect() }
+}
 
 pub(crate) fn connections_core(config: &Config, seed: u64) -> connections_core::Config {
     connections_core::Config {
@@ -15,9 +25,7 @@ pub(crate) fn connections_core(config: &Config, seed: u64) -> connections_core::
         max_inbound: config.connections.max_inbound,
         max_inbound_per_source: config.connections.max_inbound_per_source,
         max_dials: config.connections.max_dials,
-        allowlist: config.connections.allowlist.iter().copied().collect(),
         denylist: config.connections.denylist.iter().copied().collect(),
-        seeds: config.seed_peers.iter().map(|seed| seed.peer_id).collect(),
         seed,
         ..Default::default()
     }
@@ -33,15 +41,10 @@ pub(crate) fn connections(parts: &NodeParts) -> connections::Settings {
 
 pub(crate) fn discovery_core(parts: &NodeParts, own_info: &NodeInfo, listening: &Address) -> discovery_core::Config {
     let NodeParts { config, seed, .. } = parts;
-    let own_id = own_info.peer_id;
-    let mut seeds: BTreeMap<PeerId, Vec<Address>> = BTreeMap::new();
-    for seed in config.seed_peers.iter().filter(|seed| seed.peer_id != own_id) {
-        seeds.entry(seed.peer_id).or_default().push(seed.address.clone());
-    }
     discovery_core::Config {
-        own_id,
-        seeds: seeds.into_iter().collect(),
-        allowlist: config.connections.allowlist.iter().copied().collect(),
+        own_id: own_info.peer_id,
+        seeds: Vec::new(),
+        allowlist: BTreeSet::new(),
         denylist: config.connections.denylist.iter().copied().collect(),
         addresses: own_info.addresses.clone(),
         listen_port: Some(listening.host_and_port().1),
@@ -60,7 +63,7 @@ pub(crate) fn peer_heights_core(config: &Config, seed: u64) -> heights_core::Con
         seed,
         ban_min: config.connections.ban_min,
         ban_max: config.connections.ban_max,
-        allowlist: config.connections.allowlist.iter().copied().collect(),
+        allowlist: BTreeSet::new(),
     }
 }
 

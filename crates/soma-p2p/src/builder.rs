@@ -3,12 +3,16 @@
 #[cfg(feature = "testing")]
 use crate::local::{LocalResources, LocalSystem};
 use crate::{
-    config::Config, node_parts::NodeParts, peer_memory::PeerMemory, start_error::StartError, system::ActorSystem,
+    config::{Config, SeedPeer},
+    node_parts::NodeParts,
+    peer_memory::PeerMemory,
+    start_error::StartError,
+    system::ActorSystem,
 };
 use soma_network::{TlsTransport, Transport};
 use soma_runtime::{MetricsRecorder, PlannedFaults};
 use soma_store::Store;
-use soma_types::{Genesis, SigningKey};
+use soma_types::{Genesis, PeerId, SigningKey};
 use soma_verify::{CertificateVerifier, TransactionVerifier};
 use std::sync::Arc;
 
@@ -23,6 +27,8 @@ pub struct Builder {
     seed: Option<u64>,
     faults: Option<PlannedFaults>,
     metrics: Option<MetricsRecorder>,
+    seed_peers: Vec<SeedPeer>,
+    trusted_peers: Vec<PeerId>,
 }
 
 impl ActorSystem {
@@ -48,12 +54,27 @@ impl Builder {
             seed: None,
             faults: None,
             metrics: None,
+            seed_peers: Vec::new(),
+            trusted_peers: Vec::new(),
         }
     }
 
     /// Settings; defaults otherwise.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Adds a seed to those of the configuration. [`Handle::add_seed`](crate::Handle::add_seed) does it at run time.
+    pub fn seed_peer(mut self, seed: SeedPeer) -> Self {
+        self.seed_peers.push(seed);
+        self
+    }
+
+    /// Adds a peer to the allowlist of the configuration.
+    /// [`Handle::add_trusted_peer`](crate::Handle::add_trusted_peer) does it later.
+    pub fn trusted_peer(mut self, peer: PeerId) -> Self {
+        self.trusted_peers.push(peer);
         self
     }
 
@@ -75,8 +96,8 @@ impl Builder {
         self
     }
 
-    /// Where the system's metrics go; otherwise to the process' global recorder of the crate `metrics`, if there is one.
-    /// Several systems in one process are told apart by a recorder for each.
+    /// Where the system's metrics go; otherwise to the process' global recorder of the crate `metrics`, if there is
+    /// one. A recorder for each separates several systems in one process.
     pub fn metrics_recorder(mut self, recorder: MetricsRecorder) -> Self {
         self.metrics = Some(recorder);
         self
@@ -90,18 +111,28 @@ impl Builder {
     }
 
     /// Starts the system and returns when it listens. Blocks for as long as that takes, a few milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is wrong, the address is in use, or an actor has been given up.
     pub fn start(self) -> Result<ActorSystem, StartError> {
         ActorSystem::start(self.parts()?)
     }
 
     /// Starts the system on the current thread, in the [`LocalSet`](tokio::task::LocalSet) that this runs in: for
     /// simulation. Give it a transport that runs there, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
     #[cfg(feature = "testing")]
     pub async fn start_local(self, local_resources: LocalResources) -> Result<LocalSystem, StartError> {
         LocalSystem::start(self.parts()?, local_resources).await
     }
 
-    fn parts(self) -> Result<NodeParts, StartError> {
+    fn parts(mut self) -> Result<NodeParts, StartError> {
+        self.config.seed_peers.append(&mut self.seed_peers);
+        self.config.connections.allowlist.append(&mut self.trusted_peers);
         self.config.validate()?;
         let Self { genesis, store, .. } = self;
         let key = Arc::new(self.identity);

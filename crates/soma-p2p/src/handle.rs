@@ -17,7 +17,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// The way to a running system, cheap to clone. Its futures need no particular runtime.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Handle {
@@ -25,7 +25,7 @@ impl Handle {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Who this node is to its peers.
+    /// The identity of this node among its peers.
     pub fn peer_id(&self) -> PeerId {
         self.shared.peer_id
     }
@@ -60,18 +60,18 @@ impl Handle {
         answer.unwrap_or(Err(LocalCommitError::Unavailable))
     }
 
-    /// For an executor: every commit from `from` on (at least 1), with its blocks, in order, each once, without gaps, as
-    /// soon as it is durable. A reader that is slow or comes late is served from the store and misses nothing.
+    /// For an executor: every commit from `from` on (at least 1), with its blocks, in order, each once, without gaps,
+    /// as soon as it is durable. A reader that is slow or comes late is served from the store and misses nothing.
     ///
     /// The node waits for it: it fetches no further ahead of the slowest executor than
-    /// `state_sync.max_executor_lag` commits. Drop a stream that is not read any more. A reader that the node need not wait
-    /// for takes [`observe_commits`](Self::observe_commits).
+    /// `state_sync.max_executor_lag` commits. Drop a stream that is not read any more. A reader that the node need
+    /// not wait for takes [`observe_commits`](Self::observe_commits).
     pub fn synced_commits(&self, from: CommitIndex) -> SyncedCommits {
         SyncedCommits::for_executor(&self.shared, from)
     }
 
-    /// As [`synced_commits`](Self::synced_commits), for a reader that the node does not wait for: an indexer, a copy of the
-    /// chain, a test.
+    /// As [`synced_commits`](Self::synced_commits), for a reader that the node does not wait for: an indexer, a copy
+    /// of the chain, a test.
     pub fn observe_commits(&self, from: CommitIndex) -> SyncedCommits {
         SyncedCommits::for_observer(&self.shared, from)
     }
@@ -114,7 +114,7 @@ impl Handle {
     /// while Discovery is being restarted.
     pub async fn known_peers(&self) -> Vec<BookEntry> {
         let looking = Observers::look(self.shared.observers.known_peers.clone());
-        // The runtime is gone after shutdown, and nobody answers.
+        // The runtime is gone after shutdown, and gives no answer.
         self.shared.io.spawn(looking).await.ok().flatten().unwrap_or_default()
     }
 }

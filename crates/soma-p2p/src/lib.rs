@@ -34,6 +34,7 @@
 //! The system runs on threads of its own, so the handle works from any async runtime and from none. Several systems
 //! may run in one process.
 
+#![warn(clippy::missing_errors_doc)]
 #![deny(missing_docs)]
 
 mod actor_settings;
@@ -42,9 +43,11 @@ mod config;
 mod handle;
 #[cfg(feature = "testing")]
 mod local;
+mod metrics;
 mod node;
 mod node_parts;
 mod peer_events;
+mod peer_management;
 mod peer_memory;
 mod shared;
 mod shutdown_report;
@@ -59,9 +62,11 @@ pub use config::{
     TraceConfig, VerifierConfig,
 };
 pub use handle::Handle;
+pub use metrics::{METRICS, Metric, MetricKind};
 pub use peer_events::PeerEvents;
+pub use peer_management::PeerManagementError;
 pub use peer_memory::PeerMemoryStatus;
-pub use shutdown_report::{Fatal, ShutdownReport};
+pub use shutdown_report::ShutdownReport;
 pub use start_error::StartError;
 pub use status::{PeerStatus, Status, Stuck};
 pub use synced_commits::SyncedCommits;
@@ -72,13 +77,13 @@ pub use soma_actors::verifier::Verification;
 pub use soma_protocol::{
     LostReason, PeerEvent,
     connections::DialFailure,
-    discovery::BookEntry,
+    discovery::{BookEntry, Trouble},
     peer_heights::NoPeer,
     peer_heights::PeerSnapshot,
     state_sync::{ExecutorFailure, LocalCommitError, Progress, STUCK_AFTER},
     verifier::{SlowCheck, TransactionPlace},
 };
-pub use soma_runtime::{ChildState, ChildStatus, ExitReason, MetricsRecorder, Strategy};
+pub use soma_runtime::{ChildState, ChildStatus, Escalation as Fatal, ExitReason, MetricsRecorder, Strategy};
 #[cfg(feature = "fjall")]
 pub use soma_store::FjallStore;
 pub use soma_store::{CorruptReason, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
@@ -106,8 +111,11 @@ pub use soma_network as network;
 /// What [`Status`] has of each actor.
 pub mod actor_status {
     pub use soma_protocol::{
-        discovery::Snapshot as Discovery, grpc_adapter::Snapshot as Serving, state_sync::Snapshot as StateSync,
-        store_writer::Snapshot as StoreWriter, verifier::Snapshot as Verifier,
+        discovery::Snapshot as Discovery,
+        grpc_adapter::{Rpc, Snapshot as Serving},
+        state_sync::{Late, Snapshot as StateSync},
+        store_writer::Snapshot as StoreWriter,
+        verifier::Snapshot as Verifier,
     };
 }
 
@@ -115,5 +123,9 @@ pub mod actor_status {
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::local::{LocalResources, LocalSystem};
-    pub use soma_runtime::{Clock, Fault, PlannedFaults, RuntimeContext};
+    pub use soma_protocol::Now;
+    pub use soma_replay::{Cause, MemoryTrace, Origin, Recorder, Track};
+    pub use soma_runtime::{
+        ChildCounts, Clock, Entered, Fault, PlannedFaults, RuntimeContext, Telemetry, WorkerThread,
+    };
 }

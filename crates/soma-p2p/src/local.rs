@@ -1,4 +1,4 @@
-//! A node on the thread of whoever starts it: for simulation, where many live in one thread and in virtual time.
+//! A node on the caller's thread: for simulation, where many nodes live in one thread and in virtual time.
 
 use crate::{
     handle::Handle,
@@ -12,7 +12,7 @@ use soma_runtime::{IoTasks, Offload, RuntimeContext};
 use std::time::Duration;
 use tokio::{runtime, sync::watch};
 
-/// What a simulated node runs on, beside the current thread.
+/// Resources of a simulated node, besides the current thread.
 pub struct LocalResources {
     /// Its time, its faults.
     pub runtime_context: RuntimeContext,
@@ -26,7 +26,7 @@ pub struct LocalResources {
 /// [`LocalSet`](tokio::task::LocalSet).
 ///
 /// Dropping it together with that set is a crash: nothing of the node is polled again, its connections break, and
-/// what was not durable is lost.
+/// only durable data is left.
 pub struct LocalSystem {
     node: Option<Node>,
     handle: Handle,

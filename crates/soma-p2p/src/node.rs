@@ -1,4 +1,4 @@
-//! The list of actors: what each is made from, and who supervises it.
+//! The list of actors, their resources, and their supervisors.
 //!
 //! ```text
 //!   root            one for one
@@ -22,7 +22,7 @@ use crate::{
     handle::Handle,
     node_parts::{NodeParts, NodeResources},
     peer_memory::PeerMemory,
-    shared::{Observers, Shared},
+    shared::{Observers, PeerManagement, Shared},
     start_error::StartError,
 };
 use soma_actors::{
@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Node {
     supervision: Supervision,
     listener: Listener,
-    /// What handles and streams read. They hold nothing of it once it is gone from here.
+    /// The read end for handles and streams. They hold nothing of the store once it is gone from here.
     store: watch::Sender<Option<Arc<dyn Store>>>,
     io: IoTasks,
     offload: Offload,
@@ -64,13 +64,13 @@ const GROUP_MEMBER: Intensity = Intensity { max_restarts: 5, within: Duration::f
 /// seconds of an actor that always fails.
 const GROUP: Intensity = Intensity { max_restarts: 3, within: Duration::from_secs(60) };
 
-/// What actors have to stop when one of them did not come up.
+/// Time for actors to stop after one of them did not come up.
 const START_FAILED_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the flush of the store has at shutdown even when nothing is left of the deadline.
 const MIN_FLUSH_TIME: Duration = Duration::from_millis(500);
 
-/// Who asks in the name of the embedder.
+/// The embedder's name as a sender.
 const HANDLE: &str = "handle";
 
 /// Names of supervisors, as the status has them.
@@ -85,6 +85,7 @@ impl Node {
     pub(crate) async fn start(parts: NodeParts, node_resources: NodeResources) -> Result<Self, StartError> {
         let NodeResources { io, offload, pool, runtime_context } = node_resources;
         let slots = Slots::default();
+        let (choose_peers, chosen_peers) = watch::channel(actor_settings::chosen_peers(&parts.config));
         let resources = Resources {
             actors: slots.actors(),
             mailbox_capacity: parts.config.mailbox_capacity,
@@ -94,6 +95,7 @@ impl Node {
             io,
             offload,
             runtime_context,
+            chosen_peers,
         };
         let listener = listen(&parts, &resources).await?;
         let watermarks = parts.store.watermarks()?;
@@ -120,6 +122,7 @@ impl Node {
             local_commit: resources.actors.state_sync.mailbox(HANDLE),
             executor_at: resources.actors.state_sync.mailbox(HANDLE),
             follow_peers: resources.actors.connections.mailbox(HANDLE),
+            peer_management: PeerManagement::new(choose_peers, &parts.config.connections.denylist, &resources.actors),
             next_reader: AtomicU64::new(0),
             observers: observers(&resources.actors),
             tree: supervision.tree().clone(),
@@ -187,7 +190,7 @@ async fn listen(parts: &NodeParts, resources: &Resources) -> Result<Listener, St
     Ok(listener?)
 }
 
-/// The list of actors, in the order in which they start, and who restarts them.
+/// The list of actors in the order of their start, and their supervisors.
 fn supervise(
     slots: Slots,
     resources: &Resources,
@@ -228,12 +231,13 @@ fn supervise(
     sync.actor(spec.with_rules(member));
     root.supervisor(sync);
 
-    let core = config.serving.core(resources.chain, config.connections.allowlist.iter().copied().collect());
+    let core = config.serving.core(resources.chain);
     root.actor(grpc_adapter::wiring::spec(slots.grpc_adapter, resources, core));
     root
 }
 
-/// Waits until all actors are up: a handle may be used at once, and a system whose actors do not come up does not start.
+/// Waits until all actors are up: a handle may be used at once, and a system whose actors do not come up does not
+/// start.
 async fn all_up(supervision: &Supervision) -> Result<(), Escalation> {
     tokio::select! {
         biased;
@@ -242,7 +246,7 @@ async fn all_up(supervision: &Supervision) -> Result<(), Escalation> {
     }
 }
 
-/// Who tells a handle what the status shows.
+/// The actors that a handle asks for the status.
 fn observers(actors: &Actors) -> Observers {
     Observers {
         state_sync: actors.state_sync.mailbox(HANDLE),
@@ -268,7 +272,7 @@ fn own_info(parts: &NodeParts, listening: &Address, lowest_available: CommitInde
         }
         _ => vec![listening.clone()],
     };
-    // Commit 0 is the genesis, which nobody fetches.
+    // Commit 0 is the genesis. No node fetches it.
     let lowest_commit = lowest_available.max(1);
     NodeInfo {
         peer_id: PeerId::from(&*parts.key),

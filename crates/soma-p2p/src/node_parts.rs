@@ -1,4 +1,4 @@
-//! What a node is made of, and what it runs on.
+//! The parts and the resources of a node.
 
 use crate::config::Config;
 use soma_actors::verifier::PoolSize;

@@ -1,4 +1,4 @@
-//! Who comes and goes, for the node that embeds this.
+//! Made and lost links, for the node that embeds this.
 
 use crate::shared::Shared;
 use futures::Stream;
@@ -30,8 +30,8 @@ type Item = Result<PeerEvent, Lagged>;
 /// Links that are made and end: `Connected` for each there is at the start, then every change, in order, none left out.
 /// When Connections is restarted every link ends, and the stream says so.
 ///
-/// Nobody waits for a slow reader. One that leaves tens of thousands of events unread gets [`Lagged`] in the place of what
-/// is missing, as its last item, and may begin anew. The stream ends with the system.
+/// No actor waits for a slow reader. A reader with tens of thousands of unread events gets [`Lagged`] in the place of
+/// the missing ones, as its last item, and may begin anew. The stream ends with the system.
 ///
 /// A [`Stream`], and an iterator of sorts for threads outside any runtime.
 #[derive(Debug)]
@@ -48,25 +48,25 @@ impl PeerEvents {
     }
 
     /// The next event; `None` when the system has stopped, or after an error.
-    pub async fn next(&mut self) -> Option<Item> {
+    pub async fn next(&mut self) -> Option<Result<PeerEvent, Lagged>> {
         self.receiver.recv().await
     }
 
     /// The next event, for threads outside any async runtime. Panics inside one, as blocking there would.
-    pub fn blocking_next(&mut self) -> Option<Item> {
+    pub fn blocking_next(&mut self) -> Option<Result<PeerEvent, Lagged>> {
         self.receiver.blocking_recv()
     }
 }
 
 impl Stream for PeerEvents {
-    type Item = Item;
+    type Item = Result<PeerEvent, Lagged>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Item>> {
         self.receiver.poll_recv(context)
     }
 }
 
-/// The stream is over: nobody reads it, or it has said its last.
+/// The stream is over: its reader is gone, or it has ended.
 struct Over;
 
 /// Follows one Connections after the other.
@@ -112,7 +112,7 @@ impl Follower {
             let event = tokio::select! {
                 biased;
                 event = events.recv() => event,
-                // One whose thread is blocked holds the other end for ever.
+                // An actor with a blocked thread holds the other end for ever.
                 () = life.ended() => None,
             };
             match event {

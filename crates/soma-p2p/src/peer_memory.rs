@@ -21,8 +21,8 @@ impl PeerMemory {
         Self { budget: config.peer_memory_bytes, fixed }
     }
 
-    /// The least that a budget can be: strangers may use three quarters of the room for answers, which holds the largest
-    /// one three times.
+    /// The least that a budget can be: strangers may use three quarters of the room for answers, which holds the
+    /// largest one three times.
     pub(crate) fn least(&self) -> u64 {
         self.fixed + 4 * MAX_RESPONSE_BYTES as u64
     }
@@ -32,7 +32,7 @@ impl PeerMemory {
         usize::try_from(self.budget.saturating_sub(self.fixed)).unwrap_or(usize::MAX)
     }
 
-    /// How much of it is held now.
+    /// The present use of each part.
     pub(crate) fn status(
         &self,
         callers: &CallersMemory,
@@ -49,7 +49,7 @@ impl PeerMemory {
     }
 }
 
-/// Bytes that peers make a node hold, by part. What is being made of answers is not counted, but bounded.
+/// Bytes that peers make a node hold, by part. Answers in preparation are not counted, but bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PeerMemoryStatus {
@@ -59,7 +59,7 @@ pub struct PeerMemoryStatus {
     pub connections: u64,
     /// Handshakes under way, each at the most that it may hold.
     pub handshakes: u64,
-    /// What is known of other peers.
+    /// Knowledge of other peers.
     pub known_peers: u64,
     /// Answers that peers have not read yet.
     pub unread_answers: u64,

@@ -1,12 +1,14 @@
 //! What all clones of a handle share.
 
 use crate::peer_memory::PeerMemory;
-use soma_actors::connections::messages::FollowPeers;
+use soma_actors::connections::messages::{ChosenPeersChanged, Disconnect, FollowPeers};
+use soma_actors::peer_heights::messages::{BanPeer, UnbanPeer};
 use soma_actors::state_sync::CommitFeed;
 use soma_actors::state_sync::messages::{ExecutorProgress, LocalCommit};
+use soma_actors::wiring::Actors;
 use soma_network::CallersMemory;
 use soma_protocol::{
-    connections,
+    ChosenPeers, connections,
     discovery::{self, BookEntry},
     grpc_adapter, peer_heights, state_sync, store_writer, verifier,
 };
@@ -14,10 +16,14 @@ use soma_runtime::{Clock, Escalation, IoTasks, Mailbox, Observe, Offload, Tree};
 use soma_store::Store;
 use soma_types::{Address, ChainId, PeerId};
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long an actor may take to show itself before the status goes without.
@@ -28,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) peer_id: PeerId,
     pub(crate) chain_id: ChainId,
     pub(crate) address: Address,
-    /// What peers may make this node hold, and how much of it they do, where the transport counts it.
+    /// The memory budget of peers, and its present use if the transport counts it.
     pub(crate) memory: (PeerMemory, Option<CallersMemory>),
     pub(crate) io: IoTasks,
     pub(crate) offload: Offload,
@@ -38,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) local_commit: Mailbox<LocalCommit>,
     pub(crate) executor_at: Mailbox<ExecutorProgress>,
     pub(crate) follow_peers: Mailbox<FollowPeers>,
+    pub(crate) peer_management: PeerManagement,
     /// Readers of streams so far.
     pub(crate) next_reader: AtomicU64,
     pub(crate) observers: Observers,
@@ -65,5 +72,37 @@ impl Observers {
     /// Asks one actor to show itself.
     pub(crate) async fn look<S: Send + 'static>(mut mailbox: Mailbox<Observe<S>>) -> Option<S> {
         timeout(OBSERVE_TIMEOUT, mailbox.ask(Observe)).await.ok()?.ok()
+    }
+}
+
+/// The name under which actors know the sender.
+const HANDLE: &str = "handle";
+
+/// How the handle reaches the actors that know peers.
+pub(crate) struct PeerManagement {
+    /// Locked for as long as a change is under way, so that all actors see changes in one order.
+    pub(crate) chosen: Mutex<watch::Sender<ChosenPeers>>,
+    pub(crate) denied: BTreeSet<PeerId>,
+    pub(crate) choosers: [Mailbox<ChosenPeersChanged>; 4],
+    pub(crate) disconnect: Mailbox<Disconnect>,
+    pub(crate) ban: Mailbox<BanPeer>,
+    pub(crate) unban: Mailbox<UnbanPeer>,
+}
+
+impl PeerManagement {
+    pub(crate) fn new(chosen: watch::Sender<ChosenPeers>, denied: &[PeerId], actors: &Actors) -> Self {
+        Self {
+            chosen: Mutex::new(chosen),
+            denied: denied.iter().copied().collect(),
+            choosers: [
+                actors.connections.mailbox(HANDLE),
+                actors.discovery.mailbox(HANDLE),
+                actors.peer_heights.mailbox(HANDLE),
+                actors.grpc_adapter.mailbox(HANDLE),
+            ],
+            disconnect: actors.connections.mailbox(HANDLE),
+            ban: actors.peer_heights.mailbox(HANDLE),
+            unban: actors.peer_heights.mailbox(HANDLE),
+        }
     }
 }

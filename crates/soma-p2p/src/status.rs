@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Status {
-    /// Who it is.
+    /// The peer's id.
     pub peer_id: PeerId,
     /// Its chain.
     pub chain_id: ChainId,
@@ -40,17 +40,18 @@ pub struct Status {
     pub stuck: Option<Stuck>,
     /// What state sync is doing.
     pub progress: Option<Progress>,
-    /// The cause in one word, as the metric `soma_sync_cause` has it; where nobody is connected, what is wrong with that.
+    /// The cause in one word, as the metric `soma_sync_cause` has it; without a connected peer, the issue of
+    /// that.
     pub cause: Option<String>,
     /// The same in words.
     pub explanation: String,
-    /// What is wrong with this node's place in the network in one word, as the metric `soma_network_trouble` has it.
+    /// The network issue of this node in one word, as the metric `soma_network_trouble` has it.
     pub network_trouble: Option<String>,
     /// The same in words.
     pub network_explanation: Option<String>,
     /// Peers connected in either direction.
     pub peers: Vec<PeerStatus>,
-    /// Peers that are kept out for what they did.
+    /// Banned peers.
     pub banned: Vec<PeerId>,
     /// State sync in figures.
     pub state_sync: Option<state_sync::Snapshot>,
@@ -86,7 +87,7 @@ pub struct Stuck {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PeerStatus {
-    /// Who.
+    /// The peer's id.
     pub peer_id: PeerId,
     /// Whether this node can ask it.
     pub outbound: bool,
@@ -172,7 +173,7 @@ impl Status {
         Self { state_sync: sync, discovery, verifier, store_writer, serving, peer_memory, ..status }
     }
 
-    /// What is known without asking any actor.
+    /// The part of the status that needs no actor.
     pub(crate) fn without_actors(shared: &Shared) -> Self {
         let fatal = shared.escalation.borrow().as_ref().map(ToString::to_string);
         let height = shared.commit_feed.highest();
@@ -207,8 +208,8 @@ impl Status {
         }
     }
 
-    /// Liveness: whether every actor runs. Says nothing of whether the node gets on; restarting it helps only if this is
-    /// false for longer than a moment.
+    /// Liveness: whether every actor runs. Says nothing of whether the node gets on; restarting it helps only if this
+    /// is false for longer than a moment.
     pub fn is_alive(&self) -> bool {
         use soma_runtime::ChildState;
         let up = self.tree.actors().iter().all(|actor| actor.state == ChildState::Running);

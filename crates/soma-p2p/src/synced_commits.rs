@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 /// Bytes of blocks that are read from the store at once.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 
-/// Commits after which StateSync is told how far the executor has got: an executor may always lag by as much.
+/// Commits between two reports of the executor's progress: an executor may always lag by as much.
 pub(crate) const TELL_EVERY: CommitIndex = 64;
 
-/// Time after which StateSync is told how far a slow executor has got.
+/// Time after which a slow executor's progress is reported to StateSync.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The next commits, or why there are none.
@@ -45,17 +45,17 @@ type Batch = Result<Vec<Arc<CommittedSubDag>>, StoreError>;
 pub struct SyncedCommits {
     /// Index of the commit that the executor asks for next, when it has done with all before.
     next: CommitIndex,
-    /// What has been taken over and not been given yet.
+    /// Commits taken over and not given yet.
     held: vec::IntoIter<Arc<CommittedSubDag>>,
     /// What comes after that.
     batches: BoxStream<'static, Batch>,
-    /// What StateSync is told; nothing of an observer.
+    /// Progress reports to StateSync; none of an observer.
     progress: Option<ProgressTeller>,
 }
 
 impl fmt::Debug for SyncedCommits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not what is in the commits, which is megabytes of users' transactions.
+        // Without the commits, which are megabytes of users' transactions.
         f.debug_struct("SyncedCommits")
             .field("next", &self.next)
             .field("held", &self.held.len())
@@ -94,8 +94,8 @@ impl SyncedCommits {
 
     /// The next commit, for threads outside any async runtime: it blocks the thread until there is one.
     ///
-    /// On a thread of an async runtime it works, too, but holds up every other task of that thread meanwhile; with a runtime
-    /// of one thread for ever, if what it waits for runs there. Use [`next`](Self::next) there.
+    /// On a thread of an async runtime it works, too, but holds up every other task of that thread meanwhile; with a
+    /// runtime of one thread for ever, if what it waits for runs there. Use [`next`](Self::next) there.
     pub fn blocking_next(&mut self) -> Option<Result<Arc<CommittedSubDag>, StoreError>> {
         futures::executor::block_on(self.next())
     }
@@ -201,14 +201,14 @@ async fn tell(
     }
 }
 
-/// Follows what is published, and fills every gap from the store.
+/// Follows published commits, and fills every gap from the store.
 struct Reader {
     /// `None` behind the last index that there can be.
     next: Option<CommitIndex>,
-    /// Most commits at hand that are taken over at once.
+    /// Maximum recent commits that are taken over at once.
     batch_commits: usize,
     latest: watch::Receiver<DurableHead>,
-    /// What is being read from the store while the executor is busy with what was read before.
+    /// The next read of the store, while the executor is busy with the last one.
     ahead: Option<BoxFuture<'static, Option<Batch>>>,
     store: watch::Receiver<Option<Arc<dyn Store>>>,
     offload: Offload,
@@ -226,9 +226,9 @@ impl Reader {
         })
     }
 
-    /// The next commits, at least one; `None` when there will be no more.
+    /// The next commits, at least one; `None` after the last.
     async fn batch(&mut self) -> Option<Batch> {
-        // While all is at hand nothing else makes an executor's task let others have their turn.
+        // With all commits in memory, nothing else makes an executor's task yield.
         consume_budget().await;
         loop {
             let next = self.next?;
@@ -260,7 +260,7 @@ impl Reader {
         self.next = self.next.zip(commits).and_then(|(next, commits)| next.checked_add(commits));
     }
 
-    /// The durable commits from the next one on, if that is not at hand any more.
+    /// The durable commits from the next one on, if they are no longer in memory.
     fn missed(&self) -> Option<RangeInclusive<CommitIndex>> {
         let (next, latest) = (self.next?, self.latest.borrow());
         (next <= latest.highest() && latest.holding(next).is_none()).then(|| next..=latest.highest())

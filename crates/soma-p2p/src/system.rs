@@ -85,7 +85,7 @@ impl ActorSystem {
         self.handle.clone()
     }
 
-    /// Resolves when the system has stopped by itself because an actor did not stay up; never otherwise.
+    /// Resolves when the system has given up because an actor did not stay up; never otherwise.
     pub async fn failed(&mut self) -> ShutdownReport {
         match &mut self.stopped {
             Some(stopped) => {
@@ -97,11 +97,11 @@ impl ActorSystem {
         }
     }
 
-    /// Stops in order: no more connections, calls and workers ended, what is being written finished, store flushed.
-    /// What has not stopped when `deadline` is over is ended, and named in the report.
+    /// Stops in order: ends connections, calls and workers, finishes the present write, flushes the store.
+    /// After `deadline` the rest is ended, and named in the report.
     pub async fn shutdown(mut self, deadline: Duration) -> ShutdownReport {
         if let Some(stop) = self.stop.take() {
-            // It fails when the system has stopped by itself; the report is there then, too.
+            // It fails when the system has given up; the report exists then, too.
             let _ = stop.send(deadline);
         }
         let report = match self.stopped.take() {
@@ -165,6 +165,7 @@ fn run(
 ) {
     let telemetry = Telemetry::new(&PeerId::from(&*parts.key).short(), parts.metrics);
     let _entered = telemetry.enter();
+    crate::metrics::describe();
     let io = match io_runtime(telemetry.clone()) {
         Ok(io) => io,
         Err(error) => {
@@ -222,12 +223,12 @@ fn run(
         trace.finish();
     }
     if let Some(outcome) = outcome {
-        // Who has dropped the system does not wait for it.
+        // A dropped system has no waiting owner.
         let _ = report.send(ShutdownReport { leaked, ..outcome });
     }
 }
 
-/// What is left of a system that has stopped.
+/// Leftovers of a stopped system.
 async fn left(io: &runtime::Handle, child_counts: &ChildCounts) -> Vec<String> {
     let tasks = || io.metrics().num_alive_tasks();
     let ended = async {

@@ -1,10 +1,15 @@
 //! Errors of a store. Every message says what failed, where, and what to do.
 
+mod advice;
+
 use crate::segments::SegmentId;
+use advice::advice_on_file;
+#[cfg(feature = "fjall")]
+use advice::{advice_on_database, cause};
 use soma_types::{BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, Epoch, GenesisError, Round};
 use std::{
     fmt,
-    io::{self, ErrorKind},
+    io::{self},
     path::{Path, PathBuf},
 };
 
@@ -28,6 +33,7 @@ impl fmt::Display for Place {
 
 /// One item that a store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Record {
     /// A commit.
     #[error("commit {0}")]
@@ -99,6 +105,7 @@ pub enum Record {
 
 /// The damage of a stored value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CorruptReason {
     /// The required value does not exist.
     #[error("it is missing")]
@@ -220,6 +227,7 @@ pub enum CorruptReason {
 
 /// The reason why a commit does not fit its blocks or the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Mismatch {
     /// The commit does not continue the previous commit.
     #[error("it continues a commit of digest {found}, and the one before it has {expected}")]
@@ -262,6 +270,7 @@ pub enum Mismatch {
 
 /// The reason why a directory is not a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotAStoreReason {
     /// The path does not exist.
     #[error("there is nothing; give the path of a node's store")]
@@ -291,6 +300,7 @@ pub enum NotAStoreReason {
 
 /// An error of a store. Large parts are boxed, because every result carries it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The batch does not begin at the end of the chain, or skips or repeats an index.
     #[error(
@@ -427,75 +437,6 @@ impl StoreError {
     /// Whether the store itself failed (disk, damage, another owner), and not the request.
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Self::OutOfOrder { .. } | Self::EmptyBatch { .. } | Self::Mismatch { .. })
-    }
-}
-
-#[cfg(feature = "fjall")]
-/// The system's error behind a database error, if there is one.
-fn system_error(error: &fjall::Error) -> Option<&io::Error> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        next = error.source();
-    }
-    None
-}
-
-#[cfg(feature = "fjall")]
-fn cause(error: &fjall::Error) -> String {
-    match (system_error(error), error) {
-        (Some(error), _) => error.to_string(),
-        (None, fjall::Error::Poisoned) => {
-            "a write of the database itself failed, and it takes no more (the log has its error)".to_owned()
-        }
-        (None, error) => format!("{error:?}"),
-    }
-}
-
-/// Advice after a failure of the disk.
-fn advice_on_disk(error: &io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            "the disk is full: free space on it, then restart the node"
-        }
-        _ => "check the disk, then restart the node",
-    }
-}
-
-fn advice_on_file(error: &io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::NotFound
-        | ErrorKind::AlreadyExists
-        | ErrorKind::NotADirectory
-        | ErrorKind::IsADirectory
-        | ErrorKind::InvalidInput
-        | ErrorKind::InvalidFilename
-        | ErrorKind::PermissionDenied
-        | ErrorKind::ReadOnlyFilesystem => "check that the path is right and that this user may write there",
-        _ => advice_on_disk(error),
-    }
-}
-
-#[cfg(feature = "fjall")]
-fn advice_on_database(error: &fjall::Error) -> &'static str {
-    match (system_error(error), error) {
-        // A truncated or missing file or an invalid offset causes these. They are damage, not failed system calls.
-        (Some(error), _)
-            if !matches!(
-                error.kind(),
-                ErrorKind::UnexpectedEof
-                    | ErrorKind::InvalidData
-                    | ErrorKind::InvalidInput
-                    | ErrorKind::NotFound
-                    | ErrorKind::Other
-            ) =>
-        {
-            advice_on_disk(error)
-        }
-        (None, fjall::Error::Poisoned) => "free space on the disk or check the disk, then restart the node",
-        _ => "check the disk, then restore the store from a copy or remove it and sync anew",
     }
 }
 

@@ -29,6 +29,7 @@
 //! order of the chain. The segments of a large batch go to files, with its commits and votes; the segments of a small
 //! batch go to the database. Peers get blocks as slices of segments, and no step decodes them.
 
+#![warn(clippy::missing_errors_doc)]
 #![deny(missing_docs)]
 
 #[cfg(feature = "fjall")]
@@ -63,7 +64,7 @@ pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreEr
 #[cfg(feature = "fjall")]
 pub use fjall_store::FjallStore;
 pub use mem::MemStore;
-pub use plan::VOTES_AHEAD;
+pub use plan::{VOTES_AHEAD, check_batch};
 pub use segments::SegmentId;
 pub use serving::{NotServed, Served, serve_commits};
 
@@ -246,8 +247,9 @@ pub trait Store: Send + Sync + 'static {
     /// previous one. The `blocks` of each commit must be exactly the commit's blocks, in its order. Signatures and
     /// quorums are not checked again: that is the verifier's task.
     ///
-    /// The store keeps the commits, their blocks, the certifier blocks and the votes in all these blocks. If a block
-    /// ends the epoch, it also keeps the next committee and the epoch's last commit.
+    /// The store keeps the commits, their blocks, the certifier blocks and the votes in all these blocks, except votes
+    /// for commits more than [`VOTES_AHEAD`] above the batch's last one: those are lies, and would fill the disk. If
+    /// a block ends the epoch, it also keeps the next committee and the epoch's last commit.
     ///
     /// # Errors
     /// Fails with [`StoreError::OutOfOrder`], [`StoreError::EmptyBatch`] or [`StoreError::Mismatch`] if the batch does

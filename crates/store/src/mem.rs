@@ -22,6 +22,7 @@ pub struct MemStore {
 
 impl MemStore {
     /// A store that only holds the genesis.
+    #[expect(clippy::expect_used, reason = "a new store in memory has nothing to fail on")]
     pub fn new(genesis: &Genesis) -> Self {
         let tables = MemTables::default();
         tables.put_all(Engine::<MemTables>::first_writes(genesis));

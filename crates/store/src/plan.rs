@@ -20,6 +20,15 @@ pub(crate) struct PlannedBatch<'a> {
     pub(crate) highest_synced: CommitRef,
 }
 
+/// The rules of [`Store::apply`](crate::Store::apply), for other stores: `batch` must continue the chain after
+/// `highest`. Returns the last commit of the batch.
+///
+/// # Errors
+/// Fails with the first rule that the batch breaks. `place` is that of the store, for the message.
+pub fn check_batch(place: &Place, highest: CommitRef, batch: &[&CertifiedCommit]) -> Result<CommitRef, StoreError> {
+    plan(place, highest, batch).map(|planned| planned.highest_synced)
+}
+
 /// Checks that `batch` continues the chain after `highest`, and plans its additional data.
 pub(crate) fn plan<'a>(
     place: &Place,

@@ -32,7 +32,8 @@ const FAULTY_SKIPS_PERCENT: u32 = 30;
 /// What a transaction in a block is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Payload {
-    /// A certificate: signed by its sender and by a quorum. What nodes accept unless they bring a verifier of their own.
+    /// A certificate: signed by its sender and by a quorum. What nodes accept unless they bring a verifier of their
+    /// own.
     #[default]
     Certified,
     /// Random bytes with no signature in them, for nodes whose transaction verifier takes any.

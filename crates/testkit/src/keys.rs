@@ -1,4 +1,4 @@
-//! Keys of a test chain: derived from its seed, so that everyone who knows the seed can sign.
+//! Keys of a test chain: derived from its seed, so that every holder of the seed can sign.
 
 use soma_types::{AuthorityIndex, SigningKey};
 

@@ -5,7 +5,7 @@ use soma_types::CertifiedCommit;
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Makes commits at a steady rate. A caller that was late gets what it missed at once: the rate holds on average.
+/// Makes commits at a steady rate. A late caller gets the missed ones at once, so the rate holds on average.
 pub struct LiveSource {
     builder: ChainBuilder,
     interval: Interval,

@@ -11,8 +11,8 @@ use std::{
     cell::Cell,
 };
 
-/// Bytes held for each byte of input. The most that is needed is for lists of short entries, which have a header of a few
-/// words each in memory, in a vector that has just been made twice as long.
+/// Bytes held for each byte of input. The most that is needed is for lists of short entries, which have a header of a
+/// few words each in memory, in a vector that has just been made twice as long.
 const FACTOR: usize = 48;
 
 /// The same for what the operator writes: a tree of TOML has a word or two more for each of its values.
@@ -58,8 +58,8 @@ fn held_for(decoder: &Decoder, input: &[u8]) -> usize {
     MOST.get() - START
 }
 
-/// Lengths that claim a lot, in the ways in which they are written: fixed or varying, from either end, and just below the
-/// limits at which they would be refused.
+/// Lengths that claim a lot, in the ways in which they are written: fixed or varying, from either end, and just below
+/// the limits at which they would be refused.
 fn claims() -> Vec<Vec<u8>> {
     let mut claims = Vec::new();
     for claim in [100_000u64, 500_000, 1 << 20, 3 << 20, (4 << 20) - 200, 15 << 20, 1 << 30, 1 << 40, u64::MAX] {

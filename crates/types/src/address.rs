@@ -26,6 +26,7 @@ pub struct Address(String);
 
 /// The reason why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddressError {
     /// Longer than [`MAX_ADDRESS_BYTES`].
     #[error("an address of {size} bytes is over the limit of {MAX_ADDRESS_BYTES}")]

@@ -1,42 +1,12 @@
 //! Blocks, which authorities sign in each round.
 
 use crate::{
-    AuthorityIndex, BlockBodyDigest, BlockDigest, ChainId, CodecError, CommitRef, Committee, Epoch, QuorumSignatures,
-    Round, Scope, Signable, Signature, Signed, SigningKey, TimestampMs, codec, limits,
+    AuthorityIndex, BlockBodyDigest, BlockDigest, BlockRef, ChainId, CodecError, CommitRef, Committee, Epoch,
+    QuorumSignatures, Round, Scope, Signable, Signature, Signed, SigningKey, TimestampMs, codec, limits,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
-use std::{fmt, ops::Deref, sync::Arc};
-
-/// Identifies one block by its position in the DAG and the digest of its bytes, signature included.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct BlockRef {
-    /// Epoch of the block.
-    pub epoch: Epoch,
-    /// Round within the epoch.
-    pub round: Round,
-    /// The author's position in the epoch's committee.
-    pub author: AuthorityIndex,
-    /// Digest of body and signature.
-    pub digest: BlockDigest,
-}
-
-impl BlockRef {
-    /// Encoded length in bytes.
-    pub const BYTES: usize = 48;
-}
-
-impl fmt::Display for BlockRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "e{}r{}a{}:{:?}", self.epoch, self.round, self.author, self.digest)
-    }
-}
-
-impl fmt::Debug for BlockRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
+use std::{ops::Deref, sync::Arc};
 
 /// One transaction of a block. Its bytes are opaque here; the node's transaction verifier reads them. In a decoded
 /// block they are a slice of the block's bytes.

@@ -28,6 +28,7 @@ fn config() -> bincode::config::Configuration<
 
 /// The reason why bytes are not the encoding of a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CodecError {
     /// The bytes are not an encoding of the type.
     #[error("malformed {what}: {reason}")]
@@ -61,6 +62,7 @@ pub enum CodecError {
 ///
 /// # Panics
 /// Panics if the `Serialize` implementation reports an error or omits a length. The types of this crate do neither.
+#[expect(clippy::expect_used, reason = "encoding into memory has no error")]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     // Writing to a Vec cannot fail, and the types of this crate neither report errors nor omit lengths.
     bincode::serde::encode_to_vec(value, config().with_no_limit()).expect("encoding into memory does not fail")

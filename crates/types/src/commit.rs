@@ -1,27 +1,12 @@
 //! Commits: the chain that orders blocks.
 
 use crate::{
-    BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, EndOfEpoch, Epoch, TimestampMs, VerifiedBlock, codec,
-    epoch_genesis_refs, limits,
+    BlockRef, ChainId, CodecError, CommitDigest, CommitIndex, CommitRef, EndOfEpoch, Epoch, TimestampMs, VerifiedBlock,
+    codec, epoch_genesis_refs, limits,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
-
-/// Identifies one commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct CommitRef {
-    /// The commit's index on the chain.
-    pub index: CommitIndex,
-    /// Digest of the commit's bytes.
-    pub digest: CommitDigest,
-}
-
-impl fmt::Display for CommitRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{:?}", self.index, self.digest)
-    }
-}
 
 /// One step of the chain: a leader block, and the part of its history that earlier commits do not contain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Committees: who may author blocks in an epoch, and with how much say.
+//! Committees: the authorities that may author blocks in an epoch, and their stakes.
 
 use crate::{Address, AuthorityIndex, CodecError, CommitteeDigest, Epoch, PublicKey, Stake, codec, limits};
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,9 @@ pub struct Committee {
 
 /// Why a list of authorities is no committee.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommitteeError {
-    /// Nobody in it, or too many.
+    /// No member, or too many.
     #[error("a committee has 1 to {max} authorities, this one {size}", max = limits::MAX_COMMITTEE_SIZE)]
     Size {
         /// Members.
@@ -42,7 +43,7 @@ pub enum CommitteeError {
         /// Its index.
         authority: AuthorityIndex,
     },
-    /// Stakes whose sum cannot be counted.
+    /// Stakes with a sum beyond the range.
     #[error("the stakes add up to more than 2^63 - 1")]
     StakeOverflow,
     /// A key that is none.
@@ -64,6 +65,10 @@ pub enum CommitteeError {
 impl Committee {
     /// Checks what every committee must hold: size, stakes, keys that are points of the curve and all different. A
     /// committee that passes has at most [`limits::MAX_COMMITTEE_BYTES`] encoded.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that the committee breaks.
     pub fn validate(&self) -> Result<(), CommitteeError> {
         let size = self.authorities.len();
         if size == 0 || size > limits::MAX_COMMITTEE_SIZE {
@@ -105,7 +110,7 @@ impl Committee {
         total - total.saturating_sub(1) / 3
     }
 
-    /// Stake of the distinct `authorities`; those who are no members count nothing.
+    /// Stake of the distinct `authorities`; others than members count nothing.
     pub fn stake_of(&self, authorities: impl IntoIterator<Item = AuthorityIndex>) -> Stake {
         let distinct: BTreeSet<_> = authorities.into_iter().collect();
         // As `total_stake`: a committee that is only decoded may have any stakes.
@@ -120,10 +125,19 @@ impl Committee {
 
     /// Names this committee: what the epoch before signs to hand over to it.
     pub fn digest(&self) -> CommitteeDigest {
-        CommitteeDigest::of(&[&codec::encode(self)])
+        CommitteeDigest::of(&[&self.encode()])
     }
 
-    /// Decodes stored bytes.
+    /// The bytes that [`decode`](Self::decode) reads.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Decodes bytes of [`encode`](Self::encode). They are not checked: see [`validate`](Self::validate).
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no committee, or more than [`limits::MAX_COMMITTEE_BYTES`].
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(bytes, "committee", limits::MAX_COMMITTEE_BYTES)
     }

@@ -27,6 +27,7 @@ struct EncodedGenesis {
 
 /// The reason why a genesis is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GenesisError {
     /// The bytes are not a genesis.
     #[error(transparent)]

@@ -18,6 +18,7 @@
 //!   The types show the difference: [`SignedBlock`] and [`UnverifiedCommit`] are claims, [`VerifiedBlock`] and
 //!   [`TrustedCommit`] are proven.
 
+#![warn(clippy::missing_errors_doc)]
 #![deny(missing_docs)]
 
 mod address;
@@ -33,17 +34,16 @@ mod keys;
 pub mod limits;
 mod network;
 mod node_info;
+mod references;
 mod signed;
 
 pub use address::{Address, AddressError, ListenAddress};
-pub use block::{
-    Block, BlockRef, EndOfEpoch, HashedBlock, SignedBlock, TransactionBytes, VerifiedBlock, epoch_genesis_refs,
-};
+pub use block::{Block, EndOfEpoch, HashedBlock, SignedBlock, TransactionBytes, VerifiedBlock, epoch_genesis_refs};
 pub use certificate::{
     AuthoritySignature, Certificate, EncodedCertificate, QuorumSignatures, SignedTransaction, Transaction,
 };
 pub use codec::CodecError;
-pub use commit::{CertifiedCommit, Commit, CommitRef, CommittedSubDag, SubDagDigest, TrustedCommit, UnverifiedCommit};
+pub use commit::{CertifiedCommit, Commit, CommittedSubDag, SubDagDigest, TrustedCommit, UnverifiedCommit};
 pub use committee::{Authority, Committee, CommitteeError};
 pub use digest::{
     BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
@@ -54,6 +54,7 @@ pub use genesis::{Genesis, GenesisError};
 pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};
 pub use network::{NetworkGroup, Reach};
 pub use node_info::{Access, Capabilities, NodeInfo, NodeRole, ProtocolVersions, SignedNodeInfo};
+pub use references::{BlockRef, CommitRef};
 pub use signed::{Signable, Signed};
 
 /// Number of an epoch; the genesis committee's is 0.

@@ -6,6 +6,7 @@ use soma_types::{AuthorityIndex, Block, BlockRef, Epoch, limits};
 
 /// The rule that a block breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BlockError {
     /// The block belongs to another epoch.
     #[error("it is of epoch {found}, not {expected}")]

@@ -12,6 +12,7 @@ use soma_types::{BlockRef, CodecError, Fault, HashedBlock, Scope, SignedBlock, V
 
 /// The reason why the blocks of a response are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BlocksError {
     /// Another number of blocks than requested.
     #[error("received {received} blocks for {asked} references")]

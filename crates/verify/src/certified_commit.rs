@@ -8,6 +8,7 @@ use soma_types::{CertifiedCommit, VerifiedBlock};
 
 /// The reason why a commit of the node's own consensus is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CertifiedCommitError {
     /// The commit or its certifier blocks are invalid.
     #[error(transparent)]

@@ -32,6 +32,7 @@ pub struct CheckedCommits {
 
 /// The reason why a range of commits is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommitsError {
     /// The response has no commit.
     #[error("received no commits from {start} on")]

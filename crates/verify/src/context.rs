@@ -19,6 +19,7 @@ pub struct EpochContext {
 
 /// The reason why signers or authors are not a quorum of a committee.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum QuorumError {
     /// The signers are not in strictly ascending order.
     #[error("authority {authority} does not come after the signer before it")]

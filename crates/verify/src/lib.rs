@@ -23,6 +23,7 @@
 //! are checked with `verify_strict`. Signatures below a certified digest go through [`SignatureBatch`], or are trusted
 //! with the quorum ([`Checks::Certified`]).
 
+#![warn(clippy::missing_errors_doc)]
 #![deny(missing_docs)]
 
 mod block_rules;

@@ -15,6 +15,7 @@ pub const MAX_NODE_INFO_AGE_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// The reason why a node info is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NodeInfoError {
     /// The bytes are not a node info, or exceed a limit.
     #[error(transparent)]

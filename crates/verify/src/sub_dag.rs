@@ -11,6 +11,7 @@ use soma_types::{
 /// The reason why a commit and its blocks do not fit together. Either a quorum certified the breach of a rule, or the
 /// caller made a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SubDagError {
     /// The commit is of another epoch than the context.
     #[error("commit {index} is of epoch {found}, not {expected}")]

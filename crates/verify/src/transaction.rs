@@ -76,6 +76,7 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 
 /// The reason why a transaction is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TransactionError {
     /// The bytes are not the canonical encoding of a certificate.
     #[error(transparent)]

@@ -2,162 +2,14 @@
 
 use crate::{root, rust_files};
 use soma_network::wire::limits as wire;
-use soma_p2p::Config;
+use soma_p2p::{Config, METRICS, MetricKind};
 use soma_protocol::state_sync;
+use soma_tests::reference::{constants::constants, pages};
 use soma_types::limits;
-use std::{collections::BTreeMap, fs};
-use syn::{BinOp, Expr, Item, Lit};
-
-/// The values of constants by their names, several where several files have one of that name. Durations in milliseconds.
-type Constants = BTreeMap<String, Vec<u128>>;
+use std::{collections::BTreeSet, fs};
 
 fn document(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).unwrap()
-}
-
-/// Every `const` and `static` at the top of a module, with its expression.
-fn expressions() -> Vec<(String, Expr)> {
-    fn collect(items: Vec<Item>, found: &mut Vec<(String, Expr)>) {
-        for item in items {
-            match item {
-                Item::Const(item) => found.push((item.ident.to_string(), *item.expr)),
-                Item::Static(item) => found.push((item.ident.to_string(), *item.expr)),
-                Item::Mod(item) => collect(item.content.map(|(_, items)| items).unwrap_or_default(), found),
-                Item::Impl(item) => found.extend(item.items.into_iter().filter_map(|item| match item {
-                    syn::ImplItem::Const(item) => Some((item.ident.to_string(), item.expr)),
-                    _ => None,
-                })),
-                _ => {}
-            }
-        }
-    }
-    let mut found = Vec::new();
-    let files = ["crates", "actors"].map(|folder| rust_files(&root().join(folder)));
-    for file in files.concat().into_iter().filter(|file| file.iter().any(|folder| folder == "src")) {
-        collect(syn::parse_file(&fs::read_to_string(file).unwrap()).unwrap().items, &mut found);
-    }
-    found
-}
-
-fn value(expression: &Expr, known: &Constants) -> Option<u128> {
-    match expression {
-        Expr::Lit(literal) => match &literal.lit {
-            Lit::Int(number) => number.base10_parse().ok(),
-            _ => None,
-        },
-        Expr::Paren(inner) => value(&inner.expr, known),
-        Expr::Cast(cast) => value(&cast.expr, known),
-        Expr::Binary(binary) => {
-            let (left, right) = (value(&binary.left, known)?, value(&binary.right, known)?);
-            match binary.op {
-                BinOp::Add(_) => left.checked_add(right),
-                BinOp::Sub(_) => left.checked_sub(right),
-                BinOp::Mul(_) => left.checked_mul(right),
-                BinOp::Div(_) => left.checked_div(right),
-                BinOp::Shl(_) => left.checked_shl(right.try_into().ok()?),
-                _ => None,
-            }
-        }
-        Expr::Path(path) => {
-            let name = path.path.segments.last()?.ident.to_string();
-            match known.get(&name)?.as_slice() {
-                [value] => Some(*value),
-                _ => None,
-            }
-        }
-        Expr::Call(call) => {
-            let Expr::Path(function) = &*call.func else { return None };
-            let number = value(call.args.first()?, known)?;
-            match function.path.segments.last()?.ident.to_string().as_str() {
-                "from_secs" => Some(number * 1_000),
-                "from_millis" => Some(number),
-                "from_mins" => Some(number * 60_000),
-                "from_hours" => Some(number * 3_600_000),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-fn constants() -> Constants {
-    let mut left = expressions();
-    let mut known = Constants::new();
-    // Constants that are made of others are known once those are.
-    loop {
-        let before = left.len();
-        let mut found = Constants::new();
-        left.retain(|(name, expression)| match value(expression, &known) {
-            Some(value) => {
-                found.entry(name.clone()).or_default().push(value);
-                false
-            }
-            None => true,
-        });
-        for (name, values) in found {
-            known.entry(name).or_default().extend(values);
-        }
-        if left.len() == before {
-            return known;
-        }
-    }
-}
-
-/// A figure as the documents write it, such as `1,024`, `12 MiB + 64 KiB` or `0.5 s`; durations in milliseconds.
-fn figure(text: &str) -> Option<u128> {
-    text.split(" + ").map(one_figure).sum()
-}
-
-fn one_figure(text: &str) -> Option<u128> {
-    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
-    let number: f64 = number.replace(',', "").parse().ok()?;
-    let factor = match unit.split(' ').next().unwrap_or_default() {
-        "KiB" => 1_024.0,
-        "MiB" => 1_048_576.0,
-        "s" => 1_000.0,
-        "min" => 60_000.0,
-        "h" => 3_600_000.0,
-        _ => 1.0,
-    };
-    Some((number * factor) as u128)
-}
-
-/// The cells of a table's row, without the spaces and backticks around them.
-fn cells(line: &str) -> Vec<&str> {
-    let inner = line.trim().strip_prefix('|').and_then(|line| line.strip_suffix('|'));
-    inner.map(|inner| inner.split('|').map(str::trim).collect()).unwrap_or_default()
-}
-
-fn is_constant(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_uppercase())
-        && name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
-}
-
-#[test]
-fn limits_reference_has_the_values_of_the_code() {
-    let (limits_page, known) = (document("reference/limits.md"), constants());
-    let (mut compared, mut wrong) = (0, Vec::new());
-    for row in limits_page.lines().map(cells) {
-        let are_constants = |cell: &&str| cell.split(", ").all(|name| is_constant(name.trim_matches('`')));
-        let Some(at) = row.iter().position(are_constants) else { continue };
-        let names = row[at].split(", ").map(|name| name.trim_matches('`'));
-        let values: Vec<_> = row.get(at + 1).map(|values| values.split(", ").collect()).unwrap_or_default();
-        for (position, name) in names.enumerate() {
-            let Some(in_code) = known.get(name) else {
-                // Of a type of its own, such as an intensity; but it must be there.
-                if !expressions().iter().any(|(constant, _)| constant == name) {
-                    wrong.push(format!("{name} is in no code"));
-                }
-                continue;
-            };
-            match values.get(position).and_then(|value| figure(value)) {
-                Some(value) if in_code.contains(&value) => compared += 1,
-                _ => wrong.push(format!("{name} is {in_code:?}, not {values:?}")),
-            }
-        }
-    }
-    assert_eq!(wrong, Vec::<String>::new());
-    assert!(compared > 80, "only {compared} figures were compared");
 }
 
 #[test]
@@ -180,41 +32,34 @@ fn settings_have_the_defaults_that_operators_are_told() {
 }
 
 #[test]
-fn tables_of_settings_have_the_defaults_of_the_code() {
-    let operating = document("operating.md");
-    let defaults = serde_json::to_value(Config::default()).unwrap();
-    let mut section = Vec::new();
-    let (mut compared, mut wrong) = (0, Vec::new());
-    for line in operating.lines() {
-        if let Some(title) = line.strip_prefix("### ") {
-            section = title.split('`').filter_map(|name| name.strip_prefix("[p2p.")?.strip_suffix(']')).collect();
-        }
-        let row = cells(line);
-        let [keys, told, ..] = row[..] else { continue };
-        for (position, key) in keys.split(", ").map(|key| key.trim_matches('`')).enumerate() {
-            let path = key.split_once('.').or_else(|| Some((*section.first()?, key)));
-            let of_section = path.and_then(|(section, key)| defaults.get(section)?.get(key));
-            let of_all = || defaults.get(key).filter(|default| default.is_number());
-            let Some(default) = of_section.or_else(of_all) else { continue };
-            let told = if keys.contains(", ") { told.split(", ").nth(position).unwrap_or_default() } else { told };
-            let told = told.trim_matches('`');
-            let same = match default {
-                serde_json::Value::Number(number) => figure(told) == number.as_u64().map(u128::from),
-                serde_json::Value::String(text) => match text.parse::<humantime::Duration>() {
-                    Ok(duration) => figure(told) == Some(duration.as_millis()),
-                    Err(_) => told == text,
-                },
-                serde_json::Value::Array(list) => told == "none" && list.is_empty(),
-                _ => false,
-            };
-            compared += 1;
-            if !same {
-                wrong.push(format!("{key} is {default}, not {told}"));
+fn reference_pages_are_those_of_the_code() {
+    for (path, page) in pages().unwrap() {
+        let written = fs::read_to_string(&path).unwrap();
+        assert!(written == page, "{} is not that of the code: run `make docs-reference`", path.display());
+    }
+}
+
+#[test]
+fn every_metric_of_the_code_is_described_with_its_kind_and_labels() {
+    let files = ["crates", "actors"].map(|folder| rust_files(&root().join(folder)));
+    let mut counted = BTreeSet::new();
+    for text in files.concat().into_iter().map(|file| fs::read_to_string(file).unwrap()) {
+        for (kind, call) in [(MetricKind::Counter, "counter!(\"soma_"), (MetricKind::Gauge, "gauge!(\"soma_")] {
+            for arguments in text.split(call).skip(1) {
+                let name = format!("soma_{}", arguments.split('"').next().unwrap());
+                let labels =
+                    arguments.split(')').next().unwrap().split(" =>").filter_map(|part| part.rsplit('"').nth(1));
+                let labels: Vec<_> = labels.filter(|label| *label != "yes").map(str::to_string).collect();
+                let described = METRICS.iter().find(|metric| metric.name == name);
+                let described = described.unwrap_or_else(|| panic!("{name} is in no line of METRICS"));
+                assert_eq!(described.kind, kind, "{name}");
+                assert!(described.labels.iter().all(|label| labels.iter().any(|l| l == label)), "{name}: {labels:?}");
+                counted.insert(name);
             }
         }
     }
-    assert_eq!(wrong, Vec::<String>::new());
-    assert!(compared > 35, "only {compared} settings were compared");
+    let described: BTreeSet<_> = METRICS.iter().map(|metric| metric.name.to_string()).collect();
+    assert_eq!(described, counted);
 }
 
 #[test]
@@ -226,7 +71,7 @@ fn figures_in_sentences_are_those_of_the_code() {
         let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
         groups.join(",")
     };
-    let known = constants();
+    let known = constants().unwrap();
     let constant = |name: &str| match known[name].as_slice() {
         [value] => *value,
         several => panic!("{name} is {several:?}"),

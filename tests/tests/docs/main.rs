@@ -58,3 +58,15 @@ fn every_hostile_behaviour_is_told_of_with_what_comes_of_it() {
         assert!(row.is_some_and(|row| row.contains(consequence)), "{behaviour}: {row:?}, not {consequence}");
     }
 }
+
+#[test]
+fn code_of_the_page_on_actors_is_that_of_its_test() {
+    let page = fs::read_to_string(root().join("docs/adding-an-actor.md")).unwrap();
+    let test = fs::read_to_string(root().join("actors/tests/adding_an_actor.rs")).unwrap();
+    let trimmed = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let blocks: Vec<_> = page.split("```rust\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 4);
+    for block in blocks {
+        assert!(trimmed(&test).contains(trimmed(block).trim()), "the test does not have this:\n{block}");
+    }
+}

@@ -1,6 +1,6 @@
-//! Epochs under attack: what hands over to a committee of the attacker's, and what forks off with keys that were once good.
-//! Commits of the next epoch before the handover to it, and answers over the end of an epoch, are behaviours: the tables have
-//! them.
+//! Epochs under attack: what hands over to a committee of the attacker's, and what forks off with keys that were once
+//! good. Commits of the next epoch before the handover to it, and answers over the end of an epoch, are behaviours:
+//! the tables have them.
 
 use crate::{HOSTILE, goes_on, is_banned, is_doubted, victim};
 use soma_p2p::{CertifiedCommit, Committee, PublicKey, SignedBlock, SigningKey, TrustedCommit, VerifiedBlock};
@@ -129,8 +129,8 @@ async fn a_handover_that_breaks_a_rule_is_refused_even_with_a_quorums_votes() {
 async fn long_range_fork_by_old_keys_is_refused_and_sync_continues() {
     let (builder, commits) = chain(60);
     let genesis = builder.genesis();
-    // The same keys of all epochs, which were thrown away and found: another chain from genesis on, and every signature in it
-    // is good.
+    // The same keys of all epochs, which were thrown away and found: another chain from genesis on, and every
+    // signature in it is good.
     let spec = ChainSpec { commits_per_epoch: LAST as u32, payload_bytes: 64, ..ChainSpec::default() };
     let mut forked = ChainBuilder::new(spec).expect("a valid spec");
     assert_eq!(forked.chain_id(), builder.chain_id());

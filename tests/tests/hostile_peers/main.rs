@@ -96,8 +96,8 @@ pub(crate) fn victim(genesis: &Genesis, has: &[CertifiedCommit], seeds: Vec<Seed
     start(node(VICTIM, genesis, mem_store(genesis, has), settings))
 }
 
-/// Lets an honest node turn up beside the others; the victim gets all of `expected` and has nothing against it. Answers the
-/// victim's status then.
+/// Lets an honest node turn up beside the others; the victim gets all of `expected` and has nothing against it.
+/// Answers the victim's status then.
 pub(crate) async fn goes_on(
     victim: &Handle,
     genesis: &Genesis,
@@ -125,8 +125,8 @@ pub(crate) fn is_banned(status: &Status) -> bool {
     status.banned == [hostile_id(0)]
 }
 
-/// It was asked, and failed in a way that proves nothing; or its claims, all there are, are not believed any more, which may
-/// outlast its failures.
+/// It was asked, and failed in a way that proves nothing; or its claims, all there are, are not believed any more,
+/// which may outlast its failures.
 pub(crate) fn is_doubted(status: &Status) -> bool {
     let has_failed = serving(status, hostile_id(0)).is_some_and(|serving| serving.failures > 0);
     has_failed || status.cause.as_deref() == Some("claims-unproven")

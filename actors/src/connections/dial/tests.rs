@@ -156,7 +156,7 @@ async fn a_dead_address_costs_a_moment_and_not_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_that_is_the_peer_on_our_chain_wins_and_the_others_are_hung_up() {
+async fn first_dial_to_the_right_peer_on_our_chain_wins_and_others_are_hung_up() {
     let other = PeerId([8; 32]);
     let listening = [
         (v4(1), other, 0, 10),
@@ -173,7 +173,7 @@ async fn the_first_that_is_the_peer_on_our_chain_wins_and_the_others_are_hung_up
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_several_failures_the_one_that_says_most_is_told_and_all_addresses_have_failed() {
+async fn of_several_dial_failures_the_most_telling_one_is_reported() {
     let (dialled, took, _) = play(&[(v4(2), PEER, 9, 10)], &[v4(1), v4(2), v4(3)]).await;
     assert!(matches!(dialled.result, Err(DialFailure::OtherChain { .. })));
     assert_eq!(dialled.failed, [v4(2), v4(1), v4(3)]);

@@ -12,7 +12,7 @@ use soma_types::{CertifiedCommit, CommitIndex, Fault, PeerFailure, TrustedCommit
 use soma_verify::CheckedCommits;
 
 impl SyncWorker {
-    /// Waits for an answer of the Verifier and feeds what `finish` makes of it.
+    /// Waits for an answer of the Verifier, and feeds the result of `finish`.
     fn verify<R: 'static>(
         &mut self,
         asking: impl Future<Output = Result<R, AskError>> + 'static,
@@ -91,8 +91,8 @@ impl SyncWorker {
         self.verify(asking, finish, context);
     }
 
-    /// Joins the first commits with their blocks and has them checked together. If the last of them was not the last of an
-    /// answer, it is proved by the answer that it is a part of, and has no votes.
+    /// Joins the first commits with their blocks and has them checked together. If the last of them was not the last
+    /// of an answer, it is proved by the answer that it is a part of, and has no votes.
     pub(super) fn check_sub_dags(&mut self, count: u32, context: &mut Context<Self>) {
         let mut blocks = std::mem::take(&mut self.blocks).into_values().flatten();
         let commits: Vec<_> = std::mem::take(&mut self.commits)

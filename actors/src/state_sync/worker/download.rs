@@ -7,8 +7,8 @@ use soma_network::wire::{BlockRefs, Call, CallError, Status};
 use soma_runtime::ExitReason;
 use tokio::sync::mpsc;
 
-/// Bytes of blocks that are handed to the Verifier at once, as soon as they are there: several parts to a range of the usual
-/// size, and enough that a part's own cost is nothing.
+/// Bytes of blocks that are handed to the Verifier at once, as soon as they are there: several parts to a range of
+/// the usual size, and enough that a part's own cost is nothing.
 const PART_BYTES: usize = 1 << 20;
 
 /// Blocks on their way from a peer to the actor.
@@ -24,8 +24,8 @@ pub(super) struct Download {
     pub(super) reading: LocalBoxFuture<'static, Result<(), ExitReason>>,
 }
 
-/// Reads a block stream to its end, or to where more than `max_bytes` would come, and hands on what comes in parts. What
-/// came before a failure counts.
+/// Reads a block stream to its end, or to where more than `max_bytes` would come, and hands on what comes in parts.
+/// What came before a failure counts.
 pub(super) async fn read_blocks(
     link: &Link,
     call: Call,
@@ -64,7 +64,7 @@ pub(super) async fn read_blocks(
             }
         }
     };
-    // Whoever does not wait any more has ended.
+    // A caller that no longer waits has ended.
     let _ = parts.send(BlocksPart { blocks, end: Some(end) }).await;
     Ok(())
 }

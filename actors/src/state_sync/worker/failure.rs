@@ -1,4 +1,4 @@
-//! Whose fault it is that a request or a check failed.
+//! Which side is at fault when a request or a check failed.
 
 use crate::verifier::messages::Rejection;
 use soma_network::wire::CallError;

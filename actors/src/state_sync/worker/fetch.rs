@@ -56,7 +56,7 @@ impl SyncWorker {
         self.fetching.insert(start, call);
     }
 
-    /// Takes what is there of the blocks from `from` on, up to the first that is missing.
+    /// Takes the available blocks from `from` on, up to the first missing one.
     fn take_cached(&mut self, from: u32, to: u32, max_bytes: u64) -> Option<Input> {
         let mut bytes = 0;
         let mut taken = Vec::new();
@@ -91,7 +91,7 @@ impl SyncWorker {
                 (_, Err(error)) => Err(error),
             };
             if let Err(error) = result {
-                // Who does not wait any more needs no reason.
+                // A caller that no longer waits needs no reason.
                 let _ = sender.send(BlocksPart { blocks: Vec::new(), end: Some(Err(error)) }).await;
             }
         };

@@ -104,7 +104,7 @@ pub(crate) struct SyncWorker {
     received: BTreeMap<u32, Vec<Bytes>>,
     /// Blocks that another worker has verified: not fetched, not checked again.
     cached: Blocks,
-    /// Those of them that stand for a request.
+    /// The parts that stand for a request.
     taken: BTreeMap<u32, Vec<VerifiedBlock>>,
     blocks: BTreeMap<u32, Vec<VerifiedBlock>>,
     range: Option<VerifiedRange>,
@@ -165,7 +165,7 @@ impl SyncWorker {
         for CheckedCommits { commits, certifiers, .. } in std::mem::take(&mut self.checked).into_values().take(answers)
         {
             self.commits.extend(commits.into_iter().map(|commit| (commit, Vec::new())));
-            // A later node asks this one for what they prove.
+            // A later node asks this one for the commits that these blocks prove.
             if let Some((_, votes)) = self.commits.last_mut() {
                 *votes = certifiers;
             }
@@ -173,7 +173,7 @@ impl SyncWorker {
         self.refs = self.commits.iter().flat_map(|(commit, _)| commit.blocks.iter().copied()).collect();
     }
 
-    /// Feeds what is known already, after all that is being done now.
+    /// Feeds known results after the present input.
     fn feed_later(&mut self, input: Input, context: &mut Context<Self>) {
         let feed = |worker: &mut Self, input, origin, context: &mut Context<Self>| worker.feed(origin, input, context);
         self.later(ready(input), feed, context);

@@ -17,8 +17,8 @@ const RESTARTED: usize = 25;
 /// Links that every node wants (the default of `target_connections`).
 const TARGET: usize = 20;
 
-/// Ports that nobody gets by chance while their nodes are down: lower than those that a system gives out by itself (from
-/// 32,768 up on Linux). Where they begin is up to the process, so that two runs do not meet.
+/// Ports that nobody gets by chance while their nodes are down: lower than those that a system gives out by itself
+/// (from 32,768 up on Linux). Where they begin is up to the process, so that two runs do not meet.
 fn ports() -> Vec<u16> {
     let first = 20_000 + (std::process::id() % 100) as u16 * 100;
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();

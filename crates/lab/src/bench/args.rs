@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-/// Measure how fast nodes sync, beside what the hardware allows.
+/// Measure how fast nodes sync, compared with the limits of the hardware.
 ///
 /// Every node is a process of its own, with its store on disk, and talks gRPC over mutual TLS on loopback. The `limit`
 /// is what the irreducible parts of a sync cost alone, on the same bytes, measured before and after: signatures in
 /// batches, TLS, and writing to the disk. `ratio` is the time of the sync over the limit.
 ///
-/// Prints tables, and appends a line of JSON for each case to `OUT/TIME.jsonl`, with plots beside it.
+/// Prints tables and plots, and appends a line of JSON for each case to `OUT/TIME.jsonl`.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
-    /// Cases to run: those whose name contains one of these; all without any.
+    /// Cases to run, by parts of their names; all without any.
     #[arg(value_name = "FILTER")]
     pub(super) filters: Vec<String>,
     /// A few short cases, for a first impression: under three minutes.
@@ -29,7 +29,8 @@ pub(crate) struct Args {
     /// Commits in one epoch.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(5..))]
     pub(super) commits_per_epoch: u32,
-    /// Users who send the transactions of C blocks in turn: fewer keys are cheaper for a verifier that joins equal ones.
+    /// Users who send the transactions of C blocks in turn: fewer keys are cheaper for a verifier that joins equal
+    /// ones.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) senders: u32,
     /// Syncs of each case, of which the median counts: other guests of the machine make single ones differ.

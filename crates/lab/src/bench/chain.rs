@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Authorities of every chain: a certificate holds the signatures of three of them.
+/// Authorities of every chain: a certificate holds three of their signatures.
 const AUTHORITIES: u32 = 4;
 
 /// Which chain.

@@ -109,7 +109,7 @@ impl BenchNode {
         self.child.id()
     }
 
-    /// Stops it: what it has used since it was ready.
+    /// Stops it, and returns its use of resources since it was ready.
     pub(crate) fn stop(mut self, session: &Session) -> Result<Used, CliError> {
         self.ask_to_stop();
         let deadline = Instant::now() + STOP_TIMEOUT;

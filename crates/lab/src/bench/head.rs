@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 pub(super) const MEASUREMENT: Measurement =
     Measurement { name: "head", cases: |quick| RATES.map(|rate| name(rate(quick))).into(), run };
 
-/// A rate at which latency is told, and one at which nothing may get lost.
+/// A rate for measuring latency, and a rate at which no commit may get lost.
 const RATES: [fn(bool) -> SendRate; 2] = [
     |quick| SendRate { per_second: 20, commits: if quick { 100 } else { 400 } },
     |quick| SendRate { per_second: 200, commits: if quick { 600 } else { 2_000 } },
@@ -37,12 +37,12 @@ fn name(rate: SendRate) -> String {
     format!("head/S/{}-per-second", rate.per_second)
 }
 
-/// A rate, and what it came to.
+/// A rate, and its results.
 #[derive(Clone, Debug, Serialize)]
 struct Record {
     case: String,
     kind: &'static str,
-    /// Commits per second that were to be sent.
+    /// Intended commits per second.
     rate: u32,
     /// Commits per second that were.
     achieved_rate: f64,
@@ -119,7 +119,7 @@ fn record(rate: SendRate, handed: &CommitTimes, taken: &CommitTimes) -> Record {
     let mut latencies: Vec<f64> =
         handed.at_ns.iter().zip(&taken.at_ns).map(|(sent, taken)| taken.saturating_sub(*sent) as f64 / 1e6).collect();
     latencies.sort_by(f64::total_cmp);
-    // The smallest that so many of a hundred do not exceed.
+    // The smallest value that this many of a hundred do not exceed.
     let percentile = |percent: usize| {
         let rank = (latencies.len() * percent).div_ceil(100).max(1);
         latencies.get(rank - 1).copied().unwrap_or(f64::NAN)

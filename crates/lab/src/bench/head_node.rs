@@ -12,7 +12,7 @@ use tokio::{runtime, time};
 /// How long two nodes may take to connect both ways.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After so long without a commit the next one counts as lost.
+/// After this long without a commit the next one counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// Authorities of the chain.
@@ -29,7 +29,7 @@ pub(crate) fn spec() -> Result<ChainSpec, CliError> {
     BlockKind::S.spec(like).map_err(CliError::failed)
 }
 
-/// What `CLOCK_MONOTONIC` says: it is one for all processes, and nobody sets it.
+/// The time of `CLOCK_MONOTONIC`: all processes share it, and no program can set it.
 fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

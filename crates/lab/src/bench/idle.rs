@@ -139,7 +139,7 @@ fn threads_of(pid: u32) -> Result<BTreeMap<OsString, Turns>, CliError> {
     Ok(threads)
 }
 
-/// What was used meanwhile, but for threads that have ended since.
+/// Resources used meanwhile, without those of threads that have ended.
 fn used_between(before: &BTreeMap<OsString, Turns>, after: &BTreeMap<OsString, Turns>) -> Turns {
     after.iter().fold(Turns::default(), |sum, (thread, now)| {
         let then = before.get(thread).copied().unwrap_or_default();

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The verifier is fixed, whatever the node uses, so that a better one shows: release 2 of the crate, which knows no
-//! AVX-512. Only blocks count, not commits: a sync could do with no less. Of long chains a part is measured, and scaled.
+//! AVX-512. Only blocks count, not commits: a sync could do with no less. Of long chains a part is measured, and
+//! scaled.
 
 use super::{chain::Chain, cost::Cost, tls_stream, usage};
 use bytes::Bytes;
@@ -86,7 +87,7 @@ pub(crate) struct Calibration {
 }
 
 impl Limit {
-    /// Measures the limit of `chain`, whose store no process may have open. Files go into `dir`.
+    /// Measures the limit of `chain`, while no process has its store open. Files go into `dir`.
     pub(crate) fn measure(chain: &Chain, dir: &Path) -> Result<Self, CliError> {
         let sample = Sample::read(chain)?;
         let verify = sample.verify()?;
@@ -232,7 +233,7 @@ impl Sample {
 
     fn append(&self, path: &Path, passes: usize) -> std::io::Result<Cost> {
         let mut file = File::create(path)?;
-        // What is copied together here is no part of the cost: a writer has it together already.
+        // This copy is no part of the cost: a real writer has the bytes together already.
         let pieces: Vec<Vec<u8>> = {
             let all: Vec<u8> = self.blocks.iter().flat_map(|block| block.iter().copied()).collect();
             all.chunks(SYNC_EVERY).map(<[u8]>::to_vec).collect()

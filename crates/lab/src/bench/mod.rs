@@ -1,4 +1,4 @@
-//! `soma-lab bench`: how fast nodes are, beside what the hardware allows.
+//! `soma-lab bench`: how fast nodes are, compared with the limits of the hardware.
 //!
 //! ```text
 //!   mod.rs: which cases            session.rs: directories, chains, results of one run

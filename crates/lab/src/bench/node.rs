@@ -34,7 +34,7 @@ const END_AFTER: Duration = Duration::from_secs(15);
 /// Time between two events of progress, and between two samples of the plot.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A server is at rest once it has used less than a tenth of a core for so long.
+/// A server is at rest after this long with less than a tenth of a core.
 const AT_REST: Duration = Duration::from_millis(50);
 
 /// Longest that a server is waited for until it is at rest.

@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-/// What a node of a benchmark is to be.
+/// The job of a node in a benchmark.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
     /// The chain's genesis file.
@@ -21,7 +21,7 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     /// Whether transactions are opaque bytes instead of certificates.
     pub(crate) opaque: bool,
-    /// What it does.
+    /// The job.
     pub(crate) role: Role,
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Role {
 pub(crate) enum Event {
     /// It listens.
     Ready {
-        /// Who it is.
+        /// The peer's id.
         peer_id: PeerId,
         /// Where.
         address: Address,
@@ -60,11 +60,11 @@ pub(crate) enum Event {
     Progress(Sample),
     /// Its executor has been given the last commit, which is durable.
     Synced(Synced),
-    /// It has handed over all commits, and began to with each of them at this time.
+    /// It has handed over all commits, and began each of them at this time.
     Handed(CommitTimes),
     /// Its executor was given these commits.
     Taken(CommitTimes),
-    /// It ends. What it has used: a server since it was ready, others since the start of the system.
+    /// It ends. Its resources: of a server since it was ready, of others since the start of the system.
     Stopped {
         /// CPU seconds, user and system.
         cpu_s: f64,
@@ -89,7 +89,7 @@ pub(crate) struct Sample {
 /// A sync, from the start of the system until the executor had its last commit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Synced {
-    /// What came, and when the last of it did.
+    /// Received commits, and the time of the last one.
     pub(crate) end: Sample,
     /// CPU seconds, user and system.
     pub(crate) cpu_s: f64,

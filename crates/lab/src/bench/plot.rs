@@ -8,7 +8,7 @@ use std::path::Path;
 /// Width and height of a plot in pixels.
 const SIZE: (u32, u32) = (900, 420);
 
-/// Points of a curve of throughput, and the least time between two of them: commits come in batches.
+/// Points of a throughput curve, and the least time between two points: commits come in batches.
 const POINTS: f64 = 40.0;
 const LEAST_SECONDS: f64 = 0.1;
 
@@ -56,7 +56,7 @@ fn draw_throughput(path: &Path, title: &str, rates: &[(f64, f64)]) -> Result<(),
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..most(|point| point.0), 0.0..most(|point| point.1))?;
     chart.configure_mesh().max_light_lines(1).x_desc("seconds").y_desc("blocks/s").draw()?;
-    // From the beginning on, even if there is no more than one rate.
+    // From zero on, even with only one rate.
     let first = rates.first().map(|(_, rate)| (0.0, *rate));
     chart.draw_series(LineSeries::new(first.into_iter().chain(rates.iter().copied()), BLUE.stroke_width(2)))?;
     root.present()?;

@@ -82,7 +82,7 @@ impl SyncRecord {
     }
 }
 
-/// How the time of one length compares with that of a shorter one.
+/// The time of one length compared with a shorter one.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Step {
     /// Commits of the shorter chain.
@@ -91,9 +91,9 @@ pub(super) struct Step {
     pub(super) to_commits: u32,
     /// Time for the longer one / (time for the shorter one x how much longer): 1.0 is perfect, less is better.
     pub(super) growth: f64,
-    /// The inverse: blocks/s of the longer one over those of the shorter one, more or less.
+    /// The inverse: blocks/s of the longer chain over blocks/s of the shorter one, approximately.
     pub(super) throughput_ratio: f64,
-    /// Peak memory of the longer one over that of the shorter one.
+    /// Peak memory of the longer chain over that of the shorter chain.
     pub(super) peak_rss_ratio: Option<f64>,
 }
 

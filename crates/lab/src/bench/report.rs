@@ -53,7 +53,7 @@ pub(super) fn sync_table(records: &[SyncRecord]) -> Table {
     rows
 }
 
-/// How syncs of longer chains compare with those of shorter ones.
+/// Syncs of longer chains compared with shorter ones.
 pub(super) fn growth_table(steps: &[Step]) -> Table {
     let mut rows = table(["commits", "growth of time", "throughput ratio", "peak memory ratio"]);
     for step in steps {

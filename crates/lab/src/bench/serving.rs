@@ -40,7 +40,7 @@ struct Record {
     kind: String,
     /// Fetching nodes.
     peers: usize,
-    /// Blocks of the chain, each fetched by every one of them.
+    /// Blocks of the chain. Every node fetches each.
     blocks: u64,
     bytes: u64,
     /// From the first node's start until the last one's executor had the last commit.
@@ -53,7 +53,7 @@ struct Record {
     serving_cpu_s: f64,
     /// Blocks that it serves in a second of CPU.
     blocks_per_cpu_s: f64,
-    /// Time of the slowest node over that of the fastest.
+    /// Time of the slowest node over the time of the fastest.
     fairness: f64,
 }
 

@@ -106,7 +106,7 @@ impl Session {
         eprintln!("{text}");
     }
 
-    /// A task of `total` steps, whose progress a terminal shows.
+    /// A task of `total` steps. A terminal shows its progress.
     pub(crate) fn task(&self, name: &str, total: u64) -> Task {
         let bar = ProgressBar::new(total);
         if !std::io::stderr().is_terminal() {
@@ -139,7 +139,7 @@ impl Task {
         self.0.set_position(done);
     }
 
-    /// Ends it; nothing of it remains to be seen.
+    /// Ends it and removes it from the terminal.
     pub(crate) fn end(&self) {
         self.0.finish_and_clear();
     }

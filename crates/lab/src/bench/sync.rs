@@ -1,4 +1,4 @@
-//! How long a fresh node takes for a whole chain that other nodes serve, beside the limit of that chain.
+//! The time of a fresh node to sync a whole chain from other nodes, compared with the chain's limit.
 //!
 //! ```text
 //!   this process: chain on disk -> limit, in this process
@@ -75,7 +75,7 @@ fn cases(quick: bool) -> Vec<Case> {
     if quick {
         return [(S, 4, 1, Full), (L, 40, 4, Full), (C, 40, 1, Full), (C, 40, 1, Certified)].map(case).into();
     }
-    // Those of one chain one after the other.
+    // Cases of one chain follow each other.
     let mut all = Vec::new();
     for kind in BlockKind::ALL {
         for blocks_per_commit in [4, 40] {
@@ -120,8 +120,8 @@ fn run_case(session: &Session, chains: &mut ChainCache, case: &Case) -> Result<S
     Ok(record)
 }
 
-/// Syncs `chain` as often as the arguments say, and measures its limit before and after each time. The sync of median time
-/// counts, the mean of all limits, and the most memory of all syncs.
+/// Syncs `chain` as often as the arguments say, and measures its limit before and after each time. The sync of median
+/// time counts, the mean of all limits, and the most memory of all syncs.
 pub(super) fn measure(
     session: &Session,
     chain: &mut Chain,

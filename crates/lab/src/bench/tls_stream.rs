@@ -79,7 +79,7 @@ impl End {
         Ok(Self { connection, socket: BufReader::with_capacity(2 * CHUNK, socket) })
     }
 
-    /// Gives the socket what it takes.
+    /// Writes as much as the socket takes.
     fn send(&mut self) -> io::Result<()> {
         while self.connection.wants_write() {
             match self.connection.write_tls(self.socket.get_mut()) {
@@ -101,7 +101,7 @@ impl End {
         Ok(())
     }
 
-    /// Reads what was decrypted.
+    /// Reads decrypted bytes.
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         match self.connection.reader().read(room) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Commits per second that are made meanwhile.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(super) rate: u32,
-    /// Validators; one of them is always up.
+    /// Validators. At least one is always up.
     #[arg(long, default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(2..=50))]
     pub(super) validators: usize,
     /// Full nodes with nothing at first; one is there from the start, the others join on the way.

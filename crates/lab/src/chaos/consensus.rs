@@ -18,7 +18,7 @@ struct Chain {
     commits: VecDeque<Arc<CertifiedCommit>>,
     /// What an executor must have been given up to each commit, commit 1 first.
     digests: Vec<SubDagDigest>,
-    /// No more commits are made.
+    /// Consensus has stopped.
     complete: bool,
     /// Validators are to stop.
     over: bool,
@@ -41,7 +41,7 @@ struct Shared {
 
 impl Shared {
     fn chain(&self) -> MutexGuard<'_, Chain> {
-        // Whoever panicked while it had the lock left a whole chain behind: it is changed last, and at once.
+        // A panic under the lock leaves a whole chain: the chain is changed last, and in one step.
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -53,7 +53,7 @@ pub(super) struct Consensus {
 }
 
 impl Consensus {
-    /// Goes on where the history ends, whose digests are given.
+    /// Continues a history with these digests.
     pub(super) fn start(mut builder: ChainBuilder, rate: u32, digests: Vec<SubDagDigest>) -> Self {
         let chain = Chain { commits: VecDeque::new(), digests, complete: false, over: false };
         let shared = Arc::new(Shared { chain: Mutex::new(chain), changed: Condvar::new() });
@@ -100,7 +100,7 @@ impl Consensus {
                 if chain.over {
                     return;
                 }
-                // What is not kept any more is on every validator's disk.
+                // Older commits are on every validator's disk.
                 next = next.max(chain.first());
                 let commit = chain.commits.get((next - chain.first()) as usize).cloned();
                 drop(chain);
@@ -121,12 +121,12 @@ impl Consensus {
         }
     }
 
-    /// Makes no more commits; what an executor must have been given up to each.
+    /// Stops making commits, and returns the expected input of executors up to each commit.
     pub(super) fn complete(&mut self) -> Vec<SubDagDigest> {
         self.shared.chain().complete = true;
         self.shared.changed.notify_all();
         if let Some(maker) = self.maker.take() {
-            // A maker that panicked has said so, and made what it has made.
+            // A panicked maker has reported it, and its commits stand.
             let _ = maker.join();
         }
         self.shared.chain().digests.clone()

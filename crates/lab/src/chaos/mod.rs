@@ -11,8 +11,9 @@
 //!        +--- record.log: opened, given, acknowledged ... -------+---> Tally: lost, duplicated
 //! ```
 //!
-//! Counts come from nothing but the records, see [`soma_p2p_cli::record`]: each node writes down what its store has when it
-//! starts and every commit that its executor is given; this process adds kills and what the node had announced before.
+//! Counts come from nothing but the records, see [`soma_p2p_cli::record`]: each node writes down what its store has
+//! when it starts and every commit that its executor is given; this process adds kills and what the node had
+//! announced before.
 
 mod args;
 mod consensus;

@@ -40,7 +40,7 @@ const FIND_INTERVAL: Duration = Duration::from_millis(500);
 /// given a pause of up to a minute.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// What has become of the network. Its nodes have stopped.
+/// The end of the network. Its nodes have stopped.
 #[derive(Default)]
 pub(super) struct Outcome {
     /// Why it ended before its time, if it did.
@@ -138,7 +138,7 @@ impl<'a> Network<'a> {
         self.settle()
     }
 
-    /// Starts what is due, and looks after what runs.
+    /// Starts due nodes, and watches running ones.
     fn tick(&mut self) -> Result<(), Stop> {
         if self.interrupted.load(Ordering::Relaxed) {
             return Err(Stop::Interrupted);
@@ -299,7 +299,7 @@ fn make_node(
     let mut p2p = Config::listening_on(address.into());
     p2p.role = role;
     p2p.seed_peers = seed_peers;
-    // Nodes live for seconds: they are to find each other again, and to learn what they lack, in less than that.
+    // Nodes live for seconds, so they must find each other again in less than that.
     p2p.discovery.interval = FIND_INTERVAL;
     p2p.state_sync.height_query_interval = FIND_INTERVAL;
     Node::new(dir, name, &key, genesis, p2p)
@@ -362,7 +362,7 @@ impl<'a> Story<'a> {
         self.waits("");
     }
 
-    /// Shows what is being waited for.
+    /// Shows the present wait.
     fn waits(&mut self, what: &str) {
         if let Some(task) = &mut self.task {
             task.show(self.killed, self.total, what);

@@ -69,7 +69,7 @@ pub(super) struct Node {
     pub(super) role: NodeRole,
     /// What its store had when it was last started.
     pub(super) opened: CommitIndex,
-    /// When this start is to be cut off, if it is.
+    /// When this start is cut off, if ever.
     pub(super) cut_off: Option<Instant>,
     record: PathBuf,
     life: Life,
@@ -119,7 +119,7 @@ impl Node {
         matches!(self.life, Life::Down { until } if Instant::now() >= until)
     }
 
-    /// Starts it. What it had announced in its lives before is written down first: it must have that on its disk.
+    /// Starts it. Its earlier announcements are recorded first: its disk must have them.
     pub(super) fn start(&mut self, look: &Look) -> Result<(), CliError> {
         let record = Record::open(&self.record)?;
         for (to, index) in &look.announced {

@@ -1,4 +1,4 @@
-//! The verdict: a table, what was wrong, and a line that sums it up.
+//! The verdict: a table, the findings, and a summary in one line.
 
 use super::{args::Args, network::Outcome, node::Node, tally::Tally};
 use soma_p2p::{CommitIndex, FjallStore, Store, StoreError, SubDagDigest};
@@ -30,7 +30,7 @@ impl Sum {
     }
 }
 
-/// Judges what has become of a network, and prints it; whether all is well.
+/// Judges the end of a network, and prints the verdict. Returns whether all is well.
 pub(super) fn conclude(args: &Args, dir: &Path, outcome: &Outcome, started: Instant) -> Result<bool, CliError> {
     let head = outcome.digests.len() as CommitIndex;
     let expected = outcome.digests.last().copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! When whom: every random choice, drawn from one seed.
+//! Moments and victims: every random choice, drawn from one seed.
 
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;

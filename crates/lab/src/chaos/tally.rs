@@ -1,9 +1,9 @@
-//! Counts from a node's record what was lost and what was duplicated.
+//! Counts losses and duplicates in a node's record.
 
 use soma_p2p::{CommitIndex, SubDagDigest};
 use soma_p2p_cli::record::Entry;
 
-/// How many findings of one node are told; all are counted.
+/// Maximum findings of one node that are printed; all are counted.
 const MAX_TOLD: usize = 10;
 
 /// What a node's record says.
@@ -18,11 +18,11 @@ pub(super) struct Tally {
     /// The last commit that its executor was given, and the digest up to there.
     pub(super) executed: CommitIndex,
     pub(super) digest: SubDagDigest,
-    /// What was wrong, in words.
+    /// The findings, in words.
     pub(super) findings: Vec<String>,
 }
 
-/// What is known to be on a node's disk, and from whom.
+/// Commits that must be on a node's disk, and the source of that knowledge.
 struct Known {
     height: CommitIndex,
     from: String,
@@ -37,7 +37,7 @@ impl Known {
 }
 
 impl Tally {
-    /// Counts one node's record; `digests` are those of the chain if it is known, commit 1 first.
+    /// Counts one node's record; `digests` are the chain's if they are known, commit 1 first.
     pub(super) fn count(entries: &[Entry], digests: Option<&[SubDagDigest]>) -> Self {
         let mut tally = Self::default();
         let mut known = Known { height: 0, from: String::new() };

@@ -1,4 +1,4 @@
-//! Asks every node over and over what it has and what the others have announced to it.
+//! Polls every node for its height, and for the announcements that it has heard.
 
 use soma_p2p::{CommitIndex, PeerId};
 use soma_p2p_cli::{admin::NodeStatus, fetch_status};
@@ -16,13 +16,13 @@ use std::{
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Who has heard of a height when the node's own status has told it.
+/// The source, when a height comes from the node's own status.
 pub(super) const STATUS: &str = "status";
 
 /// One node, as it was last seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
-    /// What it says of itself, last.
+    /// Its own latest answer.
     pub(super) height: CommitIndex,
     pub(super) executed: CommitIndex,
     pub(super) explanation: String,
@@ -31,7 +31,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// The highest commit that anybody has heard it to have.
+    /// The highest commit that any node has heard of from it.
     pub(super) fn highest_announced(&self) -> CommitIndex {
         self.announced.values().copied().max().unwrap_or(0)
     }
@@ -60,7 +60,7 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what a node has answered. Nodes choose ports anew: the answer tells whose it is.
+    /// Takes in an answer. Nodes choose ports anew, so the answer names its node.
     fn take(&self, status: &NodeStatus) {
         let Some(name) = self.names.get(&status.p2p.peer_id) else { return };
         let mut seen = self.seen();
@@ -85,7 +85,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Begins; the names are those of all nodes there will be.
+    /// Begins. The names cover all future nodes.
     pub(super) fn start(names: BTreeMap<PeerId, String>) -> Self {
         let shared = Arc::new(Shared { names, seen: Mutex::default(), over: AtomicBool::new(false) });
         let asking = shared.clone();
@@ -124,7 +124,7 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Whatever it panicked of has been printed.
+            // Its panic has been printed.
             let _ = thread.join();
         }
     }

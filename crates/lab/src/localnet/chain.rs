@@ -13,7 +13,7 @@ use std::{
 /// Commits written in one batch.
 const BATCH: usize = 100;
 
-/// A builder for a chain that somebody's arguments describe.
+/// A builder for a chain with these arguments.
 pub(crate) fn builder(spec: ChainSpec) -> Result<ChainBuilder, CliError> {
     ChainBuilder::new(spec).map_err(CliError::input)
 }

@@ -56,7 +56,7 @@ impl Consensus {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Makes no more commits; gives back the last one's index and the validators' inputs, whose end stops them.
+    /// Stops making commits. Returns the last index, and the validators' inputs, whose end stops them.
     pub(super) fn finish(mut self) -> Result<(u32, Vec<ChildStdin>), CliError> {
         self.stop.store(true, Ordering::Relaxed);
         let inputs = match self.thread.take().map(JoinHandle::join) {

@@ -25,7 +25,7 @@ use std::{
 /// How often nodes are asked how they are doing.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How long nodes may take to reach the very last commit once no more are made.
+/// How long nodes may take to reach the very last commit.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Kill {

@@ -116,13 +116,13 @@ impl Spawned {
             let mut lines = lines.map(BufReader::new).into_iter().flat_map(BufRead::lines);
             let found = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready"));
             let _ = ready.send(found);
-            // Whatever else it prints must not fill the pipe.
+            // Its further output must not fill the pipe.
             lines.for_each(drop);
         });
         Ok(Self { child, stdin, listening })
     }
 
-    /// Waits at most so long for it to listen; `None` if it does not yet.
+    /// Waits at most this long for it to listen; `None` if it does not yet.
     pub(crate) fn ready(&mut self, node: &NodeFiles, wait: Duration) -> Result<Option<RunFile>, CliError> {
         match self.listening.recv_timeout(wait) {
             Ok(true) => {}
@@ -143,7 +143,7 @@ impl Spawned {
         CliError::failed(format!("{}: did not start: {last} (log: {})", node.name, node.log_file.display()))
     }
 
-    /// Its standard input, for whoever plays its consensus.
+    /// Its standard input, for the consensus.
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.stdin.take()
     }

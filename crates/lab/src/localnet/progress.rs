@@ -31,7 +31,7 @@ impl Display {
     /// Says one thing.
     pub(crate) fn say(&self, text: &str) {
         match self {
-            // Without a terminal behind it indicatif prints nothing, so the line is lost only when nobody looks.
+            // Without a terminal indicatif prints nothing, so only unseen lines are lost.
             Self::Bars(bars) => drop(bars.println(text)),
             Self::Lines => eprintln!("{text}"),
             Self::Silent => {}

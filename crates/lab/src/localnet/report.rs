@@ -26,7 +26,7 @@ pub(super) struct NodeReport {
     pub(super) stopped_in_order: bool,
 }
 
-/// A kill and what it cost.
+/// A kill and its cost.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct KillReport {
     /// Highest commit on disk after the kill.

@@ -14,6 +14,7 @@ use tonic::{
 
 /// The reason why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MessageError {
     /// The bytes are not protobuf, or not this type of message.
     #[error(transparent)]

@@ -20,7 +20,7 @@ pub use api::{Availability, BlockRefs, BlockStream, Call, CommitRange, FetchedCo
 pub use error::{CallError, Status};
 
 /// Generated from `proto/soma/p2p/v1/p2p.proto`.
-#[allow(missing_docs, clippy::all)]
+#[allow(clippy::missing_errors_doc, clippy::too_many_lines, missing_docs, clippy::all)]
 pub mod proto {
     tonic::include_proto!("soma.p2p.v1");
 }

@@ -16,7 +16,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A link that ended sooner was no success: its address failed once more.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 
-/// Addresses that are remembered. Beyond, the one whose pause ends first is forgotten.
+/// Maximum remembered addresses. Beyond it, the address whose pause ends first is forgotten.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// Keyed by address and by the peer that is said to be there: a peer with one dead address is still reached at another,
@@ -50,8 +50,9 @@ impl FailedAddresses {
         self.0.insert(place, Pause { failures: failures.saturating_add(1), until: now.monotonic + pause });
     }
 
-    /// A link ended. After a long life it is as if the address had never failed before: the shortest pause, so that not all
-    /// who have lost a peer dial it in the same instant. Who accepts and hangs up at once is dialled less and less often.
+    /// A link ended. After a long life it is as if the address had never failed before: the shortest pause, so that
+    /// not all who have lost a peer dial it in the same instant. Who accepts and hangs up at once is dialled less and
+    /// less often.
     pub(super) fn link_ended(
         &mut self,
         now: Now,
@@ -79,7 +80,7 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
-    fn what_is_remembered_of_addresses_is_bounded_and_the_pause_that_ends_first_goes_first() {
+    fn failed_addresses_are_bounded_and_the_shortest_pause_is_dropped_first() {
         let mut failed = FailedAddresses::default();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let address = |port: u16| -> Address { format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap() };

@@ -1,9 +1,9 @@
-//! Connections that others make: who may stay, and who has to go for a newcomer.
+//! Inbound connections: which may stay, and which one makes room for a newcomer.
 //!
-//! Whoever makes identities and addresses without number must not be able to push out those who were here before. So a
-//! newcomer takes the place of somebody who has none of what is hard to come by: trust, a network that a secret
-//! favours, having been useful lately, or having been here for long. Of the rest the network with most connections gives
-//! one up; so who has few networks displaces himself. As in Bitcoin Core's `SelectNodeToEvict`.
+//! An attacker with identities and addresses without number must not be able to push out earlier peers. So a
+//! newcomer takes the place of a peer with nothing that is hard to come by: trust, a network that a secret
+//! favours, having been useful lately, or having been here for long. Of the rest the network with most connections
+//! gives one up; so an attacker with few networks displaces himself. As in Bitcoin Core's `SelectNodeToEvict`.
 
 use super::{ConnectionEnd, Connections, Effect, InboundEnd};
 use crate::{core::Now, peer_heights::PROVEN_FOR};
@@ -19,7 +19,7 @@ use std::{
 /// How long a newcomer cannot be displaced: so that it can ask its first question.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Networks of which one connection each is kept. Which ones nobody outside can tell.
+/// Networks that keep one connection each. A secret decides which networks.
 const KEPT_NETWORKS: usize = 4;
 
 /// Connections that are kept because their peers were useful most recently.
@@ -128,7 +128,7 @@ fn without_oldest_half(mut open: Vec<&Connection>) -> Vec<&Connection> {
     open.split_off(open.len() / 2)
 }
 
-/// Who is behind an address: whoever has one IPv6 address has all 2^64 of its network.
+/// The host behind an address: a host with one IPv6 address has all 2^64 of its network.
 fn host(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
@@ -166,8 +166,14 @@ impl Connections {
 
     /// Validators of the new committee are trusted from now on. Validators of the old one keep their connections.
     pub(super) fn on_committee(&mut self, validators: Vec<PeerId>, effects: &mut Vec<Effect>) {
-        let before = std::mem::replace(&mut self.validators, validators.into_iter().collect());
-        let new = |peer: &PeerId| self.validators.contains(peer) && !before.contains(peer);
+        let before = self.trusted();
+        self.validators = validators.into_iter().collect();
+        self.favour_newly_trusted(&before, effects);
+    }
+
+    /// Lifts the limits of connections whose peers have just become trusted.
+    pub(super) fn favour_newly_trusted(&self, before: &BTreeSet<PeerId>, effects: &mut Vec<Effect>) {
+        let new = |peer: &PeerId| self.is_trusted(*peer) && !before.contains(peer);
         let connections = self.inbound.connections.values().filter(|connection| new(&connection.peer));
         effects.extend(connections.map(|connection| Effect::Favour { connection: connection.id, time: None }));
     }
@@ -195,7 +201,7 @@ impl Connections {
             && (source.is_loopback() || self.is_trusted(peer) || of_source() < self.config.max_inbound_per_source)
     }
 
-    /// Whether there is room for the newcomer, once somebody has left for it if need be.
+    /// Whether the newcomer gets a place, if necessary that of another connection.
     fn make_room(&mut self, now: Now, peer: PeerId, source: IpAddr, effects: &mut Vec<Effect>) -> bool {
         if self.inbound.connections.len() < self.config.max_inbound {
             return true;

@@ -1,30 +1,39 @@
-//! Connections: whom this node dials, whom it lets in, and who is connected.
+//! Connections: which peers this node dials, which it admits, and which are connected.
 //!
 //! ```text
 //!   Dial --> waiting --> dial --> Link:  registry, Connected ... Lost      (outbound.rs, failed_addresses.rs)
 //!                             \-> Probe: handed to Discovery, which ends it
-//!   Inbound --> admitted, in somebody's place if there is no room, or refused (inbound.rs)
+//!   Inbound --> admitted, in another's place if there is no room, or refused (inbound.rs)
 //! ```
 //!
-//! A connection has a direction: whoever made it asks over it. A peer may have an outbound link (we ask over it) and
+//! A connection has a direction: its maker asks over it. A peer may have an outbound link (we ask over it) and
 //! inbound connections (it asks us); the two live and die independently, so two nodes that dial each other at once end
 //! with one link each way and neither is a duplicate of the other. Always:
 //! - At most one dial or link for a peer, and one dial waiting for each purpose; at most [`Config::max_dials`] dials.
-//!   Beside trusted peers at most [`Config::max_outbound`] links, [`Config::max_outbound_per_group`] of them to one
+//!   Besides trusted peers at most [`Config::max_outbound`] links, [`Config::max_outbound_per_group`] of them to one
 //!   network that is not near by, and [`Config::max_waiting_dials`] dials that wait.
-//! - A probe is a dial and never a link: it counts as a dial only, and nobody but Discovery hears of it.
-//! - An address that failed is left alone for a pause that doubles; a banned or denied peer is neither dialled nor let in.
+//! - A probe is a dial and never a link: it counts as a dial only, and only Discovery hears of it.
+//! - An address that failed is left alone for a pause that doubles; a banned or denied peer is neither dialled nor
+//!   let in.
 //! - Inbound has its own limit, in all, for each peer and for each source address, so neither side can take the other's
 //!   slots. Only trusted peers go beyond the one in all.
-//! - Trusted are the allowlist and the validators of the current committee: their number is bounded, so they need no other
-//!   bound, and no newcomer takes their place.
+//! - Trusted are the allowlist and the validators of the current committee: their number is bounded, so they need no
+//!   other bound, and no newcomer takes their place.
 
 mod failed_addresses;
 mod inbound;
+mod interface;
 mod outbound;
 mod stalls;
 
-use crate::core::{Core, Now, PeerEvent};
+pub use interface::{
+    Config, ConnectionEnd, DialFailure, DialPurpose, Effect, Endpoint, InboundEnd, Input, LinkId, Snapshot,
+};
+
+use crate::{
+    chosen_peers::ChosenPeers,
+    core::{Core, LostReason, Now},
+};
 use failed_addresses::FailedAddresses;
 use inbound::InboundTable;
 pub use outbound::most_dials;
@@ -32,341 +41,15 @@ use outbound::{Links, Waiting};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use soma_types::{Address, Fault, PeerId};
+use soma_types::{Fault, PeerId};
 use stalls::Stalls;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     time::Duration,
 };
-use strum::VariantNames;
 
-/// Peers whose bans are remembered. Beyond, the ban that ends first is forgotten.
+/// Maximum remembered bans. Beyond it, the ban that ends first is forgotten.
 const MAX_BANS: usize = 4_096;
-
-/// How Connections works.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Config {
-    /// Outbound links, beside those to trusted peers.
-    pub max_outbound: usize,
-    /// Those of them to one network. Machines near by, trusted peers and seeds are exempt.
-    pub max_outbound_per_group: usize,
-    /// Inbound connections in all. 0 lets nobody in; otherwise trusted peers may go beyond it.
-    pub max_inbound: usize,
-    /// Inbound connections from one source address. Loopback is exempt: there it says nothing of who calls. So are
-    /// trusted peers.
-    pub max_inbound_per_source: usize,
-    /// Inbound connections of one peer: one, and one more for a reconnection that overtakes the old one's end.
-    pub max_inbound_per_peer: usize,
-    /// Dials at once.
-    pub max_dials: usize,
-    /// Dials asked for and not yet begun, beside those of trusted peers.
-    pub max_waiting_dials: usize,
-    /// Peers that are always welcome.
-    pub allowlist: BTreeSet<PeerId>,
-    /// Peers that are neither dialled nor let in.
-    pub denylist: BTreeSet<PeerId>,
-    /// Peers that the operator begins with: their networks are of his choice.
-    pub seeds: BTreeSet<PeerId>,
-    /// Seed of the jitter in pauses and of the choice whom no newcomer displaces.
-    pub seed: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_outbound: 50,
-            max_outbound_per_group: 2,
-            max_inbound: 100,
-            max_inbound_per_source: 10,
-            max_inbound_per_peer: 2,
-            max_dials: 8,
-            max_waiting_dials: 256,
-            allowlist: BTreeSet::new(),
-            denylist: BTreeSet::new(),
-            seeds: BTreeSet::new(),
-            seed: 0,
-        }
-    }
-}
-
-/// What a dial is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DialPurpose {
-    /// A link that stays.
-    Link,
-    /// To see whether the peer can be reached where it says; the link goes to Discovery, which ends it.
-    Probe,
-}
-
-/// Names one dial and the link that comes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LinkId(pub u64);
-
-/// Why a dial failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "kebab-case")]
-pub enum DialFailure {
-    /// No connection, or the handshake failed.
-    #[error("{reason}")]
-    Unreachable {
-        /// What the transport said.
-        reason: String,
-    },
-    /// Somebody else answered.
-    #[error("another key than the dialled one answered: {reason}")]
-    WrongKey {
-        /// Which key.
-        reason: String,
-    },
-    /// The peer is on another chain.
-    #[error("it is on another chain: {reason}")]
-    OtherChain {
-        /// Which.
-        reason: String,
-    },
-    /// The peer is there, and lets this node not in: it is full, or has banned it.
-    #[error("it does not let this node in: {reason}")]
-    Refused {
-        /// What the transport said.
-        reason: String,
-    },
-    /// Banned here.
-    #[error("it is banned")]
-    Banned,
-    /// On the denylist.
-    #[error("it is on the denylist")]
-    Denied,
-    /// Every address failed lately: there is no dial under way.
-    #[error("its addresses failed lately, and the first is dialled again in {wait:?}")]
-    Pausing {
-        /// Until the first of them may be dialled.
-        wait: Duration,
-    },
-    /// There are as many links to its networks as there may be.
-    #[error("there are enough links to its network")]
-    GroupFull,
-    /// No slot free.
-    #[error("no outbound slot is free")]
-    Full,
-}
-
-impl DialFailure {
-    /// Whether it says something of the peer, and not only of this node.
-    pub fn is_of_peer(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::WrongKey { .. } | Self::OtherChain { .. } => true,
-            Self::Refused { .. }
-            | Self::Banned
-            | Self::Denied
-            | Self::Pausing { .. }
-            | Self::GroupFull
-            | Self::Full => false,
-        }
-    }
-}
-
-/// Where a link goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// The address that was dialled.
-    pub address: Address,
-    /// The IP address behind it, where that is known.
-    pub ip: Option<IpAddr>,
-}
-
-/// Why an inbound connection is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum InboundEnd {
-    /// Its peer was banned.
-    Banned,
-    /// Somebody else was given its place.
-    Evicted,
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ConnectionEnd {
-    /// One side hung up, or the other cannot be reached any more.
-    Usual,
-    /// The peer sent HTTP/2 frames as no honest peer does.
-    Flooded,
-    /// The peer did not read what it had asked for.
-    Stalled,
-}
-
-/// What can happen to Connections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
-pub enum Input {
-    /// From the shell: the time asked for has come.
-    Wake,
-    /// From Discovery: this peer is to be dialled.
-    Dial {
-        /// Whom.
-        peer: PeerId,
-        /// Where, best first.
-        addresses: Vec<Address>,
-        /// What for.
-        purpose: DialPurpose,
-    },
-    /// From the shell's dial, answering [`Effect::Dial`].
-    Dialled {
-        /// Which dial.
-        link: LinkId,
-        /// Whom.
-        peer: PeerId,
-        /// Where it has connected, or why not.
-        result: Result<Endpoint, DialFailure>,
-        /// Addresses that did not work.
-        failed: Vec<Address>,
-    },
-    /// From the transport: a link ended.
-    LinkClosed {
-        /// Which.
-        link: LinkId,
-        /// Whose.
-        peer: PeerId,
-        /// How.
-        end: ConnectionEnd,
-    },
-    /// From the transport: a peer has connected and asks to stay.
-    Inbound {
-        /// Which connection.
-        connection: u64,
-        /// Who.
-        peer: PeerId,
-        /// From where.
-        source: IpAddr,
-    },
-    /// From the transport: an admitted inbound connection ended.
-    InboundClosed {
-        /// Which.
-        connection: u64,
-        /// How.
-        end: ConnectionEnd,
-    },
-    /// From PeerHeights: keep this peer out.
-    Ban {
-        /// Whom.
-        peer: PeerId,
-        /// For how long.
-        duration: Duration,
-    },
-    /// From StateSync: the validators of the epoch of the next commit.
-    Committee {
-        /// Their network keys.
-        validators: Vec<PeerId>,
-    },
-    /// From PeerHeights: these peers told of something new or served.
-    Useful {
-        /// Who.
-        peers: Vec<PeerId>,
-    },
-    /// From one of those who ask peers, when it starts: who is connected?
-    WhoIsConnected {
-        /// Its name.
-        subscriber: String,
-    },
-}
-
-/// What the shell is to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Effect {
-    /// Dial; answer with [`Input::Dialled`].
-    Dial {
-        /// Names the dial.
-        link: LinkId,
-        /// Whom.
-        peer: PeerId,
-        /// Where, best first.
-        addresses: Vec<Address>,
-    },
-    /// End a link, or a dial that came through too late.
-    HangUp {
-        /// Which.
-        link: LinkId,
-        /// Whose.
-        peer: PeerId,
-    },
-    /// Hand the link of a probe to Discovery. Nothing is kept of it here.
-    HandOver {
-        /// Which.
-        link: LinkId,
-        /// Whose.
-        peer: PeerId,
-    },
-    /// Tell Discovery that a probe failed.
-    ProbeFailed {
-        /// Whom.
-        peer: PeerId,
-        /// Why.
-        failure: DialFailure,
-    },
-    /// Answer an [`Input::Inbound`].
-    Admit {
-        /// Which.
-        connection: u64,
-        /// Whether it may stay.
-        admitted: bool,
-    },
-    /// The peer of an admitted connection is known: what strangers share does not limit it.
-    Favour {
-        /// Which connection.
-        connection: u64,
-        /// For how long; `None`: as long as the connection lives.
-        time: Option<Duration>,
-    },
-    /// End an inbound connection.
-    HangUpInbound {
-        /// Which.
-        connection: u64,
-        /// Why.
-        reason: InboundEnd,
-    },
-    /// Tell all who ask peers.
-    Event(PeerEvent),
-    /// Tell one of them of every link there is.
-    TellConnected {
-        /// Its name.
-        subscriber: String,
-        /// To whom.
-        peers: Vec<PeerId>,
-    },
-    /// Tell PeerHeights of a fault of the peer.
-    Report {
-        /// Whose.
-        peer: PeerId,
-        /// Of which kind.
-        fault: Fault,
-        /// What it did.
-        reason: String,
-    },
-    /// Tell Discovery that a dial it asked for failed.
-    DialFailed {
-        /// Whom.
-        peer: PeerId,
-        /// Why.
-        failure: DialFailure,
-    },
-}
-
-/// Connections as operators see them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Peers with an outbound link.
-    pub outbound: Vec<PeerId>,
-    /// Peers with an inbound connection.
-    pub inbound: Vec<PeerId>,
-    /// Dials under way.
-    pub dialling: usize,
-    /// Peers kept out.
-    pub banned: Vec<PeerId>,
-    /// Peers that are always welcome: the allowlist and the current validators.
-    pub trusted: Vec<PeerId>,
-}
 
 /// The core of Connections.
 #[derive(Serialize, Deserialize)]
@@ -405,7 +88,7 @@ impl Connections {
         self.config.allowlist.contains(&peer) || self.validators.contains(&peer)
     }
 
-    /// Why the peer is to be kept out, if it is.
+    /// Why the peer must stay out, if it must.
     fn kept_out(&self, now: Now, peer: PeerId) -> Option<DialFailure> {
         if self.config.denylist.contains(&peer) {
             return Some(DialFailure::Denied);
@@ -427,11 +110,29 @@ impl Connections {
         {
             self.banned.remove(&first);
         }
-        self.banned.insert(peer, now.monotonic + duration);
-        self.end_outbound(peer, effects);
+        self.banned.insert(peer, now.monotonic.saturating_add(duration));
+        self.refuse_waiting(peer, effects);
+        self.end_connections(peer, LostReason::Banned, InboundEnd::Banned, effects);
+    }
+
+    /// Ends the link to the peer, and every connection that the peer made.
+    fn end_connections(&mut self, peer: PeerId, lost: LostReason, end: InboundEnd, effects: &mut Vec<Effect>) {
+        self.end_link(peer, lost, effects);
         for connection in self.inbound.remove_peer(peer) {
-            effects.push(Effect::HangUpInbound { connection, reason: InboundEnd::Banned });
+            effects.push(Effect::HangUpInbound { connection, reason: end });
         }
+    }
+
+    /// A peer that is no longer trusted keeps its connections, as a validator of the last committee does.
+    fn on_chosen_peers(&mut self, chosen: &ChosenPeers, effects: &mut Vec<Effect>) {
+        let before = self.trusted();
+        self.config = self.config.clone().with_chosen_peers(chosen);
+        self.favour_newly_trusted(&before, effects);
+    }
+
+    /// The allowlist and the validators.
+    fn trusted(&self) -> BTreeSet<PeerId> {
+        self.config.allowlist.union(&self.validators).copied().collect()
     }
 }
 
@@ -465,6 +166,11 @@ impl Core for Connections {
             Input::WhoIsConnected { subscriber } => {
                 effects.push(Effect::TellConnected { subscriber, peers: self.links.connected().collect() });
             }
+            Input::ChosenPeers(chosen) => self.on_chosen_peers(&chosen, &mut effects),
+            Input::Disconnect { peer } => {
+                self.end_connections(peer, LostReason::Disconnected, InboundEnd::Disconnected, &mut effects);
+            }
+            Input::Unban { peer } => drop(self.banned.remove(&peer)),
         }
         self.start_dials(now, &mut effects);
         effects
@@ -485,7 +191,7 @@ impl Core for Connections {
             inbound: self.inbound.peers().collect(),
             dialling: self.links.dials(),
             banned: self.banned.keys().copied().collect(),
-            trusted: self.config.allowlist.union(&self.validators).copied().collect(),
+            trusted: self.trusted().into_iter().collect(),
         }
     }
 }

@@ -82,7 +82,7 @@ impl Links {
         self.outbound.iter().filter(|(_, outbound)| outbound.is_connected()).map(|(peer, _)| *peer)
     }
 
-    /// Whether the peer is being dialled, for whatever purpose, or linked.
+    /// Whether the peer is linked or being dialled, for any purpose.
     fn is_busy(&self, peer: PeerId) -> bool {
         self.outbound.contains_key(&peer) || self.probes.contains_key(&peer)
     }
@@ -141,7 +141,8 @@ impl Connections {
         purpose: DialPurpose,
         effects: &mut Vec<Effect>,
     ) {
-        // A link is dialled also while the peer is probed: it waits its turn. A probe of a linked peer would tell nothing.
+        // A link is dialled also while the peer is probed: it waits its turn. A probe of a linked peer would tell
+        // nothing.
         let under_way = match purpose {
             DialPurpose::Link => self.links.outbound.contains_key(&peer),
             DialPurpose::Probe => self.links.is_busy(peer),
@@ -162,7 +163,7 @@ impl Connections {
         }
     }
 
-    /// Links of trusted peers count nowhere: there are no more of them than trusted peers.
+    /// Links of trusted peers count in no limit: the number of trusted peers bounds them.
     fn has_room_reserved(&self, peer: PeerId, purpose: DialPurpose) -> bool {
         purpose == DialPurpose::Link && self.is_trusted(peer)
     }
@@ -218,7 +219,7 @@ impl Connections {
         group.is_near() || group.is_name() || links() < self.config.max_outbound_per_group
     }
 
-    /// Starts what has a place: links of trusted peers first, probes last.
+    /// Starts waiting dials that have room: links of trusted peers first, probes last.
     pub(super) fn start_dials(&mut self, now: Now, effects: &mut Vec<Effect>) {
         while self.links.has_place(now.monotonic, self.config.max_dials) {
             let has_room = self.strangers().count() < self.config.max_outbound;
@@ -233,7 +234,7 @@ impl Connections {
             });
             self.waiting = waiting;
             let Some(WaitingDial { peer, addresses, purpose }) = next else { break };
-            // What has failed or been linked meanwhile counts.
+            // Failures and links of the meantime count.
             match self.usable(now, peer, purpose, &addresses) {
                 Ok(addresses) => effects.push(self.start_dial(now, peer, addresses, purpose)),
                 Err(failure) => effects.push(refusal(peer, purpose, failure)),
@@ -318,17 +319,21 @@ impl Connections {
         effects.push(Effect::Event(PeerEvent::Lost { peer, reason: LostReason::Closed }));
     }
 
-    /// Ends all that there is with a peer that was banned. What is being dialled is hung up when it comes through.
-    pub(super) fn end_outbound(&mut self, peer: PeerId, effects: &mut Vec<Effect>) {
+    /// Refuses the dials that wait for a peer that was banned. A dial under way is hung up when it comes through.
+    pub(super) fn refuse_waiting(&mut self, peer: PeerId, effects: &mut Vec<Effect>) {
         let (refused, waiting) = std::mem::take(&mut self.waiting.0).into_iter().partition(|dial| dial.peer == peer);
         self.waiting.0 = waiting;
         let refused: VecDeque<WaitingDial> = refused;
         effects.extend(refused.into_iter().map(|dial| refusal(peer, dial.purpose, DialFailure::Banned)));
+    }
+
+    /// Ends the link to the peer, if there is one.
+    pub(super) fn end_link(&mut self, peer: PeerId, reason: LostReason, effects: &mut Vec<Effect>) {
         if let Some(Outbound { link, state: State::Connected { .. } }) = self.links.outbound.get(&peer) {
             let link = *link;
             self.links.outbound.remove(&peer);
             effects.push(Effect::HangUp { link, peer });
-            effects.push(Effect::Event(PeerEvent::Lost { peer, reason: LostReason::Banned }));
+            effects.push(Effect::Event(PeerEvent::Lost { peer, reason }));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Peers whose connections were ended because they did not read what they had asked for, and how long each is kept out.
+//! Peers whose connections ended because they did not read, and how long each peer is kept out.
 
 use crate::Backoff;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ const STALL_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// How long after the end of its pause a peer is as good as any other again.
 const STALL_MEMORY: Duration = Duration::from_secs(3_600);
 
-/// Peers that are remembered. Beyond, the one whose pause ends first is forgotten.
+/// Maximum remembered peers. Beyond it, the peer whose pause ends first is forgotten.
 pub(super) const MAX_STALLS: usize = 1_024;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peer_that_does_not_read_waits_longer_each_time_and_is_forgiven_in_the_end() {
+    fn peer_that_does_not_read_waits_longer_each_time_until_it_is_forgiven() {
         let mut stalls = Stalls::default();
         let peer = PeerId([1; 32]);
         let mut now = Duration::ZERO;

@@ -1,5 +1,7 @@
 use super::*;
-use crate::core::LostReason;
+use crate::core::{LostReason, PeerEvent};
+use soma_types::Address;
+use std::net::IpAddr;
 
 fn peer(number: u8) -> PeerId {
     PeerId([number; 32])
@@ -137,7 +139,7 @@ fn the_end_of_an_old_link_does_not_end_its_successor() {
 }
 
 #[test]
-fn neither_one_peer_nor_one_source_address_nor_all_together_can_take_every_inbound_slot() {
+fn no_peer_or_source_and_not_all_together_take_every_inbound_slot() {
     let config = Config { max_inbound: 5, max_inbound_per_source: 2, max_inbound_per_peer: 2, ..Config::default() };
     let mut core = Connections::new(config);
     assert!(inbound(&mut core, 1, 1, [192, 0, 2, 1]));
@@ -154,7 +156,7 @@ fn neither_one_peer_nor_one_source_address_nor_all_together_can_take_every_inbou
 }
 
 #[test]
-fn a_peer_that_leaves_answers_unread_is_kept_out_for_a_while_unless_it_is_trusted() {
+fn untrusted_peer_that_leaves_answers_unread_is_kept_out_for_a_while() {
     let mut core = Connections::new(Config { allowlist: [peer(2)].into(), ..Config::default() });
     for number in [1, 2] {
         assert!(inbound(&mut core, number.into(), number, [192, 0, 2, number]));
@@ -257,7 +259,7 @@ fn two_nodes_that_dial_each_other_at_once_end_with_one_link_each_way() {
 }
 
 #[test]
-fn a_peer_with_a_dead_address_is_dialled_at_its_others_and_the_pause_is_told() {
+fn peer_with_a_dead_address_is_dialled_at_its_others_and_the_pause_shown() {
     let mut core = Connections::new(Config::default());
     let link = dial(&mut core, 0, 1).unwrap();
     core.handle(at(0), dialled(link, 1, Err(unreachable())));
@@ -283,7 +285,7 @@ fn who_claims_the_address_of_another_does_not_have_that_one_left_alone() {
 }
 
 #[test]
-fn who_accepts_and_hangs_up_at_once_is_dialled_less_and_less_often_and_who_stayed_for_long_soon_again() {
+fn short_links_are_dialled_less_and_less_often_and_long_ones_soon_again() {
     let pause_after = |lives: &[u64]| {
         let mut core = Connections::new(Config::default());
         let mut now = 0;
@@ -311,7 +313,7 @@ fn who_accepts_and_hangs_up_at_once_is_dialled_less_and_less_often_and_who_staye
 }
 
 #[test]
-fn links_to_one_network_are_limited_before_the_dial_and_by_where_a_name_really_leads() {
+fn links_to_one_network_are_limited_before_and_after_name_resolution() {
     let config = Config { allowlist: [peer(9)].into(), ..Config::default() };
     let mut core = Connections::new(config);
     let there = |host: u8| -> Address { format!("/ip4/203.0.113.{host}/tcp/9000").parse().unwrap() };
@@ -411,4 +413,43 @@ fn a_denied_peer_is_neither_dialled_nor_let_in() {
     let denied = Effect::DialFailed { peer: peer(1), failure: DialFailure::Denied };
     assert_eq!(core.handle(at(0), asked(1, vec![address(1)], DialPurpose::Link)), [denied]);
     assert!(!inbound(&mut core, 1, 1, [192, 0, 2, 1]));
+}
+
+#[test]
+fn a_disconnected_peer_loses_its_connections_and_may_return_at_once() {
+    let mut core = Connections::new(Config::default());
+    let link = connect(&mut core, 1);
+    assert!(inbound(&mut core, 5, 1, [192, 0, 2, 1]));
+    let effects = core.handle(at(0), Input::Disconnect { peer: peer(1) });
+    let hang_up = Effect::HangUpInbound { connection: 5, reason: InboundEnd::Disconnected };
+    for expected in [Effect::HangUp { link, peer: peer(1) }, hang_up, lost(1, LostReason::Disconnected)] {
+        assert!(effects.contains(&expected), "{expected:?} is not in {effects:?}");
+    }
+    assert_eq!((core.snapshot().outbound, core.snapshot().inbound.len()), (vec![], 0));
+    assert!(inbound(&mut core, 6, 1, [192, 0, 2, 1]));
+    assert!(dial(&mut core, 0, 1).is_some());
+}
+
+#[test]
+fn a_banned_peer_is_dialled_and_admitted_again_once_it_is_unbanned() {
+    let mut core = Connections::new(Config::default());
+    core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::MAX });
+    assert!(dial(&mut core, 0, 1).is_none());
+    assert!(!inbound(&mut core, 5, 1, [192, 0, 2, 1]));
+    core.handle(at(0), Input::Unban { peer: peer(1) });
+    assert!(dial(&mut core, 0, 1).is_some());
+    assert!(inbound(&mut core, 6, 1, [192, 0, 2, 1]));
+}
+
+#[test]
+fn peer_that_becomes_trusted_has_room_and_keeps_its_connection_later() {
+    let mut core = Connections::new(Config { max_outbound: 1, ..Config::default() });
+    connect(&mut core, 1);
+    assert_eq!(dial(&mut core, 0, 2), None, "there is no room");
+    let trusted = ChosenPeers { trusted: [peer(3)].into(), ..ChosenPeers::default() };
+    core.handle(at(0), Input::ChosenPeers(trusted));
+    connect(&mut core, 3);
+    assert_eq!(core.handle(at(0), Input::ChosenPeers(ChosenPeers::default())), []);
+    assert_eq!(core.snapshot().outbound, [1, 3].map(peer));
+    assert_eq!(core.snapshot().trusted, []);
 }

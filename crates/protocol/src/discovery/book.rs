@@ -1,4 +1,4 @@
-//! The address book: where peers are said to be, and which of them have been found there.
+//! The address book: advertised addresses of peers, and the peers that were reached there.
 //!
 //! ```text
 //!   told by a peer --> new    128 buckets; which one is for the networks of teller and told to decide, and a secret
@@ -9,10 +9,10 @@
 //! tells of another is in one bucket, all that it tells in 16; all peers of one network that were reached are in 4.
 //! (Bitcoin's and CometBFT's books work so.) A machine near by counts as a network of its own.
 //!
-//! Always: a peer is in one bucket; a bucket has a bound, and so has the book in bytes; what was reached lately is never
-//! displaced by what is only told.
+//! Always: a peer is in one bucket; a bucket has a bound, and so has the book in bytes; a recently reached peer is
+//! never displaced by an advertised one.
 
-use super::KnownPeer;
+use super::{KnownPeer, StoredPeer};
 use crate::{Backoff, core::Now};
 use rand::{
     RngExt,
@@ -27,23 +27,23 @@ use std::{
     time::Duration,
 };
 
-/// Buckets of peers that were told of.
+/// Buckets of peers that others advertised.
 const NEW_BUCKETS: u64 = 128;
 
-/// Those of them that one network's word can reach.
+/// Buckets that the answers of one network can reach.
 const NEW_BUCKETS_OF_SOURCE: u64 = 16;
 
 /// Buckets of peers that were reached.
 const TRIED_BUCKETS: u64 = 32;
 
-/// Those of them that one network's peers can be in.
+/// Buckets that the peers of one network can be in.
 const TRIED_BUCKETS_OF_GROUP: u64 = 4;
 
 /// Peers in a bucket.
 const BUCKET_SIZE: usize = 64;
 
-/// Bytes of infos in a bucket. A full bucket of usual ones has 20 KiB; this bounds those of the greatest length, and the
-/// book to 10 MiB. For each bucket, so that long infos displace nobody in others.
+/// Bytes of infos in a bucket. A full bucket of usual ones has 20 KiB; this bounds those of the greatest length, and
+/// the book to 10 MiB. For each bucket, so that long infos displace nobody in others.
 const BUCKET_BYTES: u64 = 64 << 10;
 
 /// Bytes of all infos in the book at most.
@@ -81,7 +81,7 @@ pub(super) enum Place {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) info: KnownPeer,
-    /// The network of who told of it.
+    /// The network of the peer that advertised it.
     pub(super) source: NetworkGroup,
     place: Place,
     /// When it was last connected.
@@ -106,7 +106,7 @@ impl Entry {
         self.attempted.is_none_or(|attempted| now >= attempted + pause)
     }
 
-    /// Whether it was reached where it says that it is: `None` as long as nobody has tried.
+    /// Whether the peer was reached at an advertised address: `None` if it was never tried.
     pub(super) fn reached(&self) -> Option<bool> {
         match (self.live_ms, self.failures) {
             (_, 1..) => Some(false),
@@ -119,17 +119,6 @@ impl Entry {
     pub(super) fn stored(&self) -> StoredPeer {
         StoredPeer { info: self.info.clone(), source: self.source.clone(), seen_live_ms: self.live_ms }
     }
-}
-
-/// A peer of the book as it is kept in the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredPeer {
-    /// Its info.
-    pub info: KnownPeer,
-    /// The network of who told of it.
-    pub source: NetworkGroup,
-    /// When it was last connected; `None`: never.
-    pub seen_live_ms: Option<TimestampMs>,
 }
 
 /// The address book.
@@ -172,7 +161,7 @@ impl Book {
         self.live.len()
     }
 
-    /// Takes in what the store had. However long the node was down, that does not count as not having heard of them.
+    /// Takes in the stored peers. The time that the node was down does not age them.
     /// `unreadable` and what finds no room leave the store.
     pub(super) fn restore(&mut self, now_ms: TimestampMs, stored: Vec<StoredPeer>, unreadable: Vec<PeerId>) {
         let heard = |stored: &StoredPeer| stored.info.timestamp_ms.max(stored.seen_live_ms.unwrap_or(0));
@@ -197,7 +186,7 @@ impl Book {
         self.changed.extend(unreadable);
     }
 
-    /// So much time does not count as not having heard of anybody: nobody could be heard, or the clock was set.
+    /// Excludes this time from every peer's age: no peer could be heard, or the clock was set.
     pub(super) fn does_not_count(&mut self, ms: TimestampMs) {
         for entry in self.entries.values_mut() {
             entry.heard_ms = entry.heard_ms.saturating_add(ms);
@@ -229,7 +218,7 @@ impl Book {
             }
             (attempted, dialled_back) = (known.attempted, known.dialled_back);
         }
-        // Unknown, or it has moved, and nobody has reached it there.
+        // The peer is unknown, or has moved and was not reached there.
         let place = Place::New(self.new_bucket(address, &source));
         if !self.has_room(place, info.bytes.size(), Some(peer)) {
             return;
@@ -245,7 +234,7 @@ impl Book {
     pub(super) fn live(&mut self, peer: PeerId, now_ms: TimestampMs, at: Option<IpAddr>) {
         if let Some(entry) = self.entries.get_mut(&peer) {
             (entry.failures, entry.attempted) = (0, None);
-            // The address that worked is the one to be judged and dialled by, whatever its owner puts first.
+            // The address that worked comes first, in spite of the owner's order.
             let worked = entry.info.addresses.iter().position(|address| at.is_some() && address.ip() == at);
             if let Some(worked) = worked {
                 entry.info.addresses[..=worked].rotate_right(1);
@@ -317,7 +306,7 @@ impl Book {
         }
     }
 
-    /// Back among those that were only told of.
+    /// Moves the peer back to the advertised ones.
     fn demote(&mut self, peer: PeerId) {
         let Some(entry) = self.entries.get(&peer) else { return };
         let (Place::Tried(_), Some(address)) = (entry.place, entry.info.addresses.first()) else { return };
@@ -325,7 +314,7 @@ impl Book {
         if self.has_room(place, size, None) { self.put(peer, place) } else { self.remove(peer) }
     }
 
-    /// Whether one more of so many bytes fits into the bucket, once `leaves` has left it.
+    /// Whether a peer with this many bytes fits into the bucket after `leaves` has left it.
     fn fits(&self, place: Place, size: u64, leaves: Option<PeerId>) -> bool {
         let members = self.buckets.get(&place).into_iter().flatten();
         let staying = members.filter(|member| Some(**member) != leaves).filter_map(|member| self.entries.get(member));
@@ -333,7 +322,7 @@ impl Book {
         count < BUCKET_SIZE && bytes + size <= BUCKET_BYTES
     }
 
-    /// Makes room in the bucket: in a full one who failed most gives way, and nobody else does.
+    /// Makes room in the bucket: in a full one only the peer with most failures leaves.
     fn has_room(&mut self, place: Place, size: u64, leaves: Option<PeerId>) -> bool {
         while !self.fits(place, size, leaves) {
             let failures = |peer: &PeerId| self.entries.get(peer).map_or(0, |entry| entry.failures);
@@ -372,7 +361,7 @@ impl Book {
         }
     }
 
-    /// Drops who was not heard of for a day, and is not kept.
+    /// Drops peers that were not heard of for a day and are not kept.
     pub(super) fn forget_unseen(&mut self, now_ms: TimestampMs, is_kept: impl Fn(&PeerId) -> bool) {
         let oldest = now_ms.saturating_sub(FORGET_AFTER_MS);
         let unseen = self.entries.iter().filter(|(peer, entry)| entry.heard_ms < oldest && !is_kept(peer));
@@ -381,7 +370,7 @@ impl Book {
         }
     }
 
-    /// Some of those that were reached and `suits`, at most so many: not all of those, if many do not suit.
+    /// Up to this many reached peers that `suits` accepts; fewer if many do not suit.
     pub(super) fn sample_live(
         &self,
         rng: &mut ChaCha8Rng,
@@ -394,7 +383,7 @@ impl Book {
         entries.filter(|entry| suits(entry)).map(|entry| &entry.info).take(most).collect()
     }
 
-    /// What the store is to be told: new and changed peers, and those that are gone.
+    /// Changes for the store: new and changed peers, and removed ones.
     pub(super) fn take_changes(&mut self) -> (Vec<StoredPeer>, Vec<PeerId>) {
         let changed = std::mem::take(&mut self.changed);
         let (there, gone): (Vec<_>, Vec<_>) = changed.into_iter().partition(|peer| self.entries.contains_key(peer));
@@ -413,7 +402,8 @@ impl Book {
         Candidates { tried, new }
     }
 
-    /// Who was not reached for longest, of those that `suits` and were last reached before `before_ms`.
+    /// The peer that was not reached for longest, among those that `suits` accepts and that were last reached before
+    /// `before_ms`.
     pub(super) fn least_lately_live(
         &self,
         now: Duration,
@@ -457,8 +447,8 @@ fn network(address: &Address) -> Vec<u8> {
     if group.is_near() { address.as_str().as_bytes().to_vec() } else { codec::encode(&group) }
 }
 
-/// Peers to choose from: tried or not by a coin's fall, then a bucket, then one in it, so that who fills a bucket is not
-/// chosen more often than who is alone in one.
+/// Peers to choose from: tried or not by a coin's fall, then a bucket, then one in it, so that who fills a bucket is
+/// not chosen more often than who is alone in one.
 pub(super) struct Candidates {
     tried: BTreeMap<Place, Vec<PeerId>>,
     new: BTreeMap<Place, Vec<PeerId>>,

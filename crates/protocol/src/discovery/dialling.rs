@@ -1,4 +1,4 @@
-//! Whom to dial: for links, and to see who can be reached.
+//! Which peers to dial: for links, and to see whether a peer can be reached.
 
 use super::{Discovery, Effect, book::Entry};
 use crate::{connections::DialPurpose, core::Now};
@@ -15,8 +15,8 @@ const PROBES_AT_ONCE: usize = 16;
 /// A peer that was reached is not probed again before this has passed.
 const PROBE_AGAIN_MS: TimestampMs = 10 * 60 * 1000;
 
-/// Intervals after which seeds without a link are probed at the latest. They are after one, two, four and so on: a network
-/// that has fallen apart grows together again where its seeds meet, and old nodes cost seeds little.
+/// Intervals after which seeds without a link are probed at the latest. They are after one, two, four and so on: a
+/// network that has fallen apart grows together again where its seeds meet, and old nodes cost seeds little.
 const MAX_SEED_PROBE_EVERY: u32 = 512;
 
 /// Peers that asked and wait to be probed. Beyond, they are probed like any other in the book.
@@ -85,8 +85,8 @@ impl Discovery {
         exempt || groups.get(&group).is_none_or(|links| *links < self.config.max_per_group)
     }
 
-    /// A peer has asked, and shown that it lives: a link to it if there are few, so that it hears of new commits without
-    /// delay; else a look whether it can be reached, before it is passed on.
+    /// A peer has asked, and shown that it lives: a link to it if there are few, so that it hears of new commits
+    /// without delay; else a look whether it can be reached, before it is passed on.
     pub(super) fn dial_back(&mut self, now: Now, peer: PeerId, effects: &mut Vec<Effect>) {
         let Some(entry) = self.book.get(peer) else { return };
         let lately = entry.live_ms.is_some_and(|live_ms| live_ms.saturating_add(PROBE_AGAIN_MS) > now.unix_ms);
@@ -130,14 +130,14 @@ impl Discovery {
         }
     }
 
-    /// Looks whether some that were never reached can be, and whether who was not for longest still can.
+    /// Probes some peers that were never reached, and the one that was not reached for longest.
     pub(super) fn probe_some(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let suits = |entry: &Entry| !self.is_busy(entry.info.peer) && !self.probing.contains_key(&entry.info.peer);
         let mut untested = self.book.candidates(now.monotonic, |entry| entry.live_ms.is_none() && suits(entry));
         let before_ms = now.unix_ms.saturating_sub(PROBE_AGAIN_MS);
         let stalest = self.book.least_lately_live(now.monotonic, before_ms, suits);
         let room = PROBES_PER_INTERVAL.min(PROBES_AT_ONCE.saturating_sub(self.probing.len()));
-        // Always one of those that were reached: whoever tells of many others does not have them forgotten.
+        // Always one reached peer: a flood of advertised peers must not crowd them out.
         let others = room.saturating_sub(stalest.iter().len());
         let untested: Vec<_> = std::iter::from_fn(|| untested.pick(&mut self.rng)).take(others).collect();
         for peer in stalest.into_iter().chain(untested) {

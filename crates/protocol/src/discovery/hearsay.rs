@@ -1,5 +1,6 @@
-//! What peers say of this node: from where they see it, what their clocks show, whether they could dial it. Each may lie:
-//! for an address three networks must agree, for a clock the middle of the peers, for being unreachable half of the networks.
+//! What peers say of this node: from where they see it, what their clocks show, whether they could dial it. Each may
+//! lie: for an address three networks must agree, for a clock the middle of the peers, for being unreachable half of
+//! the networks.
 
 use serde::{Deserialize, Serialize};
 use soma_types::{NetworkGroup, PeerId, TimestampMs};
@@ -11,7 +12,7 @@ use std::{
 /// Networks that must say the same before this node takes an address for its own.
 const MIN_WITNESSES: usize = 3;
 
-/// What clocks may differ by: beyond, peers refuse what this node signs, or it refuses what they sign.
+/// Maximum difference of clocks: beyond it, peers refuse this node's signatures, or it refuses theirs.
 const MAX_CLOCK_DIFFERENCE_MS: u64 = 30_000;
 
 /// What a peer that was asked says of this node.

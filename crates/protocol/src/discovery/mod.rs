@@ -1,10 +1,11 @@
-//! Discovery: which nodes there are, and whom to dial.
+//! Discovery: which nodes exist, and which to dial.
 //!
 //! ```text
 //!   seeds, validators --> Dial --> Connected --> Query --> infos (verified by the shell) --> book --> Dial ...
 //!                                                 ^ a few random peers each interval
-//!   asked by a peer --> its own info into the book, Probe: can it be dialled?  --> a sample of peers seen live as the answer
-//!   book            --> Probe: a few each interval that were never reached, or not for long  --> tried, or failed
+//!   asked by a peer --> its own info into the book, Probe: can it be dialled?  --> a sample of peers seen live as
+//!   the answer book            --> Probe: a few each interval that were never reached, or not for long  --> tried,
+//!   or failed
 //! ```
 //!
 //! Always:
@@ -17,14 +18,16 @@
 mod book;
 mod dialling;
 mod hearsay;
+mod interface;
 mod trouble;
 
-pub use book::{MAX_BOOK_BYTES, StoredPeer};
+pub use book::MAX_BOOK_BYTES;
 pub use hearsay::Seen;
+pub use interface::{Answer, BookEntry, Config, Effect, Input, KnownPeer, Snapshot, StoredPeer};
 pub use trouble::Trouble;
 
 use crate::{
-    connections::{DialFailure, DialPurpose},
+    connections::DialFailure,
     core::{Core, Now, Opaque, PeerEvent},
 };
 use book::{Book, Entry};
@@ -38,7 +41,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use strum::VariantNames;
 
 /// How old this node's own info may get before it is signed anew.
 const RESIGN_AFTER_MS: TimestampMs = 5 * 60 * 1000;
@@ -52,206 +54,11 @@ const LONELY_INTERVAL: Duration = Duration::from_secs(1);
 /// What the clock may be ahead of the time that passed, in one interval, without having been set.
 const MAX_DRIFT_MS: TimestampMs = 1_000;
 
-/// A dial that was not answered for so long is asked for again: an answer was lost.
+/// A dial without an answer for this long is requested again: its answer was lost.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A peer is passed on for this long after it was last reached.
 const PASS_ON_MS: TimestampMs = 3600 * 1000;
-
-/// How Discovery works. Defaults are the seed documents'.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Config {
-    /// This node.
-    pub own_id: PeerId,
-    /// Peers to begin with; never given up.
-    pub seeds: Vec<(PeerId, Vec<Address>)>,
-    /// Peers to be connected to always, and trusted.
-    pub allowlist: BTreeSet<PeerId>,
-    /// Peers to have nothing to do with.
-    pub denylist: BTreeSet<PeerId>,
-    /// Where this node listens, as others are told.
-    pub addresses: Vec<Address>,
-    /// Its port; with it and without addresses, the address is learned from what peers see.
-    pub listen_port: Option<u16>,
-    /// How often peers are asked for others.
-    pub interval: Duration,
-    /// How many of them at a time.
-    pub peers_to_query: usize,
-    /// How many links to have.
-    pub target_connections: usize,
-    /// How many of them in one network.
-    pub max_per_group: usize,
-    /// Infos in one answer.
-    pub max_answer: usize,
-    /// Seed of all choices.
-    pub seed: u64,
-}
-
-/// A node info whose signature, chain and time are in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownPeer {
-    /// Whose.
-    pub peer: PeerId,
-    /// When it was signed.
-    pub timestamp_ms: TimestampMs,
-    /// Where its node listens.
-    pub addresses: Vec<Address>,
-    /// Whom that may be told.
-    pub access: Access,
-    /// As its owner signed it.
-    pub bytes: Opaque,
-}
-
-/// What can happen to Discovery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
-pub enum Input {
-    /// From the shell: the time asked for has come.
-    Wake,
-    /// From the shell, answering [`Effect::SignOwnInfo`].
-    OwnInfo {
-        /// Signed bytes.
-        bytes: Opaque,
-        /// When it was signed.
-        timestamp_ms: TimestampMs,
-    },
-    /// From the store, at the start: the address book.
-    Book {
-        /// Peers whose infos passed.
-        stored: Vec<StoredPeer>,
-        /// What could not be read, or did not pass.
-        unreadable: Vec<PeerId>,
-    },
-    /// From StateSync: the validators of the epoch of the next commit, and where the committee says that they listen.
-    Committee(Vec<(PeerId, Address)>),
-    /// From Connections.
-    Peer {
-        /// What has happened.
-        event: PeerEvent,
-        /// Where the peer of a new link really is, if the transport tells.
-        ip: Option<IpAddr>,
-    },
-    /// From Connections: a dial failed.
-    DialFailed {
-        /// Whom.
-        peer: PeerId,
-        /// Why.
-        failure: DialFailure,
-    },
-    /// From Connections: how a dial for a probe ended. The shell has the link, and ends it after the next query.
-    Probed {
-        /// Whom.
-        peer: PeerId,
-        /// Reached, and at which IP address if the transport tells; or why not.
-        result: Result<Option<IpAddr>, DialFailure>,
-    },
-    /// From the shell's call, answering [`Effect::Query`].
-    Answered {
-        /// Who was asked.
-        peer: PeerId,
-        /// Where it really is, if the transport tells.
-        remote: Option<IpAddr>,
-        /// What it said, or why there was no answer.
-        answer: Result<Answer, String>,
-    },
-    /// From the gRPC adapter: a peer asks us. Its info, if it verified.
-    Asked {
-        /// Under which the shell keeps the answer's address.
-        key: u64,
-        /// Who asks.
-        peer: PeerId,
-        /// From where it is connected.
-        remote: Option<IpAddr>,
-        /// What it says of itself.
-        info: Option<KnownPeer>,
-    },
-}
-
-/// What a peer that was asked answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// Of the infos those that verified: its own, and others'.
-    pub infos: Vec<KnownPeer>,
-    /// What it says of this node.
-    pub seen: Seen,
-}
-
-/// What the shell is to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Effect {
-    /// Sign this node's info with the present time.
-    SignOwnInfo {
-        /// Where it says that this node listens.
-        addresses: Vec<Address>,
-    },
-    /// Ask Connections for a dial.
-    Dial {
-        /// To whom.
-        peer: PeerId,
-        /// Where.
-        addresses: Vec<Address>,
-        /// What for.
-        purpose: DialPurpose,
-    },
-    /// Ask the peer whom it knows.
-    Query {
-        /// Whom.
-        peer: PeerId,
-        /// This node's info, to be told.
-        own_info: Opaque,
-    },
-    /// Answer an [`Input::Asked`].
-    Answer {
-        /// Which.
-        key: u64,
-        /// This node's info.
-        own_info: Opaque,
-        /// Others'.
-        peers: Vec<Opaque>,
-        /// What this node has to say of the asker, but for its address.
-        seen: Seen,
-    },
-    /// Have these peers stored, and those removed.
-    SaveBook {
-        /// New or changed ones.
-        put: Vec<StoredPeer>,
-        /// Forgotten peers.
-        remove: Vec<PeerId>,
-    },
-}
-
-/// Discovery as operators see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Peers in the book.
-    pub known: usize,
-    /// Bytes of their infos.
-    pub known_bytes: u64,
-    /// Peers of them that this node has reached.
-    pub seen_live: usize,
-    /// Peers connected now.
-    pub connected: usize,
-    /// Where this node says that it listens.
-    pub addresses: Vec<Address>,
-    /// What is wrong, if something is.
-    pub trouble: Option<Trouble>,
-}
-
-/// A peer of the address book as operators see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BookEntry {
-    /// Who.
-    pub peer: PeerId,
-    /// Where it says that it listens.
-    pub addresses: Vec<Address>,
-    /// Whom that may be told.
-    pub access: Access,
-    /// When it signed that, in milliseconds since 1970.
-    pub signed_ms: TimestampMs,
-    /// When this node was last connected to it, in milliseconds since 1970; `None`: never, it was only heard of.
-    pub seen_live_ms: Option<TimestampMs>,
-    /// Whether this node has a link to it now.
-    pub connected: bool,
-}
 
 /// The core of Discovery.
 #[derive(Serialize, Deserialize)]
@@ -263,7 +70,7 @@ pub struct Discovery {
     own_info: Option<(Opaque, TimestampMs)>,
     signing: bool,
     book: Book,
-    /// The stored address book has been read: before, nobody known means nothing.
+    /// The stored address book has been read. Before, an empty book means nothing.
     book_read: bool,
     hearsay: Hearsay,
     validators: BTreeMap<PeerId, Address>,
@@ -327,7 +134,7 @@ impl Discovery {
         self.book.entries().map(entry).collect()
     }
 
-    /// Whether an info says more than what is known: anything else need not be told to this core at all.
+    /// Whether an info is newer than the known one; the shell drops all others.
     pub fn is_news(&self, info: &KnownPeer) -> bool {
         info.peer != self.config.own_id && !self.config.denylist.contains(&info.peer) && self.book.is_news(info)
     }
@@ -367,30 +174,30 @@ impl Discovery {
         trusted.into_iter().filter(move |peer| is_other(peer) && self.is_kept(*peer))
     }
 
-    /// Whether there is to be a link to the peer always: it is on the allowlist, or both are validators.
+    /// Whether this node always keeps a link to the peer: the peer is trusted, or both are validators.
     fn is_kept(&self, peer: PeerId) -> bool {
         let among_validators =
             || self.validators.contains_key(&self.config.own_id) && self.validators.contains_key(&peer);
         self.config.allowlist.contains(&peer) || among_validators()
     }
 
-    /// Links there are and are to be, beside those that are kept always.
+    /// Links and dials for links, without those that are always kept.
     fn links(&self) -> usize {
         self.connected.iter().chain(self.dialling.keys()).filter(|peer| !self.is_kept(**peer)).count()
     }
 
-    /// Links below which this node takes what it can get.
+    /// Below this number of links, any peer is welcome.
     fn few_links(&self) -> usize {
         self.config.target_connections.div_ceil(2)
     }
 
-    /// Takes in what somebody of network `source`, as near as `near`, says of a peer.
+    /// Takes in an info that a peer of network `source`, as near as `near`, advertised.
     fn learn(&mut self, now: Now, mut info: KnownPeer, source: NetworkGroup, near: Reach) {
         let peer = info.peer;
         if !self.is_news(&info) {
             return;
         }
-        // What is near by and known stays, whoever passes the info on: only its owner can have put it there.
+        // Known local addresses stay: only the owner can have advertised them.
         let known = self.book.get(peer).map(|entry| entry.info.addresses.as_slice()).unwrap_or_default();
         info.addresses.retain(|address| known.contains(address) || is_taken_from(near, address));
         self.book.learn(info, source);
@@ -438,7 +245,8 @@ impl Discovery {
         self.next_round = now.monotonic + self.interval();
     }
 
-    /// Who was not heard of for a day leaves the book. Time without a link does not count, nor what the clock was set by.
+    /// Who was not heard of for a day leaves the book. Time without a link does not count, nor what the clock was set
+    /// by.
     fn age(&mut self, now: Now) {
         let past_ms = now.unix_ms.saturating_sub(self.aged.unix_ms);
         let linked_ms = match self.connected.is_empty() {
@@ -460,7 +268,7 @@ impl Discovery {
     fn answered(&mut self, now: Now, peer: PeerId, remote: Option<IpAddr>, answer: Answer, effects: &mut Vec<Effect>) {
         let (source, near) = teller(remote);
         for info in answer.infos {
-            // What it says of itself is its own network's word, what it says of others, too.
+            // The source of every advertised info is the network of its sender.
             self.learn(now, info, source.clone(), near);
         }
         if self.connected.contains(&peer) {
@@ -505,47 +313,90 @@ impl Discovery {
     }
 
     /// A dial failed: only while others can be reached does that say something of the peer.
+    fn on_own_info(&mut self, bytes: Opaque, timestamp_ms: TimestampMs, effects: &mut Vec<Effect>) {
+        let first = self.own_info.is_none();
+        self.own_info = Some((bytes, timestamp_ms));
+        self.signing = false;
+        // Peers that connected before there was an info to tell them.
+        if first {
+            for peer in self.connected.clone() {
+                self.query(peer, effects);
+            }
+        }
+    }
+
+    fn on_book(&mut self, now: Now, stored: Vec<StoredPeer>, mut unreadable: Vec<PeerId>, effects: &mut Vec<Effect>) {
+        let is_denied = |stored: &StoredPeer| self.config.denylist.contains(&stored.info.peer);
+        let (denied, mut stored): (Vec<_>, Vec<_>) = stored.into_iter().partition(is_denied);
+        // An info has every address that its owner signed. Some may be too far from its source.
+        for StoredPeer { info, source, .. } in &mut stored {
+            info.addresses.retain(|address| is_taken_from(source.reach(), address));
+        }
+        unreadable.extend(denied.iter().map(|stored| stored.info.peer));
+        self.book.restore(now.unix_ms, stored, unreadable);
+        self.book_read = true;
+        self.dial(now, effects);
+    }
+
+    fn on_connected(&mut self, now: Now, peer: PeerId, ip: Option<IpAddr>, effects: &mut Vec<Effect>) {
+        self.connected.insert(peer);
+        self.dialling.remove(&peer);
+        // A probe of the peer that waited is dropped then.
+        self.probing.remove(&peer);
+        self.seed_failures.remove(&peer);
+        self.dial_failed = false;
+        self.book.live(peer, now.unix_ms, ip);
+        self.query(peer, effects);
+    }
+
+    fn on_dial_failed(&mut self, now: Now, peer: PeerId, failure: DialFailure, effects: &mut Vec<Effect>) {
+        self.dialling.remove(&peer);
+        self.dial_failed = true;
+        match &failure {
+            DialFailure::Refused { .. } => self.book.refused(peer, now),
+            failure => self.failed(now, peer, failure),
+        }
+        let pausing = matches!(failure, DialFailure::Pausing { .. });
+        if !pausing && self.seed(peer).is_some() {
+            self.seed_failures.insert(peer, failure);
+        }
+        self.dial(now, effects);
+    }
+
+    fn on_probed(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        result: Result<Option<IpAddr>, DialFailure>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.probing.remove(&peer);
+        match result {
+            Ok(ip) => {
+                self.book.live(peer, now.unix_ms, ip);
+                self.query(peer, effects);
+            }
+            // The refusal was signed with the peer's key: the peer is there.
+            Err(DialFailure::Refused { .. }) => self.book.refused(peer, now),
+            Err(failure) => self.failed(now, peer, &failure),
+        }
+        self.probe_who_asked(now, effects);
+    }
+
     fn failed(&mut self, now: Now, peer: PeerId, failure: &DialFailure) {
         if failure.is_of_peer() && !self.connected.is_empty() {
             self.book.failed(peer, now.monotonic);
         }
     }
-
-    /// How many peers there are to dial besides seeds: those of the book, and those to be connected to always.
-    fn others_known(&self) -> usize {
-        let in_config =
-            self.kept().filter(|peer| self.book.get(*peer).is_none() && !self.addresses_of(*peer).is_empty());
-        self.book.len() + in_config.count()
-    }
-
-    /// What is wrong with this node's place in the network, if something is.
-    pub fn trouble(&self) -> Option<Trouble> {
-        if self.connected.is_empty() {
-            let failures = self.seed_failures.iter().map(|(peer, failure)| (*peer, failure.clone())).collect();
-            // The committee and the address book come right after the start, in any order, and bring peers to dial.
-            let known = self.others_known();
-            let is_told_of_all = self.book_read && !self.validators.is_empty();
-            let tried = match self.config.seeds.len() {
-                0 => is_told_of_all && (known == 0 || self.dial_failed),
-                seeds => self.seed_failures.len() >= seeds,
-            };
-            return tried.then(|| Trouble::without_links(failures, known));
-        }
-        if let Some((ahead_ms, peers)) = self.hearsay.clock_off() {
-            return Some(Trouble::ClockOff { ahead_ms, peers });
-        }
-        let peers = self.hearsay.unreachable()?;
-        Some(Trouble::Unreachable { addresses: self.addresses.clone(), peers })
-    }
 }
 
-/// The network of who tells of peers, and how near it is. From nowhere in particular: from far away.
+/// The network of a sender, and how near it is. An unknown sender is far away.
 fn teller(remote: Option<IpAddr>) -> (NetworkGroup, Reach) {
     let source = remote.map_or_else(|| NetworkGroup::Domain(String::new()), NetworkGroup::of_ip);
     (source, remote.map_or(Reach::Global, Reach::of))
 }
 
-/// Whether somebody as near as `near` may tell of the address. What a name stands for is not known.
+/// Whether a sender as near as `near` may advertise the address. Names are unresolved here.
 fn is_taken_from(near: Reach, address: &Address) -> bool {
     address.ip().is_none_or(|ip| Reach::of(ip) >= near)
 }
@@ -561,75 +412,21 @@ impl Core for Discovery {
         let mut effects = Vec::new();
         match input {
             Input::Wake => {}
-            Input::OwnInfo { bytes, timestamp_ms } => {
-                let first = self.own_info.is_none();
-                self.own_info = Some((bytes, timestamp_ms));
-                self.signing = false;
-                // Peers that connected before there was an info to tell them.
-                if first {
-                    for peer in self.connected.clone() {
-                        self.query(peer, &mut effects);
-                    }
-                }
-            }
-            Input::Book { stored, mut unreadable } => {
-                let is_denied = |stored: &StoredPeer| self.config.denylist.contains(&stored.info.peer);
-                let (denied, mut stored): (Vec<_>, Vec<_>) = stored.into_iter().partition(is_denied);
-                // An info has all addresses that its owner signed, those too that its teller was too far away for.
-                for StoredPeer { info, source, .. } in &mut stored {
-                    info.addresses.retain(|address| is_taken_from(source.reach(), address));
-                }
-                unreadable.extend(denied.iter().map(|stored| stored.info.peer));
-                self.book.restore(now.unix_ms, stored, unreadable);
-                self.book_read = true;
-                self.dial(now, &mut effects);
-            }
+            Input::OwnInfo { bytes, timestamp_ms } => self.on_own_info(bytes, timestamp_ms, &mut effects),
+            Input::Book { stored, unreadable } => self.on_book(now, stored, unreadable, &mut effects),
             Input::Committee(validators) => {
                 self.validators = validators.into_iter().collect();
                 self.dial_kept(now, &mut effects);
             }
-            Input::Peer { event: PeerEvent::Connected(peer), ip } => {
-                self.connected.insert(peer);
-                self.dialling.remove(&peer);
-                // A probe that waited is dropped then.
-                self.probing.remove(&peer);
-                self.seed_failures.remove(&peer);
-                self.dial_failed = false;
-                self.book.live(peer, now.unix_ms, ip);
-                self.query(peer, &mut effects);
-            }
+            Input::Peer { event: PeerEvent::Connected(peer), ip } => self.on_connected(now, peer, ip, &mut effects),
             Input::Peer { event: PeerEvent::Lost { peer, .. }, .. } => {
                 self.connected.remove(&peer);
                 self.hearsay.forget(peer);
                 self.next_round = self.next_round.min(now.monotonic + self.interval());
                 self.dial(now, &mut effects);
             }
-            Input::DialFailed { peer, failure } => {
-                self.dialling.remove(&peer);
-                self.dial_failed = true;
-                match &failure {
-                    DialFailure::Refused { .. } => self.book.refused(peer, now),
-                    failure => self.failed(now, peer, failure),
-                }
-                let pausing = matches!(failure, DialFailure::Pausing { .. });
-                if !pausing && self.seed(peer).is_some() {
-                    self.seed_failures.insert(peer, failure);
-                }
-                self.dial(now, &mut effects);
-            }
-            Input::Probed { peer, result } => {
-                self.probing.remove(&peer);
-                match result {
-                    Ok(ip) => {
-                        self.book.live(peer, now.unix_ms, ip);
-                        self.query(peer, &mut effects);
-                    }
-                    // Whoever has the key has said so: it is there.
-                    Err(DialFailure::Refused { .. }) => self.book.refused(peer, now),
-                    Err(failure) => self.failed(now, peer, &failure),
-                }
-                self.probe_who_asked(now, &mut effects);
-            }
+            Input::DialFailed { peer, failure } => self.on_dial_failed(now, peer, failure, &mut effects),
+            Input::Probed { peer, result } => self.on_probed(now, peer, result, &mut effects),
             Input::Answered { peer, remote, answer: Ok(answer) } => {
                 self.answered(now, peer, remote, answer, &mut effects);
             }
@@ -641,6 +438,11 @@ impl Core for Discovery {
                     self.dial_back(now, peer, &mut effects);
                 }
                 self.answer(now, key, peer, &mut effects);
+            }
+            Input::ChosenPeers(chosen) => {
+                self.config = self.config.clone().with_chosen_peers(&chosen);
+                self.seed_failures.retain(|peer, _| self.config.seeds.iter().any(|(seed, _)| seed == peer));
+                self.dial_kept(now, &mut effects);
             }
         }
         if now.monotonic >= self.next_round {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::LostReason;
+use crate::{ChosenPeers, connections::DialPurpose, core::LostReason};
 use bytes::Bytes;
 
 const OWN: u8 = 99;
@@ -132,7 +132,7 @@ fn a_new_peer_is_asked_at_once_and_those_it_names_are_dialled() {
 }
 
 #[test]
-fn only_peers_seen_live_are_passed_on_in_their_own_bytes_and_never_to_themselves() {
+fn only_peers_seen_live_are_passed_on_unchanged_and_never_to_themselves() {
     let mut core = core(&[1]);
     connect(&mut core, 1, 1);
     told(&mut core, 2, 1, vec![info(1, 0), info(2, 0)]);
@@ -143,7 +143,7 @@ fn only_peers_seen_live_are_passed_on_in_their_own_bytes_and_never_to_themselves
 }
 
 #[test]
-fn a_peer_that_was_not_reached_for_an_hour_or_failed_since_is_not_passed_on() {
+fn peer_not_reached_for_an_hour_or_failed_since_is_not_passed_on() {
     let mut core = core(&[1]);
     connected_to(&mut core, 1..=3);
     core.handle(at(2), lost(2));
@@ -185,7 +185,7 @@ fn who_asks_is_taken_in_and_dialled_back_but_nobody_else_in_its_name() {
 }
 
 #[test]
-fn who_asks_a_node_with_links_enough_is_probed_asked_back_and_passed_on_only_then() {
+fn asker_of_a_well_linked_node_is_probed_first_and_passed_on_only_then() {
     let mut core = core(&[1]);
     connected_to(&mut core, [1, 2]);
     let effects = asked(&mut core, 2, 5, Some(info(5, 0)));
@@ -227,7 +227,7 @@ fn the_newest_info_of_a_peer_counts() {
 }
 
 #[test]
-fn seeds_are_dialled_every_second_until_one_answers_and_the_failure_is_shown() {
+fn seeds_are_dialled_every_second_until_one_answers_with_failures_shown() {
     let mut core = core(&[1]);
     let failure = DialFailure::OtherChain { reason: "x".into() };
     core.handle(at(1), Input::DialFailed { peer: peer(1), failure: failure.clone() });
@@ -311,7 +311,7 @@ fn a_wrong_clock_and_an_address_that_nobody_reaches_are_told() {
 }
 
 #[test]
-fn a_node_that_was_given_no_address_tells_the_one_that_peers_see_and_only_when_they_agree() {
+fn node_without_an_address_uses_the_one_that_its_peers_agree_on() {
     let mut core = started(Config { addresses: vec![], ..config(&[1]) });
     connected_to(&mut core, 1..=3);
     let ours = |peer_number: u8| {
@@ -335,7 +335,7 @@ fn no_more_peers_are_dialled_than_wanted() {
 }
 
 #[test]
-fn no_network_gets_more_than_its_share_of_the_links_but_machines_near_by_do() {
+fn no_network_gets_more_than_its_share_of_links_except_local_machines() {
     let crowd = |network: &str| -> Vec<KnownPeer> {
         let member = |number: u8| format!("{network}.{number}/tcp/9000").parse().unwrap();
         (10..60).map(|number| KnownPeer { addresses: vec![member(number)], ..info(number, 0) }).collect()
@@ -368,7 +368,7 @@ fn addresses_near_by_are_taken_only_from_who_is_as_near() {
 }
 
 #[test]
-fn a_restart_does_not_bring_in_addresses_near_by_that_somebody_far_away_told() {
+fn restart_does_not_bring_in_local_addresses_from_remote_peers() {
     let addresses = vec![address(7), "/ip4/127.0.0.1/tcp/1".parse().unwrap()];
     let known_after = |source: &str| {
         let info = KnownPeer { addresses: addresses.clone(), ..info(7, 0) };
@@ -394,7 +394,7 @@ fn denied_peers_are_not_taken_in() {
 }
 
 #[test]
-fn a_few_that_were_never_reached_are_probed_each_interval_and_who_fails_often_is_left_alone() {
+fn unreached_peers_are_probed_each_interval_and_failing_ones_left_alone() {
     let mut core = core(&[1]);
     connect(&mut core, 1, 1);
     let mut effects = told(&mut core, 2, 1, (1..=20).map(|number| info(number, 0)).collect());
@@ -480,7 +480,7 @@ fn the_book_is_saved_and_who_was_not_heard_of_for_a_day_leaves_it() {
 }
 
 #[test]
-fn a_node_that_was_down_for_days_dials_from_its_book_and_passes_nobody_on_unseen() {
+fn node_down_for_days_dials_from_its_book_and_passes_no_unseen_peer_on() {
     let stored =
         |number, seen_live_ms| StoredPeer { info: info(number, 0), source: NetworkGroup::V4([198, 1]), seen_live_ms };
     let mut core = Discovery::new(config(&[]));
@@ -499,7 +499,7 @@ fn a_node_that_was_down_for_days_dials_from_its_book_and_passes_nobody_on_unseen
 }
 
 #[test]
-fn neither_a_day_without_a_network_nor_a_clock_that_is_set_empties_the_book() {
+fn neither_a_day_offline_nor_a_changed_clock_empties_the_address_book() {
     let mut core = core(&[1]);
     connected_to(&mut core, [1, 2]);
     for number in [1, 2] {
@@ -552,7 +552,7 @@ fn the_address_at_which_a_peer_was_found_comes_first() {
 }
 
 #[test]
-fn who_asks_again_and_again_naming_other_addresses_is_dialled_back_once_a_second() {
+fn asker_that_keeps_changing_its_addresses_is_dialled_once_a_second() {
     let mut core = core(&[1]);
     connected_to(&mut core, [1, 2]);
     let dials = (0..100).map(|number| {
@@ -578,7 +578,7 @@ fn crowd(count: u32, networks: u32) -> Vec<KnownPeer> {
 }
 
 #[test]
-fn a_network_full_of_identities_gets_one_bucket_from_one_teller_and_a_teller_an_eighth_of_the_book() {
+fn source_with_many_identities_gets_an_eighth_of_the_address_book() {
     let mut core = core(&[1]);
     connect(&mut core, 1, 1);
     told(&mut core, 2, 1, crowd(1_000, 1));
@@ -619,4 +619,19 @@ fn the_longest_infos_fill_no_more_than_their_own_buckets() {
     }
     let known = core.snapshot().known;
     assert!((500..=128 * 6 + 60).contains(&known), "{known}: 6 of 10 KiB in each of 128 buckets, and the tellers");
+}
+
+#[test]
+fn seeds_and_trusted_peers_chosen_at_run_time_are_dialled_at_once() {
+    let mut core = core(&[1]);
+    told(&mut core, 0, 1, vec![info(3, 0)]);
+    let chosen = ChosenPeers {
+        seeds: [(peer(2), vec![address(2)]), (peer(OWN), vec![address(OWN)])].into(),
+        trusted: [peer(3)].into(),
+    };
+    let effects = core.handle(at(1), Input::ChosenPeers(chosen));
+    let dialled = dialled(&effects);
+    assert!(dialled.contains(&peer(2)), "{effects:?}");
+    assert!(!dialled.contains(&peer(1)), "it is no seed any longer: {effects:?}");
+    assert!(!dialled.contains(&peer(OWN)), "a node is not its own seed: {effects:?}");
 }

@@ -1,14 +1,15 @@
 //! What can be wrong with a node's place in the network, so that its operator can mend it.
 
+use super::Discovery;
 use crate::connections::DialFailure;
 use serde::{Deserialize, Serialize};
 use soma_types::{Address, PeerId};
 
-/// What is wrong with this node's place in the network.
+/// An issue of a node's place in the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trouble {
-    /// Nobody to dial.
+    /// There is no peer to dial.
     #[error("no seed peer is configured and no peer is known: this node waits for others to connect")]
     NobodyKnown,
     /// Not connected, and no seed could be used.
@@ -16,7 +17,8 @@ pub enum Trouble {
     SeedsUnreachable {
         /// How the last dial to each seed failed.
         failures: Vec<(PeerId, DialFailure)>,
-        /// Other peers that this node would dial: of its address book, its allowlist and its committee. None is connected.
+        /// Other peers that this node would dial: of its address book, its allowlist and its committee. None is
+        /// connected.
         known: usize,
     },
     /// Not connected, and all seeds that answered are on another chain.
@@ -28,7 +30,7 @@ pub enum Trouble {
         /// How the last dial to each seed failed.
         failures: Vec<(PeerId, DialFailure)>,
     },
-    /// Not connected, and somebody else answers where the seeds should.
+    /// Not connected, and other keys answer at the addresses of the seeds.
     #[error("the seed peers have other keys than this node was told: check the ids of its seeds: {}", listed(failures))]
     SeedsHaveOtherKeys {
         /// How the last dial to each seed failed.
@@ -60,9 +62,9 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Of a node without links, whose seeds have all been tried and failed so.
+    /// The issue of a node without links after every seed was tried and failed like this.
     pub(super) fn without_links(failures: Vec<(PeerId, DialFailure)>, known: usize) -> Self {
-        // What those say that answered tells more than who did not.
+        // Answers tell more than silence.
         let answered = || failures.iter().filter(|(_, failure)| !matches!(failure, DialFailure::Unreachable { .. }));
         let all = |kind: fn(&DialFailure) -> bool| answered().next().is_some() && answered().all(|(_, f)| kind(f));
         if failures.is_empty() && known == 0 {
@@ -111,4 +113,33 @@ fn other_peers(known: usize) -> String {
 
 fn texts(addresses: &[Address]) -> String {
     addresses.iter().map(Address::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl Discovery {
+    /// Number of peers to dial besides seeds: those of the book, and those that are always kept.
+    fn others_known(&self) -> usize {
+        let in_config =
+            self.kept().filter(|peer| self.book.get(*peer).is_none() && !self.addresses_of(*peer).is_empty());
+        self.book.len() + in_config.count()
+    }
+
+    /// The network issue of this node, if there is one.
+    pub fn trouble(&self) -> Option<Trouble> {
+        if self.connected.is_empty() {
+            let failures = self.seed_failures.iter().map(|(peer, failure)| (*peer, failure.clone())).collect();
+            // The committee and the address book come right after the start, in any order, and bring peers to dial.
+            let known = self.others_known();
+            let is_told_of_all = self.book_read && !self.validators.is_empty();
+            let tried = match self.config.seeds.len() {
+                0 => is_told_of_all && (known == 0 || self.dial_failed),
+                seeds => self.seed_failures.len() >= seeds,
+            };
+            return tried.then(|| Trouble::without_links(failures, known));
+        }
+        if let Some((ahead_ms, peers)) = self.hearsay.clock_off() {
+            return Some(Trouble::ClockOff { ahead_ms, peers });
+        }
+        let peers = self.hearsay.unreachable()?;
+        Some(Trouble::Unreachable { addresses: self.addresses.clone(), peers })
+    }
 }

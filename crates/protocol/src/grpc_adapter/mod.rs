@@ -1,14 +1,17 @@
 //! Serving: which of the calls that peers make are answered. The core of the gRPC adapter.
 //!
-//! Calls of another chain are refused first, and calls that name none unless they only look. Then those for which there is
-//! no place: places are shared by class of caller and by peer (`places`). Then those that come too fast: so many a second
-//! for each peer, and so many bytes. What is refused gets a reason and a time after which it would not have been refused,
-//! and costs nothing more.
+//! Calls of another chain are refused first, and calls that name none unless they only look. Then those for which
+//! there is no place: places are shared by class of caller and by peer (`places`). Then those that come too fast: so
+//! many a second for each peer, and so many bytes. What is refused gets a reason and a time after which it would not
+//! have been refused, and costs nothing more.
 
 mod pace;
 mod places;
 
-use crate::core::{Core, Now};
+use crate::{
+    chosen_peers::ChosenPeers,
+    core::{Core, Now},
+};
 use pace::Paces;
 pub use places::Class;
 use places::{Callers, Length, Places};
@@ -35,6 +38,13 @@ pub struct Config {
     pub max_calls: usize,
     /// How fast one peer may call.
     pub rates: Rates,
+}
+
+impl Config {
+    /// The same, with the peers that the operator chose.
+    pub fn with_chosen_peers(self, chosen: &ChosenPeers) -> Self {
+        Self { allowlist: chosen.trusted.clone(), ..self }
+    }
 }
 
 /// What one peer may have in a second. Each is a token bucket: a peer that was quiet for [`burst`](Self::burst) may
@@ -81,8 +91,8 @@ pub enum Rpc {
 }
 
 impl Rpc {
-    /// Whether the call only looks at the node, which a caller may do that does not name the chain: it wants to know which
-    /// node this is, and on which chain. Whoever fetches or pushes must know.
+    /// Whether the call only looks at the node, which a caller may do that does not name the chain: it wants to know
+    /// which node this is, and on which chain. Whoever fetches or pushes must know.
     fn only_looks(self) -> bool {
         matches!(self, Self::GetKnownPeers | Self::GetCommitAvailability | Self::GetCommitInfo)
     }
@@ -95,11 +105,11 @@ pub enum Input {
     Arrived {
         /// Under which the shell keeps the answer's address.
         call: u64,
-        /// Who.
+        /// The peer.
         peer: PeerId,
         /// On which chain it says it is.
         chain: Option<ChainId>,
-        /// What it wants.
+        /// The kind of call.
         rpc: Rpc,
     },
     /// From the service: an admitted call ended, with an answer of this size.
@@ -116,11 +126,13 @@ pub enum Input {
         /// Their network keys.
         validators: Vec<PeerId>,
     },
-    /// From PeerHeights: these peers told of something new or served.
+    /// From PeerHeights: these peers served a range, or announced a new commit.
     Useful {
-        /// Who.
+        /// The peers.
         peers: Vec<PeerId>,
     },
+    /// From the handle: the operator changed the seeds or the trusted peers.
+    ChosenPeers(ChosenPeers),
 }
 
 /// What the shell is to do.
@@ -177,7 +189,7 @@ fn whose(chain: Option<ChainId>) -> String {
     }
 }
 
-/// What is counted by the second.
+/// Rates of one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Paced {
@@ -247,7 +259,7 @@ impl Serving {
         }
     }
 
-    /// Takes a place for the call, unless it is to be refused.
+    /// Takes a place for the call, or says why not.
     fn admit(
         &mut self,
         now: Duration,
@@ -305,6 +317,10 @@ impl Core for Serving {
             }
             Input::Useful { peers } => {
                 self.callers.were_useful(now.monotonic, peers);
+                Vec::new()
+            }
+            Input::ChosenPeers(chosen) => {
+                self.config = self.config.clone().with_chosen_peers(&chosen);
                 Vec::new()
             }
         }

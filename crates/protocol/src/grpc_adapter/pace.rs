@@ -33,7 +33,7 @@ fn time_for(amount: u64, rate: u64) -> Duration {
 }
 
 impl Bucket {
-    /// How long it takes until `time` fits into what is left.
+    /// How long until `time` fits into the rest of the bucket.
     fn wait(&self, now: Duration, time: Duration, burst: Duration) -> Option<Duration> {
         let full_at = self.full_at.max(now).saturating_add(time);
         let wait = full_at.saturating_sub(now.saturating_add(burst));
@@ -55,9 +55,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Takes a call of this kind, unless it would be too fast. What is refused takes nothing.
+    /// Takes a call of this kind if the rate allows it. A refused call takes nothing.
     pub(super) fn call(&mut self, now: Duration, rates: &Rates, rpc: Rpc) -> Result<(), Refusal> {
-        // Bytes are paid after they were sent: nothing of them needs to fit, only the debt must be gone.
+        // Bytes are paid after they were sent, so only an earlier debt must be gone.
         free(Paced::Bytes, self.bytes, now, Duration::ZERO, rates.burst)?;
         let each = time_for(1, rates.calls);
         free(Paced::Calls, self.calls, now, each, rates.burst)?;
@@ -75,7 +75,7 @@ impl Pace {
         Ok(())
     }
 
-    /// Charges what was sent in answer to a call.
+    /// Charges the bytes of an answer.
     pub(super) fn sent(&mut self, now: Duration, rates: &Rates, bytes: u64) {
         self.bytes.take(now, time_for(bytes, rates.bytes));
     }
@@ -91,7 +91,7 @@ fn free(what: Paced, bucket: Bucket, now: Duration, time: Duration, burst: Durat
     match bucket.wait(now, time, burst) {
         None => Ok(()),
         Some(wait) => {
-            // The hint travels in milliseconds: who obeys it must not come a moment too early.
+            // The hint travels in milliseconds. A caller that obeys it must not come a moment too early.
             let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             Err(Refusal::TooFast { what, retry_after: Duration::from_millis(millis) })
         }

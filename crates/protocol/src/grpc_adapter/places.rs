@@ -5,9 +5,9 @@
 //!   places for short calls                  the same
 //! ```
 //!
-//! A class may use all places but what is guaranteed to the others and not in use. Within that, a peer may take a further
-//! place while it has fewer than are free: one greedy peer gets half, two get a third each, and a newcomer always finds
-//! one.
+//! A class may use all places but what is guaranteed to the others and not in use. Within that, a peer may take a
+//! further place while it has fewer than are free: one greedy peer gets half, two get a third each, and a newcomer
+//! always finds one.
 
 use super::Rpc;
 use crate::peer_heights::PROVEN_FOR;
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// The part of the places that each class is guaranteed: one in so many.
+/// Each class is guaranteed one place in this many.
 const GUARANTEED: usize = 4;
 
 /// Peers that are remembered as proven; those that were of use longest ago go first.
@@ -53,7 +53,7 @@ impl Length {
     }
 }
 
-/// Who is trusted and who has proved to be of use.
+/// Which callers are trusted, and which have proved useful.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Callers {
     pub(super) validators: BTreeSet<PeerId>,
@@ -124,7 +124,7 @@ impl Places {
         *self.by_peer.entry((Length::of(rpc), peer)).or_default() += 1;
     }
 
-    /// The call has ended: whose it was.
+    /// The call has ended. Returns its caller.
     pub(super) fn give_back(&mut self, call: u64) -> Option<(PeerId, Rpc)> {
         let (peer, rpc, class) = self.calls.remove(&call)?;
         let length = Length::of(rpc);

@@ -80,7 +80,7 @@ fn shared() -> Serving {
 }
 
 #[test]
-fn strangers_that_take_all_they_can_leave_places_to_all_others_and_to_a_newcomer() {
+fn greedy_strangers_leave_places_to_all_others_and_to_a_newcomer() {
     let mut core = shared();
     let strangers: Vec<_> = (100..150).collect();
     let of_strangers = taken(&mut core, &strangers, Rpc::FetchBlocks);
@@ -112,7 +112,7 @@ fn pushes_and_questions_have_places_of_their_own() {
 }
 
 #[test]
-fn a_peer_that_was_of_use_is_new_again_after_a_while_and_only_so_many_are_remembered() {
+fn useful_peer_is_new_again_after_a_while_and_remembered_ones_are_bounded() {
     let mut callers = Callers::default();
     let peer = |number: u32| {
         let mut peer = [0; 32];
@@ -130,7 +130,7 @@ fn a_peer_that_was_of_use_is_new_again_after_a_while_and_only_so_many_are_rememb
 }
 
 #[test]
-fn a_call_of_another_chain_is_refused_and_one_that_names_none_may_only_look() {
+fn call_of_another_chain_is_refused_and_one_without_a_chain_may_only_look() {
     let looks = [Rpc::GetKnownPeers, Rpc::GetCommitAvailability, Rpc::GetCommitInfo];
     let does = [Rpc::FetchCommits, Rpc::FetchBlocks, Rpc::PushCommit];
     let mut core = Serving::new(config(10, 10));
@@ -191,7 +191,7 @@ fn however_a_peer_times_its_calls_it_gets_its_rate_and_one_burst() {
 }
 
 #[test]
-fn pushes_and_questions_for_peers_have_a_smaller_rate_and_leave_the_rest_alone() {
+fn pushes_and_peer_questions_have_smaller_rates_of_their_own() {
     let rates = Rates { pushes: 2, peer_queries: 1, burst: Duration::from_secs(1), ..Rates::default() };
     let mut core = paced(rates);
     for _ in 0..2 {
@@ -206,7 +206,7 @@ fn pushes_and_questions_for_peers_have_a_smaller_rate_and_leave_the_rest_alone()
 }
 
 #[test]
-fn a_peer_that_took_more_bytes_than_its_rate_waits_until_they_are_paid_off() {
+fn peer_that_exceeded_its_byte_rate_waits_until_the_excess_is_paid_off() {
     let mut core = paced(Rates { bytes: 1_000, burst: Duration::from_secs(2), ..Rates::default() });
     assert_eq!(ask(&mut core, 0, 7, Rpc::FetchBlocks, 2_000), None);
     assert_eq!(ask(&mut core, 0, 7, Rpc::FetchBlocks, 5_000), None, "the bucket is empty, and not in debt");
@@ -245,7 +245,7 @@ fn a_peer_that_syncs_as_fast_as_any_does_not_meet_the_default_rates() {
 }
 
 #[test]
-fn paces_of_peers_that_were_quiet_are_dropped_and_there_are_never_more_than_so_many() {
+fn rates_of_quiet_peers_are_dropped_and_the_kept_ones_are_bounded() {
     let mut core = paced(Rates { calls: 1, burst: Duration::from_secs(100), ..Rates::default() });
     for number in 0..3 * MAX_PACES as u32 {
         let mut peer = [0; 32];

@@ -1,4 +1,4 @@
-//! PeerHeights: how far each peer says it has got, how well it has served, and who is to be asked next.
+//! PeerHeights: the advertised height of each peer, its performance, and the choice of the next peer.
 //!
 //! Always:
 //! - A claim is a hint. It makes a peer a candidate and raises the target; it falls as soon as its owner cannot
@@ -9,9 +9,12 @@
 //! - What a peer has done is remembered across its connections and across restarts of this node; peers on the
 //!   allowlist are never disconnected for it, only not asked.
 
+mod interface;
 mod selection;
 mod standing;
 mod work;
+
+pub use interface::{Config, Effect, Input, NoPeer, Outcome, PeerSnapshot, Snapshot, Target};
 
 pub(crate) use selection::PROVEN_FOR;
 
@@ -30,8 +33,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use strum::VariantNames;
 use work::Work;
+
+/// The longest ban that an operator can give: ten years. Longer means for good, and stands on the denylist.
+pub const MAX_OPERATOR_BAN: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// First pause after a fault that does not ban, and first time that a disproved claim stays down.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -39,275 +44,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// How many hedges in a row a peer may lose before it counts as slow: one in twenty of any peer's downloads takes longer
-/// than nineteen others.
+/// How many hedges in a row a peer may lose before it counts as slow: one in twenty of any peer's downloads takes
+/// longer than nineteen others.
 const LOST_HEDGES_TOLERANCE: u32 = 2;
 
-/// Time between two writes of what is remembered of peers. Bans are written at once.
+/// Time between two writes of the history of peers. Bans are written at once.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How PeerHeights works.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Config {
-    /// How often each peer is asked for its heights, beside what it pushes.
-    pub query_interval: Duration,
-    /// First ban of a peer that lied or sent malformed data; doubles with each further one.
-    pub ban_min: Duration,
-    /// Longest ban.
-    pub ban_max: Duration,
-    /// Peers that are never disconnected: what bans others is a pause for them.
-    pub allowlist: BTreeSet<PeerId>,
-    /// Seed of all choices.
-    pub seed: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            query_interval: Duration::from_secs(5),
-            ban_min: Duration::from_secs(600),
-            ban_max: Duration::from_secs(12 * 3600),
-            allowlist: BTreeSet::new(),
-            seed: 0,
-        }
-    }
-}
-
-/// What can happen to PeerHeights.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
-pub enum Input {
-    /// From the shell: the time asked for has come.
-    Wake,
-    /// From Connections.
-    Peer(PeerEvent),
-    /// From the shell's call, answering [`Effect::Query`]: highest synced and lowest available commit.
-    Queried {
-        /// Who was asked.
-        peer: PeerId,
-        /// What it said, or why it did not.
-        answer: Result<(CommitIndex, CommitIndex), Fault>,
-    },
-    /// From the gRPC adapter: a peer told us of a commit.
-    Pushed {
-        /// Who.
-        peer: PeerId,
-        /// Up to where it has commits.
-        index: CommitIndex,
-    },
-    /// From the shell's call, answering [`Effect::Push`].
-    PushDone {
-        /// Who was told.
-        peer: PeerId,
-        /// Whether it heard.
-        heard: bool,
-    },
-    /// From StateSync: who is to serve a range?
-    Pick {
-        /// Under which the shell keeps the answer's address.
-        key: u64,
-        /// The range's first commit.
-        start: CommitIndex,
-        /// Peers that serve it now, or just failed to.
-        tried: Vec<PeerId>,
-        /// Whether others serve it now.
-        hedge: bool,
-        /// Whether all other ranges wait for this one.
-        next: bool,
-    },
-    /// From StateSync: how a picked peer did.
-    Report {
-        /// Who.
-        peer: PeerId,
-        /// The range's first commit.
-        start: CommitIndex,
-        /// How.
-        outcome: Outcome,
-    },
-    /// From StateSync: this node has every commit up to here, durably.
-    OwnHeight(CommitIndex),
-}
-
-/// What the shell is to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Effect {
-    /// Ask the peer which commits it can serve.
-    Query(PeerId),
-    /// Answer a [`Input::Pick`].
-    Picked {
-        /// Which.
-        key: u64,
-        /// Who, or why nobody.
-        peer: Result<PeerId, NoPeer>,
-    },
-    /// Tell StateSync what peers claim; also when it is unchanged but peers became able to serve.
-    Target(Target),
-    /// Tell the peer that this node has the commit.
-    Push {
-        /// Whom.
-        peer: PeerId,
-        /// Which.
-        index: CommitIndex,
-    },
-    /// Have the peer disconnected and kept out.
-    Ban {
-        /// Whom.
-        peer: PeerId,
-        /// For how long.
-        duration: Duration,
-        /// Why, for logs.
-        reason: String,
-    },
-    /// Have these standings stored, and those peers' removed.
-    SaveStandings {
-        /// New or changed.
-        put: Vec<(PeerId, Standing)>,
-        /// Forgotten.
-        remove: Vec<PeerId>,
-    },
-    /// Tell Connections who was of use since it was last told.
-    Useful(Vec<PeerId>),
-}
-
-/// What peers claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
-    /// The highest commit of all claims that are not disproved; 0 without any.
-    pub highest: CommitIndex,
-    /// The highest commit that half of the peers claim which have served lately; 0 without any. One of them may lie.
-    pub proven: CommitIndex,
-    /// Why this says nothing about how far the chain has got, if it does not: no peer's word stands.
-    pub doubt: Option<NoPeer>,
-}
-
-impl Target {
-    /// As long as nothing has been heard.
-    pub const NONE: Self = Self { highest: 0, proven: 0, doubt: Some(NoPeer::NotConnected) };
-}
-
-/// How a peer served one range.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// The peer delivered verified commits up to this index.
-    Served {
-        /// The last verified commit.
-        last: CommitIndex,
-        /// Bytes of commits, blocks and votes.
-        bytes: u64,
-    },
-    /// The peer was late, and a hedge at another peer was faster.
-    LostHedge {
-        /// The peer had sent nothing, or nothing for long.
-        silent: bool,
-    },
-    /// No fault of the peer: the range was not needed any more, or failed on this node's side.
-    Unused,
-    /// The peer failed.
-    Failed(PeerFailure),
-}
-
-impl Outcome {
-    /// Bytes served in the time of this range, if they tell the peer's speed. A refusal or a lie takes no time, and a
-    /// failure on this node's side is not the peer's.
-    fn served(&self) -> Option<u64> {
-        match self {
-            Self::Served { bytes, .. } => Some(*bytes),
-            Self::LostHedge { .. } => Some(0),
-            Self::Unused | Self::Failed(_) => None,
-        }
-    }
-}
-
-/// Why no peer can serve a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoPeer {
-    /// Not connected to anyone.
-    #[error("not connected to any peer")]
-    NotConnected,
-    /// Connected, and nobody has answered yet.
-    #[error("none of {peers} connected peers has told yet how far it has got")]
-    Unheard {
-        /// Connected peers.
-        peers: usize,
-    },
-    /// Those that have got that far no longer keep it.
-    #[error("all {peers} peers that got that far have pruned it; the lowest commit that any still has is {lowest}")]
-    AllPruned {
-        /// How many have pruned it.
-        peers: usize,
-        /// The lowest commit that any of them still has.
-        lowest: CommitIndex,
-    },
-    /// Nobody claims it, or nobody whose claim still stands.
-    #[error("none of {peers} connected peers has it")]
-    NobodyHasIt {
-        /// Connected peers.
-        peers: usize,
-    },
-    /// Those that claim it could not serve it when they were asked.
-    #[error("{peers} peers claim up to commit {claimed}, and none could serve it when asked")]
-    ClaimsUnproven {
-        /// How many.
-        peers: usize,
-        /// The highest claim.
-        claimed: CommitIndex,
-    },
-    /// Those that claim it have proved nothing yet, and are asked for one range after the other.
-    #[error("the peers that claim it, of {peers} connected ones, have served nothing yet, and are tried first")]
-    Untested {
-        /// Connected peers.
-        peers: usize,
-    },
-    /// Those that have it failed lately and are given a pause.
-    #[error("all {peers} peers that have it failed lately and are given a pause")]
-    AllPaused {
-        /// How many.
-        peers: usize,
-    },
-}
-
-impl NoPeer {
-    /// The name of the cause, as metrics and the status have it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NotConnected => "not-connected",
-            Self::Unheard { .. } => "unheard",
-            Self::AllPruned { .. } => "all-pruned",
-            Self::NobodyHasIt { .. } => "nobody-has-it",
-            Self::ClaimsUnproven { .. } => "claims-unproven",
-            Self::Untested { .. } => "untested",
-            Self::AllPaused { .. } => "all-paused",
-        }
-    }
-}
-
-/// One peer as operators see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerSnapshot {
-    /// Who.
-    pub peer: PeerId,
-    /// Highest commit that it claims and may be asked for.
-    pub highest: Option<CommitIndex>,
-    /// Lowest commit that it says it has.
-    pub lowest: Option<CommitIndex>,
-    /// Ranges that it is serving us now.
-    pub in_flight: usize,
-    /// Ranges that it has served since it connected.
-    pub served: u64,
-    /// Failures in a row.
-    pub failures: u32,
-    /// Standing: 100 for a peer without fault, 0 for the worst. Recovers with time and with what it serves.
-    pub score: u32,
-}
-
-/// PeerHeights' state as operators see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Connected peers.
-    pub peers: Vec<PeerSnapshot>,
-    /// Peers banned since start.
-    pub bans: u64,
-}
 
 #[derive(Default, Serialize, Deserialize)]
 struct Peer {
@@ -335,13 +77,13 @@ struct Peer {
 }
 
 impl Peer {
-    /// What it may be asked for, at most.
+    /// The highest commit that the peer may be asked for.
     fn highest(&self, now: Duration) -> Option<CommitIndex> {
         let cap = self.disproved.filter(|(_, until)| *until > now).map_or(CommitIndex::MAX, |(above, _)| above);
         self.claim.map(|claim| claim.min(cap))
     }
 
-    /// Leaves it alone until then, or for longer if it is to be already: a small fault ends no pause for a large one.
+    /// Pauses the peer until then, or longer if it pauses already: a small fault shortens no pause.
     fn rest(&mut self, until: Duration) {
         self.paused_until = self.paused_until.max(until);
     }
@@ -355,7 +97,7 @@ pub struct PeerHeights {
     peers: BTreeMap<PeerId, Peer>,
     standings: Standings,
     next_save: Duration,
-    /// Connected peers that were of use and are not told of yet.
+    /// Connected peers that were useful and are not reported yet.
     useful: BTreeSet<PeerId>,
     next_useful: Duration,
     own_height: CommitIndex,
@@ -369,7 +111,7 @@ fn pause(repetition: u32) -> Duration {
 }
 
 impl PeerHeights {
-    /// Starts without peers; `own_height` is the store's watermark, `standings` what was stored of peers.
+    /// Starts without peers; `own_height` is the store's watermark, `standings` the stored history of peers.
     pub fn new(config: Config, own_height: CommitIndex, standings: Vec<(PeerId, Standing)>) -> Self {
         Self {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
@@ -406,7 +148,7 @@ impl PeerHeights {
         *claims.select_nth_unstable(middle).1
     }
 
-    /// Why nobody's word stands: a claim does, as far as it goes, until its owner cannot serve it.
+    /// Why no advertised height stands. A height stands until its owner cannot serve it.
     fn doubt(&self, now: Now) -> Option<NoPeer> {
         if self.peers.is_empty() {
             return Some(NoPeer::NotConnected);
@@ -446,7 +188,7 @@ impl PeerHeights {
             Outcome::LostHedge { silent } => self.on_lost_hedge(now, id, start, silent),
             Outcome::Failed(failure) => self.on_failure(now, id, start, failure, effects),
         }
-        // Beside proven peers the others have a budget, of which some is free now.
+        // The budget of unproven peers has room now.
         let frees_budget = !was_proven && self.peers.values().any(|peer| peer.is_proven(now.monotonic));
         self.update_target(now, frees_budget, effects);
     }
@@ -484,7 +226,7 @@ impl PeerHeights {
         let until = now.monotonic + pause(peer.lost_hedges - 1);
         peer.rest(until);
         if silent {
-            // What it claims is not believed either until it is asked again.
+            // The advertised height is not believed either until the next query.
             peer.proven_until = Duration::ZERO;
             peer.disproved = Some((start.saturating_sub(1), until));
         }
@@ -524,7 +266,7 @@ impl PeerHeights {
                 peer.disproved = Some((start.saturating_sub(1), now.monotonic + pause(peer.disproofs)));
                 peer.disproofs += 1;
             }
-            // It knows best when it has time; but not for longer than anybody is left alone.
+            // The peer knows best when it has time, but no pause exceeds the longest one.
             Fault::Overloaded => peer.rest(now.monotonic + asked_for.max(usual).min(PAUSE_MAX)),
             _ => peer.rest(now.monotonic + usual),
         }
@@ -544,6 +286,25 @@ impl PeerHeights {
         self.peers.remove(&id);
         self.useful.remove(&id);
         effects.push(Effect::Ban { peer: id, duration, reason });
+    }
+
+    fn on_operator_ban(&mut self, now: Now, peer: PeerId, duration: Duration, reason: String) -> Effect {
+        let duration = duration.min(MAX_OPERATOR_BAN);
+        self.standings.ban_by_operator(peer, now.unix_ms, duration);
+        self.bans += 1;
+        self.next_save = now.monotonic;
+        self.peers.remove(&peer);
+        self.useful.remove(&peer);
+        Effect::Ban { peer, duration, reason }
+    }
+
+    fn on_unban(&mut self, now: Now, peer: PeerId) -> Effect {
+        self.standings.forgive(peer);
+        self.next_save = now.monotonic;
+        if let Some(state) = self.peers.get_mut(&peer) {
+            (state.paused_until, state.failures) = (Duration::ZERO, 0);
+        }
+        Effect::Unban { peer }
     }
 
     fn on_connected(&mut self, now: Now, id: PeerId, effects: &mut Vec<Effect>) {
@@ -566,7 +327,7 @@ impl PeerHeights {
         }
     }
 
-    /// What was news when it was told counts once it has turned out true: to claim more than there is costs nothing.
+    /// An announcement counts once it has proved true, so exaggerating gains nothing.
     fn on_own_height(&mut self, now: Now, height: CommitIndex) {
         self.own_height = self.own_height.max(height);
         for (id, peer) in &mut self.peers {
@@ -665,6 +426,15 @@ impl Core for PeerHeights {
             Input::OwnHeight(height) => {
                 self.on_own_height(now, height);
                 self.push(&mut effects);
+            }
+            Input::ChosenPeers(chosen) => self.config = self.config.clone().with_chosen_peers(&chosen),
+            Input::Ban { peer, duration, reason } => {
+                effects.push(self.on_operator_ban(now, peer, duration, reason));
+                self.update_target(now, false, &mut effects);
+            }
+            Input::Unban { peer } => {
+                effects.push(self.on_unban(now, peer));
+                self.update_target(now, true, &mut effects);
             }
         }
         self.query_due(now, &mut effects);

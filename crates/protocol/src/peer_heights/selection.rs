@@ -9,8 +9,8 @@
 //! The next range in order goes beyond that budget if no proven peer can serve it: all others wait for it.
 //!
 //! Expected time comes from measured speed, the ranges that a peer serves already, and its standing. Weight is earned:
-//! however many new identities there are, they get no more of the work together than one would. While no peer has proved
-//! itself, all are tried.
+//! however many new identities there are, they get no more of the work together than one would. While no peer has
+//! proved itself, all are tried.
 
 use super::{NoPeer, Peer, PeerHeights};
 use crate::core::Now;
@@ -32,7 +32,7 @@ const UNPROVEN_RANGES: usize = 2;
 /// How long a peer counts as proven after it was last of use.
 pub(crate) const PROVEN_FOR: Duration = Duration::from_secs(600);
 
-/// Each failure in a row doubles a peer's expected time, so often at most.
+/// Maximum doublings of a peer's expected time, one for each failure in a row.
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Peer {
@@ -47,8 +47,8 @@ impl Peer {
 }
 
 impl PeerHeights {
-    /// Selects a peer for a range. Peers in `tried` serve it now or just failed to. A hedge is for a peer that serves no
-    /// attempt at the range yet, and a proven one if there is any.
+    /// Selects a peer for a range. Peers in `tried` serve it now or just failed to. A hedge is for a peer that serves
+    /// no attempt at the range yet, and a proven one if there is any.
     pub(super) fn pick(
         &mut self,
         now: Now,
@@ -110,7 +110,7 @@ impl PeerHeights {
         }
         let mut ready: Vec<_> =
             having.iter().filter(|(_, peer)| peer.paused_until <= now).map(|(peer, _)| **peer).collect();
-        // A peer that just failed is asked again only when nobody else can be. One that serves it now never is.
+        // A peer that just failed is asked again only if no other can be. A peer that serves the range now never is.
         if hedge || ready.iter().any(|peer| !tried.contains(peer)) {
             ready.retain(|peer| !tried.contains(peer));
         }

@@ -1,4 +1,4 @@
-//! Standing: what is remembered of a peer beyond its connection, and kept across restarts.
+//! Standing: the history of a peer beyond its connection, kept across restarts.
 //!
 //! Demerits halve in ten minutes, and fall with each range that the peer serves. Bans are counted, and each is twice as
 //! long as the one before, until the peer has behaved for a week.
@@ -24,7 +24,7 @@ const PARTS: u32 = 1_000;
 /// In this time demerits halve.
 const HALF_LIFE_MS: u64 = 10 * 60 * 1_000;
 
-/// For so long after its last fault a peer is remembered.
+/// How long after its last fault a peer is remembered.
 const REMEMBERED_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// What a peer has done, as it is stored.
@@ -48,7 +48,7 @@ impl Standing {
 
     fn is_forgotten(&self, now_ms: TimestampMs) -> bool {
         let last = self.changed_ms.max(self.banned_until_ms);
-        let nothing = self.bans == 0 && self.demerits(now_ms) == 0;
+        let nothing = self.bans == 0 && self.demerits(now_ms) == 0 && self.banned_until_ms <= now_ms;
         nothing || last.saturating_add(REMEMBERED_MS) < now_ms
     }
 }
@@ -82,7 +82,7 @@ impl Standings {
         let demerits = match fault {
             _ if fault.bans() => FULL,
             Fault::Unproven | Fault::Slow => 10,
-            // It says so, as it should; and what is ours is not its.
+            // An honest refusal is no fault, and neither is a fault of this node.
             _ => return,
         };
         self.change(peer, now_ms, |standing| {
@@ -110,7 +110,20 @@ impl Standings {
         duration
     }
 
-    /// What is to be stored, and whose is to be removed from there.
+    /// Bans the peer because the operator said so: that is not the peer's fault, and does not lengthen its next ban.
+    pub(super) fn ban_by_operator(&mut self, peer: PeerId, now_ms: TimestampMs, duration: Duration) {
+        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.change(peer, now_ms, |standing| standing.banned_until_ms = now_ms.saturating_add(milliseconds));
+    }
+
+    /// Ends the peer's ban, and forgets its faults.
+    pub(super) fn forgive(&mut self, peer: PeerId) {
+        if self.peers.remove(&peer).is_some() {
+            self.changed.insert(peer);
+        }
+    }
+
+    /// Changes for the store: standings to put, and peers to remove.
     pub(super) fn take_changes(&mut self, now_ms: TimestampMs) -> (Vec<(PeerId, Standing)>, Vec<PeerId>) {
         let forgotten = self.peers.iter().filter(|(_, standing)| standing.is_forgotten(now_ms)).map(|(peer, _)| *peer);
         for peer in forgotten.collect::<Vec<_>>() {
@@ -203,6 +216,31 @@ mod tests {
         assert_eq!(standings.take_changes(week), (vec![], vec![]));
         assert_eq!(standings.take_changes(week + minutes(6)), (vec![], vec![PEER]), "nothing is remembered for ever");
         assert_eq!(standings.ban(PEER, week * 2, MINUTE, MINUTE * 5), MINUTE);
+    }
+
+    #[test]
+    fn a_ban_of_the_operator_lasts_as_long_as_it_says_and_lengthens_no_other() {
+        let mut standings = Standings::default();
+        standings.ban_by_operator(PEER, 0, MINUTE);
+        let (put, _) = standings.take_changes(0);
+        let mut standings = Standings::new(put);
+        assert_eq!(standings.banned(PEER, 0), Some(MINUTE), "it survives a restart");
+        assert_eq!(standings.score(PEER, 0), 100);
+        assert_eq!(standings.take_changes(minutes(1)), (vec![], vec![PEER]));
+        standings.ban_by_operator(PEER, 0, MINUTE);
+        assert_eq!(standings.ban(PEER, 0, MINUTE * 2, MINUTE * 5), MINUTE * 2);
+    }
+
+    #[test]
+    fn a_forgiven_peer_starts_anew() {
+        let mut standings = Standings::default();
+        standings.on_fault(PEER, Fault::ProvableLie, 0);
+        standings.ban(PEER, 0, MINUTE, MINUTE * 5);
+        standings.take_changes(0);
+        standings.forgive(PEER);
+        assert_eq!((standings.banned(PEER, 0), standings.score(PEER, 0)), (None, 100));
+        assert_eq!(standings.take_changes(0), (vec![], vec![PEER]));
+        assert_eq!(standings.ban(PEER, 0, MINUTE, MINUTE * 5), MINUTE);
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn fail(core: &mut PeerHeights, now: Now, peer: PeerId, start: CommitIndex, faul
 }
 
 #[test]
-fn a_peer_that_has_a_ranges_start_may_serve_it_and_one_that_has_pruned_it_may_not() {
+fn peer_that_has_the_start_of_a_range_may_serve_it_and_a_pruned_one_not() {
     let mut core = with_peers(&[(100, 50), (60, 1)]);
     assert_eq!(pick(&mut core, at(0), 20), Ok(peer(2)));
     assert_eq!(pick(&mut core, at(0), 80), Ok(peer(1)));
@@ -58,7 +58,7 @@ fn ranges_in_flight_are_spread_over_peers() {
 }
 
 #[test]
-fn a_claim_of_the_highest_index_falls_when_its_owner_cannot_serve_it_and_honest_targets_remain() {
+fn unserved_claim_of_the_highest_index_falls_and_honest_targets_remain() {
     let mut core = with_peers(&[(100, 1), (u32::MAX, 1)]);
     let liar = pick(&mut core, at(0), 101).unwrap();
     assert_eq!(liar, peer(2));
@@ -80,7 +80,7 @@ fn a_claim_of_the_highest_index_falls_when_its_owner_cannot_serve_it_and_honest_
 }
 
 #[test]
-fn who_served_or_told_true_news_is_told_of_as_useful_once_in_an_interval_and_who_only_claims_is_not() {
+fn useful_peers_are_reported_once_in_an_interval_and_claimers_are_not() {
     let mut core = with_peers(&[(100, 1), (100, 1), (100, 1), (100, 1)]);
     let useful = |effects: Vec<Effect>| {
         effects.into_iter().find_map(|effect| match effect {
@@ -197,8 +197,9 @@ fn a_peer_that_says_when_it_wants_to_be_asked_again_is_not_asked_before() {
     assert_eq!(pick(&mut core, at(68_000), 1), Ok(peer(1)));
 }
 
-/// Serves all that is picked, first one range for each peer and with each that is served one more, up to `many` at once,
-/// for a minute: how many ranges each peer served. Peers take them one after the other, each so many milliseconds for one.
+/// Serves all that is picked, first one range for each peer and with each that is served one more, up to `many` at
+/// once, for a minute: how many ranges each peer served. Peers take them one after the other, each so many
+/// milliseconds for one.
 fn serve(core: &mut PeerHeights, many: usize, ms_per_range: &BTreeMap<PeerId, u64>) -> BTreeMap<PeerId, usize> {
     let mut ends: BTreeSet<(u64, usize, PeerId)> = BTreeSet::new();
     let mut free_at: BTreeMap<PeerId, u64> = BTreeMap::new();
@@ -230,7 +231,7 @@ fn the_faster_peer_gets_more_ranges_and_the_slower_one_is_not_forgotten() {
 }
 
 #[test]
-fn peers_that_are_as_fast_as_each_other_all_have_something_to_serve_all_the_time() {
+fn equally_fast_peers_all_have_something_to_serve_all_the_time() {
     let mut core = with_peers(&[(100, 1), (100, 1), (100, 1), (100, 1)]);
     let served = serve(&mut core, 40, &(1..=4).map(|number| (peer(number), 500)).collect());
     // Each can serve 120 in that time.
@@ -238,7 +239,7 @@ fn peers_that_are_as_fast_as_each_other_all_have_something_to_serve_all_the_time
 }
 
 #[test]
-fn peer_that_loses_a_hedge_rests_and_only_one_that_always_does_loses_score() {
+fn peer_that_loses_a_hedge_pauses_and_only_repeated_loss_costs_score() {
     let mut core = with_peers(&[(100, 1)]);
     let lose = |core: &mut PeerHeights, ms| {
         core.handle(at(ms), Input::Report { peer: peer(1), start: 1, outcome: Outcome::LostHedge { silent: false } });
@@ -372,7 +373,7 @@ fn a_slow_peer_is_given_a_pause_and_then_asked_again() {
 }
 
 #[test]
-fn peers_that_are_behind_are_told_of_new_commits_one_push_at_a_time_and_always_the_latest() {
+fn peers_behind_get_one_push_at_a_time_and_always_the_latest_commit() {
     let mut core = with_peers(&[(5, 1), (50, 1)]);
     let effects = core.handle(at(0), Input::OwnHeight(10));
     assert_eq!(effects, [Effect::Push { peer: peer(1), index: 10 }], "who has more is not told");

@@ -23,7 +23,7 @@ const LEAST: Duration = Duration::from_millis(1);
 pub(super) struct Work {
     /// Ranges that it is serving.
     pub(super) in_flight: usize,
-    /// What it has served.
+    /// Bytes that the peer has served.
     bytes: u64,
     /// In which it was serving, as far as ranges have ended: before, there is nothing to compare it with.
     time: Duration,
@@ -32,7 +32,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// One more range is asked of it.
+    /// The peer gets one more range.
     pub(super) fn begin(&mut self, now: Duration) {
         if self.in_flight == 0 {
             self.until = now;
@@ -40,8 +40,8 @@ impl Work {
         self.in_flight += 1;
     }
 
-    /// One of its ranges has ended: with so many bytes, or so that it says nothing of the peer's speed. One that was asked
-    /// of it over an earlier connection is none of them.
+    /// One of its ranges has ended: with so many bytes, or so that it says nothing of the peer's speed. One that was
+    /// asked of it over an earlier connection is none of them.
     pub(super) fn end(&mut self, now: Duration, served: Option<u64>) {
         if self.in_flight == 0 {
             return;
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_as_fast_with_several_ranges_at_once_as_with_one_after_the_other() {
+    fn peer_is_as_fast_with_several_ranges_at_once_as_one_after_the_other() {
         let (mut in_turn, mut at_once) = (Work::default(), Work::default());
         assert_eq!(speed(&in_turn), None);
         for second in 0..4 {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_gets_slower_by_what_it_did_not_serve_and_not_by_what_was_not_its_own_doing() {
+    fn peer_gets_slower_only_by_what_it_failed_to_serve_itself() {
         let mut work = Work::default();
         work.begin(ms(0));
         work.end(ms(1_000), Some(8 * MIB));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_an_earlier_connection_says_nothing_of_the_speed_over_this_one() {
+    fn range_of_an_earlier_connection_says_nothing_of_this_ones_speed() {
         let mut work = Work::default();
         work.end(ms(1_000), Some(8 * MIB));
         assert_eq!((work.in_flight, speed(&work)), (0, None));

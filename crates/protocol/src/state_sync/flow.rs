@@ -6,10 +6,10 @@
 //!   time of downloads (mean and deviation) --> hedge delays
 //! ```
 //!
-//! The window should be the bandwidth-delay product of the links. It grows while a range takes at most twice its due time:
-//! that of its peer's fastest range, plus the time for its extra bytes. It shrinks when a range takes over three times as
-//! long, because a queue has built up: in the link, in the peer, or at this node's processor. The budget of bytes in flight
-//! bounds the window.
+//! The window should be the bandwidth-delay product of the links. It grows while a range takes at most twice its due
+//! time: that of its peer's fastest range, plus the time for its extra bytes. It shrinks when a range takes over
+//! three times as long, because a queue has built up: in the link, in the peer, or at this node's processor. The
+//! budget of bytes in flight bounds the window.
 
 use super::{Config, RangeSummary};
 use crate::core::Now;
@@ -17,14 +17,15 @@ use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, PeerId};
 use std::{collections::BTreeMap, time::Duration};
 
-/// Target size of a range: large enough that its fixed cost does not matter, small enough that several verify in parallel.
+/// Target size of a range: large enough that its fixed cost does not matter, small enough that several verify in
+/// parallel.
 const RANGE_BYTES: u64 = 4 << 20;
 
 /// Maximum answers with commits in a range.
 pub(super) const MAX_ANSWERS: u32 = 4;
 
-/// Target size of a range of several answers, unless its peer is known to be quick. Ranges of one answer may be so small
-/// that their fixed cost dominates. Larger ranges save little more over a slow link, and finish last.
+/// Target size of a range of several answers, unless its peer is known to be quick. Ranges of one answer may be so
+/// small that their fixed cost dominates. Larger ranges save little more over a slow link, and finish last.
 const BYTES_OF_SEVERAL: u64 = 5 << 18;
 
 /// A peer is quick if a mebibyte takes at most this long.
@@ -42,8 +43,8 @@ const MIN_WINDOW: u64 = 16 << 20;
 /// Maximum time of a range; slow peers get shorter ranges. It is far below the request timeout.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Minimum size of a range for a slow peer, which may be slow because it serves many ranges. In smaller ranges votes and
-/// round trips would cost more than the commits.
+/// Minimum size of a range for a slow peer, which may be slow because it serves many ranges. In smaller ranges votes
+/// and round trips would cost more than the commits.
 const LEAST_BYTES: u64 = 32 << 10;
 
 /// How long the fastest range of a peer is the reference for others: routes and loads change.
@@ -61,11 +62,11 @@ const MIN_HEDGE_DELAY: Duration = Duration::from_millis(100);
 /// Minimum hedge delay of small downloads, such as commits at the head: a hedge costs almost nothing there.
 const MIN_SMALL_HEDGE_DELAY: Duration = Duration::from_millis(25);
 
-/// Maximum size of a small download, whose time is mostly round trips.
+/// Maximum size of a small download. Round trips are most of its time.
 const SMALL_BYTES: u64 = 256 << 10;
 
-/// Mean deviations beyond the mean that one of twenty downloads exceeds. Two would suffice for a normal distribution, but
-/// download times have a longer tail.
+/// Mean deviations beyond the mean that one of twenty downloads exceeds. Two would suffice for a normal distribution,
+/// but download times have a longer tail.
 const DEVIATIONS: u32 = 3;
 
 /// Measurements of all ranges so far.
@@ -135,8 +136,8 @@ struct RangeTimes {
 }
 
 impl RangeTimes {
-    /// How long a range of `bytes` should take. While `meanwhile` bytes came from the peer in `time`, the bytes that this
-    /// range has more than the fastest one took their share.
+    /// How long a range of `bytes` should take. While `meanwhile` bytes came from the peer in `time`, the bytes that
+    /// this range has more than the fastest one took their share.
     fn due(&self, time: Duration, bytes: u64, meanwhile: u64) -> Duration {
         let more = u128::from(bytes.saturating_sub(self.bytes));
         self.soonest + Duration::from_micros((time.as_micros() * more / u128::from(meanwhile)) as u64)
@@ -186,15 +187,15 @@ impl Flow {
         in_time.max(least.into()).min(usual.into()).min(u32::MAX.into()) as u32
     }
 
-    /// Expected bytes of so many commits.
+    /// Expected bytes of this many commits.
     pub(super) fn expected(&self, commits: u32) -> u64 {
         self.bytes_per_commit.map_or(MIN_RESERVE, |bytes| bytes.saturating_mul(commits.into()))
     }
 
-    /// Bytes that a range of so many commits reserves.
+    /// Bytes that a range of this many commits reserves.
     pub(super) fn reserve(&self, config: &Config, commits: u32) -> u64 {
-        // Before the first measurement a quarter lets some ranges run in parallel. A range that needs more is cut, and its
-        // rest reserves the maximum.
+        // Before the first measurement a quarter lets some ranges run in parallel. A range that needs more is cut,
+        // and its rest reserves the maximum.
         let usual =
             self.bytes_per_commit.map_or(config.bytes_per_range / 4, |_| self.expected(commits).saturating_mul(2));
         usual.max(MIN_RESERVE).min(config.bytes_per_range)
@@ -254,20 +255,16 @@ impl Flow {
     }
 
     fn remember_times(&mut self, peer: PeerId, times: RangeTimes) {
-        if self.paces.len() >= MAX_PEERS && !self.paces.contains_key(&peer) {
-            // The peer whose fastest range is the oldest has most likely gone.
-            let oldest = self.paces.iter().min_by_key(|(_, times)| times.at).map(|(peer, _)| *peer);
-            oldest.map(|peer| self.paces.remove(&peer));
-        }
+        make_room(&mut self.paces, peer, |times| times.at);
         self.paces.insert(peer, times);
     }
 
-    /// Whether so many commits are a small download.
+    /// Whether this many commits are a small download.
     fn is_small(&self, commits: CommitIndex) -> bool {
         self.bytes_per_commit.is_some() && self.expected(commits) <= SMALL_BYTES
     }
 
-    /// Learns from a complete download of so many commits. `pause` is the longest time between two of its answers.
+    /// Learns from a complete download of this many commits. `pause` is the longest time between two answers.
     pub(super) fn learn_download(
         &mut self,
         now: Now,
@@ -283,10 +280,7 @@ impl Flow {
             return;
         }
         self.any_download = Some(TimeEstimate::with(self.any_download, time, at));
-        if self.downloads.len() >= MAX_PEERS && !self.downloads.contains_key(&peer) {
-            let oldest = self.downloads.iter().min_by_key(|(_, downloads)| downloads.at).map(|(peer, _)| *peer);
-            oldest.map(|peer| self.downloads.remove(&peer));
-        }
+        make_room(&mut self.downloads, peer, |times| times.at);
         let known = self.downloads.get(&peer).copied();
         self.downloads.insert(peer, TimeEstimate::with(known, time, at));
     }
@@ -297,15 +291,15 @@ impl Flow {
         self.first_answer = Some(TimeEstimate::with(self.first_answer, time, at));
     }
 
-    /// A peer counts as silent if its first answer takes longer than this. First answers have about the same size, however
-    /// many commits are requested or advertised.
+    /// A peer counts as silent if its first answer takes longer than this. First answers have about the same size,
+    /// however many commits are requested or advertised.
     pub(super) fn silence_delay(&self, commits: CommitIndex) -> Duration {
         let least = if self.is_small(commits) { MIN_SMALL_HEDGE_DELAY } else { MIN_HEDGE_DELAY };
         self.first_answer.as_ref().map_or(FIRST_HEDGE_DELAY, |first| first.hedge_delay(least))
     }
 
-    /// A peer counts as silent in a small download if its next answer takes longer than this. `None` for large downloads,
-    /// and before the first measurement.
+    /// A peer counts as silent in a small download if its next answer takes longer than this. `None` for large
+    /// downloads, and before the first measurement.
     pub(super) fn pause_delay(&self, commits: CommitIndex) -> Option<Duration> {
         let pause = self.small_pause.as_ref().filter(|_| self.is_small(commits));
         pause.map(|pause| pause.hedge_delay(MIN_SMALL_HEDGE_DELAY))
@@ -316,8 +310,8 @@ impl Flow {
         self.paces.contains_key(&peer)
     }
 
-    /// Hedge delay for a request of so many commits to `peer`. Small downloads are compared with those of all peers, so that
-    /// a slow peer gets no extra time.
+    /// Hedge delay for a request of so many commits to `peer`. Small downloads are compared with those of all peers,
+    /// so that a slow peer gets no extra time.
     pub(super) fn hedge_delay(&self, peer: PeerId, commits: CommitIndex) -> Duration {
         match &self.small_download {
             Some(small) if self.is_small(commits) => small.hedge_delay(MIN_SMALL_HEDGE_DELAY),
@@ -331,6 +325,14 @@ impl Flow {
     /// Last commit to request from `peer` of a range from `start` to `end`.
     pub(super) fn end_for(&self, config: &Config, peer: PeerId, start: CommitIndex, end: CommitIndex) -> CommitIndex {
         end.min(start.saturating_add(self.commits_from(config, peer) - 1))
+    }
+}
+
+/// Makes room for `peer` in full measurements: the peer with the oldest one has most likely gone.
+fn make_room<T>(measured: &mut BTreeMap<PeerId, T>, peer: PeerId, at: impl Fn(&T) -> Duration) {
+    if measured.len() >= MAX_PEERS && !measured.contains_key(&peer) {
+        let oldest = measured.iter().min_by_key(|(_, measurement)| at(measurement)).map(|(peer, _)| *peer);
+        oldest.map(|peer| measured.remove(&peer));
     }
 }
 
@@ -437,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_shrinks_while_ranges_wait_in_a_queue_and_never_below_what_keeps_the_cores_busy() {
+    fn window_shrinks_while_ranges_queue_but_keeps_the_cores_busy() {
         let mut flow = Flow::default();
         flow.note_filled(true);
         for round in 0..10 {

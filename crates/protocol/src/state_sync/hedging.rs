@@ -6,41 +6,30 @@
 //!   peer c                                               |------ delivers
 //! ```
 //!
-//! - The hedge delay is the time within which 19 of 20 downloads of that size finish. Checks do not count: a range that is
-//!   being checked waits for this node's own processor, and a second worker would only add to the load.
+//! - The hedge delay is the time within which 19 of 20 downloads of that size finish. Checks do not count: a range
+//!   that is being checked waits for this node's own processor, and a second worker would only add to the load.
 //! - A peer that answers slowly is hedged once.
 //! - The next range in order is hedged until peers answer, because all other ranges wait for it. Its delay is the usual
-//!   time of a first answer, and each round doubles the number of peers. Once two answer, silent attempts are cancelled.
+//!   time of a first answer, and each round doubles the number of peers. Once two answer, silent attempts are
+//!   cancelled.
 //! - When [`MAX_ATTEMPTS`] are in use, the attempt that has been silent for longest is replaced.
 //!
 //! So no number of silent peers can hold a range for long.
 
 use super::{
-    Effect, RangeKey, StateSync,
+    Effect, Late, RangeKey, StateSync,
     range::{Attempt, Delays, MAX_ANSWERING, MAX_ATTEMPTS, Range, RangeState},
 };
 use crate::{
     core::Now,
     peer_heights::{NoPeer, Outcome},
 };
-use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, PeerId};
 use std::time::Duration;
 
 /// Maximum concurrent workers. Those beyond `max_workers` fetch the next range in order.
 pub fn most_workers(max_workers: usize) -> usize {
     max_workers + MAX_ATTEMPTS
-}
-
-/// Peers that delay the next commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Late {
-    /// The commit.
-    pub commit: CommitIndex,
-    /// Number of silent peers.
-    pub silent: usize,
-    /// Time since the first of them was asked.
-    pub waited: Duration,
 }
 
 impl StateSync {

@@ -1,13 +1,12 @@
 //! What goes into StateSync and what comes out: settings, inputs, effects and the snapshot.
 
-use super::{Late, LocalCommitError, Offered, Progress};
 use crate::peer_heights::{NoPeer, Outcome, Target};
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, PeerFailure, PeerId, TimestampMs};
 use std::time::Duration;
 use strum::VariantNames;
 
-/// Settings of StateSync. Defaults are those of the seed documents (state_sync.md, "Configuration Parameters").
+/// Settings of StateSync. Defaults come from the seed documents (state_sync.md, "Configuration Parameters").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Commits in one answer, at most 100. A range has up to four times as many if commits are small and the peer is
@@ -20,8 +19,8 @@ pub struct Config {
     pub ranges_ahead: usize,
     /// Budget of bytes, reserved by workers or waiting to be written.
     pub bytes_in_flight: u64,
-    /// Maximum bytes of one worker; a range is cut where it would exceed them. A range reserves a quarter until the size
-    /// of commits is known, then twice its expected size, and all of it where that was too little.
+    /// Maximum bytes of one worker; a range is cut where it would exceed them. A range reserves a quarter until the
+    /// size of commits is known, then twice its expected size, and all of it where that was too little.
     pub bytes_per_range: u64,
     /// How long a range waits when no peer can serve it.
     pub no_peer_wait: Duration,
@@ -140,7 +139,7 @@ pub enum Input {
         /// The selected peer, or why no peer can serve the range.
         peer: Result<PeerId, NoPeer>,
     },
-    /// From a worker: what it verified, and why it stopped before the end of its range. The shell holds the bytes.
+    /// From a worker: the verified part, and why the worker stopped before the end. The shell holds the bytes.
     WorkerDone {
         /// The range.
         key: RangeKey,
@@ -239,8 +238,8 @@ pub enum Effect {
         start: CommitIndex,
         /// Last commit.
         end: CommitIndex,
-        /// Commits up to here may be requested as proof. It is beyond `end` after a failure, because a peer may have the
-        /// commits of the range without votes for the last.
+        /// Commits up to here may be requested as proof. It is beyond `end` after a failure, because a peer may have
+        /// the commits of the range without votes for the last.
         proof_end: CommitIndex,
         /// Epoch of the committee that certifies the commits.
         epoch: Epoch,
@@ -325,4 +324,142 @@ pub struct Snapshot {
     pub slowest_executor: Option<CommitIndex>,
     /// The last failure of an executor's stream, until an executor passes the failed commit.
     pub executor_failure: Option<ExecutorFailure>,
+}
+
+/// Peers that delay the next commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// The commit.
+    pub commit: CommitIndex,
+    /// Number of silent peers.
+    pub silent: usize,
+    /// Time since the first peer was asked.
+    pub waited: Duration,
+}
+
+/// What StateSync is doing, or why it makes no progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Progress {
+    /// This node has every advertised commit.
+    Synced,
+    /// Fetching or writing.
+    Syncing,
+    /// No peer can serve the next commit.
+    NoPeer {
+        /// The next commit.
+        needed: CommitIndex,
+        /// Why no peer can.
+        reason: NoPeer,
+    },
+    /// The next commit states an epoch with an unknown committee.
+    NoCommittee {
+        /// The stated epoch.
+        epoch: Epoch,
+    },
+    /// The slowest executor lags by the configured maximum.
+    ExecutorBehind {
+        /// The next commit of that executor.
+        next: CommitIndex,
+    },
+    /// The store cannot write commits.
+    Disk {
+        /// The store's error.
+        reason: String,
+    },
+    /// The next range failed and is being retried.
+    Retrying {
+        /// The next commit.
+        needed: CommitIndex,
+        /// Failed attempts so far.
+        attempts: u32,
+        /// The last failure.
+        reason: String,
+    },
+}
+
+impl Progress {
+    /// Name of the cause in metrics and status.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Synced => "synced",
+            Self::Syncing => "syncing",
+            Self::NoPeer { reason, .. } => reason.name(),
+            Self::NoCommittee { .. } => "no-committee",
+            Self::ExecutorBehind { .. } => "executor-behind",
+            Self::Disk { .. } => "disk",
+            Self::Retrying { .. } => "retrying",
+        }
+    }
+}
+
+/// What a commit of the node's own consensus states, before it is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// Index and digest.
+    pub commit: CommitRef,
+    /// Digest of the commit before it.
+    pub previous: CommitDigest,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Bytes of commit, blocks and votes.
+    pub bytes: u64,
+}
+
+/// Why a commit of the node's own consensus was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum LocalCommitError {
+    /// Commits before it are missing and being fetched.
+    #[error("commit {index} cannot be taken yet: {expected} is the next one, and being fetched from peers")]
+    Gap {
+        /// Offered.
+        index: CommitIndex,
+        /// Wanted.
+        expected: CommitIndex,
+    },
+    /// The commit does not follow the chain of this node.
+    #[error("commit {index} does not follow commit {previous}, which this node has verified: two chains")]
+    Fork {
+        /// Offered.
+        index: CommitIndex,
+        /// The commit that it should follow.
+        previous: CommitRef,
+    },
+    /// The commit is not of the epoch that is due.
+    #[error("commit {index} is of epoch {found}, but epoch {expected} is due")]
+    OtherEpoch {
+        /// Offered.
+        index: CommitIndex,
+        /// Due.
+        expected: Epoch,
+        /// Offered.
+        found: Epoch,
+    },
+    /// The commit, one of its blocks or one of its certifier blocks breaks a rule. Every peer would refuse it.
+    #[error("commit {index} is invalid: {reason}")]
+    Invalid {
+        /// Offered.
+        index: CommitIndex,
+        /// The rule.
+        reason: String,
+    },
+    /// The votes of its certifier blocks are no quorum, so peers could not prove the commit.
+    #[error(
+        "commit {index} cannot be proved to peers: {reason}; hand it over with the blocks of a quorum that vote for it"
+    )]
+    NotCertified {
+        /// Offered.
+        index: CommitIndex,
+        /// The missing stake.
+        reason: String,
+    },
+    /// StateSync or the Verifier restarted before the commit was durable. The caller may offer it again.
+    #[error("the commit was not stored: a part of the node is being restarted, or was stopped")]
+    Unavailable,
+    /// The budget of bytes in flight is used up.
+    #[error("{bytes} bytes wait to be written: the disk is behind, try again")]
+    Busy {
+        /// Bytes in flight.
+        bytes: u64,
+    },
 }

@@ -1,7 +1,7 @@
 //! Linking verified ranges in order.
 //!
-//! A worker checks its range by itself. Here the first commit is checked against the commit before it: in the same way for
-//! every range, wherever it was cut, and for commits of the node's own consensus.
+//! A worker checks its range by itself. Here the first commit is checked against the commit before it: in the same
+//! way for every range, wherever it was cut, and for commits of the node's own consensus.
 
 use super::{Effect, RangeKey, RangeSummary, StateSync, Tip, range::RangeState};
 use crate::{core::Now, peer_heights::Outcome};

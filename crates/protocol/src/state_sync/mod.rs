@@ -20,10 +20,10 @@
 //! | `worker` | one range from one peer |
 //!
 //! Invariants:
-//! - A range leaves the plan only when its commits are linked, fetched or local. Whatever a worker does not deliver
+//! - A range leaves the plan only when its commits are linked, fetched or local. The undelivered part
 //!   returns to the plan.
 //! - Commits are linked, written and announced in index order, each once. `applied` moves only after a durable write.
-//! - A range holds at most its reserve, and all ranges together at most the budget, whatever peers send.
+//! - A range holds at most its reserve, and all ranges together at most the budget, in spite of all peers.
 //! - An advertised height only raises the target. Ranges are planned upward from the last linked commit, at most
 //!   [`Config::ranges_ahead`] of them, and within [`Config::bytes_in_flight`].
 //! - A range is checked only with the committee of its own epoch. While that committee is unknown, the range is held.
@@ -43,12 +43,11 @@ mod tests;
 pub mod worker;
 mod write;
 
-pub use hedging::{Late, most_workers};
+pub use hedging::most_workers;
 pub use interface::{
-    Config, Effect, ExecutorAt, ExecutorFailure, Input, RangeKey, RangeSummary, Snapshot, StopReason, Tip,
+    Config, Effect, ExecutorAt, ExecutorFailure, Input, Late, LocalCommitError, Offered, Progress, RangeKey,
+    RangeSummary, Snapshot, StopReason, Tip,
 };
-pub use local::{LocalCommitError, Offered};
-pub use progress::Progress;
 pub use range::MAX_ATTEMPTS;
 pub use stuck::STUCK_AFTER;
 
@@ -81,7 +80,7 @@ const LOCAL_GRACE: Duration = Duration::from_secs(2);
 /// itself.
 const UNPROVEN_AHEAD: CommitIndex = 2;
 
-/// Maximum number of executors whose progress is tracked; a node has one or a few.
+/// Maximum number of tracked executors; a node has one or a few.
 const MAX_EXECUTORS: usize = 64;
 
 /// The core of StateSync.
@@ -206,7 +205,7 @@ impl Core for StateSync {
     fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            // The steps after every input start and write whatever is due.
+            // The steps after every input start workers and writes.
             Input::Wake => {}
             Input::Target(target) => self.on_target(now, target),
             Input::Picked { key, peer } => self.on_picked(now, key, peer, &mut effects),

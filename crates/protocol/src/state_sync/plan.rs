@@ -1,4 +1,4 @@
-//! The plan: ranges from the last linked commit upward, and which of them start.
+//! The plan: ranges from the last linked commit upward, and the start of ranges.
 //!
 //! ```text
 //!   tip                                                   horizon
@@ -29,7 +29,7 @@ struct Gap {
     due_below: usize,
 }
 
-/// Bounds on new workers, and what running workers use of them.
+/// Bounds on new workers, and the part of the bounds in use.
 struct Budget {
     workers: usize,
     max_workers: usize,
@@ -155,7 +155,8 @@ impl StateSync {
         Effect::Fetch { key, peer, start, end: range.end, proof_end, epoch, max_bytes }
     }
 
-    /// Releases held ranges whose committee is known by now, and the next range: its stated epoch is about to be tested.
+    /// Releases held ranges whose committee is known by now, and the next range: its stated epoch is about to be
+    /// tested.
     pub(super) fn release_held(&mut self, now: Now) {
         let next = self.tip.commit.index + 1;
         let held = self.ranges.iter().filter_map(|(start, range)| match range.state {
@@ -283,8 +284,8 @@ impl StateSync {
         self.write.bytes() + others.map(|(_, range)| range.bytes()).sum::<u64>()
     }
 
-    /// Bytes that other ranges leave to the next one: the maximum of a range, or the bytes of all attempts at it. So the
-    /// budget can never lock out the range that would free it.
+    /// Bytes that other ranges leave to the next one: the maximum of a range, or the bytes of all attempts at it. So
+    /// the budget can never lock out the range that would free it.
     pub(super) fn kept_for_next(&self) -> u64 {
         self.config.bytes_per_range.max(self.bytes_of_next())
     }
@@ -332,7 +333,7 @@ impl StateSync {
         gaps
     }
 
-    /// When new ranges may start. A node whose own consensus keeps up leaves the next commits to it for a while.
+    /// When new ranges may start. A node with a working consensus leaves the next commits to it for a while.
     fn not_before(&self, now: Now) -> Duration {
         let near = self.target() - self.tip.commit.index <= self.config.commits_per_fetch;
         match self.local.last_linked() {

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, Epoch, PeerId};
 use std::time::Duration;
 
-/// Maximum attempts at the next range. With the delays between them, a dozen peers are asked within a second at the head.
+/// Maximum attempts at the next range. With the delays between them, a dozen peers are asked within a second at the
+/// head.
 pub const MAX_ATTEMPTS: usize = 12;
 
 /// Maximum attempts at any other range.
@@ -22,8 +23,8 @@ const MAX_ATTEMPTS_BEHIND: usize = 2;
 /// Answering attempts at a range beyond which no hedge starts: a further one would only share the link with them.
 pub(super) const MAX_ANSWERING: usize = 2;
 
-/// Silence after which an attempt is replaced when all [`MAX_ATTEMPTS`] are in use. It doubles each time all of them have
-/// been replaced: if all peers are slow, one of them gets the time that it needs.
+/// Silence after which an attempt is replaced when all [`MAX_ATTEMPTS`] are in use. It doubles each time all of them
+/// have been replaced: if all peers are slow, one of them gets the time that it needs.
 pub(super) const REPLACE_AFTER: Duration = Duration::from_millis(500);
 
 /// Factor on the hedge delay of ranges behind the next one.
@@ -93,7 +94,7 @@ impl Attempt {
         Self { asked: Some((peer, asked)), ..Self::selecting(key, reserve) }
     }
 
-    /// When the attempt counts as silent if no more data arrives.
+    /// When the attempt counts as silent without more data.
     pub(super) fn silent_at(&self, delays: &Delays<impl Fn(PeerId) -> Duration>) -> Duration {
         match (self.asked, self.heard_at) {
             (Some((peer, _)), Some(heard_at)) => heard_at + delays.pause.unwrap_or_else(|| (delays.whole)(peer)),
@@ -109,7 +110,7 @@ pub(super) struct Delays<D> {
     pub(super) first: Duration,
     /// Between two answers of a small download.
     pub(super) pause: Option<Duration>,
-    /// Until all of it has come from the given peer.
+    /// Until the given peer has delivered all of the range.
     pub(super) whole: D,
 }
 

@@ -63,7 +63,7 @@ impl StateSync {
             }
             None => effects.push(Effect::Discard(key)),
         }
-        // The peer has what it delivered: its advertised height is reduced to the commit before the first missing one.
+        // The peer's advertised height falls to the commit before the first missing one.
         effects.push(Effect::Report { peer, start: missing_from.min(end), outcome });
         self.release_held(now);
     }

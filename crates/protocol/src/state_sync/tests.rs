@@ -118,7 +118,7 @@ fn done(core: &mut StateSync, key: RangeKey, first: CommitIndex, last: CommitInd
 }
 
 #[test]
-fn ranges_are_planned_upward_and_fetched_by_as_many_workers_as_there_may_be() {
+fn ranges_are_planned_upward_and_fetched_by_all_allowed_workers() {
     let mut core = core(small());
     let effects = core.handle(at(0), target(25));
     let ranges: Vec<_> = started(&mut core, &effects).into_iter().map(|(_, start, end)| (start, end)).collect();
@@ -145,7 +145,7 @@ fn ranges_are_cut_when_their_turn_comes_to_the_size_that_is_known_by_then() {
 }
 
 #[test]
-fn the_next_commits_are_fetched_also_when_all_that_waits_further_up_leaves_no_room() {
+fn next_commits_are_fetched_even_when_later_ranges_fill_the_budget() {
     // As many ranges as there may be, or far fewer.
     for ranges_ahead in [4, 256] {
         let mut core = core(Config { bytes_in_flight: 32 << 20, ranges_ahead, ..Config::default() });
@@ -219,7 +219,7 @@ fn a_worker_that_dies_returns_its_range_and_nobody_is_blamed() {
 }
 
 #[test]
-fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
+fn delivered_part_of_a_failing_peer_is_kept_and_the_rest_asked_elsewhere() {
     let mut core = core(small());
     let effects = core.handle(at(0), target(10));
     let [(key, ..)] = started(&mut core, &effects)[..] else { panic!() };
@@ -235,7 +235,7 @@ fn what_a_failing_peer_did_deliver_is_kept_and_the_rest_is_asked_of_another() {
 }
 
 #[test]
-fn commits_behind_an_unknown_epoch_boundary_are_held_until_the_committee_is_known() {
+fn commits_of_an_unknown_epoch_are_held_until_its_committee_is_known() {
     let mut core = core(Config { commits_per_fetch: 20, ..small() });
     let effects = core.handle(at(0), target(60));
     let ranges = started(&mut core, &effects);
@@ -318,7 +318,7 @@ fn fetching_waits_for_the_slowest_executor() {
 }
 
 #[test]
-fn who_has_not_been_told_anything_is_not_synced_and_says_whose_word_is_missing() {
+fn node_that_heard_no_peer_is_not_synced_and_says_what_is_missing() {
     let mut core = core(small());
     let progress = |core: &StateSync| core.snapshot().progress;
     assert_eq!(progress(&core), Progress::NoPeer { needed: 1, reason: NoPeer::NotConnected });
@@ -359,7 +359,7 @@ fn without_peers_the_next_commit_waits_and_the_state_says_why() {
 }
 
 #[test]
-fn the_nodes_own_commits_are_taken_in_order_and_refused_with_the_reason_otherwise() {
+fn own_commits_are_taken_in_order_and_refused_with_a_reason_otherwise() {
     let mut core = core(small());
     let local = |core: &mut StateSync, n, commit| local(core, at(0), RangeKey::local(n), commit);
     let effects = local(&mut core, 1, verified(2, 2, 1));
@@ -420,7 +420,7 @@ fn reports(effects: &[Effect]) -> Vec<(PeerId, Outcome)> {
 }
 
 #[test]
-fn a_range_that_is_late_is_asked_of_a_second_peer_and_whoever_is_first_wins() {
+fn late_range_is_asked_of_a_second_peer_and_the_first_delivery_wins() {
     for second_wins in [true, false] {
         let mut core = core(small());
         let (first, second) = late_range(&mut core);
@@ -440,7 +440,7 @@ fn a_range_that_is_late_is_asked_of_a_second_peer_and_whoever_is_first_wins() {
 }
 
 #[test]
-fn silent_peers_hold_up_the_next_commit_for_a_few_hedge_delays_however_many_they_are() {
+fn silent_peers_delay_the_next_commit_by_a_few_hedge_delays_only() {
     let mut core = core(small());
     let mut effects = core.handle(at(0), target(1));
     // At the head, where a commit takes 5 ms.
@@ -605,7 +605,7 @@ fn hedges_of_a_linked_range_are_cancelled_and_no_more_are_started() {
 }
 
 #[test]
-fn whoever_has_less_of_a_late_range_is_done_sooner_and_that_is_nothing_against_the_other() {
+fn peer_with_less_of_a_late_range_ends_sooner_and_neither_is_blamed() {
     let mut core = core(small());
     let (first, second) = late_range(&mut core);
     core.handle(at(1_100), Input::Progress { key: first, downloaded: false });
@@ -630,7 +630,7 @@ fn a_range_that_is_cut_for_a_slow_peer_reserves_what_is_left_of_it() {
 }
 
 #[test]
-fn when_one_of_two_workers_fails_the_other_goes_on_alone_and_only_the_one_is_blamed() {
+fn when_one_of_two_workers_fails_the_other_continues_without_blame() {
     for (fails, blamed) in [(0, PEER), (1, LIAR)] {
         let mut core = core(small());
         let (first, second) = late_range(&mut core);
@@ -742,7 +742,7 @@ fn own_commit_that_fails_its_check_is_refused_and_not_linked() {
 }
 
 #[test]
-fn first_commit_of_a_range_has_the_later_of_its_leaders_and_the_tips_timestamp() {
+fn first_timestamp_of_a_range_is_the_later_of_leaders_and_tips() {
     for (leader, timestamp, is_right) in
         [(7, 10, true), (10, 10, true), (12, 12, true), (7, 9, false), (7, 11, false), (12, 10, false), (12, 13, false)]
     {
@@ -769,7 +769,7 @@ fn first_commit_of_a_range_has_the_later_of_its_leaders_and_the_tips_timestamp()
 }
 
 #[test]
-fn chain_that_has_reached_the_highest_index_stands_still_and_does_not_overflow() {
+fn chain_at_the_highest_index_stands_still_and_does_not_overflow() {
     let last = MAX_COMMIT_INDEX;
     let commit = CommitRef { index: last - 1, digest: digest(last - 1) };
     let mut core = StateSync::new(small(), Tip { commit, ..genesis() });
@@ -794,7 +794,7 @@ fn chain_that_has_reached_the_highest_index_stands_still_and_does_not_overflow()
 }
 
 #[test]
-fn node_is_stuck_once_no_commit_is_durable_for_a_while_although_there_are_some() {
+fn node_is_stuck_once_available_commits_stay_not_durable_for_a_while() {
     let after = |ms: u64| Now { monotonic: STUCK_AFTER + Duration::from_millis(ms), unix_ms: 1_000_000 + ms };
     let mut core = core(small());
     let stuck = |core: &StateSync| core.snapshot().stuck_since_ms;
@@ -888,7 +888,8 @@ fn world() -> impl Strategy<Value = World> {
     )
 }
 
-/// Runs the model to its end and checks, at every step, what must always hold. The most batches that were asked for at once.
+/// Runs the model to its end and checks, at every step, what must always hold. The most batches that were asked for
+/// at once.
 fn run(world: &World) -> Result<usize, TestCaseError> {
     let mut core = core(world.config.clone());
     let mut open: Vec<Effect> = core.handle(at(0), target(world.head));
@@ -1042,7 +1043,7 @@ fn worker(
 }
 
 #[test]
-fn whatever_fails_in_whatever_order_every_commit_is_applied_once_in_order_within_bounds() {
+fn every_commit_is_applied_once_in_order_within_bounds_whatever_fails() {
     let config = ProptestConfig { cases: 400, max_shrink_iters: 2_000, ..ProptestConfig::default() };
     let most_batches = Cell::new(0);
     let result = TestRunner::new(config).run(&world(), |world| {
@@ -1056,7 +1057,7 @@ fn whatever_fails_in_whatever_order_every_commit_is_applied_once_in_order_within
 }
 
 #[test]
-fn a_range_that_could_not_be_had_is_asked_for_with_the_commits_behind_it_that_may_prove_it() {
+fn range_that_could_not_be_had_is_asked_for_with_its_successors() {
     let asked = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
             Effect::Fetch { key, start, end, proof_end, .. } => Some((*key, *start, *end, *proof_end)),

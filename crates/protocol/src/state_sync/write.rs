@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use soma_types::{CommitIndex, CommitRef};
 use std::{collections::VecDeque, time::Duration};
 
-/// Maximum bytes of a write batch. Each batch costs a flush of the disk and five hops between threads. Larger batches save
-/// no time (docs/performance.md), and hold their bytes longer.
+/// Maximum bytes of a write batch. Each batch costs a flush of the disk and five hops between threads. Larger batches
+/// save no time (docs/lab-notebook.md, experiments 29, 56 and 57), and hold their bytes longer.
 const MAX_WRITE_BYTES: u64 = 8 << 20;
 
 /// Batches at the StoreWriter: the second is ready when the first ends, so the writer never waits for StateSync.
@@ -101,7 +101,7 @@ impl WriteQueue {
         }
     }
 
-    /// Takes the written entries up to the durable height, and the last commit of them.
+    /// Takes the written entries up to the durable height, and returns their last commit.
     fn written(&mut self, highest: CommitIndex) -> Option<(Vec<RangeKey>, CommitRef)> {
         let count = self.writing.partition_point(|linked| linked.last.index <= highest);
         let last = self.writing.get(count.checked_sub(1)?)?.last;
@@ -109,8 +109,8 @@ impl WriteQueue {
         Some((self.writing.drain(..count).map(|linked| linked.key).collect(), last))
     }
 
-    /// Returns entries that are not durable to the queue, once all batches are answered. All failures of one round count as
-    /// one: a failed batch makes those behind it fail.
+    /// Returns entries that are not durable to the queue, once all batches are answered. All failures of one round
+    /// count as one: a failed batch makes those behind it fail.
     fn settle(&mut self, now: Now) {
         if self.batches > 0 {
             return;
@@ -139,7 +139,7 @@ impl StateSync {
         debug_assert!(self.write.batches > 0, "an answer without a pending batch");
         self.write.batches = self.write.batches.saturating_sub(1);
         match result {
-            // The store may hold more: those of a batch whose answer was lost.
+            // The store may hold more: a batch whose answer was lost.
             Ok(highest) => {
                 if let Some((keys, last)) = self.write.written(highest.index) {
                     self.publish(keys, last, effects);

@@ -33,7 +33,7 @@ pub enum Input {
 pub enum Effect {
     /// Write.
     Run(u64),
-    /// Tell whoever asked that too much waits.
+    /// Tell the asker that too many writes wait.
     Refuse(u64),
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 const NOW: Now = Now { monotonic: Duration::ZERO, unix_ms: 0 };
 
 #[test]
-fn writes_go_one_at_a_time_in_the_order_asked_and_a_hanging_disk_is_not_queued_up_for_ever() {
+fn writes_go_one_by_one_in_order_and_a_hanging_disk_gets_no_long_queue() {
     let mut core = StoreWriter::default();
     assert_eq!(core.handle(NOW, Input::Submit { job: 1 }), [Effect::Run(1)]);
     for job in 2..2 + MAX_WAITING as u64 {

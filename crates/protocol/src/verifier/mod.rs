@@ -2,18 +2,20 @@
 //!
 //! ```text
 //!   Submit --> high | normal --Run--> pool --Done-----------------------------> (answered)
-//!                                       `---Checked(signatures)--> to be joined --RunBatch--> pool --BatchDone--> (answered)
+//!                                       `---Checked(signatures)--> to be joined --RunBatch--> pool --BatchDone-->
+//!                                       (answered)
 //! ```
 //!
 //! A job runs when fewer than [`Config::permits`] do; up to [`Config::max_waiting`] wait, those that others wait for
-//! first; further ones are refused, and whoever asked tries again later.
+//! first; further ones are refused, and the asker tries again later.
 //!
 //! Signatures cost the less each, the more are checked together. They are joined across jobs until there are
 //! [`Config::batch_signatures`], or until a thread has had nothing to do for [`Config::batch_delay`]: while all threads
 //! are busy, waiting costs nothing; and when nothing else is under way, nothing can come that would be worth a wait.
 //!
-//! A job that stays at one place for long, say in a transaction verifier of the node's own, keeps its thread and gives back
-//! its permit, so that others go on. It is shown as a [`SlowCheck`] until it ends; its verdict counts whenever it comes.
+//! A job that stays at one place for long, say in a transaction verifier of the node's own, keeps its thread and
+//! gives back its permit, so that others go on. It is shown as a [`SlowCheck`] until it ends; its verdict counts
+//! whenever it comes.
 
 use crate::core::{Core, Now};
 use serde::{Deserialize, Serialize};
@@ -127,7 +129,7 @@ pub enum Effect {
         /// The jobs, in the order in which they came.
         jobs: Vec<u64>,
     },
-    /// Tell whoever asked that there is too much to do.
+    /// Tell the asker that too many checks wait.
     Refuse(u64),
 }
 
@@ -152,7 +154,7 @@ pub struct Snapshot {
     pub slow: Vec<SlowCheck>,
 }
 
-/// A job whose signatures wait to be joined with others.
+/// A job with signatures that wait for others.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Unsigned {
     job: u64,
@@ -205,7 +207,7 @@ impl Verifier {
         self.running.len() + self.batches.len()
     }
 
-    /// The job is on the pool no more.
+    /// The job has left the pool.
     fn end(&mut self, job: u64) {
         self.running.remove(&job);
         self.slow.remove(&job);
@@ -215,7 +217,7 @@ impl Verifier {
         self.high.len() + self.normal.len() + self.unsigned.len()
     }
 
-    /// Whether the signatures that wait are to be checked now.
+    /// Whether to check the waiting signatures now.
     fn is_batch_due(&self, now: Now) -> bool {
         let Some(oldest) = self.unsigned.front() else { return false };
         let waited = now.monotonic.saturating_sub(oldest.since) >= self.config.batch_delay;
@@ -225,7 +227,7 @@ impl Verifier {
             || (waited && self.on_pool() < self.config.threads)
     }
 
-    /// The next batch: what is there, up to what is enough.
+    /// The next batch: all waiting signatures, up to a full batch.
     fn take_batch(&mut self) -> Effect {
         let (mut jobs, mut signatures) = (Vec::new(), 0);
         while signatures < self.config.batch_signatures

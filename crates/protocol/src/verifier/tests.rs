@@ -19,7 +19,7 @@ fn checked(core: &mut Verifier, ms: u64, job: u64, signatures: usize) -> Vec<Eff
 }
 
 #[test]
-fn jobs_wait_for_permits_the_wanted_ones_first_and_beyond_the_bound_are_refused() {
+fn wanted_jobs_get_permits_first_and_jobs_beyond_the_bound_are_refused() {
     let mut core = core(1, 1, 2);
     assert_eq!(submit(&mut core, 1, Priority::Normal), [Effect::Run(1)]);
     assert_eq!(submit(&mut core, 2, Priority::Normal), []);
@@ -57,7 +57,7 @@ fn signatures_of_several_jobs_are_joined_until_there_are_enough() {
 }
 
 #[test]
-fn a_thread_with_nothing_to_do_waits_for_more_signatures_no_longer_than_the_delay() {
+fn idle_thread_waits_for_more_signatures_no_longer_than_the_delay() {
     let mut core = core(2, 4, 10);
     submit(&mut core, 1, Priority::Normal);
     submit(&mut core, 2, Priority::Normal);

@@ -9,7 +9,7 @@ use soma_replay::core_names;
 use soma_types::limits;
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
-/// A setting whose value is not allowed.
+/// A setting with a forbidden value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {value}: {rule}")]
 #[non_exhaustive]
@@ -112,7 +112,7 @@ fn check_discovery(discovery: &DiscoveryConfig, connections: &ConnectionsConfig)
 
 fn check_connections(connections: &ConnectionsConfig) -> Result<(), ConfigError> {
     in_range("connections.max_outbound", connections.max_outbound as u64, 1, 10_000)?;
-    // More than `max_outbound` is no error: an operator who lowers that need not change this.
+    // More than `max_outbound` is no error, so that an operator can lower that alone.
     in_range("connections.max_outbound_per_group", connections.max_outbound_per_group as u64, 1, 10_000)?;
     in_range("connections.max_inbound", connections.max_inbound as u64, 0, 10_000)?;
     in_range("connections.max_inbound_per_source", connections.max_inbound_per_source as u64, 1, 10_000)?;

@@ -1,4 +1,4 @@
-//! What an operator can set. Every default is the seed documents', or says why it is what it is.
+//! The operator's settings. Every default comes from the seed documents, or gives its reason.
 
 mod checks;
 mod seed_peer;
@@ -18,15 +18,17 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where to listen; port 0 lets the system choose.
+    /// Where to listen: an IP address of this machine, no name; port 0 lets the system choose.
     pub listen: ListenAddress,
-    /// Addresses to tell peers, best first; empty: the one listened on, if it is a particular one.
+    /// Addresses to tell peers, best first, at most 8. None: the one listened on, unless that is unspecified
+    /// (`0.0.0.0`, `::`); then it is learned from where peers see this node, with the port of `listen`.
     pub external_addresses: Vec<Address>,
-    /// Peers to begin with, as `PEER_ID@ADDRESS`.
+    /// First peers, as `PEER_ID@ADDRESS`. The node dials them without end while it has few links.
     pub seed_peers: Vec<SeedPeer>,
-    /// The node's part in the network, told to peers.
+    /// The node's part in the network, told to peers: `full-node` or `validator`.
     pub role: NodeRole,
-    /// Whom the node's address may be told.
+    /// Which peers may learn this node's address from others: `public` all, `trusted` their trusted peers, `private`
+    /// none.
     pub access: Access,
     /// Finding peers.
     pub discovery: DiscoveryConfig,
@@ -38,10 +40,10 @@ pub struct Config {
     pub serving: ServingConfig,
     /// Checking signatures.
     pub verifier: VerifierConfig,
-    /// Bytes that all peers together can make this node hold, connections included. What is not for connections, handshakes,
-    /// known peers and answers being made is for answers that peers have not read yet.
+    /// Bytes that all peers together can make this node hold, divided into parts. The least depends on
+    /// `connections.max_inbound`: 195,362,816 by default.
     pub peer_memory_bytes: u64,
-    /// Messages that each actor's mailbox holds. A sender beyond it waits, or is refused.
+    /// Messages in each actor's mailbox, 1 to 100,000.
     pub mailbox_capacity: usize,
     /// Recording what the actors receive; not recorded without it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,17 +82,18 @@ impl Default for Config {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct DiscoveryConfig {
-    /// How often peers are asked for others.
+    /// How often peers are asked for others, and dials and probes begin; every second at least while there is no
+    /// link.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// How many of them at a time.
+    /// How many are asked each time. Range: 1 to 1,000.
     pub peers_to_query: usize,
-    /// How long one may take to answer.
+    /// How long such a call may take, and a height query or a push.
     #[serde(with = "humantime_serde")]
     pub query_timeout: Duration,
-    /// How many peers to be connected to.
+    /// Links that this node looks for; trusted peers are dialled beyond it. Range: 1 to `max_outbound`.
     pub target_connections: usize,
-    /// Peers told in one answer, at most 200.
+    /// Peers told in one answer. Range: 1 to 200.
     pub max_peers_in_answer: usize,
 }
 
@@ -111,22 +114,27 @@ impl Default for DiscoveryConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ConnectionsConfig {
-    /// Connections that this node makes, beside those to the allowlist and to validators.
+    /// Connections that this node makes, without those to trusted peers: the allowlist and the validators of the
+    /// current committee. Range: 1 to 10,000.
     pub max_outbound: usize,
-    /// Those of them to one network: an IPv4 network of 16 bits, an IPv6 network of 32. Machines near by are exempt.
+    /// Maximum of these connections to one network: 16 bits of an IPv4 address, 32 of an IPv6 address. Private and local addresses are
+    /// exempt, each name is also held to it by its domain while it is dialled. Range: 1 to 10,000.
     pub max_outbound_per_group: usize,
-    /// Connections that others make to this node. When all are taken a newcomer displaces the least useful.
+    /// Connections that others make. When all are taken, a newcomer displaces the one that would be missed least, and
+    /// a trusted peer always gets in; 0 lets nobody in. Range: 0 to 10,000.
     pub max_inbound: usize,
-    /// Those of them from one IP address; loopback is exempt.
+    /// Maximum of these connections from one IP address; loopback and trusted peers are exempt. Range: 1 to 10,000.
     pub max_inbound_per_source: usize,
-    /// Dials at once.
+    /// Dials at once; a dial that has taken a second does not count, up to four times as many. Range: 1 to 1,000.
     pub max_dials: usize,
-    /// How long one dial to one address may take, handshakes included.
+    /// How long one dial to one address may take, handshakes included; and again for asking which chain it is on. Of
+    /// several addresses one is tried 250 ms after the other.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// Peers that are never disconnected for what they do, only not asked for a while, and for whom there is always a place.
+    /// Peers that are never disconnected for a fault: they pause for as long as others would be
+    /// banned. There is always a place for them. Range: at most 10,000.
     pub allowlist: Vec<PeerId>,
-    /// Peers that are neither dialled nor let in.
+    /// Peer ids that are neither dialled nor let in; none may be on the allowlist, too. Range: at most 10,000.
     pub denylist: Vec<PeerId>,
     /// First ban of a peer that lied or sent malformed data; each further one is twice as long.
     #[serde(with = "humantime_serde")]
@@ -160,28 +168,31 @@ impl Default for ConnectionsConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct StateSyncConfig {
-    /// Commits at hand that an executor's stream takes over at once.
+    /// Commits in memory that an executor's stream takes over at once. Range: 1 to 100,000.
     pub synced_commit_channel_capacity: usize,
-    /// How long a range waits when no peer can serve it.
+    /// How long a range waits that no peer can serve.
     #[serde(with = "humantime_serde")]
     pub wait_when_no_peer: Duration,
-    /// How long one request may take.
+    /// How long one request of a worker may take, a whole stream of blocks included.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// Commits in one answer, at most 100. A range has up to four times as many.
+    /// Commits in one answer; a range has up to four answers where commits are small, and fewer commits where they
+    /// are large or a peer is slow. Range: 1 to 100.
     pub commits_per_fetch: u32,
-    /// Blocks in one request, at most 1,000.
+    /// Blocks in one request. Range: 1 to 1,000.
     pub blocks_per_fetch: u32,
-    /// Ranges fetched at once, at most. How many there are is for the bytes on their way to decide, which adapt to bandwidth
-    /// and delay.
+    /// Ranges fetched at once, at most, without up to 12 attempts at the next one; how many there are adapts to
+    /// bandwidth and delay. Range: 1 to 256.
     pub max_workers: usize,
-    /// Bytes fetched and not yet stored, in all, whatever peers do.
+    /// Bytes fetched and not yet stored, in all. Range: at least `bytes_per_range`.
     pub bytes_in_flight: u64,
-    /// Bytes that one range may hold; where it would exceed them it is cut.
+    /// Bytes that one range may ever hold: room for the largest commit and its votes. It reserves twice of what its
+    /// commits are expected to take. Range: at least 29,360,128.
     pub bytes_per_range: u64,
-    /// Commits that the node may be ahead of its slowest executor before it stops fetching, if it has any.
+    /// Commits that the node may be ahead of its slowest executor before it stops fetching, if it has any. Range: at
+    /// least 64.
     pub max_executor_lag: u32,
-    /// How often each peer is asked how far it has got, beside what it pushes.
+    /// How often each peer is asked how far it has got.
     #[serde(with = "humantime_serde")]
     pub height_query_interval: Duration,
 }
@@ -209,21 +220,23 @@ impl Default for StateSyncConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ServingConfig {
-    /// Calls of one peer answered at once: as many as a connection carries, twice, so that an honest one never meets it.
+    /// Calls of one peer answered at once; one connection carries 64. Range: 1 to 10,000.
     pub max_calls_per_peer: usize,
-    /// Calls of all peers answered at once that fetch, and as many short ones. A quarter is guaranteed to trusted peers, one
-    /// to proven ones, one to new ones. Each holds about 1 MiB at most, one for commits up to 12 MiB.
+    /// Calls of all peers answered at once that fetch, and as many short ones (pushes and questions for heights). A
+    /// quarter is kept for trusted peers, one for peers that have been of use, one for new ones. Range: 1 to 100,000.
     pub max_calls: usize,
-    /// Calls of one peer in a second.
+    /// Calls of one peer, on all its connections. One that syncs 100,000 blocks a second makes about 1,300. Range: 1
+    /// to 1,000,000.
     pub max_calls_per_second: u64,
-    /// Pushes of one peer in a second.
+    /// Announcements of commits among these calls. Range: 1 to 1,000,000.
     pub max_pushes_per_second: u64,
-    /// Times in a second that one peer may ask whom this node knows.
+    /// Questions for other peers among these calls. Range: 1 to 1,000,000.
     pub max_peer_queries_per_second: u64,
-    /// Bytes of blocks and commits that one peer may take in a second; 0: any number. Only the operator knows what the
-    /// line carries and costs, and a limit that is too low makes every peer that syncs from here slower.
+    /// Bytes of blocks and commits for one peer; 0: any number. Not limited by default: peers that sync should be as
+    /// fast as the line, and only the operator knows what that costs. A call that has begun is finished (within 30
+    /// s); the next ones are refused until its debt is paid off. Range: 0, or at least 262,144.
     pub max_bytes_per_second: u64,
-    /// For how long a peer that was quiet may have saved up what it did not ask for in each second.
+    /// A peer that was quiet for this long may use the rates of that time at once. Range: 1 s to 60 s.
     #[serde(with = "humantime_serde")]
     pub burst: Duration,
 }
@@ -245,7 +258,7 @@ impl Default for ServingConfig {
 
 impl ServingConfig {
     /// For the core, on this chain.
-    pub(crate) fn core(&self, chain: ChainId, allowlist: BTreeSet<PeerId>) -> grpc_adapter::Config {
+    pub(crate) fn core(&self, chain: ChainId) -> grpc_adapter::Config {
         let rates = Rates {
             calls: self.max_calls_per_second,
             pushes: self.max_pushes_per_second,
@@ -254,7 +267,7 @@ impl ServingConfig {
             burst: self.burst,
         };
         let (max_calls_per_peer, max_calls) = (self.max_calls_per_peer, self.max_calls);
-        grpc_adapter::Config { chain, allowlist, max_calls_per_peer, max_calls, rates }
+        grpc_adapter::Config { chain, allowlist: BTreeSet::new(), max_calls_per_peer, max_calls, rates }
     }
 }
 
@@ -263,10 +276,10 @@ impl ServingConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct VerifierConfig {
-    /// Threads of the CPU pool; 0: one for each core.
+    /// Threads that check signatures; 0: one for each core. Range: 0 to 1,024.
     pub threads: usize,
-    /// How much of a block that a quorum has certified is checked: `"full"`, every signature of it and its transactions,
-    /// or `"certified"`, its digest and its form (docs/adr/0008 in the sources says what that gives up).
+    /// How much of a block that a quorum has certified is checked: every signature, or digest and form (docs/adr/0008
+    /// says what that gives up). Range: `full`, `certified`.
     pub verification: Verification,
 }
 
@@ -275,12 +288,13 @@ pub struct VerifierConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TraceConfig {
-    /// Where; made if it is not there.
+    /// Directory of the trace, relative to the configuration file's. The node creates it.
     pub directory: PathBuf,
-    /// MiB that the trace files there may have together; the oldest are dropped.
+    /// MiB that the trace files there may have together, traces of earlier runs included; the oldest go first. Range:
+    /// 1 to 1,048,576.
     #[serde(default = "TraceConfig::default_ring_mib")]
     pub ring_mib: u64,
-    /// Names of the actors to record, as in the status, and `sync-worker`; empty: all.
+    /// Which actors to record. Range: names of actors as in the status, and `sync-worker`.
     #[serde(default)]
     pub actors: Vec<String>,
 }
@@ -351,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_to_record_that_does_not_exist_is_an_error_that_names_those_that_do() {
+    fn unknown_actor_to_record_is_an_error_that_names_the_known_ones() {
         let text = "[trace]\ndirectory = \"traces\"\nactors = [\"state-sync\", \"statesync\"]\n";
         let error = toml::from_str::<Config>(text).unwrap().validate().unwrap_err();
         assert_eq!((error.key, error.value.as_str()), ("trace.actors", "\"statesync\""));

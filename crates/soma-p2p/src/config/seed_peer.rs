@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 /// A peer to begin with: `PEER_ID@ADDRESS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedPeer {
-    /// Whose key must answer.
+    /// The peer that must answer.
     pub peer_id: PeerId,
     /// Where.
     pub address: Address,
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_peer_without_id_or_with_a_bad_address_is_refused_with_the_reason() {
+    fn seed_peer_without_id_or_with_a_bad_address_is_refused_with_a_reason() {
         let form = "/ip4/1.2.3.4/tcp/1".parse::<SeedPeer>().unwrap_err();
         assert!(form.to_string().contains("PEER_ID@ADDRESS"), "{form}");
         let id = "zz@/ip4/1.2.3.4/tcp/1".parse::<SeedPeer>().unwrap_err();

@@ -1,4 +1,4 @@
-//! A tiny builder of chains whose structure is right and whose signatures are not: the store checks none.
+//! A small builder of chains with valid structure and invalid signatures: the store checks none.
 
 use bytes::Bytes;
 use soma_types::{
@@ -89,7 +89,7 @@ impl Chain {
         VerifiedBlock::assume_verified(SignedBlock::from(Signed::with_signature(block, Signature::ZERO)))
     }
 
-    /// The next commit, of exactly these blocks; the last of them leads.
+    /// The next commit, of exactly these blocks; the last one leads.
     pub fn commit_of(&mut self, blocks: Vec<VerifiedBlock>) -> CertifiedCommit {
         let refs: Vec<BlockRef> = blocks.iter().map(|block| block.reference()).collect();
         let leader = blocks.last().unwrap();
@@ -106,13 +106,13 @@ impl Chain {
         CertifiedCommit { commit, blocks, certifiers: Vec::new() }
     }
 
-    /// The next commit: one block each of the first two authorities, nobody votes.
+    /// The next commit: one block each of the first two authorities, without votes.
     pub fn commit(&mut self) -> CertifiedCommit {
         let round = self.round + 1;
         self.commit_of(vec![self.block(round, 0, &[], 10), self.block(round, 1, &[], 20)])
     }
 
-    /// The next commit, with blocks of so many bytes and more, which vote for the last one.
+    /// The next commit, with blocks of at least this many bytes, which vote for the last one.
     pub fn large(&mut self, bytes: usize) -> CertifiedCommit {
         let (round, last) = (self.round + 1, self.last);
         let blocks = (0..4).map(|author| self.block(round, author, &[last], bytes / 4)).collect();

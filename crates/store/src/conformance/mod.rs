@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise fails the caller's test")]
 
 mod chain;
+mod reading;
+mod votes;
 
 pub use chain::{Chain, committee, genesis};
 
@@ -77,14 +79,14 @@ const PROMISES: &[(&str, Promise)] = &[
     ("a_committee_for_another_than_the_next_epoch_is_refused", a_committee_for_another_than_the_next_epoch_is_refused),
     (
         "votes_name_the_blocks_that_vote_for_exactly_this_commit",
-        votes_name_the_blocks_that_vote_for_exactly_this_commit,
+        votes::votes_name_the_blocks_that_vote_for_exactly_this_commit,
     ),
     (
         "votes_of_committed_blocks_count_as_those_of_certifiers_do",
-        votes_of_committed_blocks_count_as_those_of_certifiers_do,
+        votes::votes_of_committed_blocks_count_as_those_of_certifiers_do,
     ),
-    ("votes_before_their_commit_are_kept_up_to_a_bound", votes_before_their_commit_are_kept_up_to_a_bound),
-    ("a_vote_from_another_epoch_does_not_count", a_vote_from_another_epoch_does_not_count),
+    ("votes_before_their_commit_are_kept_up_to_a_bound", votes::votes_before_their_commit_are_kept_up_to_a_bound),
+    ("a_vote_from_another_epoch_does_not_count", votes::a_vote_from_another_epoch_does_not_count),
     ("the_end_of_an_epoch_stores_the_next_committee", the_end_of_an_epoch_stores_the_next_committee),
     ("the_address_book_keeps_the_last_word_for_each_peer", the_address_book_keeps_the_last_word_for_each_peer),
     (
@@ -96,17 +98,20 @@ const PROMISES: &[(&str, Promise)] = &[
         "blocks_of_one_round_are_there_whichever_batches_they_came_in",
         blocks_of_one_round_are_there_whichever_batches_they_came_in,
     ),
-    ("blocks_of_any_length_read_back_in_any_order", blocks_of_any_length_read_back_in_any_order),
+    ("blocks_of_any_length_read_back_in_any_order", reading::blocks_of_any_length_read_back_in_any_order),
     (
         "blocks_within_a_bound_are_the_first_ones_and_at_least_one",
-        blocks_within_a_bound_are_the_first_ones_and_at_least_one,
+        reading::blocks_within_a_bound_are_the_first_ones_and_at_least_one,
     ),
-    ("commits_as_bytes_end_at_the_bound_and_at_the_first_gap", commits_as_bytes_end_at_the_bound_and_at_the_first_gap),
+    (
+        "commits_as_bytes_end_at_the_bound_and_at_the_first_gap",
+        reading::commits_as_bytes_end_at_the_bound_and_at_the_first_gap,
+    ),
     (
         "commits_and_votes_of_batches_of_any_size_read_back_from_any_start",
-        commits_and_votes_of_batches_of_any_size_read_back_from_any_start,
+        reading::commits_and_votes_of_batches_of_any_size_read_back_from_any_start,
     ),
-    ("readers_beside_a_writer_see_whole_commits", readers_beside_a_writer_see_whole_commits),
+    ("readers_beside_a_writer_see_whole_commits", reading::readers_beside_a_writer_see_whole_commits),
 ];
 
 /// Checks every promise of [`Store`], each with an empty store that `open` makes.
@@ -211,8 +216,8 @@ fn a_sub_dag_is_what_was_applied(open: &Factory) {
 fn sub_dags_end_at_the_bound_and_at_the_first_gap_and_are_at_least_one(open: &Factory) {
     let mut chain = Chain::new();
     let store = open(&chain.genesis);
-    // In batches of several sizes, so that commits, rounds and segments are shared by some and not by others; blocks of up
-    // to 70,000 bytes, so that segments are many.
+    // In batches of several sizes, so that commits, rounds and segments are shared by some and not by others; blocks
+    // of up to 70,000 bytes, so that segments are many.
     let mut commits = Vec::new();
     for size in [1, 5, 40, 2, 17usize] {
         let commit = |number| {
@@ -356,62 +361,6 @@ fn a_committee_for_another_than_the_next_epoch_is_refused(open: &Factory) {
     assert!(matches!(&error, StoreError::Mismatch { index: 1, what: actual, .. } if **actual == what), "{error}");
 }
 
-fn votes_name_the_blocks_that_vote_for_exactly_this_commit(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let mut certified = chain.commit();
-    let this = certified.commit.reference();
-    let other = CommitRef { digest: CommitDigest([7; 32]), ..this };
-    let right = chain.votes(&[this], &[2, 0]);
-    let wrong = chain.votes(&[other], &[1]);
-    // One block that votes for both counts for both: whom to believe is the verifier's business.
-    let both = chain.votes(&[other, this], &[3]);
-    certified.certifiers = [right.clone(), wrong.clone(), both.clone()].concat();
-    store.apply(&[certified]).unwrap();
-
-    let refs = |blocks: &[&soma_types::VerifiedBlock]| blocks.iter().map(|block| block.reference()).collect::<Vec<_>>();
-    assert_eq!(store.votes(this).unwrap(), refs(&[&right[1], &right[0], &both[0]]));
-    assert_eq!(store.votes(other).unwrap(), refs(&[&wrong[0], &both[0]]));
-    assert_eq!(store.votes(CommitRef { index: 2, ..this }).unwrap(), []);
-}
-
-fn votes_of_committed_blocks_count_as_those_of_certifiers_do(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let first = chain.commit();
-    let voters = chain.votes(&[first.commit.reference()], &[0, 1, 2]);
-    let refs: Vec<_> = voters.iter().map(|block| block.reference()).collect();
-    let second = chain.commit_of(voters);
-    store.apply(&[first.clone(), second]).unwrap();
-    assert_eq!(store.votes(first.commit.reference()).unwrap(), refs);
-}
-
-fn votes_before_their_commit_are_kept_up_to_a_bound(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let mut batch = vec![chain.commit(), chain.commit()];
-    let ahead = |by| CommitRef { index: 2 + by, digest: CommitDigest([by as u8; 32]) };
-    let votes = [ahead(0), ahead(1), ahead(VOTES_AHEAD), ahead(VOTES_AHEAD + 1)];
-    batch[0].certifiers = chain.votes(&votes, &[0]);
-    let voter = batch[0].certifiers[0].reference();
-    store.apply(&batch).unwrap();
-    let kept = votes.map(|vote| store.votes(vote).unwrap());
-    assert_eq!(kept, [vec![voter], vec![voter], vec![voter], vec![]]);
-}
-
-fn a_vote_from_another_epoch_does_not_count(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let mut last = chain.end_epoch();
-    let this = last.commit.reference();
-    last.certifiers.truncate(1);
-    let own = last.certifiers[0].reference();
-    let mut next = chain.commit();
-    next.certifiers = chain.votes(&[this], &[1, 2, 3]);
-    store.apply(&[last, next]).unwrap();
-    assert_eq!(store.votes(this).unwrap(), [own]);
-}
-
 fn the_end_of_an_epoch_stores_the_next_committee(open: &Factory) {
     let mut chain = Chain::new();
     let store = open(&chain.genesis);
@@ -469,14 +418,14 @@ fn a_block_that_votes_in_two_batches_is_one_voter(open: &Factory) {
     let third = chain.commit_of(voters);
     store.apply(&[second, third]).unwrap();
     assert_eq!(store.votes(this).unwrap(), refs);
-    // What was too far ahead at first is not any more.
+    // It was too far ahead at first, and no longer is.
     assert_eq!(store.votes(ahead).unwrap(), refs);
 }
 
 fn blocks_of_one_round_are_there_whichever_batches_they_came_in(open: &Factory) {
     let mut chain = Chain::new();
     let store = open(&chain.genesis);
-    // Of two authors, and of one of them two different blocks; the later ones come first.
+    // By two authors, one with two different blocks; the later ones come first.
     let late: Vec<_> = [(3, 0), (1, 7), (1, 0), (0, 0)].map(|(author, size)| chain.block(7, author, &[], size)).into();
     let mut expected = Vec::new();
     for block in late {
@@ -491,126 +440,4 @@ fn blocks_of_one_round_are_there_whichever_batches_they_came_in(open: &Factory) 
     assert_eq!(store.blocks(&refs).unwrap(), bytes);
     assert_eq!(store.blocks(&[missing]).unwrap(), [None]);
     assert_eq!(store.block_sizes(&[missing]).unwrap(), [None]);
-}
-
-/// A batch of blocks of very different lengths, up to the longest that there may be.
-fn of_many_lengths(chain: &mut Chain) -> Vec<CertifiedCommit> {
-    [[0, 1, 65_000], [70_000, 5, 64 << 10], [30_000, 30_000, 30_000], [1_000_000, 0, 1]]
-        .map(|sizes| {
-            let round = chain.round + 1;
-            let blocks = sizes.iter().zip(0..).map(|(size, author)| chain.block(round, author, &[], *size)).collect();
-            chain.commit_of(blocks)
-        })
-        .into()
-}
-
-fn blocks_of_any_length_read_back_in_any_order(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let batch = of_many_lengths(&mut chain);
-    store.apply(&batch).unwrap();
-    let blocks: Vec<_> = batch.iter().flat_map(|certified| certified.blocks.clone()).collect();
-    for step in [1, 5, 7, 11] {
-        let asked: Vec<_> = (0..blocks.len()).map(|number| &blocks[number * step % blocks.len()]).collect();
-        let refs: Vec<_> = asked.iter().map(|block| block.reference()).collect();
-        let bytes: Vec<_> = asked.iter().map(|block| Some(block.bytes().clone())).collect();
-        assert_eq!(store.blocks(&refs).unwrap(), bytes);
-    }
-    for certified in &batch {
-        assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
-    }
-}
-
-fn blocks_within_a_bound_are_the_first_ones_and_at_least_one(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let batch = of_many_lengths(&mut chain);
-    store.apply(&batch).unwrap();
-    let mut refs: Vec<_> = batch.iter().flat_map(|certified| certified.commit.blocks.clone()).collect();
-    refs.insert(2, chain.block(99, 3, &[], 0).reference());
-    let all = store.blocks(&refs).unwrap();
-    let mut total = 0;
-    for (count, block) in (1..).zip(&all) {
-        total += block.as_ref().map_or(0, Bytes::len);
-        let fits = store.blocks_within(&refs, total).unwrap();
-        // With the last one there is room for one that is not there.
-        let expected = if count == 2 { 3 } else { count };
-        assert_eq!(fits, all[..expected], "{total}");
-        let less = store.blocks_within(&refs, total - 1).unwrap();
-        assert!(less == all[..less.len()] && less.len() < expected.max(2), "{total}");
-    }
-    assert_eq!(store.blocks_within(&refs, 0).unwrap(), all[..1]);
-    assert_eq!(store.blocks_within(&[], 100).unwrap(), []);
-}
-
-fn commits_as_bytes_end_at_the_bound_and_at_the_first_gap(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let bytes: Vec<_> = chain.grow(5).iter().map(|certified| certified.commit.bytes().clone()).collect();
-    let mut again = Chain::new();
-    store.apply(&again.grow(5)).unwrap();
-    for (range, expected) in [(1..=5, &bytes[..]), (2..=3, &bytes[1..3]), (4..=u32::MAX, &bytes[3..]), (6..=9, &[])] {
-        let total: usize = expected.iter().map(Bytes::len).sum();
-        assert_eq!(store.commit_bytes(range.clone(), usize::MAX).unwrap(), expected);
-        assert_eq!(store.commit_bytes(range.clone(), total).unwrap(), expected);
-        if let Some((_, fewer)) = expected.split_last() {
-            assert_eq!(store.commit_bytes(range, total - 1).unwrap(), fewer);
-        }
-    }
-    #[expect(clippy::reversed_empty_ranges)]
-    let reversed = 4..=3;
-    assert_eq!(store.commit_bytes(reversed, usize::MAX).unwrap(), Vec::<Bytes>::new());
-}
-
-fn commits_and_votes_of_batches_of_any_size_read_back_from_any_start(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let mut all = vec![chain.genesis.commit().reference()];
-    // As at the head, then as in a sync: some values begin and end in the middle of sixteen.
-    for size in [1, 1, 3, 36, 1, 2] {
-        let batch = chain.grow(size);
-        store.apply(&batch).unwrap();
-        for certified in &batch {
-            let commit = certified.commit.reference();
-            let mut voters: Vec<_> = certified.certifiers.iter().map(|block| block.reference()).collect();
-            voters.sort_unstable();
-            assert_eq!(store.votes(commit).unwrap(), voters);
-            all.push(commit);
-        }
-    }
-    for start in 0..all.len() {
-        for end in [start, start + 1, start + 17, all.len()] {
-            let read = store.commits(start as u32..=end as u32).unwrap();
-            let expected = &all[start..all.len().min(end + 1)];
-            assert_eq!(read.iter().map(|commit| commit.reference()).collect::<Vec<_>>(), expected, "{start}..={end}");
-        }
-    }
-    assert_eq!(store.commit(all.len() as u32).unwrap(), None);
-}
-
-fn readers_beside_a_writer_see_whole_commits(open: &Factory) {
-    let mut chain = Chain::new();
-    let store = open(&chain.genesis);
-    let batches: Vec<_> = (0..40).map(|_| chain.grow(3)).collect();
-    let store: &dyn Store = &*store;
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                let mut seen = 0;
-                while seen < chain.last.index {
-                    let highest = store.watermarks().unwrap().highest_synced;
-                    assert!(highest.index >= seen, "the watermark moved back");
-                    seen = highest.index;
-                    assert_eq!(store.commit(seen).unwrap().unwrap().reference(), highest);
-                    // The next ones may be there already; if so, with all their blocks.
-                    for index in seen.max(1)..seen + 3 {
-                        store.sub_dag(index).unwrap();
-                    }
-                }
-            });
-        }
-        for batch in &batches {
-            store.apply(batch).unwrap();
-        }
-    });
 }

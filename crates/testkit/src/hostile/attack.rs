@@ -31,7 +31,7 @@ const DIALS: usize = 16;
 /// Whom to attack.
 #[derive(Clone, Debug)]
 pub struct Victim {
-    /// Who.
+    /// The peer.
     pub peer: PeerId,
     /// Where it listens.
     pub address: Address,
@@ -41,8 +41,8 @@ pub struct Victim {
     pub now_ms: TimestampMs,
 }
 
-/// Attacks a node until it is dropped. `identity` makes the transport of an identity of the attacker's: 0 is `key`'s own,
-/// and up to `identities` others may be asked for.
+/// Attacks a node until it is dropped. `identity` makes the transport of an identity of the attacker's: 0 is `key`'s
+/// own, and up to `identities` others may be asked for.
 pub async fn attack(
     behaviour: Behaviour,
     victim: Victim,

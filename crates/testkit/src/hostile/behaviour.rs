@@ -9,7 +9,7 @@ use std::fmt;
 pub enum Behaviour {
     /// Claims every commit there can be, and says so to all it tells of its own; serves what it has.
     ClaimsEverything,
-    /// Claims every commit there can be and has none of them when asked.
+    /// Advertises the highest possible commit, and serves none beyond the real ones.
     ClaimsWithoutServing,
     /// Has neither commits nor blocks when asked for them.
     ServesNothing,
@@ -47,7 +47,7 @@ pub enum Behaviour {
     NeverAnswers,
     /// Claims every commit there can be, and leaves requests for commits and blocks without an answer.
     ClaimsInSilence,
-    /// Sends the first block of each stream and then no more, and does not end it.
+    /// Sends the first block of each stream, then nothing, and does not end it.
     NeverFinishes,
     /// Sends its answers one byte a second.
     DribblesBytes,
@@ -73,7 +73,7 @@ pub enum Behaviour {
     IsOnOtherChain,
     /// Answers with 100,000 node infos, and asks without end to tell of itself.
     FloodsNodeInfos,
-    /// Tells of nodes that do not exist, each with an info that is in order.
+    /// Advertises nodes that do not exist, each with a valid info.
     InventsNodes,
     /// Passes on infos of others that it has changed and signed itself.
     ForgesNodeInfos,
@@ -96,7 +96,7 @@ pub enum Behaviour {
 /// What a node does about a behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Consequence {
-    /// The peer is disconnected and kept out: what it sent proves that it is hostile or broken.
+    /// The peer is disconnected and kept out: its messages prove that it is hostile or broken.
     Banned,
     /// Nothing is proved: the failure counts against the peer, and it is asked less, or later, or for less.
     Doubted,
@@ -153,7 +153,7 @@ impl Behaviour {
         Self::FloodsPushes,
     ];
 
-    /// What must come of it.
+    /// The expected consequence.
     pub fn consequence(self) -> Consequence {
         match self {
             Self::AnswersEmpty

@@ -9,9 +9,9 @@
 //!      `- served by the simulated wire, or by `Server` over TLS
 //! ```
 //!
-//! What the typed calls cannot say (bytes that are no protobuf, the key of somebody else, bytes that trickle) is answered
-//! in simulation as the real client would find it. Over TLS [`Server`] does the last two; the first takes a server of its
-//! own, which the tests have.
+//! What the typed calls cannot say (bytes that are no protobuf, the key of somebody else, bytes that trickle) is
+//! answered in simulation as the real client would find it. Over TLS [`Server`] does the last two; the first takes a
+//! server of its own, which the tests have.
 //!
 //! Everything random comes from a seed.
 

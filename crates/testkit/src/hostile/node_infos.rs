@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 /// Infos in a flood.
 const FLOOD: usize = 100_000;
 
-/// Bytes of each of them: so few that all of them fit into the largest message there can be.
+/// Bytes of each info: so few that all infos fit into the largest message.
 const FLOOD_BYTES: usize = 100;
 
 /// An hour, and a day and an hour: beyond what any clock may be off by, and any info old.
@@ -77,7 +77,7 @@ pub(super) fn invented(like: &NodeInfo, rng: &mut ChaCha8Rng) -> Bytes {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     let key = SigningKey::from_bytes(&seed);
-    // Of a network that is reserved for documentation: nobody is there.
+    // Of a network that is reserved for documentation, without hosts.
     let address = SocketAddr::from(([192, 0, 2, rng.random()], rng.random_range(1..=u16::MAX)));
     let info = NodeInfo { peer_id: PeerId::from(&key), addresses: vec![address_of(address)], ..like.clone() };
     SignedNodeInfo::sign(info, like.chain_id, &key).bytes().clone()

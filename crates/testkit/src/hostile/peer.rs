@@ -32,7 +32,7 @@ const EVERYTHING: CommitIndex = CommitIndex::MAX;
 /// Bytes that are cut off the end of something.
 const CUT_OFF: usize = 7;
 
-/// What a hostile peer has beside its behaviour.
+/// The means of a hostile peer, besides its behaviour.
 pub struct Means {
     /// Its own key.
     pub key: SigningKey,
@@ -40,12 +40,12 @@ pub struct Means {
     pub seed: u64,
     /// Ends its connections with a caller.
     pub hang_up: Arc<dyn Fn(PeerId) + Send + Sync>,
-    /// Set when its bytes are to trickle from now on, where something below the calls sees to it; else it takes a second
-    /// for each byte of an answer.
+    /// Set when its bytes are to trickle from now on, where something below the calls sees to it; else it takes a
+    /// second for each byte of an answer.
     pub trickle: Option<Arc<AtomicBool>>,
 }
 
-/// One peer's behaviour, and what is to be remembered of it. Clones are the same.
+/// One peer's behaviour and memory. Clones share both.
 #[derive(Clone)]
 pub struct Mischief(Arc<State>);
 
@@ -73,12 +73,12 @@ impl Mischief {
         self.0.acts.load(Ordering::Relaxed)
     }
 
-    /// The peer whose honest answers are those of `inner`.
+    /// The peer with the honest answers of `inner`.
     pub fn wrap(&self, inner: Arc<dyn PeerApi>) -> HostilePeer {
         HostilePeer { mischief: self.clone(), inner }
     }
 
-    /// What it says that it has when it tells of a commit.
+    /// The advertised heights when it announces a commit.
     pub fn pushed(&self, index: CommitIndex) -> CommitIndex {
         match self.0.behaviour {
             Behaviour::ClaimsEverything | Behaviour::ClaimsWithoutServing | Behaviour::ClaimsInSilence => EVERYTHING,
@@ -134,7 +134,7 @@ impl Mischief {
         result
     }
 
-    /// Takes as long as so many bytes do.
+    /// Takes as long as this many bytes do.
     async fn trickle(&self, bytes: usize) {
         if self.0.behaviour == Behaviour::DribblesBytes {
             self.act();
@@ -218,7 +218,7 @@ impl Mischief {
         true
     }
 
-    /// Gives whoever hands over another successor, with the signature that was there.
+    /// Forges the next committee of an epoch's end, and keeps the signature.
     fn forge_handover(&self, bytes: &mut Bytes) {
         let Ok(block) = SignedBlock::decode(bytes.clone()) else { return };
         let mut forged = block.value().clone();
@@ -238,7 +238,7 @@ pub struct HostilePeer {
 }
 
 impl HostilePeer {
-    /// Commits over the end of an epoch, as far as they were asked for, with votes for the last of them.
+    /// Commits over the end of an epoch, within the requested range, with votes for the last one.
     async fn over_the_epochs_end(&self, call: Call, range: CommitRange) -> Result<FetchedCommits, CallError> {
         let mut answer = self.inner.fetch_commits(call, range).await?;
         let next = range.start() + answer.commits.len() as CommitIndex;

@@ -145,8 +145,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a peer that has `commits`, is known by `key`, and behaves so; what it serves may be forged, where it is honest
-    /// in serving that.
+    /// Starts a peer that has `commits`, is known by `key`, and behaves so; what it serves may be forged, where it is
+    /// honest in serving that.
     pub async fn start(
         behaviour: impl Into<Option<Behaviour>>,
         key: &SigningKey,
@@ -187,7 +187,7 @@ impl Server {
         Self { mischief, seed_peer, _listener: listener, _throttle: throttle }
     }
 
-    /// How others are told of it.
+    /// The address for seed lists.
     pub fn seed_peer(&self) -> SeedPeer {
         self.seed_peer.clone()
     }

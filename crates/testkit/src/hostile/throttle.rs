@@ -1,4 +1,4 @@
-//! A wire on which bytes trickle: a TCP proxy before a server, which does not see what it carries.
+//! A slow wire: a TCP proxy before a server, which forwards bytes without reading them.
 
 use crate::address_of;
 use soma_types::Address;
@@ -23,8 +23,8 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Listens on loopback for the server at `server`. From when `trickles` says so, what the server sends goes on one byte
-    /// a second.
+    /// Listens on loopback for the server at `server`. From when `trickles` says so, what the server sends goes on
+    /// one byte a second.
     pub(super) async fn start(server: Address, trickles: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let socket = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("loopback");
         let address = address_of(socket.local_addr().expect("a bound socket"));

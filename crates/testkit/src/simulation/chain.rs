@@ -31,7 +31,8 @@ impl Chain {
     }
 }
 
-/// What makes chains differ, beside their length: members of the committee, commits in an epoch, transactions in a block, blocks.
+/// What makes chains differ, beside their length: members of the committee, commits in an epoch, transactions in a
+/// block, blocks.
 type Kind = (u32, u32, usize, Option<BlockKind>);
 
 /// Chains built so far, each as long as was needed. Signing one takes longer than many a simulation; what is built is

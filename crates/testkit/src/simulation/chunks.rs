@@ -25,9 +25,9 @@ pub(super) struct Chunks {
     network: SimNetwork,
     from: NodeName,
     to: NodeName,
-    /// What has not been sent yet; `None` when all has.
+    /// The unsent rest; `None` when all is sent.
     unsent: Option<BlockStream>,
-    /// What has been sent, with when it arrives.
+    /// Sent chunks with their times of arrival.
     on_the_way: VecDeque<(Fate, Instant, Chunk)>,
     /// Room in the window that comes back, with when.
     returning: VecDeque<(Instant, usize)>,

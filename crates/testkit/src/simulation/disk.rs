@@ -1,6 +1,6 @@
-//! One simulated disk: keeps what was written whatever happens to the process, and fails on order.
+//! One simulated disk: survives every crash of its process, and fails on order.
 //!
-//! How long it takes is not decided here but by whoever runs an operation: see `disk_time`.
+//! The caller of an operation decides how long it takes: see `disk_time`.
 
 use crate::simulation::{
     event::{DiskFault, DiskOperation},
@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The disk as a node sees it; whoever looks on reads the store below.
+/// The disk as a node sees it; observers read the store below.
 pub(super) struct SimDisk {
     node: NodeName,
     journal: Journal,

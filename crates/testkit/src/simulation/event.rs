@@ -1,4 +1,4 @@
-//! What can happen in a story, and how it is told.
+//! Events of a story, and their text form.
 
 use crate::{
     hostile::Behaviour,
@@ -23,15 +23,16 @@ pub enum Event {
     Heal,
     /// From now on a message is this long on its way, in whole milliseconds.
     Latency(Range<Duration>),
-    /// From now on so many messages of a hundred are lost.
+    /// From now on this many messages of a hundred are lost.
     LossPercent(f64),
     /// From now on each read and write of the node's disk takes this long.
     DiskTime(NodeName, Duration),
     /// From now on the node's executor takes this long for each commit.
     ExecutionTime(NodeName, Duration),
-    /// The node's wall clock is off by so many milliseconds from its next start on.
+    /// The node's wall clock is off by this many milliseconds from its next start on.
     ClockSkew(NodeName, i64),
-    /// The node behaves so from now on, towards all that ask it and, where that is what it does, towards all honest nodes.
+    /// The node behaves so from now on, towards all that ask it and, where that is what it does, towards all honest
+    /// nodes.
     Hostile(NodeName, Behaviour),
     /// Something goes wrong with an actor of the node when it takes an input.
     ActorFault {
@@ -43,7 +44,7 @@ pub enum Event {
         input: String,
         /// At which such input from now on; 1 is the next.
         nth: u32,
-        /// At how many of them from that one on.
+        /// Number of such inputs from there on.
         times: u32,
         /// What.
         fault: ActorFault,
@@ -56,21 +57,28 @@ pub enum Event {
         operation: DiskOperation,
         /// At which such operation from now on; 1 is the next.
         nth: u32,
-        /// At how many of them from that one on.
+        /// Number of such operations from there on.
         times: u32,
         /// What.
         fault: DiskFault,
     },
-    /// What was planned to go wrong with the node's actors and its disk, and has not yet, does not.
+    /// Cancels the planned faults of the node's actors and its disk.
     Repair(NodeName),
+    /// The node's operator changes its chosen peers, disconnects the first peer, and bans the second for a moment.
+    ManagePeers {
+        /// Where.
+        node: NodeName,
+        /// The peers. The second must not be an honest node: the simulation allows no ban of one.
+        peers: [NodeName; 2],
+    },
 }
 
-/// What a disk does. Longer than usual takes all of it: see [`Event::DiskTime`].
+/// An operation of a disk. [`Event::DiskTime`] slows down all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskOperation {
     /// Writes commits.
     Apply,
-    /// Reads, whatever it is.
+    /// Any read.
     Read,
     /// Writes the address book.
     UpdatePeers,
@@ -78,12 +86,12 @@ pub enum DiskOperation {
     Flush,
 }
 
-/// What goes wrong with a disk. Whoever asked gets an error.
+/// A fault of a disk. The caller gets an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskFault {
     /// Nothing is done.
     Error,
-    /// The first half of what was to be written is, in whole commits; of one commit all.
+    /// Writes the first half, in whole commits; of one commit all.
     ShortWrite,
 }
 
@@ -94,7 +102,7 @@ pub enum ActorFault {
     Panic,
     /// It gives up with an error.
     Error,
-    /// It does nothing for so long, and then handles the input.
+    /// It does nothing for this long, and then handles the input.
     Delay(Duration),
     /// It does nothing ever more.
     Hang,
@@ -113,7 +121,8 @@ impl Event {
             | Self::ExecutionTime(node, _)
             | Self::ClockSkew(node, _)
             | Self::Hostile(node, _)
-            | Self::ActorFault { node, .. } => Some(*node),
+            | Self::ActorFault { node, .. }
+            | Self::ManagePeers { node, .. } => Some(*node),
             Self::Partition(_) | Self::Heal | Self::Latency(_) | Self::LossPercent(_) => None,
         }
     }
@@ -136,6 +145,9 @@ impl fmt::Display for Event {
             Self::Restart(node) => write!(f, "restart({node})"),
             Self::Shutdown(node) => write!(f, "shutdown({node})"),
             Self::Repair(node) => write!(f, "repair({node})"),
+            Self::ManagePeers { node, peers: [first, second] } => {
+                write!(f, "manage_peers({node}, [{first}, {second}])")
+            }
             Self::DiskFault { node, operation, nth, times, fault } => {
                 write!(f, "disk_fault({node}, DiskOperation::{operation:?}, {nth}, {times}, DiskFault::{fault:?})")
             }

@@ -1,4 +1,4 @@
-//! Nodes that misbehave: what stands between them and the wire, and what they do of their own accord.
+//! Misbehaving nodes: their side of the wire, and their own initiatives.
 
 use crate::{
     address_of,

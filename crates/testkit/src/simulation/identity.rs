@@ -31,7 +31,7 @@ pub(super) fn address(name: NodeName) -> SocketAddr {
     SocketAddr::from(([10, part, (number >> 8) as u8, number as u8], 9_000))
 }
 
-/// How others are told of a node.
+/// The address for seed lists.
 pub(super) fn seed_peer(name: NodeName) -> SeedPeer {
     SeedPeer { peer_id: PeerId::from(&key(name)), address: address_of(address(name)) }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Invariant {
     /// The executor is given exactly the chain's commits, once each, in order.
     ExecutedInOrder,
-    /// Nothing is told to executor, operators or peers before it is durable.
+    /// Nothing reaches executor, operators or peers before it is durable.
     DurableBeforeTold,
     /// Bytes in flight, workers, calls, permits and connections stay within their limits.
     WithinLimits,
@@ -23,7 +23,7 @@ pub enum Invariant {
     TimePasses,
     /// A commit of a node's own consensus is taken sooner or later.
     LocalCommitsAreTaken,
-    /// Every core decides the same when it is fed again what it was recorded to be fed.
+    /// Every core decides the same in a replay of its recorded inputs.
     ReplayIsIdentical,
     /// When faults have stopped every honest node reaches the head in time.
     EveryoneReachesTheHead,

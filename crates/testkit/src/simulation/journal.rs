@@ -24,7 +24,7 @@ const TAIL: usize = 30;
 /// tens of thousands; more means that actors keep each other busy without end.
 const INPUTS_AT_ONCE: u64 = 300_000;
 
-/// What the journal tells of.
+/// An event of the journal.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Entry {
     /// Part of the script was played.
@@ -45,7 +45,7 @@ pub(super) enum Entry {
     DiskFault { node: NodeName, operation: DiskOperation, fault: DiskFault },
     /// A node's system gave up.
     GaveUp { node: NodeName, reason: String },
-    /// A node has stopped in order, but for those who did not stop in time.
+    /// A node has stopped in order, except for actors that did not stop in time.
     Stopped { node: NodeName, overdue: Vec<String> },
 }
 
@@ -242,7 +242,7 @@ impl Journal {
         self.pages().entries.iter().map(in_words).collect()
     }
 
-    /// Digest of all entries, and of what was recorded.
+    /// Digest of all entries, and of the recorded traces.
     pub(super) fn digest(&self, trace: &[u8]) -> Digest {
         let mut hasher = blake3::Hasher::new();
         for entry in &self.pages().entries {
@@ -263,7 +263,7 @@ impl Journal {
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        // Whoever panicked while it wrote wrote whole entries.
+        // A panicked writer wrote whole entries.
         self.shared.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -39,6 +39,11 @@ impl Moment {
         self.event(Event::Shutdown(node))
     }
 
+    /// The node's operator changes its chosen peers, disconnects the first peer, and bans the second for a moment.
+    pub fn manage_peers(self, node: NodeName, peers: [NodeName; 2]) -> Scenario {
+        self.event(Event::ManagePeers { node, peers })
+    }
+
     /// The node's disk fails at each of `times` such operations, from the `nth` from now on.
     pub fn disk_fault(
         self,
@@ -51,7 +56,7 @@ impl Moment {
         self.event(Event::DiskFault { node, operation, nth, times, fault })
     }
 
-    /// What was planned to go wrong with the node's actors and its disk, and has not yet, does not.
+    /// Cancels the planned faults of the node's actors and its disk.
     pub fn repair(self, node: NodeName) -> Scenario {
         self.event(Event::Repair(node))
     }
@@ -71,7 +76,7 @@ impl Moment {
         self.event(Event::Latency(latency))
     }
 
-    /// From now on so many messages of a hundred are lost.
+    /// From now on this many messages of a hundred are lost.
     pub fn loss_percent(self, percent: f64) -> Scenario {
         self.event(Event::LossPercent(percent))
     }
@@ -86,7 +91,7 @@ impl Moment {
         self.event(Event::ExecutionTime(node, time))
     }
 
-    /// The node's wall clock is off by so many milliseconds from its next start on.
+    /// The node's wall clock is off by this many milliseconds from its next start on.
     pub fn clock_skew(self, node: NodeName, milliseconds: i64) -> Scenario {
         self.event(Event::ClockSkew(node, milliseconds))
     }

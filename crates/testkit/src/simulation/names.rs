@@ -41,12 +41,12 @@ pub fn full(number: u32) -> NodeName {
     NodeName::Full(number)
 }
 
-/// So many seconds of virtual time.
+/// This many seconds of virtual time.
 pub const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// So many milliseconds of virtual time.
+/// This many milliseconds of virtual time.
 pub const fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }

@@ -1,4 +1,4 @@
-//! The simulated wire: who reaches whom, how long a message is on its way, and whether it arrives.
+//! The simulated wire: which nodes reach each other, how long a message takes, and whether it arrives.
 
 use crate::{
     hostile::Mischief,
@@ -25,7 +25,7 @@ use tokio::time::sleep;
 /// TLS transport.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// What a message takes of a link beside its payload: headers of the call and of packets.
+/// Bytes of a message beyond its payload: headers of the call and of packets.
 const FRAMING_BYTES: usize = 200;
 
 /// The network of one run. Clones are the same network.
@@ -41,17 +41,17 @@ struct State {
     rng: ChaCha8Rng,
     latency: Range<Duration>,
     loss_percent: f64,
-    /// One side of the partition; nobody while there is none.
+    /// One side of the partition; empty without one.
     partition: BTreeSet<NodeName>,
     /// Bytes per second of each link in each direction, if they have a limit.
     bandwidth: Option<u64>,
-    /// Until when a link is taken by what was sent on it, from whom to whom, in time since the start.
+    /// When each link is free again, by sender and receiver, in time since the start.
     taken: BTreeMap<(NodeName, NodeName), Duration>,
     hosts: BTreeMap<PeerId, Host>,
     connections: BTreeMap<ConnectionId, (NodeName, NodeName, Inbound)>,
 }
 
-/// What the network knows of a node, to check what it says, or to change it.
+/// Knowledge of a node, to check its messages or to change them.
 #[derive(Clone)]
 pub(super) struct Host {
     pub(super) name: NodeName,
@@ -100,7 +100,7 @@ impl SimNetwork {
         self.state().loss_percent = percent;
     }
 
-    /// Cuts these nodes off from all others, instead of those that were; nobody heals the network.
+    /// Cuts these nodes off from all others. Any other partition ends.
     pub(super) fn partition(&self, nodes: BTreeSet<NodeName>) {
         self.state().partition = nodes.clone();
         if nodes.is_empty() {
@@ -146,7 +146,7 @@ impl SimNetwork {
         }
     }
 
-    /// Who has this key. Every key is that of a node: nobody else is attached to the network.
+    /// The owner of this key. Only nodes are attached to the network, so every key has one.
     pub(super) fn host(&self, peer: PeerId) -> Option<Host> {
         self.state().hosts.get(&peer).cloned()
     }
@@ -166,7 +166,7 @@ impl SimNetwork {
         self.state().cuts(from, to)
     }
 
-    /// One message, with a payload of so many bytes, is sent.
+    /// Sends one message with a payload of this many bytes.
     pub(super) fn depart(&self, from: NodeName, to: NodeName, what: &'static str, bytes: usize) -> Fate {
         let now = self.journal.now();
         let mut state = self.state();
@@ -209,7 +209,7 @@ impl SimNetwork {
         }
     }
 
-    /// Checks that an honest node tells of no commit that it could lose.
+    /// Checks that an honest node advertises no commit that it could lose.
     pub(super) fn check_told(&self, host: &Host, told: u32, how: &str) {
         let durable = host.store.watermarks().map_or(0, |watermarks| watermarks.highest_synced.index);
         self.journal.check(host.mischief.is_some() || told <= durable, Invariant::DurableBeforeTold, host.name, || {
@@ -218,7 +218,7 @@ impl SimNetwork {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No use of it panics halfway.
+        // No use of the lock panics halfway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -228,7 +228,7 @@ impl State {
         self.partition.contains(&from) != self.partition.contains(&to)
     }
 
-    /// How long it takes until the last byte of a message is sent, behind what was sent before on the same link.
+    /// How long until the last byte of a message is sent, after earlier messages on the same link.
     fn transmission(&mut self, now: Duration, from: NodeName, to: NodeName, bytes: usize) -> Duration {
         let Some(bandwidth) = self.bandwidth else { return Duration::ZERO };
         let taken = self.taken.entry((from, to)).or_default();

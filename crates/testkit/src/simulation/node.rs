@@ -7,7 +7,7 @@ use crate::{
         disk::SimDisk,
         event::{DiskOperation, Event},
         fault_injection::PlannedActorFaults,
-        identity::{address, key, part_and_number, peer_id},
+        identity::{address, key, part_and_number, peer_id, seed_peer},
         invariant::Invariant,
         journal::{Entry, Journal},
         monitor::Monitor,
@@ -18,8 +18,8 @@ use crate::{
     },
 };
 use soma_p2p::{
-    ActorSystem, Config, EpochContext, Handle, LocalCommitError, MemStore, PeerId, SigningKey, StartError, Store,
-    TransactionError, TransactionSignatures, TransactionVerifier,
+    ActorSystem, Config, EpochContext, Handle, LocalCommitError, MemStore, PeerId, PeerManagementError, SigningKey,
+    StartError, Store, TransactionError, TransactionSignatures, TransactionVerifier,
     testing::{Clock, LocalResources, LocalSystem, RuntimeContext},
 };
 use soma_replay::Recorder;
@@ -51,7 +51,7 @@ const START_AGAIN: Duration = Duration::from_secs(1);
 /// How long a node may take to stop in order.
 const SHUTDOWN: Duration = Duration::from_secs(20);
 
-/// How long what was ended when a node stopped may take to be gone.
+/// How long the leftovers of a stopped node may take to end.
 const GONE_AFTER: Duration = Duration::from_millis(1);
 
 /// A machine with its disk, and with a process while it is up.
@@ -67,7 +67,7 @@ pub(super) struct Node {
     /// All commits but the last so many are there at the start; each of these is made an interval after the one before.
     live: (u32, Duration),
     honest: Vec<PeerId>,
-    /// Whether nothing is to be checked of its chain's transactions.
+    /// Whether transactions of its chain stay unchecked.
     opaque: bool,
     may_fail: bool,
     disk_may_fail: bool,
@@ -75,7 +75,7 @@ pub(super) struct Node {
     gave_up: Rc<Cell<bool>>,
     pub(super) faults: PlannedActorFaults,
     pub(super) disk: Arc<SimDisk>,
-    /// What is on the disk.
+    /// Contents of the disk.
     store: Arc<MemStore>,
     disk_time: watch::Sender<Duration>,
     /// How far the executor has got: on its disk, too.
@@ -92,7 +92,7 @@ pub(super) struct Node {
 struct Process {
     task: JoinHandle<()>,
     runtime_context: RuntimeContext,
-    /// Has it stop in order; it answers who was overdue.
+    /// Stops it in order, and returns the overdue actors.
     stop: oneshot::Sender<oneshot::Sender<Vec<String>>>,
 }
 
@@ -116,7 +116,7 @@ pub(super) struct Common<'a> {
 }
 
 impl Node {
-    /// A machine that has not been started. A validator's disk holds the first commits, that of a full node none.
+    /// A machine before its first start. A validator's disk holds the first commits, a full node's none.
     pub(super) fn new(name: NodeName, mut config: Config, common: &Common<'_>) -> Rc<Self> {
         let Common { scenario, chain, network, journal, recorder, seed } = common;
         let store = MemStore::new(&chain.genesis);
@@ -206,7 +206,7 @@ impl Node {
         *self.process.borrow_mut() = Some(Process { task: spawn_local(process), runtime_context, stop });
     }
 
-    /// Ends the process at once: nothing of it runs any further, and what was not durable is gone.
+    /// Ends the process at once: nothing runs any further, and only durable data is left.
     pub(super) async fn crash(&self) {
         let Some(process) = self.process.borrow_mut().take() else { return };
         self.end(process).await;
@@ -256,6 +256,15 @@ impl Node {
         self.gives_up.is_some() && !self.gave_up.get()
     }
 
+    /// Has the operator use every method of the handle that manages peers, while the story goes on.
+    pub(super) fn manage_peers(&self, [first, second]: [NodeName; 2]) {
+        let Some(handle) = self.handle() else { return };
+        spawn_local(async move {
+            // A node that goes down meanwhile takes no more changes.
+            let _ = manage_peers(&handle, first, second).await;
+        });
+    }
+
     /// Nothing goes wrong any more that has not yet.
     pub(super) fn repair(&self) {
         self.faults.clear();
@@ -289,7 +298,7 @@ impl Node {
         let Ok(report) = stop.await else { return };
         // From here on actors end.
         monitor.abort();
-        // Whoever asked waits for it.
+        // The caller waits for it.
         let _ = report.send(system.shutdown(SHUTDOWN).await.overdue);
     }
 
@@ -388,4 +397,15 @@ impl Node {
             }
         }
     }
+}
+
+async fn manage_peers(handle: &Handle, first: NodeName, second: NodeName) -> Result<(), PeerManagementError> {
+    let (first_id, second_id) = (peer_id(first), peer_id(second));
+    handle.add_seed(seed_peer(second)).await?;
+    handle.add_trusted_peer(first_id).await?;
+    handle.disconnect_peer(first_id).await?;
+    handle.remove_trusted_peer(first_id).await?;
+    handle.ban_peer(second_id, Duration::from_secs(3600), "planned by the simulation").await?;
+    handle.unban_peer(second_id).await?;
+    handle.remove_seed(second_id).await
 }

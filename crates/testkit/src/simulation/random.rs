@@ -19,7 +19,7 @@ const HOSTILE_NODES: u32 = 9;
 /// Faults begin within this time of the start.
 const FAULTS_UNTIL_MS: u64 = 20_000;
 
-/// How long a fault that ends by itself lasts at most: longer than connections survive without an answer.
+/// Longest time of a temporary fault: longer than connections survive without an answer.
 const FAULT_MS: u64 = 40_000;
 
 /// How long an actor dawdles at most: less than it may give no sign of life.
@@ -81,8 +81,8 @@ pub fn scenario(seed: u64) -> Scenario {
     scenario
 }
 
-/// One honest node has a chain, nine hostile ones say that they do, each in its own way, and a node begins with nothing: it
-/// gets the whole chain, and the honest node keeps its full score.
+/// One honest node has a chain, nine hostile ones say that they do, each in its own way, and a node begins with
+/// nothing: it gets the whole chain, and the honest node keeps its full score.
 pub fn hostile(seed: u64) -> Scenario {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut scenario = Scenario::named(&format!("hostile {seed}"))
@@ -112,8 +112,8 @@ const SILENT: [Behaviour; 4] =
 /// The longest time that a message is on its way in [`silent_majority`].
 const LONGEST_LINK: Duration = millis(40);
 
-/// The longest time that all messages of a commit are on their way there: a peer tells of it; commits and blocks are asked
-/// for, and come.
+/// The longest time that all messages of a commit are on their way there: a peer tells of it; commits and blocks are
+/// asked for, and come.
 pub const LINK_DELAYS: Duration = millis(5 * 40);
 
 /// When the first peers fall silent there.
@@ -177,7 +177,7 @@ fn latency(rng: &mut ChaCha8Rng) -> std::ops::Range<Duration> {
     millis(min)..millis(min + rng.random_range(1..=150))
 }
 
-/// Some settings, most of them as small as they may be.
+/// Some settings, most of them at their minimum.
 fn limits(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
     // A range's share that holds the largest commit: the smallest budget that a node accepts.
     let smallest_budget = 28 << 20;
@@ -273,7 +273,7 @@ fn fault(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
                 };
                 let (actor, input) = ((*actor).into(), (*input).into());
                 let (nth, times) = (rng.random_range(1..=20), *[1, 1, 3].choose(rng).unwrap_or(&1));
-                // One that hangs is ended after a while: a few of them take longer than a scenario has.
+                // A hung actor is ended after a while: a few of these take longer than a scenario has.
                 let times = if fault == ActorFault::Hang { 1 } else { times };
                 let fault = Event::ActorFault { node, actor, input, nth, times, fault };
                 scenario.events.push((Duration::ZERO, fault));
@@ -286,7 +286,7 @@ fn fault(scenario: &mut Scenario, rng: &mut ChaCha8Rng) {
         _ => {
             let writes = [DiskOperation::Apply, DiskOperation::UpdatePeers, DiskOperation::Flush];
             let (operation, times) = match rng.random_ratio(1, 4) {
-                // A node whose actors cannot read what they start from gives up sooner or later.
+                // A node with unreadable initial state gives up sooner or later.
                 true => (DiskOperation::Read, rng.random_range(1..=3)),
                 false => {
                     (*writes.choose(rng).unwrap_or(&DiskOperation::Apply), *[1, 3, 100_000].choose(rng).unwrap_or(&1))

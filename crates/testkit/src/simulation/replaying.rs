@@ -23,7 +23,7 @@ use soma_protocol::{
 use soma_replay::{Item, Options, Record, Step, Trace, json, replay};
 use std::collections::BTreeMap;
 
-/// What a trace tells of a run.
+/// Facts about a run, from its trace.
 pub(super) struct Found {
     /// Messages to cores.
     pub(super) inputs: u64,

@@ -44,9 +44,9 @@ pub struct LostActor {
 /// What a node has against an honest peer, at the worst moment of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
-    /// Who has.
+    /// The accuser.
     pub by: NodeName,
-    /// Against whom.
+    /// The accused.
     pub of: NodeName,
     /// Failures in a row that it holds the peer responsible for. Each costs the peer a tenth of its standing and a
     /// pause, and what is not counted here costs it nothing.
@@ -62,7 +62,7 @@ pub struct Report {
     pub virtual_time: Duration,
     /// Messages sent.
     pub messages: u64,
-    /// Inputs that cores took: all of them recorded, and replayed with the same outcome.
+    /// Inputs of cores: all were recorded, and replayed with the same outcome.
     pub inputs: u64,
     /// Messages that did not arrive.
     pub lost: u64,
@@ -136,7 +136,7 @@ pub enum Failure {
         at: Duration,
         /// With which seed.
         seed: u64,
-        /// What was found.
+        /// The finding.
         detail: String,
         /// The last that happened before.
         tail: Vec<String>,

@@ -12,12 +12,12 @@ use serde_json::Value;
 use soma_p2p::Config;
 use std::{collections::BTreeMap, fmt, ops::Range, time::Duration};
 
-/// Whom nodes know to begin with; the rest they discover.
+/// The first peers that nodes know; they discover the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Topology {
     /// Everyone knows every validator.
     KnowValidators,
-    /// Every full node knows every validator, and these know nobody.
+    /// Every full node knows every validator. Validators know no peers.
     FullNodesKnowValidators,
     /// Everyone knows the first node only.
     KnowFirst,
@@ -25,7 +25,7 @@ pub enum Topology {
     Chain,
 }
 
-/// A network, a chain, what happens, and what must come of it.
+/// A network, a chain, events, and the expected result.
 ///
 /// ```
 /// use soma_testkit::simulation::*;
@@ -43,7 +43,7 @@ pub enum Topology {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Nodes that have the first commits at the start.
     pub validators: u32,
@@ -51,7 +51,7 @@ pub struct Scenario {
     pub committee: Option<u32>,
     /// Other nodes, which start empty.
     pub full_nodes: u32,
-    /// Whom nodes know to begin with.
+    /// The first peers that nodes know.
     pub topology: Topology,
     /// Length of the chain at the end.
     pub commits: u32,
@@ -63,7 +63,7 @@ pub struct Scenario {
     pub commits_per_epoch: u32,
     /// Certified transactions in each block: most of what nodes have to check.
     pub transactions_per_block: usize,
-    /// Blocks of this kind, with what it has for transactions.
+    /// Blocks of this kind, with its transactions.
     pub blocks: Option<BlockKind>,
     /// How long a message is on its way, in whole milliseconds.
     pub latency: Range<Duration>,
@@ -79,7 +79,7 @@ pub struct Scenario {
     pub synced_within: Duration,
     /// Whether everyone must be connected to everyone by then, too.
     pub connected: bool,
-    /// Nodes whose system has to give up, and what is in the reason it states.
+    /// Nodes whose system has to give up, each with a part of the stated reason.
     pub gives_up: BTreeMap<NodeName, String>,
 }
 
@@ -109,49 +109,49 @@ impl Scenario {
         }
     }
 
-    /// So many validators.
+    /// This many validators.
     pub fn validators(mut self, validators: u32) -> Self {
         self.validators = validators;
         self
     }
 
-    /// A committee of so many members, however many validators there are.
+    /// A committee of this many members, with any number of validators.
     pub fn committee(mut self, members: u32) -> Self {
         self.committee = Some(members);
         self
     }
 
-    /// So many full nodes, which start empty.
+    /// This many full nodes, which start empty.
     pub fn full_nodes(mut self, full_nodes: u32) -> Self {
         self.full_nodes = full_nodes;
         self
     }
 
-    /// Whom nodes know to begin with.
+    /// The first peers that nodes know.
     pub fn topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
         self
     }
 
-    /// A chain of so many commits at the end.
+    /// A chain of this many commits at the end.
     pub fn commits(mut self, commits: u32) -> Self {
         self.commits = commits;
         self
     }
 
-    /// The last so many of them are made while the simulation runs, one each `interval`.
+    /// The last commits, this many, are made while the simulation runs, one each `interval`.
     pub fn live(mut self, commits: u32, interval: Duration) -> Self {
         (self.live_commits, self.commit_interval) = (commits, interval);
         self
     }
 
-    /// So many commits in each epoch.
+    /// This many commits in each epoch.
     pub fn commits_per_epoch(mut self, commits: u32) -> Self {
         self.commits_per_epoch = commits;
         self
     }
 
-    /// So many transactions in each block.
+    /// This many transactions in each block.
     pub fn transactions_per_block(mut self, transactions: usize) -> Self {
         self.transactions_per_block = transactions;
         self
@@ -169,7 +169,7 @@ impl Scenario {
         self
     }
 
-    /// So many messages of a hundred are lost: who waits for one waits until its time is over.
+    /// This many messages of a hundred are lost. Their callers wait until the deadline.
     pub fn loss_percent(mut self, percent: f64) -> Self {
         self.loss_percent = percent;
         self
@@ -195,7 +195,7 @@ impl Scenario {
         self
     }
 
-    /// Every honest node that is up must have executed all commits so long after the last event and the last commit.
+    /// Every running honest node must have executed all commits this long after the last event and the last commit.
     pub fn synced_within(mut self, time: Duration) -> Self {
         self.synced_within = time;
         self

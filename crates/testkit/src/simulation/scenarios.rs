@@ -56,7 +56,7 @@ pub fn worker_crash() -> Scenario {
         .panic(full(0), "sync-worker", "CommitsChecked", 5)
 }
 
-/// A validator changes bits of what it serves: it is found out and kept out, and nobody else is.
+/// A validator changes bits of its answers. It is banned, and no other peer is.
 pub fn lying_peer() -> Scenario {
     Scenario::named("lying peer")
         .full_nodes(2)
@@ -87,7 +87,7 @@ pub fn partition_and_heal() -> Scenario {
         .synced_within(secs(120))
 }
 
-/// A full node with a slow disk crashes twice while it catches up, and goes on from what was durable.
+/// A full node with a slow disk crashes twice while it catches up, and continues from its durable state.
 pub fn crash_in_the_middle_of_a_sync() -> Scenario {
     Scenario::named("crash in the middle of a sync")
         .full_nodes(1)
@@ -116,7 +116,7 @@ pub fn slow_executor() -> Scenario {
         .execution_time(full(0), millis(100))
 }
 
-/// Nodes whose wall clocks are off by more than anyone allows still sync.
+/// Nodes with wall clocks beyond every tolerance still sync.
 pub fn clock_skew() -> Scenario {
     Scenario::named("clock skew")
         .full_nodes(2)
@@ -128,7 +128,7 @@ pub fn clock_skew() -> Scenario {
         .clock_skew(validator(1), -60_000)
 }
 
-/// Full nodes follow a chain that grows, one of them through another full node only.
+/// Full nodes follow a growing chain, one of them only through another full node.
 pub fn live_head() -> Scenario {
     Scenario::named("live head")
         .full_nodes(2)
@@ -185,7 +185,7 @@ pub fn hung_worker() -> Scenario {
         .synced_within(secs(150))
 }
 
-/// A worker takes what has come from its peer and never does anything with it: a second one fetches its range.
+/// A worker never processes its peer's answers: a second worker fetches its range.
 pub fn worker_that_hangs_on_its_peer() -> Scenario {
     Scenario::named("worker that hangs on its peer")
         .full_nodes(1)
@@ -196,7 +196,7 @@ pub fn worker_that_hangs_on_its_peer() -> Scenario {
         .synced_within(secs(10))
 }
 
-/// Many actors of several nodes panic again and again while these sync, each no more often than its supervisor bears.
+/// Many actors of several nodes panic again and again during a sync, each within its supervisor's tolerance.
 pub fn storm_of_panics() -> Scenario {
     let mut scenario = Scenario::named("storm of panics")
         .full_nodes(2)
@@ -258,8 +258,8 @@ pub fn system_that_gives_up() -> Scenario {
         .restart(full(0))
 }
 
-/// Neither a full node that catches up nor a validator can write for twenty seconds: they tell of nothing that they have
-/// not got, and go on as soon as they can.
+/// Neither a full node that catches up nor a validator can write for twenty seconds: they tell of nothing that they
+/// have not got, and go on as soon as they can.
 pub fn disk_that_fails_for_a_while() -> Scenario {
     let mut scenario = Scenario::named("disk that fails for a while").full_nodes(1).commits(80).live(40, millis(500));
     for node in [full(0), validator(0)] {
@@ -271,7 +271,7 @@ pub fn disk_that_fails_for_a_while() -> Scenario {
     scenario
 }
 
-/// Writes fail halfway: what was written is there, whoever asked was told that it is not.
+/// Writes fail halfway: half is written, and the caller gets an error.
 pub fn disk_that_writes_half() -> Scenario {
     Scenario::named("disk that writes half")
         .full_nodes(1)

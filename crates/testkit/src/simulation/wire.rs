@@ -1,7 +1,8 @@
 //! A node's transport in simulation: the one in memory, with the simulated network between caller and responder.
 //!
 //! ```text
-//!   caller --> Link of MemoryTransport --> request crosses --> PeerApi of the node, or HostilePeer around it --> answer crosses
+//!   caller --> Link of MemoryTransport --> request crosses --> PeerApi of the node, or HostilePeer around it -->
+//!   answer crosses
 //!                `- its timeout runs over all of it                       stream: each chunk crosses (see `chunks`)
 //! ```
 
@@ -157,7 +158,7 @@ struct Wire {
 }
 
 impl Wire {
-    /// The node as it is now, and what it answers with.
+    /// The running node, and its service.
     fn answering(&self) -> Result<(Host, Arc<dyn PeerApi>), CallError> {
         let host = self.responder.host()?;
         let api: Arc<dyn PeerApi> = match &host.mischief {
@@ -252,7 +253,7 @@ impl PeerApi for Wire {
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
         let caller = self.responder.caller(&call)?;
-        // What is checked is what the caller knew when it sent the message.
+        // The check uses the caller's knowledge when it sent the message.
         self.responder.network.check_told(&caller, index, "PushCommit");
         let told = caller.mischief.map_or(index, |mischief| mischief.pushed(index));
         let rpc = Rpc::small("PushCommit", "PushCommit taken");

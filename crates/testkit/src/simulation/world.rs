@@ -34,7 +34,7 @@ pub(super) struct Played {
     pub(super) trace: Vec<u8>,
 }
 
-/// Plays a scenario, and replays what was recorded meanwhile.
+/// Plays a scenario, and replays the traces.
 pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Played, SettingsError> {
     let config = scenario.config()?;
     let chain = Rc::new(chain::of(scenario));
@@ -102,7 +102,7 @@ impl World {
     async fn play(&self, scenario: &Scenario) -> Result<Vec<(NodeName, String, u64)>, Violation> {
         let begun = tokio::time::Instant::now();
         let mut script = scenario.events.clone();
-        // Stable: events of one time happen in the order in which they are told.
+        // Stable: events of one time happen in the order of the story.
         script.sort_by_key(|(time, _)| *time);
         let (before, after): (Vec<_>, Vec<_>) = script.into_iter().partition(|(time, _)| time.is_zero());
         for (_, event) in before {
@@ -156,6 +156,7 @@ impl World {
                 node.crash().await;
             }
             (Event::Restart(_), Some(node)) => node.start(),
+            (Event::ManagePeers { peers, .. }, Some(node)) => node.manage_peers(peers),
             (Event::Shutdown(name), Some(node)) => {
                 self.hostility.end_of(name);
                 node.shutdown().await;

@@ -50,9 +50,9 @@ impl Node {
 }
 
 #[test]
-fn an_attacker_with_many_identities_in_two_networks_displaces_nobody_but_himself() {
-    // There is room at first, and he takes all of it. The last few honest peers have not been here for long, and six were
-    // useful.
+fn attacker_with_many_identities_in_two_networks_displaces_no_other_peer() {
+    // There is room at first, and he takes all of it. The last few honest peers have not been here for long, and six
+    // were useful.
     let honest = |number: u16| (peer(number), [60 + number as u8, 1, 2, 3]);
     let mut node = Node::new(60, &[]);
     for number in 0..38 {
@@ -78,7 +78,7 @@ fn an_attacker_with_many_identities_in_two_networks_displaces_nobody_but_himself
 }
 
 #[test]
-fn a_full_node_of_strangers_gives_up_no_more_than_a_place_for_each_network_of_an_attacker() {
+fn full_node_of_strangers_gives_each_attacking_network_one_place_at_most() {
     let mut node = Node::new(40, &[]);
     for number in 0..40 {
         assert!(node.arrive(u64::from(number), peer(number), [60 + number as u8, 1, 2, 3]));

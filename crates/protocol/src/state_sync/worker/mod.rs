@@ -2,19 +2,20 @@
 //!
 //! ```text
 //!   FetchCommits x n -> CheckCommits x n -> JoinCommits
-//!                                            `-> FetchBlocks x n (some at a time) -> CheckBlocks as they come -> CheckSubDags -> Finish
+//!                                            `-> FetchBlocks x n (some at a time) -> CheckBlocks as they come ->
+//!                                            CheckSubDags -> Finish
 //! ```
 //!
-//! An answer has few commits, and where these are small, few bytes: a range may need several answers. They are asked for at
-//! the same time, and each is proved by its own votes.
+//! An answer has few commits, and where these are small, few bytes: a range may need several answers. They are asked
+//! for at the same time, and each is proved by its own votes.
 //!
 //! Always:
-//! - What verified is kept: on any failure the commits whose blocks are all verified, from the start on, are
+//! - Verified data is kept: on any failure the commits whose blocks are all verified, from the start on, are
 //!   delivered, and the reason says why not all.
-//! - It never holds more than [`Config::max_bytes`]: each request may bring so many bytes and no more.
+//! - It never holds more than [`Config::max_bytes`]: each request has a limit of bytes.
 //! - Blocks are asked for only after a quorum's votes have certified the commits that name them.
-//! - Answers are joined as far as each follows the one before it by index and digest. What is behind the first that failed,
-//!   was cut or does not follow, is left for another worker.
+//! - Answers are joined as far as each follows the one before it by index and digest. What is behind the first that
+//!   failed, was cut or does not follow, is left for another worker.
 
 use crate::{
     core::{Core, Now},
@@ -38,8 +39,8 @@ pub struct Config {
     pub commits_per_fetch: u32,
     /// Bytes that it may hold.
     pub max_bytes: u64,
-    /// Bytes of the largest answer of commits that the protocol allows. A peer that cannot serve within less may have the
-    /// commits all the same.
+    /// Bytes of the largest answer of commits that the protocol allows. A peer that cannot serve within less may have
+    /// the commits all the same.
     pub largest_answer: u64,
     /// Blocks in one request.
     pub blocks_per_request: u32,
@@ -79,11 +80,11 @@ pub enum Input {
     },
     /// A part of the answer to [`Effect::FetchBlocks`]: the next blocks of the request.
     BlocksFetched {
-        /// The first of them.
+        /// The first commit.
         from: u32,
         /// How many came.
         received: u32,
-        /// Bytes of them.
+        /// Their bytes.
         bytes: u64,
         /// Whether this is the last part.
         ended: bool,
@@ -141,9 +142,9 @@ pub enum Effect {
         /// Bytes allowed.
         max_bytes: u64,
     },
-    /// Have the blocks of a part checked, or those of it that are not yet.
+    /// Have the unchecked blocks of a part checked.
     CheckBlocks {
-        /// The first of them.
+        /// The first block.
         from: u32,
     },
     /// Tell StateSync that the peer has brought something.
@@ -158,7 +159,7 @@ pub enum Effect {
     },
     /// Deliver and end.
     Finish {
-        /// What is delivered.
+        /// The verified part.
         verified: Option<RangeSummary>,
         /// Why not all.
         shortfall: Option<StopReason>,
@@ -276,7 +277,7 @@ impl SyncWorker {
                     break;
                 }
             };
-            // A quorum certified both: which of them is right is for StateSync to say, when they are linked.
+            // A quorum certified both. StateSync decides when it links them.
             if last.is_some_and(|last| last != certified.previous) {
                 break;
             }
@@ -325,13 +326,13 @@ impl SyncWorker {
             && self.busy_requests() > 0
             && failure.as_ref().is_some_and(|failure| failure.fault == Fault::Overloaded)
         {
-            // The peer answers no more requests at once than those under way.
+            // The peer answers no more requests at once than are under way.
             self.config.max_requests = self.busy_requests();
             self.queue.push_front((got, to));
         } else if let Some(failure) = failure {
             self.stop(failure.into());
         } else if got < to && received == 0 {
-            // Not even one block fits into what was left for this request.
+            // The rest of this request's bytes cannot hold one block.
             self.stop(StopReason::Cut);
         } else if got < to {
             self.queue.push_front((got, to));
@@ -366,7 +367,8 @@ impl SyncWorker {
 
     fn stop(&mut self, shortfall: StopReason) {
         self.queue.clear();
-        // A fault is worth more to know than a cut, and most of all one that proves a peer hostile; of several the first.
+        // A fault is worth more to know than a cut, and most of all one that proves a peer hostile; of several the
+        // first.
         let is_known = match &self.shortfall {
             Some(known @ StopReason::Failed(_)) => known.bans() || !shortfall.bans(),
             _ => false,

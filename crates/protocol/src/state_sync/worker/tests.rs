@@ -102,7 +102,7 @@ fn verified(last: u32) -> RangeSummary {
 }
 
 #[test]
-fn blocks_are_asked_for_only_after_the_votes_are_checked_and_two_requests_run_at_once() {
+fn blocks_are_asked_for_after_the_votes_with_two_requests_at_once() {
     let mut core = worker(100 * MIB);
     let effects = core.step(certified(1, vec![8, 8, 8, 8]));
     assert_eq!(joined(&effects), (1, vec![(0, 10), (10, 20)]));
@@ -197,7 +197,7 @@ fn fewer_commits_than_asked_for_are_a_cut_and_no_fault() {
 }
 
 #[test]
-fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_lasts() {
+fn request_that_reached_its_bytes_continues_while_the_budget_lasts() {
     let mut core = worker(8 * MIB);
     let effects = core.step(certified(1, vec![5, 5]));
     let [_, Effect::FetchBlocks { from: 0, to: 10, max_bytes }] = effects[..] else { panic!("{effects:?}") };
@@ -214,7 +214,7 @@ fn a_request_that_reached_its_bytes_goes_on_where_it_was_cut_while_the_budget_la
 }
 
 #[test]
-fn blocks_are_checked_as_they_come_and_not_only_when_all_of_a_request_have() {
+fn blocks_are_checked_as_they_arrive_and_not_at_the_end_of_a_request() {
     let mut core = worker(8 * MIB);
     core.step(certified(1, vec![4, 6]));
     let part = |from, received, ended| Input::BlocksFetched { from, received, bytes: 1_000, ended, failure: None };
@@ -246,7 +246,7 @@ fn progress_is_told_with_each_part_and_its_end_once() {
 }
 
 #[test]
-fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blames_nobody() {
+fn block_that_does_not_fit_cuts_the_range_before_it_without_blame() {
     let mut core = worker(MIB);
     core.step(certified(1, vec![1, 1]));
     let effects = core.step(Input::BlocksFetched { from: 0, received: 0, bytes: 0, ended: true, failure: None });
@@ -254,7 +254,7 @@ fn a_block_that_does_not_fit_into_what_is_left_cuts_the_range_before_it_and_blam
 }
 
 #[test]
-fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_all_the_same() {
+fn slow_server_within_the_protocols_time_still_delivers_its_commits() {
     let reason = || "failed".to_owned();
     let missing = StopReason::Failed(PeerFailure::new(Fault::DoesNotHave, reason()));
     for (max_bytes, shortfall) in [(MIB / 4, StopReason::Cut), (MIB / 2, missing)] {
@@ -266,7 +266,7 @@ fn who_cannot_serve_within_less_than_the_protocol_allows_may_have_the_commits_al
 }
 
 #[test]
-fn the_bytes_allowed_to_requests_never_add_up_to_more_than_the_range_may_hold() {
+fn bytes_allowed_to_requests_never_exceed_what_the_range_may_hold() {
     for budget in [2 * MIB, 3 * MIB, 10 * MIB, 100 * MIB] {
         let mut core = worker(budget);
         let effects = core.step(certified(1, vec![1_000; 4]));
@@ -379,7 +379,7 @@ fn an_epoch_that_ends_with_an_answer_ends_the_range_there() {
 }
 
 #[test]
-fn an_answer_that_does_not_follow_the_one_before_it_is_left_to_be_linked_by_state_sync() {
+fn answer_that_does_not_follow_the_last_one_is_left_to_state_sync() {
     let mut core = worker_of_three_answers();
     for start in [1, 5, 9] {
         fetched_commits(&mut core, start);
@@ -390,14 +390,14 @@ fn an_answer_that_does_not_follow_the_one_before_it_is_left_to_be_linked_by_stat
 }
 
 #[test]
-fn commits_beyond_the_range_that_prove_it_are_asked_for_in_the_same_answer() {
+fn commits_that_prove_the_range_are_asked_for_in_the_same_answer() {
     let mut core = SyncWorker::new(Config { proof_end: 100, ..config(MIB) });
     let effects = core.step(Input::Start);
     assert_eq!(effects, [Effect::FetchCommits { start: 1, end: 100, max_bytes: MIB }]);
 }
 
 #[test]
-fn a_peer_that_answers_fewer_requests_at_once_is_asked_for_no_more_of_them() {
+fn peer_that_answers_fewer_requests_at_once_is_asked_for_no_more() {
     let overloaded = || PeerFailure::new(Fault::Overloaded, "one too many");
     let mut core = worker(100 * MIB);
     core.step(certified(1, vec![8, 8, 8, 8]));

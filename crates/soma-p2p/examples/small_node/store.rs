@@ -1,0 +1,182 @@
+//! The store: sorted maps in memory. A store on disk implements the same trait.
+#![expect(clippy::disallowed_types, reason = "threads of the system share a store; no actor's state is in it")]
+
+use bytes::Bytes;
+use soma_p2p::{
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Genesis, PeerId, PeerList,
+    Place, Store, StoreError, TrustedCommit, VerifiedBlock, Watermarks,
+    store::{VOTES_AHEAD, check_batch},
+    types::Epoch,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+pub(crate) struct TableStore {
+    chain: ChainId,
+    tables: RwLock<Tables>,
+}
+
+struct Tables {
+    highest: CommitRef,
+    commits: BTreeMap<CommitIndex, TrustedCommit>,
+    blocks: BTreeMap<BlockRef, VerifiedBlock>,
+    votes: BTreeMap<CommitRef, BTreeSet<BlockRef>>,
+    committees: BTreeMap<Epoch, Committee>,
+    last_commits: BTreeMap<Epoch, CommitIndex>,
+    infos: BTreeMap<PeerId, Bytes>,
+    standings: BTreeMap<PeerId, Bytes>,
+}
+
+impl TableStore {
+    /// An empty store of the chain with this genesis.
+    pub(crate) fn new(genesis: &Genesis) -> Self {
+        let tables = Tables {
+            highest: genesis.commit().reference(),
+            commits: BTreeMap::from([(0, genesis.commit())]),
+            blocks: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            committees: BTreeMap::from([(0, genesis.committee().clone())]),
+            last_commits: BTreeMap::new(),
+            infos: BTreeMap::new(),
+            standings: BTreeMap::new(),
+        };
+        Self { chain: genesis.chain_id(), tables: RwLock::new(tables) }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    fn sub_dag(&self, commit: &TrustedCommit) -> CommittedSubDag {
+        let blocks = commit.blocks.iter().filter_map(|reference| self.blocks.get(reference).cloned());
+        CommittedSubDag::new(commit, blocks.collect())
+    }
+
+    fn peers(&mut self, list: PeerList) -> &mut BTreeMap<PeerId, Bytes> {
+        match list {
+            PeerList::Infos => &mut self.infos,
+            PeerList::Standings => &mut self.standings,
+        }
+    }
+}
+
+impl Store for TableStore {
+    fn chain_id(&self) -> ChainId {
+        self.chain
+    }
+
+    fn watermarks(&self) -> Result<Watermarks, StoreError> {
+        Ok(Watermarks { highest_synced: self.read().highest, lowest_available: 1 })
+    }
+
+    fn commit(&self, index: CommitIndex) -> Result<Option<TrustedCommit>, StoreError> {
+        Ok(self.read().commits.get(&index).cloned())
+    }
+
+    fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError> {
+        let tables = self.read();
+        Ok(range.map_while(|index| tables.commits.get(&index).cloned()).collect())
+    }
+
+    fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let tables = self.read();
+        Ok(refs.iter().map(|reference| tables.blocks.get(reference).map(|block| block.bytes().clone())).collect())
+    }
+
+    fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
+        let tables = self.read();
+        let stored = tables.commits.get(&commit.index).filter(|stored| stored.reference() == commit);
+        let epoch = stored.map(|stored| stored.epoch);
+        let voters = tables.votes.get(&commit).into_iter().flatten().copied();
+        Ok(voters.filter(|voter| epoch.is_none_or(|epoch| voter.epoch == epoch)).collect())
+    }
+
+    fn sub_dags(
+        &self,
+        range: RangeInclusive<CommitIndex>,
+        max_bytes: usize,
+    ) -> Result<Vec<CommittedSubDag>, StoreError> {
+        let tables = self.read();
+        let (mut sub_dags, mut bytes) = (Vec::new(), 0);
+        for commit in range.map_while(|index| tables.commits.get(&index)) {
+            let sub_dag = tables.sub_dag(commit);
+            bytes += sub_dag.blocks.iter().map(|block| block.bytes().len()).sum::<usize>();
+            if bytes > max_bytes && !sub_dags.is_empty() {
+                break;
+            }
+            sub_dags.push(sub_dag);
+        }
+        Ok(sub_dags)
+    }
+
+    fn committee(&self, epoch: Epoch) -> Result<Option<Committee>, StoreError> {
+        Ok(self.read().committees.get(&epoch).cloned())
+    }
+
+    fn latest_epoch(&self) -> Result<Epoch, StoreError> {
+        Ok(self.read().committees.last_key_value().map_or(0, |(epoch, _)| *epoch))
+    }
+
+    fn last_commit_of_epoch(&self, epoch: Epoch) -> Result<Option<CommitIndex>, StoreError> {
+        Ok(self.read().last_commits.get(&epoch).copied())
+    }
+
+    fn peers(&self, list: PeerList) -> Result<Vec<(PeerId, Bytes)>, StoreError> {
+        Ok(self.write().peers(list).iter().map(|(peer, bytes)| (*peer, bytes.clone())).collect())
+    }
+
+    fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
+        let mut tables = self.write();
+        let peers = tables.peers(list);
+        peers.extend(put.iter().cloned());
+        remove.iter().for_each(|peer| drop(peers.remove(peer)));
+        Ok(())
+    }
+
+    fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError> {
+        let mut tables = self.write();
+        let highest_synced = check_batch(&Place::Memory, tables.highest, batch)?;
+        tables.highest = highest_synced;
+        for certified in batch {
+            let commit = &certified.commit;
+            tables.commits.insert(commit.index, commit.clone());
+            if let Some(end) = certified.end_of_epoch() {
+                tables.committees.insert(end.next_committee.epoch, end.next_committee.clone());
+                tables.last_commits.insert(commit.epoch, commit.index);
+            }
+            for block in certified.blocks.iter().chain(&certified.certifiers) {
+                // Votes far ahead of the batch are lies, and would fill the store.
+                let limit = highest_synced.index.saturating_add(VOTES_AHEAD);
+                for vote in block.commit_votes.iter().filter(|vote| vote.index <= limit) {
+                    tables.votes.entry(*vote).or_default().insert(block.reference());
+                }
+                tables.blocks.insert(block.reference(), block.clone());
+            }
+        }
+        Ok(Watermarks { highest_synced, lowest_available: 1 })
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TableStore;
+    use soma_p2p::store::conformance::{Opened, check_all};
+
+    #[test]
+    fn table_store_keeps_every_promise_of_a_store() {
+        check_all(&|genesis| Opened::new(TableStore::new(genesis)));
+    }
+}

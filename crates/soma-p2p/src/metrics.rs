@@ -1,0 +1,261 @@
+//! What a system measures. The names and the help are those that `/metrics` of the command shows.
+
+use metrics::{describe_counter, describe_gauge};
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// It only grows.
+    Counter,
+    /// It has a value now.
+    Gauge,
+}
+
+/// One metric. It appears once it has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// How it moves.
+    pub kind: MetricKind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// Its meaning, and the values of its labels.
+    pub help: &'static str,
+}
+
+/// Every metric of a system.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "soma_actor_restarts_total",
+        kind: MetricKind::Counter,
+        labels: &["actor"],
+        help: "Restarts of actors and supervisors. Every restart follows an end.",
+    },
+    Metric { name: "soma_bans_total", kind: MetricKind::Counter, labels: &[], help: "Bans of peers." },
+    Metric {
+        name: "soma_blocked_threads",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Threads that the supervisor abandoned and that have not come back; normally none.",
+    },
+    Metric { name: "soma_blocks_sent_total", kind: MetricKind::Counter, labels: &[], help: "Blocks sent to peers." },
+    Metric {
+        name: "soma_bytes_sent_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Bytes of blocks and commits sent to peers.",
+    },
+    Metric {
+        name: "soma_calls_answered_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Calls of peers that were answered.",
+    },
+    Metric {
+        name: "soma_calls_refused_total",
+        kind: MetricKind::Counter,
+        labels: &["reason"],
+        help: "Calls of peers that were refused: other-chain, too-many, too-fast.",
+    },
+    Metric {
+        name: "soma_dials_failed_total",
+        kind: MetricKind::Counter,
+        labels: &["cause"],
+        help: "Failed dials: unreachable, wrong-key, other-chain, refused (the peer is full or keeps this node out), banned, denied, full, group-full (enough links to the peer's network), pausing (the peer's addresses failed lately).",
+    },
+    Metric {
+        name: "soma_highest_synced_commit",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Highest durable commit.",
+    },
+    Metric {
+        name: "soma_inbound_connections",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Connections that peers made to this node.",
+    },
+    Metric {
+        name: "soma_inbound_evicted_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Inbound connections ended to make room for others.",
+    },
+    Metric {
+        name: "soma_inbound_refused_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Inbound connections not admitted.",
+    },
+    Metric { name: "soma_known_peers", kind: MetricKind::Gauge, labels: &[], help: "Peers in the address book." },
+    Metric {
+        name: "soma_mailbox_busy_total",
+        kind: MetricKind::Counter,
+        labels: &["receiver", "sender"],
+        help: "Messages that waited because the receiver's mailbox was full.",
+    },
+    Metric {
+        name: "soma_network_trouble",
+        kind: MetricKind::Gauge,
+        labels: &["trouble"],
+        help: "1 for what is wrong with this node's place in the network, 0 for what was.",
+    },
+    Metric {
+        name: "soma_node_infos_dropped_total",
+        kind: MetricKind::Counter,
+        labels: &["reason"],
+        help: "Node infos that did not pass: too-large, malformed, other-chain, too-new (the peer's clock or this node's), too-old, bad-signature.",
+    },
+    Metric {
+        name: "soma_outbound_peers",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Peers that this node is connected to.",
+    },
+    Metric {
+        name: "soma_outbox_busy_total",
+        kind: MetricKind::Counter,
+        labels: &["receiver"],
+        help: "Messages lost because an ordered queue to the receiver was full.",
+    },
+    Metric {
+        name: "soma_peer_faults_total",
+        kind: MetricKind::Counter,
+        labels: &["kind"],
+        help: "Ranges that a peer failed to serve, by kind of fault.",
+    },
+    Metric {
+        name: "soma_peers_seen_live",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Peers of the address book that were reached and have not failed three times since.",
+    },
+    Metric {
+        name: "soma_pushes_total",
+        kind: MetricKind::Counter,
+        labels: &["heard"],
+        help: "Announcements of commits to peers: yes if the peer took it, else no.",
+    },
+    Metric {
+        name: "soma_store_batches_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Batches written durably.",
+    },
+    Metric {
+        name: "soma_store_commits_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Commits written durably.",
+    },
+    Metric {
+        name: "soma_store_slow_writes_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Once for every 30 s that a write has waited for the disk.",
+    },
+    Metric {
+        name: "soma_store_write_errors_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Writes that failed.",
+    },
+    Metric {
+        name: "soma_sync_blocks_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Blocks fetched and verified.",
+    },
+    Metric {
+        name: "soma_sync_bytes_in_flight",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Bytes reserved for ranges, or waiting to be written.",
+    },
+    Metric {
+        name: "soma_sync_bytes_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Bytes fetched and verified.",
+    },
+    Metric {
+        name: "soma_sync_cause",
+        kind: MetricKind::Gauge,
+        labels: &["cause"],
+        help: "1 for what the sync is doing, or why it is doing nothing; 0 for what it did before.",
+    },
+    Metric {
+        name: "soma_sync_commits_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Commits fetched and verified.",
+    },
+    Metric {
+        name: "soma_sync_shortfalls_total",
+        kind: MetricKind::Counter,
+        labels: &["kind"],
+        help: "Ranges that ended early: cut and other-epoch, which are normal, or a kind of fault.",
+    },
+    Metric { name: "soma_sync_stuck", kind: MetricKind::Gauge, labels: &[], help: "1 while the node is stuck." },
+    Metric {
+        name: "soma_sync_worker_failures_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Sync workers that ended without a result.",
+    },
+    Metric {
+        name: "soma_target_commit",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Highest commit that a peer claims.",
+    },
+    Metric {
+        name: "soma_trace_missed_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Messages that the trace lacks because its disk did not keep up.",
+    },
+    Metric {
+        name: "soma_transaction_verifier_panics_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Panics in the node's transaction verifier; the verifier's answer is not believed then.",
+    },
+    Metric {
+        name: "soma_verifier_batches_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Batches of signatures checked.",
+    },
+    Metric { name: "soma_verifier_blocks_total", kind: MetricKind::Counter, labels: &[], help: "Blocks verified." },
+    Metric {
+        name: "soma_verifier_refused_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Checks refused because too many waited.",
+    },
+    Metric {
+        name: "soma_verifier_rejected_total",
+        kind: MetricKind::Counter,
+        labels: &["what"],
+        help: "Rejected commits, blocks, sub-dags and node-info. For commits this includes ranges behind the end of an epoch, which is normal.",
+    },
+    Metric {
+        name: "soma_verifier_signatures_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Signatures checked.",
+    },
+];
+
+/// Gives the current recorder the help of every metric.
+pub(crate) fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => describe_counter!(metric.name, metric.help),
+            MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
+        }
+    }
+}
