@@ -52,6 +52,7 @@ lint: ## Check formatting, clippy, docs, and the rules of structure
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace $(TESTS:%=--exclude %) --lib --bins --examples --no-deps -- -D warnings $(BEYOND_TESTS:%=-D clippy::%)
+	$(CARGO) clippy -p soma-p2p --no-default-features --no-deps -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) run --quiet -p soma-tests --bin structure-rules
 

@@ -1,6 +1,6 @@
 //! An outbound connection.
 
-use crate::watched_io::Ends;
+use crate::ends::Ends;
 use crate::wire::PeerApi;
 use soma_types::PeerId;
 use std::{fmt, net::IpAddr, sync::Arc};

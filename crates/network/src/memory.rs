@@ -5,11 +5,11 @@
 
 use crate::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
-    convert::checked_chunk,
+    checked_chunk,
 };
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
-    standing::Standing, watched_io::Ends,
+    ends::Ends, standing::Standing,
 };
 use async_trait::async_trait;
 use bytes::Bytes;

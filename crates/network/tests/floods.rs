@@ -1,6 +1,8 @@
 //! Attackers over real TLS: they do not read their responses, flood a connection with frames, or open silent sockets.
 //! Each takes a bounded part of the listener for a bounded time, and other peers are served meanwhile.
 
+#![cfg(feature = "tls")]
+
 mod support;
 
 use bytes::{Bytes, BytesMut};

@@ -1,12 +1,13 @@
 //! For any bytes of a peer, decoding and checking ends in a value within the limits or in an error.
 
+#![cfg(feature = "tls")]
+
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use prost::Message;
 use soma_network::wire::{
-    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Status,
+    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Status, checked_chunk,
     codec::{MessageError, decode},
-    convert::checked_chunk,
     limits::*,
     proto::{
         FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,

@@ -1,6 +1,8 @@
 //! Invalid requests of an admitted peer, which the typed interface cannot express. They are refused before the handler
 //! sees them, and the connection stays usable.
 
+#![cfg(feature = "tls")]
+
 mod support;
 
 use bytes::Bytes;

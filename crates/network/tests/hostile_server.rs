@@ -1,5 +1,7 @@
 //! Hostile responses of a dialled peer: the caller gets an error of the right kind, never a panic.
 
+#![cfg(feature = "tls")]
+
 mod support;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};

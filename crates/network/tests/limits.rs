@@ -1,10 +1,11 @@
 //! Encoders bound payloads and decoders bound messages. At every limit both agree, and one step over it is refused.
 
+#![cfg(feature = "tls")]
+
 use bytes::Bytes;
 use prost::Message;
 use soma_network::wire::{
-    BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status,
-    convert::checked_chunk,
+    BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status, checked_chunk,
     limits::*,
     proto::{
         self, FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,

@@ -1,6 +1,8 @@
 //! Calls byte by byte, as a client in another language may send them. Each gets the status that `docs/protocol.md`
 //! states, and the connection stays usable.
 
+#![cfg(feature = "tls")]
+
 mod support;
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -1,5 +1,7 @@
 //! Refused clients over TLS. After each of them the listener still serves honest peers.
 
+#![cfg(feature = "tls")]
+
 mod support;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};

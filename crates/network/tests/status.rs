@@ -1,5 +1,7 @@
 //! A failed call keeps its meaning over the wire, and blames only the peer at fault.
 
+#![cfg(feature = "tls")]
+
 use soma_network::wire::{CallError, Status};
 use soma_types::Fault;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! The promises of every transport, tested over TLS and in memory.
 
+#![cfg(feature = "tls")]
+
 mod support;
 
 use bytes::Bytes;

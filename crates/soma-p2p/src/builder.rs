@@ -5,11 +5,10 @@ use crate::local::{LocalResources, LocalSystem};
 use crate::{
     config::{Config, SeedPeer},
     node_parts::NodeParts,
-    peer_memory::PeerMemory,
     start_error::StartError,
     system::ActorSystem,
 };
-use soma_network::{TlsTransport, Transport};
+use soma_network::Transport;
 use soma_runtime::{MetricsRecorder, PlannedFaults};
 use soma_store::Store;
 use soma_types::{Genesis, PeerId, SigningKey};
@@ -84,7 +83,7 @@ impl Builder {
         self
     }
 
-    /// How peers are reached; TCP with mutual TLS otherwise.
+    /// How peers are reached; TCP with mutual TLS otherwise. Required without the feature `tls`.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
         self
@@ -142,10 +141,7 @@ impl Builder {
         }
         let transport = match self.transport {
             Some(transport) => transport,
-            None => {
-                let unread = PeerMemory::new(&self.config).unread();
-                Arc::new(TlsTransport::new(&key)?.with_unread_bytes(unread))
-            }
+            None => own_transport(&self.config, &key)?,
         };
         let seed = match self.seed {
             Some(seed) => seed,
@@ -165,4 +161,16 @@ impl Builder {
             metrics: self.metrics,
         })
     }
+}
+
+/// The transport of a node that is given none.
+#[cfg(feature = "tls")]
+fn own_transport(config: &Config, key: &SigningKey) -> Result<Arc<dyn Transport>, StartError> {
+    let unread = crate::peer_memory::PeerMemory::new(config).unread();
+    Ok(Arc::new(soma_network::TlsTransport::new(key)?.with_unread_bytes(unread)))
+}
+
+#[cfg(not(feature = "tls"))]
+fn own_transport(_: &Config, _: &SigningKey) -> Result<Arc<dyn Transport>, StartError> {
+    Err(StartError::NoTransport)
 }

@@ -3,9 +3,19 @@
 use crate::Config;
 use serde::{Deserialize, Serialize};
 use soma_actors::grpc_adapter::READ_BYTES;
+use soma_network::CallersMemory;
 use soma_network::wire::limits::MAX_RESPONSE_BYTES;
-use soma_network::{CONNECTION_BYTES, CallersMemory, HANDSHAKES_BYTES, MADE_BYTES};
+#[cfg(feature = "tls")]
+use soma_network::{CONNECTION_BYTES, HANDSHAKES_BYTES, MADE_BYTES};
 use soma_protocol::{connections, discovery};
+
+/// Memory of callers without this project's TLS transport: another one bounds its own.
+#[cfg(not(feature = "tls"))]
+const CONNECTION_BYTES: usize = 0;
+#[cfg(not(feature = "tls"))]
+const HANDSHAKES_BYTES: usize = 0;
+#[cfg(not(feature = "tls"))]
+const MADE_BYTES: usize = 0;
 
 /// The parts of the budget, in bytes. All but the last are what their own limits allow; the last is what is left.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +38,7 @@ impl PeerMemory {
     }
 
     /// What all peers together may leave unread.
+    #[cfg(feature = "tls")]
     pub(crate) fn unread(&self) -> usize {
         usize::try_from(self.budget.saturating_sub(self.fixed)).unwrap_or(usize::MAX)
     }

@@ -1,7 +1,7 @@
 //! Why a system does not start.
 
 use crate::config::ConfigError;
-use soma_network::{ListenError, TransportError};
+use soma_network::ListenError;
 use soma_runtime::Escalation;
 use soma_store::StoreError;
 use soma_types::ChainId;
@@ -26,8 +26,13 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The identity cannot be used for TLS.
+    #[cfg(feature = "tls")]
     #[error("identity: {0}")]
-    Identity(#[from] TransportError),
+    Identity(#[from] soma_network::TransportError),
+    /// The builder was given no transport, and this build has none of its own.
+    #[cfg(not(feature = "tls"))]
+    #[error("no transport: give the builder one, or build soma-p2p with its feature `tls`")]
+    NoTransport,
     /// The trace cannot be written.
     #[error("trace: cannot write to {}: {source}", directory.display())]
     Trace {

@@ -4,7 +4,10 @@ use crate::wire::{CallError, Status, limits::*};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, TimestampMs};
+use soma_types::{
+    BlockRef, ChainId, CommitIndex, CommitRef, PeerId, TimestampMs,
+    limits::{MAX_BLOCK_BYTES, MAX_NODE_INFO_BYTES},
+};
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 /// The context of a call: the other side and the timeout.
@@ -29,6 +32,24 @@ pub struct KnownPeers {
     pub known_peers: Vec<Bytes>,
     /// The responder's observation of the caller.
     pub seen: Seen,
+}
+
+impl KnownPeers {
+    /// Checks the limits of a response.
+    ///
+    /// # Errors
+    /// Fails if there are too many infos, or one is too long.
+    pub fn checked(self) -> Result<Self, CallError> {
+        if self.known_peers.len() > MAX_KNOWN_PEERS {
+            let message = format!("{} known peers: at most {MAX_KNOWN_PEERS} are allowed", self.known_peers.len());
+            return Err(malformed(message));
+        }
+        let largest = self.known_peers.iter().chain([&self.own_info]).map(Bytes::len).max().unwrap_or(0);
+        if largest > MAX_NODE_INFO_BYTES {
+            return Err(malformed(format!("a node info of {largest} bytes is over the limit")));
+        }
+        Ok(self)
+    }
 }
 
 /// A responder's observation of its caller. It is an unproven hint: the responder may lie.
@@ -104,6 +125,30 @@ pub struct FetchedCommits {
     pub certifier_blocks: Vec<Bytes>,
 }
 
+impl FetchedCommits {
+    /// Checks the limits of a response to `range`.
+    ///
+    /// # Errors
+    /// Fails if there are no or too many commits, or too many bytes.
+    pub fn checked(self, range: CommitRange) -> Result<Self, CallError> {
+        if self.commits.is_empty() || self.commits.len() > MAX_COMMITS_PER_FETCH {
+            let message = format!("{} commits: 1 to {MAX_COMMITS_PER_FETCH} are allowed", self.commits.len());
+            return Err(malformed(message));
+        }
+        let bytes = self.size();
+        let limit = range.max_bytes();
+        if bytes > limit {
+            return Err(malformed(format!("{bytes} bytes of commits and votes are over the limit of {limit}")));
+        }
+        Ok(self)
+    }
+
+    /// Bytes of all commits and certifier blocks.
+    pub fn size(&self) -> usize {
+        self.commits.iter().chain(&self.certifier_blocks).map(Bytes::len).sum()
+    }
+}
+
 /// Requested blocks: not empty, at most [`MAX_BLOCKS_PER_FETCH`], without repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockRefs(Vec<BlockRef>);
@@ -154,6 +199,29 @@ impl BlockRefs {
 /// Chunks of encoded blocks in the requested order, each of at most [`MAX_CHUNK_BYTES`]. Dropping the stream ends the
 /// call.
 pub type BlockStream = BoxStream<'static, Result<Vec<Bytes>, CallError>>;
+
+/// Checks that a chunk of blocks is not empty and within the limits of a chunk and of each block.
+///
+/// # Errors
+/// Fails if the chunk is empty or exceeds a limit.
+pub fn checked_chunk(blocks: Vec<Bytes>) -> Result<Vec<Bytes>, CallError> {
+    if blocks.is_empty() {
+        return Err(malformed("a chunk without blocks".into()));
+    }
+    if let Some(block) = blocks.iter().find(|block| block.len() > MAX_BLOCK_BYTES) {
+        return Err(malformed(format!("a block of {} bytes is over the limit", block.len())));
+    }
+    let bytes: usize = blocks.iter().map(Bytes::len).sum();
+    if bytes > MAX_CHUNK_BYTES {
+        return Err(malformed(format!("a chunk of {bytes} bytes is over the limit")));
+    }
+    Ok(blocks)
+}
+
+/// A response that breaks the protocol.
+pub(super) fn malformed(message: String) -> CallError {
+    CallError::new(Status::MalformedAnswer, message)
+}
 
 /// The calls between peers. A link implements them as the caller, the gRPC adapter as the responder.
 #[async_trait]

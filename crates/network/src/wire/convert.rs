@@ -1,17 +1,12 @@
 //! Conversion between typed and generated messages. Every received message is converted and checked here.
 
 use crate::wire::{
-    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status, limits::*, proto,
+    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status, api::malformed,
+    limits::*, proto,
 };
 use bytes::Bytes;
-use soma_types::{
-    BlockDigest, BlockRef, CommitDigest, CommitRef, limits::MAX_BLOCK_BYTES, limits::MAX_NODE_INFO_BYTES,
-};
+use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef};
 use std::net::IpAddr;
-
-fn malformed(message: String) -> CallError {
-    CallError::new(Status::MalformedAnswer, message)
-}
 
 fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
     bytes.try_into().ok()
@@ -124,24 +119,6 @@ impl TryFrom<proto::CallerSeen> for Seen {
     }
 }
 
-impl KnownPeers {
-    /// Checks the limits of a response.
-    ///
-    /// # Errors
-    /// Fails if there are too many infos, or one is too long.
-    pub fn checked(self) -> Result<Self, CallError> {
-        if self.known_peers.len() > MAX_KNOWN_PEERS {
-            let message = format!("{} known peers: at most {MAX_KNOWN_PEERS} are allowed", self.known_peers.len());
-            return Err(malformed(message));
-        }
-        let largest = self.known_peers.iter().chain([&self.own_info]).map(Bytes::len).max().unwrap_or(0);
-        if largest > MAX_NODE_INFO_BYTES {
-            return Err(malformed(format!("a node info of {largest} bytes is over the limit")));
-        }
-        Ok(self)
-    }
-}
-
 impl From<Availability> for proto::GetCommitAvailabilityResponse {
     fn from(answer: Availability) -> Self {
         Self { highest_synced_commit: answer.highest_synced, lowest_available_commit: answer.lowest_available }
@@ -180,46 +157,4 @@ impl From<proto::FetchCommitsResponse> for FetchedCommits {
     fn from(answer: proto::FetchCommitsResponse) -> Self {
         Self { commits: answer.commits, certifier_blocks: answer.certifier_blocks }
     }
-}
-
-impl FetchedCommits {
-    /// Checks the limits of a response to `range`.
-    ///
-    /// # Errors
-    /// Fails if there are no or too many commits, or too many bytes.
-    pub fn checked(self, range: CommitRange) -> Result<Self, CallError> {
-        if self.commits.is_empty() || self.commits.len() > MAX_COMMITS_PER_FETCH {
-            let message = format!("{} commits: 1 to {MAX_COMMITS_PER_FETCH} are allowed", self.commits.len());
-            return Err(malformed(message));
-        }
-        let bytes = self.size();
-        let limit = range.max_bytes();
-        if bytes > limit {
-            return Err(malformed(format!("{bytes} bytes of commits and votes are over the limit of {limit}")));
-        }
-        Ok(self)
-    }
-
-    /// Bytes of all commits and certifier blocks.
-    pub fn size(&self) -> usize {
-        self.commits.iter().chain(&self.certifier_blocks).map(Bytes::len).sum()
-    }
-}
-
-/// Checks that a chunk of blocks is not empty and within the limits of a chunk and of each block.
-///
-/// # Errors
-/// Fails if the chunk is empty or exceeds a limit.
-pub fn checked_chunk(blocks: Vec<Bytes>) -> Result<Vec<Bytes>, CallError> {
-    if blocks.is_empty() {
-        return Err(malformed("a chunk without blocks".into()));
-    }
-    if let Some(block) = blocks.iter().find(|block| block.len() > MAX_BLOCK_BYTES) {
-        return Err(malformed(format!("a block of {} bytes is over the limit", block.len())));
-    }
-    let bytes: usize = blocks.iter().map(Bytes::len).sum();
-    if bytes > MAX_CHUNK_BYTES {
-        return Err(malformed(format!("a chunk of {bytes} bytes is over the limit")));
-    }
-    Ok(blocks)
 }

@@ -7,19 +7,26 @@
 //! ```
 //!
 //! Both sides of a call use [`PeerApi`]; only the transport and the gRPC adapter see the generated code. A typed
-//! request cannot exceed a limit: [`CommitRange`] and [`BlockRefs`] check it when they are made. [`convert`] checks
-//! responses before any other code reads them. Commits, blocks and node infos stay opaque bytes here.
+//! request cannot exceed a limit: [`CommitRange`] and [`BlockRefs`] check it when they are made. Responses are checked
+//! before any other code reads them. Commits, blocks and node infos stay opaque bytes here.
 
 mod api;
+#[cfg(feature = "tls")]
 pub mod codec;
+#[cfg(feature = "tls")]
 pub mod convert;
 mod error;
 pub mod limits;
+#[cfg(feature = "tls")]
+mod status;
 
-pub use api::{Availability, BlockRefs, BlockStream, Call, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen};
+pub use api::{
+    Availability, BlockRefs, BlockStream, Call, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen, checked_chunk,
+};
 pub use error::{CallError, Status};
 
 /// Generated from `proto/soma/p2p/v1/p2p.proto`.
+#[cfg(feature = "tls")]
 #[allow(clippy::missing_errors_doc, clippy::too_many_lines, missing_docs, clippy::all)]
 pub mod proto {
     tonic::include_proto!("soma.p2p.v1");

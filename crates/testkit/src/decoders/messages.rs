@@ -3,9 +3,8 @@
 use super::{decoder::Decoder, seeds::context};
 use bytes::Bytes;
 use soma_network::wire::{
-    Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers, Seen,
+    Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers, Seen, checked_chunk,
     codec::{decode, encode},
-    convert::checked_chunk,
     limits::*,
     proto::{
         FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,

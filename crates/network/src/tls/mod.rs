@@ -1,4 +1,22 @@
-//! TCP, TLS 1.3 and HTTP/2: dialling and listening.
+//! gRPC over mutual TLS 1.3 over TCP: dialling and listening.
+//!
+//! ```text
+//!   accept --> handshakes --> certificate (peer id) --> admission --> watched_io --> HTTP/2 --> grpc_server --> answers
+//!                                                                    ^ frames, strangers
+//! ```
+
+mod answers;
+mod certificate;
+mod frames;
+mod grpc_client;
+mod grpc_server;
+mod handshakes;
+mod strangers;
+mod watched_io;
+
+pub use certificate::TransportError;
+#[cfg(feature = "decoders")]
+pub use certificate::decoders;
 
 use crate::wire::{
     limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
@@ -6,18 +24,15 @@ use crate::wire::{
 };
 use crate::{
     CallersMemory, ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport,
-    TransportError,
-    admission::Admission,
-    answers::{self, Answers, MADE_AT_ONCE},
-    certificate::{Identity, NAME, peer_of},
-    frames::Frames,
-    grpc_client::GrpcPeer,
-    grpc_server::{Caller, GrpcService, MAX_TIMEOUT, Watched},
-    handshakes::{Handshakes, MAX_HANDSHAKES, TLS_BYTES},
-    standing::{Share, Standing, Strangers},
-    watched_io::{Ends, WatchedIo},
+    admission::Admission, ends::Ends, standing::Standing,
 };
+use answers::{Answers, MADE_AT_ONCE};
 use async_trait::async_trait;
+use certificate::{Identity, NAME, peer_of};
+use frames::Frames;
+use grpc_client::GrpcPeer;
+use grpc_server::{Caller, GrpcService, MAX_TIMEOUT, Watched};
+use handshakes::{Handshakes, MAX_HANDSHAKES, TLS_BYTES};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use soma_types::{Address, ListenAddress, PeerId, SigningKey};
@@ -30,6 +45,7 @@ use std::{
     },
     time::Duration,
 };
+use strangers::{Share, Strangers};
 use tokio::{
     io::BufReader,
     net::{TcpListener, TcpStream, lookup_host},
@@ -41,6 +57,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Endpoint, Server};
 use tower::service_fn;
+use watched_io::WatchedIo;
 
 /// Flow-control window of a stream to a dialled peer: large enough that a bulk transfer never waits for this node.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -244,8 +261,11 @@ impl Transport for TlsTransport {
         let (done, drained) = oneshot::channel();
         tokio::spawn(serve(handler, admitted, accepting.clone(), done));
         tracing::info!(address = %bound, "listening");
-        let memory = Some(CallersMemory { answers, handshakes });
-        Ok(Listener { address: bound, accepting, connections, drained: Some(drained), memory })
+        let memory = CallersMemory {
+            unread: Arc::new(move || answers.bytes()),
+            handshakes: Arc::new(move || handshakes.bytes()),
+        };
+        Ok(Listener { address: bound, accepting, connections, drained: Some(drained), memory: Some(memory) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The responder's side of gRPC: translates generated messages to [`PeerApi`] and back.
 
-use crate::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, Reservation};
+use super::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, Reservation};
 use crate::wire::{
     BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, PeerApi,
     proto::{

@@ -2,8 +2,7 @@
 
 use crate::wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, FetchedCommits, KnownPeers,
-    PeerApi, Status,
-    convert::checked_chunk,
+    PeerApi, Status, checked_chunk,
     limits::{MAX_CHUNK_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
     proto::{
         FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,

@@ -1,9 +1,10 @@
 //! A byte stream that other tasks can end, that reports its end, and that ends when the peer floods it.
 
-use crate::{
+use super::{
     frames::{Flood, Frames},
-    standing::Share,
+    strangers::Share,
 };
+use crate::ends::Ends;
 use std::{
     io,
     pin::Pin,
@@ -12,19 +13,6 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
-
-/// The ends of a connection, as tokens.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ends {
-    /// Cancelling it ends the connection.
-    pub(crate) hang_up: CancellationToken,
-    /// Cancelled when the connection has ended.
-    pub(crate) closed: CancellationToken,
-    /// Cancelled before `closed` if the peer flooded the connection with frames that no honest peer sends.
-    pub(crate) flooded: CancellationToken,
-    /// Cancelled before `closed` if the peer did not read the responses that it requested.
-    pub(crate) stalled: CancellationToken,
-}
 
 /// The stream of one connection.
 pub(crate) struct WatchedIo<T, I> {

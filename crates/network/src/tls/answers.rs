@@ -19,7 +19,7 @@
 //! The lock guards only this listener's accounting, and no task waits while it holds the lock.
 
 use crate::wire::limits::{MAX_KNOWN_PEERS, MESSAGE_OVERHEAD_BYTES};
-use crate::{ConnectionId, standing::Standing, watched_io::Ends};
+use crate::{ConnectionId, ends::Ends, standing::Standing};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 use soma_types::limits::MAX_BLOCK_BYTES;
