@@ -105,7 +105,8 @@ pub use soma_verify as verify;
 /// The [`Store`] trait, both implementations, and with the feature `conformance` the suite that every store must pass.
 pub use soma_store as store;
 
-/// Transports: mutual TLS (feature `tls`), and [`MemoryNetwork`](soma_network::MemoryNetwork) for tests of a node that embeds this.
+/// Transports: mutual TLS (feature `tls`), and [`MemoryNetwork`](soma_network::MemoryNetwork) for tests of a node that
+/// embeds this.
 pub use soma_network as network;
 
 /// What [`Status`] has of each actor.

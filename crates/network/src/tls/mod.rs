@@ -1,8 +1,8 @@
 //! gRPC over mutual TLS 1.3 over TCP: dialling and listening.
 //!
 //! ```text
-//!   accept --> handshakes --> certificate (peer id) --> admission --> watched_io --> HTTP/2 --> grpc_server --> answers
-//!                                                                    ^ frames, strangers
+//!   accept --> handshakes --> certificate (peer id) --> admission
+//!          --> watched_io (frames, strangers) --> HTTP/2 --> grpc_server --> answers
 //! ```
 
 mod answers;
