@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitRef, CommittedSubDag, Committee, MemStore, PeerId, PeerList, Store,
-    StoreError, TrustedCommit, Watermarks,
+    BlockRef, CertifiedCommit, ChainId, CommitRef, CommittedSubDag, Committee, EpochProof, MemStore, PeerId, PeerList,
+    Pruned, Store, StoreError, TrustedCommit, Watermarks,
 };
 use std::{
     ops::RangeInclusive,
@@ -99,6 +99,12 @@ impl Store for Faulty {
     }
     fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
         self.inner.update_peers(list, put, remove)
+    }
+    fn prune(&self, lowest: u32) -> Result<Pruned, StoreError> {
+        self.inner.prune(lowest)
+    }
+    fn epoch_proof(&self, epoch: u64) -> Result<Option<EpochProof>, StoreError> {
+        self.inner.epoch_proof(epoch)
     }
     fn flush(&self) -> Result<(), StoreError> {
         (self.before_flush)();

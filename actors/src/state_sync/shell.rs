@@ -311,7 +311,8 @@ impl StateSync {
     fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {
         let commits: Vec<_> = keys.iter().filter_map(|key| self.held.get(key).cloned()).collect();
         // Now: of two batches, the first must arrive first.
-        let asked = self.mailboxes.apply.ask_now(|reply| Apply { commits, reply });
+        let executor = self.host.core().slowest_executor();
+        let asked = self.mailboxes.apply.ask_now(move |reply| Apply { commits, executor, reply });
         let writing = async move {
             match asked.await {
                 Ok((Ok(watermarks), _)) => Ok(watermarks.highest_synced),

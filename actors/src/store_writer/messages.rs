@@ -4,7 +4,7 @@ use bytes::Bytes;
 use soma_runtime::Reply;
 pub use soma_store::PeerList;
 use soma_store::{StoreError, Watermarks};
-use soma_types::{CertifiedCommit, PeerId};
+use soma_types::{CertifiedCommit, CommitIndex, PeerId};
 use std::sync::Arc;
 
 /// Why a write did not happen.
@@ -26,6 +26,8 @@ pub enum WriteError {
 pub struct Apply {
     /// In order. Shared, because the sender keeps them until they are durable.
     pub commits: Vec<Arc<Vec<CertifiedCommit>>>,
+    /// The next commit of the slowest executor, if there is one: nothing from there on is pruned.
+    pub executor: Option<CommitIndex>,
     /// The new watermarks once durable.
     pub reply: Reply<Result<Watermarks, WriteError>>,
 }

@@ -5,13 +5,13 @@ use crate::store_writer::metrics;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_protocol::{
     Core,
-    store_writer::{Effect, Input, Snapshot, StoreWriter as StoreWriterCore},
+    store_writer::{Effect, Input, PruneStep, Snapshot, StoreWriter as StoreWriterCore},
 };
 use soma_replay::Origin;
 use soma_runtime::{CoreHost, Envelope, Keyed, Offload, Reply, RuntimeContext, Shell, Stop, observe};
-use soma_store::{Store, StoreError};
-use soma_types::CertifiedCommit;
-use std::{pin::pin, sync::Arc, time::Duration};
+use soma_store::{Pruned, Retention, Store, StoreError};
+use soma_types::{CertifiedCommit, CommitIndex};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a write may take before it is reported, and how often then: a hundred times what a large one takes.
@@ -27,6 +27,7 @@ pub struct StoreWriter {
     // Configuration
     store: Arc<dyn Store>,
     offload: Offload,
+    retention: Retention,
     // State
     host: CoreHost<StoreWriterCore>,
     jobs: Keyed<Job>,
@@ -34,10 +35,10 @@ pub struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// A writer of `store`.
-    pub fn new(store: Arc<dyn Store>, offload: Offload, runtime_context: RuntimeContext) -> Self {
+    /// A writer of `store`, which keeps of the chain what `retention` says.
+    pub fn new(store: Arc<dyn Store>, offload: Offload, retention: Retention, runtime_context: RuntimeContext) -> Self {
         let host = CoreHost::new(StoreWriterCore::default(), runtime_context);
-        Self { store, offload, host, jobs: Keyed::default(), stopping: None }
+        Self { store, offload, retention, host, jobs: Keyed::default(), stopping: None }
     }
 
     fn submit(&mut self, origin: Origin, job: Job, context: &mut Context<Self>) {
@@ -48,16 +49,13 @@ impl StoreWriter {
         self.feed(origin, Input::Submit { job }, context);
     }
 
-    /// Runs a write off the thread; answers first, then frees the place.
-    fn run<R: Send + 'static>(
-        &mut self,
-        job: u64,
-        write: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
-        answer: impl FnOnce(Result<R, WriteError>) + 'static,
-        context: &mut Context<Self>,
-    ) {
+    /// Writes off the thread.
+    fn writing<R: Send + 'static, W>(&self, write: W) -> impl Future<Output = Result<R, WriteError>> + use<R, W>
+    where
+        W: FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+    {
         let (store, offload) = (self.store.clone(), self.offload.clone());
-        let running = async move {
+        async move {
             let mut writing = pin!(offload.run(move || write(&*store)));
             let mut waited = Duration::ZERO;
             let written = loop {
@@ -75,7 +73,18 @@ impl StoreWriter {
                 Ok(result) => result.map_err(WriteError::from),
                 Err(exit) => Err(WriteError::Aborted(exit.to_string())),
             }
-        };
+        }
+    }
+
+    /// Runs a write off the thread; answers first, then frees the place.
+    fn run<R: Send + 'static>(
+        &mut self,
+        job: u64,
+        write: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
+        answer: impl FnOnce(Result<R, WriteError>) + 'static,
+        context: &mut Context<Self>,
+    ) {
+        let running = self.writing(write);
         let finish = move |writer: &mut Self, result: Result<R, WriteError>, origin, context: &mut Context<Self>| {
             let error = result.as_ref().err().map(ToString::to_string);
             if let Some(error) = &error {
@@ -86,6 +95,38 @@ impl StoreWriter {
             writer.feed(origin, Input::Done { job, error }, context);
             writer.stop_when_idle(context);
         };
+        self.later(running, finish, context);
+    }
+
+    /// Commits are being stored, so others may leave the window.
+    fn on_stored(&mut self, executor: Option<CommitIndex>, origin: Origin, context: &mut Context<Self>) {
+        self.feed(origin, Input::Stored { executor }, context);
+    }
+
+    /// Takes one step of pruning off the thread.
+    fn prune(&mut self, executor: Option<CommitIndex>, context: &mut Context<Self>) {
+        let retention = self.retention;
+        let running = self.writing(move |store| {
+            let lowest = retention.lowest_kept(store)?;
+            store.prune(executor.map_or(lowest, |next| lowest.min(next)))
+        });
+        let finish =
+            move |writer: &mut Self, result: Result<Pruned, WriteError>, origin, context: &mut Context<Self>| {
+                let step = |pruned: Pruned| PruneStep {
+                    lowest_available: pruned.watermarks.lowest_available,
+                    is_complete: pruned.is_complete,
+                };
+                let result = result.map(step).map_err(|error| error.to_string());
+                match &result {
+                    Ok(step) => metrics::pruned(step.lowest_available),
+                    Err(error) => {
+                        metrics::failed();
+                        tracing::error!(%error, "pruning failed; the next write tries it again");
+                    }
+                }
+                writer.feed(origin, Input::Pruned { result }, context);
+                writer.stop_when_idle(context);
+            };
         self.later(running, finish, context);
     }
 
@@ -113,7 +154,7 @@ impl Shell for StoreWriter {
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
             Effect::Run(job) => match self.jobs.remove(job) {
-                Some(Job::Apply(Apply { commits, reply })) => {
+                Some(Job::Apply(Apply { commits, executor, reply })) => {
                     let write = move |store: &dyn Store| {
                         let stored = store.watermarks()?;
                         // A batch that is asked for again, because whoever asked did not live to hear the answer,
@@ -129,12 +170,16 @@ impl Shell for StoreWriter {
                         Ok(watermarks)
                     };
                     self.run(job, write, |result| reply.send(result), context);
+                    if !self.retention.keeps_all() {
+                        self.later(std::future::ready(executor), Self::on_stored, context);
+                    }
                 }
                 Some(Job::UpdatePeers(UpdatePeers { list, put, remove })) => {
                     self.run(job, move |store| store.update_peers(list, &put, &remove), drop, context);
                 }
                 None => {}
             },
+            Effect::Prune { executor } => self.prune(executor, context),
             Effect::Refuse(job) => {
                 if let Some(Job::Apply(Apply { reply, .. })) = self.jobs.remove(job) {
                     reply.send(Err(WriteError::Busy));

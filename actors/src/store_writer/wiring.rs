@@ -3,12 +3,14 @@
 use super::StoreWriter;
 use crate::wiring::Resources;
 use soma_runtime::{ChildSpec, Slot};
+use soma_store::Retention;
 
 /// How StoreWriter is made.
-pub fn spec(slot: Slot<StoreWriter>, resources: &Resources) -> ChildSpec<StoreWriter> {
+pub fn spec(slot: Slot<StoreWriter>, resources: &Resources, retention: Retention) -> ChildSpec<StoreWriter> {
     let node = resources.clone();
     ChildSpec::new(slot, resources.mailbox_capacity, move || {
-        let writer = StoreWriter::new(node.store.clone(), node.offload.clone(), node.runtime_context.clone());
+        let (store, offload) = (node.store.clone(), node.offload.clone());
+        let writer = StoreWriter::new(store, offload, retention, node.runtime_context.clone());
         async move { Ok(writer) }
     })
 }

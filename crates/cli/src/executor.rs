@@ -18,6 +18,10 @@ use tokio::sync::watch;
 /// Commits between two saves.
 const SAVE_EVERY: CommitIndex = 1_000;
 
+/// The same of a node that prunes: half of the smallest window of commits, so that a crash never sets the executor back
+/// to a pruned one.
+const SAVE_EVERY_WHEN_PRUNING: CommitIndex = 50;
+
 /// How far the executor has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Executed {
@@ -69,16 +73,22 @@ impl Executed {
 #[derive(Clone)]
 pub enum Keep {
     /// A file with its state, saved now and then: after a crash it is given again what came since.
-    State(PathBuf),
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Commits between two saves.
+        every: CommitIndex,
+    },
     /// A record of every commit, which is its state: what stands in it has been executed, and what does not has not.
     Record(Arc<Record>),
 }
 
 impl Keep {
-    /// Saves the state, and where it stands.
-    pub fn state(path: PathBuf) -> Result<(Self, Executed), CliError> {
+    /// Saves the state, and where it stands; more often on a node that prunes.
+    pub fn state(path: PathBuf, prunes: bool) -> Result<(Self, Executed), CliError> {
         let executed = Executed::load(&path)?;
-        Ok((Self::State(path), executed))
+        let every = if prunes { SAVE_EVERY_WHEN_PRUNING } else { SAVE_EVERY };
+        Ok((Self::State { path, every }, executed))
     }
 
     /// Keeps a record, and where it ends.
@@ -104,14 +114,14 @@ impl Keep {
 
     fn note(&self, entry: &Entry) -> Result<(), CliError> {
         match self {
-            Self::State(_) => Ok(()),
+            Self::State { .. } => Ok(()),
             Self::Record(record) => record.append(entry),
         }
     }
 
     fn executed(&self, executed: Executed) -> Result<(), CliError> {
-        if let Self::State(path) = self
-            && executed.index.is_multiple_of(SAVE_EVERY)
+        if let Self::State { path, every } = self
+            && executed.index.is_multiple_of(*every)
         {
             executed.save(path);
         }
@@ -136,7 +146,7 @@ pub fn run(system: &Handle, from: Executed, progress: &watch::Sender<Executed>, 
         }
         progress.send_replace(executed);
     }
-    if let Keep::State(path) = keep {
+    if let Keep::State { path, .. } = keep {
         executed.save(path);
     }
 }

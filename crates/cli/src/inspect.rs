@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
 }
 
 /// The error for a missing store: `inspect` never creates one.
-fn not_opened(path: &Path, error: StoreError) -> CliError {
+pub(crate) fn not_opened(path: &Path, error: StoreError) -> CliError {
     let StoreError::NotAStore { reason: NotAStoreReason::Foreign { entry }, .. } = error else {
         return CliError::input(error);
     };
@@ -64,7 +64,7 @@ fn not_opened(path: &Path, error: StoreError) -> CliError {
     ))
 }
 
-fn show(json: bool, value: &Value, text: String) -> Result<ExitCode, CliError> {
+pub(crate) fn show(json: bool, value: &Value, text: String) -> Result<ExitCode, CliError> {
     let text = if json { serde_json::to_string_pretty(value).map_err(CliError::failed)? } else { text };
     match writeln!(std::io::stdout(), "{text}") {
         // The reader has seen enough.
@@ -96,21 +96,24 @@ fn summary(store: &FjallStore, as_json: bool) -> Result<ExitCode, CliError> {
         }));
     }
     let highest = watermarks.highest_synced;
+    let disk_bytes = store.disk_bytes().map_err(CliError::failed)?;
     let value = json!({
         "chain": store.chain_id().to_string(),
         "name": store.genesis().name(),
         "highest_synced": { "index": highest.index, "digest": highest.digest.to_string() },
         "lowest_available": watermarks.lowest_available,
+        "disk_bytes": disk_bytes,
         "epochs": epochs,
         "known_peers": store.peers(PeerList::Infos).map_err(CliError::failed)?.len(),
     });
     let text = format!(
-        "chain             {} ({})\nhighest synced    {} {}\nlowest available  {}\nknown peers       {}\n\n{rows}",
+        "chain             {} ({})\nhighest synced    {} {}\nlowest available  {}\non the disk       {} MiB\nknown peers       {}\n\n{rows}",
         store.chain_id(),
         store.genesis().name(),
         highest.index,
         highest.digest,
         watermarks.lowest_available,
+        disk_bytes >> 20,
         value["known_peers"],
     );
     show(as_json, &value, text)

@@ -18,6 +18,7 @@ pub mod record;
 mod replay;
 mod running;
 mod status;
+mod store;
 
 pub use error::CliError;
 pub use status::{fetch as fetch_status, table};
@@ -42,6 +43,8 @@ pub enum Command {
     Ping(ping::Args),
     /// Look into a store.
     Inspect(inspect::Args),
+    /// Prune, compact or verify the store of a stopped node.
+    Store(store::Args),
     /// Show what the actors of a node received, or feed it to their cores again.
     Replay(replay::Args),
 }
@@ -57,6 +60,7 @@ impl Command {
             Self::Peers(args) => peers::run(args),
             Self::Ping(args) => ping::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Store(args) => store::run(args),
             Self::Replay(args) => replay::run(args),
         }
     }

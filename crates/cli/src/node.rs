@@ -81,7 +81,7 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     check_listen(config.p2p.listen).await?;
     let (keep, executed) = match &args.record {
         Some(path) => Keep::record(path)?,
-        None => Keep::state(config.executor_file())?,
+        None => Keep::state(config.executor_file(), !config.p2p.pruning.keeps_all())?,
     };
     let store = FjallStore::open(&config.store_dir(), &genesis).map_err(CliError::input)?;
     keep.opened(&store)?;

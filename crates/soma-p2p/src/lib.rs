@@ -58,8 +58,8 @@ mod system;
 
 pub use builder::Builder;
 pub use config::{
-    Config, ConfigError, ConnectionsConfig, DiscoveryConfig, SeedPeer, SeedPeerError, ServingConfig, StateSyncConfig,
-    TraceConfig, VerifierConfig,
+    Config, ConfigError, ConnectionsConfig, DiscoveryConfig, KeepAll, PruningConfig, SeedPeer, SeedPeerError,
+    ServingConfig, StateSyncConfig, TraceConfig, VerifierConfig,
 };
 pub use handle::Handle;
 pub use metrics::{METRICS, Metric, MetricKind};
@@ -86,7 +86,9 @@ pub use soma_protocol::{
 pub use soma_runtime::{ChildState, ChildStatus, Escalation as Fatal, ExitReason, MetricsRecorder, Strategy};
 #[cfg(feature = "fjall")]
 pub use soma_store::FjallStore;
-pub use soma_store::{CorruptReason, MemStore, PeerList, Place, Record, Store, StoreError, Watermarks};
+pub use soma_store::{
+    CorruptReason, EpochProof, MemStore, PeerList, Place, Pruned, Record, Store, StoreError, Watermarks,
+};
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
     CommittedSubDag, Committee, Genesis, GenesisError, ListenAddress, NodeRole, PeerId, PublicKey, SignedBlock,

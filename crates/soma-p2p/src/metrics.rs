@@ -91,6 +91,12 @@ pub const METRICS: &[Metric] = &[
     },
     Metric { name: "soma_known_peers", kind: MetricKind::Gauge, labels: &[], help: "Peers in the address book." },
     Metric {
+        name: "soma_lowest_available_commit",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "The lowest commit that is not pruned, on a node that prunes.",
+    },
+    Metric {
         name: "soma_mailbox_busy_total",
         kind: MetricKind::Counter,
         labels: &["receiver", "sender"],
@@ -150,6 +156,7 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Commits written durably.",
     },
+    Metric { name: "soma_store_prune_steps_total", kind: MetricKind::Counter, labels: &[], help: "Steps of pruning." },
     Metric {
         name: "soma_store_slow_writes_total",
         kind: MetricKind::Counter,

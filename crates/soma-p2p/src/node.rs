@@ -210,7 +210,7 @@ fn supervise(
 
     let verification = config.verifier.verification;
     root.actor(verifier::wiring::spec(slots.verifier, resources, verification, transactions.clone(), pool));
-    root.actor(store_writer::wiring::spec(slots.store_writer, resources));
+    root.actor(store_writer::wiring::spec(slots.store_writer, resources, config.pruning.retention()));
 
     let (core, settings) = (actor_settings::connections_core(config, *seed), actor_settings::connections(parts));
     let spec = connections::wiring::spec(slots.connections, resources, core, settings, transport.clone());

@@ -76,6 +76,14 @@ impl Stored {
         [&[Self::FILED][..], &extent.encode()].concat().into()
     }
 
+    /// The value's file, if it is in one.
+    pub(crate) fn file(&self) -> Option<u32> {
+        match self {
+            Self::Here(_) => None,
+            Self::Filed(extent) => Some(extent.file),
+        }
+    }
+
     pub(crate) fn decode(mut bytes: Bytes) -> Option<Self> {
         match bytes.try_get_u8().ok()? {
             Self::HERE => Some(Self::Here(bytes)),
@@ -138,20 +146,7 @@ struct End {
 impl BlockFiles {
     /// Opens the files of the store at `store`. Writes nothing.
     pub(crate) fn open(store: &Path) -> Result<Self, StoreError> {
-        let directory = store.join(DIRECTORY);
-        let mut number = 0;
-        match fs::read_dir(&directory) {
-            Ok(entries) => {
-                for entry in entries {
-                    let name = entry.map_err(io_error(&directory, "list it"))?.file_name();
-                    let named = name.to_str().and_then(|name| name.strip_suffix(".blocks")?.parse().ok());
-                    number = number.max(named.unwrap_or(0));
-                }
-            }
-            // The first append creates the directory.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(io_error(&directory, "list it")(error)),
-        }
+        let number = numbers(&store.join(DIRECTORY))?.into_iter().max().unwrap_or(0);
         let end = Mutex::new(End { file: None, number, offset: 0 });
         Ok(Self { store: store.to_owned(), end, open: Mutex::default() })
     }
@@ -216,6 +211,24 @@ impl BlockFiles {
         Ok(bytes.into())
     }
 
+    /// Removes the files before number `first`, except those with the numbers `kept`. A reader that has one open may
+    /// still read it.
+    pub(crate) fn remove_before(&self, first: u32, kept: &[u32]) -> Result<(), StoreError> {
+        let is_old = |number: u32| number < first && !kept.contains(&number);
+        let directory = self.store.join(DIRECTORY);
+        for number in numbers(&directory)?.into_iter().filter(|number| is_old(*number)) {
+            let path = self.path(number);
+            match fs::remove_file(&path) {
+                Ok(()) => tracing::debug!(file = %path.display(), "removed a file of pruned blocks"),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(io_error(&path, "remove it")(error)),
+            }
+        }
+        // An open file keeps its space.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(number, _)| !is_old(*number));
+        Ok(())
+    }
+
     /// Opens a file for reading, or returns the open one.
     fn opened(&self, number: u32) -> io::Result<Arc<File>> {
         let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,6 +260,21 @@ impl BlockFiles {
         let path = self.path(number);
         DirectFile::create(&path).map_err(io_error(&path, "create it"))
     }
+}
+
+/// The numbers of the files in `directory`; none if it does not exist. The first append creates it.
+fn numbers(directory: &Path) -> Result<Vec<u32>, StoreError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error(directory, "list it")(error)),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io_error(directory, "list it"))?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.strip_suffix(".blocks")?.parse::<u32>().ok()));
+    }
+    Ok(numbers)
 }
 
 /// Reads the bytes at `extent`; fewer if the file is shorter.

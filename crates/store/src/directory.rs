@@ -247,6 +247,23 @@ fn exists(path: &Path) -> Result<bool, StoreError> {
     path.try_exists().map_err(io_error(path, "look at it"))
 }
 
+/// Bytes that all files below `path` take on the disk. A file that is removed meanwhile counts as none.
+pub(crate) fn disk_bytes(path: &Path) -> Result<u64, StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in fs::read_dir(path).map_err(io_error(path, "list it"))? {
+        let entry = entry.map_err(io_error(path, "list it"))?;
+        bytes += match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path())?,
+            // A journal is longer than what is written to it.
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(io_error(&entry.path(), "look at it")(error)),
+        };
+    }
+    Ok(bytes)
+}
+
 /// Makes the names in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path, "make its entries durable"))

@@ -5,9 +5,14 @@
 //! committees, commits, and the watermarks last.
 
 use crate::{
-    CorruptReason, PeerList, Place, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
-    layout::{META_CHAIN_ID, META_WATERMARKS, Table, epoch_key, first_beside, parse_commit_key, parse_epoch_key},
+    CorruptReason, EpochProof, PeerList, Place, Pruned, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
+    layout::{
+        META_CHAIN_ID, META_LATE_FROM, META_WATERMARKS, Table, epoch_key, first_beside, pair_key, parse_commit_key,
+        parse_epoch_key,
+    },
     plan::plan,
+    progress::{Progress, late_from},
+    prune,
     reader::BlockReader,
     rounds::ChangedRounds,
     segments::Packer,
@@ -21,7 +26,7 @@ use soma_types::{
     TrustedCommit, codec,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     sync::{Mutex, PoisonError},
 };
@@ -44,6 +49,7 @@ impl<T: Tables> Engine<T> {
         let mut writes = vec![
             Write::put(Table::Meta, META_CHAIN_ID, codec::encode(&genesis.chain_id())),
             Write::put(Table::Committees, epoch_key(0), codec::encode(genesis.committee())),
+            Write::put(Table::Meta, META_LATE_FROM, codec::encode(&CommitIndex::MIN)),
         ];
         writes.extend(commits::writes([&commit]));
         writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&watermarks)));
@@ -88,13 +94,54 @@ impl<T: Tables> Engine<T> {
     }
 
     /// The tables.
-    #[cfg(test)]
+    #[cfg(any(feature = "fjall", test))]
     pub(crate) fn tables(&self) -> &T {
         &self.tables
     }
 
     fn corrupt(&self, record: Record, reason: impl Into<CorruptReason>) -> StoreError {
         record.corrupt(self.tables.place(), reason)
+    }
+
+    /// Whether the commit is pruned.
+    fn is_pruned(&self, index: CommitIndex) -> Result<bool, StoreError> {
+        Ok(index < self.watermarks()?.lowest_available)
+    }
+
+    /// Fails if the commit was pruned.
+    fn expect_kept(&self, index: CommitIndex) -> Result<(), StoreError> {
+        let lowest = self.watermarks()?.lowest_available;
+        if index == 0 || index >= lowest {
+            return Ok(());
+        }
+        Err(StoreError::Pruned { place: self.tables.place(), index, lowest })
+    }
+
+    /// Moves the watermark `lowest_available` up to `lowest`, but past the end of one epoch only, together with the
+    /// proof of that epoch. So one write has one proof.
+    fn raise_lowest(&self, before: Watermarks, lowest: CommitIndex) -> Result<Watermarks, StoreError> {
+        let index = before.lowest_available;
+        let first = self.commit(index)?.ok_or_else(|| self.corrupt(Record::Commit(index), CorruptReason::Missing))?;
+        let (mut writes, mut lowest) = (Vec::new(), lowest);
+        if let Some(last) = self.last_commit_of_epoch(first.epoch)?
+            && last < lowest
+        {
+            match EpochProof::from_chain(self, last)? {
+                Some(proof) => writes.push(Write::put(Table::Proofs, epoch_key(first.epoch), proof.encode())),
+                None => tracing::warn!(epoch = first.epoch, "no proof of a pruned epoch: a quorum of votes is missing"),
+            }
+            lowest = last + 1;
+        }
+        let after = Watermarks { lowest_available: lowest, ..before };
+        writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&after)));
+        self.tables.write(&[], writes)?;
+        Ok(after)
+    }
+
+    fn stored_proof(&self, epoch: Epoch) -> Result<Option<EpochProof>, StoreError> {
+        let Some(bytes) = self.tables.get(Table::Proofs, &epoch_key(epoch))? else { return Ok(None) };
+        let proof = EpochProof::decode(&bytes);
+        proof.map(Some).map_err(|error| self.corrupt(Record::EpochProof(epoch), error))
     }
 
     /// Decodes a value that must exist.
@@ -125,8 +172,16 @@ impl<T: Tables> Store for Engine<T> {
 
     fn commits(&self, range: RangeInclusive<CommitIndex>) -> Result<Vec<TrustedCommit>, StoreError> {
         let start = *range.start();
+        // Its value may have later commits, too.
+        if start > 0 && self.is_pruned(start)? {
+            return Ok(Vec::new());
+        }
         let (stored, whole) = commits::read(&self.tables, range, usize::MAX);
-        whole?;
+        match whole {
+            // Pruning has removed them meanwhile.
+            Err(error) if prune::is_gone(&error) && self.is_pruned(start)? => return Ok(Vec::new()),
+            whole => whole?,
+        }
         let decode = |(index, bytes)| commits::decode(&self.tables.place(), index, bytes);
         let commits = (start..=CommitIndex::MAX).zip(stored).map(decode).collect::<Result<Vec<_>, _>>()?;
         match commits::first_unlinked(&commits) {
@@ -136,6 +191,9 @@ impl<T: Tables> Store for Engine<T> {
     }
 
     fn commit_bytes(&self, range: RangeInclusive<CommitIndex>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+        if *range.start() > 0 && self.is_pruned(*range.start())? {
+            return Ok(Vec::new());
+        }
         commits::read_first(&self.tables, range, max_bytes)
     }
 
@@ -148,11 +206,13 @@ impl<T: Tables> Store for Engine<T> {
         range: RangeInclusive<CommitIndex>,
         max_bytes: usize,
     ) -> Result<Vec<CommittedSubDag>, StoreError> {
-        sub_dags::read(&self.tables, range, max_bytes)
+        let start = *range.start();
+        self.expect_kept(start)?;
+        sub_dags::read(&self.tables, range, max_bytes).or_else(|error| self.expect_kept(start).and(Err(error)))
     }
 
     fn blocks_within(&self, refs: &[BlockRef], max_bytes: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
-        let mut reader = BlockReader::new(&self.tables);
+        let mut reader = BlockReader::new(&self.tables)?;
         let (mut blocks, mut total) = (Vec::new(), 0);
         for (position, block) in refs.iter().enumerate() {
             let location = reader.locate(&refs[position..])?;
@@ -160,20 +220,36 @@ impl<T: Tables> Store for Engine<T> {
             if total > max_bytes && !blocks.is_empty() {
                 break;
             }
-            blocks.push(location.map(|location| reader.read(block, location)).transpose()?);
+            let Some(location) = location else {
+                blocks.push(None);
+                continue;
+            };
+            match reader.read(block, location) {
+                Ok(bytes) => blocks.push(Some(bytes)),
+                // Pruning removes a segment before the entries of all its blocks.
+                Err(error) if prune::is_gone(&error) && self.is_pruned(location.segment.batch)? => blocks.push(None),
+                Err(error) => return Err(error),
+            }
         }
         Ok(blocks)
     }
 
     fn block_sizes(&self, refs: &[BlockRef]) -> Result<Vec<Option<usize>>, StoreError> {
-        let mut reader = BlockReader::new(&self.tables);
+        let mut reader = BlockReader::new(&self.tables)?;
         let size = |position| Ok(reader.locate(&refs[position..])?.map(|location| location.length as usize));
         (0..refs.len()).map(size).collect()
     }
 
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
         let mut voters = Vec::new();
-        for (_, value) in self.tables.scan(Table::Votes, &votes::prefix(commit.index))? {
+        let values = match self.tables.scan(Table::Votes, &votes::prefix(commit.index)) {
+            // Votes from a pruned batch.
+            Err(error) if prune::is_gone(&error) && self.is_pruned(commit.index.saturating_sub(VOTES_AHEAD))? => {
+                self.tables.scan(Table::Votes, &votes::prefix(commit.index))?
+            }
+            values => values?,
+        };
+        for (_, value) in values {
             let more = votes::voters(&value, commit);
             voters.extend(more.map_err(|reason| self.corrupt(Record::Votes(first_beside(commit.index)), reason))?);
         }
@@ -241,13 +317,24 @@ impl<T: Tables> Store for Engine<T> {
         let after = Watermarks { highest_synced: planned.highest_synced, ..before };
 
         let mut packer = Packer::new(planned.first);
-        let mut rounds = ChangedRounds::new(&self.tables)?;
+        let mut rounds = ChangedRounds::new(&self.tables, Progress::read(&self.tables)?)?;
         let mut votes = BatchVotes::default();
         let limit = planned.highest_synced.index.saturating_add(VOTES_AHEAD);
-        for block in batch.iter().flat_map(|certified| certified.blocks.iter().chain(&certified.certifiers)) {
+        let mut late = BTreeSet::new();
+        let each = batch.iter().flat_map(|certified| {
+            let certifiers = certified.certifiers.iter().map(|block| (block, false));
+            certified.blocks.iter().map(|block| (block, true)).chain(certifiers)
+        });
+        for (block, is_committed) in each {
             let reference = block.reference();
             // The reference fixes the bytes. A certifier block is often committed a little later, but written once.
             let stored = rounds.add(&self.tables, &reference, || packer.push(block.bytes()))?;
+            if let Some(stored) = stored
+                && is_committed
+                && stored.segment.batch < planned.first
+            {
+                late.insert(stored.segment.batch);
+            }
             // So are its votes, unless they were too far ahead at that time.
             let kept = stored.map(|stored| stored.segment.batch.saturating_add(VOTES_AHEAD));
             let new = block.commit_votes.iter().filter(|vote| vote.index <= limit && Some(vote.index) > kept);
@@ -255,6 +342,11 @@ impl<T: Tables> Store for Engine<T> {
         }
         let segments = packer.finish();
         let mut writes: Vec<_> = rounds.finish().collect();
+        let put_late = |batch| Write::put(Table::Late, pair_key(batch, planned.first), []);
+        writes.extend(late.into_iter().map(put_late));
+        if late_from(&self.tables)?.is_none() {
+            writes.push(Write::put(Table::Meta, META_LATE_FROM, codec::encode(&planned.first)));
+        }
         writes.extend(votes.finish(planned.first));
         for (epoch, committee) in planned.committees {
             writes.push(Write::put(Table::Committees, epoch_key(epoch), codec::encode(committee)));
@@ -266,6 +358,32 @@ impl<T: Tables> Store for Engine<T> {
         writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&after)));
         self.tables.write(&segments, writes)?;
         Ok(after)
+    }
+
+    fn prune(&self, lowest: CommitIndex) -> Result<Pruned, StoreError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.watermarks()?;
+        let lowest = lowest.min(before.highest_synced.index).max(before.lowest_available);
+        let watermarks = if lowest > before.lowest_available { self.raise_lowest(before, lowest)? } else { before };
+        let is_raised = watermarks.lowest_available == lowest;
+        let Some(step) = prune::next_step(&self.tables, watermarks.lowest_available)? else {
+            return Ok(Pruned { watermarks, is_complete: is_raised });
+        };
+        self.tables.write(&[], step.writes)?;
+        self.tables.reclaim(step.kept_from, &step.pinned)?;
+        Ok(Pruned { watermarks, is_complete: is_raised && step.is_last })
+    }
+
+    fn epoch_proof(&self, epoch: Epoch) -> Result<Option<EpochProof>, StoreError> {
+        if let Some(stored) = self.stored_proof(epoch)? {
+            return Ok(Some(stored));
+        }
+        let Some(last) = self.last_commit_of_epoch(epoch)? else { return Ok(None) };
+        match EpochProof::from_chain(self, last) {
+            // Pruning has stored the proof meanwhile.
+            Err(StoreError::Pruned { .. }) => self.stored_proof(epoch),
+            made => made,
+        }
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -307,6 +425,8 @@ macro_rules! store_by_engine {
             )
                 -> Result<(), crate::StoreError>;
             fn apply_refs(batch: &[&soma_types::CertifiedCommit]) -> Result<crate::Watermarks, crate::StoreError>;
+            fn prune(lowest: soma_types::CommitIndex) -> Result<crate::Pruned, crate::StoreError>;
+            fn epoch_proof(epoch: soma_types::Epoch) -> Result<Option<crate::EpochProof>, crate::StoreError>;
             fn flush() -> Result<(), crate::StoreError>;
             fn place() -> crate::Place;
         }

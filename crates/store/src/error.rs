@@ -86,6 +86,12 @@ pub enum Record {
     /// The watermarks.
     #[error("the watermarks")]
     Watermarks,
+    /// The progress of pruning.
+    #[error("the progress of pruning")]
+    Pruned,
+    /// The proof of a pruned epoch.
+    #[error("the proof of epoch {0}")]
+    EpochProof(Epoch),
     /// The chain id inside the database.
     #[error("the chain id in the database")]
     ChainId,
@@ -204,6 +210,9 @@ pub enum CorruptReason {
         /// Epoch of that committee.
         found: Epoch,
     },
+    /// The commit is stated to end an epoch, and none of its blocks names the next committee.
+    #[error("none of its blocks ends the epoch")]
+    NoEndOfEpoch,
     /// The chain id differs from the one in the file `soma-store`.
     #[error("it is {found}, and the file soma-store has {expected}")]
     OtherChain {
@@ -332,6 +341,16 @@ pub enum StoreError {
         /// The mismatch.
         what: Box<Mismatch>,
     },
+    /// The commit was pruned.
+    #[error("{place}: commit {index} is pruned; commits from {lowest} on are available")]
+    Pruned {
+        /// The store.
+        place: Place,
+        /// The commit.
+        index: CommitIndex,
+        /// The lowest available commit.
+        lowest: CommitIndex,
+    },
     /// A stored value is damaged: the disk or another program changed it.
     #[error(
         "{place}: {record} is damaged: {reason}; check the disk, then restore the store from a copy or remove it and \
@@ -436,7 +455,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the store itself failed (disk, damage, another owner), and not the request.
     pub fn is_fatal(&self) -> bool {
-        !matches!(self, Self::OutOfOrder { .. } | Self::EmptyBatch { .. } | Self::Mismatch { .. })
+        !matches!(self, Self::OutOfOrder { .. } | Self::EmptyBatch { .. } | Self::Mismatch { .. } | Self::Pruned { .. })
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::{
     CorruptReason, Place, Record, Store, StoreError,
     block_files::{BlockFiles, Stored},
-    directory::Directory,
+    directory::{Directory, disk_bytes},
     engine::{Engine, store_by_engine},
     journal,
-    layout::{Table, parse_commit_key, parse_pair_key},
+    layout::{Table, pair_key, parse_commit_key, parse_pair_key},
     segments::{Segment, SegmentId},
     tables::{Tables, Write},
 };
@@ -113,6 +113,7 @@ impl FjallStore {
         let engine = Engine::open(tables, directory.genesis().clone())?;
         // Content that has left the journals must have reached the tables.
         if let Some(index) = in_journals.and_then(|first| first.checked_sub(1))
+            && (index == 0 || index >= engine.watermarks()?.lowest_available)
             && engine.commit(index)?.is_none()
         {
             return Err(Record::Commit(index).corrupt(engine.place(), CorruptReason::Missing));
@@ -129,6 +130,23 @@ impl FjallStore {
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
+
+    /// Rewrites the database without what was removed. Takes as long as reading and writing all of it, and blocks
+    /// writes meanwhile: for a stopped node. A running one gets there in small steps by itself.
+    ///
+    /// # Errors
+    /// Fails if the database cannot be read or written.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.engine.tables().compact()
+    }
+
+    /// Bytes of the store's files on the disk.
+    ///
+    /// # Errors
+    /// Fails if the directory cannot be read.
+    pub fn disk_bytes(&self) -> Result<u64, StoreError> {
+        disk_bytes(self.path())
+    }
 }
 
 store_by_engine!(FjallStore);
@@ -138,7 +156,7 @@ struct FjallTables {
     path: PathBuf,
     database: Database,
     /// Keyspaces in the order of [`Table::ALL`], which is that of the enum.
-    keyspaces: [Keyspace; Table::ALL.len()],
+    keyspaces: Vec<Keyspace>,
     files: BlockFiles,
     /// The first failed write, with its reason.
     failed: OnceLock<Box<str>>,
@@ -193,10 +211,17 @@ impl FjallTables {
             };
             database.keyspace(table.name(), options).map_err(failed)
         };
-        let [a, b, c, d, e, f, g, h, i] = Table::ALL;
-        let keyspaces = [open(a)?, open(b)?, open(c)?, open(d)?, open(e)?, open(f)?, open(g)?, open(h)?, open(i)?];
+        let keyspaces = Table::ALL.into_iter().map(open).collect::<Result<_, _>>()?;
         let files = BlockFiles::open(path)?;
         Ok(Self { path: path.to_owned(), database, keyspaces, files, failed: OnceLock::new() })
+    }
+
+    fn compact(&self) -> Result<(), StoreError> {
+        self.keyspaces.iter().try_for_each(|keyspace| {
+            // Removals that are still in memory remove nothing on the disk.
+            let written = keyspace.rotate_memtable_and_wait();
+            written.and_then(|()| keyspace.major_compact()).map_err(database_error(&self.path, "compact"))
+        })
     }
 
     fn keyspace(&self, table: Table) -> &Keyspace {
@@ -214,6 +239,13 @@ impl FjallTables {
 
     fn read_error(&self, source: fjall::Error) -> StoreError {
         database_error(&self.path, "read")(source)
+    }
+
+    /// The file of the first segment from key `first` to key `last`; `None` if the segment is in the database.
+    fn first_file(&self, first: &[u8], last: &[u8]) -> Result<Option<u32>, StoreError> {
+        let Some(entry) = self.keyspace(Table::Segments).range(first..=last).next() else { return Ok(None) };
+        let (_, stored) = entry.into_inner().map_err(|error| self.read_error(error))?;
+        Ok(Stored::decode(stored.into()).and_then(|stored| stored.file()))
     }
 
     /// The value at `key`, from the database value `stored`.
@@ -262,6 +294,11 @@ impl Tables for FjallTables {
         Ok(())
     }
 
+    fn keys(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Vec<Bytes>, StoreError> {
+        let key = |entry: fjall::Guard| entry.key().map(Bytes::from).map_err(|error| self.read_error(error));
+        self.keyspace(table).range(first..=last).map(key).collect()
+    }
+
     fn last_key_within(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let Some(last) = self.keyspace(table).range(first..=last).next_back() else { return Ok(None) };
         last.key().map(|key| Some(Bytes::from(key))).map_err(|error| self.read_error(error))
@@ -301,6 +338,14 @@ impl Tables for FjallTables {
             debug_assert!(extents.next().is_none(), "each value in a file has its place in the database");
             batch.commit().map_err(database_error(&self.path, "write a batch"))
         })
+    }
+
+    fn reclaim(&self, kept_from: CommitIndex, pinned: &[CommitIndex]) -> Result<(), StoreError> {
+        // Files have the order of the chain, so all before the file of the first kept segment have only removed ones.
+        let Some(first) = self.first_file(&pair_key(kept_from, 0), &[u8::MAX; 8])? else { return Ok(()) };
+        let of_pinned = |batch: &CommitIndex| self.first_file(&pair_key(*batch, 0), &pair_key(*batch, u32::MAX));
+        let kept: Vec<_> = pinned.iter().filter_map(|batch| of_pinned(batch).transpose()).collect::<Result<_, _>>()?;
+        self.files.remove_before(first, &kept)
     }
 
     fn flush(&self) -> Result<(), StoreError> {

@@ -138,7 +138,12 @@ impl Batch {
         for _ in 0..entries {
             match number(bytes, 1)? {
                 2 => {
+                    let is_removal = matches!(bytes.first(), Some(1 | 2));
                     let (key, value) = entry(bytes)?;
+                    // Pruning removes commits at the other end of the chain.
+                    if is_removal {
+                        continue;
+                    }
                     // Only commits have keys of four bytes.
                     if let Ok(key) = <[u8; 4]>::try_from(key) {
                         let index = CommitIndex::from_be_bytes(key);

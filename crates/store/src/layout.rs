@@ -16,8 +16,11 @@
 //! | commits    | index u32 of the first                 | consecutive commits of one batch:               |
 //! |            |                                        | [`commits`](crate::commits)                     |
 //! | peers      | peer id                                | signed node info                                |
+//! | late       | first commit of a batch u32,           | nothing: the later batch commits blocks that    |
+//! |            | first commit of a later batch u32      | the first one holds                             |
+//! | proofs     | epoch u64                              | last commit of a pruned epoch, with its votes   |
 //! | standings  | peer id                                | peer's history, in the encoding of PeerHeights  |
-//! | meta       | name                                   | chain id, watermarks                            |
+//! | meta       | name                                   | chain id, watermarks, progress of pruning       |
 //!
 //! Segments, votes and commits of a large batch are in [files](crate::block_files), and these tables only have their
 //! positions. Each value of these tables begins with a byte that tells the two cases apart.
@@ -48,14 +51,18 @@ pub(crate) enum Table {
     Peers,
     /// Standings of peers.
     Standings,
-    /// Chain id and watermarks.
+    /// Chain id, watermarks and progress of pruning.
     Meta,
+    /// Batches with blocks that later batches commit.
+    Late,
+    /// Proofs of pruned epochs.
+    Proofs,
 }
 
 #[cfg_attr(not(feature = "fjall"), allow(dead_code, reason = "only the store on disk has files and names of tables"))]
 impl Table {
     /// All tables.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Segments,
         Self::Rounds,
         Self::Votes,
@@ -65,6 +72,8 @@ impl Table {
         Self::Peers,
         Self::Standings,
         Self::Meta,
+        Self::Late,
+        Self::Proofs,
     ];
 
     /// The table of a list of peers.
@@ -92,6 +101,8 @@ impl Table {
             Self::Peers => "peers",
             Self::Standings => "standings",
             Self::Meta => "meta",
+            Self::Late => "late",
+            Self::Proofs => "proofs",
         }
     }
 }
@@ -100,6 +111,10 @@ impl Table {
 pub(crate) const META_CHAIN_ID: &[u8] = b"chain_id";
 /// Key in [`Table::Meta`] of the watermarks.
 pub(crate) const META_WATERMARKS: &[u8] = b"watermarks";
+/// Key in [`Table::Meta`] of the [progress](crate::progress::Progress) of pruning.
+pub(crate) const META_PRUNED: &[u8] = b"pruned";
+/// Key in [`Table::Meta`] of the first batch from which on [`Table::Late`] is complete.
+pub(crate) const META_LATE_FROM: &[u8] = b"late_from";
 
 /// Commits that share a value: those between two multiples of this number, if they came in one batch. More per value
 /// hardly cost less, and reading one commit reads the whole value.
@@ -152,7 +167,6 @@ pub(crate) fn pair_key(first: u32, second: u32) -> [u8; 8] {
     key
 }
 
-#[cfg(any(feature = "fjall", test))]
 /// Parses a key of two numbers.
 pub(crate) fn parse_pair_key(key: &[u8]) -> Option<(u32, u32)> {
     let (first, second) = key.split_first_chunk()?;

@@ -44,6 +44,7 @@ mod direct_file;
 #[cfg(feature = "fjall")]
 mod directory;
 mod engine;
+mod epoch_proof;
 mod error;
 #[cfg(feature = "fjall")]
 mod fjall_store;
@@ -52,7 +53,10 @@ mod journal;
 mod layout;
 mod mem;
 mod plan;
+mod progress;
+mod prune;
 mod reader;
+mod retention;
 mod rounds;
 mod segments;
 mod serving;
@@ -60,11 +64,13 @@ mod sub_dags;
 mod tables;
 mod votes;
 
+pub use epoch_proof::EpochProof;
 pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreError};
 #[cfg(feature = "fjall")]
 pub use fjall_store::FjallStore;
 pub use mem::MemStore;
 pub use plan::{VOTES_AHEAD, check_batch};
+pub use retention::Retention;
 pub use segments::SegmentId;
 pub use serving::{NotServed, Served, serve_commits};
 
@@ -81,9 +87,18 @@ use std::ops::RangeInclusive;
 pub struct Watermarks {
     /// The last stored commit; commit 0, the genesis, in a new store. Never moves back.
     pub highest_synced: CommitRef,
-    /// The first commit that is stored with its blocks; 1 until commits are pruned. One more than
+    /// The first commit that is stored with its blocks; 1 until commits are [pruned](Store::prune). One more than
     /// `highest_synced.index` while no such commit is stored.
     pub lowest_available: CommitIndex,
+}
+
+/// The result of one step of [`Store::prune`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// The stored part of the chain.
+    pub watermarks: Watermarks,
+    /// Whether all data that can be removed is removed. Up to one batch of pruned commits may stay.
+    pub is_complete: bool,
 }
 
 /// A stored list of peers.
@@ -109,7 +124,7 @@ pub trait Store: Send + Sync + 'static {
     /// Fails if the store cannot be read or is damaged.
     fn watermarks(&self) -> Result<Watermarks, StoreError>;
 
-    /// The commit at `index`, if stored. Commit 0 is always stored.
+    /// The commit at `index`, if stored and not pruned. Commit 0 is always stored.
     ///
     /// # Errors
     /// Fails if the commit cannot be read or is damaged.
@@ -190,6 +205,7 @@ pub trait Store: Send + Sync + 'static {
     /// The commit at `index` with its blocks, as the executor's input; `None` if the commit is not stored.
     ///
     /// # Errors
+    /// Fails with [`StoreError::Pruned`] if the commit was pruned.
     /// Fails with [`StoreError::Corrupt`] if a block is missing or damaged. The error names both the commit and the
     /// block, or the container of the block.
     fn sub_dag(&self, index: CommitIndex) -> Result<Option<CommittedSubDag>, StoreError> {
@@ -203,7 +219,7 @@ pub trait Store: Send + Sync + 'static {
     /// Ends before the first commit that is damaged or not stored.
     ///
     /// # Errors
-    /// Fails if the first commit is damaged.
+    /// Fails if the first commit is damaged, and with [`StoreError::Pruned`] if it was pruned.
     fn sub_dags(
         &self,
         range: RangeInclusive<CommitIndex>,
@@ -263,6 +279,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Like [`apply`](Self::apply).
     fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError>;
+
+    /// Removes the commits below `lowest`, with their blocks and votes, in bounded steps. Each call takes one step;
+    /// call it again until [`Pruned::is_complete`].
+    ///
+    /// [`Watermarks::lowest_available`] moves first, in a durable write of its own, and never back. The last commit
+    /// always stays. Blocks that a remaining commit names stay, too, and so does the [proof](Self::epoch_proof) of each
+    /// ended epoch. A kill between or during steps loses nothing: the next call goes on.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or written, or is damaged.
+    fn prune(&self, lowest: CommitIndex) -> Result<Pruned, StoreError>;
+
+    /// What proves how `epoch` ended: its last commit, the votes for it, and the block that names the next committee.
+    /// `None` while the epoch has not ended, or if the stored votes are no quorum.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or is damaged.
+    fn epoch_proof(&self, epoch: Epoch) -> Result<Option<EpochProof>, StoreError>;
 
     /// Makes all writes durable. [`apply`](Self::apply) needs no flush.
     ///

@@ -8,7 +8,7 @@ use crate::{
     tables::{Tables, Write},
 };
 use bytes::Bytes;
-use soma_types::Genesis;
+use soma_types::{CommitIndex, Genesis};
 use std::{
     collections::BTreeMap,
     ops::Bound,
@@ -93,6 +93,13 @@ impl Tables for MemTables {
         Ok(())
     }
 
+    fn keys(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Vec<Bytes>, StoreError> {
+        let maps = self.read();
+        let range = (Bound::Included(first), Bound::Included(last));
+        let entries = maps.get(&table).into_iter().flat_map(|map| map.range::<[u8], _>(range));
+        Ok(entries.map(|(key, _)| Bytes::copy_from_slice(key)).collect())
+    }
+
     fn last_key_within(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let maps = self.read();
         let range = (Bound::Included(first), Bound::Included(last));
@@ -116,6 +123,10 @@ impl Tables for MemTables {
         Ok(())
     }
 
+    fn reclaim(&self, _: CommitIndex, _: &[CommitIndex]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -130,7 +141,7 @@ mod tests {
     use super::*;
     use crate::{PeerList, Store};
     use soma_testkit::{ChainBuilder, ChainSpec};
-    use soma_types::{BlockRef, CertifiedCommit, CommitIndex};
+    use soma_types::{BlockRef, CertifiedCommit};
 
     /// Calls every method that reads, and the writer, which reads before it adds.
     fn read_all(store: &MemStore, commits: &[CertifiedCommit], next: &CertifiedCommit) {
@@ -153,7 +164,9 @@ mod tests {
             }
         }
         let _ = crate::serve_commits(store, 1, CommitIndex::MAX, 1 << 20);
+        let _ = (store.epoch_proof(0), store.epoch_proof(1));
         let _ = store.apply(std::slice::from_ref(next));
+        let _ = store.prune(CommitIndex::MAX);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::{
     CorruptReason, Record, StoreError,
     layout::{Table, parse_round_key, round_key},
+    progress::Progress,
     rounds,
     segments::{Location, SegmentId},
     tables::Tables,
@@ -26,11 +27,13 @@ pub(crate) struct BlockReader<'a, T> {
     /// Rounds of the last look-up; empty for a round that is not stored.
     rounds: BTreeMap<(Epoch, Round), Bytes>,
     segments: Recent<SegmentId>,
+    pruned: Progress,
 }
 
 impl<'a, T: Tables> BlockReader<'a, T> {
-    pub(crate) fn new(tables: &'a T) -> Self {
-        Self { tables, rounds: BTreeMap::new(), segments: Recent::default() }
+    pub(crate) fn new(tables: &'a T) -> Result<Self, StoreError> {
+        let pruned = Progress::read(tables)?;
+        Ok(Self { tables, rounds: BTreeMap::new(), segments: Recent::default(), pruned })
     }
 
     /// Location of the first of `blocks`; `None` if it is not stored. The others are the blocks of the next calls.
@@ -41,7 +44,10 @@ impl<'a, T: Tables> BlockReader<'a, T> {
             self.look_up(epoch, round, blocks)?;
         }
         let value = self.rounds.get(&(epoch, round)).map_or(&[][..], |value| value);
-        rounds::find(value, block).map_err(|reason| Record::Round { epoch, round }.corrupt(self.tables.place(), reason))
+        let found = rounds::find(value, block)
+            .map_err(|reason| Record::Round { epoch, round }.corrupt(self.tables.place(), reason))?;
+        // An entry of a later round may outlive its segment for a while.
+        Ok(found.filter(|location| !self.pruned.has_removed(location.segment.batch)))
     }
 
     /// Looks up a round together with the neighbouring rounds of `blocks`.
@@ -130,7 +136,7 @@ mod tests {
         let block = |round, author| BlockRef { epoch: 1, round, author, digest: BlockDigest([author as u8; 32]) };
         let place =
             |round, author| Location { segment: SegmentId { batch: round, number: 0 }, offset: author, length: 1 };
-        let mut changed = ChangedRounds::new(&tables).unwrap();
+        let mut changed = ChangedRounds::new(&tables, Progress::default()).unwrap();
         let mut blocks: Vec<_> = (1..=150).flat_map(|round| (0..100).map(move |author| block(round, author))).collect();
         for block in &blocks {
             changed.add(&tables, block, || place(block.round, block.author)).unwrap();
@@ -138,7 +144,7 @@ mod tests {
         tables.write(&[], changed.finish().collect()).unwrap();
 
         for _ in 0..3 {
-            let mut reader = BlockReader::new(&tables);
+            let mut reader = BlockReader::new(&tables).unwrap();
             for (position, block) in blocks.iter().enumerate().step_by(7) {
                 assert_eq!(reader.locate(&blocks[position..]).unwrap(), Some(place(block.round, block.author)));
             }
@@ -146,7 +152,7 @@ mod tests {
             blocks.reverse();
             blocks.sort_by_key(|block| (block.round % 3, block.author));
         }
-        let mut reader = BlockReader::new(&tables);
+        let mut reader = BlockReader::new(&tables).unwrap();
         assert_eq!(reader.locate(&[block(7, 100), block(8, 1)]).unwrap(), None, "no such block");
         assert_eq!(reader.locate(&[block(151, 1), block(150, 1)]).unwrap(), None, "no such round");
         assert_eq!(reader.locate(&[block(150, 1)]).unwrap(), Some(place(150, 1)));

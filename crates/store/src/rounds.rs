@@ -13,6 +13,7 @@
 use crate::{
     CorruptReason, Record, StoreError,
     layout::{Table, parse_round_key, round_key},
+    progress::Progress,
     segments::{Location, SegmentId},
     tables::{Tables, Write},
 };
@@ -31,11 +32,22 @@ pub(crate) fn find(round: &[u8], block: &BlockRef) -> Result<Option<Location>, C
     Ok(position(entries, &name(block)).ok().map(|at| location(&entries[at])))
 }
 
+/// The entries of a round that are not in a removed segment; `None` if that are all.
+pub(crate) fn without(
+    round: &[u8],
+    is_removed: impl Fn(SegmentId) -> bool,
+) -> Result<Option<Box<[u8]>>, CorruptReason> {
+    let entries = entries(round)?;
+    let left: Vec<Entry> = entries.iter().filter(|entry| !is_removed(location(entry).segment)).copied().collect();
+    Ok((left.len() < entries.len()).then(|| left.as_flattened().into()))
+}
+
 /// The rounds that a batch changes.
 pub(crate) struct ChangedRounds {
     /// The last stored round. Later rounds need no look-up.
     last_stored: Option<(Epoch, Round)>,
     rounds: BTreeMap<(Epoch, Round), Changed>,
+    pruned: Progress,
 }
 
 #[derive(Default)]
@@ -46,13 +58,13 @@ struct Changed {
 
 impl ChangedRounds {
     /// No changes.
-    pub(crate) fn new<T: Tables>(tables: &T) -> Result<Self, StoreError> {
+    pub(crate) fn new<T: Tables>(tables: &T, pruned: Progress) -> Result<Self, StoreError> {
         let last = tables.last_key(Table::Rounds)?;
         let parse = |key: Bytes| {
             let reason = CorruptReason::KeyLength { bytes: key.len() };
             parse_round_key(&key).ok_or_else(|| Record::Rounds.corrupt(tables.place(), reason))
         };
-        Ok(Self { last_stored: last.map(parse).transpose()?, rounds: BTreeMap::new() })
+        Ok(Self { last_stored: last.map(parse).transpose()?, rounds: BTreeMap::new(), pruned })
     }
 
     /// Adds `block` at the location that `store` returns. If it is already stored, returns its location instead.
@@ -78,7 +90,15 @@ impl ChangedRounds {
         };
         let name = name(block);
         match position(&changed.entries, &name) {
-            Ok(at) => Ok(Some(location(&changed.entries[at]))),
+            Ok(at) => {
+                let stored = location(&changed.entries[at]);
+                if !self.pruned.has_removed(stored.segment.batch) {
+                    return Ok(Some(stored));
+                }
+                changed.entries[at] = entry(&name, store());
+                changed.is_changed = true;
+                Ok(None)
+            }
             Err(at) => {
                 changed.entries.insert(at, entry(&name, store()));
                 changed.is_changed = true;

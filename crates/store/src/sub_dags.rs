@@ -26,7 +26,7 @@ pub(crate) fn read<T: Tables>(
         stored => stored,
     };
     let mut read =
-        Read { tables, reader: BlockReader::new(tables), room: max_bytes, commits: Vec::new(), blocks: Vec::new() };
+        Read { tables, reader: BlockReader::new(tables)?, room: max_bytes, commits: Vec::new(), blocks: Vec::new() };
     let stored: Vec<_> = (start..=CommitIndex::MAX).zip(stored).collect();
     for neighbours in stored.chunks(LOOKED_UP_AT_ONCE) {
         match read.add(neighbours) {

@@ -2,6 +2,7 @@
 
 use crate::{Place, StoreError, layout::Table, segments::Segment};
 use bytes::Bytes;
+use soma_types::CommitIndex;
 
 /// One change of one table.
 pub(crate) struct Write {
@@ -13,6 +14,10 @@ pub(crate) struct Write {
 }
 
 impl Write {
+    pub(crate) fn remove(table: Table, key: impl Into<Vec<u8>>) -> Self {
+        Self { table, key: key.into(), value: None }
+    }
+
     pub(crate) fn put(table: Table, key: impl Into<Vec<u8>>, value: impl Into<Box<[u8]>>) -> Self {
         Self { table, key: key.into(), value: Some(value.into().into()) }
     }
@@ -32,6 +37,8 @@ pub(crate) trait Tables: Send + Sync + 'static {
         last: &[u8],
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreError>;
+    /// The keys from `first` to `last` (included), in order. Reads no values.
+    fn keys(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Vec<Bytes>, StoreError>;
     /// The last key from `first` to `last` (included).
     fn last_key_within(&self, table: Table, first: &[u8], last: &[u8]) -> Result<Option<Bytes>, StoreError>;
     /// The last key of the table.
@@ -39,6 +46,8 @@ pub(crate) trait Tables: Send + Sync + 'static {
     /// Applies all `writes` or none, `segments` first. No key may occur twice. The batch is durable on return. A reader
     /// that sees one of the writes sees all earlier ones.
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError>;
+    /// Frees the space of removed segments: all below batch `kept_from`, except those of the batches `pinned`.
+    fn reclaim(&self, kept_from: CommitIndex, pinned: &[CommitIndex]) -> Result<(), StoreError>;
     /// Makes all writes durable.
     fn flush(&self) -> Result<(), StoreError>;
     /// The location of the tables.

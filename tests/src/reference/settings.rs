@@ -2,7 +2,7 @@
 
 use super::one_line;
 use crate::public_api::workspace;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use soma_p2p::Config;
 use std::fs;
@@ -16,6 +16,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("state_sync", "StateSyncConfig"),
     ("serving", "ServingConfig"),
     ("verifier", "VerifierConfig"),
+    ("pruning", "PruningConfig"),
     ("trace", "TraceConfig"),
 ];
 
@@ -28,6 +29,10 @@ pub(super) fn page() -> Result<String> {
          [Operating](../operating.md#configuration)\nhas a whole file with the defaults. Sizes are in bytes. A duration is text \
          such as `\"5s\"`.\n",
     );
+    let sections = defaults.as_object().into_iter().flatten().filter(|(_, value)| value.is_object());
+    for (section, _) in sections {
+        ensure!(SECTIONS.iter().any(|(listed, _)| listed == section), "SECTIONS lacks the section {section}");
+    }
     for (section, name) in SECTIONS {
         let of_section = if section.is_empty() { Some(&defaults) } else { defaults.get(section) };
         let fields = source.items.iter().find_map(|item| match item {
@@ -53,6 +58,7 @@ fn rows(section: &ItemStruct, defaults: Option<&Value>, page: &mut String) {
             continue;
         }
         let default = match defaults.and_then(|defaults| defaults.get(&key)) {
+            None if defaults.is_some() => "none".to_string(),
             None => "required".to_string(),
             Some(Value::Array(list)) if list.is_empty() => "none".to_string(),
             Some(Value::String(text)) => format!("`{text}`"),

@@ -11,6 +11,7 @@ mod keys_and_genesis;
 mod node;
 mod peers;
 mod ping;
+mod store;
 
 use soma_testkit::command::{DEADLINE, Finished, Home, Running, config};
 

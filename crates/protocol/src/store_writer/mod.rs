@@ -1,15 +1,27 @@
 //! StoreWriter: one write at a time, in the order asked, and a bound on what waits.
 //!
 //! Address-book updates wait behind commits; both go through here, so the store has one writer.
+//!
+//! ```text
+//!   Submit --> waiting --> Run --> Done         one at a time
+//!   Stored --> due     --> Prune --> Pruned     a step after each write, more while nothing waits
+//! ```
+//!
+//! Pruning keeps pace with a sync: one step removes more commits than one write adds.
 
 use crate::core::{Core, Now};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use soma_types::CommitIndex;
+use std::{collections::VecDeque, time::Duration};
 use strum::VariantNames;
 
 /// Writes waiting behind the one at work. StateSync asks for two batches at a time and Discovery for one update each
 /// interval, so more than a few means that the disk hangs.
 const MAX_WAITING: usize = 16;
+
+/// Time after which a node that no executor has asked for commits prunes as if it had none. Until then an executor may
+/// still begin where it stopped.
+const EXECUTOR_WAIT: Duration = Duration::from_secs(60);
 
 /// What can happen to the StoreWriter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, VariantNames)]
@@ -26,6 +38,25 @@ pub enum Input {
         /// The store's error, if it failed.
         error: Option<String>,
     },
+    /// From the shell of a node that prunes: commits are being stored.
+    Stored {
+        /// The next commit of the slowest executor, if there is one.
+        executor: Option<CommitIndex>,
+    },
+    /// From the disk: one step of pruning has ended.
+    Pruned {
+        /// The result.
+        result: Result<PruneStep, String>,
+    },
+}
+
+/// One step of pruning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneStep {
+    /// The lowest commit that peers and executors can get now.
+    pub lowest_available: CommitIndex,
+    /// Whether nothing is left to remove.
+    pub is_complete: bool,
 }
 
 /// What the shell is to do.
@@ -35,6 +66,11 @@ pub enum Effect {
     Run(u64),
     /// Tell the asker that too many writes wait.
     Refuse(u64),
+    /// Remove some commits outside the window, and none that an executor has not taken.
+    Prune {
+        /// The next commit of the slowest executor, if there is one.
+        executor: Option<CommitIndex>,
+    },
 }
 
 /// The StoreWriter as operators see it.
@@ -48,6 +84,10 @@ pub struct Snapshot {
     pub failed: u64,
     /// The last error, until a write succeeds.
     pub last_error: Option<String>,
+    /// The lowest commit that is kept; unknown before the first step of pruning.
+    pub lowest_available: Option<CommitIndex>,
+    /// The last error of pruning, until a step succeeds.
+    pub pruning_error: Option<String>,
 }
 
 /// The core of the StoreWriter.
@@ -58,6 +98,53 @@ pub struct StoreWriter {
     done: u64,
     failed: u64,
     last_error: Option<String>,
+    pruning: Pruning,
+}
+
+/// The state of pruning.
+#[derive(Default, Serialize, Deserialize)]
+struct Pruning {
+    /// When this writer first stored commits.
+    since: Option<Duration>,
+    /// The next commit of the slowest executor. Stays when its stream ends, because it may return.
+    executor: Option<CommitIndex>,
+    is_due: bool,
+    is_running: bool,
+    lowest_available: Option<CommitIndex>,
+    error: Option<String>,
+}
+
+impl Pruning {
+    fn on_stored(&mut self, now: Now, executor: Option<CommitIndex>) {
+        self.executor = executor.or(self.executor);
+        let since = *self.since.get_or_insert(now.monotonic);
+        self.is_due = self.executor.is_some() || now.monotonic.saturating_sub(since) >= EXECUTOR_WAIT;
+    }
+
+    fn on_pruned(&mut self, result: Result<PruneStep, String>) {
+        self.is_running = false;
+        // A failed step is tried again after the next write.
+        self.is_due = result.as_ref().is_ok_and(|step| !step.is_complete);
+        match result {
+            Ok(step) => (self.lowest_available, self.error) = (Some(step.lowest_available), None),
+            Err(error) => self.error = Some(error),
+        }
+    }
+}
+
+impl StoreWriter {
+    /// What to do next, if nothing is under way. Writes and steps of pruning take turns.
+    fn next(&mut self, has_pruned: bool) -> Vec<Effect> {
+        if self.running.is_some() || self.pruning.is_running {
+            return Vec::new();
+        }
+        if self.pruning.is_due && (!has_pruned || self.waiting.is_empty()) {
+            self.pruning.is_running = true;
+            return vec![Effect::Prune { executor: self.pruning.executor }];
+        }
+        self.running = self.waiting.pop_front();
+        self.running.map(Effect::Run).into_iter().collect()
+    }
 }
 
 impl Core for StoreWriter {
@@ -67,7 +154,8 @@ impl Core for StoreWriter {
 
     const NAME: &'static str = "store-writer";
 
-    fn handle(&mut self, _now: Now, input: Input) -> Vec<Effect> {
+    fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let has_pruned = matches!(input, Input::Pruned { .. });
         match input {
             Input::Submit { job } if self.waiting.len() >= MAX_WAITING => return vec![Effect::Refuse(job)],
             Input::Submit { job } => self.waiting.push_back(job),
@@ -79,20 +167,20 @@ impl Core for StoreWriter {
                 self.failed += u64::from(error.is_some());
                 self.last_error = error;
             }
+            Input::Stored { executor } => self.pruning.on_stored(now, executor),
+            Input::Pruned { result } => self.pruning.on_pruned(result),
         }
-        if self.running.is_some() {
-            return Vec::new();
-        }
-        self.running = self.waiting.pop_front();
-        self.running.map(Effect::Run).into_iter().collect()
+        self.next(has_pruned)
     }
 
     fn snapshot(&self) -> Snapshot {
         Snapshot {
-            queued: self.waiting.len() + usize::from(self.running.is_some()),
+            queued: self.waiting.len() + usize::from(self.running.is_some() || self.pruning.is_running),
             done: self.done,
             failed: self.failed,
             last_error: self.last_error.clone(),
+            lowest_available: self.pruning.lowest_available,
+            pruning_error: self.pruning.error.clone(),
         }
     }
 }

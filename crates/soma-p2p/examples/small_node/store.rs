@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Genesis, PeerId, PeerList,
-    Place, Store, StoreError, TrustedCommit, VerifiedBlock, Watermarks,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EpochProof, Genesis,
+    PeerId, PeerList, Place, Pruned, Store, StoreError, TrustedCommit, VerifiedBlock, Watermarks,
     store::{VOTES_AHEAD, check_batch},
     types::Epoch,
 };
@@ -21,11 +21,15 @@ pub(crate) struct TableStore {
 
 struct Tables {
     highest: CommitRef,
+    lowest: CommitIndex,
     commits: BTreeMap<CommitIndex, TrustedCommit>,
-    blocks: BTreeMap<BlockRef, VerifiedBlock>,
+    /// Each with the last commit that came with it: as one of its own, or with a vote for it.
+    blocks: BTreeMap<BlockRef, (CommitIndex, VerifiedBlock)>,
     votes: BTreeMap<CommitRef, BTreeSet<BlockRef>>,
     committees: BTreeMap<Epoch, Committee>,
     last_commits: BTreeMap<Epoch, CommitIndex>,
+    /// Proofs of epochs, made before the last commit was pruned.
+    proofs: BTreeMap<Epoch, EpochProof>,
     infos: BTreeMap<PeerId, Bytes>,
     standings: BTreeMap<PeerId, Bytes>,
 }
@@ -35,11 +39,13 @@ impl TableStore {
     pub(crate) fn new(genesis: &Genesis) -> Self {
         let tables = Tables {
             highest: genesis.commit().reference(),
+            lowest: 1,
             commits: BTreeMap::from([(0, genesis.commit())]),
             blocks: BTreeMap::new(),
             votes: BTreeMap::new(),
             committees: BTreeMap::from([(0, genesis.committee().clone())]),
             last_commits: BTreeMap::new(),
+            proofs: BTreeMap::new(),
             infos: BTreeMap::new(),
             standings: BTreeMap::new(),
         };
@@ -56,9 +62,13 @@ impl TableStore {
 }
 
 impl Tables {
+    fn watermarks(&self) -> Watermarks {
+        Watermarks { highest_synced: self.highest, lowest_available: self.lowest }
+    }
+
     fn sub_dag(&self, commit: &TrustedCommit) -> CommittedSubDag {
-        let blocks = commit.blocks.iter().filter_map(|reference| self.blocks.get(reference).cloned());
-        CommittedSubDag::new(commit, blocks.collect())
+        let blocks = commit.blocks.iter().filter_map(|reference| self.blocks.get(reference));
+        CommittedSubDag::new(commit, blocks.map(|(_, block)| block.clone()).collect())
     }
 
     fn peers(&mut self, list: PeerList) -> &mut BTreeMap<PeerId, Bytes> {
@@ -75,7 +85,7 @@ impl Store for TableStore {
     }
 
     fn watermarks(&self) -> Result<Watermarks, StoreError> {
-        Ok(Watermarks { highest_synced: self.read().highest, lowest_available: 1 })
+        Ok(self.read().watermarks())
     }
 
     fn commit(&self, index: CommitIndex) -> Result<Option<TrustedCommit>, StoreError> {
@@ -89,7 +99,7 @@ impl Store for TableStore {
 
     fn blocks(&self, refs: &[BlockRef]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let tables = self.read();
-        Ok(refs.iter().map(|reference| tables.blocks.get(reference).map(|block| block.bytes().clone())).collect())
+        Ok(refs.iter().map(|reference| tables.blocks.get(reference).map(|(_, block)| block.bytes().clone())).collect())
     }
 
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {
@@ -106,6 +116,10 @@ impl Store for TableStore {
         max_bytes: usize,
     ) -> Result<Vec<CommittedSubDag>, StoreError> {
         let tables = self.read();
+        let (index, lowest) = (*range.start(), tables.lowest);
+        if (1..lowest).contains(&index) {
+            return Err(StoreError::Pruned { place: Place::Memory, index, lowest });
+        }
         let (mut sub_dags, mut bytes) = (Vec::new(), 0);
         for commit in range.map_while(|index| tables.commits.get(&index)) {
             let sub_dag = tables.sub_dag(commit);
@@ -159,10 +173,45 @@ impl Store for TableStore {
                 for vote in block.commit_votes.iter().filter(|vote| vote.index <= limit) {
                     tables.votes.entry(*vote).or_default().insert(block.reference());
                 }
-                tables.blocks.insert(block.reference(), block.clone());
+                tables.blocks.insert(block.reference(), (commit.index, block.clone()));
             }
         }
-        Ok(Watermarks { highest_synced, lowest_available: 1 })
+        Ok(tables.watermarks())
+    }
+
+    fn prune(&self, lowest: CommitIndex) -> Result<Pruned, StoreError> {
+        let (before, ended) = {
+            let tables = self.read();
+            (tables.watermarks(), tables.last_commits.clone())
+        };
+        let lowest = lowest.min(before.highest_synced.index).max(before.lowest_available);
+        // While the commits are still there.
+        let mut proofs = BTreeMap::new();
+        for (epoch, last) in ended {
+            if (before.lowest_available..lowest).contains(&last)
+                && let Some(proof) = EpochProof::from_chain(self, last)?
+            {
+                proofs.insert(epoch, proof);
+            }
+        }
+        let mut tables = self.write();
+        tables.lowest = lowest;
+        tables.proofs.extend(proofs);
+        tables.commits.retain(|index, _| *index == 0 || *index >= lowest);
+        tables.blocks.retain(|_, (needed, _)| *needed >= lowest);
+        tables.votes.retain(|commit, _| commit.index >= lowest);
+        Ok(Pruned { watermarks: tables.watermarks(), is_complete: true })
+    }
+
+    fn epoch_proof(&self, epoch: Epoch) -> Result<Option<EpochProof>, StoreError> {
+        let (stored, last) = {
+            let tables = self.read();
+            (tables.proofs.get(&epoch).cloned(), tables.last_commits.get(&epoch).copied())
+        };
+        match (stored, last) {
+            (None, Some(last)) => EpochProof::from_chain(self, last),
+            (stored, _) => Ok(stored),
+        }
     }
 
     fn flush(&self) -> Result<(), StoreError> {

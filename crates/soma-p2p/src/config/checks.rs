@@ -1,6 +1,6 @@
 //! Checks of every setting, and of settings against one another.
 
-use super::{Config, ConnectionsConfig, DiscoveryConfig, ServingConfig, StateSyncConfig, TraceConfig};
+use super::{Config, ConnectionsConfig, DiscoveryConfig, PruningConfig, ServingConfig, StateSyncConfig, TraceConfig};
 use crate::{peer_memory::PeerMemory, synced_commits::TELL_EVERY};
 use soma_network::wire::limits::{
     MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS,
@@ -58,6 +58,7 @@ impl Config {
         check_connections(&self.connections)?;
         check_state_sync(&self.state_sync)?;
         check_serving(&self.serving)?;
+        check_pruning(&self.pruning)?;
         in_range("verifier.threads", self.verifier.threads as u64, 0, 1_024)?;
         // actix takes 0 for a mailbox without a bound.
         in_range("mailbox_capacity", self.mailbox_capacity as u64, 1, 100_000)?;
@@ -129,6 +130,18 @@ fn check_connections(connections: &ConnectionsConfig) -> Result<(), ConfigError>
     if connections.ban_max < connections.ban_min {
         let value = format!("{:?}", connections.ban_max);
         return Err(ConfigError::new("connections.ban_max", value, "must be at least connections.ban_min"));
+    }
+    Ok(())
+}
+
+fn check_pruning(pruning: &PruningConfig) -> Result<(), ConfigError> {
+    // A peer that fetches needs some time between learning what there is and asking for it.
+    pruning.commits.map_or(Ok(()), |commits| in_range("pruning.commits", commits.into(), 100, u32::MAX.into()))?;
+    pruning.epochs.map_or(Ok(()), |epochs| in_range("pruning.epochs", epochs, 1, u64::MAX))?;
+    pruning.time.map_or(Ok(()), |time| is_duration("pruning.time", time))?;
+    if pruning.keep.is_some() && !pruning.keeps_all() {
+        let rule = "must not be set beside pruning.commits, pruning.epochs or pruning.time";
+        return Err(ConfigError::new("pruning.keep", "all", rule));
     }
     Ok(())
 }

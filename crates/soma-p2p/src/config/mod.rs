@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use soma_actors::verifier::Verification;
 use soma_network::wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_KNOWN_PEERS};
 use soma_protocol::grpc_adapter::{self, Rates};
+use soma_store::Retention;
 use soma_types::{Access, Address, ChainId, ListenAddress, NodeRole, PeerId};
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub serving: ServingConfig,
     /// Checking signatures.
     pub verifier: VerifierConfig,
+    /// Removing old commits.
+    pub pruning: PruningConfig,
     /// Bytes that all peers together can make this node hold, divided into parts. The least depends on
     /// `connections.max_inbound`: 195,362,816 by default.
     pub peer_memory_bytes: u64,
@@ -70,6 +73,7 @@ impl Default for Config {
             state_sync: StateSyncConfig::default(),
             serving: ServingConfig::default(),
             verifier: VerifierConfig::default(),
+            pruning: PruningConfig::default(),
             peer_memory_bytes: 256 << 20,
             mailbox_capacity: 50,
             trace: None,
@@ -281,6 +285,45 @@ pub struct VerifierConfig {
     /// How much of a block that a quorum has certified is checked: every signature, or digest and form (docs/adr/0008
     /// says what that gives up). Range: `full`, `certified`.
     pub verification: Verification,
+}
+
+/// Removing old commits. The largest window counts; without any, the node keeps all. It also keeps all commits that its
+/// slowest executor has not taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct PruningConfig {
+    /// `all`: nothing is removed; no window may be set then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepAll>,
+    /// Commits to keep behind the last one. Range: at least 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commits: Option<u32>,
+    /// Epochs to keep; the current one is the first. Range: at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// Time to keep before the last commit, by the timestamps of the chain.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub time: Option<Duration>,
+}
+
+impl PruningConfig {
+    /// Whether nothing is removed.
+    pub fn keeps_all(&self) -> bool {
+        self.retention().keeps_all()
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        Retention { commits: self.commits, epochs: self.epochs, time: self.time }
+    }
+}
+
+/// The value `all` of `pruning.keep`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepAll {
+    /// Keep every commit.
+    All,
 }
 
 /// Recording what the actors receive, to replay it with `soma-p2p replay`.

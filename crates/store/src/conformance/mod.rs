@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise fails the caller's test")]
 
 mod chain;
+mod pruning;
 mod reading;
 mod votes;
 
@@ -112,6 +113,23 @@ const PROMISES: &[(&str, Promise)] = &[
         reading::commits_and_votes_of_batches_of_any_size_read_back_from_any_start,
     ),
     ("readers_beside_a_writer_see_whole_commits", reading::readers_beside_a_writer_see_whole_commits),
+    (
+        "pruned_commits_are_gone_and_all_others_read_as_before",
+        pruning::pruned_commits_are_gone_and_all_others_read_as_before,
+    ),
+    (
+        "pruning_stops_before_the_last_commit_and_never_moves_back",
+        pruning::pruning_stops_before_the_last_commit_and_never_moves_back,
+    ),
+    (
+        "block_that_a_remaining_commit_names_outlives_its_batch",
+        pruning::block_that_a_remaining_commit_names_outlives_its_batch,
+    ),
+    (
+        "block_of_a_pruned_batch_is_stored_again_when_a_new_commit_names_it",
+        pruning::block_of_a_pruned_batch_is_stored_again_when_a_new_commit_names_it,
+    ),
+    ("proof_of_an_ended_epoch_is_the_same_after_pruning", pruning::proof_of_an_ended_epoch_is_the_same_after_pruning),
 ];
 
 /// Checks every promise of [`Store`], each with an empty store that `open` makes.

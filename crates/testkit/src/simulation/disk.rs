@@ -9,8 +9,8 @@ use crate::simulation::{
 };
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, MemStore, PeerId, PeerList,
-    Store, StoreError, TrustedCommit, Watermarks,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EpochProof, MemStore,
+    PeerId, PeerList, Pruned, Store, StoreError, TrustedCommit, Watermarks,
 };
 use soma_types::Epoch;
 use std::{
@@ -159,6 +159,21 @@ impl Store for SimDisk {
                 Err(self.error("write all commits"))
             }
         }
+    }
+
+    fn prune(&self, lowest: CommitIndex) -> Result<Pruned, StoreError> {
+        match self.due(DiskOperation::Prune) {
+            None => self.below.prune(lowest),
+            Some(DiskFault::Error) => Err(self.error("prune")),
+            Some(DiskFault::ShortWrite) => {
+                self.below.prune(lowest)?;
+                Err(self.error("prune all"))
+            }
+        }
+    }
+
+    fn epoch_proof(&self, epoch: Epoch) -> Result<Option<EpochProof>, StoreError> {
+        self.read()?.epoch_proof(epoch)
     }
 
     fn flush(&self) -> Result<(), StoreError> {

@@ -84,6 +84,8 @@ pub enum DiskOperation {
     UpdatePeers,
     /// Flushes.
     Flush,
+    /// Removes old commits.
+    Prune,
 }
 
 /// A fault of a disk. The caller gets an error.

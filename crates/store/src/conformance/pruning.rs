@@ -1,0 +1,152 @@
+//! Promises of [`Store::prune`] and [`Store::epoch_proof`].
+
+use super::{Chain, Factory};
+use crate::{EpochProof, Pruned, Store, StoreError, Watermarks};
+use soma_types::{BlockRef, CertifiedCommit, CommitIndex, VerifiedBlock};
+
+/// Prunes until nothing is left to remove.
+fn prune(store: &dyn Store, lowest: CommitIndex) -> Watermarks {
+    for _ in 0..10_000 {
+        let Pruned { watermarks, is_complete } = store.prune(lowest).unwrap();
+        assert_eq!(watermarks, store.watermarks().unwrap());
+        if is_complete {
+            return watermarks;
+        }
+    }
+    panic!("pruning does not end");
+}
+
+fn refs(blocks: &[VerifiedBlock]) -> Vec<BlockRef> {
+    blocks.iter().map(|block| block.reference()).collect()
+}
+
+/// The number of these blocks that are stored.
+fn stored(store: &dyn Store, blocks: &[VerifiedBlock]) -> usize {
+    let (bytes, sizes) = (store.blocks(&refs(blocks)).unwrap(), store.block_sizes(&refs(blocks)).unwrap());
+    let expected: Vec<_> = bytes.iter().map(|bytes| bytes.as_ref().map(|bytes| bytes.len())).collect();
+    assert_eq!(sizes, expected);
+    bytes.iter().flatten().count()
+}
+
+pub(super) fn pruned_commits_are_gone_and_all_others_read_as_before(open: &Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut commits: Vec<CertifiedCommit> = Vec::new();
+    for size in [1, 30, 1, 1, 100, 2, 600, 40] {
+        let batch = chain.grow(size);
+        store.apply(&batch).unwrap();
+        commits.extend(batch);
+    }
+    let highest_synced = chain.last;
+    for lowest in [1, 2, 33, 140, 700, 775] {
+        let watermarks = prune(&*store, lowest);
+        assert_eq!(watermarks, Watermarks { highest_synced, lowest_available: lowest });
+        let (pruned, kept) = commits.split_at(lowest as usize - 1);
+        for certified in kept {
+            let commit = certified.commit.reference();
+            assert_eq!(store.commit(commit.index).unwrap().as_ref(), Some(&certified.commit));
+            assert_eq!(store.sub_dag(commit.index).unwrap(), Some(certified.sub_dag()));
+            assert_eq!(store.votes(commit).unwrap(), refs(&certified.certifiers), "commit {}", commit.index);
+        }
+        assert!((1..lowest).all(|index| store.commit(index).unwrap().is_none()));
+        assert_eq!(store.commit_bytes(lowest.saturating_sub(1)..=lowest, usize::MAX).unwrap().is_empty(), lowest > 1);
+        for index in (1..lowest).step_by(13) {
+            let error = store.sub_dag(index).unwrap_err();
+            assert!(
+                matches!(error, StoreError::Pruned { index: found, lowest: named, .. } if (found, named) == (index, lowest)),
+                "{error}"
+            );
+            assert!(!error.is_fatal());
+        }
+        // All but those that share a batch or a value with a remaining commit.
+        let gone = pruned.len().saturating_sub(616);
+        let left: usize = pruned[..gone].iter().map(|certified| stored(&*store, &certified.blocks)).sum();
+        assert_eq!(left, 0, "blocks of commits below {lowest}");
+    }
+    assert_eq!(store.commit(0).unwrap(), Some(chain.genesis.commit()));
+}
+
+pub(super) fn pruning_stops_before_the_last_commit_and_never_moves_back(open: &Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    assert_eq!(prune(&*store, 5).lowest_available, 1, "an empty store has nothing to prune");
+    store.apply(&chain.grow(50)).unwrap();
+    assert_eq!(prune(&*store, CommitIndex::MAX).lowest_available, 50);
+    assert_eq!(prune(&*store, 7).lowest_available, 50);
+    assert!(store.sub_dag(50).unwrap().is_some());
+    let next = chain.grow(20);
+    let watermarks = store.apply(&next).unwrap();
+    assert_eq!(watermarks, Watermarks { highest_synced: chain.last, lowest_available: 50 });
+    for certified in &next {
+        assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+    }
+}
+
+pub(super) fn block_that_a_remaining_commit_names_outlives_its_batch(open: &Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let first = chain.grow(1);
+    let early = first[0].certifiers.clone();
+    store.apply(&first).unwrap();
+    store.apply(&chain.grow(99)).unwrap();
+    let naming = chain.commit_of(early.clone());
+    store.apply(std::slice::from_ref(&naming)).unwrap();
+    for _ in 0..100 {
+        store.apply(&chain.grow(1)).unwrap();
+    }
+    prune(&*store, 101);
+    assert_eq!(store.sub_dag(101).unwrap(), Some(naming.sub_dag()));
+    prune(&*store, 200);
+    assert_eq!(stored(&*store, &early), 0);
+    assert_eq!(stored(&*store, &first[0].blocks), 0);
+}
+
+pub(super) fn block_of_a_pruned_batch_is_stored_again_when_a_new_commit_names_it(open: &Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let first = chain.grow(1);
+    // It has a later round than all pruned blocks.
+    let early = chain.block(10_000, 2, &[], 5);
+    let second = {
+        let mut second = chain.commit();
+        second.certifiers = vec![early.clone()];
+        second
+    };
+    store.apply(&first).unwrap();
+    store.apply(std::slice::from_ref(&second)).unwrap();
+    store.apply(&chain.grow(200)).unwrap();
+    store.apply(&chain.grow(1)).unwrap();
+    prune(&*store, 203);
+    assert_eq!(stored(&*store, std::slice::from_ref(&early)), 0);
+    let naming = chain.commit_of(vec![early]);
+    store.apply(std::slice::from_ref(&naming)).unwrap();
+    assert_eq!(store.sub_dag(naming.commit.index).unwrap(), Some(naming.sub_dag()));
+}
+
+pub(super) fn proof_of_an_ended_epoch_is_the_same_after_pruning(open: &Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut proofs = Vec::new();
+    for epoch in 0..3 {
+        assert_eq!(store.epoch_proof(epoch).unwrap(), None);
+        store.apply(&chain.grow(40)).unwrap();
+        let last = chain.end_epoch();
+        store.apply(std::slice::from_ref(&last)).unwrap();
+        let proof = store.epoch_proof(epoch).unwrap().unwrap();
+        let certifiers = proof.certifiers.len();
+        let EpochProof { commit, end_of_epoch, .. } = &proof;
+        assert_eq!((commit, end_of_epoch, certifiers), (last.commit.bytes(), last.blocks[0].bytes(), 3));
+        proofs.push(proof);
+    }
+    store.apply(&chain.grow(100)).unwrap();
+    for lowest in [41, 42, 200] {
+        assert_eq!(prune(&*store, lowest).lowest_available, lowest);
+        for (epoch, proof) in (0..).zip(&proofs) {
+            assert_eq!(store.epoch_proof(epoch).unwrap().as_ref(), Some(proof), "epoch {epoch}");
+        }
+    }
+    assert_eq!(store.epoch_proof(3).unwrap(), None);
+    // What a node needs besides.
+    assert!((0..=3).all(|epoch| store.committee(epoch).unwrap().is_some()));
+    assert_eq!(store.last_commit_of_epoch(1).unwrap(), Some(82));
+}

@@ -1,0 +1,160 @@
+//! Pruning on disk: space returns, a kill at any moment loses nothing, and stores of earlier versions are safe.
+
+mod common;
+
+use common::{Chain, fresh};
+use fjall::{Database, KeyspaceCreateOptions};
+use soma_store::{FjallStore, Pruned, Store};
+use soma_types::{CertifiedCommit, CommitIndex};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Set for a test that runs as a second process: the store's path.
+const CHILD_PATH: &str = "SOMA_STORE_TEST_PATH";
+
+/// Commits that the killed process keeps.
+const WINDOW: CommitIndex = 60;
+
+fn prune(store: &dyn Store, lowest: CommitIndex) {
+    while !store.prune(lowest).unwrap().is_complete {}
+}
+
+fn block_files(path: &Path) -> BTreeSet<PathBuf> {
+    fs::read_dir(path.join("blocks")).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// The next batch of the chain whose process is killed. Every third is large enough for a file.
+fn next_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
+    let mut batch = chain.grow(4);
+    batch.push(match chain.last.index {
+        last if last.is_multiple_of(7) => chain.end_epoch(),
+        last if last.is_multiple_of(3) => chain.large(300_000),
+        // Blocks that an earlier batch holds.
+        _ => chain.commit_of(batch[3].certifiers.clone()),
+    });
+    batch
+}
+
+fn apply_and_prune_until_killed(path: &Path) {
+    let mut chain = Chain::new();
+    let store = FjallStore::open(path, &chain.genesis).unwrap();
+    while chain.last.index < store.watermarks().unwrap().highest_synced.index {
+        next_batch(&mut chain);
+    }
+    loop {
+        let highest = store.apply(&next_batch(&mut chain)).unwrap().highest_synced.index;
+        let Pruned { watermarks, .. } = store.prune(highest.saturating_sub(WINDOW)).unwrap();
+        println!("\npruned {}", watermarks.lowest_available);
+    }
+}
+
+#[test]
+fn killed_process_that_prunes_keeps_its_window_and_goes_on() {
+    if let Some(path) = std::env::var_os(CHILD_PATH) {
+        return apply_and_prune_until_killed(Path::new(&path));
+    }
+    let (_directory, path) = fresh();
+    for announcements in [60, 7, 40, 2, 13, 90, 5] {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "killed_process_that_prunes_keeps_its_window_and_goes_on", "--nocapture"]);
+        let mut child = child.env(CHILD_PATH, &path).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let announced = lines
+            .filter_map(|line| line.strip_prefix("pruned ").map(|index| index.parse::<CommitIndex>().unwrap()))
+            .take(announcements)
+            .last();
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let mut chain = Chain::new();
+        let store = FjallStore::open(&path, &chain.genesis).unwrap();
+        let watermarks = store.watermarks().unwrap();
+        let (lowest, highest) = (watermarks.lowest_available, watermarks.highest_synced);
+        assert!(Some(lowest) >= announced && highest.index - lowest <= WINDOW + 5, "{announced:?} {watermarks:?}");
+        while chain.last.index < highest.index {
+            for certified in next_batch(&mut chain) {
+                let index = certified.commit.index;
+                match index < lowest {
+                    true => assert!(store.sub_dag(index).is_err()),
+                    false => assert_eq!(store.sub_dag(index).unwrap(), Some(certified.sub_dag())),
+                }
+            }
+        }
+        assert_eq!(chain.last, highest);
+        assert!((0..chain.epoch).all(|epoch| store.epoch_proof(epoch).unwrap().is_some()));
+        store.apply(&next_batch(&mut chain)).unwrap();
+        prune(&store, chain.last.index - WINDOW / 2);
+        assert!(store.sub_dag(chain.last.index).unwrap().is_some());
+    }
+}
+
+#[test]
+fn files_of_pruned_blocks_are_removed_and_those_of_others_stay() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let mut commits = Vec::new();
+    // Each process begins a file.
+    for _ in 0..6 {
+        let store = FjallStore::open(&path, &chain.genesis).unwrap();
+        let batch: Vec<_> = (0..20).map(|_| chain.large(50_000)).collect();
+        store.apply(&batch).unwrap();
+        commits.extend(batch);
+    }
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let all = block_files(&path);
+    assert_eq!(all.len(), 6);
+    prune(&store, 1);
+    assert_eq!(block_files(&path), all);
+    // Whole values of 16 commits and whole batches go: the batches of commits 41 and 101 stay.
+    for (lowest, files) in [(50, 4), (112, 1)] {
+        prune(&store, lowest);
+        let last: BTreeSet<_> = all.iter().rev().take(files).cloned().collect();
+        assert_eq!(block_files(&path), last, "from commit {lowest} on");
+        for certified in &commits[lowest as usize - 1..] {
+            assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+        }
+    }
+    drop(store);
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    assert_eq!(store.watermarks().unwrap().lowest_available, 112);
+    assert_eq!(store.sub_dag(120).unwrap(), Some(commits[119].sub_dag()));
+}
+
+#[test]
+fn store_of_an_earlier_version_loses_no_block_that_a_remaining_commit_names() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let first = chain.grow(1);
+    store.apply(&first).unwrap();
+    store.apply(&chain.grow(99)).unwrap();
+    let naming = chain.commit_of(first[0].certifiers.clone());
+    store.apply(std::slice::from_ref(&naming)).unwrap();
+    drop(store);
+    // As an earlier version wrote it: without the pairs of batches.
+    let database = Database::builder(path.join("db")).open().unwrap();
+    let table = |name| database.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+    table("meta").remove(b"late_from").unwrap();
+    let late: Vec<_> = table("late").iter().map(|entry| entry.key().unwrap()).collect();
+    assert_eq!(late.len(), 1);
+    late.into_iter().for_each(|key| table("late").remove(key).unwrap());
+    drop(database);
+
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    prune(&store, 101);
+    assert_eq!(store.sub_dag(101).unwrap(), Some(naming.sub_dag()));
+    store.apply(&chain.grow(120)).unwrap();
+    store.apply(&chain.grow(1)).unwrap();
+    prune(&store, 101);
+    assert_eq!(store.sub_dag(101).unwrap(), Some(naming.sub_dag()));
+    // Nothing of the earlier version is left to name a block.
+    prune(&store, 222);
+    let block = first[0].blocks[0].reference();
+    assert_eq!(store.blocks(&[block]).unwrap(), [None]);
+    assert!(store.sub_dag(222).unwrap().is_some());
+}
