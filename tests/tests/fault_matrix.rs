@@ -56,7 +56,7 @@ const FULL: &[(&str, &[&str])] = &[
         ],
     ),
     ("state-sync", &["Executor", "Picked", "Progress", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
-    ("store-writer", &["Done", "Submit"]),
+    ("store-writer", &["Done", "Pruned", "Stored", "Submit"]),
     ("sync-worker", &["BlocksChecked", "BlocksFetched", "CommitsChecked", "CommitsFetched", "Start", "SubDagsChecked"]),
     ("verifier", &["BatchDone", "Checked", "Done", "Submit"]),
 ];
@@ -82,6 +82,8 @@ fn sync() -> Scenario {
         .set("state_sync.commits_per_fetch", 3)
         .set("state_sync.request_timeout", "2s")
         .set("discovery.interval", "2s")
+        // Longer than the chain: only the steps count here.
+        .set("pruning.commits", 100)
         // Short enough that it ends before the sync does.
         .set("connections.ban_min", "4s")
         // One fewer than there are others: who is left is probed.

@@ -280,7 +280,11 @@ fn own_info(parts: &NodeParts, listening: &Address, lowest_available: CommitInde
         chain_id: parts.genesis.chain_id(),
         timestamp_ms: 0,
         protocol_versions: ProtocolVersions::SUPPORTED,
-        capabilities: Capabilities { role: config.role, archive: lowest_commit <= 1, lowest_commit },
+        capabilities: Capabilities {
+            role: config.role,
+            archive: lowest_commit <= 1 && config.pruning.keeps_all(),
+            lowest_commit,
+        },
         access: config.access,
     }
 }

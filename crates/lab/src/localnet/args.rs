@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Record what the actors of each full node receive, in a directory for each below this one.
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub(super) trace: Option<PathBuf>,
+    /// Commits that the full nodes keep; the validators keep all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..))]
+    pub(super) prune: Option<u32>,
     /// Seed of keys and chain: equal seeds make equal chains.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,

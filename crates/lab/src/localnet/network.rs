@@ -93,6 +93,7 @@ impl Network<'_> {
             let key = SigningKey::from_bytes(&key);
             let mut p2p = Config::listening_on(process::loopback().into());
             p2p.seed_peers = vec![seed.clone()];
+            p2p.pruning.commits = args.prune;
             p2p.trace = args.trace.as_ref().map(|dir| TraceConfig::new(dir.join(&name)));
             let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
             let process = NodeProcess::start(&files)?;
