@@ -58,6 +58,7 @@ fn rows(section: &ItemStruct, defaults: Option<&Value>, page: &mut String) {
             continue;
         }
         let default = match defaults.and_then(|defaults| defaults.get(&key)) {
+            Some(Value::Null) => "none".to_string(),
             None if defaults.is_some() => "none".to_string(),
             None => "required".to_string(),
             Some(Value::Array(list)) if list.is_empty() => "none".to_string(),

@@ -294,16 +294,13 @@ pub struct VerifierConfig {
 #[non_exhaustive]
 pub struct PruningConfig {
     /// `all`: nothing is removed; no window may be set then.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepAll>,
     /// Commits to keep behind the last one. Range: at least 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub commits: Option<u32>,
     /// Epochs to keep; the current one is the first. Range: at least 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
     /// Time to keep before the last commit, by the timestamps of the chain.
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "humantime_serde")]
     pub time: Option<Duration>,
 }
 
