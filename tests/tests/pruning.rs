@@ -18,7 +18,7 @@ fn lowest(status: &Status) -> Option<u32> {
 }
 
 #[tokio::test]
-async fn node_keeps_its_window_while_it_syncs_and_its_executor_gets_every_commit() {
+async fn node_keeps_its_window_and_its_executor_gets_every_commit() {
     let (builder, commits) = chain(500);
     let genesis = builder.genesis().clone();
     let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
@@ -35,7 +35,7 @@ async fn node_keeps_its_window_while_it_syncs_and_its_executor_gets_every_commit
 }
 
 #[tokio::test]
-async fn executor_that_asks_for_a_pruned_commit_is_told_the_lowest_available_one() {
+async fn executor_that_asks_for_a_pruned_commit_learns_the_lowest_one() {
     let (builder, commits) = chain(300);
     let genesis = builder.genesis().clone();
     let (store, _directory) = disk_store(&genesis, &commits);

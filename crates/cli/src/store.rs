@@ -48,7 +48,7 @@ enum What {
         #[arg(long, value_parser = humantime::parse_duration)]
         time: Option<Duration>,
     },
-    /// Rewrite the database without what was removed.
+    /// Rewrite the database without removed values.
     Compact(Stopped),
     /// Read every commit with its blocks, and check digests, the chain, committees and the votes for the last commit.
     Verify(Stopped),
@@ -68,7 +68,7 @@ fn open(stopped: &Stopped) -> Result<FjallStore, CliError> {
     FjallStore::open_existing(&stopped.store).map_err(|error| not_opened(&stopped.store, error))
 }
 
-/// The next commit of the executor of the node whose store this is, if the node has one.
+/// The next commit of the executor, if the node of this store has one.
 fn executor_next(store: &Path) -> Result<Option<CommitIndex>, CliError> {
     let file = store.parent().unwrap_or(Path::new(".")).join("executor.json");
     if !file.exists() {

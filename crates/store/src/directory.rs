@@ -255,7 +255,7 @@ pub(crate) fn disk_bytes(path: &Path) -> Result<u64, StoreError> {
         let entry = entry.map_err(io_error(path, "list it"))?;
         bytes += match entry.metadata() {
             Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path())?,
-            // A journal is longer than what is written to it.
+            // A journal is longer than its content.
             Ok(metadata) => metadata.blocks() * 512,
             Err(error) if error.kind() == ErrorKind::NotFound => 0,
             Err(error) => return Err(io_error(&entry.path(), "look at it")(error)),

@@ -8,12 +8,12 @@ use soma_types::{CodecError, CommitIndex, codec};
 /// Maximum length of an encoded proof: a commit, the votes of a quorum with large blocks, and one block.
 const MAX_PROOF_BYTES: usize = 16 << 20;
 
-/// The last commit of an epoch, with what certifies it and what it hands over to. The bytes are as received.
+/// The last commit of an epoch, with its certifier blocks and its handover. The bytes are as received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochProof {
     /// The commit.
     pub commit: Bytes,
-    /// Blocks of distinct authors whose votes for the commit are a quorum of the epoch's committee.
+    /// Blocks of distinct authors. Their votes for the commit are a quorum of the epoch's committee.
     pub certifiers: Vec<Bytes>,
     /// The block of the commit that names the next committee.
     pub end_of_epoch: Bytes,

@@ -131,8 +131,8 @@ impl FjallStore {
         self.directory.path()
     }
 
-    /// Rewrites the database without what was removed. Takes as long as reading and writing all of it, and blocks
-    /// writes meanwhile: for a stopped node. A running one gets there in small steps by itself.
+    /// Rewrites the database without removed values. Takes as long as reading and writing all of it, and blocks writes
+    /// meanwhile: for a stopped node. On a running node the database does it in small steps.
     ///
     /// # Errors
     /// Fails if the database cannot be read or written.

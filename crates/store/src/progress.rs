@@ -14,12 +14,12 @@ const MAX_PROGRESS_BYTES: usize = 64 + 5 * MAX_PINNED;
 /// Batches that later ones pin at the same time. A few are usual. With more, removal waits for the later ones.
 pub(crate) const MAX_PINNED: usize = 10_000;
 
-/// What has been removed.
+/// The removed part of the chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// All commits below this one, and their votes, are removed.
     pub(crate) next: CommitIndex,
-    /// All segments of batches below this one are removed, except those of `pinned`.
+    /// All segments of batches below this one are removed, except of the `pinned` ones.
     pub(crate) batch: CommitIndex,
     /// No round before this one has an entry.
     pub(crate) round: (Epoch, Round),

@@ -5,9 +5,9 @@
 //!             removed    | still stored | available
 //! ```
 //!
-//! The watermark moves first, in a durable write of its own, with the proof of an epoch that it passes. Each step then removes whole values of commits and votes,
-//! and whole batches of segments, and records how far it came. Steps begin there, because a database walks slowly over
-//! keys that were removed a moment ago.
+//! The watermark moves first, in a durable write of its own, with the proof of an epoch that it passes. Each step then
+//! removes whole values of commits and votes, and whole batches of segments, and records how far it came. Steps begin
+//! there, because a database walks slowly over keys that were removed a moment ago.
 //!
 //! A batch may hold blocks that a later batch commits: they came as certifier blocks. Such a batch is pinned until the
 //! later one is pruned, too. [`Table::Late`] names these pairs of batches. A store of an earlier version did not write
@@ -25,7 +25,7 @@ use bytes::Bytes;
 use soma_types::{CommitIndex, Epoch, Round, codec};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Commits whose data one step removes, at most. A step of small commits takes a few milliseconds.
+/// Maximum number of commits in one step. A step of small commits takes a few milliseconds.
 pub(crate) const STEP_COMMITS: CommitIndex = 512;
 
 /// Bytes of commits that end a step early.
@@ -35,15 +35,15 @@ const STEP_BYTES: usize = 4 << 20;
 pub(crate) struct Step {
     /// The changes, in the order in which readers may see them.
     pub(crate) writes: Vec<Write>,
-    /// The first batch whose segments stay.
+    /// The first batch that keeps its segments.
     pub(crate) kept_from: CommitIndex,
-    /// Batches below `kept_from` whose segments stay.
+    /// Batches below `kept_from` that keep their segments.
     pub(crate) pinned: Vec<CommitIndex>,
     /// Whether more remains below the watermark.
     pub(crate) is_last: bool,
 }
 
-/// Plans the next step of removing what is below `lowest`; `None` if nothing can be removed.
+/// Plans the next step of removing the commits below `lowest`; `None` if nothing can be removed.
 pub(crate) fn next_step<T: Tables>(tables: &T, lowest: CommitIndex) -> Result<Option<Step>, StoreError> {
     let progress = Progress::read(tables)?;
     // No value crosses a multiple of the number of commits in it.
@@ -95,7 +95,7 @@ fn step_end<T: Tables>(tables: &T, progress: &Progress, end: CommitIndex) -> (Co
     (until, last_round)
 }
 
-/// The batches whose segments stay and go.
+/// The batches that keep and lose their segments.
 struct SegmentsLeft {
     kept_from: CommitIndex,
     pinned: BTreeSet<CommitIndex>,
@@ -179,7 +179,7 @@ fn remove_from_rounds<T: Tables>(
     }
 }
 
-/// Removes the votes for the commits from `next` to `until`, and those of removed batches for later commits.
+/// Removes the votes for the commits from `next` to `until`, and the votes of removed batches for later commits.
 fn removed_votes<T: Tables>(
     tables: &T,
     next: CommitIndex,

@@ -28,7 +28,7 @@ fn block_files(path: &Path) -> BTreeSet<PathBuf> {
     fs::read_dir(path.join("blocks")).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// The next batch of the chain whose process is killed. Every third is large enough for a file.
+/// The next batch of the chain that the killed process writes. Every third is large enough for a file.
 fn next_batch(chain: &mut Chain) -> Vec<CertifiedCommit> {
     let mut batch = chain.grow(4);
     batch.push(match chain.last.index {
@@ -126,7 +126,7 @@ fn files_of_pruned_blocks_are_removed_and_those_of_others_stay() {
 }
 
 #[test]
-fn store_of_an_earlier_version_loses_no_block_that_a_remaining_commit_names() {
+fn store_of_an_earlier_version_loses_no_block_of_a_remaining_commit() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
