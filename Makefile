@@ -35,6 +35,8 @@ BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
+# Without whole-program optimisation, so that a newcomer sees a network sooner.
+run: export CARGO_PROFILE_RELEASE_LTO = off
 run: ## Run a network of 4 validators and a fresh full node on this machine, and watch it catch up
 	$(LAB) -- localnet $(ARGS)
 
