@@ -33,6 +33,8 @@ pub struct Faulty {
     pub before_flush: fn(),
     /// Called instead of each read of commits for an executor.
     pub sub_dags: fn(&MemStore, RangeInclusive<u32>, usize) -> SubDags,
+    /// Called instead of each step of pruning.
+    pub prune: fn(&MemStore, u32) -> Result<Pruned, StoreError>,
     /// Changes what is said to be there.
     pub watermarks: fn(Watermarks) -> Watermarks,
     /// Writes so far.
@@ -51,6 +53,7 @@ impl Faulty {
             latest_epoch: |inner| inner.latest_epoch(),
             before_flush: || {},
             sub_dags: |inner, range, max_bytes| inner.sub_dags(range, max_bytes),
+            prune: |inner, lowest| inner.prune(lowest),
             watermarks: |watermarks| watermarks,
             applies: AtomicU32::new(0),
             reads: AtomicU32::new(0),
@@ -101,7 +104,7 @@ impl Store for Faulty {
         self.inner.update_peers(list, put, remove)
     }
     fn prune(&self, lowest: u32) -> Result<Pruned, StoreError> {
-        self.inner.prune(lowest)
+        (self.prune)(&self.inner, lowest)
     }
     fn epoch_proof(&self, epoch: u64) -> Result<Option<EpochProof>, StoreError> {
         self.inner.epoch_proof(epoch)

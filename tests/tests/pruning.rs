@@ -1,7 +1,11 @@
 //! Nodes that prune: over TLS and gRPC, with stores on disk.
 
-use soma_p2p::{Handle, SeedPeer, Status, Store, StoreError};
-use soma_tests::{PATIENCE, chain, config, disk_store, eventually, expect_commits, mem_store, node, seed_peer, start};
+use soma_p2p::{Handle, Pruned, SeedPeer, Status, Store, StoreError};
+use soma_tests::{
+    PATIENCE, chain, config, disk_store, eventually, expect_commits, faulty_store::Faulty, mem_store, node, seed_peer,
+    start,
+};
+use std::sync::Arc;
 use tokio::time::timeout;
 
 /// Commits that the nodes keep.
@@ -32,6 +36,23 @@ async fn node_keeps_its_window_and_its_executor_gets_every_commit() {
     assert!(store.sub_dag(highest).unwrap().is_some());
     pruner.stop().await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn node_stops_in_order_although_pruning_has_no_end() {
+    let (mut builder, commits) = chain(300);
+    let genesis = builder.genesis().clone();
+    let store = Faulty {
+        prune: |inner, lowest| Ok(Pruned { is_complete: false, ..inner.prune(lowest)? }),
+        ..Faulty::new(mem_store(&genesis, &commits))
+    };
+    let pruner = start(node(1, &genesis, Arc::new(store), pruning(&[])));
+    expect_commits(&pruner, &commits).await;
+    let mut executor = pruner.synced_commits(301);
+    pruner.send_commit(builder.build(1).remove(0)).await.unwrap();
+    timeout(PATIENCE, executor.next()).await.unwrap().unwrap().unwrap();
+    eventually(&pruner, "a step of pruning was taken", |status| lowest(status).is_some()).await;
+    pruner.stop().await;
 }
 
 #[tokio::test]

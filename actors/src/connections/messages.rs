@@ -110,8 +110,8 @@ pub struct Lagged {
     pub capacity: usize,
 }
 
-/// A queue of events for one reader. No actor waits for the reader. If it overflows, the reader learns so, in the place of
-/// the first event that is missing, and it ends there.
+/// A queue of events for one reader. No actor waits for the reader. If the queue overflows, the reader learns so in the
+/// place of the first missing event, and the queue ends there.
 #[derive(Debug)]
 pub struct EventQueue {
     events: mpsc::Sender<Result<PeerEvent, Lagged>>,

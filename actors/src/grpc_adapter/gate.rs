@@ -6,8 +6,8 @@
 //!   Connections has ended ---> doorkeeper task --hang up--> every connection that it had admitted
 //! ```
 //!
-//! The actor that admits a connection knows it, counts it, and can end it. One whose admitter has died would be outside all
-//! limits and bans: it is ended, and the peer connects again.
+//! The actor that admits a connection knows it, counts it, and can end it. A connection whose admitter has died would be
+//! outside all limits and bans. So it is ended, and the peer connects again.
 
 use crate::connections::messages::{InboundArrived, InboundClosed};
 use async_trait::async_trait;

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_network::wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
+    KnownPeers, PeerApi, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
 };
 use soma_protocol::grpc_adapter::{Class, Refusal, Rpc};
 use soma_runtime::Offload;
 use soma_runtime::{Delivery, Mailbox};
-use soma_store::{NotServed, Served, Store, StoreError, serve_commits};
+use soma_store::{NotServed, ProofNotServed, Served, Store, StoreError, serve_commits, serve_epoch_proofs};
 use soma_types::{BlockRef, CommitIndex, CommitRef, limits::MAX_BLOCK_BYTES};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -283,6 +284,25 @@ impl PeerApi for Service {
                 retry_after: Some(RETRY_AFTER),
             }),
             Delivery::Closed => Err(CallError::new(Status::Unavailable, "this node does not take pushes now")),
+        }
+    }
+
+    async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
+        let mut permit = self.admit(&call, Rpc::GetEpochProofs).await?;
+        let (from, max_bytes) = (request.from_epoch(), request.max_bytes());
+        let answer =
+            self.read(move |store| serve_epoch_proofs(store, from, MAX_EPOCH_PROOFS_PER_FETCH, max_bytes)).await?;
+        match answer {
+            Ok(proofs) => {
+                let answer = EpochProofs { proofs: proofs.into_iter().map(Bytes::from).collect() };
+                permit.count(answer.size() as u64, 0);
+                Ok(answer)
+            }
+            Err(reason) => {
+                let beyond = matches!(reason, ProofNotServed::NotEnded { .. });
+                let status = if beyond { Status::OutOfRange } else { Status::NotFound };
+                Err(CallError::new(status, format!("no proof of epoch {from}: {reason}")))
+            }
         }
     }
 }

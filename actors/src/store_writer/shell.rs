@@ -98,9 +98,11 @@ impl StoreWriter {
         self.later(running, finish, context);
     }
 
-    /// Commits are being stored, so others may leave the window.
+    /// Commits are being stored, so others may leave the window. A node that stops leaves them to its next start.
     fn on_stored(&mut self, executor: Option<CommitIndex>, origin: Origin, context: &mut Context<Self>) {
-        self.feed(origin, Input::Stored { executor }, context);
+        if self.stopping.is_none() {
+            self.feed(origin, Input::Stored { executor }, context);
+        }
     }
 
     /// Takes one step of pruning off the thread.
@@ -112,9 +114,11 @@ impl StoreWriter {
         });
         let finish =
             move |writer: &mut Self, result: Result<Pruned, WriteError>, origin, context: &mut Context<Self>| {
+                // A node that stops takes no further step: its next start goes on.
+                let is_last = writer.stopping.is_some();
                 let step = |pruned: Pruned| PruneStep {
                     lowest_available: pruned.watermarks.lowest_available,
-                    is_complete: pruned.is_complete,
+                    is_complete: pruned.is_complete || is_last,
                 };
                 let result = result.map(step).map_err(|error| error.to_string());
                 match &result {

@@ -4,8 +4,8 @@
 //! on a paused current-thread runtime every run is the same.
 
 use crate::wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
-    checked_chunk,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
+    KnownPeers, PeerApi, Status, checked_chunk,
 };
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
@@ -247,5 +247,9 @@ impl PeerApi for MemoryPeer {
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
         self.within(call, self.api.push_commit(self.seen(call), index)).await
+    }
+
+    async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
+        self.within(call, self.api.get_epoch_proofs(self.seen(call), request)).await?.checked(request)
     }
 }

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use prost::Message;
 use soma_network::wire::{
-    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Status, checked_chunk,
+    Availability, BlockRefs, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers, Status,
+    checked_chunk,
     codec::{MessageError, decode},
     limits::*,
     proto::{
         FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
-        GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse, GetKnownPeersRequest,
-        GetKnownPeersResponse, PushCommitRequest,
+        GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse, GetEpochProofsResponse,
+        GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest,
     },
 };
 use soma_types::{BlockDigest, BlockRef, CommitRef};
@@ -41,6 +42,11 @@ fn decode_all(bytes: &Bytes) {
     let _ = GetKnownPeersRequest::decode(bytes.clone());
     let _ = GetCommitInfoRequest::decode(bytes.clone());
     let _ = PushCommitRequest::decode(bytes.clone());
+    if let Ok(Ok(answer)) = GetEpochProofsResponse::decode(bytes.clone())
+        .map(|answer| EpochProofs::from(answer).checked(EpochProofsFrom::new(0)))
+    {
+        assert!((1..=MAX_EPOCH_PROOFS_PER_FETCH).contains(&answer.proofs.len()));
+    }
 }
 
 /// Bytes that look like protobuf: fields of any number and wire type, with lengths that may be wrong.

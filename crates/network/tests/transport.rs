@@ -6,7 +6,9 @@ mod support;
 
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
-use soma_network::wire::{Call, CallError, CommitRange, FetchedCommits, KnownPeers, Status, limits::*};
+use soma_network::wire::{
+    Call, CallError, CommitRange, EpochProofsFrom, FetchedCommits, KnownPeers, Status, limits::*,
+};
 use soma_network::{DialError, Link, ListenError, MemoryNetwork};
 use soma_types::{Address, CommitDigest, CommitRef, ListenAddress};
 use std::time::Duration;
@@ -67,6 +69,7 @@ async fn each_call_reaches_the_handler_with_its_caller_and_gets_its_response(net
     let received: Vec<_> = stream.map(Result::unwrap).collect().await;
     assert_eq!(received, chunks());
     api.push_commit(call, 71).await.unwrap();
+    assert_eq!(api.get_epoch_proofs(call, EpochProofsFrom::new(3)).await.unwrap(), epoch_proofs());
 
     for method in [
         "get_known_peers",
@@ -76,6 +79,7 @@ async fn each_call_reaches_the_handler_with_its_caller_and_gets_its_response(net
         "fetch_commits",
         "fetch_blocks",
         "push_commit",
+        "get_epoch_proofs",
     ] {
         let (asked, seen) = node.asked().await;
         assert_eq!(asked, method);

@@ -87,12 +87,12 @@ pub use soma_runtime::{ChildState, ChildStatus, Escalation as Fatal, ExitReason,
 #[cfg(feature = "fjall")]
 pub use soma_store::FjallStore;
 pub use soma_store::{
-    CorruptReason, EpochProof, MemStore, PeerList, Place, Pruned, Record, Store, StoreError, Watermarks,
+    CorruptReason, MemStore, PeerList, Place, Pruned, Record, Store, StoreError, Watermarks, make_epoch_proof,
 };
 pub use soma_types::{
     Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
-    CommittedSubDag, Committee, Genesis, GenesisError, ListenAddress, NodeRole, PeerId, PublicKey, SignedBlock,
-    SigningKey, SubDagDigest, TransactionBytes, TrustedCommit, UnverifiedCommit, VerifiedBlock,
+    CommittedSubDag, Committee, EpochProof, Genesis, GenesisError, ListenAddress, NodeRole, PeerId, PublicKey,
+    SignedBlock, SigningKey, SubDagDigest, TransactionBytes, TrustedCommit, UnverifiedCommit, VerifiedBlock,
 };
 pub use soma_verify::{
     CertificateVerifier, EpochContext, TransactionError, TransactionSignatures, TransactionVerifier, verify_transaction,

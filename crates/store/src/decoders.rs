@@ -74,8 +74,8 @@ pub fn journal(bytes: &[u8]) -> (usize, bool) {
 ///
 /// # Errors
 /// Fails if the bytes are not such a file of this version.
-pub fn identity(bytes: &[u8]) -> Result<Genesis, StoreError> {
-    directory::decode_identity(Path::new("store"), bytes)
+pub fn identity(bytes: &[u8]) -> Result<(u32, Genesis), StoreError> {
+    directory::decode_identity(Path::new("store"), bytes).map(|identity| (identity.format, identity.genesis))
 }
 
 /// Encodes that file.

@@ -1,7 +1,8 @@
 //! The directory of a store on disk: its identity, its lock and its creation.
 //!
 //! ```text
-//!   PATH/soma-store        magic, format version, chain id, genesis: the store's identity. Written once.
+//!   PATH/soma-store        magic, format version, chain id, genesis: the store's identity. Written once, and again when
+//!                          a newer program opens a store of an earlier format.
 //!   PATH/soma-store.lock   locked while the store is open
 //!   PATH/db/               the fjall database
 //!   PATH/blocks/           the files of blocks, once there are any
@@ -21,9 +22,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The store format that this program reads and writes. 1 had a value per block, 2 had no files of blocks, 3 had a
-/// value per commit, and 4 had commits and votes only in the database.
-pub(crate) const FORMAT_VERSION: u32 = 5;
+/// The store format that this program writes. 1 had a value per block, 2 had no files of blocks, 3 had a value per
+/// commit, 4 had commits and votes only in the database, and 5 could not tell which blocks a later batch commits.
+pub(crate) const FORMAT_VERSION: u32 = 6;
+/// The earliest format that this program reads. Opening a store of it [moves](Directory::finish_upgrade) it to the
+/// latest one.
+const OLDEST_FORMAT_VERSION: u32 = 5;
 
 const IDENTITY_FILE: &str = "soma-store";
 const IDENTITY_DRAFT: &str = "soma-store.new";
@@ -41,8 +45,16 @@ const MAX_IDENTITY_BYTES: u64 = (limits::MAX_COMMITTEE_BYTES + 4_096) as u64;
 /// The directory of a store that only this process has open.
 pub(crate) struct Directory {
     path: PathBuf,
-    genesis: Genesis,
+    identity: Identity,
     _lock: Lock,
+}
+
+/// The contents of an identity file.
+pub(crate) struct Identity {
+    /// The format version of the store.
+    pub(crate) format: u32,
+    /// The genesis of its chain.
+    pub(crate) genesis: Genesis,
 }
 
 /// The lock on a store's directory. The operating system releases it when the process ends, even by a kill.
@@ -62,27 +74,31 @@ impl Directory {
     /// Opens the store of `genesis` at `path`, or creates it in an absent or empty directory.
     pub(crate) fn open_or_create(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
         match survey(path)? {
-            Found::Store(stored) => expect_chain(path, &stored, genesis)?,
+            Found::Store(stored) => expect_chain(path, &stored.genesis, genesis)?,
             Found::Absent => fs::create_dir_all(path).map_err(io_error(path, "create the directory"))?,
             Found::Empty => {}
         }
         let lock = lock(path, OpenOptions::new().write(true).create(true).truncate(false))?;
         // Examine again under the lock: another process may have created the store meanwhile.
-        match survey(path)? {
-            Found::Store(stored) => expect_chain(path, &stored, genesis)?,
+        let identity = match survey(path)? {
+            Found::Store(stored) => {
+                expect_chain(path, &stored.genesis, genesis)?;
+                stored
+            }
             Found::Absent | Found::Empty => {
                 // Sync here, not where the directory is created: its creator may have been killed before the sync.
                 sync_parent(path)?;
                 write_identity(path, genesis)?;
+                Identity { format: FORMAT_VERSION, genesis: genesis.clone() }
             }
-        }
-        Ok(Self { path: path.to_owned(), genesis: genesis.clone(), _lock: lock })
+        };
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
     /// Opens the store at `path`. Creates nothing.
     pub(crate) fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        let genesis = match survey(path)? {
-            Found::Store(genesis) => genesis,
+        let identity = match survey(path)? {
+            Found::Store(identity) => identity,
             Found::Absent => return Err(not_a_store(path, NotAStoreReason::Absent)),
             Found::Empty => return Err(not_a_store(path, NotAStoreReason::Empty)),
         };
@@ -92,7 +108,7 @@ impl Directory {
             }
         }
         let lock = lock(path, OpenOptions::new().write(true))?;
-        Ok(Self { path: path.to_owned(), genesis, _lock: lock })
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
     /// The store's path.
@@ -102,7 +118,20 @@ impl Directory {
 
     /// The genesis of the store's chain.
     pub(crate) fn genesis(&self) -> &Genesis {
-        &self.genesis
+        &self.identity.genesis
+    }
+
+    /// Whether the store is of an earlier format.
+    pub(crate) fn is_of_earlier_format(&self) -> bool {
+        self.identity.format < FORMAT_VERSION
+    }
+
+    /// Marks the store as one of the latest format, once its content is. Earlier programs refuse it from now on.
+    pub(crate) fn finish_upgrade(&mut self) -> Result<(), StoreError> {
+        write_identity(&self.path, &self.identity.genesis)?;
+        tracing::info!(path = %self.path.display(), from = self.identity.format, to = FORMAT_VERSION, "upgraded the store");
+        self.identity.format = FORMAT_VERSION;
+        Ok(())
     }
 
     /// Path of the database.
@@ -136,8 +165,8 @@ enum Found {
     Absent,
     /// A directory that is empty or only has the first files of a store.
     Empty,
-    /// A readable store of this genesis.
-    Store(Genesis),
+    /// A readable store.
+    Store(Identity),
 }
 
 /// Examines `path` without a change.
@@ -164,24 +193,25 @@ fn survey(path: &Path) -> Result<Found, StoreError> {
     Ok(Found::Empty)
 }
 
-fn read_identity(path: &Path, identity: File) -> Result<Genesis, StoreError> {
+fn read_identity(path: &Path, identity: File) -> Result<Identity, StoreError> {
     let mut bytes = Vec::new();
     let file = path.join(IDENTITY_FILE);
     identity.take(MAX_IDENTITY_BYTES).read_to_end(&mut bytes).map_err(io_error(&file, "read it"))?;
     decode_identity(path, &bytes)
 }
 
-/// Decodes the genesis from the identity file of the store at `path`.
-pub(crate) fn decode_identity(path: &Path, bytes: &[u8]) -> Result<Genesis, StoreError> {
+/// Decodes the identity file of the store at `path`.
+pub(crate) fn decode_identity(path: &Path, bytes: &[u8]) -> Result<Identity, StoreError> {
     let unknown = || not_a_store(path, NotAStoreReason::UnknownIdentity);
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(unknown)?;
     let (version, rest) = rest.split_first_chunk().ok_or_else(unknown)?;
-    let found = u32::from_le_bytes(*version);
-    if found > FORMAT_VERSION {
-        return Err(StoreError::NewerFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
+    let format = u32::from_le_bytes(*version);
+    if format > FORMAT_VERSION {
+        return Err(StoreError::NewerFormat { path: path.to_owned(), found: format, supported: FORMAT_VERSION });
     }
-    if found < FORMAT_VERSION {
-        return Err(StoreError::OlderFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
+    if format < OLDEST_FORMAT_VERSION {
+        let supported = OLDEST_FORMAT_VERSION;
+        return Err(StoreError::OlderFormat { path: path.to_owned(), found: format, supported });
     }
     let (chain, genesis) = rest.split_first_chunk().ok_or_else(unknown)?;
     let corrupt = |reason| Record::Identity.corrupt(Place::Disk(path.into()), reason);
@@ -189,10 +219,11 @@ pub(crate) fn decode_identity(path: &Path, bytes: &[u8]) -> Result<Genesis, Stor
     if found != expected {
         return Err(corrupt(CorruptReason::OtherGenesis { expected: Box::new(expected), found: Box::new(found) }));
     }
-    Genesis::decode(genesis).map_err(|error| corrupt(error.into()))
+    let genesis = Genesis::decode(genesis).map_err(|error| corrupt(error.into()))?;
+    Ok(Identity { format, genesis })
 }
 
-/// Encodes the identity file.
+/// Encodes the identity file of a store of the latest format.
 pub(crate) fn encode_identity(genesis: &Genesis) -> Vec<u8> {
     let encoded = genesis.encode();
     let mut bytes = Vec::with_capacity(IDENTITY_HEADER_BYTES + encoded.len());

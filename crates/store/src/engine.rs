@@ -5,7 +5,8 @@
 //! committees, commits, and the watermarks last.
 
 use crate::{
-    CorruptReason, EpochProof, PeerList, Place, Pruned, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
+    CorruptReason, PeerList, Place, Pruned, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
+    epoch_proof::make_epoch_proof,
     layout::{
         META_CHAIN_ID, META_LATE_FROM, META_WATERMARKS, Table, epoch_key, first_beside, pair_key, parse_commit_key,
         parse_epoch_key,
@@ -22,8 +23,8 @@ use crate::{
 };
 use bytes::Bytes;
 use soma_types::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch, Genesis, PeerId,
-    TrustedCommit, codec,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch, EpochProof, Genesis,
+    PeerId, TrustedCommit, codec,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -126,7 +127,7 @@ impl<T: Tables> Engine<T> {
         if let Some(last) = self.last_commit_of_epoch(first.epoch)?
             && last < lowest
         {
-            match EpochProof::from_chain(self, last)? {
+            match make_epoch_proof(self, last)? {
                 Some(proof) => writes.push(Write::put(Table::Proofs, epoch_key(first.epoch), proof.encode())),
                 None => tracing::warn!(epoch = first.epoch, "no proof of a pruned epoch: a quorum of votes is missing"),
             }
@@ -379,7 +380,7 @@ impl<T: Tables> Store for Engine<T> {
             return Ok(Some(stored));
         }
         let Some(last) = self.last_commit_of_epoch(epoch)? else { return Ok(None) };
-        match EpochProof::from_chain(self, last) {
+        match make_epoch_proof(self, last) {
             // Pruning has stored the proof meanwhile.
             Err(StoreError::Pruned { .. }) => self.stored_proof(epoch),
             made => made,
@@ -426,7 +427,7 @@ macro_rules! store_by_engine {
                 -> Result<(), crate::StoreError>;
             fn apply_refs(batch: &[&soma_types::CertifiedCommit]) -> Result<crate::Watermarks, crate::StoreError>;
             fn prune(lowest: soma_types::CommitIndex) -> Result<crate::Pruned, crate::StoreError>;
-            fn epoch_proof(epoch: soma_types::Epoch) -> Result<Option<crate::EpochProof>, crate::StoreError>;
+            fn epoch_proof(epoch: soma_types::Epoch) -> Result<Option<soma_types::EpochProof>, crate::StoreError>;
             fn flush() -> Result<(), crate::StoreError>;
             fn place() -> crate::Place;
         }

@@ -409,15 +409,15 @@ pub enum StoreError {
     },
     /// An older program wrote the store in a format that this program cannot read. Nothing was written.
     #[error(
-        "store {} has format version {found}, and this program reads {supported} only; remove the store and sync anew, or \
-         use the program that wrote it", path.display()
+        "store {} has format version {found}, and this program reads none before {supported}; remove the store and sync \
+         anew, or use the program that wrote it", path.display()
     )]
     OlderFormat {
         /// The store.
         path: PathBuf,
         /// Its format version.
         found: u32,
-        /// The format version that this program reads.
+        /// The earliest format version that this program reads.
         supported: u32,
     },
     /// A call of the file system failed.

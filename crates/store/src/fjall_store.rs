@@ -6,7 +6,7 @@ use crate::{
     directory::{Directory, disk_bytes},
     engine::{Engine, store_by_engine},
     journal,
-    layout::{Table, pair_key, parse_commit_key, parse_pair_key},
+    layout::{META_LATE_FROM, Table, pair_key, parse_commit_key, parse_pair_key},
     segments::{Segment, SegmentId},
     tables::{Tables, Write},
 };
@@ -108,8 +108,13 @@ impl FjallStore {
         Self::open_in(Directory::open_existing(path)?)
     }
 
-    fn open_in(directory: Directory) -> Result<Self, StoreError> {
+    fn open_in(mut directory: Directory) -> Result<Self, StoreError> {
         let (tables, in_journals) = FjallTables::open(directory.path(), &directory.database())?;
+        if directory.is_of_earlier_format() {
+            // The program that wrote it last may not have kept the table of late blocks.
+            tables.write(&[], vec![Write::remove(Table::Meta, META_LATE_FROM)])?;
+            directory.finish_upgrade()?;
+        }
         let engine = Engine::open(tables, directory.genesis().clone())?;
         // Content that has left the journals must have reached the tables.
         if let Some(index) = in_journals.and_then(|first| first.checked_sub(1))

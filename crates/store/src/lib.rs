@@ -64,7 +64,7 @@ mod sub_dags;
 mod tables;
 mod votes;
 
-pub use epoch_proof::EpochProof;
+pub use epoch_proof::{ProofNotServed, make_epoch_proof, serve_epoch_proofs};
 pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreError};
 #[cfg(feature = "fjall")]
 pub use fjall_store::FjallStore;
@@ -77,7 +77,7 @@ pub use serving::{NotServed, Served, serve_commits};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use soma_types::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch, PeerId,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch, EpochProof, PeerId,
     TrustedCommit,
 };
 use std::ops::RangeInclusive;

@@ -76,13 +76,14 @@ pub(crate) fn next_step<T: Tables>(tables: &T, lowest: CommitIndex) -> Result<Op
 
 /// Where a step from `progress` ends, and the last round of a block of its commits.
 ///
-/// A damaged commit names no rounds. Its blocks' entries stay until a later step, and point nowhere until then.
+/// A damaged commit names no rounds, and neither does one behind [`STEP_BYTES`] of its value. The entries of their
+/// blocks stay until a later step, and point nowhere until then.
 fn step_end<T: Tables>(tables: &T, progress: &Progress, end: CommitIndex) -> (CommitIndex, (Epoch, Round)) {
     let limit = end.min(first_beside(progress.next.saturating_add(STEP_COMMITS)));
     let (mut until, mut bytes, mut last_round) = (progress.next, 0, progress.round);
     while until < limit && bytes < STEP_BYTES {
         let next = first_beside(until).saturating_add(crate::layout::COMMITS_PER_VALUE);
-        let (found, _) = commits::read(tables, until..=next - 1, usize::MAX);
+        let (found, _) = commits::read(tables, until..=next - 1, STEP_BYTES);
         bytes += found.iter().map(Bytes::len).sum::<usize>();
         for commit in
             (until..).zip(found).filter_map(|(index, commit)| commits::decode(&tables.place(), index, commit).ok())

@@ -380,7 +380,7 @@ fn store_of_a_newer_format_is_left_unchanged() {
     bytes.truncate(20);
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 6, supported: 5, .. })));
+        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 7, supported: 6, .. })));
     }
     refused(&path, |path| FjallStore::open(path, &genesis));
 }
@@ -392,7 +392,7 @@ fn store_of_an_older_format_is_left_unchanged_with_advice() {
     drop(FjallStore::open(&path, &genesis).unwrap());
     let identity = path.join("soma-store");
     let mut bytes = fs::read(&identity).unwrap();
-    bytes[8] -= 1;
+    bytes[8] = 4;
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
         assert!(matches!(open.err(), Some(StoreError::OlderFormat { found: 4, supported: 5, .. })));

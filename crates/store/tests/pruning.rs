@@ -126,7 +126,7 @@ fn files_of_pruned_blocks_are_removed_and_those_of_others_stay() {
 }
 
 #[test]
-fn store_of_an_earlier_version_loses_no_block_of_a_remaining_commit() {
+fn store_of_format_5_loses_no_block_of_a_remaining_commit() {
     let (_directory, path) = fresh();
     let mut chain = Chain::new();
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
@@ -136,16 +136,22 @@ fn store_of_an_earlier_version_loses_no_block_of_a_remaining_commit() {
     let naming = chain.commit_of(first[0].certifiers.clone());
     store.apply(std::slice::from_ref(&naming)).unwrap();
     drop(store);
-    // As an earlier version wrote it: without the pairs of batches.
+    // As if a program of format 5 had written the last commit: without the pair of batches, and beside a mark that
+    // claims that all pairs are there.
     let database = Database::builder(path.join("db")).open().unwrap();
     let table = |name| database.keyspace(name, KeyspaceCreateOptions::default).unwrap();
-    table("meta").remove(b"late_from").unwrap();
     let late: Vec<_> = table("late").iter().map(|entry| entry.key().unwrap()).collect();
     assert_eq!(late.len(), 1);
     late.into_iter().for_each(|key| table("late").remove(key).unwrap());
     drop(database);
+    let identity = path.join("soma-store");
+    let mut bytes = fs::read(&identity).unwrap();
+    assert_eq!(bytes[8], 6);
+    bytes[8] = 5;
+    fs::write(&identity, bytes).unwrap();
 
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    assert_eq!(fs::read(&identity).unwrap()[8], 6, "an earlier program must not write it again");
     prune(&store, 101);
     assert_eq!(store.sub_dag(101).unwrap(), Some(naming.sub_dag()));
     store.apply(&chain.grow(120)).unwrap();

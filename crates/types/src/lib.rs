@@ -28,6 +28,7 @@ pub mod codec;
 mod commit;
 mod committee;
 mod digest;
+mod epoch_proof;
 mod fault;
 mod genesis;
 mod keys;
@@ -49,6 +50,7 @@ pub use digest::{
     BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
     NodeInfoDigest, TransactionDigest,
 };
+pub use epoch_proof::EpochProof;
 pub use fault::{Fault, PeerFailure};
 pub use genesis::{Genesis, GenesisError};
 pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};

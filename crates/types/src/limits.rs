@@ -10,6 +10,10 @@ pub const MAX_COMMIT_INDEX: CommitIndex = CommitIndex::MAX - 1;
 /// Serialized bytes of one signed block. A response chunk (4 MiB) holds at least four blocks of this size.
 pub const MAX_BLOCK_BYTES: usize = 1 << 20;
 
+/// Serialized bytes of the proof of an ended epoch: a commit, the votes of a quorum, and one block. It holds the votes of
+/// a hundred authorities with large blocks.
+pub const MAX_EPOCH_PROOF_BYTES: usize = 12 << 20;
+
 /// Authorities in a committee. Bounds ancestors, votes and quorum signatures, which contain each authority at most
 /// once.
 pub const MAX_COMMITTEE_SIZE: usize = 1_000;

@@ -265,7 +265,8 @@ fn check_timestamp(
     Ok(())
 }
 
-fn check_end_of_epoch(
+/// The handover in the blocks of one commit, with its certificate checked.
+pub(crate) fn check_end_of_epoch(
     context: &EpochContext,
     index: CommitIndex,
     blocks: &[VerifiedBlock],

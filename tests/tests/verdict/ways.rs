@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use soma_network::wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
-    limits::MAX_CHUNK_BYTES,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
+    KnownPeers, PeerApi, Seen, limits::MAX_CHUNK_BYTES,
 };
 use soma_network::{ConnectionId, Inbound, InboundHandler, Link, Listener, MemoryNetwork, Transport};
 use soma_p2p::{
@@ -122,6 +122,10 @@ impl PeerApi for Scripted {
 
     async fn push_commit(&self, _: Call, _: CommitIndex) -> Result<(), CallError> {
         Ok(())
+    }
+
+    async fn get_epoch_proofs(&self, _: Call, _: EpochProofsFrom) -> Result<EpochProofs, CallError> {
+        Err(Self::missing())
     }
 }
 

@@ -2,7 +2,8 @@ use super::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use soma_network::wire::{
-    Availability, BlockRefs, BlockStream, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+    Availability, BlockRefs, BlockStream, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
+    KnownPeers, PeerApi, Status,
 };
 use soma_network::{ConnectionId, Inbound, InboundHandler, ListenError, Listener, MemoryNetwork};
 use soma_types::{ChainId, CommitDigest, CommitIndex, CommitRef, ListenAddress};
@@ -64,6 +65,10 @@ impl PeerApi for Genesis {
     }
 
     async fn push_commit(&self, _: Call, _: CommitIndex) -> Result<(), CallError> {
+        unanswered()
+    }
+
+    async fn get_epoch_proofs(&self, _: Call, _: EpochProofsFrom) -> Result<EpochProofs, CallError> {
         unanswered()
     }
 }

@@ -1,12 +1,12 @@
 //! The caller's side of gRPC.
 
 use crate::wire::{
-    Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, FetchedCommits, KnownPeers,
-    PeerApi, Status, checked_chunk,
+    Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofs,
+    EpochProofsFrom, FetchedCommits, KnownPeers, PeerApi, Status, checked_chunk,
     limits::{MAX_CHUNK_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
     proto::{
         FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,
-        GetKnownPeersRequest, PushCommitRequest, p2p_client::P2pClient,
+        GetEpochProofsRequest, GetKnownPeersRequest, PushCommitRequest, p2p_client::P2pClient,
     },
 };
 use async_trait::async_trait;
@@ -160,5 +160,11 @@ impl PeerApi for GrpcPeer {
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
         let mut client = self.client(0);
         within(&call, client.push_commit(request(&call, PushCommitRequest { index }))).await.map(drop)
+    }
+
+    async fn get_epoch_proofs(&self, call: Call, asked: EpochProofsFrom) -> Result<EpochProofs, CallError> {
+        let mut client = self.client(asked.max_bytes());
+        let message = GetEpochProofsRequest::from(asked);
+        EpochProofs::from(within(&call, client.get_epoch_proofs(request(&call, message))).await?).checked(asked)
     }
 }

@@ -2,11 +2,12 @@
 
 use super::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, Reservation};
 use crate::wire::{
-    BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, PeerApi,
+    BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofsFrom, PeerApi,
     proto::{
         FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
-        GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest, PushCommitResponse, p2p_server::P2p,
+        GetEpochProofsRequest, GetEpochProofsResponse, GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest,
+        PushCommitResponse, p2p_server::P2p,
     },
 };
 use async_trait::async_trait;
@@ -262,6 +263,25 @@ impl P2p for GrpcService {
         let call = call_of(&request)?;
         self.api.push_commit(call, request.into_inner().index).await?;
         Ok(Response::new(PushCommitResponse {}))
+    }
+
+    async fn get_epoch_proofs(
+        &self,
+        request: Request<GetEpochProofsRequest>,
+    ) -> Result<Response<GetEpochProofsResponse>, Status> {
+        let call = call_of(&request)?;
+        let from = EpochProofsFrom::from(*request.get_ref());
+        let asked = from.max_bytes();
+        let reserved = reserve_large(&request, call.timeout, LEAST_ROOM.min(asked), asked).await?;
+        let from = from.within(reserved.bytes() as u64);
+        let answer = match self.api.get_epoch_proofs(call, from).await {
+            // The first proof exists, but does not fit the reduced room.
+            Err(error) if error.status == crate::wire::Status::NotFound && from.max_bytes() < asked => {
+                return Err(no_room().into());
+            }
+            answer => answer?,
+        };
+        Ok(counted(reserved, answer.size(), answer.into()))
     }
 }
 

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use soma_types::{
-    BlockRef, ChainId, CommitIndex, CommitRef, PeerId, TimestampMs,
+    BlockRef, ChainId, CommitIndex, CommitRef, Epoch, PeerId, TimestampMs,
     limits::{MAX_BLOCK_BYTES, MAX_NODE_INFO_BYTES},
 };
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
@@ -149,6 +149,66 @@ impl FetchedCommits {
     }
 }
 
+/// Requested epoch proofs: those of `from_epoch` and the epochs after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochProofsFrom {
+    from_epoch: Epoch,
+    max_bytes: usize,
+}
+
+impl EpochProofsFrom {
+    /// A request for as many proofs as a response may have.
+    pub fn new(from_epoch: Epoch) -> Self {
+        Self { from_epoch, max_bytes: MAX_EPOCH_PROOFS_BYTES }
+    }
+
+    /// The request with a lower limit on the bytes of the response. The protocol's limit stays the maximum.
+    pub fn within(self, max_bytes: u64) -> Self {
+        let max_bytes = max_bytes.clamp(1, MAX_EPOCH_PROOFS_BYTES as u64) as usize;
+        Self { max_bytes, ..self }
+    }
+
+    /// The first epoch.
+    pub fn from_epoch(&self) -> Epoch {
+        self.from_epoch
+    }
+
+    /// Maximum bytes of the proofs in the response.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+}
+
+/// Response to `GetEpochProofs`: encoded proofs of consecutive epochs, not yet decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EpochProofs {
+    /// The proofs, from the requested epoch on.
+    pub proofs: Vec<Bytes>,
+}
+
+impl EpochProofs {
+    /// Checks the limits of a response to `request`.
+    ///
+    /// # Errors
+    /// Fails if there are no or too many proofs, or too many bytes.
+    pub fn checked(self, request: EpochProofsFrom) -> Result<Self, CallError> {
+        let count = self.proofs.len();
+        if count == 0 || count > MAX_EPOCH_PROOFS_PER_FETCH {
+            return Err(malformed(format!("{count} epoch proofs: 1 to {MAX_EPOCH_PROOFS_PER_FETCH} are allowed")));
+        }
+        let (bytes, limit) = (self.size(), request.max_bytes());
+        if bytes > limit {
+            return Err(malformed(format!("{bytes} bytes of epoch proofs are over the limit of {limit}")));
+        }
+        Ok(self)
+    }
+
+    /// Bytes of all proofs.
+    pub fn size(&self) -> usize {
+        self.proofs.iter().map(Bytes::len).sum()
+    }
+}
+
 /// Requested blocks: not empty, at most [`MAX_BLOCKS_PER_FETCH`], without repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockRefs(Vec<BlockRef>);
@@ -261,4 +321,10 @@ pub trait PeerApi: Send + Sync {
     /// # Errors
     /// Fails if the call fails.
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError>;
+
+    /// What proves how consecutive epochs ended.
+    ///
+    /// # Errors
+    /// Fails if the call fails or the response breaks the protocol.
+    async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError>;
 }

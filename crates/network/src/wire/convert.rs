@@ -1,8 +1,8 @@
 //! Conversion between typed and generated messages. Every received message is converted and checked here.
 
 use crate::wire::{
-    Availability, BlockRefs, CallError, CommitRange, FetchedCommits, KnownPeers, Seen, Status, api::malformed,
-    limits::*, proto,
+    Availability, BlockRefs, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers, Seen,
+    Status, api::malformed, limits::*, proto,
 };
 use bytes::Bytes;
 use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef};
@@ -156,5 +156,30 @@ impl From<FetchedCommits> for proto::FetchCommitsResponse {
 impl From<proto::FetchCommitsResponse> for FetchedCommits {
     fn from(answer: proto::FetchCommitsResponse) -> Self {
         Self { commits: answer.commits, certifier_blocks: answer.certifier_blocks }
+    }
+}
+
+impl From<EpochProofsFrom> for proto::GetEpochProofsRequest {
+    fn from(request: EpochProofsFrom) -> Self {
+        Self { from_epoch: request.from_epoch(), max_bytes: request.max_bytes() as u32 }
+    }
+}
+
+impl From<proto::GetEpochProofsRequest> for EpochProofsFrom {
+    fn from(request: proto::GetEpochProofsRequest) -> Self {
+        let from = EpochProofsFrom::new(request.from_epoch);
+        if request.max_bytes > 0 { from.within(request.max_bytes.into()) } else { from }
+    }
+}
+
+impl From<EpochProofs> for proto::GetEpochProofsResponse {
+    fn from(answer: EpochProofs) -> Self {
+        Self { proofs: answer.proofs }
+    }
+}
+
+impl From<proto::GetEpochProofsResponse> for EpochProofs {
+    fn from(answer: proto::GetEpochProofsResponse) -> Self {
+        Self { proofs: answer.proofs }
     }
 }

@@ -1,7 +1,9 @@
 //! Limits of the protocol. A request for too many blocks is refused, and a request for too many commits gets fewer. A
 //! response over a limit is malformed.
 
-use soma_types::limits::{MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_COMMITTEE_SIZE, MAX_NODE_INFO_BYTES};
+use soma_types::limits::{
+    MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_COMMITTEE_SIZE, MAX_EPOCH_PROOF_BYTES, MAX_NODE_INFO_BYTES,
+};
 use std::time::Duration;
 
 /// Commits in one response.
@@ -16,6 +18,12 @@ pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 /// Bytes of commits and certifier blocks in one response. It holds the votes of a hundred authorities with large
 /// blocks. The responder picks the smallest blocks that form a quorum, and fewer commits if these do not fit.
 pub const MAX_COMMITS_RESPONSE_BYTES: usize = 12 << 20;
+
+/// Epoch proofs in one response. With a hundred authorities, a proof has about 60 KB.
+pub const MAX_EPOCH_PROOFS_PER_FETCH: usize = 100;
+
+/// Bytes of epoch proofs in one response; the largest proof fits.
+pub const MAX_EPOCH_PROOFS_BYTES: usize = 12 << 20;
 
 /// Node infos in one response, without the responder's own.
 pub const MAX_KNOWN_PEERS: usize = 200;
@@ -54,5 +62,7 @@ const _: () = {
     assert!((MAX_KNOWN_PEERS + 1) * 8 + MAX_CALLER_SEEN_BYTES < MESSAGE_OVERHEAD_BYTES, "an answer with peers fits");
     assert!(MAX_NODE_INFO_BYTES <= MAX_REQUEST_BYTES);
     assert!(MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES);
+    assert!(MAX_EPOCH_PROOF_BYTES <= MAX_EPOCH_PROOFS_BYTES && MAX_EPOCH_PROOFS_BYTES <= MAX_RESPONSE_BYTES);
+    assert!(MAX_EPOCH_PROOFS_PER_FETCH <= MAX_MESSAGE_FIELDS);
     assert!(MAX_BLOCKS_PER_FETCH <= MAX_MESSAGE_FIELDS && MAX_KNOWN_PEERS < MAX_MESSAGE_FIELDS);
 };

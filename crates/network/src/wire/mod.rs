@@ -21,7 +21,8 @@ pub mod limits;
 mod status;
 
 pub use api::{
-    Availability, BlockRefs, BlockStream, Call, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen, checked_chunk,
+    Availability, BlockRefs, BlockStream, Call, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers,
+    PeerApi, Seen, checked_chunk,
 };
 pub use error::{CallError, Status};
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_network::wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
-    Status,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
+    KnownPeers, PeerApi, Seen, Status,
 };
 use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwork, TlsTransport, Transport};
 use soma_types::{
@@ -260,6 +260,10 @@ pub(crate) fn chunks() -> Vec<Vec<Bytes>> {
     vec![vec![Bytes::from_static(b"1")], vec![Bytes::from_static(b"2"), Bytes::from_static(b"3")]]
 }
 
+pub(crate) fn epoch_proofs() -> EpochProofs {
+    EpochProofs { proofs: vec![Bytes::from_static(b"epoch 3"), Bytes::from_static(b"epoch 4")] }
+}
+
 pub(crate) const AVAILABILITY: Availability = Availability { highest_synced: 70, lowest_available: 30 };
 
 #[async_trait]
@@ -310,6 +314,11 @@ impl PeerApi for Responder {
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
         assert_eq!(index, 71);
         self.answer("push_commit", call, ()).await
+    }
+
+    async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
+        assert_eq!(request.from_epoch(), 3);
+        self.answer("get_epoch_proofs", call, epoch_proofs()).await
     }
 }
 

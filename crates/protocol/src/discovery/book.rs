@@ -270,7 +270,7 @@ impl Book {
         self.put(peer, place);
     }
 
-    /// The peer is there, and lets this node not in for now.
+    /// The peer is up, but does not admit this node for now.
     pub(super) fn refused(&mut self, peer: PeerId, now: Now) {
         self.live(peer, now.unix_ms, None);
         self.attempt(peer, now.monotonic);

@@ -88,6 +88,8 @@ pub enum Rpc {
     FetchBlocks,
     /// PushCommit.
     PushCommit,
+    /// GetEpochProofs.
+    GetEpochProofs,
 }
 
 impl Rpc {

@@ -64,7 +64,11 @@ impl Pace {
         let kind = match rpc {
             Rpc::PushCommit => Some((Paced::Pushes, &mut self.pushes, rates.pushes)),
             Rpc::GetKnownPeers => Some((Paced::PeerQueries, &mut self.peer_queries, rates.peer_queries)),
-            Rpc::GetCommitAvailability | Rpc::GetCommitInfo | Rpc::FetchCommits | Rpc::FetchBlocks => None,
+            Rpc::GetCommitAvailability
+            | Rpc::GetCommitInfo
+            | Rpc::FetchCommits
+            | Rpc::FetchBlocks
+            | Rpc::GetEpochProofs => None,
         };
         if let Some((what, bucket, rate)) = kind {
             let each = time_for(1, rate);

@@ -48,7 +48,7 @@ impl Length {
     pub(super) fn of(rpc: Rpc) -> Self {
         match rpc {
             Rpc::GetCommitAvailability | Rpc::GetCommitInfo | Rpc::PushCommit => Self::Short,
-            Rpc::FetchCommits | Rpc::FetchBlocks | Rpc::GetKnownPeers => Self::Long,
+            Rpc::FetchCommits | Rpc::FetchBlocks | Rpc::GetKnownPeers | Rpc::GetEpochProofs => Self::Long,
         }
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use soma_p2p::{
     BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EpochProof, Genesis,
-    PeerId, PeerList, Place, Pruned, Store, StoreError, TrustedCommit, VerifiedBlock, Watermarks,
+    PeerId, PeerList, Place, Pruned, Store, StoreError, TrustedCommit, VerifiedBlock, Watermarks, make_epoch_proof,
     store::{VOTES_AHEAD, check_batch},
     types::Epoch,
 };
@@ -189,7 +189,7 @@ impl Store for TableStore {
         let mut proofs = BTreeMap::new();
         for (epoch, last) in ended {
             if (before.lowest_available..lowest).contains(&last)
-                && let Some(proof) = EpochProof::from_chain(self, last)?
+                && let Some(proof) = make_epoch_proof(self, last)?
             {
                 proofs.insert(epoch, proof);
             }
@@ -209,7 +209,7 @@ impl Store for TableStore {
             (tables.proofs.get(&epoch).cloned(), tables.last_commits.get(&epoch).copied())
         };
         match (stored, last) {
-            (None, Some(last)) => EpochProof::from_chain(self, last),
+            (None, Some(last)) => make_epoch_proof(self, last),
             (stored, _) => Ok(stored),
         }
     }

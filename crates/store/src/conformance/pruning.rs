@@ -1,8 +1,8 @@
 //! Promises of [`Store::prune`] and [`Store::epoch_proof`].
 
 use super::{Chain, Factory};
-use crate::{EpochProof, Pruned, Store, StoreError, Watermarks};
-use soma_types::{BlockRef, CertifiedCommit, CommitIndex, VerifiedBlock};
+use crate::{Pruned, Store, StoreError, Watermarks};
+use soma_types::{BlockRef, CertifiedCommit, CommitIndex, EpochProof, VerifiedBlock};
 
 /// Prunes until nothing is left to remove.
 fn prune(store: &dyn Store, lowest: CommitIndex) -> Watermarks {

@@ -3,13 +3,15 @@
 use super::{decoder::Decoder, seeds::context};
 use bytes::Bytes;
 use soma_network::wire::{
-    Availability, BlockRefs, CommitRange, FetchedCommits, KnownPeers, Seen, checked_chunk,
+    Availability, BlockRefs, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers, Seen,
+    checked_chunk,
     codec::{decode, encode},
     limits::*,
     proto::{
         FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
-        GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest, PushCommitResponse,
+        GetEpochProofsRequest, GetEpochProofsResponse, GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest,
+        PushCommitResponse,
     },
 };
 use soma_types::{PublicKey, limits::MAX_BLOCK_BYTES};
@@ -76,6 +78,15 @@ fn messages(bytes: &[u8]) -> usize {
         let answer = Availability::from(message);
         assert_eq!(Availability::from(GetCommitAvailabilityResponse::from(answer)), answer);
     });
+    message!(bytes, forms, GetEpochProofsRequest, |message: GetEpochProofsRequest| {
+        let from = EpochProofsFrom::from(message);
+        assert!((1..=MAX_EPOCH_PROOFS_BYTES).contains(&from.max_bytes()));
+        assert_eq!(EpochProofsFrom::from(GetEpochProofsRequest::from(from)), from);
+    });
+    message!(bytes, forms, GetEpochProofsResponse, |message: GetEpochProofsResponse| {
+        let Ok(answer) = EpochProofs::from(message).checked(EpochProofsFrom::new(0)) else { return };
+        assert!((1..=MAX_EPOCH_PROOFS_PER_FETCH).contains(&answer.proofs.len()));
+    });
     message!(bytes, forms, GetKnownPeersRequest, |_| ());
     message!(bytes, forms, GetCommitInfoRequest, |_| ());
     message!(bytes, forms, GetCommitAvailabilityRequest, |_| ());
@@ -97,6 +108,8 @@ fn decode_each(bytes: &[u8]) -> bool {
         decode::<GetCommitAvailabilityResponse>(bytes.clone()).is_ok(),
         decode::<GetKnownPeersRequest>(bytes.clone()).is_ok(),
         decode::<GetCommitInfoRequest>(bytes.clone()).is_ok(),
+        decode::<GetEpochProofsRequest>(bytes.clone()).is_ok(),
+        decode::<GetEpochProofsResponse>(bytes.clone()).is_ok(),
         decode::<GetCommitAvailabilityRequest>(bytes.clone()).is_ok(),
         decode::<PushCommitRequest>(bytes.clone()).is_ok(),
         decode::<PushCommitResponse>(bytes).is_ok(),
@@ -131,6 +144,7 @@ pub(crate) const MESSAGE: Decoder = Decoder {
             encode(&GetCommitInfoResponse::from(certified.commit.reference())),
             encode(&GetCommitAvailabilityResponse { highest_synced_commit: 9, lowest_available_commit: 1 }),
             encode(&PushCommitRequest { index: 7 }),
+            encode(&GetEpochProofsRequest::from(EpochProofsFrom::new(3))),
         ]
     },
     refuses_truncated: false,

@@ -10,7 +10,8 @@ use futures::{StreamExt, stream};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soma_network::wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Status,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
+    KnownPeers, PeerApi, Status,
 };
 use soma_types::{
     Commit, CommitDigest, CommitIndex, CommitRef, PeerId, Signed, SignedBlock, SigningKey, UnverifiedCommit,
@@ -335,5 +336,10 @@ impl PeerApi for HostilePeer {
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
         self.inner.push_commit(call, index).await
+    }
+
+    async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
+        self.mischief.instead(call.peer).await?;
+        self.inner.get_epoch_proofs(call, request).await
     }
 }

@@ -5,12 +5,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use soma_network::wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi, Seen,
-    Status,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
+    KnownPeers, PeerApi, Seen, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
 };
 use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, TlsTransport, Transport};
 use soma_p2p::{CertifiedCommit, Genesis, MemStore, SeedPeer, Store};
-use soma_store::serve_commits;
+use soma_store::{serve_commits, serve_epoch_proofs};
 use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, SignedNodeInfo, SigningKey};
 use std::{
     collections::BTreeMap,
@@ -96,6 +96,13 @@ impl PeerApi for StorePeer {
 
     async fn push_commit(&self, _: Call, _: CommitIndex) -> Result<(), CallError> {
         Ok(())
+    }
+
+    async fn get_epoch_proofs(&self, _: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
+        let (from, max_bytes) = (request.from_epoch(), request.max_bytes());
+        let served = serve_epoch_proofs(&*self.store, from, MAX_EPOCH_PROOFS_PER_FETCH, max_bytes);
+        let proofs = served.map_err(failed)?.map_err(|_| not_here())?;
+        Ok(EpochProofs { proofs: proofs.into_iter().map(Bytes::from).collect() })
     }
 }
 

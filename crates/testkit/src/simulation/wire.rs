@@ -19,7 +19,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use soma_network::wire::{
-    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, FetchedCommits, KnownPeers, PeerApi,
+    Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
+    KnownPeers, PeerApi,
 };
 use soma_network::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, MemoryTransport, Transport,
@@ -258,5 +259,14 @@ impl PeerApi for Wire {
         let told = caller.mischief.map_or(index, |mischief| mischief.pushed(index));
         let rpc = Rpc::small("PushCommit", "PushCommit taken");
         self.responder.answer(&call, rpc, self.inner.push_commit(call, told)).await
+    }
+
+    async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
+        let answering = async {
+            let (_, api) = self.answering()?;
+            api.get_epoch_proofs(call, request).await
+        };
+        let rpc = Rpc { answer_bytes: EpochProofs::size, ..Rpc::small("GetEpochProofs", "EpochProofs") };
+        self.responder.answer(&call, rpc, answering).await
     }
 }
