@@ -1,12 +1,14 @@
 //! Every rpc against a real node: TLS, gRPC and a store on disk.
 
 use futures::StreamExt;
-use soma_network::wire::{BlockRefs, Call, CommitRange, Status};
+use soma_network::wire::{BlockRefs, Call, CommitRange, EpochProofsFrom, Status};
 use soma_network::{Link, TlsTransport, Transport};
-use soma_p2p::{CertifiedCommit, ChainId};
+use soma_p2p::{CertifiedCommit, ChainId, EpochProof, Genesis};
 use soma_tests::{TestNode, chain, config, disk_store, key, node, start};
 use soma_types::{Access, Capabilities, NodeInfo, NodeRole, PeerId, ProtocolVersions, SignedNodeInfo};
-use soma_verify::{CertificateVerifier, EpochContext, check_commits, verify_blocks, verify_node_info};
+use soma_verify::{
+    CertificateVerifier, EpochContext, check_commits, verify_blocks, verify_epoch_proof, verify_node_info,
+};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
@@ -15,6 +17,7 @@ struct Server {
     link: Link,
     chain: ChainId,
     commits: Vec<CertifiedCommit>,
+    genesis: Genesis,
     context: EpochContext,
     _dir: TempDir,
 }
@@ -27,7 +30,7 @@ async fn server() -> Server {
     let transport = TlsTransport::new(&key(7)).unwrap();
     let link = transport.dial(system.peer_id(), system.address(), Duration::from_secs(5)).await.unwrap();
     let context = EpochContext::new(genesis.chain_id(), genesis.committee().clone()).unwrap();
-    Server { system, link, chain: builder.chain_id(), commits, context, _dir: dir }
+    Server { system, link, chain: builder.chain_id(), commits, genesis, context, _dir: dir }
 }
 
 impl Server {
@@ -94,6 +97,32 @@ async fn blocks_come_in_the_order_asked_and_a_missing_one_is_named() {
 }
 
 #[tokio::test]
+async fn epoch_proofs_lead_from_genesis_to_the_current_committee() {
+    let server = server().await;
+    let api = server.link.api();
+    let answer = api.get_epoch_proofs(server.call(), EpochProofsFrom::new(0)).await.unwrap();
+    assert_eq!(answer.proofs.len(), 2, "the third epoch has not ended");
+    let (mut context, mut previous) = (server.context.clone(), server.genesis.commit());
+    for (bytes, last) in answer.proofs.iter().zip([20, 40]) {
+        let end = verify_epoch_proof(&context, &previous, &EpochProof::decode(bytes).unwrap()).unwrap();
+        assert_eq!(end.last_commit, server.commits[last - 1].commit);
+        previous = end.last_commit;
+        context = EpochContext::new(server.chain, end.next_committee).unwrap();
+    }
+    assert_eq!(context.epoch(), 2);
+
+    let second = api.get_epoch_proofs(server.call(), EpochProofsFrom::new(1)).await.unwrap();
+    assert_eq!(second.proofs, answer.proofs[1..]);
+    let room_for_one = EpochProofsFrom::new(0).within(answer.proofs[0].len() as u64);
+    assert_eq!(api.get_epoch_proofs(server.call(), room_for_one).await.unwrap().proofs, answer.proofs[..1]);
+    let too_small = api.get_epoch_proofs(server.call(), EpochProofsFrom::new(0).within(1)).await.unwrap_err();
+    assert_eq!(too_small.status, Status::NotFound);
+    let beyond = api.get_epoch_proofs(server.call(), EpochProofsFrom::new(2)).await.unwrap_err();
+    assert_eq!(beyond.status, Status::OutOfRange);
+    assert!(beyond.message.contains("epoch 2"), "{beyond}");
+}
+
+#[tokio::test]
 async fn known_peers_returns_own_signed_info_and_never_the_callers() {
     let server = server().await;
     let info = NodeInfo {
@@ -135,6 +164,7 @@ async fn calls_with_another_chain_id_are_refused_and_without_one_are_read_only()
             api.fetch_commits(call, CommitRange::new(1, 2).unwrap()).await.err(),
             api.fetch_blocks(call, refs).await.err(),
             api.push_commit(call, 1).await.err(),
+            api.get_epoch_proofs(call, EpochProofsFrom::new(0)).await.err(),
         ];
         for error in looks {
             assert_eq!(error.map(|error| error.status), (!may_look).then_some(Status::FailedPrecondition));

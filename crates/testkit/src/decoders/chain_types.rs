@@ -1,15 +1,18 @@
 //! The chain's types in the canonical codec: from peers and from disk.
 
-use super::{decoder::Decoder, seeds::context};
+use super::{
+    decoder::Decoder,
+    seeds::{context, genesis_commit},
+};
 use bytes::Bytes;
 use soma_types::{
     Access, Address, AuthoritySignature, BlockRef, Capabilities, Certificate, ChainId, CommitRef, Committee,
-    EncodedCertificate, EndOfEpoch, Genesis, HashedBlock, NodeInfo, NodeRole, PeerId, ProtocolVersions,
+    EncodedCertificate, EndOfEpoch, EpochProof, Genesis, HashedBlock, NodeInfo, NodeRole, PeerId, ProtocolVersions,
     QuorumSignatures, Signable, Signature, Signed, SignedBlock, SignedNodeInfo, TrustedCommit, UnverifiedCommit,
     VerifiedBlock, codec, limits,
 };
 use soma_verify::{
-    CertificateVerifier, EpochContext, TransactionError, check_commits, verify_blocks, verify_node_info,
+    CertificateVerifier, EpochContext, TransactionError, check_commits, verify_blocks, verify_epoch_proof, verify_node_info,
     verify_sub_dag, verify_transaction,
 };
 
@@ -207,4 +210,32 @@ pub(crate) const PARTS: Decoder = Decoder {
         seeds
     },
     refuses_truncated: false,
+};
+
+pub(crate) const EPOCH_PROOF: Decoder = Decoder {
+    name: "epoch_proof",
+    decode: |bytes| EpochProof::decode(bytes).is_ok(),
+    check: |bytes| {
+        let Ok(proof) = EpochProof::decode(bytes) else { return false };
+        assert_eq!(proof.encode(), bytes, "a proof has one encoding");
+        if let Ok(end) = verify_epoch_proof(context(), genesis_commit(), &proof) {
+            committee_holds(&end.next_committee);
+        }
+        true
+    },
+    seeds: |chain| {
+        let last = chain.commits.iter().filter_map(|certified| {
+            let end = certified.blocks.iter().find(|block| block.end_of_epoch.is_some())?;
+            let certifiers = certified.certifiers.iter().map(|block| block.bytes().clone()).collect();
+            let proof = EpochProof {
+                commit: certified.commit.bytes().clone(),
+                certifiers,
+                end_of_epoch: end.bytes().clone(),
+            };
+            assert!(verify_epoch_proof(context(), genesis_commit(), &proof).is_ok(), "a seed proves an epoch");
+            Some(proof.encode())
+        });
+        last.collect()
+    },
+    refuses_truncated: true,
 };

@@ -32,6 +32,7 @@ pub const DECODERS: &[Decoder] = &[
     chain_types::NODE_INFO,
     chain_types::CERTIFICATE,
     chain_types::PARTS,
+    chain_types::EPOCH_PROOF,
     messages::MESSAGE,
     messages::TLS_CERTIFICATE,
     stored::STORED_VALUE,

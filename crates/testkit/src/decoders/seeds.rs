@@ -1,7 +1,7 @@
 //! A short chain from which seeds are made.
 
 use crate::{ChainBuilder, ChainSpec, SpecError};
-use soma_types::{CertifiedCommit, ChainId, Committee, Genesis, SigningKey, VerifiedBlock};
+use soma_types::{CertifiedCommit, ChainId, Committee, Genesis, SigningKey, TrustedCommit, VerifiedBlock};
 use soma_verify::EpochContext;
 use std::sync::LazyLock;
 
@@ -52,4 +52,11 @@ pub(crate) fn context() -> &'static EpochContext {
         EpochContext::new(chain.chain_id(), chain.genesis.committee().clone()).expect("the committee is valid")
     });
     &CONTEXT
+}
+
+/// The commit before the first one of the seeds.
+pub(crate) fn genesis_commit() -> &'static TrustedCommit {
+    static COMMIT: LazyLock<TrustedCommit> =
+        LazyLock::new(|| Chain::build().expect("the spec makes a chain").genesis.commit());
+    &COMMIT
 }
