@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitRef, CommittedSubDag, Committee, EpochProof, MemStore, PeerId, PeerList,
-    Pruned, Store, StoreError, TrustedCommit, Watermarks,
+    BlockRef, CertifiedCommit, ChainId, CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof, MemStore,
+    PeerId, PeerList, Pruned, Store, StoreError, TrustedCommit, Watermarks,
 };
 use std::{
     ops::RangeInclusive,
@@ -102,6 +102,9 @@ impl Store for Faulty {
     }
     fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
         self.inner.update_peers(list, put, remove)
+    }
+    fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError> {
+        self.inner.skip_epochs(ended)
     }
     fn prune(&self, lowest: u32) -> Result<Pruned, StoreError> {
         (self.prune)(&self.inner, lowest)

@@ -10,6 +10,7 @@
 //! started for it after a backoff.
 
 mod commit_feed;
+mod epochs;
 pub mod messages;
 mod metrics;
 mod shell;

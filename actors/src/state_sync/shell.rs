@@ -7,12 +7,13 @@ use crate::state_sync::messages::{
 };
 use crate::state_sync::{
     commit_feed::CommitFeed,
+    epochs::Epochs,
     metrics,
     verified_block_cache::VerifiedBlockCache,
     worker::{Settings, SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
-use crate::store_writer::messages::Apply;
-use crate::verifier::messages::VerifyLocalCommit;
+use crate::store_writer::messages::{Apply, SkipEpochs};
+use crate::verifier::messages::{VerifyEpochProofs, VerifyLocalCommit};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_protocol::{
     Core,
@@ -27,7 +28,7 @@ use soma_runtime::{
     AskError, CoreHost, Envelope, ExitReason, Heartbeat, LogLimit, Mailbox, OrderedSender, Reply, RuntimeContext,
     Shell, Stop, forward, observe, run_actor,
 };
-use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, PeerId};
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, PeerId, TrustedCommit};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -52,6 +53,10 @@ fn follows(cause: Option<&'static str>) -> bool {
 pub(crate) struct StartState {
     /// Last durable commit.
     pub tip: Tip,
+    /// The same commit.
+    pub last_commit: TrustedCommit,
+    /// Whether there are no commits beyond the genesis, or only skipped ones.
+    pub is_empty: bool,
     /// Committee of the epoch of the next commit.
     pub committee: Arc<EpochContext>,
 }
@@ -62,7 +67,9 @@ pub(crate) struct Mailboxes {
     pub(crate) workers: WorkerMailboxes,
     pub(crate) pick: Mailbox<Pick>,
     pub(crate) apply: Mailbox<Apply>,
+    pub(crate) skip_epochs: Mailbox<SkipEpochs>,
     pub(crate) verify_local: Mailbox<VerifyLocalCommit>,
+    pub(crate) verify_epochs: Mailbox<VerifyEpochProofs>,
     /// Durable commits, for executors.
     pub(crate) commit_feed: CommitFeed,
     /// Subscribers of the committee, by name.
@@ -74,16 +81,17 @@ pub(crate) struct Mailboxes {
 /// The actor.
 pub struct StateSync {
     // Configuration
-    settings: Settings,
-    mailboxes: Mailboxes,
+    pub(super) settings: Settings,
+    pub(super) mailboxes: Mailboxes,
     // State
     host: CoreHost<StateSyncCore>,
     /// Verified commits that are not durable yet.
     held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
     /// Committees of the epochs at work: the current one and, near its end, the next.
-    committees: BTreeMap<Epoch, Arc<EpochContext>>,
+    pub(super) committees: BTreeMap<Epoch, Arc<EpochContext>>,
     /// The epoch of the commit after the last durable one.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
+    pub(super) epochs: Epochs,
     local_replies: BTreeMap<RangeKey, Reply<Result<(), LocalCommitError>>>,
     next_local: u64,
     running: BTreeMap<RangeKey, SpawnHandle>,
@@ -112,13 +120,16 @@ impl StateSync {
         let epoch = start.tip.next_epoch;
         let committees = BTreeMap::from([(epoch, start.committee)]);
         mailboxes.commit_feed.begin(start.tip.commit.index);
+        let core = StateSyncCore::new(config, start.tip);
+        let core = if start.is_empty { core.with_empty_store() } else { core };
         Self {
             settings,
             mailboxes,
-            host: CoreHost::new(StateSyncCore::new(config, start.tip), runtime_context),
+            host: CoreHost::new(core, runtime_context),
             held: BTreeMap::new(),
             committees,
             epoch,
+            epochs: Epochs { previous: start.last_commit, verified: Vec::new() },
             local_replies: BTreeMap::new(),
             next_local: 0,
             running: BTreeMap::new(),
@@ -226,7 +237,7 @@ impl StateSync {
     }
 
     /// Shows the state of the sync, or why it makes no progress: in the metric at once, in the log now and then.
-    fn show_progress(&mut self) {
+    pub(super) fn show_progress(&mut self) {
         let core = self.host.core();
         let progress = core.progress();
         if self.shown != Some(progress.cause()) {
@@ -290,7 +301,7 @@ impl StateSync {
     }
 
     /// Keeps the committee that a verified end of epoch has handed over to.
-    fn learn_committee(&mut self, committee: Committee) {
+    pub(super) fn learn_committee(&mut self, committee: Committee) {
         let epoch = committee.epoch;
         match EpochContext::new(self.settings.chain, committee) {
             Ok(context) => drop(self.committees.insert(epoch, Arc::new(context))),
@@ -300,7 +311,7 @@ impl StateSync {
     }
 
     /// Sends the current validators to one subscriber.
-    fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
+    pub(super) fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
         let Some(context) = self.committees.get(&self.epoch) else { return };
         let validators = context.committee().authorities.iter();
         let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
@@ -383,6 +394,8 @@ impl Shell for StateSync {
             Effect::Write(keys) => self.write(&keys, context),
             Effect::Publish { keys, highest } => self.publish(&keys, highest),
             Effect::Announce(index) => drop(self.mailboxes.own_height.post(OwnHeight(index))),
+            Effect::FetchEpochs { key, peer, from } => self.fetch_epochs(key, peer, from, context),
+            Effect::SkipEpochs { key, count } => self.skip_epochs(key, count, context),
             Effect::CheckLocal { key, epoch } => self.check_local(key, epoch, context),
             Effect::LocalAnswer { key, result } => {
                 if let Some(reply) = self.local_replies.remove(&key) {

@@ -12,7 +12,7 @@ use soma_protocol::{
     state_sync::{Config, StateSync as StateSyncCore, Tip},
 };
 use soma_runtime::{ChildSpec, Slot};
-use soma_store::{CorruptReason, Record, Store, StoreError};
+use soma_store::{CorruptReason, Record, Store, StoreError, Watermarks};
 use soma_types::Epoch;
 use soma_verify::EpochContext;
 use std::sync::Arc;
@@ -47,7 +47,9 @@ pub fn spec(
                 workers,
                 pick: actors.peer_heights.mailbox(NAME),
                 apply: actors.store_writer.mailbox(NAME),
+                skip_epochs: actors.store_writer.mailbox(NAME),
                 verify_local: actors.verifier.mailbox(NAME),
+                verify_epochs: actors.verifier.mailbox(NAME),
                 commit_feed,
                 committee_subscribers: by_receiver([
                     actors.connections.ordered_sender(NAME),
@@ -65,7 +67,7 @@ pub fn spec(
 /// Where the chain stands in the store.
 fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
     let missing = |record| move || StoreError::Corrupt { place: store.place(), record, reason: CorruptReason::Missing };
-    let commit = store.watermarks()?.highest_synced;
+    let Watermarks { highest_synced: commit, lowest_available } = store.watermarks()?;
     let stored = store.commit(commit.index)?.ok_or_else(missing(Record::Commit(commit.index)))?;
     // Not the latest one that the store knows: a batch that is being written shows that before its commits.
     let epoch = stored.epoch;
@@ -75,5 +77,6 @@ fn start_state(store: &dyn Store) -> Result<StartState, StoreError> {
     let committee =
         EpochContext::new(store.chain_id(), committee).map_err(|_| missing(Record::Committee(next_epoch))())?;
     let tip = Tip { commit, timestamp_ms: stored.timestamp_ms, next_epoch };
-    Ok(StartState { tip, committee: Arc::new(committee) })
+    let is_empty = lowest_available > commit.index;
+    Ok(StartState { tip, last_commit: stored, is_empty, committee: Arc::new(committee) })
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use soma_runtime::Reply;
 pub use soma_store::PeerList;
 use soma_store::{StoreError, Watermarks};
-use soma_types::{CertifiedCommit, CommitIndex, PeerId};
+use soma_types::{CertifiedCommit, CommitIndex, EndedEpoch, PeerId};
 use std::sync::Arc;
 
 /// Why a write did not happen.
@@ -28,6 +28,15 @@ pub struct Apply {
     pub commits: Vec<Arc<Vec<CertifiedCommit>>>,
     /// The next commit of the slowest executor, if there is one: nothing from there on is pruned.
     pub executor: Option<CommitIndex>,
+    /// The new watermarks once durable.
+    pub reply: Reply<Result<Watermarks, WriteError>>,
+}
+
+/// From StateSync: skip these epochs in one durable step.
+#[derive(Debug)]
+pub struct SkipEpochs {
+    /// Consecutive epochs.
+    pub ended: Vec<EndedEpoch>,
     /// The new watermarks once durable.
     pub reply: Reply<Result<Watermarks, WriteError>>,
 }

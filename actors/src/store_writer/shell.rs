@@ -1,6 +1,6 @@
 //! The shell: runs writes off the actor thread, one by one, and answers.
 
-use crate::store_writer::messages::{Apply, UpdatePeers, WriteError};
+use crate::store_writer::messages::{Apply, SkipEpochs, UpdatePeers, WriteError};
 use crate::store_writer::metrics;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_protocol::{
@@ -9,7 +9,7 @@ use soma_protocol::{
 };
 use soma_replay::Origin;
 use soma_runtime::{CoreHost, Envelope, Keyed, Offload, Reply, RuntimeContext, Shell, Stop, observe};
-use soma_store::{Pruned, Retention, Store, StoreError};
+use soma_store::{Pruned, Retention, Store, StoreError, Watermarks};
 use soma_types::{CertifiedCommit, CommitIndex};
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -19,6 +19,7 @@ const SLOW_WRITE: Duration = Duration::from_secs(30);
 
 enum Job {
     Apply(Apply),
+    SkipEpochs(SkipEpochs),
     UpdatePeers(UpdatePeers),
 }
 
@@ -35,9 +36,15 @@ pub struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// A writer of `store`, which keeps of the chain what `retention` says.
-    pub fn new(store: Arc<dyn Store>, offload: Offload, retention: Retention, runtime_context: RuntimeContext) -> Self {
-        let host = CoreHost::new(StoreWriterCore::default(), runtime_context);
+    /// A writer of `store`, which begins at `lowest_available` and keeps of the chain what `retention` says.
+    pub fn new(
+        store: Arc<dyn Store>,
+        offload: Offload,
+        retention: Retention,
+        lowest_available: CommitIndex,
+        runtime_context: RuntimeContext,
+    ) -> Self {
+        let host = CoreHost::new(StoreWriterCore::beginning_at(lowest_available), runtime_context);
         Self { store, offload, retention, host, jobs: Keyed::default(), stopping: None }
     }
 
@@ -76,25 +83,28 @@ impl StoreWriter {
         }
     }
 
-    /// Runs a write off the thread; answers first, then frees the place.
+    /// Runs a write off the thread; answers first, then feeds what the answer tells, and frees the place.
     fn run<R: Send + 'static>(
         &mut self,
         job: u64,
         write: impl FnOnce(&dyn Store) -> Result<R, StoreError> + Send + 'static,
-        answer: impl FnOnce(Result<R, WriteError>) + 'static,
+        answer: impl FnOnce(Result<R, WriteError>) -> Option<Input> + 'static,
         context: &mut Context<Self>,
     ) {
         let running = self.writing(write);
-        let finish = move |writer: &mut Self, result: Result<R, WriteError>, origin, context: &mut Context<Self>| {
-            let error = result.as_ref().err().map(ToString::to_string);
-            if let Some(error) = &error {
-                metrics::failed();
-                tracing::error!(%error, "write failed; nothing of it counts as stored");
-            }
-            answer(result);
-            writer.feed(origin, Input::Done { job, error }, context);
-            writer.stop_when_idle(context);
-        };
+        let finish =
+            move |writer: &mut Self, result: Result<R, WriteError>, origin: Origin, context: &mut Context<Self>| {
+                let error = result.as_ref().err().map(ToString::to_string);
+                if let Some(error) = &error {
+                    metrics::failed();
+                    tracing::error!(%error, "write failed; nothing of it counts as stored");
+                }
+                if let Some(news) = answer(result) {
+                    writer.feed(origin.clone(), news, context);
+                }
+                writer.feed(origin, Input::Done { job, error }, context);
+                writer.stop_when_idle(context);
+            };
         self.later(running, finish, context);
     }
 
@@ -173,22 +183,42 @@ impl Shell for StoreWriter {
                         metrics::applied(batch.len(), watermarks.highest_synced.index);
                         Ok(watermarks)
                     };
-                    self.run(job, write, |result| reply.send(result), context);
+                    let answer = |result| {
+                        reply.send(result);
+                        None
+                    };
+                    self.run(job, write, answer, context);
                     if !self.retention.keeps_all() {
                         self.later(std::future::ready(executor), Self::on_stored, context);
                     }
                 }
+                Some(Job::SkipEpochs(SkipEpochs { ended, reply })) => {
+                    let write = move |store: &dyn Store| {
+                        let stored = store.watermarks()?;
+                        // Epochs whose answer was lost may be skipped already.
+                        let later =
+                            ended.partition_point(|ended| ended.last_commit.index <= stored.highest_synced.index);
+                        if later == ended.len() { Ok(stored) } else { store.skip_epochs(&ended[later..]) }
+                    };
+                    let answer = |result: Result<Watermarks, WriteError>| {
+                        let begins = result.as_ref().ok().map(|watermarks| watermarks.lowest_available);
+                        reply.send(result);
+                        begins.map(|lowest_available| Input::Begins { lowest_available })
+                    };
+                    self.run(job, write, answer, context);
+                }
                 Some(Job::UpdatePeers(UpdatePeers { list, put, remove })) => {
-                    self.run(job, move |store| store.update_peers(list, &put, &remove), drop, context);
+                    self.run(job, move |store| store.update_peers(list, &put, &remove), |_| None, context);
                 }
                 None => {}
             },
             Effect::Prune { executor } => self.prune(executor, context),
-            Effect::Refuse(job) => {
-                if let Some(Job::Apply(Apply { reply, .. })) = self.jobs.remove(job) {
+            Effect::Refuse(job) => match self.jobs.remove(job) {
+                Some(Job::Apply(Apply { reply, .. }) | Job::SkipEpochs(SkipEpochs { reply, .. })) => {
                     reply.send(Err(WriteError::Busy));
                 }
-            }
+                _ => {}
+            },
         }
     }
 }
@@ -198,6 +228,14 @@ impl Handler<Envelope<Apply>> for StoreWriter {
 
     fn handle(&mut self, envelope: Envelope<Apply>, context: &mut Context<Self>) {
         self.submit(envelope.origin, Job::Apply(envelope.message), context);
+    }
+}
+
+impl Handler<Envelope<SkipEpochs>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<SkipEpochs>, context: &mut Context<Self>) {
+        self.submit(envelope.origin, Job::SkipEpochs(envelope.message), context);
     }
 }
 

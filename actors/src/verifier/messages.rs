@@ -4,8 +4,10 @@ use bytes::Bytes;
 use soma_network::wire::FetchedCommits;
 use soma_protocol::state_sync::{LocalCommitError, RangeSummary};
 use soma_runtime::Reply;
-use soma_types::VerifiedBlock;
-use soma_types::{BlockRef, CertifiedCommit, CommitIndex, Committee, PeerFailure, SignedNodeInfo, TimestampMs};
+use soma_types::{
+    BlockRef, CertifiedCommit, CommitIndex, Committee, EndedEpoch, PeerFailure, SignedNodeInfo, TimestampMs,
+    TrustedCommit, VerifiedBlock,
+};
 use soma_verify::{CheckedCommits, EpochContext};
 use std::sync::Arc;
 
@@ -103,6 +105,19 @@ pub struct VerifyLocalCommit {
     pub commits: Arc<Vec<CertifiedCommit>>,
     /// The answer.
     pub reply: Reply<Result<RangeSummary, LocalCommitError>>,
+}
+
+/// From StateSync: check the proofs of consecutive epochs.
+#[derive(Debug)]
+pub struct VerifyEpochProofs {
+    /// Of the first epoch.
+    pub context: Arc<EpochContext>,
+    /// The last commit of the epoch before, or the genesis commit.
+    pub previous: TrustedCommit,
+    /// The encoded proofs.
+    pub proofs: Vec<Bytes>,
+    /// The answer: all of them, or the fault of the first that did not pass.
+    pub reply: Reply<Result<Vec<EndedEpoch>, PeerFailure>>,
 }
 
 /// From Discovery: check node infos. Those that do not pass are left out and logged.

@@ -1,14 +1,15 @@
 //! The shell: turns messages into jobs and jobs into answers.
 
 use crate::verifier::messages::{
-    BlocksAnswer, Rejection, SubDagsAnswer, VerifiedRange, VerifyBlocks, VerifyCommits, VerifyLocalCommit,
-    VerifyNodeInfos, VerifySubDags,
+    BlocksAnswer, Rejection, SubDagsAnswer, VerifiedRange, VerifyBlocks, VerifyCommits, VerifyEpochProofs,
+    VerifyLocalCommit, VerifyNodeInfos, VerifySubDags,
 };
 use crate::verifier::{
     metrics,
     pool::{CpuPool, JobEvent, JobWatch, PoolError, PoolSize, RunningJob, Sliced, Whole},
 };
 use actix::{Actor, Context, Handler};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
     Core,
@@ -17,11 +18,11 @@ use soma_protocol::{
 };
 use soma_replay::Origin;
 use soma_runtime::{CoreHost, Envelope, Keyed, LogLimit, Reply, RuntimeContext, Shell, observe, stop_at_once};
-use soma_types::{CertifiedCommit, ChainId, PeerFailure, TimestampMs};
+use soma_types::{CertifiedCommit, ChainId, EndedEpoch, EpochProof, Fault, PeerFailure, TimestampMs, TrustedCommit};
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
     EpochContext, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits, verify_certified_commit,
-    verify_node_info, verify_sub_dags,
+    verify_epoch_proof, verify_node_info, verify_sub_dags,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -388,6 +389,43 @@ fn verify_local(
     summarize(std::slice::from_ref(commit), sub_dag.leader_timestamp_ms, sub_dag.end_of_epoch.is_some())
         // One commit is never none.
         .ok_or(LocalCommitError::Unavailable)
+}
+
+impl Handler<Envelope<VerifyEpochProofs>> for Verifier {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<VerifyEpochProofs>, context: &mut Context<Self>) {
+        let VerifyEpochProofs { context: epoch, previous, proofs, reply } = envelope.message;
+        let job = move |_: &mut JobWatch| {
+            let verdict = verify_epochs(epoch, previous, &proofs);
+            if verdict.is_err() {
+                metrics::rejected("epoch-proofs");
+            }
+            reply.send(verdict);
+        };
+        self.submit(envelope.origin, Priority::High, Job::Whole(Box::new(job)), context);
+    }
+}
+
+/// Checks the proofs of consecutive epochs, each with the committee that the one before hands over to.
+fn verify_epochs(
+    mut context: Arc<EpochContext>,
+    mut previous: TrustedCommit,
+    proofs: &[Bytes],
+) -> Result<Vec<EndedEpoch>, PeerFailure> {
+    let mut ended = Vec::with_capacity(proofs.len());
+    for bytes in proofs {
+        let failed = |fault, reason: String| PeerFailure::new(fault, reason);
+        let proof = EpochProof::decode(bytes).map_err(|error| failed(Fault::Malformed, error.to_string()))?;
+        let epoch = verify_epoch_proof(&context, &previous, &proof)
+            .map_err(|error| failed(error.fault(), error.to_string()))?;
+        let next = EpochContext::new(context.chain(), epoch.next_committee.clone());
+        // The proof has shown that the committee is valid.
+        context = Arc::new(next.map_err(|error| failed(Fault::Ours, error.to_string()))?);
+        previous = epoch.last_commit.clone();
+        ended.push(epoch);
+    }
+    Ok(ended)
 }
 
 impl Handler<Envelope<VerifyNodeInfos>> for Verifier {

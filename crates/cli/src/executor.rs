@@ -133,7 +133,9 @@ impl Keep {
 /// up neither signals nor the admin endpoint.
 pub fn run(system: &Handle, from: Executed, progress: &watch::Sender<Executed>, keep: &Keep) {
     let mut executed = from;
-    let mut commits: SyncedCommits = system.synced_commits(from.index.saturating_add(1));
+    // An executor without state begins where the node's history does.
+    let next = if from.index == 0 { 0 } else { from.index.saturating_add(1) };
+    let mut commits: SyncedCommits = system.synced_commits(next);
     while let Some(commit) = commits.blocking_next() {
         let done = commit.map_err(CliError::failed).and_then(|commit| {
             executed.digest.push(&commit);

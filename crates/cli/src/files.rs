@@ -69,6 +69,14 @@ pub fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Writes a new file, whole or not at all.
+pub fn write_new(path: &Path, contents: &[u8]) -> Result<(), CliError> {
+    if path.exists() {
+        return Err(CliError::input(format!("{} is there already; choose another file", path.display())));
+    }
+    replace(path, contents).map_err(|error| CliError::failed(format!("{} cannot be written: {error}", path.display())))
+}
+
 /// Removes a directory with all that is in it, if it is there.
 pub fn remove_dir(path: &Path) -> Result<(), CliError> {
     match fs::remove_dir_all(path) {

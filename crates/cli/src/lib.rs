@@ -1,6 +1,7 @@
 //! The commands of `soma-p2p`, as a library: `soma-lab` has them besides its experiments.
 
 pub mod admin;
+mod checkpoint;
 pub mod error;
 pub mod executor;
 pub mod feed;
@@ -45,6 +46,8 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Prune, compact or verify the store of a stopped node.
     Store(store::Args),
+    /// Write or check a file at which a node can begin without the past.
+    Checkpoint(checkpoint::Args),
     /// Show what the actors of a node received, or feed it to their cores again.
     Replay(replay::Args),
 }
@@ -61,6 +64,7 @@ impl Command {
             Self::Ping(args) => ping::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Store(args) => store::run(args),
+            Self::Checkpoint(args) => checkpoint::run(args),
             Self::Replay(args) => replay::run(args),
         }
     }

@@ -49,6 +49,9 @@ impl NodeConfig {
         if let Some(trace) = &mut config.p2p.trace {
             trace.directory = base.join(&trace.directory);
         }
+        if let soma_p2p::Start::Checkpoint(file) = &mut config.p2p.start {
+            *file = base.join(&*file);
+        }
         Ok(config)
     }
 

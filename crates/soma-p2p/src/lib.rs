@@ -59,7 +59,7 @@ mod system;
 pub use builder::Builder;
 pub use config::{
     Config, ConfigError, ConnectionsConfig, DiscoveryConfig, KeepAll, PruningConfig, SeedPeer, SeedPeerError,
-    ServingConfig, StateSyncConfig, TraceConfig, VerifierConfig,
+    ServingConfig, Start, StateSyncConfig, TraceConfig, VerifierConfig,
 };
 pub use handle::Handle;
 pub use metrics::{METRICS, Metric, MetricKind};
@@ -87,12 +87,14 @@ pub use soma_runtime::{ChildState, ChildStatus, Escalation as Fatal, ExitReason,
 #[cfg(feature = "fjall")]
 pub use soma_store::FjallStore;
 pub use soma_store::{
-    CorruptReason, MemStore, PeerList, Place, Pruned, Record, Store, StoreError, Watermarks, make_epoch_proof,
+    CorruptReason, MemStore, PeerList, Place, Pruned, Record, Store, StoreError, Watermarks, make_checkpoint,
+    make_epoch_proof,
 };
 pub use soma_types::{
-    Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Commit, CommitIndex, CommitRef,
-    CommittedSubDag, Committee, EpochProof, Genesis, GenesisError, ListenAddress, NodeRole, PeerId, PublicKey,
-    SignedBlock, SigningKey, SubDagDigest, TransactionBytes, TrustedCommit, UnverifiedCommit, VerifiedBlock,
+    Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Checkpoint, Commit, CommitIndex,
+    CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof, Genesis, GenesisError, ListenAddress, NodeRole,
+    PeerId, PublicKey, SignedBlock, SigningKey, SubDagDigest, TransactionBytes, TrustedCommit, UnverifiedCommit,
+    VerifiedBlock,
 };
 pub use soma_verify::{
     CertificateVerifier, EpochContext, TransactionError, TransactionSignatures, TransactionVerifier, verify_transaction,

@@ -19,6 +19,7 @@
 
 use crate::{
     actor_settings,
+    config::Start,
     handle::Handle,
     node_parts::{NodeParts, NodeResources},
     peer_memory::PeerMemory,
@@ -36,8 +37,12 @@ use soma_actors::{
 use soma_network::Listener;
 use soma_runtime::{Escalation, ExitReason, Intensity, IoTasks, Offload, Rules, Strategy, Supervision, Supervisor};
 use soma_store::Store;
-use soma_types::{Address, Capabilities, CommitIndex, NodeInfo, PeerId, ProtocolVersions};
+use soma_types::{
+    Address, Capabilities, Checkpoint, CommitIndex, NodeInfo, PeerId, ProtocolVersions, limits::MAX_CHECKPOINT_BYTES,
+};
+use soma_verify::verify_checkpoint;
 use std::{
+    fs,
     future::Future,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -97,6 +102,7 @@ impl Node {
             runtime_context,
             chosen_peers,
         };
+        begin_at_checkpoint(&parts)?;
         let listener = listen(&parts, &resources).await?;
         let watermarks = parts.store.watermarks()?;
         let own_info = own_info(&parts, listener.address(), watermarks.lowest_available);
@@ -179,6 +185,26 @@ fn escalated(supervision: &Supervision) -> impl Future<Output = Escalation> + us
         let died = || ExitReason::Panicked("it ended without a report".into());
         first.unwrap_or_else(|| Escalation { child: name::ROOT, exit: died() })
     }
+}
+
+/// Takes the checkpoint of the settings into an empty store.
+fn begin_at_checkpoint(parts: &NodeParts) -> Result<(), StartError> {
+    let Start::Checkpoint(path) = &parts.config.start else { return Ok(()) };
+    if parts.store.watermarks()?.highest_synced.index > 0 {
+        return Ok(());
+    }
+    let wrong = |reason: String| StartError::Checkpoint { path: path.clone(), reason };
+    let length = fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if length > MAX_CHECKPOINT_BYTES as u64 {
+        return Err(wrong(format!("has {length} bytes, and a checkpoint at most {MAX_CHECKPOINT_BYTES}")));
+    }
+    let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let checkpoint = Checkpoint::decode(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let ended = verify_checkpoint(&parts.genesis, &checkpoint).map_err(|error| wrong(error.to_string()))?;
+    let (epoch, commit) = (ended.last_commit.epoch, ended.last_commit.index);
+    parts.store.skip_epochs(&[ended])?;
+    tracing::info!(epoch, commit, path = %path.display(), "begins after the epoch of the checkpoint");
+    Ok(())
 }
 
 /// Listens. Calls of peers wait until the actors are up.

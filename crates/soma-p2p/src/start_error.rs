@@ -25,6 +25,14 @@ pub enum StartError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The node cannot begin at the checkpoint of `start`.
+    #[error("checkpoint {}: {reason}; `soma-p2p checkpoint export` writes one", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// The identity cannot be used for TLS.
     #[cfg(feature = "tls")]
     #[error("identity: {0}")]

@@ -265,6 +265,9 @@ fn explain_progress(sync: &state_sync::Snapshot, trouble: Option<&Trouble>) -> S
             format!("commit {needed} is next, but {reason}{why}")
         }
         Progress::NoPeer { needed, reason } => format!("commit {needed} is next, but {reason}"),
+        Progress::SkippingEpochs { epoch } => {
+            format!("learning from epoch proofs how epoch {epoch} and later ones ended")
+        }
         Progress::NoCommittee { epoch } => {
             format!("the next commit is of epoch {epoch}, whose committee is not known")
         }

@@ -37,6 +37,13 @@ const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// The next commits, or why there are none.
 type Batch = Result<Vec<Arc<CommittedSubDag>>, StoreError>;
 
+/// An item of the reader.
+enum Read {
+    Commits(Vec<Arc<CommittedSubDag>>),
+    /// The first commit that the node has.
+    Begins(CommitIndex),
+}
+
 /// Commits with their blocks, in order, each once, without gaps. Ends with the system, or after an error of the store,
 /// which is its last item.
 ///
@@ -48,7 +55,7 @@ pub struct SyncedCommits {
     /// Commits taken over and not given yet.
     held: vec::IntoIter<Arc<CommittedSubDag>>,
     /// What comes after that.
-    batches: BoxStream<'static, Batch>,
+    batches: BoxStream<'static, Result<Read, StoreError>>,
     /// Progress reports to StateSync; none of an observer.
     progress: Option<ProgressTeller>,
 }
@@ -76,6 +83,7 @@ impl SyncedCommits {
         let next = from.max(1);
         let reader = Reader {
             next: Some(next),
+            begins: from == 0,
             batch_commits: shared.channel_capacity,
             latest: shared.commit_feed.subscribe(),
             ahead: None,
@@ -115,7 +123,8 @@ impl Stream for SyncedCommits {
                 return Poll::Ready(Some(Ok(commit)));
             }
             match this.batches.poll_next_unpin(context) {
-                Poll::Ready(Some(Ok(batch))) => this.held = batch.into_iter(),
+                Poll::Ready(Some(Ok(Read::Commits(batch)))) => this.held = batch.into_iter(),
+                Poll::Ready(Some(Ok(Read::Begins(next)))) => this.next = next,
                 Poll::Ready(Some(Err(error))) => {
                     if let Some(progress) = &mut this.progress {
                         progress.tell(ExecutorAt::Failed { next: this.next, reason: error.to_string() });
@@ -205,6 +214,8 @@ async fn tell(
 struct Reader {
     /// `None` behind the last index that there can be.
     next: Option<CommitIndex>,
+    /// Nothing was read, and the first commit is the first that the node has.
+    begins: bool,
     /// Maximum recent commits that are taken over at once.
     batch_commits: usize,
     latest: watch::Receiver<DurableHead>,
@@ -217,12 +228,21 @@ struct Reader {
 
 impl Reader {
     /// Batch after batch, to the end of the system; an error is the last.
-    fn batches(self) -> impl Stream<Item = Batch> {
+    fn batches(self) -> impl Stream<Item = Result<Read, StoreError>> {
         stream::unfold(Some(self), async |reader| {
             let mut reader = reader?;
-            let batch = reader.batch().await?;
-            let rest = batch.is_ok().then_some(reader);
-            Some((batch, rest))
+            let read = match reader.batch().await? {
+                Err(StoreError::Pruned { lowest, .. }) if reader.begins => {
+                    (reader.next, reader.ahead) = (Some(lowest), None);
+                    Ok(Read::Begins(lowest))
+                }
+                batch => {
+                    reader.begins = false;
+                    batch.map(Read::Commits)
+                }
+            };
+            let rest = read.is_ok().then_some(reader);
+            Some((read, rest))
         })
     }
 

@@ -8,10 +8,10 @@ use crate::{
     CorruptReason, PeerList, Place, Pruned, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
     epoch_proof::make_epoch_proof,
     layout::{
-        META_CHAIN_ID, META_LATE_FROM, META_WATERMARKS, Table, epoch_key, first_beside, pair_key, parse_commit_key,
-        parse_epoch_key,
+        META_CHAIN_ID, META_LATE_FROM, META_PRUNED, META_WATERMARKS, Table, commit_key, epoch_key, first_beside,
+        pair_key, parse_commit_key, parse_epoch_key,
     },
-    plan::plan,
+    plan::{check_skipped_epochs, plan},
     progress::{Progress, late_from},
     prune,
     reader::BlockReader,
@@ -23,8 +23,8 @@ use crate::{
 };
 use bytes::Bytes;
 use soma_types::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch, EpochProof, Genesis,
-    PeerId, TrustedCommit, codec,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EndedEpoch, Epoch,
+    EpochProof, Genesis, PeerId, TrustedCommit, codec,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -104,9 +104,10 @@ impl<T: Tables> Engine<T> {
         record.corrupt(self.tables.place(), reason)
     }
 
-    /// Whether the commit is pruned.
+    /// Whether the commit is pruned. The last commit never is.
     fn is_pruned(&self, index: CommitIndex) -> Result<bool, StoreError> {
-        Ok(index < self.watermarks()?.lowest_available)
+        let Watermarks { highest_synced, lowest_available } = self.watermarks()?;
+        Ok(index < lowest_available && index != highest_synced.index)
     }
 
     /// Fails if the commit was pruned.
@@ -361,6 +362,33 @@ impl<T: Tables> Store for Engine<T> {
         Ok(after)
     }
 
+    fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.watermarks()?;
+        let highest_synced = check_skipped_epochs(&self.tables.place(), before, self.latest_epoch()?, ended)?;
+        // No index is beyond the last one that there can be, which the check refuses.
+        let lowest_available = highest_synced.index + 1;
+        let mut writes = Vec::new();
+        for EndedEpoch { proof, last_commit, next_committee } in ended {
+            let (epoch, next) = (epoch_key(last_commit.epoch), epoch_key(next_committee.epoch));
+            writes.push(Write::put(Table::Committees, next, codec::encode(next_committee)));
+            writes.push(Write::put(Table::Epochs, epoch, codec::encode(&last_commit.index)));
+            writes.push(Write::put(Table::Proofs, epoch, proof.encode()));
+        }
+        let last = ended.last().map(|ended| &ended.last_commit);
+        let round = last.map_or((0, 0), |last| (last.epoch + 1, 0));
+        let progress = Progress { next: lowest_available, batch: lowest_available, round, pinned: Vec::new() };
+        writes.push(Write::put(Table::Meta, META_PRUNED, codec::encode(&progress)));
+        writes.extend(commits::writes(last));
+        let after = Watermarks { highest_synced, lowest_available };
+        writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&after)));
+        if before.highest_synced.index > 0 {
+            writes.push(Write::remove(Table::Commits, commit_key(before.highest_synced.index)));
+        }
+        self.tables.write(&[], writes)?;
+        Ok(after)
+    }
+
     fn prune(&self, lowest: CommitIndex) -> Result<Pruned, StoreError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.watermarks()?;
@@ -426,6 +454,7 @@ macro_rules! store_by_engine {
             )
                 -> Result<(), crate::StoreError>;
             fn apply_refs(batch: &[&soma_types::CertifiedCommit]) -> Result<crate::Watermarks, crate::StoreError>;
+            fn skip_epochs(ended: &[soma_types::EndedEpoch]) -> Result<crate::Watermarks, crate::StoreError>;
             fn prune(lowest: soma_types::CommitIndex) -> Result<crate::Pruned, crate::StoreError>;
             fn epoch_proof(epoch: soma_types::Epoch) -> Result<Option<soma_types::EpochProof>, crate::StoreError>;
             fn flush() -> Result<(), crate::StoreError>;

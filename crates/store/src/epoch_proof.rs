@@ -2,7 +2,7 @@
 
 use crate::{CorruptReason, Record, Store, StoreError, serve_commits};
 use soma_types::{
-    CommitIndex, Epoch, EpochProof,
+    Checkpoint, CommitIndex, Epoch, EpochProof,
     limits::{MAX_BLOCK_BYTES, MAX_COMMITTEE_SIZE, MAX_EPOCH_PROOF_BYTES},
 };
 
@@ -24,6 +24,16 @@ pub fn make_epoch_proof(store: &dyn Store, last: CommitIndex) -> Result<Option<E
     Ok(commit.map(|commit| EpochProof { commit, certifiers: served.certifiers, end_of_epoch }))
 }
 
+/// Makes the checkpoint of an ended epoch. `None` if the epoch has not ended, or if its committee or its proof is not
+/// stored.
+///
+/// # Errors
+/// Fails if the store cannot be read or is damaged.
+pub fn make_checkpoint(store: &dyn Store, epoch: Epoch) -> Result<Option<Checkpoint>, StoreError> {
+    let (committee, proof) = (store.committee(epoch)?, store.epoch_proof(epoch)?);
+    Ok(committee.zip(proof).map(|(committee, proof)| Checkpoint { chain_id: store.chain_id(), committee, proof }))
+}
+
 /// The reason why no epoch proof is served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofNotServed {
@@ -33,8 +43,8 @@ pub enum ProofNotServed {
         /// The latest epoch of the stored chain.
         latest: Epoch,
     },
-    /// The stored votes for the epoch's last commit are no quorum.
-    #[error("this node has no quorum of votes for its last commit")]
+    /// The proof is not stored, or the stored votes for the epoch's last commit are no quorum.
+    #[error("this node has neither the proof nor a quorum of votes for its last commit")]
     NotCertified,
     /// The proof exceeds the limit.
     #[error("it has more than {max_bytes} bytes")]

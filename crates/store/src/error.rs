@@ -238,6 +238,20 @@ pub enum CorruptReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Mismatch {
+    /// The epoch is not the next one.
+    #[error("epoch {expected} is next, and it ends epoch {found}")]
+    SkippedEpoch {
+        /// The next epoch.
+        expected: Epoch,
+        /// The epoch that the commit ends.
+        found: Epoch,
+    },
+    /// The commit is not later than the last one.
+    #[error("commit {last} is stored already")]
+    NotLater {
+        /// The last commit.
+        last: CommitIndex,
+    },
     /// The commit does not continue the previous commit.
     #[error("it continues a commit of digest {found}, and the one before it has {expected}")]
     PreviousDigest {
@@ -340,6 +354,19 @@ pub enum StoreError {
         index: CommitIndex,
         /// The mismatch.
         what: Box<Mismatch>,
+    },
+    /// The store holds commits with blocks, so it cannot skip epochs.
+    #[error(
+        "{place}: holds commits {lowest} to {highest}, and only an empty store can skip epochs; nothing was written, \
+         sync from there or give another directory"
+    )]
+    NotEmpty {
+        /// The store.
+        place: Place,
+        /// The first commit with blocks.
+        lowest: CommitIndex,
+        /// The last commit.
+        highest: CommitIndex,
     },
     /// The commit was pruned.
     #[error("{place}: commit {index} is pruned; commits from {lowest} on are available")]

@@ -64,12 +64,12 @@ mod sub_dags;
 mod tables;
 mod votes;
 
-pub use epoch_proof::{ProofNotServed, make_epoch_proof, serve_epoch_proofs};
+pub use epoch_proof::{ProofNotServed, make_checkpoint, make_epoch_proof, serve_epoch_proofs};
 pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreError};
 #[cfg(feature = "fjall")]
 pub use fjall_store::FjallStore;
 pub use mem::MemStore;
-pub use plan::{VOTES_AHEAD, check_batch};
+pub use plan::{VOTES_AHEAD, check_batch, check_skipped_epochs};
 pub use retention::Retention;
 pub use segments::SegmentId;
 pub use serving::{NotServed, Served, serve_commits};
@@ -77,17 +77,19 @@ pub use serving::{NotServed, Served, serve_commits};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use soma_types::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, Epoch, EpochProof, PeerId,
-    TrustedCommit,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EndedEpoch, Epoch,
+    EpochProof, PeerId, TrustedCommit,
 };
 use std::ops::RangeInclusive;
 
 /// The part of the chain that a store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermarks {
-    /// The last stored commit; commit 0, the genesis, in a new store. Never moves back.
+    /// The last stored commit; commit 0, the genesis, in a new store. Never moves back. Its blocks are not stored if it
+    /// ended a [skipped](Store::skip_epochs) epoch.
     pub highest_synced: CommitRef,
-    /// The first commit that is stored with its blocks; 1 until commits are [pruned](Store::prune). One more than
+    /// The first commit that is stored with its blocks; 1 until commits are [pruned](Store::prune) or
+    /// [skipped](Store::skip_epochs). One more than
     /// `highest_synced.index` while no such commit is stored.
     pub lowest_available: CommitIndex,
 }
@@ -124,7 +126,7 @@ pub trait Store: Send + Sync + 'static {
     /// Fails if the store cannot be read or is damaged.
     fn watermarks(&self) -> Result<Watermarks, StoreError>;
 
-    /// The commit at `index`, if stored and not pruned. Commit 0 is always stored.
+    /// The commit at `index`, if stored and not pruned. Commit 0 and the last commit are always stored.
     ///
     /// # Errors
     /// Fails if the commit cannot be read or is damaged.
@@ -279,6 +281,19 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Like [`apply`](Self::apply).
     fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError>;
+
+    /// Moves the chain's end past whole epochs, without their commits, in one atomic and durable step. Returns the new
+    /// watermarks.
+    ///
+    /// Only a store without commits beyond the genesis can skip epochs, again and again. It keeps the proofs, the last
+    /// commit and the next committees. The first epoch may be any later one. Proofs are not checked again: that is the
+    /// verifier's task.
+    ///
+    /// # Errors
+    /// Fails with [`StoreError::NotEmpty`] if the store holds commits with blocks, with [`StoreError::EmptyBatch`]
+    /// without an epoch, and with [`StoreError::Mismatch`] if the epochs are not consecutive; nothing is written then.
+    /// Fails with other errors if the store cannot be written.
+    fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError>;
 
     /// Removes the commits below `lowest`, with their blocks and votes, in bounded steps. Each call takes one step;
     /// call it again until [`Pruned::is_complete`].

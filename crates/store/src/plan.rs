@@ -1,7 +1,7 @@
 //! The pure rules of [`Store::apply`](crate::Store::apply): valid batches and their effect.
 
-use crate::{Mismatch, Place, StoreError};
-use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, limits::MAX_COMMIT_INDEX};
+use crate::{Mismatch, Place, StoreError, Watermarks};
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, EndedEpoch, Epoch, limits::MAX_COMMIT_INDEX};
 use std::collections::BTreeMap;
 
 /// Maximum distance of a kept vote above the last commit of its batch. Blocks vote for the commits of their authors,
@@ -94,4 +94,40 @@ fn check_blocks(certified: &CertifiedCommit) -> Result<(), Mismatch> {
         }
     }
     Ok(())
+}
+
+/// The rules of [`Store::skip_epochs`](crate::Store::skip_epochs), for other stores: `ended` must continue the chain of
+/// a store with these watermarks, which is in epoch `next`. Returns the last commit of the last epoch.
+///
+/// # Errors
+/// Fails with the first rule that the epochs break. `place` is that of the store, for the message.
+pub fn check_skipped_epochs(
+    place: &Place,
+    watermarks: Watermarks,
+    next: Epoch,
+    ended: &[EndedEpoch],
+) -> Result<CommitRef, StoreError> {
+    let Watermarks { highest_synced: mut last, lowest_available: lowest } = watermarks;
+    if lowest <= last.index {
+        return Err(StoreError::NotEmpty { place: place.clone(), lowest, highest: last.index });
+    }
+    let (mut expected, mut may_be_later) = (next, true);
+    for EndedEpoch { last_commit, next_committee, .. } in ended {
+        let (index, epoch) = (last_commit.index, last_commit.epoch);
+        let mismatch = |what| StoreError::Mismatch { place: place.clone(), index, what: Box::new(what) };
+        if epoch < expected || (epoch > expected && !may_be_later) {
+            return Err(mismatch(Mismatch::SkippedEpoch { expected, found: epoch }));
+        }
+        if index <= last.index || index > MAX_COMMIT_INDEX {
+            return Err(mismatch(Mismatch::NotLater { last: last.index }));
+        }
+        if epoch.checked_add(1) != Some(next_committee.epoch) {
+            return Err(mismatch(Mismatch::NextCommittee { epoch, found: next_committee.epoch }));
+        }
+        (last, expected, may_be_later) = (last_commit.reference(), next_committee.epoch, false);
+    }
+    if ended.is_empty() {
+        return Err(StoreError::EmptyBatch { place: place.clone(), expected: lowest });
+    }
+    Ok(last)
 }

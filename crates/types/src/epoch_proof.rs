@@ -1,6 +1,6 @@
 //! What proves how an epoch ended, without the commits before.
 
-use crate::{CodecError, codec, limits::MAX_EPOCH_PROOF_BYTES};
+use crate::{CodecError, Committee, TrustedCommit, codec, limits::MAX_EPOCH_PROOF_BYTES};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeSeq};
 use std::borrow::Cow;
@@ -33,6 +33,17 @@ impl EpochProof {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(bytes, "proof of an epoch", MAX_EPOCH_PROOF_BYTES)
     }
+}
+
+/// The verified end of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedEpoch {
+    /// The proof, as received.
+    pub proof: EpochProof,
+    /// The last commit of the epoch. A quorum of the epoch's committee certified it.
+    pub last_commit: TrustedCommit,
+    /// The committee of the next epoch.
+    pub next_committee: Committee,
 }
 
 mod received {

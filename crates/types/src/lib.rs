@@ -24,6 +24,7 @@
 mod address;
 mod block;
 mod certificate;
+mod checkpoint;
 pub mod codec;
 mod commit;
 mod committee;
@@ -43,6 +44,7 @@ pub use block::{Block, EndOfEpoch, HashedBlock, SignedBlock, TransactionBytes, V
 pub use certificate::{
     AuthoritySignature, Certificate, EncodedCertificate, QuorumSignatures, SignedTransaction, Transaction,
 };
+pub use checkpoint::Checkpoint;
 pub use codec::CodecError;
 pub use commit::{CertifiedCommit, Commit, CommittedSubDag, SubDagDigest, TrustedCommit, UnverifiedCommit};
 pub use committee::{Authority, Committee, CommitteeError};
@@ -50,7 +52,7 @@ pub use digest::{
     BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
     NodeInfoDigest, TransactionDigest,
 };
-pub use epoch_proof::EpochProof;
+pub use epoch_proof::{EndedEpoch, EpochProof};
 pub use fault::{Fault, PeerFailure};
 pub use genesis::{Genesis, GenesisError};
 pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};

@@ -14,6 +14,9 @@ pub const MAX_BLOCK_BYTES: usize = 1 << 20;
 /// a hundred authorities with large blocks.
 pub const MAX_EPOCH_PROOF_BYTES: usize = 12 << 20;
 
+/// Maximum size of an encoded checkpoint.
+pub const MAX_CHECKPOINT_BYTES: usize = MAX_EPOCH_PROOF_BYTES + MAX_COMMITTEE_BYTES + 32;
+
 /// Authorities in a committee. Bounds ancestors, votes and quorum signatures, which contain each authority at most
 /// once.
 pub const MAX_COMMITTEE_SIZE: usize = 1_000;

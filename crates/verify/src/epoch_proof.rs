@@ -7,8 +7,8 @@ use crate::{
     sub_dag::check_end_of_epoch,
 };
 use soma_types::{
-    BlockRef, CodecError, CommitIndex, Committee, Epoch, EpochProof, Fault, SignedBlock, TimestampMs, TrustedCommit,
-    UnverifiedCommit, VerifiedBlock,
+    BlockRef, ChainId, Checkpoint, CodecError, CommitIndex, CommitteeError, EndedEpoch, Epoch, EpochProof, Fault,
+    Genesis, SignedBlock, TimestampMs, TrustedCommit, UnverifiedCommit, VerifiedBlock,
 };
 
 /// The reason why a proof does not prove the end of an epoch.
@@ -103,15 +103,6 @@ impl EpochProofError {
     }
 }
 
-/// The end of an epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EpochEnd {
-    /// The last commit of the epoch. A quorum of the epoch's committee certified it.
-    pub last_commit: TrustedCommit,
-    /// The committee of the next epoch.
-    pub next_committee: Committee,
-}
-
 /// Checks that `proof` ends the epoch of `context`, after `previous`: the last commit of the epoch before, or the
 /// genesis commit for epoch 0.
 ///
@@ -125,7 +116,7 @@ pub fn verify_epoch_proof(
     context: &EpochContext,
     previous: &TrustedCommit,
     proof: &EpochProof,
-) -> Result<EpochEnd, EpochProofError> {
+) -> Result<EndedEpoch, EpochProofError> {
     let epoch = context.epoch();
     let commit = UnverifiedCommit::decode(proof.commit.clone());
     let index = commit.map_err(|source| EpochProofError::Commit { epoch, source })?.index;
@@ -148,5 +139,40 @@ pub fn verify_epoch_proof(
     let end = check_end_of_epoch(context, index, &[VerifiedBlock::assume_verified(block)]);
     let end = end.map_err(|source| EpochProofError::Handover { epoch, source })?;
     let end = end.ok_or(EpochProofError::NoHandover { epoch, block: reference })?;
-    Ok(EpochEnd { last_commit, next_committee: end.next_committee })
+    Ok(EndedEpoch { proof: proof.clone(), last_commit, next_committee: end.next_committee })
+}
+
+/// The reason why a node cannot begin at a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The checkpoint is of another chain.
+    #[error("it is of chain {found}, and the genesis is of chain {expected}")]
+    OtherChain {
+        /// The chain of the genesis.
+        expected: ChainId,
+        /// The chain of the checkpoint.
+        found: ChainId,
+    },
+    /// The committee is invalid.
+    #[error("its committee: {0}")]
+    Committee(#[from] CommitteeError),
+    /// The proof is invalid.
+    #[error(transparent)]
+    Proof(#[from] EpochProofError),
+}
+
+/// Checks that the proof of `checkpoint` ends the epoch of the checkpoint's own committee, on the chain of `genesis`.
+/// Whether that committee is the right one, nothing can show: the caller trusts it.
+///
+/// # Errors
+///
+/// Fails if the checkpoint breaks a rule.
+pub fn verify_checkpoint(genesis: &Genesis, checkpoint: &Checkpoint) -> Result<EndedEpoch, CheckpointError> {
+    let (expected, found) = (genesis.chain_id(), checkpoint.chain_id);
+    if found != expected {
+        return Err(CheckpointError::OtherChain { expected, found });
+    }
+    let context = EpochContext::new(found, checkpoint.committee.clone())?;
+    Ok(verify_epoch_proof(&context, &genesis.commit(), &checkpoint.proof)?)
 }

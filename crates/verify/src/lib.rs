@@ -42,7 +42,7 @@ pub use blocks::{BlocksError, BlocksVerdict, CheckObserver, CheckedBlocks, Check
 pub use certified_commit::{CertifiedCommitError, verify_certified_commit};
 pub use commits::{CheckedCommits, CommitsError, check_commits};
 pub use context::{EpochContext, QuorumError};
-pub use epoch_proof::{EpochEnd, EpochProofError, verify_epoch_proof};
+pub use epoch_proof::{CheckpointError, EpochProofError, verify_checkpoint, verify_epoch_proof};
 pub use node_info::{MAX_CLOCK_SKEW_MS, MAX_NODE_INFO_AGE_MS, NodeInfoError, verify_node_info};
 pub use signature_batch::{BATCH_GROUP, SignatureBatch};
 pub use sub_dag::{SubDag, SubDagError, SubDagsVerdict, verify_sub_dag, verify_sub_dags};

@@ -3,10 +3,8 @@
 mod support;
 
 use bytes::Bytes;
-use soma_types::{Block, Commit, Committee, EndOfEpoch, EpochProof, Fault, TrustedCommit};
-use soma_verify::{
-    CommitsError, EpochContext, EpochEnd, EpochProofError, QuorumError, SubDagError, verify_epoch_proof,
-};
+use soma_types::{Block, Commit, Committee, EndOfEpoch, EndedEpoch, EpochProof, Fault, TrustedCommit};
+use soma_verify::{CommitsError, EpochContext, EpochProofError, QuorumError, SubDagError, verify_epoch_proof};
 use support::{CHAIN, PER_EPOCH, all_bytes, bytes, verified};
 
 /// The genesis commit.
@@ -25,7 +23,7 @@ fn proof(epoch: usize) -> EpochProof {
     }
 }
 
-fn verify(proof: &EpochProof) -> Result<EpochEnd, EpochProofError> {
+fn verify(proof: &EpochProof) -> Result<EndedEpoch, EpochProofError> {
     verify_epoch_proof(&CHAIN.context, &genesis(), proof)
 }
 

@@ -14,7 +14,10 @@ pub(super) fn ours(reason: String) -> PeerFailure {
     PeerFailure::new(Fault::Ours, reason)
 }
 
-pub(super) fn flatten<R>(result: Result<Result<R, CallError>, ExitReason>) -> Result<R, PeerFailure> {
+/// The result of a call that ran on the I/O runtime.
+pub(in crate::state_sync) fn call_outcome<R>(
+    result: Result<Result<R, CallError>, ExitReason>,
+) -> Result<R, PeerFailure> {
     match result {
         Ok(answer) => answer.map_err(|error| call_failure(&error)),
         Err(exit) => Err(ours(format!("the call {exit}"))),

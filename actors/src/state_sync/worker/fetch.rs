@@ -3,7 +3,7 @@
 use super::{
     SyncWorker,
     download::{BlocksPart, Download, read_blocks},
-    failure::{call_failure, flatten, ours},
+    failure::{call_failure, call_outcome, ours},
 };
 use actix::{Context, SpawnHandle};
 use bytes::Bytes;
@@ -45,7 +45,7 @@ impl SyncWorker {
         };
         let finish = move |worker: &mut Self, result: Result<Result<FetchedCommits, CallError>, ExitReason>| {
             worker.fetching.remove(&start);
-            let result = flatten(result).map(|fetched| {
+            let result = call_outcome(result).map(|fetched| {
                 let bytes = fetched.size() as u64;
                 worker.fetched.insert(start, fetched);
                 bytes

@@ -5,6 +5,8 @@ mod download;
 mod failure;
 mod fetch;
 
+pub(super) use failure::call_outcome;
+
 use crate::connections::Links;
 use crate::state_sync::messages::{CacheUpdate, FetchProgress};
 use crate::state_sync::verified_block_cache::Blocks;

@@ -1,6 +1,7 @@
 //! Arguments of `soma-lab localnet`.
 
 use clap::builder::RangedU64ValueParser;
+use soma_p2p::Start;
 use soma_testkit::ChainSpec;
 use std::path::PathBuf;
 
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Commits that the full nodes keep; the validators keep all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..))]
     pub(super) prune: Option<u32>,
+    /// Where the fresh full nodes begin.
+    #[arg(long, value_enum, default_value_t = StartArg::Genesis, conflicts_with = "prune")]
+    pub(super) start: StartArg,
     /// Seed of keys and chain: equal seeds make equal chains.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
@@ -51,6 +55,24 @@ pub(crate) struct Args {
     /// Print the result as JSON, and nothing else on standard output.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Where a fresh full node begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum StartArg {
+    /// With commit 1.
+    Genesis,
+    /// After the last epoch that has ended.
+    LatestEpoch,
+}
+
+impl From<StartArg> for Start {
+    fn from(start: StartArg) -> Self {
+        match start {
+            StartArg::Genesis => Self::Genesis,
+            StartArg::LatestEpoch => Self::LatestEpoch,
+        }
+    }
 }
 
 impl Args {

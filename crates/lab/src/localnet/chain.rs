@@ -48,18 +48,19 @@ pub(crate) fn write_history(
     Ok(())
 }
 
-/// The highest commit in a store that no process has open, and what an executor of it would have been given up to
-/// each of the `wanted` commits.
+/// What an executor would have been given by a store that no process has open, from commit `first` up to each of the
+/// `wanted` commits.
 pub(crate) fn digests(
     path: &Path,
+    first: CommitIndex,
     wanted: &[CommitIndex],
-) -> Result<(CommitIndex, BTreeMap<CommitIndex, SubDagDigest>), CliError> {
+) -> Result<BTreeMap<CommitIndex, SubDagDigest>, CliError> {
     let store: Arc<FjallStore> = Arc::new(FjallStore::open_existing(path).map_err(CliError::failed)?);
     let highest = store.watermarks().map_err(CliError::failed)?.highest_synced.index;
     let last = wanted.iter().copied().max().unwrap_or(0).min(highest);
     let mut digest = SubDagDigest::default();
     let mut digests = BTreeMap::new();
-    for index in 1..=last {
+    for index in first..=last {
         let sub_dag = store.sub_dag(index).map_err(CliError::failed)?;
         let sub_dag =
             sub_dag.ok_or_else(|| CliError::failed(format!("{}: commit {index} is missing", path.display())))?;
@@ -68,5 +69,5 @@ pub(crate) fn digests(
             digests.insert(index, digest);
         }
     }
-    Ok((highest, digests))
+    Ok(digests)
 }

@@ -11,10 +11,11 @@ use super::{
     sample::Sample,
 };
 use crate::interrupt::{self, Stop};
-use soma_p2p::{Config, FjallStore, NodeRole, SeedPeer, SigningKey, Store, TraceConfig};
+use soma_p2p::{Config, FjallStore, NodeRole, SeedPeer, SigningKey, Start, Store, TraceConfig};
 use soma_p2p_cli::CliError;
 use soma_testkit::ChainBuilder;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::{ChildStdin, ExitCode},
     sync::atomic::{AtomicBool, Ordering},
@@ -94,6 +95,7 @@ impl Network<'_> {
             let mut p2p = Config::listening_on(process::loopback().into());
             p2p.seed_peers = vec![seed.clone()];
             p2p.pruning.commits = args.prune;
+            p2p.start = args.start.into();
             p2p.trace = args.trace.as_ref().map(|dir| TraceConfig::new(dir.join(&name)));
             let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
             let process = NodeProcess::start(&files)?;
@@ -261,13 +263,16 @@ impl Network<'_> {
         }
         let mut nodes = Vec::new();
         for node in stopping {
-            nodes.push(node.stop(head));
+            nodes.push(node.stop(head)?);
         }
-        let heights: Vec<_> = nodes.iter().map(|node| node.height).collect();
         for store in &stores {
-            let (_, digests) = chain::digests(store, &heights)?;
-            for node in &mut nodes {
-                node.digests_equal &= digests.get(&node.height).is_some_and(|digest| digest.to_string() == node.digest);
+            for first in nodes.iter().map(|node| node.first).collect::<BTreeSet<_>>() {
+                let heights: Vec<_> = nodes.iter().filter(|node| node.first == first).map(|node| node.height).collect();
+                let digests = chain::digests(store, first, &heights)?;
+                for node in nodes.iter_mut().filter(|node| node.first == first) {
+                    let digest = digests.get(&node.height).map(ToString::to_string);
+                    node.digests_equal &= digest.as_ref() == Some(&node.digest);
+                }
             }
         }
         let ok = nodes.iter().all(|node| node.digests_equal && node.reached_head && node.stopped_in_order);
@@ -329,7 +334,7 @@ impl FullNode {
         Ok(())
     }
 
-    fn stop(self, head: u32) -> NodeReport {
+    fn stop(self, head: u32) -> Result<NodeReport, CliError> {
         let seconds = self.caught_up.unwrap_or_else(|| self.started.elapsed()).as_secs_f64();
         let (blocks, bytes) = self.fetched_at_catch_up;
         let kill = self.kill.as_ref().map(|kill| KillReport {
@@ -339,8 +344,16 @@ impl FullNode {
         });
         let stopped_in_order = self.process.wait_stopped();
         self.task.finish();
-        NodeReport {
+        let first = match self.files.config.p2p.start {
+            Start::Genesis => 1,
+            _ => {
+                let store = FjallStore::open_existing(&self.files.config.store_dir()).map_err(CliError::failed)?;
+                store.watermarks().map_err(CliError::failed)?.lowest_available
+            }
+        };
+        Ok(NodeReport {
             name: self.files.name,
+            first,
             height: self.sample.executed,
             seconds,
             blocks_per_second: blocks as f64 / seconds,
@@ -351,6 +364,6 @@ impl FullNode {
             digests_equal: true,
             reached_head: self.sample.executed >= head && self.caught_up.is_some(),
             stopped_in_order,
-        }
+        })
     }
 }

@@ -7,6 +7,8 @@ use soma_p2p_cli::{CliError, table};
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct NodeReport {
     pub(super) name: String,
+    /// First commit that its executor was given.
+    pub(super) first: u32,
     /// Highest commit that its executor was given.
     pub(super) height: u32,
     /// Seconds until it had caught up, time between kill and restart included.
@@ -66,7 +68,11 @@ impl Report {
         for node in &self.full_nodes {
             let mut row = vec![
                 node.name.clone(),
-                format!("{} of {}", node.height, self.head),
+                if node.first > 1 {
+                    format!("{} to {} of {}", node.first, node.height, self.head)
+                } else {
+                    format!("{} of {}", node.height, self.head)
+                },
                 format!("{:.1} s", node.seconds),
                 format!("{:.0}", node.blocks_per_second),
                 format!("{:.1}", node.megabytes_per_second),

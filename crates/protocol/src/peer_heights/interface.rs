@@ -73,7 +73,7 @@ pub enum Input {
     Pick {
         /// Under which the shell keeps the answer's address.
         key: u64,
-        /// The range's first commit.
+        /// The range's first commit; 0 for any peer, to ask for epoch proofs.
         start: CommitIndex,
         /// Peers that serve it now, or just failed to.
         tried: Vec<PeerId>,

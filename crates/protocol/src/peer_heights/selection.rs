@@ -86,7 +86,7 @@ impl PeerHeights {
         Ok(chosen)
     }
 
-    /// Peers that have the start of a range and may be asked now; at least one.
+    /// Peers that have the start of a range and may be asked now; at least one. Every peer has commit 0, the genesis.
     fn ready(&self, now: Duration, start: CommitIndex, tried: &[PeerId], hedge: bool) -> Result<Vec<PeerId>, NoPeer> {
         if self.peers.is_empty() {
             return Err(NoPeer::NotConnected);
@@ -103,7 +103,7 @@ impl PeerHeights {
                 None => NoPeer::NobodyHasIt { peers: self.peers.len() },
             });
         }
-        let having: Vec<_> = reached.iter().filter(|(_, peer)| peer.lowest <= start).collect();
+        let having: Vec<_> = reached.iter().filter(|(_, peer)| start == 0 || peer.lowest <= start).collect();
         if having.is_empty() {
             let lowest = reached.iter().map(|(_, peer)| peer.lowest).min().unwrap_or(0);
             return Err(NoPeer::AllPruned { peers: reached.len(), lowest });

@@ -26,6 +26,8 @@ pub struct Config {
     pub no_peer_wait: Duration,
     /// Maximum number of durable commits that the slowest executor has not taken. Fetching pauses at this lag.
     pub max_executor_lag: u32,
+    /// Where a node with an empty store begins.
+    pub start: Start,
 }
 
 impl Default for Config {
@@ -38,8 +40,30 @@ impl Default for Config {
             bytes_per_range: 32 << 20,
             no_peer_wait: Duration::from_secs(1),
             max_executor_lag: 10_000,
+            start: Start::Genesis,
         }
     }
+}
+
+/// Where a node with an empty store begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Start {
+    /// With commit 1.
+    #[default]
+    Genesis,
+    /// After the last epoch that has ended. Epoch proofs lead there from the genesis.
+    LatestEpoch,
+    /// After this commit, which ends an epoch. Epoch proofs lead there from the genesis.
+    After(CommitRef),
+}
+
+/// The proven end of an epoch. The shell holds the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochSummary {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its last commit.
+    pub commit: CommitRef,
 }
 
 /// The last commit linked in order: the end of the verified chain.
@@ -185,6 +209,21 @@ pub enum Input {
         /// The verified commit, or the rule that it breaks.
         result: Result<RangeSummary, LocalCommitError>,
     },
+    /// From the shell, answering [`Effect::FetchEpochs`].
+    EpochsFetched {
+        /// The key of the request.
+        key: RangeKey,
+        /// The verified ends of consecutive epochs, and the bytes of their proofs. Empty if the peer knows that the
+        /// first epoch has not ended.
+        result: Result<(Vec<EpochSummary>, u64), PeerFailure>,
+    },
+    /// From the StoreWriter, answering [`Effect::SkipEpochs`].
+    EpochsSkipped {
+        /// The key of the request.
+        key: RangeKey,
+        /// The end of the last skipped epoch, or the store's error.
+        result: Result<Tip, String>,
+    },
 }
 
 /// Position of an executor.
@@ -277,6 +316,22 @@ pub enum Effect {
         /// Epoch of the committee that certifies the commit.
         epoch: Epoch,
     },
+    /// Fetch and verify epoch proofs.
+    FetchEpochs {
+        /// The key of the request.
+        key: RangeKey,
+        /// The peer to ask.
+        peer: PeerId,
+        /// The first epoch.
+        from: Epoch,
+    },
+    /// Write the first fetched epochs as skipped, and drop the others.
+    SkipEpochs {
+        /// The key of the request.
+        key: RangeKey,
+        /// The number of epochs, at least one.
+        count: usize,
+    },
     /// Answer the node's own consensus.
     LocalAnswer {
         /// The commit.
@@ -345,6 +400,11 @@ pub enum Progress {
     Synced,
     /// Fetching or writing.
     Syncing,
+    /// Learning from epoch proofs where the latest epoch begins.
+    SkippingEpochs {
+        /// The first epoch whose end is not known.
+        epoch: Epoch,
+    },
     /// No peer can serve the next commit.
     NoPeer {
         /// The next commit.
@@ -384,6 +444,7 @@ impl Progress {
         match self {
             Self::Synced => "synced",
             Self::Syncing => "syncing",
+            Self::SkippingEpochs { .. } => "skipping-epochs",
             Self::NoPeer { reason, .. } => reason.name(),
             Self::NoCommittee { .. } => "no-committee",
             Self::ExecutorBehind { .. } => "executor-behind",
@@ -454,7 +515,7 @@ pub enum LocalCommitError {
         reason: String,
     },
     /// StateSync or the Verifier restarted before the commit was durable. The caller may offer it again.
-    #[error("the commit was not stored: a part of the node is being restarted, or was stopped")]
+    #[error("the commit was not stored: a part of the node is starting or restarting, or was stopped")]
     Unavailable,
     /// The budget of bytes in flight is used up.
     #[error("{bytes} bytes wait to be written: the disk is behind, try again")]

@@ -56,6 +56,9 @@ enum Position {
 
 impl StateSync {
     pub(super) fn on_local_commit(&mut self, key: RangeKey, commit: Offered, effects: &mut Vec<Effect>) {
+        if self.is_skipping() {
+            return self.refuse(key, LocalCommitError::Unavailable, effects);
+        }
         let bytes = self.bytes_in_flight();
         let limit = self.config.bytes_in_flight.saturating_add(self.config.bytes_per_range);
         if bytes.saturating_add(commit.bytes) > limit && commit.commit.index > self.tip.commit.index {

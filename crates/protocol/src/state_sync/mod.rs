@@ -15,6 +15,7 @@
 //! | `results` | keep what workers deliver, return the rest to the plan |
 //! | `link`, `write` | order verified ranges, write and announce them |
 //! | `local` | commits of the node's own consensus |
+//! | `epoch_skip` | the start of a node that does not begin at the genesis |
 //! | `flow` | measure sizes and times: range length, window, hedge delays |
 //! | `progress`, `stuck` | why there is no progress, and since when |
 //! | `worker` | one range from one peer |
@@ -28,6 +29,7 @@
 //!   [`Config::ranges_ahead`] of them, and within [`Config::bytes_in_flight`].
 //! - A range is checked only with the committee of its own epoch. While that committee is unknown, the range is held.
 
+mod epoch_skip;
 mod flow;
 mod hedging;
 mod interface;
@@ -45,8 +47,8 @@ mod write;
 
 pub use hedging::most_workers;
 pub use interface::{
-    Config, Effect, ExecutorAt, ExecutorFailure, Input, Late, LocalCommitError, Offered, Progress, RangeKey,
-    RangeSummary, Snapshot, StopReason, Tip,
+    Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, Input, Late, LocalCommitError, Offered, Progress,
+    RangeKey, RangeSummary, Snapshot, Start, StopReason, Tip,
 };
 pub use range::MAX_ATTEMPTS;
 pub use stuck::STUCK_AFTER;
@@ -107,6 +109,9 @@ pub struct StateSync {
     executors: BTreeMap<u64, CommitIndex>,
     executor_failure: Option<ExecutorFailure>,
     stuck: stuck::StuckWatch,
+    /// The store holds no commits beyond the genesis.
+    is_empty: bool,
+    skip: Option<epoch_skip::EpochSkip>,
     /// Time of the last input. A wait that ended before it needs no wake: something else than time holds it.
     last_now: Duration,
     counters: Counters,
@@ -139,6 +144,8 @@ impl StateSync {
             executors: BTreeMap::new(),
             executor_failure: None,
             stuck: stuck::StuckWatch::default(),
+            is_empty: false,
+            skip: None,
             last_now: Duration::ZERO,
             counters: Counters::default(),
         }
@@ -162,6 +169,9 @@ impl StateSync {
     /// Last commit to plan. The slowest executor limits it, and so does the height that proven peers advertise, plus
     /// [`UNPROVEN_AHEAD`] ranges.
     fn horizon(&self) -> CommitIndex {
+        if self.is_skipping() {
+            return self.tip.commit.index;
+        }
         let limit = self.slowest_executor();
         let limit =
             limit.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag.saturating_sub(1)));
@@ -218,7 +228,10 @@ impl Core for StateSync {
             Input::Written(result) => self.on_written(now, result, &mut effects),
             Input::LocalCommit { key, commit } => self.on_local_commit(key, commit, &mut effects),
             Input::LocalChecked { key, result } => self.on_local_checked(now, key, result, &mut effects),
+            Input::EpochsFetched { key, result } => self.on_epochs_fetched(now, key, result, &mut effects),
+            Input::EpochsSkipped { key, result } => self.on_epochs_skipped(now, key, result),
         }
+        self.skip_further(now, &mut effects);
         self.link(now, &mut effects);
         self.check_next_local(&mut effects);
         self.start_ranges(now, &mut effects);
@@ -235,7 +248,8 @@ impl Core for StateSync {
             RangeState::Waiting { not_before } => Some(not_before),
             _ => None,
         });
-        let own = [self.write.retry_at(), self.stuck.wake_at()].into_iter().flatten();
+        let skip = self.skip.as_ref().and_then(epoch_skip::EpochSkip::wake_at);
+        let own = [self.write.retry_at(), self.stuck.wake_at(), skip].into_iter().flatten();
         retries.chain(own).chain(self.hedges_at()).filter(|at| *at > self.last_now).min()
     }
 

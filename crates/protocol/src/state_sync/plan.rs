@@ -113,6 +113,9 @@ impl StateSync {
         picked: Result<PeerId, NoPeer>,
         effects: &mut Vec<Effect>,
     ) {
+        if self.skip.as_ref().is_some_and(|skip| skip.is_picking(key)) {
+            return self.on_skip_picked(now, key, picked, effects);
+        }
         let start = self.start_of_attempt(key);
         if let Some(start) = start.filter(|start| self.is_hedge(*start)) {
             return self.on_hedge_picked(now, start, key, picked, effects);
@@ -129,6 +132,9 @@ impl StateSync {
         match picked {
             Ok(peer) => effects.push(self.start_worker(now, key, peer, start, &mut range)),
             Err(reason) => {
+                if matches!(reason, NoPeer::AllPruned { .. }) {
+                    self.on_all_pruned(now);
+                }
                 range.no_peer = Some(reason);
                 range.state = RangeState::Waiting { not_before: now.monotonic + self.config.no_peer_wait };
             }

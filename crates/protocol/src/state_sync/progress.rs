@@ -11,6 +11,9 @@ impl StateSync {
         if let Some(reason) = self.write.error() {
             return Progress::Disk { reason: reason.to_owned() };
         }
+        if let Some(skipping) = self.skip_progress() {
+            return skipping;
+        }
         let needed = self.tip.commit.index + 1;
         let Some((_, range)) = self.ranges.range(..=needed).next_back() else {
             let busy = !self.write.is_empty() || self.horizon() > self.tip.commit.index;

@@ -17,16 +17,16 @@ pub(super) fn at(ms: u64) -> Now {
     Now { monotonic: Duration::from_millis(ms), unix_ms: ms }
 }
 
-fn target(highest: CommitIndex) -> Input {
+pub(super) fn target(highest: CommitIndex) -> Input {
     Input::Target(Target { highest, proven: 0, doubt: None })
 }
 
-fn digest(index: CommitIndex) -> CommitDigest {
+pub(super) fn digest(index: CommitIndex) -> CommitDigest {
     CommitDigest::of(&[&index.to_be_bytes()])
 }
 
 /// The chain that is synced: every `EPOCH` commits an epoch.
-const EPOCH: u32 = 30;
+pub(super) const EPOCH: u32 = 30;
 
 fn epoch_of(index: CommitIndex) -> Epoch {
     u64::from((index - 1) / EPOCH)
@@ -77,7 +77,7 @@ pub(super) fn local(core: &mut StateSync, now: Now, key: RangeKey, commit: Range
 }
 
 /// What the node's own consensus is answered.
-fn answer(effects: &[Effect]) -> Option<Result<(), LocalCommitError>> {
+pub(super) fn answer(effects: &[Effect]) -> Option<Result<(), LocalCommitError>> {
     effects.iter().find_map(|effect| match effect {
         Effect::LocalAnswer { result, .. } => Some(result.clone()),
         _ => None,
@@ -105,7 +105,7 @@ fn is_first_pick(effect: &Effect, first: CommitIndex) -> bool {
     matches!(effect, Effect::Pick { start, tried, hedge: false, .. } if *start == first && tried.is_empty())
 }
 
-fn started(core: &mut StateSync, effects: &[Effect]) -> Vec<(RangeKey, CommitIndex, CommitIndex)> {
+pub(super) fn started(core: &mut StateSync, effects: &[Effect]) -> Vec<(RangeKey, CommitIndex, CommitIndex)> {
     let started = fetches(core, effects).into_iter().map(|effect| match effect {
         Effect::Fetch { key, start, end, .. } => (key, start, end),
         other => panic!("{other:?}"),

@@ -151,7 +151,7 @@ impl StateSync {
     }
 
     fn publish(&mut self, keys: Vec<RangeKey>, highest: CommitRef, effects: &mut Vec<Effect>) {
-        self.applied = highest;
+        (self.applied, self.is_empty) = (highest, false);
         for key in keys.iter().copied().filter(|key| key.is_local()) {
             effects.push(Effect::LocalAnswer { key, result: Ok(()) });
         }

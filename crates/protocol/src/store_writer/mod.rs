@@ -48,6 +48,11 @@ pub enum Input {
         /// The result.
         result: Result<PruneStep, String>,
     },
+    /// From the disk, after epochs were skipped: where the stored chain begins.
+    Begins {
+        /// The lowest commit that peers and executors can get.
+        lowest_available: CommitIndex,
+    },
 }
 
 /// One step of pruning.
@@ -84,7 +89,7 @@ pub struct Snapshot {
     pub failed: u64,
     /// The last error, until a write succeeds.
     pub last_error: Option<String>,
-    /// The lowest commit that is kept; unknown before the first step of pruning.
+    /// The lowest commit that is kept: where the node's history begins.
     pub lowest_available: Option<CommitIndex>,
     /// The last error of pruning, until a step succeeds.
     pub pruning_error: Option<String>,
@@ -133,6 +138,12 @@ impl Pruning {
 }
 
 impl StoreWriter {
+    /// The writer of a store that begins at this commit.
+    pub fn beginning_at(lowest_available: CommitIndex) -> Self {
+        let pruning = Pruning { lowest_available: Some(lowest_available), ..Pruning::default() };
+        Self { pruning, ..Self::default() }
+    }
+
     /// What to do next, if nothing is under way. Writes and steps of pruning take turns.
     fn next(&mut self, has_pruned: bool) -> Vec<Effect> {
         if self.running.is_some() || self.pruning.is_running {
@@ -168,6 +179,7 @@ impl Core for StoreWriter {
                 self.last_error = error;
             }
             Input::Stored { executor } => self.pruning.on_stored(now, executor),
+            Input::Begins { lowest_available } => self.pruning.lowest_available = Some(lowest_available),
             Input::Pruned { result } => self.pruning.on_pruned(result),
         }
         self.next(has_pruned)

@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EpochProof, Genesis,
-    PeerId, PeerList, Place, Pruned, Store, StoreError, TrustedCommit, VerifiedBlock, Watermarks, make_epoch_proof,
-    store::{VOTES_AHEAD, check_batch},
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof,
+    Genesis, PeerId, PeerList, Place, Pruned, Store, StoreError, TrustedCommit, VerifiedBlock, Watermarks,
+    make_epoch_proof,
+    store::{VOTES_AHEAD, check_batch, check_skipped_epochs},
     types::Epoch,
 };
 use std::{
@@ -176,6 +177,22 @@ impl Store for TableStore {
                 tables.blocks.insert(block.reference(), (commit.index, block.clone()));
             }
         }
+        Ok(tables.watermarks())
+    }
+
+    fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError> {
+        let mut tables = self.write();
+        let next = tables.committees.keys().next_back().copied().unwrap_or(0);
+        let highest = check_skipped_epochs(&self.place(), tables.watermarks(), next, ended)?;
+        for EndedEpoch { proof, last_commit, next_committee } in ended {
+            tables.proofs.insert(last_commit.epoch, proof.clone());
+            tables.last_commits.insert(last_commit.epoch, last_commit.index);
+            tables.committees.insert(next_committee.epoch, next_committee.clone());
+        }
+        let last = ended.last().map(|ended| (highest.index, ended.last_commit.clone()));
+        tables.commits.retain(|index, _| *index == 0);
+        tables.commits.extend(last);
+        (tables.highest, tables.lowest) = (highest, highest.index + 1);
         Ok(tables.watermarks())
     }
 

@@ -2,9 +2,11 @@
 
 mod checks;
 mod seed_peer;
+mod start;
 
 pub use checks::ConfigError;
 pub use seed_peer::{SeedPeer, SeedPeerError};
+pub use start::Start;
 
 use serde::{Deserialize, Serialize};
 use soma_actors::verifier::Verification;
@@ -31,6 +33,9 @@ pub struct Config {
     /// Which peers may learn this node's address from others: `public` all, `trusted` their trusted peers, `private`
     /// none.
     pub access: Access,
+    /// Where a node with an empty store begins: `"genesis"`, `"latest-epoch"`, `{ commit = INDEX, digest = "HEX" }` with
+    /// the last commit of an epoch, or `{ checkpoint = "FILE" }`, relative to the configuration file's directory.
+    pub start: Start,
     /// Finding peers.
     pub discovery: DiscoveryConfig,
     /// Connections with peers.
@@ -68,6 +73,7 @@ impl Default for Config {
             seed_peers: Vec::new(),
             role: NodeRole::FullNode,
             access: Access::Public,
+            start: Start::Genesis,
             discovery: DiscoveryConfig::default(),
             connections: ConnectionsConfig::default(),
             state_sync: StateSyncConfig::default(),

@@ -1,8 +1,8 @@
-//! Promises of [`Store::prune`] and [`Store::epoch_proof`].
+//! Promises of [`Store::prune`], [`Store::epoch_proof`] and [`Store::skip_epochs`].
 
 use super::{Chain, Factory};
-use crate::{Pruned, Store, StoreError, Watermarks};
-use soma_types::{BlockRef, CertifiedCommit, CommitIndex, EpochProof, VerifiedBlock};
+use crate::{Mismatch, Pruned, Store, StoreError, Watermarks};
+use soma_types::{BlockRef, CertifiedCommit, CommitIndex, EndedEpoch, EpochProof, VerifiedBlock};
 
 /// Prunes until nothing is left to remove.
 fn prune(store: &dyn Store, lowest: CommitIndex) -> Watermarks {
@@ -149,4 +149,82 @@ pub(super) fn proof_of_an_ended_epoch_is_the_same_after_pruning(open: &Factory) 
     // What a node needs besides.
     assert!((0..=3).all(|epoch| store.committee(epoch).unwrap().is_some()));
     assert_eq!(store.last_commit_of_epoch(1).unwrap(), Some(82));
+}
+
+/// Ends the chain's epoch after `commits` more commits, which are returned.
+fn end_epoch(chain: &mut Chain, commits: usize) -> (Vec<CertifiedCommit>, EndedEpoch) {
+    let mut grown = chain.grow(commits);
+    let last = chain.end_epoch();
+    let bytes = |block: &VerifiedBlock| block.bytes().clone();
+    let ended = EndedEpoch {
+        proof: EpochProof {
+            commit: last.commit.bytes().clone(),
+            certifiers: last.certifiers.iter().map(bytes).collect(),
+            end_of_epoch: bytes(&last.blocks[0]),
+        },
+        last_commit: last.commit.clone(),
+        next_committee: last.end_of_epoch().unwrap().next_committee.clone(),
+    };
+    grown.push(last);
+    (grown, ended)
+}
+
+pub(super) fn store_that_skipped_epochs_goes_on_after_them(open: &Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let ended: Vec<_> = [40, 2, 30].map(|commits| end_epoch(&mut chain, commits).1).into();
+    for (skipped, highest, last) in [(&ended[..2], 44, 1), (&ended[2..], 75, 2)] {
+        let watermarks = store.skip_epochs(skipped).unwrap();
+        assert_eq!((watermarks.highest_synced.index, watermarks.lowest_available), (highest, highest + 1));
+        assert_eq!(store.watermarks().unwrap(), watermarks);
+        assert_eq!(store.commit(highest).unwrap().as_ref(), Some(&ended[last].last_commit));
+        assert_eq!(store.latest_epoch().unwrap(), last as u64 + 1);
+        assert_eq!(store.committee(last as u64 + 1).unwrap().as_ref(), Some(&ended[last].next_committee));
+        let error = store.sub_dag(highest).unwrap_err();
+        assert!(matches!(error, StoreError::Pruned { lowest, .. } if lowest == highest + 1), "{error}");
+        assert_eq!(prune(&*store, 10).lowest_available, highest + 1, "nothing to prune");
+    }
+    for (epoch, ended) in (0..).zip(&ended) {
+        assert_eq!(store.epoch_proof(epoch).unwrap().as_ref(), Some(&ended.proof));
+        assert_eq!(store.last_commit_of_epoch(epoch).unwrap(), Some(ended.last_commit.index));
+    }
+    assert_eq!(store.commit(44).unwrap(), None, "only the last one is kept");
+    assert_eq!(store.commit(0).unwrap(), Some(chain.genesis.commit()));
+
+    let (commits, next) = end_epoch(&mut chain, 200);
+    for batch in commits.chunks(50) {
+        store.apply(batch).unwrap();
+    }
+    for certified in &commits {
+        assert_eq!(store.sub_dag(certified.commit.index).unwrap(), Some(certified.sub_dag()));
+    }
+    assert_eq!(store.epoch_proof(3).unwrap().map(|proof| proof.commit), Some(next.proof.commit));
+    assert_eq!(store.commit(75).unwrap(), None);
+    assert_eq!(prune(&*store, 200).lowest_available, 200);
+    assert_eq!(store.sub_dag(200).unwrap(), Some(commits[200 - 76].sub_dag()));
+}
+
+pub(super) fn epochs_that_cannot_be_skipped_are_refused(open: &Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let ended = [5, 5, 5].map(|commits| end_epoch(&mut chain, commits).1);
+    let [first, _, third] = ended.clone();
+    let mismatch = |ended: &[EndedEpoch]| match store.skip_epochs(ended) {
+        Err(StoreError::Mismatch { what, .. }) => *what,
+        other => panic!("not refused: {other:?}"),
+    };
+    let before = store.watermarks().unwrap();
+    assert!(matches!(store.skip_epochs(&[]), Err(StoreError::EmptyBatch { .. })));
+    assert_eq!(mismatch(&[first.clone(), third.clone()]), Mismatch::SkippedEpoch { expected: 1, found: 2 });
+    let foreign = EndedEpoch { next_committee: third.next_committee.clone(), ..first.clone() };
+    assert_eq!(mismatch(&[foreign]), Mismatch::NextCommittee { epoch: 0, found: 3 });
+    assert_eq!(store.watermarks().unwrap(), before, "nothing was written");
+
+    // The first may be a later one: a trusted checkpoint.
+    assert_eq!(store.skip_epochs(std::slice::from_ref(&third)).unwrap().lowest_available, 19);
+    assert_eq!(mismatch(&[first]), Mismatch::SkippedEpoch { expected: 3, found: 0 });
+    let (commits, next) = end_epoch(&mut chain, 3);
+    store.apply(&commits).unwrap();
+    let error = store.skip_epochs(&[next]).unwrap_err();
+    assert!(matches!(error, StoreError::NotEmpty { lowest: 19, highest: 22, .. }), "{error}");
 }

@@ -12,8 +12,8 @@ use soma_types::{
     VerifiedBlock, codec, limits,
 };
 use soma_verify::{
-    CertificateVerifier, EpochContext, TransactionError, check_commits, verify_blocks, verify_epoch_proof, verify_node_info,
-    verify_sub_dag, verify_transaction,
+    CertificateVerifier, EpochContext, TransactionError, check_commits, verify_blocks, verify_epoch_proof,
+    verify_node_info, verify_sub_dag, verify_transaction,
 };
 
 /// Puts a decoded value together again.
@@ -227,11 +227,8 @@ pub(crate) const EPOCH_PROOF: Decoder = Decoder {
         let last = chain.commits.iter().filter_map(|certified| {
             let end = certified.blocks.iter().find(|block| block.end_of_epoch.is_some())?;
             let certifiers = certified.certifiers.iter().map(|block| block.bytes().clone()).collect();
-            let proof = EpochProof {
-                commit: certified.commit.bytes().clone(),
-                certifiers,
-                end_of_epoch: end.bytes().clone(),
-            };
+            let proof =
+                EpochProof { commit: certified.commit.bytes().clone(), certifiers, end_of_epoch: end.bytes().clone() };
             assert!(verify_epoch_proof(context(), genesis_commit(), &proof).is_ok(), "a seed proves an epoch");
             Some(proof.encode())
         });

@@ -9,8 +9,8 @@ use crate::simulation::{
 };
 use bytes::Bytes;
 use soma_p2p::{
-    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EpochProof, MemStore,
-    PeerId, PeerList, Pruned, Store, StoreError, TrustedCommit, Watermarks,
+    BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof,
+    MemStore, PeerId, PeerList, Pruned, Store, StoreError, TrustedCommit, Watermarks,
 };
 use soma_types::Epoch;
 use std::{
@@ -157,6 +157,17 @@ impl Store for SimDisk {
             Some(DiskFault::ShortWrite) => {
                 self.below.apply_refs(&batch[..batch.len().div_ceil(2)])?;
                 Err(self.error("write all commits"))
+            }
+        }
+    }
+
+    fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError> {
+        match self.due(DiskOperation::Apply) {
+            None => self.below.skip_epochs(ended),
+            Some(DiskFault::Error) => Err(self.error("skip epochs")),
+            Some(DiskFault::ShortWrite) => {
+                self.below.skip_epochs(&ended[..ended.len().div_ceil(2)])?;
+                Err(self.error("skip all epochs"))
             }
         }
     }
