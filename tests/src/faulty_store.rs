@@ -35,6 +35,8 @@ pub struct Faulty {
     pub sub_dags: fn(&MemStore, RangeInclusive<u32>, usize) -> SubDags,
     /// Called instead of each step of pruning.
     pub prune: fn(&MemStore, u32) -> Result<Pruned, StoreError>,
+    /// Called instead of each read of an epoch proof.
+    pub epoch_proof: fn(&MemStore, u64) -> Result<Option<EpochProof>, StoreError>,
     /// Changes what is said to be there.
     pub watermarks: fn(Watermarks) -> Watermarks,
     /// Writes so far.
@@ -54,6 +56,7 @@ impl Faulty {
             before_flush: || {},
             sub_dags: |inner, range, max_bytes| inner.sub_dags(range, max_bytes),
             prune: |inner, lowest| inner.prune(lowest),
+            epoch_proof: |inner, epoch| inner.epoch_proof(epoch),
             watermarks: |watermarks| watermarks,
             applies: AtomicU32::new(0),
             reads: AtomicU32::new(0),
@@ -110,7 +113,7 @@ impl Store for Faulty {
         (self.prune)(&self.inner, lowest)
     }
     fn epoch_proof(&self, epoch: u64) -> Result<Option<EpochProof>, StoreError> {
-        self.inner.epoch_proof(epoch)
+        (self.epoch_proof)(&self.inner, epoch)
     }
     fn flush(&self) -> Result<(), StoreError> {
         (self.before_flush)();

@@ -64,6 +64,9 @@ const FULL: &[(&str, &[&str])] = &[
 /// What only a node whose own consensus makes commits takes.
 const VALIDATOR: &[(&str, &[&str])] = &[("state-sync", &["LocalChecked", "LocalCommit"])];
 
+/// What only a full node takes that begins after the latest epoch.
+const START: &[(&str, &[&str])] = &[("state-sync", &["EpochsFetched", "EpochsSkipped"]), ("store-writer", &["Begins"])];
+
 /// What only a Verifier takes whose checks run on threads of their own: `tests/tests/check_threads.rs` has it.
 const ON_THREADS: &[(&str, &[&str])] = &[("verifier", &["Slow", "Wake"])];
 
@@ -150,7 +153,7 @@ fn every_input_that_there_is_has_a_fault_test() {
     .collect();
     let actors: BTreeSet<_> = all.iter().map(|(actor, _)| *actor).collect();
     assert_eq!(actors, soma_replay::core_names().collect(), "every core");
-    let tested: BTreeSet<_> = [FULL, VALIDATOR, ON_THREADS]
+    let tested: BTreeSet<_> = [FULL, VALIDATOR, START, ON_THREADS]
         .into_iter()
         .flatten()
         .flat_map(|(actor, kinds)| kinds.iter().map(move |kind| (*actor, *kind)))
@@ -207,6 +210,43 @@ fn every_kind(actor: &str, fault: ActorFault) {
     let play = |(node, kind)| play(node, actor, kind, fault).err().map(|why| format!("{kind} at {node}: {why}"));
     let wrong: Vec<_> = kinds.into_iter().filter_map(play).collect();
     assert!(wrong.is_empty(), "{fault:?} of {actor}:\n{}", wrong.join("\n"));
+}
+
+/// A sync that begins after the latest epoch.
+fn late_start() -> Scenario {
+    Scenario::named("late start")
+        .full_nodes(1)
+        .commits(30)
+        .live(10, millis(500))
+        .commits_per_epoch(8)
+        .set("start", "latest-epoch")
+        .set("state_sync.request_timeout", "2s")
+        // A hung StateSync is replaced after its time.
+        .synced_within(secs(200))
+}
+
+fn late_start_with(fault: ActorFault) {
+    let inputs = late_start().inputs(SEED).unwrap();
+    for (actor, kinds) in START {
+        for kind in *kinds {
+            let taken = |taken: &&Taken| (taken.node, taken.actor, taken.kind.as_str()) == (full(0), *actor, *kind);
+            assert!(inputs.keys().any(|input| taken(&input)), "the sync takes no {kind}");
+            let report = late_start().at(secs(0)).actor_fault(full(0), actor, kind, 1, fault).run(SEED);
+            let report = report.unwrap_or_else(|failure| panic!("{kind} of {actor}: {failure}"));
+            assert!(report.actors_lost.iter().any(|lost| lost.actor == *actor), "{kind}: {:?}", report.actors_lost);
+            assert_eq!(report.penalties, [], "{kind} of {actor}: nobody is blamed");
+        }
+    }
+}
+
+#[test]
+fn node_begins_after_the_latest_epoch_although_an_actor_panics() {
+    late_start_with(ActorFault::Panic);
+}
+
+#[test]
+fn node_begins_after_the_latest_epoch_although_an_actor_hangs() {
+    late_start_with(ActorFault::Hang);
 }
 
 macro_rules! rows {

@@ -337,17 +337,35 @@ impl Node {
         }
     }
 
+    /// Whether its executor has taken nothing yet, and its history need not begin with commit 1.
+    fn begins_anywhere(&self) -> bool {
+        self.executed.get() == 0 && self.config.start != soma_p2p::Start::Genesis
+    }
+
+    /// Whether the commit is the first of an epoch.
+    fn begins_epoch(&self, index: CommitIndex) -> bool {
+        let epoch = |index| self.chain.commit(index).map(|link| link.certified.commit.epoch);
+        index == 1 || epoch(index) != epoch(index - 1)
+    }
+
     /// The executor: takes commit after commit, from where it was when the process last ended.
     async fn execute(self: Rc<Self>, handle: Handle) {
-        let mut commits = handle.synced_commits(self.executed.get() + 1);
+        // 0: where the history of a node begins that need not begin at the genesis.
+        let next = || if self.begins_anywhere() { 0 } else { self.executed.get() + 1 };
+        let mut commits = handle.synced_commits(next());
         while let Some(commit) = commits.next().await {
-            let expected = self.executed.get() + 1;
+            let expected = match &commit {
+                Ok(sub_dag) if self.begins_anywhere() && self.begins_epoch(sub_dag.commit_ref.index) => {
+                    sub_dag.commit_ref.index
+                }
+                _ => self.executed.get() + 1,
+            };
             let violated = |detail| self.journal.violated(Invariant::ExecutedInOrder, Some(self.name), detail);
             let sub_dag = match commit {
                 Ok(sub_dag) => sub_dag,
                 Err(_) if self.disk_may_fail => {
                     sleep(READ_AGAIN).await;
-                    commits = handle.synced_commits(expected);
+                    commits = handle.synced_commits(next());
                     continue;
                 }
                 Err(error) => return violated(format!("commit {expected} cannot be read: {error}")),

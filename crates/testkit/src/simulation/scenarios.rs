@@ -31,6 +31,7 @@ pub fn all() -> Vec<Scenario> {
         disk_that_fails_for_a_while(),
         disk_that_writes_half(),
         disk_that_cannot_be_read(),
+        start_after_the_latest_epoch(),
     ]
 }
 
@@ -317,4 +318,21 @@ pub fn large() -> Scenario {
         scenario = scenario.at(crash).crash(node).at(crash + millis(1_500)).restart(node);
     }
     scenario
+}
+
+/// Nodes that keep a short window are joined by nodes that begin after the last ended epoch. One of them crashes while
+/// it skips epochs.
+pub fn start_after_the_latest_epoch() -> Scenario {
+    Scenario::named("start after the latest epoch")
+        .full_nodes(2)
+        .commits(400)
+        .live(40, millis(250))
+        .commits_per_epoch(30)
+        .latency(millis(20)..millis(80))
+        .set("start", "latest-epoch")
+        .set("pruning.commits", 100)
+        .at(millis(300))
+        .crash(full(0))
+        .at(millis(1_500))
+        .restart(full(0))
 }
