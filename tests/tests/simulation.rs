@@ -36,6 +36,13 @@ fn nodes_follow_from_epoch_to_epoch() {
 }
 
 #[test]
+fn nodes_begin_after_the_latest_epoch_although_one_crashes_meanwhile() {
+    let report = play(&scenarios::start_after_the_latest_epoch(), 1);
+    // Full nodes execute the current epoch alone.
+    assert!(report.executed < 4 * 400 + 2 * 100, "{} commits", report.executed);
+}
+
+#[test]
 fn a_network_heals_after_a_partition() {
     play(&scenarios::partition_and_heal(), 1);
 }

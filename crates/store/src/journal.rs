@@ -6,8 +6,8 @@
 //!
 //! - a broken batch that is followed by others, in its journal or in a later one: an error, and the journal is
 //!   unchanged;
-//! - a sequence number that is not above the previous one, or a gap between the commits of consecutive batches:
-//!   likewise;
+//! - a sequence number that is not above the previous one, or a gap between the commits of consecutive batches that
+//!   skip no epochs: likewise;
 //! - a broken batch at the very end: cut off.
 //!
 //! fjall checks the bytes of the entries by the batch's checksum.
@@ -46,9 +46,9 @@ pub(crate) fn check(path: &Path, database: &Path) -> Result<Option<CommitIndex>,
             if Some(batch.sequence) <= sequence {
                 return Err(corrupt(CorruptReason::BrokenBatch { offset: bytes.len() - rest.len() }));
             }
-            if let Some((first, last)) = batch.commits {
+            if let Some(Commits { first, last, are_skipped }) = batch.commits {
                 let expected = last_commit.map_or(first, |last| last.saturating_add(1));
-                if first > expected {
+                if first > expected && !are_skipped {
                     return Err(corrupt(CorruptReason::Gap { expected, found: first }));
                 }
                 first_commit.get_or_insert(first);
@@ -121,8 +121,15 @@ fn is_followed(bytes: &[u8], sequence: Option<u64>) -> bool {
 struct Batch {
     /// Sequence number, higher than the previous batch's.
     sequence: u64,
-    /// First and last commit of the batch, if it has any.
-    commits: Option<(CommitIndex, CommitIndex)>,
+    commits: Option<Commits>,
+}
+
+/// The commits of a batch.
+struct Commits {
+    first: CommitIndex,
+    last: CommitIndex,
+    /// The only commit is the end of skipped epochs, so it does not follow the commits before.
+    are_skipped: bool,
 }
 
 impl Batch {
@@ -151,8 +158,10 @@ impl Batch {
                     } else if key == META_WATERMARKS {
                         // Damaged watermarks are found when they are read.
                         let watermarks = codec::decode::<Watermarks>(value, "watermarks", 64).ok();
-                        let last = watermarks.map(|watermarks| watermarks.highest_synced.index);
-                        batch.commits = first_commit.zip(last);
+                        batch.commits = first_commit.zip(watermarks).map(|(first, watermarks)| {
+                            let last = watermarks.highest_synced.index;
+                            Commits { first, last, are_skipped: watermarks.lowest_available > last }
+                        });
                     }
                 }
                 // An emptied table.

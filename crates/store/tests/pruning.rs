@@ -5,7 +5,7 @@ mod common;
 use common::{Chain, fresh};
 use fjall::{Database, KeyspaceCreateOptions};
 use soma_store::{FjallStore, Pruned, Store};
-use soma_types::{CertifiedCommit, CommitIndex};
+use soma_types::{CertifiedCommit, CommitIndex, EndedEpoch};
 use std::{
     collections::BTreeSet,
     fs,
@@ -163,4 +163,44 @@ fn store_of_format_5_loses_no_block_of_a_remaining_commit() {
     let block = first[0].blocks[0].reference();
     assert_eq!(store.blocks(&[block]).unwrap(), [None]);
     assert!(store.sub_dag(222).unwrap().is_some());
+}
+
+#[test]
+fn store_that_skipped_epochs_opens_again_after_every_step() {
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let reopened = |highest: CommitIndex, lowest: CommitIndex| {
+        let store = FjallStore::open(&path, &Chain::new().genesis).unwrap();
+        let watermarks = store.watermarks().unwrap();
+        assert_eq!((watermarks.highest_synced.index, watermarks.lowest_available), (highest, lowest));
+        store
+    };
+    let mut end_epoch = |chain: &mut Chain| {
+        chain.grow(30);
+        let last = chain.end_epoch();
+        // The proof of a store that holds all commits.
+        let whole = FjallStore::open(&fresh().1, &chain.genesis).unwrap();
+        let mut again = Chain::new();
+        while again.last.index < last.commit.index {
+            whole.apply(&again.grow(30)).unwrap();
+            whole.apply(&[again.end_epoch()]).unwrap();
+        }
+        EndedEpoch {
+            proof: whole.epoch_proof(last.commit.epoch).unwrap().unwrap(),
+            last_commit: last.commit.clone(),
+            next_committee: last.end_of_epoch().unwrap().next_committee.clone(),
+        }
+    };
+    let [first, second] = [end_epoch(&mut chain), end_epoch(&mut chain)];
+    reopened(0, 1).skip_epochs(std::slice::from_ref(&first)).unwrap();
+    reopened(31, 32).skip_epochs(std::slice::from_ref(&second)).unwrap();
+    let commits = chain.grow(200);
+    reopened(62, 63).apply(&commits).unwrap();
+    let store = reopened(262, 63);
+    prune(&store, 200);
+    drop(store);
+    let store = reopened(262, 200);
+    assert_eq!(store.epoch_proof(0).unwrap(), Some(first.proof));
+    assert_eq!(store.epoch_proof(1).unwrap(), Some(second.proof));
+    assert_eq!(store.sub_dag(262).unwrap(), Some(commits[199].sub_dag()));
 }
