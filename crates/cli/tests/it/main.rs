@@ -3,6 +3,7 @@
 //! Every test has a directory of its own and lets the system choose its ports.
 
 mod bad_input;
+mod checkpoint;
 mod discovery;
 #[cfg(target_os = "linux")]
 mod disk;

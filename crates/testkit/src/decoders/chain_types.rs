@@ -2,18 +2,18 @@
 
 use super::{
     decoder::Decoder,
-    seeds::{context, genesis_commit},
+    seeds::{Chain, context, genesis},
 };
 use bytes::Bytes;
 use soma_types::{
-    Access, Address, AuthoritySignature, BlockRef, Capabilities, Certificate, ChainId, CommitRef, Committee,
-    EncodedCertificate, EndOfEpoch, EpochProof, Genesis, HashedBlock, NodeInfo, NodeRole, PeerId, ProtocolVersions,
-    QuorumSignatures, Signable, Signature, Signed, SignedBlock, SignedNodeInfo, TrustedCommit, UnverifiedCommit,
-    VerifiedBlock, codec, limits,
+    Access, Address, AuthoritySignature, BlockRef, Capabilities, Certificate, CertifiedCommit, ChainId, Checkpoint,
+    CommitRef, Committee, EncodedCertificate, EndOfEpoch, EpochProof, Genesis, HashedBlock, NodeInfo, NodeRole, PeerId,
+    ProtocolVersions, QuorumSignatures, Signable, Signature, Signed, SignedBlock, SignedNodeInfo, TrustedCommit,
+    UnverifiedCommit, VerifiedBlock, codec, limits,
 };
 use soma_verify::{
-    CertificateVerifier, EpochContext, TransactionError, check_commits, verify_blocks, verify_epoch_proof,
-    verify_node_info, verify_sub_dag, verify_transaction,
+    CertificateVerifier, EpochContext, TransactionError, check_commits, verify_blocks, verify_checkpoint,
+    verify_epoch_proof, verify_node_info, verify_sub_dag, verify_transaction,
 };
 
 /// Puts a decoded value together again.
@@ -218,21 +218,40 @@ pub(crate) const EPOCH_PROOF: Decoder = Decoder {
     check: |bytes| {
         let Ok(proof) = EpochProof::decode(bytes) else { return false };
         assert_eq!(proof.encode(), bytes, "a proof has one encoding");
-        if let Ok(end) = verify_epoch_proof(context(), genesis_commit(), &proof) {
+        if let Ok(end) = verify_epoch_proof(context(), &genesis().commit(), &proof) {
+            committee_holds(&end.next_committee);
+        }
+        true
+    },
+    seeds: |chain| proofs(chain).iter().map(EpochProof::encode).collect(),
+    refuses_truncated: true,
+};
+
+/// The proofs of the ended epochs.
+fn proofs(chain: &Chain) -> Vec<EpochProof> {
+    let proof = |certified: &CertifiedCommit| {
+        let end = certified.blocks.iter().find(|block| block.end_of_epoch.is_some())?;
+        let certifiers = certified.certifiers.iter().map(|block| block.bytes().clone()).collect();
+        Some(EpochProof { commit: certified.commit.bytes().clone(), certifiers, end_of_epoch: end.bytes().clone() })
+    };
+    chain.commits.iter().filter_map(proof).collect()
+}
+
+pub(crate) const CHECKPOINT: Decoder = Decoder {
+    name: "checkpoint",
+    decode: |bytes| Checkpoint::decode(bytes).is_ok(),
+    check: |bytes| {
+        let Ok(checkpoint) = Checkpoint::decode(bytes) else { return false };
+        assert_eq!(checkpoint.encode(), bytes, "a checkpoint has one encoding");
+        if let Ok(end) = verify_checkpoint(genesis(), &checkpoint) {
             committee_holds(&end.next_committee);
         }
         true
     },
     seeds: |chain| {
-        let last = chain.commits.iter().filter_map(|certified| {
-            let end = certified.blocks.iter().find(|block| block.end_of_epoch.is_some())?;
-            let certifiers = certified.certifiers.iter().map(|block| block.bytes().clone()).collect();
-            let proof =
-                EpochProof { commit: certified.commit.bytes().clone(), certifiers, end_of_epoch: end.bytes().clone() };
-            assert!(verify_epoch_proof(context(), genesis_commit(), &proof).is_ok(), "a seed proves an epoch");
-            Some(proof.encode())
-        });
-        last.collect()
+        let (chain_id, committee) = (chain.chain_id(), chain.genesis.committee().clone());
+        let of = |proof| Checkpoint { chain_id, committee: committee.clone(), proof }.encode();
+        proofs(chain).into_iter().map(of).collect()
     },
     refuses_truncated: true,
 };

@@ -33,6 +33,7 @@ pub const DECODERS: &[Decoder] = &[
     chain_types::CERTIFICATE,
     chain_types::PARTS,
     chain_types::EPOCH_PROOF,
+    chain_types::CHECKPOINT,
     messages::MESSAGE,
     messages::TLS_CERTIFICATE,
     stored::STORED_VALUE,

@@ -1,7 +1,7 @@
 //! A short chain from which seeds are made.
 
 use crate::{ChainBuilder, ChainSpec, SpecError};
-use soma_types::{CertifiedCommit, ChainId, Committee, Genesis, SigningKey, TrustedCommit, VerifiedBlock};
+use soma_types::{CertifiedCommit, ChainId, Committee, Genesis, SigningKey, VerifiedBlock};
 use soma_verify::EpochContext;
 use std::sync::LazyLock;
 
@@ -54,9 +54,8 @@ pub(crate) fn context() -> &'static EpochContext {
     &CONTEXT
 }
 
-/// The commit before the first one of the seeds.
-pub(crate) fn genesis_commit() -> &'static TrustedCommit {
-    static COMMIT: LazyLock<TrustedCommit> =
-        LazyLock::new(|| Chain::build().expect("the spec makes a chain").genesis.commit());
-    &COMMIT
+/// The genesis of the chain that the seeds are of.
+pub(crate) fn genesis() -> &'static Genesis {
+    static GENESIS: LazyLock<Genesis> = LazyLock::new(|| Chain::build().expect("the spec makes a chain").genesis);
+    &GENESIS
 }
