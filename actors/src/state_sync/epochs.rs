@@ -8,15 +8,7 @@ use soma_network::wire::{Call, CallError, EpochProofsFrom, Status};
 use soma_protocol::state_sync::{EpochSummary, Input, RangeKey, Tip};
 use soma_replay::Origin;
 use soma_runtime::Shell;
-use soma_types::{EndedEpoch, Epoch, Fault, PeerFailure, PeerId, TrustedCommit};
-
-/// Where the next epoch begins, and the proofs that lead further.
-pub(super) struct Epochs {
-    /// The last commit of the epoch before, or the genesis commit.
-    pub(super) previous: TrustedCommit,
-    /// The verified epochs of one answer, until they are written.
-    pub(super) verified: Vec<EndedEpoch>,
-}
+use soma_types::{EndedEpoch, Epoch, Fault, PeerFailure, PeerId};
 
 impl StateSync {
     /// Asks the peer for epoch proofs, and has them verified.

@@ -7,7 +7,6 @@ use crate::state_sync::messages::{
 };
 use crate::state_sync::{
     commit_feed::CommitFeed,
-    epochs::Epochs,
     metrics,
     verified_block_cache::VerifiedBlockCache,
     worker::{Settings, SyncWorker, Task, WorkerMailboxes, WorkerResult},
@@ -28,7 +27,7 @@ use soma_runtime::{
     AskError, CoreHost, Envelope, ExitReason, Heartbeat, LogLimit, Mailbox, OrderedSender, Reply, RuntimeContext,
     Shell, Stop, forward, observe, run_actor,
 };
-use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, Epoch, PeerId, TrustedCommit};
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, EndedEpoch, Epoch, PeerId, TrustedCommit};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -76,6 +75,14 @@ pub(crate) struct Mailboxes {
     pub(crate) committee_subscribers: BTreeMap<&'static str, OrderedSender<CommitteeChanged>>,
     pub(crate) report: OrderedSender<Report>,
     pub(crate) own_height: OrderedSender<OwnHeight>,
+}
+
+/// Where the next epoch begins, and the proofs that lead further.
+pub(super) struct Epochs {
+    /// The last commit of the epoch before, or the genesis commit.
+    pub(super) previous: TrustedCommit,
+    /// The verified epochs of one answer, until they are written.
+    pub(super) verified: Vec<EndedEpoch>,
 }
 
 /// The actor.

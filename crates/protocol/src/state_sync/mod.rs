@@ -35,6 +35,7 @@ mod hedging;
 mod interface;
 mod link;
 mod local;
+mod offered;
 mod plan;
 mod progress;
 mod range;
@@ -47,9 +48,10 @@ mod write;
 
 pub use hedging::most_workers;
 pub use interface::{
-    Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, Input, Late, LocalCommitError, Offered, Progress,
-    RangeKey, RangeSummary, Snapshot, Start, StopReason, Tip,
+    Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, Input, Late, Progress, RangeKey, RangeSummary, Snapshot,
+    Start, StopReason, Tip,
 };
+pub use offered::{LocalCommitError, Offered};
 pub use range::MAX_ATTEMPTS;
 pub use stuck::STUCK_AFTER;
 
