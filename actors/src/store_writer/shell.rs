@@ -100,7 +100,7 @@ impl StoreWriter {
                     tracing::error!(%error, "write failed; nothing of it counts as stored");
                 }
                 if let Some(news) = answer(result) {
-                    writer.feed(origin.clone(), news, context);
+                    writer.feed(origin, news, context);
                 }
                 writer.feed(origin, Input::Done { job, error }, context);
                 writer.stop_when_idle(context);
@@ -213,12 +213,12 @@ impl Shell for StoreWriter {
                 None => {}
             },
             Effect::Prune { executor } => self.prune(executor, context),
-            Effect::Refuse(job) => match self.jobs.remove(job) {
-                Some(Job::Apply(Apply { reply, .. }) | Job::SkipEpochs(SkipEpochs { reply, .. })) => {
+            Effect::Refuse(job) => {
+                let refused = self.jobs.remove(job);
+                if let Some(Job::Apply(Apply { reply, .. }) | Job::SkipEpochs(SkipEpochs { reply, .. })) = refused {
                     reply.send(Err(WriteError::Busy));
                 }
-                _ => {}
-            },
+            }
         }
     }
 }
