@@ -1,6 +1,7 @@
 //! The commands of `soma-p2p`, as a library: `soma-lab` has them besides its experiments.
 
 pub mod admin;
+mod archive;
 mod checkpoint;
 pub mod error;
 pub mod executor;
@@ -46,6 +47,8 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Prune, compact or verify the store of a stopped node.
     Store(store::Args),
+    /// Copy history between a store and an archive in object storage, or check an archive.
+    Archive(archive::Args),
     /// Write or check a file at which a node can begin without the past.
     Checkpoint(checkpoint::Args),
     /// Show what the actors of a node received, or feed it to their cores again.
@@ -64,6 +67,7 @@ impl Command {
             Self::Ping(args) => ping::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Store(args) => store::run(args),
+            Self::Archive(args) => archive::run(args),
             Self::Checkpoint(args) => checkpoint::run(args),
             Self::Replay(args) => replay::run(args),
         }

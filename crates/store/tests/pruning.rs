@@ -175,7 +175,7 @@ fn store_that_skipped_epochs_opens_again_after_every_step() {
         assert_eq!((watermarks.highest_synced.index, watermarks.lowest_available), (highest, lowest));
         store
     };
-    let mut end_epoch = |chain: &mut Chain| {
+    let end_epoch = |chain: &mut Chain| {
         chain.grow(30);
         let last = chain.end_epoch();
         // The proof of a store that holds all commits.

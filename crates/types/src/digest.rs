@@ -162,6 +162,11 @@ digest!(
     "soma-p2p 2026 v1 genesis"
 );
 digest!(
+    /// The checksum of a segment of an archive.
+    SegmentDigest,
+    "soma-p2p 2026 v1 archive segment"
+);
+digest!(
     /// Replaces bytes that a trace does not record.
     ContentDigest,
     "soma-p2p 2026 v1 content"

@@ -50,7 +50,7 @@ pub use commit::{CertifiedCommit, Commit, CommittedSubDag, SubDagDigest, Trusted
 pub use committee::{Authority, Committee, CommitteeError};
 pub use digest::{
     BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
-    NodeInfoDigest, TransactionDigest,
+    NodeInfoDigest, SegmentDigest, TransactionDigest,
 };
 pub use epoch_proof::{EndedEpoch, EpochProof};
 pub use fault::{Fault, PeerFailure};

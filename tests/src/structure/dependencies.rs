@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LAYERS: &[&[&str]] = &[
     &["soma-types"],
     &["soma-network", "soma-store", "soma-verify", "soma-protocol"],
-    &["soma-replay"],
+    &["soma-replay", "soma-archive"],
     &["soma-runtime"],
     &["soma-actors"],
     &["soma-p2p"],
@@ -24,7 +24,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("prost", &["soma-network"]),
     ("fjall", &["soma-store"]),
     // The benchmark measures a bare TLS stream, to say what the transport costs above it.
-    ("rustls", &["soma-network", "soma-lab"]),
+    // The archive chooses the cryptography of the HTTP client.
+    ("rustls", &["soma-network", "soma-archive", "soma-lab"]),
     ("soma-testkit", &["soma-lab", "soma-tests"]),
 ];
 

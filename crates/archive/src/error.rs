@@ -1,0 +1,90 @@
+//! Errors of an archive. None has credentials in it.
+
+use crate::{name::SegmentName, segment::SegmentError, verify::SegmentFault};
+use soma_store::StoreError;
+use soma_types::{CommitIndex, Epoch};
+
+/// The reason why an archive cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The place of the archive is no URL of a known kind, or no directory.
+    #[error("archive {place}: {reason}; give a directory, or a URL such as s3://BUCKET/PATH, gs://, az:// or https://")]
+    Place {
+        /// The place, without credentials.
+        place: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The object storage did not do what it was asked.
+    #[error("archive {place}: cannot {doing}: {source}; {advice}")]
+    Storage {
+        /// The archive.
+        place: String,
+        /// The operation and its object.
+        doing: String,
+        /// The reason.
+        #[source]
+        source: Box<object_store::Error>,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// An object is no whole segment.
+    #[error(
+        "archive {place}: object {name}: {source}; remove the object, and let a node with these commits write it again"
+    )]
+    Segment {
+        /// The archive.
+        place: String,
+        /// The object.
+        name: SegmentName,
+        /// The reason.
+        source: SegmentError,
+    },
+    /// An object holds something else than its name says.
+    #[error("archive {place}: object {name} holds segment {found}; remove the object")]
+    Foreign {
+        /// The archive.
+        place: String,
+        /// The object.
+        name: SegmentName,
+        /// The name that its contents would have.
+        found: Box<SegmentName>,
+    },
+    /// A segment breaks a rule of the chain.
+    #[error("archive {place}: object {name}: {source}; everything before is valid")]
+    Fault {
+        /// The archive.
+        place: String,
+        /// The object.
+        name: SegmentName,
+        /// The rule.
+        source: Box<SegmentFault>,
+    },
+    /// The archive lacks commits.
+    #[error("archive {place}: no segment has commit {next} of epoch {epoch}, although later ones are there")]
+    Gap {
+        /// The archive.
+        place: String,
+        /// The epoch.
+        epoch: Epoch,
+        /// The missing commit.
+        next: CommitIndex,
+    },
+    /// A listing has more objects than a chain can have.
+    #[error("archive {place}: more than {limit} objects in epoch {epoch}")]
+    TooMany {
+        /// The archive.
+        place: String,
+        /// The epoch.
+        epoch: Epoch,
+        /// The limit.
+        limit: usize,
+    },
+    /// The store of this node.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A task of this process was aborted.
+    #[error("a task of the archive was aborted: {0}")]
+    Aborted(String),
+}

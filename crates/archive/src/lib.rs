@@ -1,0 +1,33 @@
+//! The history of a chain in object storage.
+//!
+//! ```text
+//!   store --next_segment--> Segment --put if absent--> Archive (S3, GCS, Azure, HTTP, a directory)
+//!   store <--apply-- link <--verify in parallel-- Segment <--get-- Archive
+//! ```
+//!
+//! A segment has consecutive commits of one epoch with their blocks, and the votes for the last. It is immutable and can
+//! be verified on its own, with the committee of its epoch. Its name has its range, so a listing is the index. Several
+//! writers of one chain do no harm: the first object of a name stays, and overlapping ranges are valid.
+//!
+//! docs/archive-format.md defines names and bytes.
+
+#![warn(clippy::missing_errors_doc)]
+#![deny(missing_docs)]
+
+mod bucket;
+mod cut;
+mod error;
+mod name;
+mod push;
+mod segment;
+mod verify;
+mod walk;
+
+pub use bucket::Archive;
+pub use cut::{SEGMENT_BYTES, SEGMENT_COMMITS, next_segment};
+pub use error::ArchiveError;
+pub use name::SegmentName;
+pub use push::{Pushed, push};
+pub use segment::{FORMAT_VERSION, MAX_SEGMENT_BYTES, Segment, SegmentError};
+pub use verify::{Position, SegmentFault, Verification};
+pub use walk::{Walked, pull, walk};

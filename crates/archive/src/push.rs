@@ -1,0 +1,58 @@
+//! From a store into an archive.
+
+use crate::{bucket::Archive, cut::next_segment, error::ArchiveError, name::SegmentName};
+use soma_store::Store;
+use soma_types::CommitIndex;
+use std::sync::Arc;
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Segments that were written.
+    pub segments: usize,
+    /// Their commits.
+    pub commits: u64,
+    /// The first commit that the archive does not have yet.
+    pub next: CommitIndex,
+}
+
+/// Writes all commits of the store that the archive does not have, up to the last one with a quorum of votes. Calls
+/// `progress` after each segment with the next commit.
+///
+/// # Errors
+/// Fails if the store or the archive fails. What was written stays, and the next call goes on behind it.
+pub async fn push(
+    archive: &Archive,
+    store: Arc<dyn Store>,
+    mut progress: impl FnMut(CommitIndex),
+) -> Result<Pushed, ArchiveError> {
+    let chain = store.chain_id();
+    let mut pushed = Pushed { next: store.watermarks()?.lowest_available, ..Pushed::default() };
+    let mut listed = None;
+    loop {
+        progress(pushed.next);
+        let Some(epoch) = store.commit(pushed.next)?.map(|commit| commit.epoch) else { return Ok(pushed) };
+        if listed.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            let segments = archive.segments(chain, epoch).await?;
+            listed = Some((epoch, segments.into_iter().map(|(name, _)| name).collect::<Vec<_>>()));
+        }
+        let there = listed.as_ref().and_then(|(_, names)| holding(names, pushed.next));
+        if let Some(there) = there {
+            pushed.next = there.last + 1;
+            continue;
+        }
+        let (from, next) = (store.clone(), pushed.next);
+        let cut = tokio::task::spawn_blocking(move || next_segment(&*from, next, true)).await;
+        let Some(segment) = cut.map_err(|error| ArchiveError::Aborted(error.to_string()))?? else { return Ok(pushed) };
+        if archive.put(&segment).await? {
+            pushed.segments += 1;
+            pushed.commits += segment.commits.len() as u64;
+        }
+        pushed.next = segment.last() + 1;
+    }
+}
+
+/// The segment with this commit that reaches furthest.
+pub(crate) fn holding(names: &[SegmentName], index: CommitIndex) -> Option<SegmentName> {
+    names.iter().filter(|name| name.first <= index && index <= name.last).max_by_key(|name| name.last).copied()
+}
