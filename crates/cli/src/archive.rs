@@ -139,10 +139,19 @@ impl Reading {
     }
 
     /// The last commit that the archive names in its latest epoch, for the bar.
-    async fn last(&self, archive: &Archive, genesis: &Genesis) -> Result<CommitIndex, ArchiveError> {
+    async fn last(&self, archive: &Archive, genesis: &Genesis) -> Result<CommitIndex, CliError> {
         let chain = genesis.chain_id();
-        let Some(latest) = archive.epochs(chain).await?.last().copied() else { return Ok(0) };
-        Ok(archive.segments(chain, latest).await?.iter().map(|(name, _)| name.last).max().unwrap_or(0))
+        let failed = CliError::failed::<ArchiveError>;
+        let Some(latest) = archive.epochs(chain).await.map_err(failed)?.last().copied() else {
+            let others: Vec<_> = archive.chains().await.map_err(failed)?.iter().map(ToString::to_string).collect();
+            let others = if others.is_empty() { "it is empty".into() } else { format!("it has {}", others.join(", ")) };
+            return Err(CliError::failed(format!(
+                "archive {} has nothing of chain {chain}: {others}",
+                archive.place()
+            )));
+        };
+        let segments = archive.segments(chain, latest).await.map_err(failed)?;
+        Ok(segments.iter().map(|(name, _)| name.last).max().unwrap_or(0))
     }
 }
 
@@ -167,9 +176,11 @@ fn show_walked(walked: &Walked, seconds: f64, json: bool, done: &str) -> Result<
 async fn pull_store(reading: &Reading, path: &Path) -> Result<ExitCode, CliError> {
     let genesis = files::read_genesis(&reading.genesis)?;
     let archive = open(&reading.archive, false)?;
+    // Before a store is made for nothing.
+    let last = reading.last(&archive, &genesis).await?;
     let store = Arc::new(FjallStore::open(path, &genesis).map_err(|error| not_opened(path, error))?);
     let from = store.watermarks().map_err(CliError::failed)?.highest_synced.index;
-    let bar = bar(from, reading.last(&archive, &genesis).await.map_err(CliError::failed)?);
+    let bar = bar(from, last);
     let begun = Instant::now();
     let pulled = pull(&archive, store.clone(), &reading.verification(), |last| bar.set_position(last.into())).await;
     bar.finish_and_clear();
@@ -181,7 +192,7 @@ async fn verify(reading: &Reading) -> Result<ExitCode, CliError> {
     let genesis = files::read_genesis(&reading.genesis)?;
     let archive = open(&reading.archive, false)?;
     let position = Position::genesis(&genesis).map_err(CliError::input)?;
-    let bar = bar(0, reading.last(&archive, &genesis).await.map_err(CliError::failed)?);
+    let bar = bar(0, reading.last(&archive, &genesis).await?);
     let (begun, verification) = (Instant::now(), reading.verification());
     let walked = walk(&archive, position, &verification, async |commits| {
         commits.last().into_iter().for_each(|last| bar.set_position(last.commit.index.into()));

@@ -2,6 +2,7 @@
 //!
 //! Every test has a directory of its own and lets the system choose its ports.
 
+mod archive;
 mod bad_input;
 mod checkpoint;
 mod discovery;
