@@ -88,11 +88,15 @@ impl Archive {
     }
 
     fn failed(&self, doing: impl Into<String>, source: Error) -> ArchiveError {
+        const CREDENTIALS: &str = "check the credentials in the environment, and their rights";
+        // A refused listing has no error of its own.
+        let is_refused = |source: &Error| {
+            ["401 Unauthorized", "403 Forbidden"].iter().any(|status| source.to_string().contains(status))
+        };
         let advice = match &source {
             Error::NotFound { .. } => "check the bucket and the path",
-            Error::Unauthenticated { .. } | Error::PermissionDenied { .. } => {
-                "check the credentials in the environment, and their rights"
-            }
+            Error::Unauthenticated { .. } | Error::PermissionDenied { .. } => CREDENTIALS,
+            Error::Generic { .. } if is_refused(&source) => CREDENTIALS,
             Error::NotSupported { .. } | Error::NotImplemented { .. } => {
                 "this kind of storage can be read, and not written"
             }

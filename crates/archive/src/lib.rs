@@ -14,20 +14,28 @@
 #![warn(clippy::missing_errors_doc)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "storage")]
 mod bucket;
 mod cut;
+#[cfg(feature = "storage")]
 mod error;
 mod name;
+#[cfg(feature = "storage")]
 mod push;
 mod segment;
 mod verify;
+#[cfg(feature = "storage")]
 mod walk;
 
+#[cfg(feature = "storage")]
 pub use bucket::Archive;
 pub use cut::{SEGMENT_BYTES, SEGMENT_COMMITS, next_segment};
+#[cfg(feature = "storage")]
 pub use error::ArchiveError;
 pub use name::SegmentName;
+#[cfg(feature = "storage")]
 pub use push::{Pushed, push};
 pub use segment::{FORMAT_VERSION, MAX_SEGMENT_BYTES, Segment, SegmentError};
-pub use verify::{Position, SegmentFault, Verification};
+pub use verify::{CheckedSegment, Position, SegmentFault, Verification, check_segment};
+#[cfg(feature = "storage")]
 pub use walk::{Walked, pull, walk};

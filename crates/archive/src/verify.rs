@@ -74,15 +74,19 @@ pub enum SegmentFault {
 }
 
 /// The valid leading commits of a segment. They still have to follow the commit before.
-pub(crate) struct CheckedSegment {
+pub struct CheckedSegment {
     commits: Vec<CertifiedCommit>,
     first_leader_timestamp_ms: TimestampMs,
     /// The rule that the next commit breaks.
-    pub(crate) fault: Option<SegmentFault>,
+    pub fault: Option<SegmentFault>,
 }
 
 /// Checks all rules that need no other segment. `context` is of the segment's epoch.
-pub(crate) fn check_segment(
+///
+/// # Errors
+/// Fails if the segment does not hold what certified commits name. Certified data that breaks a rule ends the check, see
+/// [`CheckedSegment::fault`].
+pub fn check_segment(
     context: &EpochContext,
     verification: &Verification,
     segment: Segment,
@@ -131,7 +135,7 @@ pub struct Position {
     pub commit: CommitRef,
     timestamp_ms: TimestampMs,
     /// Of the epoch of the next commit.
-    pub(crate) context: Arc<EpochContext>,
+    context: Arc<EpochContext>,
 }
 
 impl Position {
@@ -163,6 +167,11 @@ impl Position {
         Ok(Self { commit, timestamp_ms: stored.timestamp_ms, context })
     }
 
+    /// The committee of the next commit.
+    pub fn context(&self) -> &Arc<EpochContext> {
+        &self.context
+    }
+
     /// The epoch of the next commit.
     pub fn epoch(&self) -> Epoch {
         self.context.epoch()
@@ -170,7 +179,10 @@ impl Position {
 
     /// Moves behind the commits of a checked segment, and returns those that are new. Commits up to this position are
     /// left out: segments may overlap.
-    pub(crate) fn advance(&mut self, checked: CheckedSegment) -> Result<Vec<CertifiedCommit>, SegmentFault> {
+    ///
+    /// # Errors
+    /// Fails if the commits do not follow this position. It is unchanged then.
+    pub fn advance(&mut self, checked: CheckedSegment) -> Result<Vec<CertifiedCommit>, SegmentFault> {
         let CheckedSegment { mut commits, first_leader_timestamp_ms, .. } = checked;
         let known = commits.partition_point(|certified| certified.commit.index <= self.commit.index);
         let is_whole = known == 0;

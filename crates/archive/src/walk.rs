@@ -42,7 +42,7 @@ pub async fn walk(
     verification: &Verification,
     mut sink: impl AsyncFnMut(Vec<CertifiedCommit>) -> Result<(), StoreError>,
 ) -> Result<Walked, ArchiveError> {
-    let chain = position.context.chain();
+    let chain = position.context().chain();
     let mut walked = Walked { commits: 0, blocks: 0, position };
     let epochs = archive.epochs(chain).await?;
     loop {
@@ -55,7 +55,7 @@ pub async fn walk(
             let has_later = route.has_later || epochs.last().is_some_and(|last| *last > epoch);
             return if has_later { Err(ArchiveError::Gap { place: place(), epoch, next }) } else { Ok(walked) };
         }
-        let context = walked.position.context.clone();
+        let context = walked.position.context().clone();
         let fetching = stream::iter(route.names).map(|name| {
             let (archive, context, verification) = (archive.clone(), context.clone(), verification.clone());
             // A task of its own, so that it goes on while the sink is busy.

@@ -141,7 +141,7 @@ impl Reading {
     /// The last commit that the archive names in its latest epoch, for the bar.
     async fn last(&self, archive: &Archive, genesis: &Genesis) -> Result<CommitIndex, CliError> {
         let chain = genesis.chain_id();
-        let failed = CliError::failed::<ArchiveError>;
+        let failed = |error: ArchiveError| CliError::failed(error);
         let Some(latest) = archive.epochs(chain).await.map_err(failed)?.last().copied() else {
             let others: Vec<_> = archive.chains().await.map_err(failed)?.iter().map(ToString::to_string).collect();
             let others = if others.is_empty() { "it is empty".into() } else { format!("it has {}", others.join(", ")) };

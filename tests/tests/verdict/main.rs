@@ -1,7 +1,7 @@
 //! One verdict: whatever way a chain comes to a node, its commits pass or fail alike.
 //!
 //! Chains that break each rule of `docs/protocol.md` ("Verification") once, and chains that break none, come in answers
-//! that are cut everywhere, over the end of an epoch, before and after a restart, and by `send_commit`.
+//! that are cut everywhere, over the end of an epoch, before and after a restart, by `send_commit`, and from an archive.
 
 mod forge;
 mod node_infos;
@@ -11,7 +11,7 @@ mod ways;
 use forge::{Chain, Item};
 use rules::{ANSWERS, Answer, CONTENT, Content, ELSEWHERE};
 use std::{collections::BTreeSet, sync::LazyLock};
-use ways::{HONEST, SERVER, Scripted, Verdict, explanation, from_consensus, from_peers};
+use ways::{HONEST, SERVER, Scripted, Verdict, explanation, from_archive, from_consensus, from_peers};
 
 /// Commits of the chains, in epochs of three.
 const COMMITS: usize = 6;
@@ -45,6 +45,10 @@ fn expect_everywhere(name: &str, chain: &Chain, items: &[Item], expected: &Verdi
     for stored in 0..=expected.height as usize {
         if let Some((verdict, _)) = from_consensus(genesis, stored, items) {
             expect(format!("by send_commit from commit {} on", stored + 1), verdict);
+        }
+        for cuts in [0, CUTS.end - 1] {
+            let way = format!("from an archive cut at {cuts:06b}, from commit {} on", stored + 1);
+            expect(way, from_archive(genesis, stored, items, cuts));
         }
     }
 }

@@ -4,11 +4,13 @@ use crate::forge::Item;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use soma_archive::{Archive, Segment, Verification, pull};
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
     KnownPeers, PeerApi, Seen, limits::MAX_CHUNK_BYTES,
 };
 use soma_network::{ConnectionId, Inbound, InboundHandler, Link, Listener, MemoryNetwork, Transport};
+use soma_p2p::CertificateVerifier;
 use soma_p2p::{
     CommitIndex, Genesis, MemStore, PeerId, SeedPeer, Status, Store, SubDagDigest,
     testing::{Clock, LocalResources, LocalSystem, RuntimeContext},
@@ -232,12 +234,19 @@ impl Running {
         *EXPLANATION.lock().unwrap_or_else(PoisonError::into_inner) = status.explanation.clone();
         let banned = (0..=u8::MAX).filter(|number| status.banned.contains(&PeerId::from(&key(*number)))).collect();
         self.system.shutdown(Duration::from_secs(5)).await;
-        let height = self.store.watermarks().unwrap().highest_synced.index;
+        Verdict::of(&self.store, banned)
+    }
+}
+
+impl Verdict {
+    /// What a node has taken that has this store.
+    fn of(store: &MemStore, banned: Vec<u8>) -> Self {
+        let height = store.watermarks().unwrap().highest_synced.index;
         let mut digest = SubDagDigest::default();
         for index in 1..=height {
-            digest.push(&self.store.sub_dag(index).unwrap().unwrap());
+            digest.push(&store.sub_dag(index).unwrap().unwrap());
         }
-        Verdict { height, banned, digest }
+        Self { height, banned, digest }
     }
 }
 
@@ -289,4 +298,37 @@ pub(crate) fn from_consensus(
         }
         (running.judge().await, error)
     }))
+}
+
+/// A chain that comes from an archive, in segments that are cut so.
+pub(crate) fn from_archive(genesis: &Genesis, stored: usize, items: &[Item], cuts: u32) -> Verdict {
+    let store = store_with(genesis, &items[..stored]);
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let archive = Archive::open(directory.path().to_str().unwrap()).unwrap();
+        let mut rest = items;
+        while let [first, ..] = rest {
+            // A segment is of one epoch, as its commits state it.
+            let of_epoch = rest.iter().take_while(|item| item.commit.epoch == first.commit.epoch).count();
+            let begins = items.len() - rest.len();
+            let length = (1..=of_epoch).find(|length| cuts & (1 << (begins + length - 1)) != 0).unwrap_or(of_epoch);
+            let (segment, behind) = rest.split_at(length);
+            rest = behind;
+            let segment = Segment {
+                chain: genesis.chain_id(),
+                epoch: first.commit.epoch,
+                first: begins as CommitIndex + 1,
+                commits: segment.iter().map(|item| item.commit.bytes().clone()).collect(),
+                certifiers: segment[length - 1].certifiers.clone(),
+                blocks: segment.iter().flat_map(|item| item.blocks.iter().map(|(_, block)| block.clone())).collect(),
+            };
+            archive.put(&segment).await.unwrap();
+        }
+        let verification = Verification::Full(Arc::new(CertificateVerifier));
+        let pulled = pull(&archive, store.clone(), &verification, |_| {}).await;
+        let explanation = pulled.map_or_else(|error| error.to_string(), |pulled| format!("{pulled:?}"));
+        *EXPLANATION.lock().unwrap_or_else(PoisonError::into_inner) = explanation;
+    });
+    Verdict::of(&store, Vec::new())
 }

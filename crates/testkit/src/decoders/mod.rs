@@ -12,6 +12,7 @@
 //! [`Decoder::check`] decodes its input and panics if a promise is broken: that what decodes encodes to the very same
 //! bytes, and that whatever is done with it next (verification, digests, showing it) ends in a value or in an error.
 
+mod archived;
 mod chain_types;
 mod decoder;
 mod files;
@@ -42,6 +43,7 @@ pub const DECODERS: &[Decoder] = &[
     files::TRACE,
     files::TRACE_RECORD,
     files::CONFIG,
+    archived::SEGMENT,
     texts::ADDRESS,
     texts::HEX,
 ];
