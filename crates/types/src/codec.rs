@@ -16,7 +16,7 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 
 /// Maximum number of bytes that one decode may claim. The types' own limits on their input are smaller. This limit
 /// stops a length prefix from allocating more memory than any valid value has.
-const DECODE_LIMIT: usize = 4 << 20;
+const DECODE_LIMIT: usize = 16 << 20;
 
 fn config() -> bincode::config::Configuration<
     bincode::config::LittleEndian,

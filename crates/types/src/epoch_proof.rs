@@ -97,4 +97,17 @@ mod tests {
         assert!(EpochProof::decode(&claims).is_err());
         assert!(EpochProof::decode(&vec![0; MAX_EPOCH_PROOF_BYTES + 1]).is_err());
     }
+
+    #[test]
+    fn largest_proof_and_its_checkpoint_decode() {
+        let lengths = 8 * 4;
+        let certifier = Bytes::from(vec![7; MAX_EPOCH_PROOF_BYTES - lengths]);
+        let proof = EpochProof { commit: Bytes::new(), certifiers: vec![certifier], end_of_epoch: Bytes::new() };
+        let encoded = proof.encode();
+        assert_eq!(encoded.len(), MAX_EPOCH_PROOF_BYTES);
+        assert_eq!(EpochProof::decode(&encoded).as_ref(), Ok(&proof));
+        let committee = Committee { epoch: 0, authorities: Vec::new() };
+        let checkpoint = crate::Checkpoint { chain_id: crate::ChainId([0; 32]), committee, proof };
+        assert_eq!(crate::Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
+    }
 }

@@ -180,3 +180,15 @@ fn no_flipped_byte_passes_and_none_panics() {
     let undecodable = EpochProof { end_of_epoch: Bytes::from_static(b"x"), ..proof(0) };
     assert!(matches!(verify(&undecodable), Err(EpochProofError::Block { epoch: 0, .. })));
 }
+
+#[test]
+fn block_that_ends_the_epoch_has_the_form_of_a_block() {
+    // A block may not build on the same author twice.
+    let proof = certified(|block| {
+        let first = block.ancestors[0];
+        block.ancestors.push(first);
+    });
+    let error = verify(&proof).unwrap_err();
+    assert!(matches!(error, EpochProofError::InvalidBlock { .. }), "{error}");
+    assert_eq!(error.fault(), Fault::Ours, "a quorum has certified the commit that names it");
+}

@@ -52,6 +52,14 @@ pub(crate) struct Votes {
 pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("L1", "verdict_on_a_certified_fork_is_no_in_every_way_it_comes"),
     ("S2", "verdict_on_an_oversized_commit_is_equal_on_every_path"),
+    // crates/types/src/epoch_proof.rs and crates/verify/tests/epoch_proofs.rs.
+    ("P1", "proof_has_one_encoding_and_no_claimed_length_is_trusted"),
+    ("P2", "proof_without_a_quorum_of_votes_is_a_lie"),
+    ("P3", "block_that_the_commit_does_not_name_cannot_end_the_epoch"),
+    ("P4", "certified_commit_that_does_not_end_the_epoch_is_no_proof"),
+    ("P5", "epoch_ends_after_the_one_before"),
+    ("P6", "block_that_ends_the_epoch_has_the_form_of_a_block"),
+    ("P7", "handover_needs_a_quorum_of_right_signatures_on_a_valid_next_committee"),
 ];
 
 const MIDDLE: &[usize] = &[2, 5];
