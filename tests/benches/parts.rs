@@ -1,6 +1,7 @@
 //! What the parts of a sync cost, each alone and on one thread: the table of `docs/performance.md`, part by part.
 //!
-//! Figures read as the time of one element: of a signature in `signature/*`, of a commit in `commits/*`, of a block
+//! Figures read as the time of one element: of a signature in `signature/*`, of an epoch in `epochs/*`, of a commit in
+//! `commits/*`, of a block
 //! everywhere else. `cargo bench -p soma-tests --bench parts` runs all, `... --bench parts -- verify` those whose name
 //! matches.
 
@@ -12,7 +13,7 @@ use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use per_element::PerElement;
 use prost::Message;
 use soma_network::wire::proto::FetchBlocksResponse;
-use soma_p2p::{FjallStore, Store};
+use soma_p2p::{FjallStore, MemStore, Store};
 use soma_testkit::{BlockKind, ChainBuilder, ChainSpec, Payload};
 use soma_types::{
     BlockRef, CertifiedCommit, ChainId, CommitIndex, Committee, Genesis, HashedBlock, INTENT_MESSAGE_BYTES, Intent,
@@ -20,7 +21,7 @@ use soma_types::{
 };
 use soma_verify::{
     CertificateVerifier, Checks, EpochContext, SignatureBatch, TransactionError, TransactionSignatures,
-    TransactionVerifier, check_blocks, check_commits, verify_blocks, verify_sub_dag,
+    TransactionVerifier, check_blocks, check_commits, verify_blocks, verify_epoch_proof, verify_sub_dag,
 };
 use std::{hint::black_box, time::Duration};
 use tempfile::TempDir;
@@ -108,6 +109,7 @@ fn main() {
         .without_plots()
         .configure_from_args();
     signatures(&mut criterion);
+    epoch_proofs(&mut criterion);
     let chains = BlockKind::ALL.map(Chain::new);
     for (name, part) in [
         ("digest", digest as fn(&mut Parts<'_>, &Chain)),
@@ -248,6 +250,36 @@ fn commits(group: &mut Parts<'_>, chain: &Chain) {
 }
 
 /// What holds between the blocks of a commit.
+/// Ends of epochs with a committee of 100: what a node checks that begins after the latest epoch.
+fn epoch_proofs(criterion: &mut Criterion<PerElement>) {
+    let spec =
+        ChainSpec { stakes: vec![1; 100], commits_per_epoch: 5, transactions_per_block: 0, ..ChainSpec::default() };
+    let mut builder = ChainBuilder::new(spec).expect("a valid spec");
+    let genesis = builder.genesis().clone();
+    let store = MemStore::new(&genesis);
+    store.apply(&builder.build(5)).expect("the builder's commits fit");
+    let proof = store.epoch_proof(0).expect("a readable store").expect("an ended epoch");
+    let context = EpochContext::new(genesis.chain_id(), genesis.committee().clone()).expect("a valid committee");
+    let previous = genesis.commit();
+    let mut group = criterion.benchmark_group("epochs");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("verify_epoch_proof, 100 validators", |bencher| {
+        bencher.iter(|| verify_epoch_proof(&context, &previous, black_box(&proof)).expect("a valid proof"))
+    });
+    // What a committee's signatures alone cost: the votes for the commit, and those for the next committee.
+    let signatures = 2 * proof.certifiers.len();
+    let signed = Signed::new(signatures);
+    let each = || signed.keys.iter().zip(&signed.messages).zip(&signed.signatures);
+    group.bench_function(format!("{signatures} signatures, dalek verify_strict"), |bencher| {
+        bencher.iter(|| {
+            each().for_each(|((key, message), signature)| {
+                key.verify_strict(black_box(message), signature).expect("a good signature");
+            });
+        })
+    });
+    group.finish();
+}
+
 fn sub_dag(group: &mut Parts<'_>, chain: &Chain) {
     group.throughput(Throughput::Elements(Chain::blocks_in(&chain.commits)));
     group.bench_function(chain.named("verify_sub_dag"), |bencher| {

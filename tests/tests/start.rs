@@ -1,14 +1,16 @@
 //! Nodes that do not begin at the genesis: over TLS and gRPC, with stores on disk.
 
 use bytes::Bytes;
+use soma_network::{TlsTransport, Transport, wire::Call};
 use soma_p2p::{
     CertifiedCommit, CommitRef, Genesis, Handle, MemStore, Start, StartError, Status, Store, StoreError,
-    make_checkpoint, types::CommitDigest,
+    make_checkpoint,
+    types::{CommitDigest, SignedNodeInfo},
 };
 use soma_testkit::ChainBuilder;
 use soma_tests::{
-    PATIENCE, TestNode, chain, config, disk_store, eventually, expect_commits, faulty_store::Faulty, mem_store, node,
-    start,
+    PATIENCE, TestNode, chain, config, disk_store, eventually, expect_commits, faulty_store::Faulty, key, mem_store,
+    node, start,
 };
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -60,6 +62,15 @@ async fn first_given(node: &Handle) -> u32 {
     timeout(PATIENCE, stream.next()).await.expect("a commit").unwrap().unwrap().commit_ref.index
 }
 
+/// Whether the node tells its peers that it is an archive.
+async fn says_archive(node: &Handle) -> bool {
+    let transport = TlsTransport::new(&key(7)).unwrap();
+    let link = transport.dial(node.peer_id(), node.address(), PATIENCE).await.unwrap();
+    let call = Call { peer: node.peer_id(), chain: Some(node.chain_id()), remote: None, timeout: PATIENCE };
+    let answer = link.api().get_known_peers(call, Bytes::new()).await.unwrap();
+    SignedNodeInfo::decode_bounded(answer.own_info).unwrap().capabilities.archive
+}
+
 fn fetched(status: &Status) -> u64 {
     status.state_sync.as_ref().map_or(0, |sync| sync.commits_fetched)
 }
@@ -79,6 +90,7 @@ async fn node_begins_after_the_last_ended_epoch_and_fetches_nothing_before() {
     assert_eq!(fetched(&status), 10, "81 to 90");
     assert_eq!(status.store_writer.unwrap().lowest_available, Some(FIRST), "the status shows where history begins");
     assert_eq!(store.watermarks().unwrap().lowest_available, FIRST);
+    assert!(!says_archive(&fresh).await, "it lacks the past");
     for epoch in 0..4 {
         assert!(store.epoch_proof(epoch).unwrap().is_some(), "it can prove epoch {epoch} to others");
     }

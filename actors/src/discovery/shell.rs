@@ -19,10 +19,11 @@ use soma_protocol::{
 };
 use soma_replay::Origin;
 use soma_runtime::{
-    AskError, CoreHost, Envelope, ExitReason, IoTasks, Keyed, LogLimit, Mailbox, Observe, OrderedSender, Reply,
-    RuntimeContext, Shell, acknowledge, causality::following, forward, observe, stop_at_once,
+    AskError, CoreHost, Envelope, ExitReason, IoTasks, Keyed, LogLimit, Mailbox, Observe, Offload, OrderedSender,
+    Reply, RuntimeContext, Shell, acknowledge, causality::following, forward, observe, stop_at_once,
 };
-use soma_types::{NodeInfo, PeerId, SignedNodeInfo, SigningKey};
+use soma_store::Store;
+use soma_types::{Capabilities, NodeInfo, PeerId, SignedNodeInfo, SigningKey};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -44,8 +45,12 @@ type Verified = Result<Vec<SignedNodeInfo>, AskError>;
 pub struct Settings {
     /// This node's key.
     pub key: Arc<SigningKey>,
-    /// This node's own info; the time is filled in when it is signed.
+    /// This node's own info; the time and the lowest commit are filled in when it is signed.
     pub own_info: NodeInfo,
+    /// Has the lowest commit.
+    pub store: Arc<dyn Store>,
+    /// Where the store is read.
+    pub offload: Offload,
     /// How long a query may take.
     pub timeout: Duration,
     /// The stored address book: checked again before it is believed.
@@ -266,10 +271,20 @@ impl Shell for Discovery {
         match effect {
             Effect::SignOwnInfo { addresses } => {
                 let timestamp_ms = self.host.now().unix_ms;
-                let info = NodeInfo { timestamp_ms, addresses, ..self.settings.own_info.clone() };
-                let chain = info.chain_id;
-                let bytes = SignedNodeInfo::sign(info, chain, &self.settings.key).bytes().clone();
-                let signed = async move { Input::OwnInfo { bytes: bytes.into(), timestamp_ms } };
+                let mut info = NodeInfo { timestamp_ms, addresses, ..self.settings.own_info.clone() };
+                let Settings { key, store, offload, .. } = &self.settings;
+                let (key, store, offload) = (key.clone(), store.clone(), offload.clone());
+                let signed = async move {
+                    // Pruning and a late start move it. A disk that fails leaves what the node said at its start.
+                    if let Ok(Ok(watermarks)) = offload.run(move || store.watermarks()).await {
+                        let lowest_commit = watermarks.lowest_available.max(1);
+                        let archive = info.capabilities.archive && lowest_commit == 1;
+                        info.capabilities = Capabilities { lowest_commit, archive, ..info.capabilities };
+                    }
+                    let chain = info.chain_id;
+                    let bytes = SignedNodeInfo::sign(info, chain, &key).bytes().clone();
+                    Input::OwnInfo { bytes: bytes.into(), timestamp_ms }
+                };
                 self.later(signed, |discovery, input, origin, context| discovery.feed(origin, input, context), context);
             }
             // A lost message is repeated: a dial after a minute, any other at the next interval.

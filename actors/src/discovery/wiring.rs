@@ -26,7 +26,8 @@ pub fn spec(
         let (node, core, key, own_info) = (node.clone(), core.clone(), key.clone(), own_info.clone());
         async move {
             let book = node.read(|store| store.peers(PeerList::Infos)).await?;
-            let settings = Settings { key, own_info, timeout, book };
+            let (store, offload) = (node.store.clone(), node.offload.clone());
+            let settings = Settings { key, own_info, store, offload, timeout, book };
             let actors = &node.actors;
             let mailboxes = Mailboxes {
                 links: node.links.links(),

@@ -308,7 +308,7 @@ fn own_info(parts: &NodeParts, listening: &Address, lowest_available: CommitInde
         protocol_versions: ProtocolVersions::SUPPORTED,
         capabilities: Capabilities {
             role: config.role,
-            archive: lowest_commit <= 1 && config.pruning.keeps_all(),
+            archive: lowest_commit <= 1 && config.pruning.keeps_all() && config.start == Start::Genesis,
             lowest_commit,
         },
         access: config.access,

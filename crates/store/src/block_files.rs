@@ -211,6 +211,11 @@ impl BlockFiles {
         Ok(bytes.into())
     }
 
+    /// Whether there are files before number `first`, except those with the numbers `kept`.
+    pub(crate) fn has_before(&self, first: u32, kept: &[u32]) -> Result<bool, StoreError> {
+        Ok(numbers(&self.store.join(DIRECTORY))?.iter().any(|number| *number < first && !kept.contains(number)))
+    }
+
     /// Removes the files before number `first`, except those with the numbers `kept`. A reader that has one open may
     /// still read it.
     pub(crate) fn remove_before(&self, first: u32, kept: &[u32]) -> Result<(), StoreError> {

@@ -119,22 +119,27 @@ impl<T: Tables> Engine<T> {
         Err(StoreError::Pruned { place: self.tables.place(), index, lowest })
     }
 
-    /// Moves the watermark `lowest_available` up to `lowest`, but past the end of one epoch only, together with the
-    /// proof of that epoch. So one write has one proof.
+    /// Moves the watermark `lowest_available` up to `lowest`, together with the proofs of the epochs that it passes. It
+    /// stops earlier if the proofs are large.
     fn raise_lowest(&self, before: Watermarks, lowest: CommitIndex) -> Result<Watermarks, StoreError> {
         let index = before.lowest_available;
         let first = self.commit(index)?.ok_or_else(|| self.corrupt(Record::Commit(index), CorruptReason::Missing))?;
-        let (mut writes, mut lowest) = (Vec::new(), lowest);
-        if let Some(last) = self.last_commit_of_epoch(first.epoch)?
-            && last < lowest
-        {
-            match make_epoch_proof(self, last)? {
-                Some(proof) => writes.push(Write::put(Table::Proofs, epoch_key(first.epoch), proof.encode())),
-                None => tracing::warn!(epoch = first.epoch, "no proof of a pruned epoch: a quorum of votes is missing"),
+        let (mut writes, mut bytes, mut raised) = (Vec::new(), 0, lowest);
+        for epoch in first.epoch.. {
+            let Some(last) = self.last_commit_of_epoch(epoch)?.filter(|last| *last < lowest) else { break };
+            match make_epoch_proof(self, last)?.map(|proof| proof.encode()) {
+                Some(proof) => {
+                    bytes += proof.len();
+                    writes.push(Write::put(Table::Proofs, epoch_key(epoch), proof));
+                }
+                None => tracing::warn!(epoch, "no proof of a pruned epoch: a quorum of votes is missing"),
             }
-            lowest = last + 1;
+            if bytes >= prune::STEP_BYTES {
+                raised = last + 1;
+                break;
+            }
         }
-        let after = Watermarks { lowest_available: lowest, ..before };
+        let after = Watermarks { lowest_available: raised, ..before };
         writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&after)));
         self.tables.write(&[], writes)?;
         Ok(after)
@@ -398,7 +403,7 @@ impl<T: Tables> Store for Engine<T> {
         let Some(step) = prune::next_step(&self.tables, watermarks.lowest_available)? else {
             return Ok(Pruned { watermarks, is_complete: is_raised });
         };
-        self.tables.write(&[], step.writes)?;
+        self.tables.write_later(step.writes)?;
         self.tables.reclaim(step.kept_from, &step.pinned)?;
         Ok(Pruned { watermarks, is_complete: is_raised && step.is_last })
     }

@@ -242,6 +242,38 @@ impl FjallTables {
         write().inspect_err(|error| drop(self.failed.set(error.to_string().into())))
     }
 
+    /// Writes a batch. [`PersistMode::SyncAll`] makes it durable, and all batches before it.
+    fn commit(&self, mode: PersistMode, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
+        self.writing(|| {
+            // fjall writes and syncs the whole batch to the journal before readers see any of it, then shows it in this
+            // order. If the sync fails it shows nothing and takes no more writes.
+            let mut batch = self.database.batch().durability(Some(mode));
+            // Extents of the filed values, in order. Empty for a small batch.
+            let mut extents = Vec::new();
+            if segments.iter().map(|segment| segment.bytes).sum::<usize>() >= FILED_BYTES {
+                let filed = writes.iter().filter(|write| write.table.is_filed());
+                let filed: Vec<&[u8]> = filed.filter_map(|write| write.value.as_deref()).collect();
+                let segments = segments.iter().map(|segment| &segment.pieces[..]);
+                extents = self.files.append(segments.chain(filed.iter().map(slice::from_ref)))?;
+            }
+            let mut extents = extents.into_iter();
+            let mut stored = |pieces: &[&[u8]]| extents.next().map_or_else(|| Stored::here(pieces), Stored::filed);
+            for segment in segments {
+                batch.insert(self.keyspace(Table::Segments), segment.id.key(), stored(&segment.pieces));
+            }
+            for Write { table, key, value } in writes {
+                let keyspace = self.keyspace(table);
+                match value {
+                    Some(value) if table.is_filed() => batch.insert(keyspace, key, stored(&[&value])),
+                    Some(value) => batch.insert(keyspace, key, value),
+                    None => batch.remove(keyspace, key),
+                }
+            }
+            debug_assert!(extents.next().is_none(), "each value in a file has its place in the database");
+            batch.commit().map_err(database_error(&self.path, "write a batch"))
+        })
+    }
+
     fn read_error(&self, source: fjall::Error) -> StoreError {
         database_error(&self.path, "read")(source)
     }
@@ -315,34 +347,11 @@ impl Tables for FjallTables {
     }
 
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
-        self.writing(|| {
-            // fjall writes and syncs the whole batch to the journal before readers see any of it, then shows it in this
-            // order. If the sync fails it shows nothing and takes no more writes.
-            let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-            // Extents of the filed values, in order. Empty for a small batch.
-            let mut extents = Vec::new();
-            if segments.iter().map(|segment| segment.bytes).sum::<usize>() >= FILED_BYTES {
-                let filed = writes.iter().filter(|write| write.table.is_filed());
-                let filed: Vec<&[u8]> = filed.filter_map(|write| write.value.as_deref()).collect();
-                let segments = segments.iter().map(|segment| &segment.pieces[..]);
-                extents = self.files.append(segments.chain(filed.iter().map(slice::from_ref)))?;
-            }
-            let mut extents = extents.into_iter();
-            let mut stored = |pieces: &[&[u8]]| extents.next().map_or_else(|| Stored::here(pieces), Stored::filed);
-            for segment in segments {
-                batch.insert(self.keyspace(Table::Segments), segment.id.key(), stored(&segment.pieces));
-            }
-            for Write { table, key, value } in writes {
-                let keyspace = self.keyspace(table);
-                match value {
-                    Some(value) if table.is_filed() => batch.insert(keyspace, key, stored(&[&value])),
-                    Some(value) => batch.insert(keyspace, key, value),
-                    None => batch.remove(keyspace, key),
-                }
-            }
-            debug_assert!(extents.next().is_none(), "each value in a file has its place in the database");
-            batch.commit().map_err(database_error(&self.path, "write a batch"))
-        })
+        self.commit(PersistMode::SyncAll, segments, writes)
+    }
+
+    fn write_later(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.commit(PersistMode::Buffer, &[], writes)
     }
 
     fn reclaim(&self, kept_from: CommitIndex, pinned: &[CommitIndex]) -> Result<(), StoreError> {
@@ -350,6 +359,11 @@ impl Tables for FjallTables {
         let Some(first) = self.first_file(&pair_key(kept_from, 0), &[u8::MAX; 8])? else { return Ok(()) };
         let of_pinned = |batch: &CommitIndex| self.first_file(&pair_key(*batch, 0), &pair_key(*batch, u32::MAX));
         let kept: Vec<_> = pinned.iter().filter_map(|batch| of_pinned(batch).transpose()).collect::<Result<_, _>>()?;
+        if !self.files.has_before(first, &kept)? {
+            return Ok(());
+        }
+        // What names their segments must be gone before they are.
+        self.flush()?;
         self.files.remove_before(first, &kept)
     }
 

@@ -123,6 +123,10 @@ impl Tables for MemTables {
         Ok(())
     }
 
+    fn write_later(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.write(&[], writes)
+    }
+
     fn reclaim(&self, _: CommitIndex, _: &[CommitIndex]) -> Result<(), StoreError> {
         Ok(())
     }

@@ -5,8 +5,9 @@
 //!             removed    | still stored | available
 //! ```
 //!
-//! The watermark moves first, in a durable write of its own, with the proof of an epoch that it passes. Each step then
-//! removes whole values of commits and votes, and whole batches of segments, and records how far it came. Steps begin
+//! The watermark moves first, in a durable write of its own, with the proofs of the epochs that it passes. Each step then
+//! removes whole values of commits and votes, and whole batches of segments, and records how far it came. That write
+//! need not be durable: a step that is lost is taken again. Steps begin
 //! there, because a database walks slowly over keys that were removed a moment ago.
 //!
 //! A batch may hold blocks that a later batch commits: they came as certifier blocks. Such a batch is pinned until the
@@ -25,11 +26,11 @@ use bytes::Bytes;
 use soma_types::{CommitIndex, Epoch, Round, codec};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Maximum number of commits in one step. A step of small commits takes a few milliseconds.
-pub(crate) const STEP_COMMITS: CommitIndex = 512;
+/// Maximum number of commits in one step: as many of the smallest as one write of a sync adds.
+pub(crate) const STEP_COMMITS: CommitIndex = 16_384;
 
-/// Bytes of commits that end a step early.
-const STEP_BYTES: usize = 4 << 20;
+/// Bytes of commits, or of epoch proofs, that end a step early.
+pub(crate) const STEP_BYTES: usize = 4 << 20;
 
 /// One step of removal.
 pub(crate) struct Step {

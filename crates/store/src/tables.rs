@@ -46,7 +46,10 @@ pub(crate) trait Tables: Send + Sync + 'static {
     /// Applies all `writes` or none, `segments` first. No key may occur twice. The batch is durable on return. A reader
     /// that sees one of the writes sees all earlier ones.
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError>;
-    /// Frees the space of removed segments: all below batch `kept_from`, except those of the batches `pinned`.
+    /// Applies all `writes` or none. They are durable no later than the next durable batch; a crash before it may undo
+    /// them all.
+    fn write_later(&self, writes: Vec<Write>) -> Result<(), StoreError>;
+    /// Frees the space of removed segments, once their removal is durable: all below batch `kept_from`, except those of the batches `pinned`.
     fn reclaim(&self, kept_from: CommitIndex, pinned: &[CommitIndex]) -> Result<(), StoreError>;
     /// Makes all writes durable.
     fn flush(&self) -> Result<(), StoreError>;

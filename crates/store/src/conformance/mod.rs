@@ -130,6 +130,7 @@ const PROMISES: &[(&str, Promise)] = &[
         pruning::block_of_a_pruned_batch_is_stored_again_when_a_new_commit_names_it,
     ),
     ("proof_of_an_ended_epoch_is_the_same_after_pruning", pruning::proof_of_an_ended_epoch_is_the_same_after_pruning),
+    ("one_step_of_pruning_removes_what_one_write_adds", pruning::one_step_of_pruning_removes_what_one_write_adds),
     ("store_that_skipped_epochs_goes_on_after_them", pruning::store_that_skipped_epochs_goes_on_after_them),
     ("epochs_that_cannot_be_skipped_are_refused", pruning::epochs_that_cannot_be_skipped_are_refused),
 ];

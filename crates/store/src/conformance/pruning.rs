@@ -228,3 +228,21 @@ pub(super) fn epochs_that_cannot_be_skipped_are_refused(open: &Factory) {
     let error = store.skip_epochs(&[next]).unwrap_err();
     assert!(matches!(error, StoreError::NotEmpty { lowest: 19, highest: 22, .. }), "{error}");
 }
+
+pub(super) fn one_step_of_pruning_removes_what_one_write_adds(open: &Factory) {
+    let mut chain = Chain::new();
+    let store = open(&chain.genesis);
+    let mut highest = 0;
+    for _ in 0..3 {
+        // Small commits and short epochs: a batch that a sync writes has thousands.
+        let mut batch = Vec::new();
+        for _ in 0..40 {
+            batch.extend(chain.grow(99));
+            batch.push(chain.end_epoch());
+        }
+        highest += batch.len() as CommitIndex;
+        store.apply(&batch).unwrap();
+        let Pruned { watermarks, is_complete } = store.prune(highest - 100).unwrap();
+        assert_eq!((watermarks.lowest_available, is_complete), (highest - 100, true), "nothing is left for later");
+    }
+}
