@@ -56,7 +56,7 @@ const FULL: &[(&str, &[&str])] = &[
         ],
     ),
     ("state-sync", &["Executor", "Picked", "Progress", "Target", "Wake", "WorkerDone", "WorkerFailed", "Written"]),
-    ("store-writer", &["Done", "Pruned", "Stored", "Submit"]),
+    ("store-writer", &["Begins", "Done", "Pruned", "Stored", "Submit"]),
     ("sync-worker", &["BlocksChecked", "BlocksFetched", "CommitsChecked", "CommitsFetched", "Start", "SubDagsChecked"]),
     ("verifier", &["BatchDone", "Checked", "Done", "Submit"]),
 ];
@@ -65,7 +65,7 @@ const FULL: &[(&str, &[&str])] = &[
 const VALIDATOR: &[(&str, &[&str])] = &[("state-sync", &["LocalChecked", "LocalCommit"])];
 
 /// What only a full node takes that begins after the latest epoch.
-const START: &[(&str, &[&str])] = &[("state-sync", &["EpochsFetched", "EpochsSkipped"]), ("store-writer", &["Begins"])];
+const START: &[(&str, &[&str])] = &[("state-sync", &["EpochsFetched", "EpochsSkipped"])];
 
 /// What only a Verifier takes whose checks run on threads of their own: `tests/tests/check_threads.rs` has it.
 const ON_THREADS: &[(&str, &[&str])] = &[("verifier", &["Slow", "Wake"])];

@@ -22,7 +22,7 @@ const COMMITS: usize = 90;
 /// The first commit after the last ended epoch.
 const FIRST: u32 = 81;
 
-/// Three nodes that have the chain. The second has pruned almost all of it.
+/// Three nodes that have the chain. The second has pruned most of the chain.
 struct Network {
     builder: ChainBuilder,
     genesis: Genesis,

@@ -77,6 +77,8 @@ pub struct Discovery {
     mailboxes: Mailboxes,
     // State
     host: CoreHost<DiscoveryCore>,
+    /// This node's own info was signed once.
+    has_signed: bool,
     verified_infos: VerifiedInfoCache,
     /// Links of probes, until they are asked.
     probed: BTreeMap<PeerId, Link>,
@@ -99,6 +101,7 @@ impl Discovery {
             settings,
             mailboxes,
             host: CoreHost::new(DiscoveryCore::new(config), runtime_context),
+            has_signed: false,
             verified_infos: VerifiedInfoCache::default(),
             probed: BTreeMap::new(),
             trouble: None,
@@ -274,9 +277,11 @@ impl Shell for Discovery {
                 let mut info = NodeInfo { timestamp_ms, addresses, ..self.settings.own_info.clone() };
                 let Settings { key, store, offload, .. } = &self.settings;
                 let (key, store, offload) = (key.clone(), store.clone(), offload.clone());
+                // At its start the node has just read the store, and nothing waits for a slow disk.
+                let is_first = !std::mem::replace(&mut self.has_signed, true);
                 let signed = async move {
                     // Pruning and a late start move it. A disk that fails leaves what the node said at its start.
-                    if let Ok(Ok(watermarks)) = offload.run(move || store.watermarks()).await {
+                    if !is_first && let Ok(Ok(watermarks)) = offload.run(move || store.watermarks()).await {
                         let lowest_commit = watermarks.lowest_available.max(1);
                         let archive = info.capabilities.archive && lowest_commit == 1;
                         info.capabilities = Capabilities { lowest_commit, archive, ..info.capabilities };

@@ -74,7 +74,7 @@ impl StateSync {
         self.later(writing, finish, context);
     }
 
-    /// The chain's end is that of an epoch now.
+    /// Moves the chain's end to the end of an epoch.
     fn begin_after(&mut self, EndedEpoch { last_commit, next_committee, .. }: EndedEpoch) -> Tip {
         let commit = last_commit.reference();
         let tip = Tip { commit, timestamp_ms: last_commit.timestamp_ms, next_epoch: next_committee.epoch };

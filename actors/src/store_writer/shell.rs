@@ -36,15 +36,9 @@ pub struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// A writer of `store`, which begins at `lowest_available` and keeps of the chain what `retention` says.
-    pub fn new(
-        store: Arc<dyn Store>,
-        offload: Offload,
-        retention: Retention,
-        lowest_available: CommitIndex,
-        runtime_context: RuntimeContext,
-    ) -> Self {
-        let host = CoreHost::new(StoreWriterCore::beginning_at(lowest_available), runtime_context);
+    /// A writer of `store`, which keeps of the chain what `retention` says.
+    pub fn new(store: Arc<dyn Store>, offload: Offload, retention: Retention, runtime_context: RuntimeContext) -> Self {
+        let host = CoreHost::new(StoreWriterCore::default(), runtime_context);
         Self { store, offload, retention, host, jobs: Keyed::default(), stopping: None }
     }
 
@@ -156,6 +150,17 @@ impl StoreWriter {
 
 impl Actor for StoreWriter {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let reading = self.writing(|store| store.watermarks());
+        let finish = |writer: &mut Self, read: Result<Watermarks, WriteError>, origin, context: &mut Context<Self>| {
+            // A store that cannot be read shows it with the next write.
+            if let Ok(Watermarks { lowest_available, .. }) = read {
+                writer.feed(origin, Input::Begins { lowest_available }, context);
+            }
+        };
+        self.later(reading, finish, context);
+    }
 }
 
 impl Shell for StoreWriter {
@@ -195,7 +200,7 @@ impl Shell for StoreWriter {
                 Some(Job::SkipEpochs(SkipEpochs { ended, reply })) => {
                     let write = move |store: &dyn Store| {
                         let stored = store.watermarks()?;
-                        // Epochs whose answer was lost may be skipped already.
+                        // After a lost answer, epochs may be skipped already.
                         let later =
                             ended.partition_point(|ended| ended.last_commit.index <= stored.highest_synced.index);
                         if later == ended.len() { Ok(stored) } else { store.skip_epochs(&ended[later..]) }

@@ -9,11 +9,8 @@ use soma_store::Retention;
 pub fn spec(slot: Slot<StoreWriter>, resources: &Resources, retention: Retention) -> ChildSpec<StoreWriter> {
     let node = resources.clone();
     ChildSpec::new(slot, resources.mailbox_capacity, move || {
-        let node = node.clone();
-        async move {
-            let watermarks = node.read(|store| store.watermarks()).await?;
-            let lowest = watermarks.lowest_available;
-            Ok(StoreWriter::new(node.store, node.offload, retention, lowest, node.runtime_context))
-        }
+        let (store, offload) = (node.store.clone(), node.offload.clone());
+        let writer = StoreWriter::new(store, offload, retention, node.runtime_context.clone());
+        async move { Ok(writer) }
     })
 }

@@ -116,7 +116,7 @@ pub struct VerifyEpochProofs {
     pub previous: TrustedCommit,
     /// The encoded proofs.
     pub proofs: Vec<Bytes>,
-    /// The answer: all of them, or the fault of the first that did not pass.
+    /// The answer: every ended epoch, or the fault of the first wrong proof.
     pub reply: Reply<Result<Vec<EndedEpoch>, PeerFailure>>,
 }
 

@@ -16,7 +16,7 @@ pub enum ArchiveError {
         /// The reason.
         reason: String,
     },
-    /// The object storage did not do what it was asked.
+    /// An operation of the object storage failed.
     #[error("archive {place}: cannot {doing}: {source}; {advice}")]
     Storage {
         /// The archive.

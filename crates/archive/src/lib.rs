@@ -5,9 +5,9 @@
 //!   store <--apply-- link <--verify in parallel-- Segment <--get-- Archive
 //! ```
 //!
-//! A segment has consecutive commits of one epoch with their blocks, and the votes for the last. It is immutable and can
-//! be verified on its own, with the committee of its epoch. Its name has its range, so a listing is the index. Several
-//! writers of one chain do no harm: the first object of a name stays, and overlapping ranges are valid.
+//! A segment has consecutive commits of one epoch with their blocks, and the votes for the last. It is immutable. The
+//! committee of its epoch is enough to verify it. Its name has its range, so a listing is the index. Several writers of
+//! one chain do no harm: the first object of a name stays, and overlapping ranges are valid.
 //!
 //! docs/archive-format.md defines names and bytes.
 

@@ -3,7 +3,7 @@
 use soma_types::{ChainId, CommitIndex, Epoch};
 use std::{fmt, str::FromStr};
 
-/// The name of a segment: what it holds. The text is its path in the archive.
+/// The name of a segment, from its contents. The text is its path in the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentName {
     /// The chain.

@@ -5,7 +5,7 @@ use soma_store::Store;
 use soma_types::CommitIndex;
 use std::sync::Arc;
 
-/// What was written.
+/// The result of [`push`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pushed {
     /// Segments that were written.
@@ -20,7 +20,7 @@ pub struct Pushed {
 /// `progress` after each segment with the next commit.
 ///
 /// # Errors
-/// Fails if the store or the archive fails. What was written stays, and the next call goes on behind it.
+/// Fails if the store or the archive fails. Written segments stay, and the next call goes on behind them.
 pub async fn push(
     archive: &Archive,
     store: Arc<dyn Store>,

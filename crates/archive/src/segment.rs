@@ -31,7 +31,7 @@ pub struct Segment {
     pub first: CommitIndex,
     /// The encoded commits, at least one.
     pub commits: Vec<Bytes>,
-    /// Blocks whose votes certify the last commit.
+    /// Blocks with the votes that certify the last commit.
     pub certifiers: Vec<Bytes>,
     /// The blocks of each commit, in its order.
     pub blocks: Vec<Bytes>,
@@ -112,7 +112,7 @@ impl Segment {
         Ok(bytes.freeze())
     }
 
-    /// Reads the bytes of an object. Commits and blocks are slices of them.
+    /// Reads the bytes of an object. Commits and blocks are slices of these bytes.
     ///
     /// # Errors
     /// Fails if the bytes are no whole segment.

@@ -84,8 +84,8 @@ pub struct CheckedSegment {
 /// Checks all rules that need no other segment. `context` is of the segment's epoch.
 ///
 /// # Errors
-/// Fails if the segment does not hold what certified commits name. Certified data that breaks a rule ends the check, see
-/// [`CheckedSegment::fault`].
+/// Fails if the segment does not hold what certified commits name. Certified data that breaks a rule ends the check:
+/// see [`CheckedSegment::fault`].
 pub fn check_segment(
     context: &EpochContext,
     verification: &Verification,

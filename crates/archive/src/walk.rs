@@ -19,7 +19,7 @@ use std::{sync::Arc, thread};
 /// Most segments that are fetched and checked at once. Each takes up to twice its size.
 const MAX_PARALLEL: usize = 8;
 
-/// What was read.
+/// The result of [`walk`].
 #[derive(Clone, Debug)]
 pub struct Walked {
     /// The verified commits.
@@ -30,8 +30,8 @@ pub struct Walked {
     pub position: Position,
 }
 
-/// Reads and verifies the segments behind `position`, and hands their commits to `sink` in order. Ends where the archive
-/// ends.
+/// Reads and verifies the segments behind `position`, and hands their commits to `sink` in order, to the end of the
+/// archive.
 ///
 /// # Errors
 /// Fails if the archive or the sink fails, or if a segment is damaged or breaks a rule. The sink has got everything

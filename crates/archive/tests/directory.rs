@@ -1,4 +1,4 @@
-//! An archive in a directory: what several writers leave there, and what a reader makes of it.
+//! An archive in a directory, with several writers, and readers that check everything.
 
 use bytes::Bytes;
 use soma_archive::{
@@ -71,7 +71,7 @@ async fn expect_whole(archive: &Archive, chain: &Chain, commits: usize) {
     }
 }
 
-/// Rewrites the only object whose name ends so.
+/// Rewrites the only object with this end of its name.
 fn change(directory: &TempDir, end: &str, change: impl FnOnce(&mut Segment)) -> PathBuf {
     let path = object(directory, end);
     let mut segment = Segment::decode(fs::read(&path).unwrap().into()).unwrap();

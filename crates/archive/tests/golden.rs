@@ -1,5 +1,4 @@
-//! The format that docs/archive-format.md defines: a segment that an earlier program wrote stays readable, and is written
-//! alike.
+//! The format that docs/archive-format.md defines: a segment of an earlier program stays readable, and is written alike.
 //!
 //! `BLESS=1 cargo test -p soma-archive --test golden` writes it anew, after a change of the format's version.
 

@@ -24,7 +24,7 @@ pub struct Args {
     what: What,
 }
 
-/// What to read, and how much of it to check.
+/// The archive to read, and the checks.
 #[derive(clap::Args)]
 struct Reading {
     /// The archive: a directory, or a URL such as s3://BUCKET/PATH. Credentials come from the environment.

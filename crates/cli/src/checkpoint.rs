@@ -78,7 +78,7 @@ fn export(path: &Path, out: &Path, epoch: Option<Epoch>, json: bool) -> Result<E
     print(store.genesis(), &checkpoint, out, json, &|error| CliError::failed(format!("the store: {error}")))
 }
 
-/// Checks the checkpoint as a node would, and shows what it proves.
+/// Checks the checkpoint as a node would, and shows the proven commit.
 fn print(
     genesis: &Genesis,
     checkpoint: &Checkpoint,

@@ -60,8 +60,9 @@ impl Handle {
         answer.unwrap_or(Err(LocalCommitError::Unavailable))
     }
 
-    /// For an executor: every commit from `from` on, with its blocks, in order, each once, without gaps, as soon as it is
-    /// durable. 0 means the first commit that the node has: a node need not [begin](crate::Start) with commit 1. A reader that is slow or comes late is served from the store and misses nothing.
+    /// For an executor: every commit from `from` on, with its blocks, in order, each once, without gaps, as soon as it
+    /// is durable. 0 means the first commit that the node has: a node need not [begin](crate::Start) with commit 1. A
+    /// reader that is slow or comes late is served from the store and misses nothing.
     ///
     /// The node waits for it: it fetches no further ahead of the slowest executor than
     /// `state_sync.max_executor_lag` commits. Drop a stream that is not read any more. A reader that the node need

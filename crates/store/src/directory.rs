@@ -25,7 +25,7 @@ use std::{
 /// The store format that this program writes. 1 had a value per block, 2 had no files of blocks, 3 had a value per
 /// commit, 4 had commits and votes only in the database, and 5 could not tell which blocks a later batch commits.
 pub(crate) const FORMAT_VERSION: u32 = 6;
-/// The earliest format that this program reads. Opening a store of it [moves](Directory::finish_upgrade) it to the
+/// The earliest format that this program reads. Opening such a store [moves](Directory::finish_upgrade) it to the
 /// latest one.
 const OLDEST_FORMAT_VERSION: u32 = 5;
 

@@ -245,8 +245,8 @@ impl FjallTables {
     /// Writes a batch. [`PersistMode::SyncAll`] makes it durable, and all batches before it.
     fn commit(&self, mode: PersistMode, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
         self.writing(|| {
-            // fjall writes and syncs the whole batch to the journal before readers see any of it, then shows it in this
-            // order. If the sync fails it shows nothing and takes no more writes.
+            // fjall writes and syncs the whole batch to the journal, then shows it to readers in this order. If the sync
+            // fails, it shows nothing and refuses further writes.
             let mut batch = self.database.batch().durability(Some(mode));
             // Extents of the filed values, in order. Empty for a small batch.
             let mut extents = Vec::new();

@@ -100,7 +100,7 @@ fn check_blocks(certified: &CertifiedCommit) -> Result<(), Mismatch> {
 /// a store with these watermarks, which is in epoch `next`. Returns the last commit of the last epoch.
 ///
 /// # Errors
-/// Fails with the first rule that the epochs break. `place` is that of the store, for the message.
+/// Fails with the first rule that the epochs break. The message has `place`, the store's.
 pub fn check_skipped_epochs(
     place: &Place,
     watermarks: Watermarks,

@@ -5,8 +5,8 @@
 //!             removed    | still stored | available
 //! ```
 //!
-//! The watermark moves first, in a durable write of its own, with the proofs of the epochs that it passes. Each step then
-//! removes whole values of commits and votes, and whole batches of segments, and records how far it came. That write
+//! The watermark moves first, in a durable write of its own, with the proofs of the epochs that it passes. Each step
+//! then removes whole values of commits and votes, and whole batches of segments, and records how far it came. That write
 //! need not be durable: a step that is lost is taken again. Steps begin
 //! there, because a database walks slowly over keys that were removed a moment ago.
 //!

@@ -49,7 +49,8 @@ pub(crate) trait Tables: Send + Sync + 'static {
     /// Applies all `writes` or none. They are durable no later than the next durable batch; a crash before it may undo
     /// them all.
     fn write_later(&self, writes: Vec<Write>) -> Result<(), StoreError>;
-    /// Frees the space of removed segments, once their removal is durable: all below batch `kept_from`, except those of the batches `pinned`.
+    /// Frees the space of removed segments, once their removal is durable: all below batch `kept_from`, except the
+    /// batches `pinned`.
     fn reclaim(&self, kept_from: CommitIndex, pinned: &[CommitIndex]) -> Result<(), StoreError>;
     /// Makes all writes durable.
     fn flush(&self) -> Result<(), StoreError>;

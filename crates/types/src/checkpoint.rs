@@ -3,7 +3,7 @@
 use crate::{ChainId, CodecError, Committee, EpochProof, codec, limits::MAX_CHECKPOINT_BYTES};
 use serde::{Deserialize, Serialize};
 
-/// An ended epoch, with the committee that its proof is checked with. Who uses it trusts the committee.
+/// An ended epoch, with the committee that its proof is checked with. Its user trusts the committee.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The chain.

@@ -1,7 +1,7 @@
 //! One verdict: whatever way a chain comes to a node, its commits pass or fail alike.
 //!
 //! Chains that break each rule of `docs/protocol.md` ("Verification") once, and chains that break none, come in answers
-//! that are cut everywhere, over the end of an epoch, before and after a restart, by `send_commit`, and from an archive.
+//! that are cut everywhere, over the end of an epoch, before and after a restart, by `send_commit`, from an archive.
 
 mod forge;
 mod node_infos;

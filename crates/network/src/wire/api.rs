@@ -149,7 +149,7 @@ impl FetchedCommits {
     }
 }
 
-/// Requested epoch proofs: those of `from_epoch` and the epochs after it.
+/// Requested epoch proofs, of `from_epoch` and the epochs after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochProofsFrom {
     from_epoch: Epoch,

@@ -1,4 +1,4 @@
-//! The start of a node with an empty store, if it is not to begin at the genesis: it skips ended epochs by their proofs.
+//! The start of a node with an empty store that does not begin at the genesis: it skips ended epochs by their proofs.
 //!
 //! ```text
 //!   Due --Pick--> Picking --FetchEpochs--> Fetching --SkipEpochs--> Writing --> Due, from the next epoch
@@ -28,9 +28,9 @@ pub(super) struct EpochSkip {
     step: Step,
     /// Peers that know no further epoch, or have just failed. At most as many as are connected.
     tried: Vec<PeerId>,
-    /// How many of them know no further epoch.
+    /// The number of tried peers that know no further epoch.
     agreed: usize,
-    /// When the first of them said so.
+    /// When the first tried peer said so.
     agreed_since: Option<Duration>,
     no_peer: Option<NoPeer>,
     attempts: u32,

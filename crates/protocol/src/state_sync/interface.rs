@@ -403,7 +403,7 @@ pub enum Progress {
     Syncing,
     /// Learning from epoch proofs where the latest epoch begins.
     SkippingEpochs {
-        /// The first epoch whose end is not known.
+        /// The first epoch without a known end.
         epoch: Epoch,
     },
     /// No peer can serve the next commit.

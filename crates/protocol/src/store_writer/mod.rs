@@ -48,7 +48,7 @@ pub enum Input {
         /// The result.
         result: Result<PruneStep, String>,
     },
-    /// From the disk, after epochs were skipped: where the stored chain begins.
+    /// From the disk, at the start and after epochs were skipped: where the stored chain begins.
     Begins {
         /// The lowest commit that peers and executors can get.
         lowest_available: CommitIndex,
@@ -138,12 +138,6 @@ impl Pruning {
 }
 
 impl StoreWriter {
-    /// The writer of a store that begins at this commit.
-    pub fn beginning_at(lowest_available: CommitIndex) -> Self {
-        let pruning = Pruning { lowest_available: Some(lowest_available), ..Pruning::default() };
-        Self { pruning, ..Self::default() }
-    }
-
     /// What to do next, if nothing is under way. Writes and steps of pruning take turns.
     fn next(&mut self, has_pruned: bool) -> Vec<Effect> {
         if self.running.is_some() || self.pruning.is_running {

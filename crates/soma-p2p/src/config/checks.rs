@@ -1,6 +1,8 @@
 //! Checks of every setting, and of settings against one another.
 
-use super::{Config, ConnectionsConfig, DiscoveryConfig, PruningConfig, ServingConfig, StateSyncConfig, TraceConfig};
+use super::{
+    Config, ConnectionsConfig, DiscoveryConfig, PruningConfig, ServingConfig, Start, StateSyncConfig, TraceConfig,
+};
 use crate::{peer_memory::PeerMemory, synced_commits::TELL_EVERY};
 use soma_network::wire::limits::{
     MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS,
@@ -54,6 +56,7 @@ impl Config {
     ///
     /// The first setting that breaks a rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        check_start(&self.start)?;
         check_discovery(&self.discovery, &self.connections)?;
         check_connections(&self.connections)?;
         check_state_sync(&self.state_sync)?;
@@ -132,6 +135,16 @@ fn check_connections(connections: &ConnectionsConfig) -> Result<(), ConfigError>
         return Err(ConfigError::new("connections.ban_max", value, "must be at least connections.ban_min"));
     }
     Ok(())
+}
+
+fn check_start(start: &Start) -> Result<(), ConfigError> {
+    match start {
+        Start::Commit(commit) if commit.index == 0 => {
+            let rule = "must be at least 1; \"genesis\" begins with commit 1";
+            Err(ConfigError::new("start.commit", 0, rule))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_pruning(pruning: &PruningConfig) -> Result<(), ConfigError> {

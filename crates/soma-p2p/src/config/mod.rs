@@ -33,8 +33,8 @@ pub struct Config {
     /// Which peers may learn this node's address from others: `public` all, `trusted` their trusted peers, `private`
     /// none.
     pub access: Access,
-    /// Where a node with an empty store begins: `"genesis"`, `"latest-epoch"`, `{ commit = INDEX, digest = "HEX" }` with
-    /// the last commit of an epoch, or `{ checkpoint = "FILE" }`, relative to the configuration file's directory.
+    /// Where a node with an empty store begins: `"genesis"`, `"latest-epoch"`, `{ commit = INDEX, digest = "HEX" }`
+    /// with the last commit of an epoch, or `{ checkpoint = "FILE" }`, relative to the configuration file's directory.
     pub start: Start,
     /// Finding peers.
     pub discovery: DiscoveryConfig,

@@ -111,4 +111,11 @@ mod tests {
             assert!(error.contains("\"latest-epoch\"") && error.contains("checkpoint"), "{wrong}: {error}");
         }
     }
+
+    #[test]
+    fn genesis_is_no_trusted_commit() {
+        let commit = CommitRef { index: 0, digest: CommitDigest([7; 32]) };
+        let error = Config { start: Start::Commit(commit), ..Config::default() }.validate().unwrap_err();
+        assert_eq!(error.key, "start.commit");
+    }
 }

@@ -1,4 +1,4 @@
-//! What lies in object storage, where anybody with the keys may have changed it.
+//! Objects of an archive. Other programs with access to the storage may have changed them.
 
 use super::{
     decoder::Decoder,
@@ -36,6 +36,6 @@ pub(crate) const SEGMENT: Decoder = Decoder {
             .into_iter()
             .collect()
     },
-    // What is cut off fails the checksum.
+    // A cut object fails the checksum.
     refuses_truncated: true,
 };
