@@ -22,11 +22,14 @@ const PEERS_THAT_AGREE: usize = 3;
 /// Time after which fewer peers are enough, if no others are connected.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Peers that are remembered as tried. New identities of one peer make the list no longer.
+const MAX_TRIED: usize = 64;
+
 /// The state of skipping.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct EpochSkip {
     step: Step,
-    /// Peers that know no further epoch, or have just failed. At most as many as are connected.
+    /// Peers that know no further epoch, or have just failed; the last [`MAX_TRIED`].
     tried: Vec<PeerId>,
     /// The number of tried peers that know no further epoch.
     agreed: usize,
@@ -60,6 +63,14 @@ enum Failure {
 impl EpochSkip {
     fn wait_until(&mut self, not_before: Duration) {
         self.step = Step::Due { not_before };
+    }
+
+    fn remember(&mut self, peer: PeerId) {
+        self.tried.retain(|tried| *tried != peer);
+        if self.tried.len() == MAX_TRIED {
+            self.tried.remove(0);
+        }
+        self.tried.push(peer);
     }
 
     fn retry(&mut self, now: Now, failure: Failure) {
@@ -170,7 +181,7 @@ impl StateSync {
                 Outcome::Served { last: last.commit.index, bytes }
             }
             Ok((None, ..)) => {
-                skip.tried.push(peer);
+                skip.remember(peer);
                 skip.agreed += 1;
                 skip.agreed_since.get_or_insert(now.monotonic);
                 skip.wait_until(now.monotonic);
@@ -180,9 +191,13 @@ impl StateSync {
                 Outcome::Unused
             }
             Err(failure) => {
-                skip.tried.push(peer);
+                skip.remember(peer);
                 skip.retry(now, Failure::Peer(failure.reason.clone()));
-                Outcome::Failed(failure)
+                match failure.fault {
+                    // A peer that began at a checkpoint has no earlier proofs, and is honest.
+                    Fault::DoesNotHave => Outcome::Unused,
+                    _ => Outcome::Failed(failure),
+                }
             }
         };
         effects.push(Effect::Report { peer, start: 0, outcome });

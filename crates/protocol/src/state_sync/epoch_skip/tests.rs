@@ -226,3 +226,30 @@ fn commit_of_own_consensus_waits_for_the_start() {
     let answered = answer(&local(&mut core.core, at(0), RangeKey::local(1), verified(1, 1, 10)));
     assert_eq!(answered, Some(Err(LocalCommitError::Unavailable)));
 }
+
+#[test]
+fn peers_that_fail_again_and_again_are_remembered_up_to_a_bound() {
+    let mut core = skipping(Start::LatestEpoch);
+    let mut ms = 0;
+    for turn in 0..1_000_u32 {
+        ms += 20_000;
+        // Some under new identities each time.
+        let peer = if turn % 2 == 0 { peer(1) } else { PeerId([turn.to_le_bytes(); 8].concat().try_into().unwrap()) };
+        let (key, _) = core.asks(ms, peer).unwrap();
+        let slow = PeerFailure::new(Fault::Slow, "no answer");
+        core.handle(ms, Input::EpochsFetched { key, result: Err(slow) });
+        let tried = &core.skip.as_ref().unwrap().tried;
+        assert!(tried.len() <= MAX_TRIED && tried.last() == Some(&peer));
+    }
+}
+
+#[test]
+fn peer_without_a_proof_is_not_blamed() {
+    let mut core = skipping(Start::LatestEpoch);
+    let (key, _) = core.asks(0, peer(1)).unwrap();
+    let lacks = PeerFailure::new(Fault::DoesNotHave, "no proof of epoch 0");
+    let effects = core.handle(0, Input::EpochsFetched { key, result: Err(lacks) });
+    assert_eq!(effects, [Effect::Report { peer: peer(1), start: 0, outcome: Outcome::Unused }]);
+    let Progress::Retrying { reason, .. } = core.progress() else { panic!() };
+    assert_eq!(reason, "no proof of epoch 0");
+}
