@@ -21,7 +21,7 @@ use soma_types::{ChainId, Epoch};
 use std::{fs, sync::Arc, time::Duration};
 use url::Url;
 
-/// Maximum number of objects of one epoch: several writers of the largest epochs.
+/// Maximum number of objects of one epoch, foreign ones included: several writers of the largest epochs.
 const MAX_OBJECTS: usize = 1_000_000;
 
 /// Attempts after a failed one, and the time after which none begins.
@@ -144,12 +144,13 @@ impl Archive {
     pub async fn segments(&self, chain: ChainId, epoch: Epoch) -> Result<Vec<(SegmentName, u64)>, ArchiveError> {
         let below = format!("{chain}/{}", epoch_text(epoch));
         let mut listing = self.objects.list(Some(&self.path(&below)));
-        let mut segments = Vec::new();
+        let (mut segments, mut objects) = (Vec::new(), 0);
         while let Some(object) = listing.next().await {
             let object = object.map_err(|error| self.failed(format!("list {below}"), error))?;
             let name = object.location.filename().and_then(|range| format!("{below}/{range}").parse().ok());
             segments.extend(name.map(|name| (name, object.size)));
-            if segments.len() > MAX_OBJECTS {
+            objects += 1;
+            if objects > MAX_OBJECTS {
                 return Err(ArchiveError::TooMany { place: self.place.to_string(), epoch, limit: MAX_OBJECTS });
             }
         }

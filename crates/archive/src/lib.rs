@@ -22,6 +22,8 @@ mod error;
 mod name;
 #[cfg(feature = "storage")]
 mod push;
+#[cfg(feature = "storage")]
+mod route;
 mod segment;
 mod verify;
 #[cfg(feature = "storage")]

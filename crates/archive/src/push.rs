@@ -1,6 +1,6 @@
 //! From a store into an archive.
 
-use crate::{bucket::Archive, cut::next_segment, error::ArchiveError, name::SegmentName};
+use crate::{bucket::Archive, cut::next_segment, error::ArchiveError, route::route};
 use soma_store::Store;
 use soma_types::CommitIndex;
 use std::sync::Arc;
@@ -36,9 +36,9 @@ pub async fn push(
             let segments = archive.segments(chain, epoch).await?;
             listed = Some((epoch, segments.into_iter().map(|(name, _)| name).collect::<Vec<_>>()));
         }
-        let there = listed.as_ref().and_then(|(_, names)| holding(names, pushed.next));
-        if let Some(there) = there {
-            pushed.next = there.last + 1;
+        let names = listed.as_ref().map(|(_, names)| names.iter().copied());
+        if let Some(last) = names.and_then(|names| route(names, pushed.next).names.last().copied()) {
+            pushed.next = last.last + 1;
             continue;
         }
         let (from, next) = (store.clone(), pushed.next);
@@ -50,9 +50,4 @@ pub async fn push(
         }
         pushed.next = segment.last() + 1;
     }
-}
-
-/// The segment with this commit that reaches furthest.
-pub(crate) fn holding(names: &[SegmentName], index: CommitIndex) -> Option<SegmentName> {
-    names.iter().filter(|name| name.first <= index && index <= name.last).max_by_key(|name| name.last).copied()
 }

@@ -9,6 +9,7 @@ use crate::{
     bucket::Archive,
     error::ArchiveError,
     name::SegmentName,
+    route::route,
     verify::{CheckedSegment, Position, SegmentFault, Verification, check_segment},
 };
 use futures::{StreamExt, stream};
@@ -49,12 +50,9 @@ pub async fn walk(
         let epoch = walked.position.epoch();
         let next = walked.position.commit.index.saturating_add(1);
         let listed = archive.segments(chain, epoch).await?;
-        let route = route(listed.into_iter().map(|(name, _)| name).collect(), next);
+        let route = route(listed.into_iter().map(|(name, _)| name), next);
+        let has_later = route.has_later || epochs.last().is_some_and(|last| *last > epoch);
         let place = || archive.place().to_owned();
-        if route.names.is_empty() {
-            let has_later = route.has_later || epochs.last().is_some_and(|last| *last > epoch);
-            return if has_later { Err(ArchiveError::Gap { place: place(), epoch, next }) } else { Ok(walked) };
-        }
         let context = walked.position.context().clone();
         let fetching = stream::iter(route.names).map(|name| {
             let (archive, context, verification) = (archive.clone(), context.clone(), verification.clone());
@@ -85,42 +83,10 @@ pub async fn walk(
                 return Err(fault(broken));
             }
         }
-        let reached = walked.position.commit.index.saturating_add(1);
-        if walked.position.epoch() == epoch && (reached == next || route.has_later) {
-            return if route.has_later {
-                Err(ArchiveError::Gap { place: place(), epoch, next: reached })
-            } else {
-                Ok(walked)
-            };
-        }
         if walked.position.epoch() == epoch {
-            return Ok(walked);
+            let next = walked.position.commit.index.saturating_add(1);
+            return if has_later { Err(ArchiveError::Gap { place: place(), epoch, next }) } else { Ok(walked) };
         }
-    }
-}
-
-/// The segments that lead on from a commit.
-struct Route {
-    names: Vec<SegmentName>,
-    /// Whether there are segments behind a gap.
-    has_later: bool,
-}
-
-/// Chooses, from commit to commit, the segment that reaches furthest.
-fn route(listed: Vec<SegmentName>, mut next: CommitIndex) -> Route {
-    let mut names = Vec::new();
-    let mut listed = listed.into_iter().peekable();
-    loop {
-        let mut furthest: Option<SegmentName> = None;
-        while let Some(name) = listed.next_if(|name| name.first <= next) {
-            if name.last >= next && furthest.is_none_or(|furthest| name.last > furthest.last) {
-                furthest = Some(name);
-            }
-        }
-        let Some(chosen) = furthest else { return Route { names, has_later: listed.next().is_some() } };
-        names.push(chosen);
-        let Some(after) = chosen.last.checked_add(1) else { return Route { names, has_later: false } };
-        next = after;
     }
 }
 
@@ -149,34 +115,4 @@ pub async fn pull(
         Ok(())
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use soma_types::ChainId;
-
-    fn routed(ranges: &[(CommitIndex, CommitIndex)], next: CommitIndex) -> (Vec<(CommitIndex, CommitIndex)>, bool) {
-        let name = |(first, last): &(CommitIndex, CommitIndex)| SegmentName {
-            chain: ChainId([0; 32]),
-            epoch: 0,
-            first: *first,
-            last: *last,
-        };
-        let mut names: Vec<_> = ranges.iter().map(name).collect();
-        names.sort_unstable();
-        let Route { names, has_later } = route(names, next);
-        (names.iter().map(|name| (name.first, name.last)).collect(), has_later)
-    }
-
-    #[test]
-    fn segments_that_overlap_lead_on_and_a_gap_ends_the_route() {
-        assert_eq!(routed(&[(1, 10), (11, 20), (21, 25)], 1), (vec![(1, 10), (11, 20), (21, 25)], false));
-        assert_eq!(routed(&[(1, 10), (1, 30), (5, 40), (41, 41)], 1), (vec![(1, 30), (5, 40), (41, 41)], false));
-        assert_eq!(routed(&[(1, 10), (11, 20)], 15), (vec![(11, 20)], false));
-        assert_eq!(routed(&[(1, 10), (12, 20)], 1), (vec![(1, 10)], true));
-        assert_eq!(routed(&[(2, 10)], 1), (vec![], true));
-        assert_eq!(routed(&[(1, 10)], 11), (vec![], false));
-        assert_eq!(routed(&[(1, u32::MAX)], 7), (vec![(1, u32::MAX)], false));
-    }
 }

@@ -202,3 +202,14 @@ async fn object_under_another_name_or_damaged_is_refused() {
     let error = read().await;
     assert!(matches!(error, ArchiveError::Gap { epoch: 1, next: 61, .. }), "{error}");
 }
+
+#[tokio::test]
+async fn missing_end_of_an_epoch_is_a_gap_if_a_later_epoch_is_there() {
+    let (chain, (archive, directory)) = (Chain::new(150), archive());
+    for height in [30, 150] {
+        push(&archive, chain.store(height), |_| {}).await.unwrap();
+    }
+    fs::remove_file(object(&directory, "0000000031-0000000060")).unwrap();
+    let error = pull(&archive, chain.store(0), &full(), |_| {}).await.unwrap_err();
+    assert!(matches!(error, ArchiveError::Gap { epoch: 0, next: 31, .. }), "{error}");
+}

@@ -1,4 +1,4 @@
-//! The format that docs/archive-format.md defines: a segment of an earlier program stays readable, and is written alike.
+//! The format of docs/archive-format.md: a segment of an earlier program stays readable, and is written alike.
 //!
 //! `BLESS=1 cargo test -p soma-archive --test golden` writes it anew, after a change of the format's version.
 

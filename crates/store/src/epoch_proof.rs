@@ -1,13 +1,17 @@
 //! Makes the proofs of ended epochs from the stored chain, and serves GetEpochProofs.
 
 use crate::{CorruptReason, Record, Store, StoreError, serve_commits};
+use bytes::Bytes;
 use soma_types::{
-    Checkpoint, CommitIndex, Epoch, EpochProof,
+    Checkpoint, CommitIndex, Epoch, EpochProof, SignedBlock,
     limits::{MAX_BLOCK_BYTES, MAX_COMMITTEE_SIZE, MAX_EPOCH_PROOF_BYTES},
 };
 
 /// Bytes of a commit and its certifier blocks in a proof: what the block of the handover and the lengths leave.
 const COMMIT_AND_VOTES_BYTES: usize = MAX_EPOCH_PROOF_BYTES - MAX_BLOCK_BYTES - 8 * (MAX_COMMITTEE_SIZE + 3);
+
+/// Bytes of blocks that are read together.
+const READ_BYTES: usize = 1 << 20;
 
 /// Makes the proof of the epoch that ended with commit `last`, from the commit, its votes and its blocks. `None` if the
 /// stored votes are no quorum, or the commit is not stored.
@@ -15,13 +19,33 @@ const COMMIT_AND_VOTES_BYTES: usize = MAX_EPOCH_PROOF_BYTES - MAX_BLOCK_BYTES - 
 /// # Errors
 /// Fails if the store cannot be read or is damaged.
 pub fn make_epoch_proof(store: &dyn Store, last: CommitIndex) -> Result<Option<EpochProof>, StoreError> {
-    let Some(sub_dag) = store.sub_dag(last)? else { return Ok(None) };
     let Ok(served) = serve_commits(store, last, last, COMMIT_AND_VOTES_BYTES)? else { return Ok(None) };
-    let end = sub_dag.blocks.iter().find(|block| block.end_of_epoch.is_some());
-    let missing = || Record::Commit(last).corrupt(store.place(), CorruptReason::NoEndOfEpoch);
-    let end_of_epoch = end.ok_or_else(missing)?.bytes().clone();
+    let Some(end_of_epoch) = end_of_epoch(store, last)? else { return Ok(None) };
     let commit = served.commits.into_iter().next();
     Ok(commit.map(|commit| EpochProof { commit, certifiers: served.certifiers, end_of_epoch }))
+}
+
+/// The block of commit `last` that names the next committee. `None` if the commit is not stored, or is pruned meanwhile.
+/// Holds [`READ_BYTES`] of blocks at a time, because peers make the node do this.
+fn end_of_epoch(store: &dyn Store, last: CommitIndex) -> Result<Option<Bytes>, StoreError> {
+    let Some(commit) = store.commit(last)? else { return Ok(None) };
+    let mut refs = &commit.blocks[..];
+    while !refs.is_empty() {
+        let blocks = store.blocks_within(refs, READ_BYTES)?;
+        for (&block, bytes) in refs.iter().zip(&blocks) {
+            let record = Record::BlockOfCommit { index: last, block };
+            let Some(bytes) = bytes else {
+                let is_pruned = last < store.watermarks()?.lowest_available;
+                return if is_pruned { Ok(None) } else { Err(record.corrupt(store.place(), CorruptReason::Missing)) };
+            };
+            let decoded = SignedBlock::decode(bytes.clone()).map_err(|error| record.corrupt(store.place(), error))?;
+            if decoded.end_of_epoch.is_some() {
+                return Ok(Some(bytes.clone()));
+            }
+        }
+        refs = &refs[blocks.len().max(1)..];
+    }
+    Err(Record::Commit(last).corrupt(store.place(), CorruptReason::NoEndOfEpoch))
 }
 
 /// Makes the checkpoint of an ended epoch. `None` if the epoch has not ended, or if its committee or its proof is not
