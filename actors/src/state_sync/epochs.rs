@@ -80,8 +80,7 @@ impl StateSync {
         let tip = Tip { commit, timestamp_ms: last_commit.timestamp_ms, next_epoch: next_committee.epoch };
         self.learn_committee(next_committee);
         self.committees.retain(|known, _| *known >= tip.next_epoch);
-        self.epoch = tip.next_epoch;
-        self.mailboxes.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+        self.enter_epoch(tip.next_epoch);
         self.mailboxes.commit_feed.begin(commit.index);
         self.epochs.previous = last_commit;
         tracing::info!(epoch = tip.next_epoch, commit = commit.index, "skipped to the end of an epoch");

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The watermark moves first, in a durable write of its own, with the proofs of the epochs that it passes. Each step
-//! then removes whole values of commits and votes, and whole batches of segments, and records how far it came. That write
-//! need not be durable: a step that is lost is taken again. Steps begin
+//! then removes whole values of commits and votes, and whole batches of segments, and records how far it came. That
+//! write need not be durable: a lost step is taken again. Steps begin
 //! there, because a database walks slowly over keys that were removed a moment ago.
 //!
 //! A batch may hold blocks that a later batch commits: they came as certifier blocks. Such a batch is pinned until the

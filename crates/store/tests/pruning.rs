@@ -136,7 +136,7 @@ fn store_of_format_5_loses_no_block_of_a_remaining_commit() {
     let naming = chain.commit_of(first[0].certifiers.clone());
     store.apply(std::slice::from_ref(&naming)).unwrap();
     drop(store);
-    // As if a program of format 5 had written the last commit: without the pair of batches, and beside a mark that
+    // As if a program of format 5 had written the last commit: without the pair of batches, and with a mark that
     // claims that all pairs are there.
     let database = Database::builder(path.join("db")).open().unwrap();
     let table = |name| database.keyspace(name, KeyspaceCreateOptions::default).unwrap();

@@ -27,7 +27,7 @@ fn verify(proof: &EpochProof) -> Result<EndedEpoch, EpochProofError> {
     verify_epoch_proof(&CHAIN.context, &genesis(), proof)
 }
 
-/// The block that ends epoch 0, changed; and a proof whose commit names the changed block, with votes for it.
+/// A proof of epoch 0 with a changed block at its end. Its commit names that block, and its votes are for that commit.
 fn certified(change: impl FnOnce(&mut Block)) -> EpochProof {
     let last = CHAIN.last_of_epoch();
     let position = last.blocks.iter().position(|block| block.end_of_epoch.is_some()).unwrap();

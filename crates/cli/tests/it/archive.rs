@@ -1,7 +1,7 @@
 //! `archive` copies history between stores and object storage: an S3 server in this process, with real HTTP and real
 //! signatures, and a directory.
 
-use crate::Home;
+use crate::{Home, stored};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -130,16 +130,6 @@ async fn answer(
     Response::from_parts(head, Full::from(body))
 }
 
-/// A store of a chain, its genesis, and no archive.
-fn stored() -> Home {
-    let home = Home::empty(crate::PROGRAM);
-    let spec = ChainSpec { commits_per_epoch: EPOCH, payload_bytes: 16, ..ChainSpec::default() };
-    let mut chain = ChainBuilder::new(spec).unwrap();
-    fs::write(home.path("genesis.bin"), chain.genesis().encode()).unwrap();
-    FjallStore::open(&home.path("store"), chain.genesis()).unwrap().apply(&chain.build(COMMITS)).unwrap();
-    home
-}
-
 const URL: &str = "s3://history/soma";
 
 fn push(server: &S3, home: &Home) -> serde_json::Value {
@@ -165,7 +155,7 @@ fn assert_equal_stores(home: &Home) {
 
 #[test]
 fn new_store_gets_from_s3_what_another_store_pushed() {
-    let home = stored();
+    let home = stored(COMMITS, EPOCH);
     let server = S3::start(&home, Fault::None);
     let pushed = push(&server, &home);
     assert_eq!((&pushed["commits"], &pushed["segments"], &pushed["last"]), (&250.into(), &3.into(), &250.into()));
@@ -185,7 +175,7 @@ fn new_store_gets_from_s3_what_another_store_pushed() {
 #[test]
 fn server_that_fails_for_a_while_is_tried_again() {
     for fault in [Fault::Unavailable(3), Fault::Cut(2), Fault::Slow(Duration::from_millis(200))] {
-        let home = stored();
+        let home = stored(COMMITS, EPOCH);
         let server = S3::start(&home, fault);
         assert_eq!(push(&server, &home)["commits"], 250, "{fault:?}");
         assert_eq!(pull(&server, &home).json()["commits"], 250, "{fault:?}");
@@ -197,7 +187,7 @@ fn server_that_fails_for_a_while_is_tried_again() {
 #[test]
 fn object_that_is_not_what_was_written_is_named_and_never_stored() {
     for (fault, parts) in [(Fault::Flips, "checksum"), (Fault::Truncates, "cannot read")] {
-        let home = stored();
+        let home = stored(COMMITS, EPOCH);
         let whole = S3::start(&home, Fault::None);
         push(&whole, &home);
         let server = S3::start(&home, fault);
@@ -210,7 +200,7 @@ fn object_that_is_not_what_was_written_is_named_and_never_stored() {
 
 #[test]
 fn missing_object_is_a_gap_and_everything_before_it_is_stored() {
-    let home = stored();
+    let home = stored(COMMITS, EPOCH);
     let server = S3::start(&home, Fault::None);
     push(&server, &home);
     let chain = fs::read_dir(server.objects.join("soma")).unwrap().next().unwrap().unwrap().path();
@@ -229,7 +219,7 @@ fn missing_object_is_a_gap_and_everything_before_it_is_stored() {
 
 #[test]
 fn refused_credentials_and_other_chains_are_said_so() {
-    let home = stored();
+    let home = stored(COMMITS, EPOCH);
     let server = S3::start(&home, Fault::None);
     let wrong = "another-secret-that-no-output-may-have";
     let error =
@@ -244,7 +234,7 @@ fn refused_credentials_and_other_chains_are_said_so() {
 
 #[test]
 fn place_that_is_no_archive_is_refused_with_the_forms() {
-    let home = stored();
+    let home = stored(COMMITS, EPOCH);
     home.run(["archive", "ls", "nothing"]).refused(&["nothing: there is no such directory"]);
     home.run(["archive", "push", "store", "ftp://host/path"]).refused(&["ftp://host/path", "s3://BUCKET/PATH"]);
     let error =

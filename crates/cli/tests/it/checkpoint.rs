@@ -1,25 +1,11 @@
 //! `checkpoint` writes a file at which a node begins.
 
-use crate::Home;
-use soma_p2p::{FjallStore, Store};
-use soma_testkit::{ChainBuilder, ChainSpec};
+use crate::stored;
 use std::fs;
-
-/// A store of 250 commits, 100 in an epoch, and its genesis.
-fn stored() -> Home {
-    let home = Home::empty(crate::PROGRAM);
-    let mut chain = ChainBuilder::new(ChainSpec { commits_per_epoch: 100, ..ChainSpec::default() }).unwrap();
-    fs::write(home.path("genesis.bin"), chain.genesis().encode()).unwrap();
-    let store = FjallStore::open(&home.path("store"), chain.genesis()).unwrap();
-    for _ in 0..5 {
-        store.apply(&chain.build(50)).unwrap();
-    }
-    home
-}
 
 #[test]
 fn checkpoint_names_the_last_commit_of_the_last_ended_epoch() {
-    let home = stored();
+    let home = stored(250, 100);
     let digest = home.run(["inspect", "store", "commit", "200", "--json"]).json()["digest"].clone();
     let exported = home.run(["checkpoint", "export", "store", "--out", "c.bin", "--json"]).json();
     assert_eq!((&exported["epoch"], &exported["commit"]["index"]), (&1.into(), &200.into()));
@@ -36,7 +22,7 @@ fn checkpoint_names_the_last_commit_of_the_last_ended_epoch() {
 
 #[test]
 fn checkpoint_that_cannot_be_written_or_read_is_refused_with_the_reason() {
-    let home = stored();
+    let home = stored(250, 100);
     home.run(["checkpoint", "export", "store", "--out", "c.bin", "--epoch", "2"]).refused(&["in epoch 2"]);
     fs::write(home.path("c.bin"), b"mine").unwrap();
     home.run(["checkpoint", "export", "store", "--out", "c.bin"]).refused(&["c.bin is there already"]);

@@ -15,7 +15,26 @@ mod peers;
 mod ping;
 mod store;
 
-use soma_testkit::command::{DEADLINE, Finished, Home, Running, config};
+use soma_p2p::{FjallStore, Store};
+use soma_testkit::{
+    ChainBuilder, ChainSpec,
+    command::{DEADLINE, Finished, Home, Running, config},
+};
+use std::fs;
 
 /// The command.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_soma-p2p");
+
+/// A home with a store of a chain of `commits`, and its genesis.
+fn stored(commits: usize, commits_per_epoch: u32) -> Home {
+    let home = Home::empty(PROGRAM);
+    let spec = ChainSpec { commits_per_epoch, ..ChainSpec::default() };
+    let mut chain = ChainBuilder::new(spec).unwrap();
+    fs::write(home.path("genesis.bin"), chain.genesis().encode()).unwrap();
+    let store = FjallStore::open(&home.path("store"), chain.genesis()).unwrap();
+    // In batches, as a sync writes it.
+    for first in (0..commits).step_by(50) {
+        store.apply(&chain.build(50.min(commits - first))).unwrap();
+    }
+    home
+}

@@ -1,24 +1,11 @@
 //! `store` works on the store of a stopped node.
 
-use crate::Home;
-use soma_p2p::{FjallStore, Store};
-use soma_testkit::{ChainBuilder, ChainSpec};
+use crate::stored;
 use std::fs;
-
-/// A store of 300 commits, 100 in an epoch.
-fn stored() -> Home {
-    let home = Home::empty(crate::PROGRAM);
-    let mut chain = ChainBuilder::new(ChainSpec { commits_per_epoch: 100, ..ChainSpec::default() }).unwrap();
-    let store = FjallStore::open(&home.path("store"), chain.genesis()).unwrap();
-    for _ in 0..3 {
-        store.apply(&chain.build(100)).unwrap();
-    }
-    home
-}
 
 #[test]
 fn pruned_store_has_the_window_and_is_whole() {
-    let home = stored();
+    let home = stored(300, 100);
     let verified = home.run(["store", "verify", "store", "--json"]).json();
     assert_eq!((&verified["commits"], &verified["last_commit_has_a_quorum"]), (&300.into(), &true.into()));
     let pruned = home.run(["store", "prune", "store", "--commits", "50", "--epochs", "2", "--json"]).json();
@@ -36,7 +23,7 @@ fn pruned_store_has_the_window_and_is_whole() {
 
 #[test]
 fn commits_that_the_executor_has_not_taken_stay() {
-    let home = stored();
+    let home = stored(300, 100);
     fs::write(home.path("executor.json"), format!("{{\"index\": 119, \"digest\": \"{}\"}}", "00".repeat(32))).unwrap();
     let pruned = home.run(["store", "prune", "store", "--commits", "50"]).ok();
     assert!(pruned.contains("kept from 120 instead of 251"), "{pruned}");
@@ -44,5 +31,5 @@ fn commits_that_the_executor_has_not_taken_stay() {
 
 #[test]
 fn pruning_without_a_window_is_refused() {
-    stored().run(["store", "prune", "store"]).refused(&["--commits, --epochs and --time"]);
+    stored(300, 100).run(["store", "prune", "store"]).refused(&["--commits, --epochs and --time"]);
 }

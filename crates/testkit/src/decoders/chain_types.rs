@@ -5,9 +5,10 @@ use super::{
     seeds::{Chain, context, genesis},
 };
 use bytes::Bytes;
+use soma_store::{MemStore, Store};
 use soma_types::{
-    Access, Address, AuthoritySignature, BlockRef, Capabilities, Certificate, CertifiedCommit, ChainId, Checkpoint,
-    CommitRef, Committee, EncodedCertificate, EndOfEpoch, EpochProof, Genesis, HashedBlock, NodeInfo, NodeRole, PeerId,
+    Access, Address, AuthoritySignature, BlockRef, Capabilities, Certificate, ChainId, Checkpoint, CommitRef,
+    Committee, EncodedCertificate, EndOfEpoch, EpochProof, Genesis, HashedBlock, NodeInfo, NodeRole, PeerId,
     ProtocolVersions, QuorumSignatures, Signable, Signature, Signed, SignedBlock, SignedNodeInfo, TrustedCommit,
     UnverifiedCommit, VerifiedBlock, codec, limits,
 };
@@ -227,14 +228,11 @@ pub(crate) const EPOCH_PROOF: Decoder = Decoder {
     refuses_truncated: true,
 };
 
-/// The proofs of the ended epochs.
+/// The proof of the ended epoch, as a store makes it.
 fn proofs(chain: &Chain) -> Vec<EpochProof> {
-    let proof = |certified: &CertifiedCommit| {
-        let end = certified.blocks.iter().find(|block| block.end_of_epoch.is_some())?;
-        let certifiers = certified.certifiers.iter().map(|block| block.bytes().clone()).collect();
-        Some(EpochProof { commit: certified.commit.bytes().clone(), certifiers, end_of_epoch: end.bytes().clone() })
-    };
-    chain.commits.iter().filter_map(proof).collect()
+    let store = MemStore::new(&chain.genesis);
+    let proof = store.apply(&chain.commits).and_then(|_| store.epoch_proof(0));
+    proof.ok().flatten().into_iter().collect()
 }
 
 pub(crate) const CHECKPOINT: Decoder = Decoder {

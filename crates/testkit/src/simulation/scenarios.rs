@@ -320,7 +320,7 @@ pub fn large() -> Scenario {
     scenario
 }
 
-/// Nodes that keep a short window are joined by nodes that begin after the last ended epoch. One of them crashes while
+/// Nodes that keep a short window are joined by nodes that begin after the last ended epoch. One joiner crashes while
 /// it skips epochs.
 pub fn start_after_the_latest_epoch() -> Scenario {
     Scenario::named("start after the latest epoch")
