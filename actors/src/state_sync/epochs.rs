@@ -1,4 +1,4 @@
-//! The shell's part in skipping epochs: fetches proofs, has them verified, and has the epochs written.
+//! The shell's part in epochs: tells their committees, and skips them: fetches proofs, has them verified and written.
 
 use super::{StateSync, worker::call_outcome};
 use crate::{store_writer::messages::SkipEpochs, verifier::messages::VerifyEpochProofs};
@@ -85,5 +85,13 @@ impl StateSync {
         self.epochs.previous = last_commit;
         tracing::info!(epoch = tip.next_epoch, commit = commit.index, "skipped to the end of an epoch");
         tip
+    }
+
+    /// Tells all subscribers the committee of the next commit's epoch, if that is another one.
+    pub(super) fn enter_epoch(&mut self, next: Epoch) {
+        if next != self.epoch {
+            self.epoch = next;
+            self.mailboxes.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+        }
     }
 }

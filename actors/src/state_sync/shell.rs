@@ -97,7 +97,7 @@ pub struct StateSync {
     /// Committees of the epochs at work: the current one and, near its end, the next.
     pub(super) committees: BTreeMap<Epoch, Arc<EpochContext>>,
     /// The epoch of the commit after the last durable one.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     pub(super) epochs: Epochs,
     local_replies: BTreeMap<RangeKey, Reply<Result<(), LocalCommitError>>>,
     next_local: u64,
@@ -318,20 +318,12 @@ impl StateSync {
     }
 
     /// Sends the current validators to one subscriber.
-    fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
+    pub(super) fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
         let Some(context) = self.committees.get(&self.epoch) else { return };
         let validators = context.committee().authorities.iter();
         let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
         // A full outbox is logged where it happens. The next handover repeats the message.
         let _ = subscriber.post(CommitteeChanged { validators });
-    }
-
-    /// Tells all subscribers the committee of the next commit's epoch, if that is another one.
-    pub(super) fn enter_epoch(&mut self, next: Epoch) {
-        if next != self.epoch {
-            self.epoch = next;
-            self.mailboxes.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
-        }
     }
 
     fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {

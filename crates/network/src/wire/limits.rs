@@ -19,7 +19,8 @@ pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 /// blocks. The responder picks the smallest blocks that form a quorum, and fewer commits if these do not fit.
 pub const MAX_COMMITS_RESPONSE_BYTES: usize = 12 << 20;
 
-/// Epoch proofs in one response. With a hundred authorities, a quorum makes a proof of about 350 KB, so bytes end most responses first.
+/// Epoch proofs in one response. With a hundred authorities a proof has about 350 KB, so that bytes end most responses
+/// first.
 pub const MAX_EPOCH_PROOFS_PER_FETCH: usize = 100;
 
 /// Bytes of epoch proofs in one response; the largest proof fits.
