@@ -13,6 +13,7 @@
 
 #![deny(missing_docs)]
 
+pub mod archiver;
 pub mod connections;
 pub mod discovery;
 pub mod grpc_adapter;

@@ -4,6 +4,7 @@
 //! for it. References are made before any actor lives. So actors that write to each other need no later introduction.
 
 use crate::{
+    archiver::Archiver,
     connections::{Connections, LinkRegistry},
     discovery::Discovery,
     grpc_adapter::GrpcAdapter,
@@ -12,9 +13,10 @@ use crate::{
     store_writer::StoreWriter,
     verifier::Verifier,
 };
+use soma_archive::SegmentStorage;
 use soma_protocol::{
-    ChosenPeers, Core, connections, discovery, grpc_adapter as admission, peer_heights as heights, state_sync as sync,
-    store_writer as writer, verifier as checks,
+    ChosenPeers, Core, archiver as archiving, connections, discovery, grpc_adapter as admission,
+    peer_heights as heights, state_sync as sync, store_writer as writer, verifier as checks,
 };
 use soma_runtime::{ActorRef, IoTasks, Offload, OrderedSender, RuntimeContext, Slot};
 use soma_store::{Store, StoreError};
@@ -49,6 +51,7 @@ macro_rules! actors {
 actors! {
     verifier: Verifier, checks::Verifier;
     store_writer: StoreWriter, writer::StoreWriter;
+    archiver: Archiver, archiving::Archiver;
     connections: Connections, connections::Connections;
     discovery: Discovery, discovery::Discovery;
     state_sync: StateSync, sync::StateSync;
@@ -67,6 +70,8 @@ pub struct Resources {
     pub chain: ChainId,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The archive, if the node has one.
+    pub archive: Option<Arc<dyn SegmentStorage>>,
     /// Live links.
     pub links: LinkRegistry,
     /// Where calls run.

@@ -43,3 +43,8 @@ pub(crate) fn stuck(stuck: bool) {
 pub(crate) fn in_flight(bytes: u64) {
     gauge!("soma_sync_bytes_in_flight").set(bytes as f64);
 }
+
+/// A segment of the archive is damaged or breaks a rule.
+pub(crate) fn segment_fault() {
+    counter!("soma_archive_faults_total").increment(1);
+}

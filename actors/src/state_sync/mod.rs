@@ -9,10 +9,12 @@
 //! A worker is a child of this actor: however it ends, its range returns to the core's plan, and a new worker is
 //! started for it after a backoff.
 
+mod archive;
 mod commit_feed;
 mod epochs;
 pub mod messages;
 mod metrics;
+mod progress;
 mod shell;
 mod verified_block_cache;
 pub mod wiring;

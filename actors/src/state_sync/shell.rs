@@ -6,10 +6,11 @@ use crate::state_sync::messages::{
     CacheUpdate, ExecutorProgress, FetchProgress, LocalCommit, SubscribeCommittee, Target,
 };
 use crate::state_sync::{
+    archive::ArchiverMailboxes,
     commit_feed::CommitFeed,
-    metrics,
+    metrics, progress,
     verified_block_cache::VerifiedBlockCache,
-    worker::{Settings, SyncWorker, Task, WorkerMailboxes, WorkerResult},
+    worker::{Settings, Source, SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
 use crate::store_writer::messages::{Apply, SkipEpochs};
 use crate::verifier::messages::{VerifyEpochProofs, VerifyLocalCommit};
@@ -19,7 +20,7 @@ use soma_protocol::{
     peer_heights::NoPeer,
     state_sync::worker::SyncWorker as WorkerCore,
     state_sync::{
-        Config, Effect, Input, LocalCommitError, Offered, Progress, RangeKey, Snapshot, StateSync as StateSyncCore, Tip,
+        Config, Effect, Input, LocalCommitError, Offered, RangeKey, Snapshot, StateSync as StateSyncCore, Tip,
     },
 };
 use soma_replay::Origin;
@@ -37,15 +38,6 @@ const WORKER_MAILBOX: usize = 1;
 /// How long a worker may wait for a check beyond the time that a request has: behind those of all other workers, on a
 /// slow machine. Who waits longer waits for something that does not come, and is replaced.
 const CHECK_ALLOWANCE: Duration = Duration::from_secs(120);
-
-/// How often the log says how far a node has got that follows the chain.
-const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Whether the cause is that of a node that follows the chain: at the head each commit makes it fetch, and be synced
-/// again.
-fn follows(cause: Option<&'static str>) -> bool {
-    cause == Some(Progress::Synced.cause()) || cause == Some(Progress::Syncing.cause())
-}
 
 /// What the store holds when StateSync starts.
 #[derive(Clone, Debug)]
@@ -75,6 +67,8 @@ pub(crate) struct Mailboxes {
     pub(crate) committee_subscribers: BTreeMap<&'static str, OrderedSender<CommitteeChanged>>,
     pub(crate) report: OrderedSender<Report>,
     pub(crate) own_height: OrderedSender<OwnHeight>,
+    /// To the Archiver, if the node has an archive.
+    pub(crate) archive: Option<ArchiverMailboxes>,
 }
 
 /// Where the next epoch begins, and the proofs that lead further.
@@ -91,7 +85,7 @@ pub struct StateSync {
     pub(super) settings: Settings,
     pub(super) mailboxes: Mailboxes,
     // State
-    host: CoreHost<StateSyncCore>,
+    pub(super) host: CoreHost<StateSyncCore>,
     /// Verified commits that are not durable yet.
     held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
     /// Committees of the epochs at work: the current one and, near its end, the next.
@@ -104,15 +98,15 @@ pub struct StateSync {
     running: BTreeMap<RangeKey, SpawnHandle>,
     verified_blocks: VerifiedBlockCache,
     /// The cause that the metric shows.
-    shown: Option<&'static str>,
+    pub(super) shown: Option<&'static str>,
     /// The cause that the log told last, and how often it may.
-    logged: Option<&'static str>,
-    progress_logged: LogLimit,
-    summary_logged: LogLimit,
+    pub(super) logged: Option<&'static str>,
+    pub(super) progress_logged: LogLimit,
+    pub(super) summary_logged: LogLimit,
     /// The last durable commit when that was last said.
-    applied_logged: CommitIndex,
+    pub(super) applied_logged: CommitIndex,
     /// The log has said that the node is stuck.
-    stuck_logged: bool,
+    pub(super) stuck_logged: bool,
 }
 
 impl StateSync {
@@ -144,7 +138,7 @@ impl StateSync {
             shown: None,
             logged: None,
             progress_logged: LogLimit::default(),
-            summary_logged: LogLimit::once_in(SUMMARY_INTERVAL),
+            summary_logged: LogLimit::once_in(progress::SUMMARY_INTERVAL),
             applied_logged: start.tip.commit.index,
             stuck_logged: false,
         }
@@ -243,49 +237,6 @@ impl StateSync {
         self.show_progress();
     }
 
-    /// Shows the state of the sync, or why it makes no progress: in the metric at once, in the log now and then.
-    pub(super) fn show_progress(&mut self) {
-        let core = self.host.core();
-        let progress = core.progress();
-        if self.shown != Some(progress.cause()) {
-            metrics::cause(self.shown, progress.cause());
-            self.shown = Some(progress.cause());
-        }
-        let stuck_since_ms = core.stuck_since_ms();
-        if stuck_since_ms.is_some() != self.stuck_logged {
-            self.stuck_logged = stuck_since_ms.is_some();
-            metrics::stuck(self.stuck_logged);
-            match stuck_since_ms {
-                Some(since_ms) => tracing::warn!(cause = progress.cause(), since_ms, ?progress, "the sync is stuck"),
-                None => tracing::info!(cause = progress.cause(), "the sync goes on"),
-            }
-        }
-        let (follows, followed) = (follows(self.shown), follows(self.logged));
-        let now = self.host.now().monotonic;
-        if follows && followed {
-            self.log_summary(now);
-        } else if self.logged != self.shown
-            && let Some(left_out) = self.progress_logged.admit(now)
-        {
-            tracing::info!(cause = progress.cause(), left_out, ?progress, "state of the sync");
-            self.logged = self.shown;
-        }
-    }
-
-    /// Now and then says how far the node has got. At the head each commit makes it fetch and be done with it.
-    fn log_summary(&mut self, now: Duration) {
-        if self.summary_logged.admit(now).is_none() {
-            return;
-        }
-        let snapshot = self.host.snapshot();
-        let commits = snapshot.applied.saturating_sub(self.applied_logged);
-        if commits > 0 {
-            let behind = snapshot.target.saturating_sub(snapshot.applied);
-            tracing::info!(commit = snapshot.applied, commits, behind, "follows the chain");
-            self.applied_logged = snapshot.applied;
-        }
-    }
-
     /// Has a commit of the node's own consensus checked.
     fn check_local(&mut self, key: RangeKey, epoch: Epoch, context: &mut Context<Self>) {
         let commit = self.held.get(&key).cloned();
@@ -352,6 +303,7 @@ impl StateSync {
             self.committees.retain(|known, _| *known >= epoch);
             self.enter_epoch(epoch + Epoch::from(last.end_of_epoch().is_some()));
         }
+        self.tell_archiver(&commits, highest);
         self.mailboxes.commit_feed.extend(commits, highest);
         self.verified_blocks.prune(highest.index);
         tracing::debug!(index = highest.index, "commits applied");
@@ -361,8 +313,13 @@ impl StateSync {
 impl Actor for StateSync {
     type Context = Context<Self>;
 
-    fn started(&mut self, _: &mut Context<Self>) {
+    fn started(&mut self, context: &mut Context<Self>) {
         self.mailboxes.committee_subscribers.values().for_each(|subscriber| self.tell_committee(subscriber));
+        if self.mailboxes.archive.is_some() {
+            // A node without peers gets no message, and has its archive.
+            let wake = |sync: &mut Self, (), origin, context: &mut _| sync.feed(origin, Input::Wake, context);
+            self.later(std::future::ready(()), wake, context);
+        }
     }
 }
 
@@ -380,7 +337,20 @@ impl Shell for StateSync {
             }
             Effect::Fetch { key, peer, start, end, proof_end, epoch, max_bytes } => {
                 let settings = self.settings.clone();
-                self.start_worker(key, Task { peer, start, end, proof_end, max_bytes, settings }, epoch, context);
+                let source = Source::Peer(peer);
+                self.start_worker(key, Task { source, start, end, proof_end, max_bytes, settings }, epoch, context);
+            }
+            Effect::ListArchive { key, epoch, next, avoid } => {
+                self.list_archive(key, epoch, next, avoid, context);
+            }
+            Effect::FetchSegment { key, segment, start, end, epoch, max_bytes } => {
+                let (source, proof_end) = (Source::Archive(segment), segment.last);
+                let settings = self.settings.clone();
+                self.start_worker(key, Task { source, start, end, proof_end, max_bytes, settings }, epoch, context);
+            }
+            Effect::SegmentFault { segment, reason } => {
+                metrics::segment_fault();
+                tracing::error!(%segment, reason, "the archive has a wrong object; remove it, it is left out for now");
             }
             // A lost report leaves a peer's load or score off by one until it reconnects, and its speed too low.
             Effect::Report { peer, start, outcome } => {

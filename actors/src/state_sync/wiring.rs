@@ -2,6 +2,7 @@
 
 use super::{
     CommitFeed, Settings, StateSync,
+    archive::ArchiverMailboxes,
     shell::{Mailboxes, StartState},
     worker::WorkerMailboxes,
 };
@@ -37,6 +38,7 @@ pub fn spec(
             let workers = WorkerMailboxes {
                 links: node.links.links(),
                 io: node.io.clone(),
+                read_segment: node.archive.as_ref().map(|_| actors.archiver.mailbox(WORKER)),
                 verify_commits: actors.verifier.mailbox(WORKER),
                 verify_blocks: actors.verifier.mailbox(WORKER),
                 verify_sub_dags: actors.verifier.mailbox(WORKER),
@@ -58,6 +60,10 @@ pub fn spec(
                 ]),
                 report: actors.peer_heights.ordered_sender(NAME),
                 own_height: actors.peer_heights.ordered_sender(NAME),
+                archive: node.archive.as_ref().map(|_| ArchiverMailboxes {
+                    list: actors.archiver.mailbox(NAME),
+                    durable: actors.archiver.ordered_sender(NAME),
+                }),
             };
             Ok(StateSync::new(core, settings, start, mailboxes, node.runtime_context.clone()))
         }

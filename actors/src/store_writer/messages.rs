@@ -41,6 +41,13 @@ pub struct SkipEpochs {
     pub reply: Reply<Result<Watermarks, WriteError>>,
 }
 
+/// From the Archiver: the archive has all commits before this one.
+#[derive(Debug)]
+pub struct Archived {
+    /// The first commit that the archive lacks: nothing from there on is pruned.
+    pub next: CommitIndex,
+}
+
 /// From Discovery and PeerHeights: update the stored peers.
 #[derive(Debug)]
 pub struct UpdatePeers {

@@ -1,6 +1,6 @@
 //! The shell: runs writes off the actor thread, one by one, and answers.
 
-use crate::store_writer::messages::{Apply, SkipEpochs, UpdatePeers, WriteError};
+use crate::store_writer::messages::{Apply, Archived, SkipEpochs, UpdatePeers, WriteError};
 use crate::store_writer::metrics;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_protocol::{
@@ -8,7 +8,7 @@ use soma_protocol::{
     store_writer::{Effect, Input, PruneStep, Snapshot, StoreWriter as StoreWriterCore},
 };
 use soma_replay::Origin;
-use soma_runtime::{CoreHost, Envelope, Keyed, Offload, Reply, RuntimeContext, Shell, Stop, observe};
+use soma_runtime::{CoreHost, Envelope, Keyed, Offload, Reply, RuntimeContext, Shell, Stop, forward, observe};
 use soma_store::{Pruned, Retention, Store, StoreError, Watermarks};
 use soma_types::{CertifiedCommit, CommitIndex};
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
@@ -36,9 +36,16 @@ pub struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// A writer of `store`, which keeps of the chain what `retention` says.
-    pub fn new(store: Arc<dyn Store>, offload: Offload, retention: Retention, runtime_context: RuntimeContext) -> Self {
-        let host = CoreHost::new(StoreWriterCore::default(), runtime_context);
+    /// A writer of `store`, which keeps of the chain what `retention` says. `archives`: and what the archive lacks.
+    pub fn new(
+        store: Arc<dyn Store>,
+        offload: Offload,
+        retention: Retention,
+        archives: bool,
+        runtime_context: RuntimeContext,
+    ) -> Self {
+        let core = if archives { StoreWriterCore::with_archive() } else { StoreWriterCore::default() };
+        let host = CoreHost::new(core, runtime_context);
         Self { store, offload, retention, host, jobs: Keyed::default(), stopping: None }
     }
 
@@ -110,11 +117,11 @@ impl StoreWriter {
     }
 
     /// Takes one step of pruning off the thread.
-    fn prune(&mut self, executor: Option<CommitIndex>, context: &mut Context<Self>) {
+    fn prune(&mut self, keep_from: Option<CommitIndex>, context: &mut Context<Self>) {
         let retention = self.retention;
         let running = self.writing(move |store| {
             let lowest = retention.lowest_kept(store)?;
-            store.prune(executor.map_or(lowest, |next| lowest.min(next)))
+            store.prune(keep_from.map_or(lowest, |first| lowest.min(first)))
         });
         let finish =
             move |writer: &mut Self, result: Result<Pruned, WriteError>, origin, context: &mut Context<Self>| {
@@ -217,7 +224,7 @@ impl Shell for StoreWriter {
                 }
                 None => {}
             },
-            Effect::Prune { executor } => self.prune(executor, context),
+            Effect::Prune { keep_from } => self.prune(keep_from, context),
             Effect::Refuse(job) => {
                 let refused = self.jobs.remove(job);
                 if let Some(Job::Apply(Apply { reply, .. }) | Job::SkipEpochs(SkipEpochs { reply, .. })) = refused {
@@ -249,6 +256,12 @@ impl Handler<Envelope<UpdatePeers>> for StoreWriter {
 
     fn handle(&mut self, envelope: Envelope<UpdatePeers>, context: &mut Context<Self>) {
         self.submit(envelope.origin, Job::UpdatePeers(envelope.message), context);
+    }
+}
+
+forward! {
+    StoreWriter {
+        Archived { next } => Input::Archived { next },
     }
 }
 

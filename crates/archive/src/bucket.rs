@@ -2,9 +2,10 @@
 
 use crate::{
     error::ArchiveError,
-    name::{SegmentName, epoch_text, parse_epoch},
     segment::{MAX_SEGMENT_BYTES, Segment, SegmentError},
+    storage::SegmentStorage,
 };
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use object_store::{
@@ -17,22 +18,22 @@ use object_store::{
     local::LocalFileSystem,
     path::Path,
 };
-use soma_types::{ChainId, Epoch};
+use soma_types::{ChainId, Epoch, SegmentName};
 use std::{fs, sync::Arc, time::Duration};
 use url::Url;
 
 /// Maximum number of objects of one epoch, foreign ones included: several writers of the largest epochs.
 const MAX_OBJECTS: usize = 1_000_000;
 
-/// Attempts after a failed one, and the time after which none begins.
+/// Attempts after a failed one, and the time after which none begins. A running node has a backoff of its own beside.
 const RETRIES: RetryConfig = RetryConfig {
     backoff: BackoffConfig {
         init_backoff: Duration::from_millis(200),
         max_backoff: Duration::from_secs(10),
         base: 2.0,
     },
-    max_retries: 6,
-    retry_timeout: Duration::from_secs(60),
+    max_retries: 4,
+    retry_timeout: Duration::from_secs(20),
 };
 
 /// Time for one request: a whole segment on a slow line.
@@ -82,11 +83,6 @@ impl Archive {
         Ok(Self { objects: Arc::new(objects.with_fsync(true)), root: Path::default(), place: place.into() })
     }
 
-    /// The place that it was opened at.
-    pub fn place(&self) -> &str {
-        &self.place
-    }
-
     fn failed(&self, doing: impl Into<String>, source: Error) -> ArchiveError {
         const CREDENTIALS: &str = "check the credentials in the environment, and their rights";
         // A refused listing has no error of its own.
@@ -126,7 +122,7 @@ impl Archive {
     /// Fails if the storage cannot be listed.
     pub async fn epochs(&self, chain: ChainId) -> Result<Vec<Epoch>, ArchiveError> {
         let found = self.folders(&self.path(&chain.to_string()), "list the epochs of the chain").await?;
-        let mut epochs: Vec<Epoch> = found.iter().filter_map(|name| parse_epoch(name)).collect();
+        let mut epochs: Vec<Epoch> = found.iter().filter_map(|name| SegmentName::parse_epoch(name)).collect();
         epochs.sort_unstable();
         Ok(epochs)
     }
@@ -135,14 +131,16 @@ impl Archive {
         let listed = self.objects.list_with_delimiter(Some(path)).await.map_err(|error| self.failed(doing, error))?;
         Ok(listed.common_prefixes.iter().filter_map(|path| Some(path.filename()?.to_owned())).collect())
     }
+}
 
-    /// The segments of an epoch with the sizes of their objects, in the order of their ranges. Objects with other names
-    /// are left out.
-    ///
-    /// # Errors
-    /// Fails if the storage cannot be listed.
-    pub async fn segments(&self, chain: ChainId, epoch: Epoch) -> Result<Vec<(SegmentName, u64)>, ArchiveError> {
-        let below = format!("{chain}/{}", epoch_text(epoch));
+#[async_trait]
+impl SegmentStorage for Archive {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    async fn segments(&self, chain: ChainId, epoch: Epoch) -> Result<Vec<(SegmentName, u64)>, ArchiveError> {
+        let below = format!("{chain}/{}", SegmentName::epoch_text(epoch));
         let mut listing = self.objects.list(Some(&self.path(&below)));
         let (mut segments, mut objects) = (Vec::new(), 0);
         while let Some(object) = listing.next().await {
@@ -158,11 +156,7 @@ impl Archive {
         Ok(segments)
     }
 
-    /// Writes a segment, unless an object of its name is there. Returns whether it was written.
-    ///
-    /// # Errors
-    /// Fails if the storage cannot be written.
-    pub async fn put(&self, segment: &Segment) -> Result<bool, ArchiveError> {
+    async fn put(&self, segment: &Segment) -> Result<bool, ArchiveError> {
         let name = segment.name();
         let broken = |source| ArchiveError::Segment { place: self.place.to_string(), name, source };
         let bytes = segment.encode().map_err(broken)?;
@@ -174,11 +168,7 @@ impl Archive {
         }
     }
 
-    /// Reads a segment. Its form, its checksum and its name are checked.
-    ///
-    /// # Errors
-    /// Fails if the storage cannot be read, or if the object is no whole segment of that name.
-    pub async fn get(&self, name: &SegmentName) -> Result<Segment, ArchiveError> {
+    async fn get(&self, name: &SegmentName) -> Result<Segment, ArchiveError> {
         let broken = |source| ArchiveError::Segment { place: self.place.to_string(), name: *name, source };
         let failed = |error| self.failed(format!("read {name}"), error);
         let object = self.objects.get(&self.path(&name.to_string())).await.map_err(failed)?;

@@ -1,8 +1,9 @@
 //! Errors of an archive. None has credentials in it.
 
-use crate::{name::SegmentName, segment::SegmentError, verify::SegmentFault};
+use crate::{segment::SegmentError, verify::SegmentFault};
 use soma_store::StoreError;
-use soma_types::{CommitIndex, Epoch};
+use soma_types::{CommitIndex, Epoch, SegmentName};
+use std::error::Error;
 
 /// The reason why an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ pub enum ArchiveError {
         doing: String,
         /// The reason.
         #[source]
-        source: Box<object_store::Error>,
+        source: Box<dyn Error + Send + Sync>,
         /// What to do.
         advice: &'static str,
     },
@@ -87,4 +88,11 @@ pub enum ArchiveError {
     /// A task of this process was aborted.
     #[error("a task of the archive was aborted: {0}")]
     Aborted(String),
+}
+
+impl ArchiveError {
+    /// Whether an object is at fault. Otherwise the archive cannot be used now, and may be later.
+    pub fn is_of_object(&self) -> bool {
+        matches!(self, Self::Segment { .. } | Self::Foreign { .. } | Self::Fault { .. })
+    }
 }

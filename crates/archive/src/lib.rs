@@ -17,14 +17,11 @@
 #[cfg(feature = "storage")]
 mod bucket;
 mod cut;
-#[cfg(feature = "storage")]
 mod error;
-mod name;
 #[cfg(feature = "storage")]
 mod push;
-#[cfg(feature = "storage")]
-mod route;
 mod segment;
+mod storage;
 mod verify;
 #[cfg(feature = "storage")]
 mod walk;
@@ -32,12 +29,12 @@ mod walk;
 #[cfg(feature = "storage")]
 pub use bucket::Archive;
 pub use cut::{SEGMENT_BYTES, SEGMENT_COMMITS, next_segment};
-#[cfg(feature = "storage")]
 pub use error::ArchiveError;
-pub use name::SegmentName;
 #[cfg(feature = "storage")]
 pub use push::{Pushed, push};
+
 pub use segment::{FORMAT_VERSION, MAX_SEGMENT_BYTES, Segment, SegmentError};
+pub use storage::{SegmentStorage, first_missing};
 pub use verify::{CheckedSegment, Position, SegmentFault, Verification, check_segment};
 #[cfg(feature = "storage")]
 pub use walk::{Walked, pull, walk};

@@ -1,9 +1,14 @@
 //! From a store into an archive.
 
-use crate::{bucket::Archive, cut::next_segment, error::ArchiveError, route::route};
+use crate::{
+    bucket::Archive,
+    cut::next_segment,
+    error::ArchiveError,
+    storage::{SegmentStorage, first_missing},
+};
 use soma_store::Store;
 use soma_types::CommitIndex;
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 /// The result of [`push`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,26 +33,24 @@ pub async fn push(
 ) -> Result<Pushed, ArchiveError> {
     let chain = store.chain_id();
     let mut pushed = Pushed { next: store.watermarks()?.lowest_available, ..Pushed::default() };
-    let mut listed = None;
+    let mut is_listed = false;
     loop {
         progress(pushed.next);
-        let Some(epoch) = store.commit(pushed.next)?.map(|commit| commit.epoch) else { return Ok(pushed) };
-        if listed.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            let segments = archive.segments(chain, epoch).await?;
-            listed = Some((epoch, segments.into_iter().map(|(name, _)| name).collect::<Vec<_>>()));
-        }
-        let names = listed.as_ref().map(|(_, names)| names.iter().copied());
-        if let Some(last) = names.and_then(|names| route(names, pushed.next).names.last().copied()) {
-            pushed.next = last.last + 1;
-            continue;
+        if !is_listed {
+            let epoch_of = |index| ready(store.commit(index).map(|commit| commit.map(|commit| commit.epoch)));
+            pushed.next = first_missing(archive, chain, pushed.next, epoch_of).await?;
         }
         let (from, next) = (store.clone(), pushed.next);
         let cut = tokio::task::spawn_blocking(move || next_segment(&*from, next, true)).await;
         let Some(segment) = cut.map_err(|error| ArchiveError::Aborted(error.to_string()))?? else { return Ok(pushed) };
-        if archive.put(&segment).await? {
+        let is_written = archive.put(&segment).await?;
+        if is_written {
             pushed.segments += 1;
             pushed.commits += segment.commits.len() as u64;
         }
         pushed.next = segment.last() + 1;
+        // Another writer that was faster may have written more, and later epochs may be there.
+        let is_same_epoch = store.commit(pushed.next)?.is_some_and(|next| next.epoch == segment.epoch);
+        is_listed = is_written && is_same_epoch;
     }
 }

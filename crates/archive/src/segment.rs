@@ -1,8 +1,7 @@
 //! The bytes of a segment. docs/archive-format.md defines them.
 
-use crate::name::SegmentName;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use soma_types::{ChainId, CommitIndex, Epoch, SegmentDigest};
+use soma_types::{ChainId, CommitIndex, Epoch, SegmentDigest, SegmentName};
 
 /// First bytes of every segment.
 const MAGIC: &[u8; 8] = b"soma-arc";
@@ -84,14 +83,22 @@ impl Segment {
         SegmentName { chain: self.chain, epoch: self.epoch, first: self.first, last: self.last() }
     }
 
-    /// The bytes of the object.
+    fn lists(&self) -> [&Vec<Bytes>; 3] {
+        [&self.commits, &self.certifiers, &self.blocks]
+    }
+
+    /// Bytes of the object.
+    pub fn size(&self) -> usize {
+        let items = self.lists().into_iter().flatten();
+        HEADER_BYTES + items.map(|item| 4 + item.len()).sum::<usize>() + CHECKSUM_BYTES
+    }
+
+    /// The object.
     ///
     /// # Errors
     /// Fails if they are over [`MAX_SEGMENT_BYTES`], which no segment of a valid chain is.
     pub fn encode(&self) -> Result<Bytes, SegmentError> {
-        let lists = [&self.commits, &self.certifiers, &self.blocks];
-        let contents: usize = lists.iter().flat_map(|list| list.iter()).map(|item| 4 + item.len()).sum();
-        let size = HEADER_BYTES + contents + CHECKSUM_BYTES;
+        let (lists, size) = (self.lists(), self.size());
         if size > MAX_SEGMENT_BYTES {
             return Err(SegmentError::TooLarge);
         }

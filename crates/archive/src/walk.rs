@@ -8,13 +8,12 @@
 use crate::{
     bucket::Archive,
     error::ArchiveError,
-    name::SegmentName,
-    route::route,
+    storage::SegmentStorage,
     verify::{CheckedSegment, Position, SegmentFault, Verification, check_segment},
 };
 use futures::{StreamExt, stream};
 use soma_store::{Store, StoreError};
-use soma_types::{CertifiedCommit, CommitIndex};
+use soma_types::{CertifiedCommit, CommitIndex, SegmentName, SegmentRoute};
 use std::{sync::Arc, thread};
 
 /// Most segments that are fetched and checked at once. Each takes up to twice its size.
@@ -50,7 +49,7 @@ pub async fn walk(
         let epoch = walked.position.epoch();
         let next = walked.position.commit.index.saturating_add(1);
         let listed = archive.segments(chain, epoch).await?;
-        let route = route(listed.into_iter().map(|(name, _)| name), next);
+        let route = SegmentRoute::new(listed.into_iter().map(|(name, _)| name), next);
         let has_later = route.has_later || epochs.last().is_some_and(|last| *last > epoch);
         let place = || archive.place().to_owned();
         let context = walked.position.context().clone();

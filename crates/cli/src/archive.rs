@@ -9,7 +9,7 @@ use crate::{
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use soma_archive::{Archive, ArchiveError, Position, Verification, Walked, pull, push, walk};
+use soma_archive::{Archive, ArchiveError, Position, SegmentStorage, Verification, Walked, pull, push, walk};
 use soma_p2p::{CertificateVerifier, ChainId, CommitIndex, FjallStore, Genesis, Store};
 use std::{
     path::{Path, PathBuf},

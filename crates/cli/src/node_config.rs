@@ -52,6 +52,9 @@ impl NodeConfig {
         if let soma_p2p::Start::Checkpoint(file) = &mut config.p2p.start {
             *file = base.join(&*file);
         }
+        if let Some(place) = config.p2p.archive.place.as_mut().filter(|place| !place.contains("://")) {
+            *place = base.join(&*place).display().to_string();
+        }
         Ok(config)
     }
 

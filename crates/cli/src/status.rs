@@ -2,6 +2,7 @@
 
 use crate::{admin::NodeStatus, error::CliError, node_config::NodeConfig, running};
 use comfy_table::{Table, presets};
+use soma_p2p::actor_status::{Archiver, ArchiverState};
 use soma_p2p::{ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy};
 use std::{
     net::SocketAddr,
@@ -60,9 +61,7 @@ fn text_of(node: &NodeStatus) -> String {
     line("chain", status.chain_id.to_string());
     line("state", status.explanation.clone());
     if let Some(stuck) = &status.stuck {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-        let since = Duration::from_millis(now_ms.saturating_sub(stuck.since_ms));
-        line("stuck", format!("for {}: {}", in_words(since), stuck.cause));
+        line("stuck", format!("for {}: {}", in_words(since(stuck.since_ms)), stuck.cause));
     }
     if let Some(trouble) = &status.network_explanation {
         line("network", trouble.clone());
@@ -75,6 +74,9 @@ fn text_of(node: &NodeStatus) -> String {
     if let Some(sync) = &status.state_sync {
         let mib = sync.bytes_in_flight as f64 / f64::from(1 << 20);
         line("fetching", format!("{} workers, {} ranges, {mib:.1} MiB in flight", sync.workers, sync.ranges));
+    }
+    if let Some(archive) = &status.archiver {
+        line("archive", archive_text(archive));
     }
     if let Some(discovery) = &status.discovery {
         line("known", format!("{} peers, {} of them seen live", discovery.known, discovery.seen_live));
@@ -109,6 +111,31 @@ fn text_of(node: &NodeStatus) -> String {
     let mut tree = table(["actor", "state", "for", "mailbox", "restarts", "last exit"]);
     add_child(&mut tree, &status.tree, 0);
     format!("{out}\n{peers}\n\n{tree}\n")
+}
+
+/// The archive in words.
+fn archive_text(archive: &Archiver) -> String {
+    let mut text = format!("{}: ", archive.place);
+    let read = format!("{} segments read", archive.segments_read);
+    text += &match (archive.state, archive.next, archive.behind) {
+        (ArchiverState::Off, ..) => read,
+        (_, Some(next), Some(behind)) => {
+            let written = archive.segments_written;
+            format!("has commits up to {}, {behind} behind; {written} segments written, {read}", next.saturating_sub(1))
+        }
+        _ => format!("looking what it has; {read}"),
+    };
+    if let Some(failure) = archive.failure.as_ref().or(archive.read_failure.as_ref()) {
+        let since = since(failure.since_ms);
+        text += &format!("; fails for {} ({} times): {}", in_words(since), failure.attempts, failure.reason);
+    }
+    text
+}
+
+/// The time since then.
+fn since(unix_ms: u64) -> Duration {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+    Duration::from_millis(now_ms.saturating_sub(unix_ms))
 }
 
 /// A table of connected peers.

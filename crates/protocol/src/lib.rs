@@ -11,6 +11,7 @@
 
 #![deny(missing_docs)]
 
+pub mod archiver;
 mod backoff;
 mod chosen_peers;
 pub mod connections;

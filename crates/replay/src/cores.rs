@@ -3,7 +3,7 @@
 use crate::encoding::{DecodeError, decode, encode};
 use serde_json::Value;
 use soma_protocol::{
-    Core as CoreTrait, Now, connections::Connections, discovery::Discovery, grpc_adapter::Serving,
+    Core as CoreTrait, Now, archiver::Archiver, connections::Connections, discovery::Discovery, grpc_adapter::Serving,
     peer_heights::PeerHeights, state_sync::StateSync, state_sync::worker::SyncWorker, store_writer::StoreWriter,
     verifier::Verifier,
 };
@@ -26,6 +26,7 @@ pub(crate) struct Core {
 const CORES: &[Core] = &[
     core::<Verifier>(),
     core::<StoreWriter>(),
+    core::<Archiver>(),
     core::<PeerHeights>(),
     core::<Connections>(),
     core::<Discovery>(),

@@ -67,8 +67,10 @@ pub(crate) fn peer_heights_core(config: &Config, seed: u64) -> heights_core::Con
     }
 }
 
-pub(crate) fn state_sync_core(config: &Config) -> sync_core::Config {
+/// `has_archive`: the node has one to read from.
+pub(crate) fn state_sync_core(config: &Config, has_archive: bool) -> sync_core::Config {
     let sync = &config.state_sync;
+    let archive = if has_archive { config.archive.read.core() } else { sync_core::ArchiveUse::Never };
     sync_core::Config {
         commits_per_fetch: sync.commits_per_fetch,
         max_workers: sync.max_workers,
@@ -77,6 +79,7 @@ pub(crate) fn state_sync_core(config: &Config) -> sync_core::Config {
         no_peer_wait: sync.wait_when_no_peer,
         max_executor_lag: sync.max_executor_lag,
         start: config.start.core(),
+        archive,
         ..Default::default()
     }
 }

@@ -3,11 +3,12 @@
 #[cfg(feature = "testing")]
 use crate::local::{LocalResources, LocalSystem};
 use crate::{
-    config::{Config, SeedPeer},
+    config::{ArchiveConfig, ArchiveRead, Config, SeedPeer},
     node_parts::NodeParts,
     start_error::StartError,
     system::ActorSystem,
 };
+use soma_archive::SegmentStorage;
 use soma_network::Transport;
 use soma_runtime::{MetricsRecorder, PlannedFaults};
 use soma_store::Store;
@@ -23,6 +24,7 @@ pub struct Builder {
     store: Arc<dyn Store>,
     transactions: Option<Arc<dyn TransactionVerifier>>,
     transport: Option<Arc<dyn Transport>>,
+    archive: Option<Arc<dyn SegmentStorage>>,
     seed: Option<u64>,
     faults: Option<PlannedFaults>,
     metrics: Option<MetricsRecorder>,
@@ -50,6 +52,7 @@ impl Builder {
             store,
             transactions: None,
             transport: None,
+            archive: None,
             seed: None,
             faults: None,
             metrics: None,
@@ -86,6 +89,13 @@ impl Builder {
     /// How peers are reached; TCP with mutual TLS otherwise. Required without the feature `tls`.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
+        self
+    }
+
+    /// Where the archive is; otherwise at `archive.place` of the configuration (feature `archive`). The configuration
+    /// says what the node writes and reads.
+    pub fn archive(mut self, storage: Arc<dyn SegmentStorage>) -> Self {
+        self.archive = Some(storage);
         self
     }
 
@@ -143,6 +153,10 @@ impl Builder {
             Some(transport) => transport,
             None => own_transport(&self.config, &key)?,
         };
+        let archive = match self.archive {
+            Some(storage) => Some(storage),
+            None => own_archive(&self.config.archive)?,
+        };
         let seed = match self.seed {
             Some(seed) => seed,
             None => getrandom::u64()
@@ -156,11 +170,34 @@ impl Builder {
             store,
             transactions,
             transport,
+            archive,
             seed,
             faults: self.faults,
             metrics: self.metrics,
         })
     }
+}
+
+/// The archive of a node that is given none.
+fn own_archive(config: &ArchiveConfig) -> Result<Option<Arc<dyn SegmentStorage>>, StartError> {
+    let Some(place) = &config.place else {
+        if config.write || config.read == ArchiveRead::First {
+            return Err(StartError::Archive("archive.place says where it is, and is not set".into()));
+        }
+        return Ok(None);
+    };
+    open_archive(place).map(Some)
+}
+
+#[cfg(feature = "archive")]
+fn open_archive(place: &str) -> Result<Arc<dyn SegmentStorage>, StartError> {
+    let archive = soma_archive::Archive::open(place).map_err(|error| StartError::Archive(error.to_string()))?;
+    Ok(Arc::new(archive))
+}
+
+#[cfg(not(feature = "archive"))]
+fn open_archive(_: &str) -> Result<Arc<dyn SegmentStorage>, StartError> {
+    Err(StartError::Archive("give the builder a storage, or build soma-p2p with its feature `archive`".into()))
 }
 
 /// The transport of a node that is given none.

@@ -58,8 +58,8 @@ mod system;
 
 pub use builder::Builder;
 pub use config::{
-    Config, ConfigError, ConnectionsConfig, DiscoveryConfig, KeepAll, PruningConfig, SeedPeer, SeedPeerError,
-    ServingConfig, Start, StateSyncConfig, TraceConfig, VerifierConfig,
+    ArchiveConfig, ArchiveRead, Config, ConfigError, ConnectionsConfig, DiscoveryConfig, KeepAll, PruningConfig,
+    SeedPeer, SeedPeerError, ServingConfig, Start, StateSyncConfig, TraceConfig, VerifierConfig,
 };
 pub use handle::Handle;
 pub use metrics::{METRICS, Metric, MetricKind};
@@ -113,9 +113,14 @@ pub use soma_store as store;
 /// embeds this.
 pub use soma_network as network;
 
+/// The history of a chain in object storage: its format, and the storage that a node may bring. With the feature
+/// `archive`, `Archive` is the one for S3, Google Cloud Storage, Azure, HTTP and directories.
+pub use soma_archive as archive;
+
 /// What [`Status`] has of each actor.
 pub mod actor_status {
     pub use soma_protocol::{
+        archiver::{Failure as ArchiveFailure, Snapshot as Archiver, State as ArchiverState},
         discovery::Snapshot as Discovery,
         grpc_adapter::{Rpc, Snapshot as Serving},
         state_sync::{Late, Snapshot as StateSync},

@@ -33,6 +33,48 @@ pub const METRICS: &[Metric] = &[
         labels: &["actor"],
         help: "Restarts of actors and supervisors. Every restart follows an end.",
     },
+    Metric {
+        name: "soma_archive_errors_total",
+        kind: MetricKind::Counter,
+        labels: &["operation"],
+        help: "Failed operations of the archive: list, read, write.",
+    },
+    Metric {
+        name: "soma_archive_faults_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Segments of the archive that were damaged or broke a rule.",
+    },
+    Metric {
+        name: "soma_archive_read_bytes_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Bytes of segments read from the archive.",
+    },
+    Metric {
+        name: "soma_archive_segments_read_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Segments read from the archive.",
+    },
+    Metric {
+        name: "soma_archive_segments_written_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Segments written to the archive.",
+    },
+    Metric {
+        name: "soma_archive_written_bytes_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Bytes of segments written to the archive.",
+    },
+    Metric {
+        name: "soma_archived_commit",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "The last commit up to which the archive has all that this node stored.",
+    },
     Metric { name: "soma_bans_total", kind: MetricKind::Counter, labels: &[], help: "Bans of peers." },
     Metric {
         name: "soma_blocked_threads",

@@ -4,6 +4,7 @@
 //!   root            one for one
 //!   |- verifier         keeps nothing
 //!   |- store-writer     keeps nothing
+//!   |- archiver         keeps nothing; only in a node with an archive
 //!   |- network          rest for one
 //!   |   |- connections
 //!   |   `- discovery        what it dials and who is connected is as the Connections of its time had it
@@ -27,6 +28,7 @@ use crate::{
     start_error::StartError,
 };
 use soma_actors::{
+    archiver,
     connections::{self, LinkRegistry},
     discovery, grpc_adapter, peer_heights,
     state_sync::{self, CommitFeed},
@@ -96,6 +98,7 @@ impl Node {
             mailbox_capacity: parts.config.mailbox_capacity,
             chain: parts.genesis.chain_id(),
             store: parts.store.clone(),
+            archive: parts.archive.clone(),
             links: LinkRegistry::default(),
             io,
             offload,
@@ -130,7 +133,7 @@ impl Node {
             follow_peers: resources.actors.connections.mailbox(HANDLE),
             peer_management: PeerManagement::new(choose_peers, &parts.config.connections.denylist, &resources.actors),
             next_reader: AtomicU64::new(0),
-            observers: observers(&resources.actors),
+            observers: observers(&resources.actors, parts.archive.is_some()),
             tree: supervision.tree().clone(),
             escalation: supervision.escalation(),
             commit_feed,
@@ -236,7 +239,12 @@ fn supervise(
 
     let verification = config.verifier.verification;
     root.actor(verifier::wiring::spec(slots.verifier, resources, verification, transactions.clone(), pool));
-    root.actor(store_writer::wiring::spec(slots.store_writer, resources, config.pruning.retention()));
+    let archives = parts.archive.is_some() && config.archive.write;
+    root.actor(store_writer::wiring::spec(slots.store_writer, resources, config.pruning.retention(), archives));
+    if let Some(storage) = &parts.archive {
+        let core = config.archive.archiver(storage.place());
+        root.actor(archiver::wiring::spec(slots.archiver, resources, core, storage.clone()));
+    }
 
     let (core, settings) = (actor_settings::connections_core(config, *seed), actor_settings::connections(parts));
     let spec = connections::wiring::spec(slots.connections, resources, core, settings, transport.clone());
@@ -247,8 +255,10 @@ fn supervise(
     network.actor(spec.with_rules(member));
     root.supervisor(network);
 
-    let (core, settings) =
-        (actor_settings::state_sync_core(config), actor_settings::state_sync(config, resources.chain));
+    let (core, settings) = (
+        actor_settings::state_sync_core(config, parts.archive.is_some()),
+        actor_settings::state_sync(config, resources.chain),
+    );
     let spec = state_sync::wiring::spec(slots.state_sync, resources, core, settings, commit_feed.clone());
     sync.actor(spec.with_rules(member));
     let core = actor_settings::peer_heights_core(config, *seed);
@@ -273,7 +283,7 @@ async fn all_up(supervision: &Supervision) -> Result<(), Escalation> {
 }
 
 /// The actors that a handle asks for the status.
-fn observers(actors: &Actors) -> Observers {
+fn observers(actors: &Actors, has_archive: bool) -> Observers {
     Observers {
         state_sync: actors.state_sync.mailbox(HANDLE),
         peer_heights: actors.peer_heights.mailbox(HANDLE),
@@ -282,6 +292,7 @@ fn observers(actors: &Actors) -> Observers {
         known_peers: actors.discovery.mailbox(HANDLE),
         verifier: actors.verifier.mailbox(HANDLE),
         store_writer: actors.store_writer.mailbox(HANDLE),
+        archiver: has_archive.then(|| actors.archiver.mailbox(HANDLE)),
         serving: actors.grpc_adapter.mailbox(HANDLE),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use soma_actors::verifier::PoolSize;
+use soma_archive::SegmentStorage;
 use soma_network::Transport;
 use soma_runtime::{IoTasks, MetricsRecorder, Offload, PlannedFaults, RuntimeContext};
 use soma_store::Store;
@@ -17,6 +18,7 @@ pub(crate) struct NodeParts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) transactions: Arc<dyn TransactionVerifier>,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) archive: Option<Arc<dyn SegmentStorage>>,
     pub(crate) seed: u64,
     pub(crate) faults: Option<PlannedFaults>,
     pub(crate) metrics: Option<MetricsRecorder>,

@@ -8,7 +8,7 @@ use soma_actors::state_sync::messages::{ExecutorProgress, LocalCommit};
 use soma_actors::wiring::Actors;
 use soma_network::CallersMemory;
 use soma_protocol::{
-    ChosenPeers, connections,
+    ChosenPeers, archiver, connections,
     discovery::{self, BookEntry},
     grpc_adapter, peer_heights, state_sync, store_writer, verifier,
 };
@@ -65,6 +65,8 @@ pub(crate) struct Observers {
     pub(crate) known_peers: Mailbox<Observe<Vec<BookEntry>>>,
     pub(crate) verifier: Mailbox<Observe<verifier::Snapshot>>,
     pub(crate) store_writer: Mailbox<Observe<store_writer::Snapshot>>,
+    /// None in a node without an archive.
+    pub(crate) archiver: Option<Mailbox<Observe<archiver::Snapshot>>>,
     pub(crate) serving: Mailbox<Observe<grpc_adapter::Snapshot>>,
 }
 

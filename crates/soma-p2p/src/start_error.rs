@@ -33,6 +33,9 @@ pub enum StartError {
         /// The reason.
         reason: String,
     },
+    /// The archive of the configuration cannot be used.
+    #[error("archive: {0}")]
+    Archive(String),
     /// The identity cannot be used for TLS.
     #[cfg(feature = "tls")]
     #[error("identity: {0}")]

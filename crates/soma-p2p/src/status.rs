@@ -6,6 +6,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
+    archiver,
     discovery::{self, Trouble},
     grpc_adapter,
     peer_heights::{NoPeer, PeerSnapshot},
@@ -61,6 +62,8 @@ pub struct Status {
     pub verifier: Option<verifier::Snapshot>,
     /// The store's writer in figures.
     pub store_writer: Option<store_writer::Snapshot>,
+    /// The archive in figures; none in a node without one.
+    pub archiver: Option<archiver::Snapshot>,
     /// Calls of peers in figures.
     pub serving: Option<grpc_adapter::Snapshot>,
     /// Memory that peers make this node hold.
@@ -109,7 +112,13 @@ impl PeerStatus {
 impl Status {
     pub(crate) async fn collect(shared: &Shared) -> Self {
         let observers = shared.observers.clone();
-        let (sync, heights, connections, discovery, verifier, store_writer, serving) = tokio::join!(
+        let archiver = async {
+            match observers.archiver {
+                Some(archiver) => Observers::look(archiver).await,
+                None => None,
+            }
+        };
+        let (sync, heights, connections, discovery, verifier, store_writer, serving, archiver) = tokio::join!(
             Observers::look(observers.state_sync),
             Observers::look(observers.peer_heights),
             Observers::look(observers.connections),
@@ -117,6 +126,7 @@ impl Status {
             Observers::look(observers.verifier),
             Observers::look(observers.store_writer),
             Observers::look(observers.serving),
+            archiver,
         );
         let (memory, callers) = &shared.memory;
         let peer_memory =
@@ -170,7 +180,7 @@ impl Status {
                 explanation: status.explanation.clone(),
             });
         }
-        Self { state_sync: sync, discovery, verifier, store_writer, serving, peer_memory, ..status }
+        Self { state_sync: sync, discovery, verifier, store_writer, archiver, serving, peer_memory, ..status }
     }
 
     /// The part of the status that needs no actor.
@@ -201,6 +211,7 @@ impl Status {
             discovery: None,
             verifier: None,
             store_writer: None,
+            archiver: None,
             serving: None,
             peer_memory: None,
             tree: shared.tree.status(),
@@ -260,6 +271,12 @@ fn explain_progress(sync: &state_sync::Snapshot, trouble: Option<&Trouble>) -> S
             }
             None => format!("fetching commits {} to {target}", applied + 1),
         },
+        Progress::FetchingArchive { needed } => {
+            format!("fetching commit {needed} and later ones from the archive; the target is {target}")
+        }
+        Progress::ArchiveUnreachable { needed, reason } => {
+            format!("commit {needed} is next, no peer can serve it, and the archive cannot be used: {reason}")
+        }
         Progress::NoPeer { needed, reason: reason @ NoPeer::NotConnected } => {
             let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
             format!("commit {needed} is next, but {reason}{why}")

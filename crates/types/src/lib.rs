@@ -37,6 +37,7 @@ pub mod limits;
 mod network;
 mod node_info;
 mod references;
+mod segment_name;
 mod signed;
 
 pub use address::{Address, AddressError, ListenAddress};
@@ -59,6 +60,7 @@ pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope,
 pub use network::{NetworkGroup, Reach};
 pub use node_info::{Access, Capabilities, NodeInfo, NodeRole, ProtocolVersions, SignedNodeInfo};
 pub use references::{BlockRef, CommitRef};
+pub use segment_name::{SegmentName, SegmentRoute};
 pub use signed::{Signable, Signed};
 
 /// Number of an epoch; the genesis committee's is 0.

@@ -4,7 +4,7 @@ use crate::forge::Item;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use soma_archive::{Archive, Segment, Verification, pull};
+use soma_archive::{Archive, Segment, SegmentStorage, Verification, pull};
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
     KnownPeers, PeerApi, Seen, limits::MAX_CHUNK_BYTES,

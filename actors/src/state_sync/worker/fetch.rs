@@ -11,7 +11,7 @@ use futures::FutureExt;
 use soma_network::wire::{BlockRefs, CallError, CommitRange, FetchedCommits};
 use soma_protocol::state_sync::worker::Input;
 use soma_runtime::{ExitReason, Shell};
-use soma_types::{CommitIndex, PeerFailure};
+use soma_types::{CommitIndex, PeerFailure, PeerId};
 use tokio::sync::mpsc;
 
 impl SyncWorker {
@@ -32,12 +32,13 @@ impl SyncWorker {
 
     pub(super) fn fetch_commits(
         &mut self,
+        peer: PeerId,
         start: CommitIndex,
         end: CommitIndex,
         max_bytes: u64,
         context: &mut Context<Self>,
     ) {
-        let (link, call) = (self.link.clone(), self.call());
+        let (link, call) = (self.link.clone(), self.call(peer));
         let fetching = async move {
             let link = link.ok_or_else(CallError::connection_gone)?;
             let range = CommitRange::new(start, end)?.within(max_bytes);
@@ -57,7 +58,7 @@ impl SyncWorker {
     }
 
     /// Takes the available blocks from `from` on, up to the first missing one.
-    fn take_cached(&mut self, from: u32, to: u32, max_bytes: u64) -> Option<Input> {
+    pub(super) fn take_cached(&mut self, from: u32, to: u32, max_bytes: u64) -> Option<Input> {
         let mut bytes = 0;
         let mut taken = Vec::new();
         for reference in &self.refs[from as usize..to as usize] {
@@ -75,11 +76,18 @@ impl SyncWorker {
         })
     }
 
-    pub(super) fn fetch_blocks(&mut self, from: u32, to: u32, max_bytes: u64, context: &mut Context<Self>) {
+    pub(super) fn fetch_blocks(
+        &mut self,
+        peer: PeerId,
+        from: u32,
+        to: u32,
+        max_bytes: u64,
+        context: &mut Context<Self>,
+    ) {
         if let Some(input) = self.take_cached(from, to, max_bytes) {
             return self.feed_later(input, context);
         }
-        let (link, call) = (self.link.clone(), self.call());
+        let (link, call) = (self.link.clone(), self.call(peer));
         // A block may be committed twice, and is asked for once in each request.
         let refs = BlockRefs::leading(&self.refs[from as usize..to as usize]);
         // One part on its way to this actor while the next is read.

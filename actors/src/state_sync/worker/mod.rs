@@ -1,12 +1,14 @@
-//! A SyncWorker: fetches one range from one peer and delivers what verified. An actor for one range, then it ends.
+//! A SyncWorker: fetches one range from one peer, or from a segment of the archive, and delivers what verified. An actor for one range, then it ends.
 
 mod check;
 mod download;
 mod failure;
 mod fetch;
+mod segment;
 
 pub(super) use failure::call_outcome;
 
+use crate::archiver::messages::ReadSegment;
 use crate::connections::Links;
 use crate::state_sync::messages::{CacheUpdate, FetchProgress};
 use crate::state_sync::verified_block_cache::Blocks;
@@ -23,7 +25,7 @@ use soma_protocol::{
 use soma_replay::{Cause, Origin};
 use soma_runtime::{CoreHost, IoTasks, RuntimeContext, Shell};
 use soma_runtime::{Mailbox, Reply, causality::current};
-use soma_types::{BlockRef, ChainId, CommitIndex, PeerId, TrustedCommit, VerifiedBlock};
+use soma_types::{BlockRef, ChainId, CommitIndex, PeerId, SegmentName, TrustedCommit, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
 use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
 
@@ -50,6 +52,8 @@ pub(crate) struct WorkerMailboxes {
     pub links: Links,
     /// Where calls run.
     pub io: IoTasks,
+    /// The Archiver, if the node has an archive.
+    pub read_segment: Option<Mailbox<ReadSegment>>,
     /// The Verifier.
     pub verify_commits: Mailbox<VerifyCommits>,
     /// The Verifier.
@@ -62,9 +66,17 @@ pub(crate) struct WorkerMailboxes {
     pub progress: Mailbox<FetchProgress>,
 }
 
+/// Where a worker gets its range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    Peer(PeerId),
+    /// One segment of the archive. It is one answer with all its commits, and brings their blocks.
+    Archive(SegmentName),
+}
+
 /// What one worker is for.
 pub(crate) struct Task {
-    pub(crate) peer: PeerId,
+    pub(crate) source: Source,
     pub(crate) start: CommitIndex,
     pub(crate) end: CommitIndex,
     /// How far commits may be asked for to prove the range by.
@@ -97,6 +109,8 @@ pub(crate) struct SyncWorker {
     fetching: BTreeMap<CommitIndex, SpawnHandle>,
     /// Answers by first commit, until they are checked.
     fetched: BTreeMap<CommitIndex, FetchedCommits>,
+    /// Blocks of the segment from the first commit of the range on, in the order of the references.
+    segment_blocks: Vec<Bytes>,
     /// Those that passed, until they are joined.
     checked: BTreeMap<CommitIndex, CheckedCommits>,
     /// Commits of the range, in order, and votes for those that were the last of an answer.
@@ -122,18 +136,25 @@ impl SyncWorker {
         deliver: Reply<WorkerResult>,
         runtime_context: RuntimeContext,
     ) -> Self {
+        let commits_per_fetch = match task.source {
+            Source::Peer(_) => task.settings.commits_per_fetch,
+            Source::Archive(_) => CommitIndex::MAX,
+        };
         let config = Config {
             start: task.start,
             end: task.end,
             proof_end: task.proof_end,
-            commits_per_fetch: task.settings.commits_per_fetch,
+            commits_per_fetch,
             max_bytes: task.max_bytes,
             largest_answer: MAX_COMMITS_RESPONSE_BYTES as u64,
             blocks_per_request: task.settings.blocks_per_request,
             max_requests: MAX_REQUESTS,
         };
         Self {
-            link: mailboxes.links.get(task.peer),
+            link: match task.source {
+                Source::Peer(peer) => mailboxes.links.get(peer),
+                Source::Archive(_) => None,
+            },
             key,
             task,
             committee,
@@ -143,6 +164,7 @@ impl SyncWorker {
             host: CoreHost::new(SyncWorkerCore::new(config), runtime_context),
             fetching: BTreeMap::new(),
             fetched: BTreeMap::new(),
+            segment_blocks: Vec::new(),
             checked: BTreeMap::new(),
             commits: Vec::new(),
             refs: Arc::new([]),
@@ -154,9 +176,9 @@ impl SyncWorker {
         }
     }
 
-    fn call(&self) -> Call {
+    fn call(&self, peer: PeerId) -> Call {
         let settings = &self.task.settings;
-        Call { peer: self.task.peer, chain: Some(settings.chain), remote: None, timeout: settings.request_timeout }
+        Call { peer, chain: Some(settings.chain), remote: None, timeout: settings.request_timeout }
     }
 
     fn join_commits(&mut self, answers: usize, context: &mut Context<Self>) {
@@ -210,10 +232,16 @@ impl Shell for SyncWorker {
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
-            Effect::FetchCommits { start, end, max_bytes } => self.fetch_commits(start, end, max_bytes, context),
+            Effect::FetchCommits { start, end, max_bytes } => match self.task.source {
+                Source::Peer(peer) => self.fetch_commits(peer, start, end, max_bytes, context),
+                Source::Archive(segment) => self.read_segment(segment, start, max_bytes, context),
+            },
             Effect::CheckCommits { start, end } => self.check_commits(start, end, context),
             Effect::JoinCommits { answers } => self.join_commits(answers, context),
-            Effect::FetchBlocks { from, to, max_bytes } => self.fetch_blocks(from, to, max_bytes, context),
+            Effect::FetchBlocks { from, to, max_bytes } => match self.task.source {
+                Source::Peer(peer) => self.fetch_blocks(peer, from, to, max_bytes, context),
+                Source::Archive(_) => self.take_segment_blocks(from, to, max_bytes, context),
+            },
             Effect::CheckBlocks { from } => self.check_blocks(from, context),
             // What StateSync has no time for leads to a second worker at worst.
             Effect::TellProgress { downloaded } => {

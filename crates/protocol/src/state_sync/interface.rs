@@ -1,9 +1,11 @@
 //! What goes into StateSync and what comes out: settings, inputs, effects and the snapshot.
 
+use super::archive::{ArchiveRoute, ArchiveUse};
 use super::offered::{LocalCommitError, Offered};
+use super::progress::Progress;
 use crate::peer_heights::{NoPeer, Outcome, Target};
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, PeerFailure, PeerId, TimestampMs};
+use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, PeerFailure, PeerId, SegmentName, TimestampMs};
 use std::time::Duration;
 use strum::VariantNames;
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub max_executor_lag: u32,
     /// Where a node with an empty store begins.
     pub start: Start,
+    /// Whether commits come from an archive.
+    pub archive: ArchiveUse,
 }
 
 impl Default for Config {
@@ -42,6 +46,7 @@ impl Default for Config {
             no_peer_wait: Duration::from_secs(1),
             max_executor_lag: 10_000,
             start: Start::Genesis,
+            archive: ArchiveUse::Never,
         }
     }
 }
@@ -225,6 +230,13 @@ pub enum Input {
         /// The end of the last skipped epoch, or the store's error.
         result: Result<Tip, String>,
     },
+    /// From the Archiver, answering [`Effect::ListArchive`].
+    ArchiveListed {
+        /// The key of the request.
+        key: RangeKey,
+        /// The segments that lead on, or why the archive cannot be listed.
+        result: Result<ArchiveRoute, String>,
+    },
 }
 
 /// Position of an executor.
@@ -333,6 +345,39 @@ pub enum Effect {
         /// The number of epochs, at least one.
         count: usize,
     },
+    /// Ask the Archiver for the segments of an epoch that lead on from a commit.
+    ListArchive {
+        /// The key of the request.
+        key: RangeKey,
+        /// The epoch.
+        epoch: Epoch,
+        /// The commit.
+        next: CommitIndex,
+        /// Segments to leave out.
+        avoid: Vec<SegmentName>,
+    },
+    /// Start a worker that fetches a range from a segment of the archive.
+    FetchSegment {
+        /// The range.
+        key: RangeKey,
+        /// The segment.
+        segment: SegmentName,
+        /// First commit.
+        start: CommitIndex,
+        /// Last commit, at most that of the segment.
+        end: CommitIndex,
+        /// Epoch of the committee that certifies the commits.
+        epoch: Epoch,
+        /// Maximum bytes of the worker.
+        max_bytes: u64,
+    },
+    /// Tell the operator that a segment is damaged or breaks a rule.
+    SegmentFault {
+        /// The segment.
+        segment: SegmentName,
+        /// The damage, or the rule.
+        reason: String,
+    },
     /// Answer the node's own consensus.
     LocalAnswer {
         /// The commit.
@@ -365,6 +410,8 @@ pub struct Snapshot {
     pub blocks_fetched: u64,
     /// Bytes verified by workers since start, kept or not.
     pub bytes_fetched: u64,
+    /// Verified commits that the archive served since start.
+    pub commits_from_archive: u64,
     /// Verified commits that were already linked on arrival.
     pub commits_discarded: u64,
     /// Workers that ended without a result since start.
@@ -391,66 +438,4 @@ pub struct Late {
     pub silent: usize,
     /// Time since the first peer was asked.
     pub waited: Duration,
-}
-
-/// What StateSync is doing, or why it makes no progress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Progress {
-    /// This node has every advertised commit.
-    Synced,
-    /// Fetching or writing.
-    Syncing,
-    /// Learning from epoch proofs where the latest epoch begins.
-    SkippingEpochs {
-        /// The first epoch without a known end.
-        epoch: Epoch,
-    },
-    /// No peer can serve the next commit.
-    NoPeer {
-        /// The next commit.
-        needed: CommitIndex,
-        /// Why no peer can.
-        reason: NoPeer,
-    },
-    /// The next commit states an epoch with an unknown committee.
-    NoCommittee {
-        /// The stated epoch.
-        epoch: Epoch,
-    },
-    /// The slowest executor lags by the configured maximum.
-    ExecutorBehind {
-        /// The next commit of that executor.
-        next: CommitIndex,
-    },
-    /// The store cannot write commits.
-    Disk {
-        /// The store's error.
-        reason: String,
-    },
-    /// The next range failed and is being retried.
-    Retrying {
-        /// The next commit.
-        needed: CommitIndex,
-        /// Failed attempts so far.
-        attempts: u32,
-        /// The last failure.
-        reason: String,
-    },
-}
-
-impl Progress {
-    /// Name of the cause in metrics and status.
-    pub fn cause(&self) -> &'static str {
-        match self {
-            Self::Synced => "synced",
-            Self::Syncing => "syncing",
-            Self::SkippingEpochs { .. } => "skipping-epochs",
-            Self::NoPeer { reason, .. } => reason.name(),
-            Self::NoCommittee { .. } => "no-committee",
-            Self::ExecutorBehind { .. } => "executor-behind",
-            Self::Disk { .. } => "disk",
-            Self::Retrying { .. } => "retrying",
-        }
-    }
 }

@@ -3,9 +3,12 @@
 //! A worker checks its range by itself. Here the first commit is checked against the commit before it: in the same
 //! way for every range, wherever it was cut, and for commits of the node's own consensus.
 
-use super::{Effect, RangeKey, RangeSummary, StateSync, Tip, range::RangeState};
+use super::{
+    Effect, RangeKey, RangeSummary, StateSync, Tip,
+    range::{RangeState, Source},
+};
 use crate::{core::Now, peer_heights::Outcome};
-use soma_types::{Commit, CommitDigest, CommitIndex, Fault, PeerFailure, PeerId, TimestampMs};
+use soma_types::{Commit, CommitDigest, CommitIndex, Fault, PeerFailure, TimestampMs};
 
 /// Why verified commits do not follow the tip.
 pub(super) enum Misfit {
@@ -39,7 +42,7 @@ impl StateSync {
             self.trim_linked(effects);
             let next = self.tip.commit.index + 1;
             let Some(range) = self.ranges.get(&next) else { break };
-            let RangeState::Done { key, peer, verified } = range.state else { break };
+            let RangeState::Done { key, source, verified } = range.state else { break };
             match self.tip.accepts(&verified) {
                 Ok(()) => {
                     self.ranges.remove(&next);
@@ -48,7 +51,8 @@ impl StateSync {
                 }
                 Err(misfit) => {
                     effects.push(Effect::Discard(key));
-                    self.reject(now, next, peer, self.failure_of(&misfit, &verified), effects);
+                    let failure = self.failure_of(&misfit, &verified);
+                    self.reject(now, next, source, failure, effects);
                     break;
                 }
             }
@@ -58,8 +62,24 @@ impl StateSync {
         }
     }
 
-    /// Returns a verified range to the plan that does not follow the tip, and reports its peer unless it is blameless.
-    fn reject(&mut self, now: Now, start: CommitIndex, peer: PeerId, failure: PeerFailure, effects: &mut Vec<Effect>) {
+    /// Returns a verified range to the plan that does not follow the tip, and reports its source unless it is blameless.
+    fn reject(
+        &mut self,
+        now: Now,
+        start: CommitIndex,
+        source: Source,
+        failure: PeerFailure,
+        effects: &mut Vec<Effect>,
+    ) {
+        let peer = match source {
+            Source::Peer(peer) => peer,
+            Source::Archive(segment) => {
+                if let Some(range) = self.ranges.get_mut(&start) {
+                    range.state = RangeState::Waiting { not_before: now.monotonic };
+                }
+                return self.on_segment_fault(now, segment, failure, effects);
+            }
+        };
         let is_blamed = failure.fault != Fault::Ours;
         if let Some(range) = self.ranges.get_mut(&start) {
             range.fail(now, Some(peer), is_blamed, failure.reason.clone());

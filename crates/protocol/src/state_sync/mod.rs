@@ -15,6 +15,7 @@
 //! | `results` | keep what workers deliver, return the rest to the plan |
 //! | `link`, `write` | order verified ranges, write and announce them |
 //! | `local` | commits of the node's own consensus |
+//! | `archive` | the archive as a source, for commits that no peer can serve |
 //! | `epoch_skip` | the start of a node that does not begin at the genesis |
 //! | `flow` | measure sizes and times: range length, window, hedge delays |
 //! | `progress`, `stuck` | why there is no progress, and since when |
@@ -29,6 +30,7 @@
 //!   [`Config::ranges_ahead`] of them, and within [`Config::bytes_in_flight`].
 //! - A range is checked only with the committee of its own epoch. While that committee is unknown, the range is held.
 
+mod archive;
 mod epoch_skip;
 mod flow;
 mod hedging;
@@ -46,12 +48,14 @@ mod tests;
 pub mod worker;
 mod write;
 
+pub use archive::{ArchiveRoute, ArchiveUse, MAX_ROUTE};
 pub use hedging::most_workers;
 pub use interface::{
-    Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, Input, Late, Progress, RangeKey, RangeSummary, Snapshot,
-    Start, StopReason, Tip,
+    Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, Input, Late, RangeKey, RangeSummary, Snapshot, Start,
+    StopReason, Tip,
 };
 pub use offered::{LocalCommitError, Offered};
+pub use progress::Progress;
 pub use range::MAX_ATTEMPTS;
 pub use stuck::STUCK_AFTER;
 
@@ -114,6 +118,7 @@ pub struct StateSync {
     /// The store holds no commits beyond the genesis.
     is_empty: bool,
     skip: Option<epoch_skip::EpochSkip>,
+    archive: archive::ArchiveSource,
     /// Time of the last input. A wait that ended before it needs no wake: something else than time holds it.
     last_now: Duration,
     counters: Counters,
@@ -124,6 +129,7 @@ struct Counters {
     commits_fetched: u64,
     blocks_fetched: u64,
     bytes_fetched: u64,
+    commits_from_archive: u64,
     commits_discarded: u64,
     worker_failures: u64,
 }
@@ -148,6 +154,7 @@ impl StateSync {
             stuck: stuck::StuckWatch::default(),
             is_empty: false,
             skip: None,
+            archive: archive::ArchiveSource::default(),
             last_now: Duration::ZERO,
             counters: Counters::default(),
         }
@@ -174,14 +181,18 @@ impl StateSync {
         if self.is_skipping() {
             return self.tip.commit.index;
         }
-        let limit = self.slowest_executor();
-        let limit =
-            limit.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag.saturating_sub(1)));
+        let limit = self.executor_limit().min(self.limit_of_archive().unwrap_or(CommitIndex::MAX));
         let unproven = match self.claimed.proven.max(self.tip.commit.index) {
             _ if self.claimed.proven == 0 => CommitIndex::MAX,
             proven => proven.saturating_add(UNPROVEN_AHEAD * self.flow.commits(&self.config)),
         };
         self.target().min(limit).min(unproven).max(self.tip.commit.index)
+    }
+
+    /// Last commit that may be fetched before the slowest executor has taken more.
+    fn executor_limit(&self) -> CommitIndex {
+        let next = self.slowest_executor();
+        next.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag.saturating_sub(1)))
     }
 
     fn on_executor(&mut self, reader: u64, at: ExecutorAt) {
@@ -232,10 +243,12 @@ impl Core for StateSync {
             Input::LocalChecked { key, result } => self.on_local_checked(now, key, result, &mut effects),
             Input::EpochsFetched { key, result } => self.on_epochs_fetched(now, key, result, &mut effects),
             Input::EpochsSkipped { key, result } => self.on_epochs_skipped(now, key, result),
+            Input::ArchiveListed { key, result } => self.on_archive_listed(now, key, result),
         }
         self.skip_further(now, &mut effects);
         self.link(now, &mut effects);
         self.check_next_local(&mut effects);
+        self.use_archive(now, &mut effects);
         self.start_ranges(now, &mut effects);
         self.watch_progress(now);
         effects
@@ -251,7 +264,7 @@ impl Core for StateSync {
             _ => None,
         });
         let skip = self.skip.as_ref().and_then(epoch_skip::EpochSkip::wake_at);
-        let own = [self.write.retry_at(), self.stuck.wake_at(), skip].into_iter().flatten();
+        let own = [self.write.retry_at(), self.stuck.wake_at(), skip, self.archive.wake_at()].into_iter().flatten();
         retries.chain(own).chain(self.hedges_at()).filter(|at| *at > self.last_now).min()
     }
 
@@ -268,6 +281,7 @@ impl Core for StateSync {
             commits_fetched: counters.commits_fetched,
             blocks_fetched: counters.blocks_fetched,
             bytes_fetched: counters.bytes_fetched,
+            commits_from_archive: counters.commits_from_archive,
             commits_discarded: counters.commits_discarded,
             worker_failures: counters.worker_failures,
             progress: self.progress(),

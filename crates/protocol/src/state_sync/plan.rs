@@ -135,6 +135,7 @@ impl StateSync {
                 if matches!(reason, NoPeer::AllPruned { .. }) {
                     self.on_all_pruned(now);
                 }
+                self.note_no_peer(start, reason);
                 range.no_peer = Some(reason);
                 range.state = RangeState::Waiting { not_before: now.monotonic + self.config.no_peer_wait };
             }
@@ -180,7 +181,7 @@ impl StateSync {
     pub(super) fn trim_linked(&mut self, effects: &mut Vec<Effect>) {
         self.cancel_stale_hedges(effects);
         let linked = self.tip.commit.index;
-        let stale = self.ranges.range(..=linked).filter(|(_, range)| !range.is_active()).map(|(start, _)| *start);
+        let stale = self.ranges.range(..=linked).filter(|(_, range)| !range.is_under_way()).map(|(start, _)| *start);
         for start in stale.collect::<Vec<_>>() {
             let Some(range) = self.ranges.remove(&start) else { continue };
             if let RangeState::Done { key, verified, .. } = &range.state {
@@ -202,7 +203,7 @@ impl StateSync {
         self.last_now = now.monotonic;
         let target = self.horizon();
         self.ranges.retain(|start, range| {
-            *start <= target || range.is_active() || matches!(range.state, RangeState::Done { .. })
+            *start <= target || range.is_under_way() || matches!(range.state, RangeState::Done { .. })
         });
         self.start_hedges(now, effects);
         loop {

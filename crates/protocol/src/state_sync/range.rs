@@ -5,12 +5,13 @@
 //!      ^                        |  |
 //!      |<-------- failed -------'  '-- commits of an unknown epoch --> Held
 //!      |<------------------- the committee is known ---------------------'
+//!      '--the archive has it--> FromArchive --worker delivers--> Done
 //! ```
 
 use super::{Config, MAX_ANSWER_COMMITS, RETRY, RangeKey, RangeSummary, flow::Asked};
 use crate::{core::Now, peer_heights::NoPeer};
 use serde::{Deserialize, Serialize};
-use soma_types::{CommitIndex, Epoch, PeerId};
+use soma_types::{CommitIndex, Epoch, PeerId, SegmentName};
 use std::time::Duration;
 
 /// Maximum attempts at the next range. With the delays between them, a dozen peers are asked within a second at the
@@ -64,9 +65,18 @@ pub(super) enum RangeState {
     /// Workers fetch the range, or peers are being selected for them. There is at least one attempt.
     Active(Vec<Attempt>),
     /// Verified. The shell holds the bytes under the key until the range is linked.
-    Done { key: RangeKey, peer: PeerId, verified: RangeSummary },
+    Done { key: RangeKey, source: Source, verified: RangeSummary },
+    /// A worker fetches the range from a segment of the archive.
+    FromArchive { key: RangeKey, segment: SegmentName, reserve: u64 },
     /// The committee of this epoch is unknown.
     Held { epoch: Epoch },
+}
+
+/// Where the commits of a range came from.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Source {
+    Peer(PeerId),
+    Archive(SegmentName),
 }
 
 /// One worker of a range, or the selection of its peer.
@@ -135,6 +145,15 @@ impl Range {
         matches!(self.state, RangeState::Active(_))
     }
 
+    pub(super) fn is_from_archive(&self) -> bool {
+        matches!(self.state, RangeState::FromArchive { .. })
+    }
+
+    /// Whether workers fetch the range.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_active() || self.is_from_archive()
+    }
+
     /// Whether the range waits and may start now.
     pub(super) fn is_due(&self, now: Now) -> bool {
         matches!(self.state, RangeState::Waiting { not_before } if not_before <= now.monotonic)
@@ -166,6 +185,7 @@ impl Range {
         match &self.state {
             RangeState::Active(attempts) => attempts.iter().map(|attempt| attempt.reserve).sum(),
             RangeState::Done { verified, .. } => verified.bytes,
+            RangeState::FromArchive { reserve, .. } => *reserve,
             RangeState::Waiting { .. } | RangeState::Held { .. } => 0,
         }
     }

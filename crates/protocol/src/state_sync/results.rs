@@ -3,7 +3,7 @@
 use super::{
     Effect, RangeKey, RangeSummary, StateSync, StopReason,
     flow::Asked,
-    range::{Range, RangeState},
+    range::{Range, RangeState, Source},
 };
 use crate::{core::Now, peer_heights::Outcome};
 use soma_types::{CommitIndex, Epoch, Fault, PeerFailure, PeerId};
@@ -34,6 +34,9 @@ impl StateSync {
         stop: Option<StopReason>,
         effects: &mut Vec<Effect>,
     ) {
+        if let Some(of) = self.segment_of_worker(key) {
+            return self.on_segment_done(now, key, of, verified, stop, effects);
+        }
         let Some(start) = self.start_of_attempt(key) else { return effects.push(Effect::Discard(key)) };
         if let Some(outcome) = outcome_of_failure(verified.is_none(), stop.as_ref())
             && self.drop_failed_hedge(key, outcome, effects)
@@ -58,7 +61,7 @@ impl StateSync {
         match verified {
             Some(verified) => {
                 range.end = verified.last.index;
-                range.state = RangeState::Done { key, peer, verified };
+                range.state = RangeState::Done { key, source: Source::Peer(peer), verified };
                 self.ranges.insert(start, range);
             }
             None => effects.push(Effect::Discard(key)),
@@ -68,9 +71,14 @@ impl StateSync {
         self.release_held(now);
     }
 
-    /// Updates measurements, counters and known ends of epochs.
+    /// Updates what is known of the peer and of the chain.
     fn learn_from_delivery(&mut self, now: Now, peer: PeerId, asked: Asked, verified: &RangeSummary) {
         self.flow.learn(now, peer, asked, verified, self.config.bytes_in_flight);
+        self.learn_verified(verified);
+    }
+
+    /// Updates counters and known ends of epochs, wherever the commits came from.
+    pub(super) fn learn_verified(&mut self, verified: &RangeSummary) {
         self.counters.commits_fetched += u64::from(verified.last.index - verified.first) + 1;
         self.counters.blocks_fetched += verified.blocks;
         self.counters.bytes_fetched += verified.bytes;
@@ -131,6 +139,11 @@ impl StateSync {
     }
 
     pub(super) fn on_worker_failed(&mut self, now: Now, key: RangeKey, reason: String, effects: &mut Vec<Effect>) {
+        if let Some((start, _)) = self.segment_of_worker(key) {
+            self.counters.worker_failures += 1;
+            effects.push(Effect::Discard(key));
+            return self.on_segment_worker_failed(now, start, reason);
+        }
         let Some(start) = self.start_of_attempt(key) else { return effects.push(Effect::Discard(key)) };
         self.counters.worker_failures += 1;
         if self.drop_failed_hedge(key, Outcome::Unused, effects) {

@@ -43,6 +43,11 @@ pub enum Input {
         /// The next commit of the slowest executor, if there is one.
         executor: Option<CommitIndex>,
     },
+    /// From the Archiver of a node that writes an archive.
+    Archived {
+        /// The first commit that the archive lacks.
+        next: CommitIndex,
+    },
     /// From the disk: one step of pruning has ended.
     Pruned {
         /// The result.
@@ -71,10 +76,11 @@ pub enum Effect {
     Run(u64),
     /// Tell the asker that too many writes wait.
     Refuse(u64),
-    /// Remove some commits outside the window, and none that an executor has not taken.
+    /// Remove some commits outside the window.
     Prune {
-        /// The next commit of the slowest executor, if there is one.
-        executor: Option<CommitIndex>,
+        /// The first commit that an executor has not taken or the archive lacks: it and later ones stay. `None` without
+        /// an executor and an archive.
+        keep_from: Option<CommitIndex>,
     },
 }
 
@@ -113,6 +119,10 @@ struct Pruning {
     since: Option<Duration>,
     /// The next commit of the slowest executor. Stays when its stream ends, because it may return.
     executor: Option<CommitIndex>,
+    /// The node writes an archive: nothing is removed before the archive has it.
+    needs_archive: bool,
+    /// The first commit that the archive lacks.
+    archived: Option<CommitIndex>,
     is_due: bool,
     is_running: bool,
     lowest_available: Option<CommitIndex>,
@@ -123,7 +133,13 @@ impl Pruning {
     fn on_stored(&mut self, now: Now, executor: Option<CommitIndex>) {
         self.executor = executor.or(self.executor);
         let since = *self.since.get_or_insert(now.monotonic);
-        self.is_due = self.executor.is_some() || now.monotonic.saturating_sub(since) >= EXECUTOR_WAIT;
+        let knows_executor = self.executor.is_some() || now.monotonic.saturating_sub(since) >= EXECUTOR_WAIT;
+        let knows_archive = self.archived.is_some() || !self.needs_archive;
+        self.is_due = knows_executor && knows_archive;
+    }
+
+    fn keep_from(&self) -> Option<CommitIndex> {
+        self.executor.into_iter().chain(self.archived).min()
     }
 
     fn on_pruned(&mut self, result: Result<PruneStep, String>) {
@@ -138,6 +154,11 @@ impl Pruning {
 }
 
 impl StoreWriter {
+    /// A writer of a node that writes an archive: it prunes no commit that the archive lacks.
+    pub fn with_archive() -> Self {
+        Self { pruning: Pruning { needs_archive: true, ..Pruning::default() }, ..Self::default() }
+    }
+
     /// What to do next, if nothing is under way. Writes and steps of pruning take turns.
     fn next(&mut self, has_pruned: bool) -> Vec<Effect> {
         if self.running.is_some() || self.pruning.is_running {
@@ -145,7 +166,7 @@ impl StoreWriter {
         }
         if self.pruning.is_due && (!has_pruned || self.waiting.is_empty()) {
             self.pruning.is_running = true;
-            return vec![Effect::Prune { executor: self.pruning.executor }];
+            return vec![Effect::Prune { keep_from: self.pruning.keep_from() }];
         }
         self.running = self.waiting.pop_front();
         self.running.map(Effect::Run).into_iter().collect()
@@ -173,6 +194,7 @@ impl Core for StoreWriter {
                 self.last_error = error;
             }
             Input::Stored { executor } => self.pruning.on_stored(now, executor),
+            Input::Archived { next } => self.pruning.archived = Some(next),
             Input::Begins { lowest_available } => self.pruning.lowest_available = Some(lowest_available),
             Input::Pruned { result } => self.pruning.on_pruned(result),
         }

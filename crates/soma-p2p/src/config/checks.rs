@@ -1,7 +1,8 @@
 //! Checks of every setting, and of settings against one another.
 
 use super::{
-    Config, ConnectionsConfig, DiscoveryConfig, PruningConfig, ServingConfig, Start, StateSyncConfig, TraceConfig,
+    ArchiveConfig, Config, ConnectionsConfig, DiscoveryConfig, PruningConfig, ServingConfig, Start, StateSyncConfig,
+    TraceConfig,
 };
 use crate::{peer_memory::PeerMemory, synced_commits::TELL_EVERY};
 use soma_network::wire::limits::{
@@ -43,6 +44,9 @@ const MAX_RATE: u64 = 1_000_000;
 /// its retry hint can say.
 const MIN_BYTES_PER_SECOND: u64 = 256 << 10;
 
+/// Minimum of the rate of an archive's writer. Below it, the largest segment takes longer than ten minutes.
+const MIN_ARCHIVE_BYTES_PER_SECOND: u64 = 64 << 10;
+
 /// Maximum of peers on the allowlist, and on the denylist. Every connection searches both lists.
 const MAX_LISTED_PEERS: u64 = 10_000;
 
@@ -62,6 +66,7 @@ impl Config {
         check_state_sync(&self.state_sync)?;
         check_serving(&self.serving)?;
         check_pruning(&self.pruning)?;
+        check_archive(&self.archive)?;
         in_range("verifier.threads", self.verifier.threads as u64, 0, 1_024)?;
         // actix takes 0 for a mailbox without a bound.
         in_range("mailbox_capacity", self.mailbox_capacity as u64, 1, 100_000)?;
@@ -155,6 +160,14 @@ fn check_pruning(pruning: &PruningConfig) -> Result<(), ConfigError> {
     if pruning.keep.is_some() && !pruning.keeps_all() {
         let rule = "must not be set beside pruning.commits, pruning.epochs or pruning.time";
         return Err(ConfigError::new("pruning.keep", "all", rule));
+    }
+    Ok(())
+}
+
+fn check_archive(archive: &ArchiveConfig) -> Result<(), ConfigError> {
+    if archive.max_bytes_per_second != 0 {
+        let rate = archive.max_bytes_per_second;
+        in_range("archive.max_bytes_per_second", rate, MIN_ARCHIVE_BYTES_PER_SECOND, MAX_BYTES)?;
     }
     Ok(())
 }

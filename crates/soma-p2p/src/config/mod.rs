@@ -1,9 +1,11 @@
 //! The operator's settings. Every default comes from the seed documents, or gives its reason.
 
+mod archive;
 mod checks;
 mod seed_peer;
 mod start;
 
+pub use archive::{ArchiveConfig, ArchiveRead};
 pub use checks::ConfigError;
 pub use seed_peer::{SeedPeer, SeedPeerError};
 pub use start::Start;
@@ -48,6 +50,8 @@ pub struct Config {
     pub verifier: VerifierConfig,
     /// Removing old commits.
     pub pruning: PruningConfig,
+    /// History in object storage.
+    pub archive: ArchiveConfig,
     /// Bytes that all peers together can make this node hold, divided into parts. The least depends on
     /// `connections.max_inbound`: 195,362,816 by default.
     pub peer_memory_bytes: u64,
@@ -80,6 +84,7 @@ impl Default for Config {
             serving: ServingConfig::default(),
             verifier: VerifierConfig::default(),
             pruning: PruningConfig::default(),
+            archive: ArchiveConfig::default(),
             peer_memory_bytes: 256 << 20,
             mailbox_capacity: 50,
             trace: None,

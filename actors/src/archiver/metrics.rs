@@ -1,0 +1,25 @@
+//! What the Archiver counts.
+
+use metrics::{counter, gauge};
+
+/// A segment is written.
+pub(crate) fn written(bytes: u64) {
+    counter!("soma_archive_segments_written_total").increment(1);
+    counter!("soma_archive_written_bytes_total").increment(bytes);
+}
+
+/// A segment is read.
+pub(crate) fn read(bytes: u64) {
+    counter!("soma_archive_segments_read_total").increment(1);
+    counter!("soma_archive_read_bytes_total").increment(bytes);
+}
+
+/// An operation of the archive failed.
+pub(crate) fn failed(operation: &'static str) {
+    counter!("soma_archive_errors_total", "operation" => operation).increment(1);
+}
+
+/// The archive has all commits before `next`.
+pub(crate) fn archived(next: u32) {
+    gauge!("soma_archived_commit").set(f64::from(next.saturating_sub(1)));
+}
