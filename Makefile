@@ -46,8 +46,8 @@ test: ## Run all tests
 sim: ## Simulate whole networks over SEEDS seeds, or rerun one: SEED=7 SCENARIO="cold sync"
 	$(LAB) --features simulation -- sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario "$(SCENARIO)")
 
-chaos: ## Kill and restart random nodes of a syncing network KILLS times, and count what is lost: KILLS=20 SEED=7
-	$(LAB) -- chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+chaos: ## Kill and restart random nodes of a syncing network that prunes and archives KILLS times, and count what is lost: KILLS=20 SEED=7
+	$(LAB) -- chaos --kills $(KILLS) --prune 500 --archive $(if $(SEED),--seed $(SEED))
 
 lint: ## Check formatting, clippy, docs, and the rules of structure
 	$(CARGO) fmt --all --check

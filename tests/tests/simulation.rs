@@ -43,6 +43,33 @@ fn nodes_begin_after_the_latest_epoch_although_one_crashes_meanwhile() {
 }
 
 #[test]
+fn one_node_that_keeps_everything_is_enough_for_a_node_that_joins_late() {
+    let report = play(&scenarios::join_where_one_node_keeps_the_past(), 1);
+    assert_eq!(report.executed, 4 * 400 + 400);
+}
+
+#[test]
+fn node_that_joins_late_gets_the_past_from_the_archive_alone() {
+    let report = play(&scenarios::past_in_the_archive_alone(), 1);
+    assert_eq!(report.executed, 4 * 400 + 400);
+    assert!(report.segments_written >= 12 && report.segments_read >= 7, "{report}");
+    assert_eq!(report.penalties, []);
+}
+
+#[test]
+fn node_that_was_away_for_too_long_goes_on_with_the_archive() {
+    let report = play(&scenarios::absence_longer_than_the_window(), 1);
+    assert_eq!((report.executed, report.restarts), (4 * 400 + 400, 1));
+    assert!(report.segments_read >= 2, "{report}");
+}
+
+#[test]
+fn outage_and_lies_of_the_archive_cost_time_and_nothing_else() {
+    let report = play(&scenarios::archive_outage(), 1);
+    assert_eq!((report.executed, report.penalties), (4 * 400 + 400, vec![]));
+}
+
+#[test]
 fn a_network_heals_after_a_partition() {
     play(&scenarios::partition_and_heal(), 1);
 }

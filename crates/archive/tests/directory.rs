@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use soma_archive::{
-    Archive, ArchiveError, Position, SEGMENT_COMMITS, Segment, SegmentFault, Verification, next_segment, pull, push,
-    walk,
+    Archive, ArchiveError, Position, SEGMENT_COMMITS, Segment, SegmentFault, SegmentStorage, Verification,
+    next_segment, pull, push, walk,
 };
 use soma_store::{MemStore, Store};
 use soma_testkit::{ChainBuilder, ChainSpec};

@@ -33,6 +33,12 @@ pub(crate) struct Args {
     /// Bytes of one transaction's payload.
     #[arg(long, default_value_t = 128, value_parser = RangedU64ValueParser::<usize>::new().range(0..=65_536))]
     pub(super) payload: usize,
+    /// Commits that each node keeps.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..))]
+    pub(super) prune: Option<u32>,
+    /// All nodes write one archive, in the directory of the network, and read it when no peer has the past.
+    #[arg(long)]
+    pub(super) archive: bool,
     /// Give up after this many seconds.
     #[arg(long, default_value_t = 1_800, value_name = "S")]
     pub(super) timeout: u64,

@@ -302,6 +302,11 @@ fn make_node(
     // Nodes live for seconds, so they must find each other again in less than that.
     p2p.discovery.interval = FIND_INTERVAL;
     p2p.state_sync.height_query_interval = FIND_INTERVAL;
+    p2p.pruning.commits = args.prune;
+    if args.archive {
+        p2p.archive.place = Some(dir.join("archive").display().to_string());
+        p2p.archive.write = true;
+    }
     Node::new(dir, name, &key, genesis, p2p)
 }
 

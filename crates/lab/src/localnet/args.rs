@@ -37,11 +37,15 @@ pub(crate) struct Args {
     /// Record what the actors of each full node receive, in a directory for each below this one.
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub(super) trace: Option<PathBuf>,
-    /// Commits that the full nodes keep; the validators keep all.
+    /// Archive that the validators write together, and that the full nodes read: a directory, or a URL such as
+    /// s3://BUCKET/PATH. With --prune, validators prune too, so that the past is in the archive alone.
+    #[arg(long, value_name = "ARCHIVE", value_parser = absolute_place)]
+    pub(super) archive: Option<String>,
+    /// Commits that the full nodes keep, unless they start late. The validators keep all, unless there is an archive.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..))]
     pub(super) prune: Option<u32>,
     /// Where the fresh full nodes begin.
-    #[arg(long, value_enum, default_value_t = StartArg::Genesis, conflicts_with = "prune")]
+    #[arg(long, value_enum, default_value_t = StartArg::Genesis)]
     pub(super) start: StartArg,
     /// Seed of keys and chain: equal seeds make equal chains.
     #[arg(long, default_value_t = 0)]
@@ -76,6 +80,11 @@ impl From<StartArg> for Start {
 }
 
 impl Args {
+    /// Whether the validators keep no more than the full nodes.
+    pub(super) fn validators_prune(&self) -> bool {
+        self.archive.is_some() && self.prune.is_some()
+    }
+
     pub(super) fn chain_spec(&self) -> ChainSpec {
         ChainSpec {
             seed: self.seed,
@@ -87,6 +96,11 @@ impl Args {
             ..ChainSpec::default()
         }
     }
+}
+
+/// As [`absolute`], but for URLs.
+fn absolute_place(place: &str) -> Result<String, std::io::Error> {
+    if place.contains("://") { Ok(place.into()) } else { absolute(place).map(|path| path.display().to_string()) }
 }
 
 /// Nodes read paths relative to their own configuration.

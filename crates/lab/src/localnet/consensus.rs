@@ -1,5 +1,6 @@
 //! The consensus that this process plays for the validators.
 
+use soma_p2p::{FjallStore, Store};
 use soma_p2p_cli::{CliError, feed};
 use soma_testkit::ChainBuilder;
 use std::{
@@ -24,7 +25,14 @@ pub(super) struct Consensus {
 }
 
 impl Consensus {
-    pub(super) fn start(mut builder: ChainBuilder, rate: u32, head: u32, mut validators: Vec<ChildStdin>) -> Self {
+    /// `reference`: takes each commit, too.
+    pub(super) fn start(
+        mut builder: ChainBuilder,
+        rate: u32,
+        head: u32,
+        mut validators: Vec<ChildStdin>,
+        reference: Option<FjallStore>,
+    ) -> Self {
         let (head, stop) = (Arc::new(AtomicU32::new(head)), Arc::new(AtomicBool::new(false)));
         let (reached, stopping) = (head.clone(), stop.clone());
         let thread = thread::spawn(move || {
@@ -42,6 +50,10 @@ impl Consensus {
                 }
                 made += 1;
                 let commit = builder.next_commit();
+                if let Some(reference) = &reference {
+                    let stored = reference.apply(std::slice::from_ref(&commit));
+                    stored.map_err(|error| format!("the reference cannot be written: {error}"))?;
+                }
                 for validator in &mut validators {
                     feed::write_commit(validator, &commit).map_err(|error| format!("a validator is gone: {error}"))?;
                 }

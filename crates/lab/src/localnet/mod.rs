@@ -32,5 +32,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         let reason = format!("--kill-after {kill_after} must be less than --commits {}", args.commits);
         return Err(CliError::input(reason));
     }
+    if args.validators_prune() && args.rate == 0 {
+        return Err(CliError::input("--prune with --archive needs --rate: validators prune when they store commits"));
+    }
+    if args.start != args::StartArg::Genesis && args.prune.is_some() && args.archive.is_none() {
+        return Err(CliError::input("--prune with --start needs --archive: full nodes that start late prune nothing"));
+    }
     network::run(args)
 }

@@ -1,7 +1,7 @@
 //! Runs the network from start to end.
 
 use super::{
-    args::Args,
+    args::{Args, StartArg},
     chain,
     consensus::Consensus,
     directory,
@@ -11,7 +11,7 @@ use super::{
     sample::Sample,
 };
 use crate::interrupt::{self, Stop};
-use soma_p2p::{Config, FjallStore, NodeRole, SeedPeer, SigningKey, Start, Store, TraceConfig};
+use soma_p2p::{Config, FjallStore, Genesis, NodeRole, SeedPeer, SigningKey, Start, Store, TraceConfig};
 use soma_p2p_cli::CliError;
 use soma_testkit::ChainBuilder;
 use std::{
@@ -45,6 +45,8 @@ struct FullNode {
     /// Blocks and bytes fetched by incarnations that were killed, as last seen.
     fetched_before: (u64, u64),
     fetched_at_catch_up: (u64, u64),
+    /// Commits that killed incarnations got from the archive.
+    archived_before: u64,
     kill: Option<Kill>,
 }
 
@@ -83,7 +85,9 @@ impl Network<'_> {
         let genesis = builder.genesis().clone();
         let mut validators = validators;
         let inputs = validators.iter_mut().filter_map(|(_, process)| process.take_stdin()).collect();
-        let consensus = Consensus::start(builder, args.rate, args.commits, inputs);
+        let reference = self.open_reference(&genesis)?;
+        let consensus = Consensus::start(builder, args.rate, args.commits, inputs, reference);
+        self.wait_until_pruned(&mut validators)?;
 
         let mut full_nodes = Vec::new();
         for index in 0..args.full_nodes {
@@ -94,7 +98,9 @@ impl Network<'_> {
             let key = SigningKey::from_bytes(&key);
             let mut p2p = Config::listening_on(process::loopback().into());
             p2p.seed_peers = vec![seed.clone()];
-            p2p.pruning.commits = args.prune;
+            // What a late starter keeps is all that its executor was given.
+            p2p.pruning.commits = args.prune.filter(|_| args.start == StartArg::Genesis);
+            p2p.archive.place = args.archive.clone();
             p2p.start = args.start.into();
             p2p.trace = args.trace.as_ref().map(|dir| TraceConfig::new(dir.join(&name)));
             let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
@@ -110,6 +116,7 @@ impl Network<'_> {
                 caught_up: None,
                 fetched_before: (0, 0),
                 fetched_at_catch_up: (0, 0),
+                archived_before: 0,
                 kill: None,
             });
         }
@@ -128,6 +135,40 @@ impl Network<'_> {
         Ok(self.stop_and_compare(head, genesis.chain_id().to_string(), full_nodes, validators, inputs)?)
     }
 
+    /// The store that keeps the whole chain where the validators do not. No node uses it.
+    fn reference(&self) -> Option<PathBuf> {
+        self.args.validators_prune().then(|| self.dir.join("reference"))
+    }
+
+    fn open_reference(&self, genesis: &Genesis) -> Result<Option<FjallStore>, CliError> {
+        let open = |path: PathBuf| FjallStore::open(&path, genesis).map_err(CliError::failed);
+        self.reference().map(open).transpose()
+    }
+
+    /// Waits until no validator has the first commits any more.
+    fn wait_until_pruned(&self, validators: &mut [(NodeFiles, NodeProcess)]) -> Result<(), Stop> {
+        if !self.args.validators_prune() || self.args.commits <= 2 * self.args.prune.unwrap_or(0) {
+            return Ok(());
+        }
+        let started = Instant::now();
+        loop {
+            self.check_interrupted()?;
+            check_alive(validators)?;
+            let lowest = |process: &NodeProcess| process.status().ok()?.p2p.store_writer?.lowest_available;
+            let all: Vec<_> = validators.iter().map(|(_, process)| lowest(process)).collect();
+            if all.iter().all(|lowest| lowest.is_some_and(|lowest| lowest > 1)) {
+                let highest = all.into_iter().flatten().min().unwrap_or(1);
+                self.display.say(&format!("the archive has the past; validators begin with commit {highest} or later"));
+                return Ok(());
+            }
+            if started.elapsed() > Duration::from_secs(self.args.timeout) {
+                let reason = format!("validators did not prune within {} s; see their node.log", self.args.timeout);
+                return Err(Stop::Failed(CliError::failed(reason)));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
     fn check_interrupted(&self) -> Result<(), Stop> {
         if self.interrupted.load(Ordering::Relaxed) { Err(Stop::Interrupted) } else { Ok(()) }
     }
@@ -141,10 +182,16 @@ impl Network<'_> {
             let (name, key) = (format!("validator-{index}"), builder.network_key(index as u32));
             let mut p2p = Config::listening_on(process::loopback().into());
             p2p.role = NodeRole::Validator;
+            if args.archive.is_some() {
+                p2p.archive.place = args.archive.clone();
+                p2p.archive.write = true;
+                p2p.pruning.commits = args.prune;
+            }
             let files = NodeFiles::write(self.dir, name, &key, &genesis, p2p)?;
             nodes.push((files, key));
         }
-        let stores: Vec<PathBuf> = nodes.iter().map(|(files, _)| files.config.store_dir()).collect();
+        let mut stores: Vec<PathBuf> = nodes.iter().map(|(files, _)| files.config.store_dir()).collect();
+        stores.extend(self.reference());
         let mut task = self.display.task("history", args.commits);
         let mut stopped = false;
         let written = chain::write_history(builder, args.commits, &stores, |batch| {
@@ -256,7 +303,11 @@ impl Network<'_> {
             epochs = epochs.max(node.sample.epoch + 1);
             stopping.push(node);
         }
-        let stores: Vec<_> = validators.iter().map(|(files, _)| files.config.store_dir()).collect();
+        let count = validators.len();
+        let stores: Vec<_> = match self.reference() {
+            Some(reference) => vec![reference],
+            None => validators.iter().map(|(files, _)| files.config.store_dir()).collect(),
+        };
         let mut validators_stopped = true;
         for (_, process) in validators {
             validators_stopped &= process.wait_stopped();
@@ -278,7 +329,7 @@ impl Network<'_> {
         let ok = nodes.iter().all(|node| node.digests_equal && node.reached_head && node.stopped_in_order);
         Ok(Report {
             chain,
-            validators: stores.len(),
+            validators: count,
             head,
             epochs,
             full_nodes: nodes,
@@ -321,6 +372,7 @@ impl FullNode {
     fn kill_and_restart(&mut self, display: &Display) -> Result<(), CliError> {
         let fetched = self.sample.commits_fetched as u32;
         self.fetched_before = self.fetched();
+        self.archived_before += self.sample.commits_from_archive;
         self.process.kill()?;
         let durable = {
             let store = FjallStore::open_existing(&self.files.config.store_dir()).map_err(CliError::failed)?;
@@ -358,6 +410,7 @@ impl FullNode {
             seconds,
             blocks_per_second: blocks as f64 / seconds,
             megabytes_per_second: bytes as f64 / seconds / 1e6,
+            from_archive: self.archived_before + self.sample.commits_from_archive,
             peers: self.sample.peers,
             kill,
             digest: self.sample.digest,

@@ -15,6 +15,8 @@ pub(super) struct NodeReport {
     pub(super) seconds: f64,
     pub(super) blocks_per_second: f64,
     pub(super) megabytes_per_second: f64,
+    /// Commits that it got from the archive.
+    pub(super) from_archive: u64,
     /// Peers that it can ask.
     pub(super) peers: usize,
     /// What happened if it was killed.
@@ -62,6 +64,10 @@ impl Report {
         if killed {
             header.extend(["killed at", "lost in flight", "fetched twice"]);
         }
+        let archive = self.full_nodes.iter().any(|node| node.from_archive > 0);
+        if archive {
+            header.push("from archive");
+        }
         header.extend(["digest", "equal"]);
         let mut rows = table([""]);
         rows.set_header(header);
@@ -85,6 +91,9 @@ impl Report {
                     }
                     None => ["-"; 3].map(Into::into),
                 });
+            }
+            if archive {
+                row.push(node.from_archive.to_string());
             }
             row.push(node.digest.chars().take(16).collect());
             row.push(if node.digests_equal { "yes" } else { "NO" }.into());

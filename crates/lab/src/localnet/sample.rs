@@ -14,6 +14,7 @@ pub(crate) struct Sample {
     pub(super) commits_fetched: u64,
     pub(super) blocks_fetched: u64,
     pub(super) bytes_fetched: u64,
+    pub(super) commits_from_archive: u64,
     pub(super) blocks_per_second: f64,
     pub(super) megabytes_per_second: f64,
 }
@@ -30,6 +31,7 @@ impl Sample {
             self.commits_fetched = sync.commits_fetched;
             self.blocks_fetched = sync.blocks_fetched;
             self.bytes_fetched = sync.bytes_fetched;
+            self.commits_from_archive = sync.commits_from_archive;
         }
         let seconds = elapsed.as_secs_f64().max(0.001);
         // Smoothed over about ten looks: a range comes all at once.

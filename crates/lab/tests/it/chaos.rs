@@ -84,3 +84,13 @@ fn chaos_refuses_what_it_cannot_do() {
     home.refuses(&["chaos", "--dir", "."], &["--dir . is not empty and was not made by localnet"]);
     home.refuses(&["chaos", "--recount", "--dir", "."], &["--dir . has no records of a chaos run"]);
 }
+
+#[test]
+fn killed_nodes_that_prune_and_archive_lose_nothing() {
+    let home = Home::empty(crate::PROGRAM);
+    let finished = home.run(small().chain(["--prune", "100", "--archive", "--rate", "50"]));
+    let last = finished.stdout.lines().last().unwrap_or_default();
+    assert!(last.starts_with("kills=5 lost=0 duplicated=0 equal=6/6 head="), "{finished:?}");
+    finished.ok();
+    home.run(["archive", "verify", "net/archive", "--genesis", "net/validator-0/genesis.bin"]).ok();
+}

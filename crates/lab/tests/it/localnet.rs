@@ -85,6 +85,42 @@ fn a_killed_full_node_resumes_and_fetches_nothing_twice() {
 }
 
 #[test]
+fn fresh_node_gets_the_past_from_the_archive_and_the_head_from_peers() {
+    let home = Home::empty(crate::PROGRAM);
+    let args = "localnet --commits 600 --commits-per-epoch 50 --transactions 0 --seconds 1 --prune 100 --archive history \
+                --dir net --json";
+    let report = home.run(args.split_whitespace()).json();
+    let node = &report["full_nodes"][0];
+    assert_eq!((&report["ok"], &node["digests_equal"]), (&Value::Bool(true), &Value::Bool(true)), "{report}");
+    assert_eq!((node["first"].as_u64(), &node["height"]), (Some(1), &report["head"]), "{report}");
+    let from_archive = node["from_archive"].as_u64().unwrap();
+    assert!((300..620).contains(&from_archive), "the validators have the last 100 or so: {report}");
+    let listed = home.run(["archive", "ls", "history", "--json"]).ok();
+    assert!(listed.contains(report["chain"].as_str().unwrap()), "{listed}");
+    // The same archive serves nodes of later networks of the chain.
+    home.run(["archive", "verify", "history", "--genesis", "net/validator-0/genesis.bin"]).ok();
+}
+
+#[test]
+fn fresh_node_that_begins_after_the_latest_epoch_needs_no_archive() {
+    let home = Home::empty(crate::PROGRAM);
+    let args = "localnet --commits 600 --commits-per-epoch 50 --transactions 0 --seconds 1 --prune 100 --archive history \
+                --start latest-epoch --dir net --json";
+    let report = home.run(args.split_whitespace()).json();
+    let node = &report["full_nodes"][0];
+    assert_eq!((&report["ok"], &node["from_archive"]), (&Value::Bool(true), &Value::from(0)), "{report}");
+    let first = node["first"].as_u64().unwrap();
+    assert!(first > 550 && first % 50 == 1, "{report}");
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let home = Home::empty(crate::PROGRAM);
+    home.refuses(&small(&["--prune", "100", "--archive", "history", "--rate", "0"]), &["--prune", "needs --rate"]);
+    home.refuses(&small(&["--prune", "100", "--start", "latest-epoch"]), &["--prune", "needs --archive"]);
+}
+
+#[test]
 fn without_json_it_prints_lines_and_ends_with_a_table() {
     let home = Home::empty(crate::PROGRAM);
     let args = ["localnet", "--commits", "30", "--validators", "1", "--seconds", "0", "--dir", "net"];

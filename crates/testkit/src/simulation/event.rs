@@ -62,6 +62,8 @@ pub enum Event {
         /// What.
         fault: DiskFault,
     },
+    /// From now on the archive has this fault, or none.
+    Archive(Option<ArchiveFault>),
     /// Cancels the planned faults of the node's actors and its disk.
     Repair(NodeName),
     /// The node's operator changes its chosen peers, disconnects the first peer, and bans the second for a moment.
@@ -86,6 +88,17 @@ pub enum DiskOperation {
     Flush,
     /// Removes old commits.
     Prune,
+}
+
+/// A fault of the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArchiveFault {
+    /// It refuses every operation.
+    Unreachable,
+    /// Each object that it serves has a changed bit.
+    FlipsBytes,
+    /// Each object that it serves has a wrong block, and a valid checksum.
+    Lies,
 }
 
 /// A fault of a disk. The caller gets an error.
@@ -125,7 +138,7 @@ impl Event {
             | Self::Hostile(node, _)
             | Self::ActorFault { node, .. }
             | Self::ManagePeers { node, .. } => Some(*node),
-            Self::Partition(_) | Self::Heal | Self::Latency(_) | Self::LossPercent(_) => None,
+            Self::Partition(_) | Self::Heal | Self::Latency(_) | Self::LossPercent(_) | Self::Archive(_) => None,
         }
     }
 }
@@ -158,6 +171,8 @@ impl fmt::Display for Event {
                 write!(f, "partition([{}])", nodes.join(", "))
             }
             Self::Heal => f.write_str("heal()"),
+            Self::Archive(Some(fault)) => write!(f, "archive_fault(ArchiveFault::{fault:?})"),
+            Self::Archive(None) => f.write_str("archive_works()"),
             Self::Latency(latency) => write!(f, "latency({}..{})", Time(latency.start), Time(latency.end)),
             Self::LossPercent(percent) => write!(f, "loss_percent({percent:?})"),
             Self::DiskTime(node, time) => write!(f, "disk_time({node}, {})", Time(*time)),

@@ -9,6 +9,8 @@ pub enum Invariant {
     ExecutedInOrder,
     /// Nothing reaches executor, operators or peers before it is durable.
     DurableBeforeTold,
+    /// A commit is pruned only once the executor has taken it, and the archive has it if the node writes one.
+    PrunedIsNotNeeded,
     /// Bytes in flight, workers, calls, permits and connections stay within their limits.
     WithinLimits,
     /// An honest peer is never banned.
@@ -38,6 +40,7 @@ impl fmt::Display for Invariant {
         f.write_str(match self {
             Self::ExecutedInOrder => "the executor is given exactly the chain's commits, once each, in order",
             Self::DurableBeforeTold => "nothing is told before it is durable",
+            Self::PrunedIsNotNeeded => "what is pruned is executed, and archived if the node writes an archive",
             Self::WithinLimits => "everything stays within its limits",
             Self::HonestPeersAreNotBanned => "an honest peer is never banned",
             Self::NothingFailsUnplanned => "nothing fails that was not made to",

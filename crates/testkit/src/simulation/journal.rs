@@ -43,6 +43,10 @@ pub(super) enum Entry {
     Fault { node: NodeName, actor: &'static str, fault: ActorFault },
     /// A fault of a disk was injected.
     DiskFault { node: NodeName, operation: DiskOperation, fault: DiskFault },
+    /// A node wrote a segment into the archive. `is_new`: no other node was faster.
+    Archived { first: CommitIndex, last: CommitIndex, is_new: bool },
+    /// A node read a segment of the archive.
+    ReadArchive { first: CommitIndex, last: CommitIndex },
     /// A node's system gave up.
     GaveUp { node: NodeName, reason: String },
     /// A node has stopped in order, except for actors that did not stop in time.
@@ -75,6 +79,8 @@ impl fmt::Display for Entry {
             Self::DiskFault { node, operation, fault } => {
                 write!(f, "{node}: {fault:?} of the disk's {operation:?}, as planned")
             }
+            Self::Archived { first, last, is_new } => write!(f, "archive: {first} to {last} written, new: {is_new}"),
+            Self::ReadArchive { first, last } => write!(f, "archive: {first} to {last} read"),
             Self::GaveUp { node, reason } => write!(f, "{node} gave up: {reason}"),
             Self::Stopped { node, overdue } => write!(f, "{node} has stopped; overdue: {overdue:?}"),
         }
@@ -99,6 +105,8 @@ pub(super) struct Counts {
     pub(super) starts: u64,
     pub(super) faults: u64,
     pub(super) disk_faults: u64,
+    pub(super) segments_written: u64,
+    pub(super) segments_read: u64,
     pub(super) gave_up: u64,
 }
 
@@ -148,6 +156,8 @@ impl Journal {
             Entry::Started { .. } => pages.counts.starts += 1,
             Entry::Fault { .. } => pages.counts.faults += 1,
             Entry::DiskFault { .. } => pages.counts.disk_faults += 1,
+            Entry::Archived { is_new, .. } => pages.counts.segments_written += u64::from(*is_new),
+            Entry::ReadArchive { .. } => pages.counts.segments_read += 1,
             Entry::GaveUp { .. } => pages.counts.gave_up += 1,
             Entry::Event(_) | Entry::Connected { .. } | Entry::Disconnected { .. } | Entry::Stopped { .. } => {}
         }

@@ -5,6 +5,7 @@
 //!      |- node x n   a LocalSet each: the real node, its executor, its consensus, its monitor
 //!      |     disk      MemStore: survives a crash, fails on order;  disk time: virtual
 //!      |- network    MemoryNetwork behind latency, bandwidth, loss and partitions, message by message
+//!      |- archive    segments in memory, for all nodes of a scenario that has one
 //!      |- script     what happens when: crashes, restarts, partitions, slow disks, panics
 //!      `- journal    every event with its time --> digest;  the first broken invariant --> Failure
 //! ```
@@ -17,6 +18,7 @@
 //! - [Invariants](Invariant) are checked at each commit executed, at each message and a few times a second; the first
 //!   that breaks ends the run.
 
+mod archive;
 mod chain;
 mod chunks;
 mod disk;
@@ -43,7 +45,7 @@ mod wire;
 mod world;
 
 pub use chain::ChainSize;
-pub use event::{ActorFault, DiskFault, DiskOperation, Event};
+pub use event::{ActorFault, ArchiveFault, DiskFault, DiskOperation, Event};
 pub use invariant::Invariant;
 pub use moment::Moment;
 pub use names::{NodeName, full, millis, secs, validator};

@@ -3,7 +3,7 @@
 use crate::{
     hostile::Behaviour,
     simulation::{
-        event::{ActorFault, DiskFault, DiskOperation, Event},
+        event::{ActorFault, ArchiveFault, DiskFault, DiskOperation, Event},
         names::NodeName,
         scenario::Scenario,
     },
@@ -69,6 +69,16 @@ impl Moment {
     /// Everyone reaches everyone again.
     pub fn heal(self) -> Scenario {
         self.event(Event::Heal)
+    }
+
+    /// From now on the archive has this fault.
+    pub fn archive_fault(self, fault: ArchiveFault) -> Scenario {
+        self.event(Event::Archive(Some(fault)))
+    }
+
+    /// The archive has no fault any more.
+    pub fn archive_works(self) -> Scenario {
+        self.event(Event::Archive(None))
     }
 
     /// From now on a message is this long on its way.

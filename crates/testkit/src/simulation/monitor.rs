@@ -1,11 +1,12 @@
 //! Checks the invariants of one node.
 
 use crate::simulation::{
+    archive::SimArchive,
     invariant::Invariant,
     journal::{Entry, Journal},
     names::NodeName,
 };
-use soma_p2p::{Config, Handle, Status, Store};
+use soma_p2p::{CommitIndex, Config, Handle, Start, Status, Store};
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
@@ -17,6 +18,9 @@ pub(super) struct Monitor {
     pub(super) node: NodeName,
     pub(super) config: Config,
     pub(super) store: Arc<dyn Store>,
+    pub(super) archive: Option<Arc<SimArchive>>,
+    /// The last commit that its executor has taken.
+    pub(super) executed: Rc<Cell<CommitIndex>>,
     pub(super) honest: Vec<soma_p2p::PeerId>,
     /// Whether an actor of this node is made to fail at some time.
     pub(super) may_fail: bool,
@@ -41,6 +45,7 @@ impl Monitor {
 
     fn check(&self, status: &Status) {
         self.check_durable(status);
+        self.check_pruned();
         self.check_limits(status);
         let banned = status.banned.iter().find(|peer| self.honest.contains(peer));
         self.expect(banned.is_none(), Invariant::HonestPeersAreNotBanned, || format!("{banned:?} is banned"));
@@ -53,6 +58,24 @@ impl Monitor {
         self.expect(told <= durable, Invariant::DurableBeforeTold, || {
             format!("commit {told} counts as applied, but {durable} is the last one on disk")
         });
+    }
+
+    /// What is pruned is executed, and archived if the node writes an archive.
+    fn check_pruned(&self) {
+        if self.config.start != Start::Genesis {
+            return;
+        }
+        let lowest = self.store.watermarks().map_or(1, |watermarks| watermarks.lowest_available);
+        let executed = self.executed.get();
+        self.expect(lowest <= executed + 1, Invariant::PrunedIsNotNeeded, || {
+            format!("commit {lowest} is the lowest one, and its executor has taken {executed}")
+        });
+        if let Some(archive) = self.archive.as_ref().filter(|_| self.config.archive.write) {
+            let archived = archive.last_commit();
+            self.expect(lowest <= archived + 1, Invariant::PrunedIsNotNeeded, || {
+                format!("commit {lowest} is the lowest one, and the archive has {archived}")
+            });
+        }
     }
 
     fn check_limits(&self, status: &Status) {

@@ -3,6 +3,7 @@
 use crate::{
     Payload,
     simulation::{
+        archive::SimArchive,
         chain::Chain,
         disk::SimDisk,
         event::{DiskOperation, Event},
@@ -64,6 +65,7 @@ pub(super) struct Node {
     network: SimNetwork,
     journal: Journal,
     recorder: Recorder,
+    archive: Option<Arc<SimArchive>>,
     /// All commits but the last so many are there at the start; each of these is made an interval after the one before.
     live: (u32, Duration),
     honest: Vec<PeerId>,
@@ -79,7 +81,7 @@ pub(super) struct Node {
     store: Arc<MemStore>,
     disk_time: watch::Sender<Duration>,
     /// How far the executor has got: on its disk, too.
-    executed: Cell<CommitIndex>,
+    executed: Rc<Cell<CommitIndex>>,
     execution_time: Cell<Duration>,
     clock_skew_ms: Cell<i64>,
     starts: Cell<u64>,
@@ -112,13 +114,14 @@ pub(super) struct Common<'a> {
     pub(super) network: SimNetwork,
     pub(super) journal: Journal,
     pub(super) recorder: Recorder,
+    pub(super) archive: Option<Arc<SimArchive>>,
     pub(super) seed: u64,
 }
 
 impl Node {
     /// A machine before its first start. A validator's disk holds the first commits, a full node's none.
     pub(super) fn new(name: NodeName, mut config: Config, common: &Common<'_>) -> Rc<Self> {
-        let Common { scenario, chain, network, journal, recorder, seed } = common;
+        let Common { scenario, chain, network, journal, recorder, archive, seed } = common;
         let store = MemStore::new(&chain.genesis);
         let first = chain.first(scenario.first_commits());
         if matches!(name, NodeName::Validator(_)) && !first.is_empty() {
@@ -146,6 +149,7 @@ impl Node {
             network: network.clone(),
             journal: journal.clone(),
             recorder: recorder.for_node(&name.in_traces()),
+            archive: archive.clone(),
             live: (scenario.live_commits, scenario.commit_interval),
             honest: scenario.honest_nodes().into_iter().map(peer_id).collect(),
             opaque: scenario.blocks.is_some_and(|kind| kind.payload() == Payload::Opaque),
@@ -157,7 +161,7 @@ impl Node {
             disk: Arc::new(SimDisk::new(name, journal.clone(), store.clone())),
             store,
             disk_time: watch::Sender::new(Duration::ZERO),
-            executed: Cell::new(0),
+            executed: Rc::default(),
             execution_time: Cell::new(Duration::ZERO),
             clock_skew_ms: Cell::new(0),
             starts: Cell::new(0),
@@ -314,6 +318,10 @@ impl Node {
             true => builder.transaction_verifier(Arc::new(Opaque)),
             false => builder,
         };
+        let builder = match &self.archive {
+            Some(archive) => builder.archive(archive.clone()),
+            None => builder,
+        };
         builder
             .start_local(LocalResources { runtime_context, disk_time: self.disk_time.subscribe(), check_threads: None })
             .await
@@ -328,6 +336,8 @@ impl Node {
             node: self.name,
             config: self.config.clone(),
             store: self.store.clone(),
+            archive: self.archive.clone(),
+            executed: self.executed.clone(),
             honest: self.honest.clone(),
             may_fail: self.may_fail,
             disk_may_fail: self.disk_may_fail,

@@ -78,6 +78,10 @@ pub struct Report {
     pub faults: u64,
     /// Faults of disks injected.
     pub disk_faults: u64,
+    /// Segments that the archive took.
+    pub segments_written: u64,
+    /// Segments that nodes read from the archive.
+    pub segments_read: u64,
     /// Systems that gave up.
     pub gave_up: u64,
     /// Actors that ended otherwise than in order, sync workers included.
@@ -103,6 +107,8 @@ impl fmt::Display for Report {
             restarts,
             faults,
             disk_faults,
+            segments_written,
+            segments_read,
             gave_up,
             actors_lost,
             actors_restarted: _,
@@ -112,7 +118,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{digest} {seconds:.1} s virtual, {messages} messages ({lost} lost), {inputs} inputs replayed, {executed} commits executed, \
-             {restarts} restarts, {faults} faults of actors, {disk_faults} of disks, {gave_up} gave up, {} actors lost, {} penalties",
+             {segments_written} segments archived, {segments_read} read, {restarts} restarts, {faults} faults of actors, {disk_faults} of disks, {gave_up} gave up, {} actors lost, {} penalties",
             actors_lost.len(),
             penalties.len()
         )

@@ -73,6 +73,10 @@ pub struct Scenario {
     pub bandwidth: Option<u64>,
     /// Settings of every node that are not the defaults, by key, such as `state_sync.max_workers`.
     pub settings: BTreeMap<String, Value>,
+    /// Whether all nodes have one archive. The settings `archive.write` and `archive.read` say what they do with it.
+    pub archive: bool,
+    /// A node that keeps every commit, whatever the settings say.
+    pub keeps_all: Option<NodeName>,
     /// What happens when.
     pub events: Vec<(Duration, Event)>,
     /// How long after the last event and the last commit made every honest node that is up must have executed all.
@@ -102,6 +106,8 @@ impl Scenario {
             loss_percent: 0.0,
             bandwidth: None,
             settings: BTreeMap::new(),
+            archive: false,
+            keeps_all: None,
             events: Vec::new(),
             synced_within: secs(30),
             connected: false,
@@ -192,6 +198,18 @@ impl Scenario {
     /// A setting of every node, as in the configuration file: `.set("state_sync.max_workers", 1)`.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(key.into(), value.into());
+        self
+    }
+
+    /// All nodes have one archive, and write to it.
+    pub fn archive(mut self) -> Self {
+        self.archive = true;
+        self.set("archive.write", true)
+    }
+
+    /// This node keeps every commit, whatever the settings say.
+    pub fn keeps_all(mut self, node: NodeName) -> Self {
+        self.keeps_all = Some(node);
         self
     }
 
@@ -292,6 +310,12 @@ impl fmt::Display for Scenario {
         }
         if let Some(bandwidth) = self.bandwidth {
             writeln!(f, "    .bandwidth({bandwidth})")?;
+        }
+        if self.archive {
+            writeln!(f, "    .archive()")?;
+        }
+        if let Some(node) = self.keeps_all {
+            writeln!(f, "    .keeps_all({node})")?;
         }
         for (key, value) in &self.settings {
             writeln!(f, "    .set({key:?}, {value})")?;

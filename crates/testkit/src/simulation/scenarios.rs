@@ -3,7 +3,7 @@
 use crate::{
     hostile::Behaviour,
     simulation::{
-        event::{ActorFault, DiskFault, DiskOperation},
+        event::{ActorFault, ArchiveFault, DiskFault, DiskOperation},
         names::{full, millis, secs, validator},
         scenario::{Scenario, Topology},
     },
@@ -32,6 +32,10 @@ pub fn all() -> Vec<Scenario> {
         disk_that_writes_half(),
         disk_that_cannot_be_read(),
         start_after_the_latest_epoch(),
+        join_where_one_node_keeps_the_past(),
+        past_in_the_archive_alone(),
+        absence_longer_than_the_window(),
+        archive_outage(),
     ]
 }
 
@@ -335,4 +339,68 @@ pub fn start_after_the_latest_epoch() -> Scenario {
         .crash(full(0))
         .at(millis(1_500))
         .restart(full(0))
+}
+
+/// A network that keeps the last 100 commits and makes 200 more. One full node joins late.
+fn pruned_network(name: &str) -> Scenario {
+    Scenario::named(name)
+        .full_nodes(1)
+        .commits(400)
+        .live(200, millis(100))
+        .commits_per_epoch(30)
+        .set("pruning.commits", 100)
+        // Nodes start at zero.
+        .at(millis(1))
+        .crash(full(0))
+        .at(secs(14))
+        .restart(full(0))
+        .synced_within(secs(60))
+}
+
+/// All nodes but one prune. A node that joins later gets the past from that one.
+pub fn join_where_one_node_keeps_the_past() -> Scenario {
+    pruned_network("join where one node keeps the past").keeps_all(validator(2))
+}
+
+/// All nodes prune, and write an archive together. A node that joins later gets the past from the archive, and the
+/// head from peers.
+pub fn past_in_the_archive_alone() -> Scenario {
+    pruned_network("past in the archive alone").archive()
+}
+
+/// A node is away for longer than its peers keep history, and goes on with the archive.
+pub fn absence_longer_than_the_window() -> Scenario {
+    Scenario::named("absence longer than the window")
+        .full_nodes(1)
+        .commits(400)
+        .live(300, millis(100))
+        .commits_per_epoch(30)
+        .archive()
+        .set("pruning.commits", 100)
+        .at(secs(4))
+        .crash(full(0))
+        .at(secs(28))
+        .restart(full(0))
+        .synced_within(secs(60))
+}
+
+/// The archive is down, then serves damaged and forged objects, while a node needs it. Nobody prunes meanwhile what
+/// the archive lacks.
+pub fn archive_outage() -> Scenario {
+    pruned_network("archive outage")
+        .archive()
+        .at(secs(3))
+        .archive_fault(ArchiveFault::Unreachable)
+        .at(secs(8))
+        .archive_works()
+        .at(millis(13_900))
+        .archive_fault(ArchiveFault::Lies)
+        .at(secs(20))
+        .archive_fault(ArchiveFault::FlipsBytes)
+        .at(secs(25))
+        .archive_fault(ArchiveFault::Unreachable)
+        .at(secs(40))
+        .archive_works()
+        // A wrong object is left out for ten minutes.
+        .synced_within(secs(1_300))
 }

@@ -1,6 +1,7 @@
 //! One run: makes the network and the nodes, plays the script, and waits until all is as it must be.
 
 use crate::simulation::{
+    archive::SimArchive,
     chain,
     event::Event,
     hostility::Hostility,
@@ -14,9 +15,9 @@ use crate::simulation::{
     report::{Failure, Report},
     scenario::{Scenario, SettingsError, Topology},
 };
-use soma_p2p::{ChildState, Config};
+use soma_p2p::{ChildState, Config, PruningConfig};
 use soma_replay::Recorder;
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     runtime,
     task::LocalSet,
@@ -45,7 +46,8 @@ pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Played, SettingsErr
     LocalSet::new().block_on(&runtime, async move {
         let journal = Journal::new();
         let network = SimNetwork::new(seed, scenario, journal.clone());
-        let common = Common { scenario, chain, network, journal: journal.clone(), recorder, seed };
+        let archive = scenario.archive.then(|| Arc::new(SimArchive::new(journal.clone())));
+        let common = Common { scenario, chain, network, journal: journal.clone(), recorder, archive, seed };
         let world = World::new(&common, &config);
         let ended = tokio::select! {
             biased;
@@ -69,6 +71,7 @@ struct World {
     network: SimNetwork,
     journal: Journal,
     hostility: Hostility,
+    archive: Option<Arc<SimArchive>>,
 }
 
 impl World {
@@ -87,6 +90,9 @@ impl World {
         };
         let nodes = names.iter().enumerate().map(|(position, name)| {
             let mut config = config.clone();
+            if common.scenario.keeps_all == Some(*name) {
+                config.pruning = PruningConfig::default();
+            }
             config.seed_peers = known(position).into_iter().filter(|known| known != name).map(seed_peer).collect();
             (*name, Node::new(*name, config, common))
         });
@@ -95,6 +101,7 @@ impl World {
             network: common.network.clone(),
             journal: common.journal.clone(),
             hostility: Hostility::new(common),
+            archive: common.archive.clone(),
         }
     }
 
@@ -174,6 +181,11 @@ impl World {
             }
             (Event::Partition(nodes), _) => self.network.partition(nodes.into_iter().collect()),
             (Event::Heal, _) => self.network.partition(Default::default()),
+            (Event::Archive(fault), _) => {
+                if let Some(archive) = &self.archive {
+                    archive.set_fault(fault);
+                }
+            }
             (Event::Latency(latency), _) => self.network.set_latency(latency),
             (Event::LossPercent(percent), _) => self.network.set_loss_percent(percent),
             (_, None) => {}
@@ -274,6 +286,8 @@ impl World {
             restarts: counts.starts.saturating_sub(self.nodes.len() as u64),
             faults: counts.faults,
             disk_faults: counts.disk_faults,
+            segments_written: counts.segments_written,
+            segments_read: counts.segments_read,
             gave_up: counts.gave_up,
             actors_lost: found.lost,
             actors_restarted,
