@@ -90,6 +90,10 @@ impl S3 {
 
     /// Runs the command with the settings of this server.
     fn run(&self, home: &Home, secret: &str, args: &[&str]) -> Finished {
+        self.start_command(home, secret, args).wait()
+    }
+
+    fn start_command(&self, home: &Home, secret: &str, args: &[&str]) -> Running {
         let mut command = home.command(args);
         command
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -97,7 +101,7 @@ impl S3 {
             .env("AWS_ENDPOINT", format!("http://{}", self.address))
             .env("AWS_ALLOW_HTTP", "true")
             .env("AWS_REGION", "us-east-1");
-        Running::start(&mut command).wait()
+        Running::start(&mut command)
     }
 }
 
@@ -240,4 +244,34 @@ fn place_that_is_no_archive_is_refused_with_the_forms() {
     let error =
         home.run(["archive", "ls", "https://user:word@host/path"]).refused(&["credentials come from the environment"]);
     assert!(!error.contains("word"), "{error}");
+}
+
+#[test]
+fn node_without_peers_gets_the_chain_from_s3_and_its_credentials_are_in_no_output() {
+    let home = stored(COMMITS, EPOCH);
+    let server = S3::start(&home, Fault::Slow(Duration::from_millis(5)));
+    push(&server, &home);
+    home.run(["keygen", "--out", "node.key"]).ok();
+    let config = "data_dir = \"data\"\ngenesis = \"genesis.bin\"\nkey = \"node.key\"\nadmin = \"127.0.0.1:0\"\n\n\
+                  [p2p]\nlisten = \"/ip4/127.0.0.1/tcp/0\"\n\n\
+                  [p2p.archive]\nplace = \"s3://history/soma\"\nread = \"first\"\n";
+    home.write("node.toml", config);
+    let node = server.start_command(&home, SECRET_KEY, &["node", "--config", "node.toml"]);
+    node.until("it is ready", |output| output.stdout.contains("ready"));
+    let reached = format!("height     {COMMITS} of {COMMITS}");
+    let mut last = String::new();
+    // Far more often than a sync of so few commits takes.
+    for _ in 0..2_000 {
+        last = home.run(["status", "--config", "node.toml"]).stdout;
+        if last.contains(&reached) {
+            break;
+        }
+    }
+    assert!(last.contains(&reached), "{last}");
+    let archive = last.lines().find(|line| line.starts_with("archive")).unwrap_or_else(|| panic!("{last}"));
+    assert!(archive.contains("s3://history/soma") && archive.contains("segments read"), "{archive}");
+    let stopped = node.stop("TERM");
+    for output in [&stopped.stdout, &stopped.stderr, &last] {
+        assert!(!output.contains(SECRET_KEY) && !output.contains(ACCESS_KEY), "{output}");
+    }
 }

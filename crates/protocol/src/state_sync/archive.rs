@@ -287,13 +287,14 @@ impl StateSync {
         self.ranges.values().filter(|range| range.is_from_archive()).count()
     }
 
-    /// Whether the bounds allow one more segment. The next one in order has bytes of its own.
+    /// Whether the bounds allow one more segment. All others leave the next one in order the bytes of a range.
     fn has_room_for(&self, start: CommitIndex, bytes: u64) -> bool {
-        let reserve = reserve(bytes);
-        let is_next = start == self.tip.commit.index + 1;
-        let kept = if is_next { 0 } else { self.kept_for_next() };
-        let budget = self.config.bytes_in_flight.saturating_sub(kept);
-        self.segments_at_work() < MAX_SEGMENTS && self.bytes_in_flight().saturating_add(reserve) <= budget
+        let (reserve, budget) = (reserve(bytes), self.config.bytes_in_flight);
+        let fits = match start == self.tip.commit.index + 1 {
+            true => self.bytes_of_others() + reserve.min(self.config.bytes_per_range) <= budget,
+            false => self.bytes_in_flight() + reserve <= budget.saturating_sub(self.kept_for_next()),
+        };
+        fits && self.segments_at_work() < MAX_SEGMENTS
     }
 
     /// Starts the worker of a segment in the place of the ranges that wait there.
