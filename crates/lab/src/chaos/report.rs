@@ -38,7 +38,7 @@ pub(super) fn conclude(args: &Args, dir: &Path, outcome: &Outcome, started: Inst
     let mut equal = 0;
     let mut rows = table(["node", "kills", "executed", "digest", "equal", "lost", "duplicated"]);
     for node in &outcome.nodes {
-        let stored = stored(node).unwrap_or_else(|error| {
+        let stored = stored(node, &outcome.digests).unwrap_or_else(|error| {
             eprintln!("error: {}: its store cannot be read: {error}", node.name());
             Default::default()
         });
@@ -115,13 +115,18 @@ pub(super) fn recount(dir: &Path) -> Result<ExitCode, CliError> {
     Ok(if sum.findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Up to where a node's store has everything, and the digest up to there.
-fn stored(node: &Node) -> Result<(CommitIndex, SubDagDigest), StoreError> {
+/// Up to where a node's store has everything, and the digest up to there. `digests` are the chain's: what the store has
+/// pruned counts as it should have been.
+fn stored(node: &Node, digests: &[SubDagDigest]) -> Result<(CommitIndex, SubDagDigest), StoreError> {
     let path = node.files.config.store_dir();
     let mut stored = (0, SubDagDigest::default());
     // A network that ended early may have a full node that never joined.
     if path.exists() {
         let store = FjallStore::open_existing(&path)?;
+        let pruned = store.watermarks()?.lowest_available.saturating_sub(1);
+        if let Some(digest) = (pruned as usize).checked_sub(1).and_then(|last| digests.get(last)) {
+            stored = (pruned, *digest);
+        }
         while let Some(sub_dag) = store.sub_dag(stored.0 + 1)? {
             stored.1.push(&sub_dag);
             stored.0 += 1;

@@ -48,6 +48,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// longer than nineteen others.
 const LOST_HEDGES_TOLERANCE: u32 = 2;
 
+/// Commits that a pruning peer may refuse before it has served again. It prunes between two of its answers, so the first
+/// refusals are honest. A peer that serves nothing gains no more than these.
+const MAX_PRUNED_REFUSALS: u32 = 16;
+
 /// Time between two writes of the history of peers. Bans are written at once.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -68,6 +72,8 @@ struct Peer {
     news: Option<CommitIndex>,
     served: u64,
     failures: u32,
+    /// Refused commits that it may have pruned, since it last served.
+    pruned_refusals: u32,
     /// Hedges lost in a row: how often another peer was faster with the same range.
     lost_hedges: u32,
     work: Work,
@@ -81,6 +87,11 @@ impl Peer {
     fn highest(&self, now: Duration) -> Option<CommitIndex> {
         let cap = self.disproved.filter(|(_, until)| *until > now).map_or(CommitIndex::MAX, |(above, _)| above);
         self.claim.map(|claim| claim.min(cap))
+    }
+
+    /// Whether the peer may have pruned the commit since it last told its lowest one.
+    fn may_have_pruned(&self, index: CommitIndex) -> bool {
+        self.lowest > 1 && self.claim > Some(index) && self.pruned_refusals < MAX_PRUNED_REFUSALS
     }
 
     /// Pauses the peer until then, or longer if it pauses already: a small fault shortens no pause.
@@ -208,7 +219,7 @@ impl PeerHeights {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.served += 1;
         self.useful.insert(id);
-        (peer.failures, peer.lost_hedges) = (0, 0);
+        (peer.failures, peer.lost_hedges, peer.pruned_refusals) = (0, 0, 0);
         peer.prove(now.monotonic);
         self.standings.on_served(id, now.unix_ms);
         if peer.disproved.is_some_and(|(above, _)| last > above) {
@@ -252,6 +263,13 @@ impl PeerHeights {
             // Of several ranges that it refuses at once, the first says all.
             Fault::Overloaded if peer.paused_until > now.monotonic => {
                 return peer.rest(now.monotonic + asked_for.min(PAUSE_MAX));
+            }
+            // It is asked for its lowest commit again.
+            Fault::DoesNotHave if peer.may_have_pruned(start) => {
+                peer.pruned_refusals += 1;
+                peer.lowest = peer.lowest.max(start + 1);
+                peer.next_query = now.monotonic;
+                return;
             }
             _ => {}
         }

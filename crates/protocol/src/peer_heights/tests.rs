@@ -51,6 +51,23 @@ fn peer_that_has_the_start_of_a_range_may_serve_it_and_a_pruned_one_not() {
 }
 
 #[test]
+fn peer_that_pruned_meanwhile_is_asked_anew_and_not_blamed_but_not_for_ever() {
+    let mut core = with_peers(&[(1_000, 50)]);
+    assert_eq!(pick(&mut core, at(0), 60), Ok(peer(1)));
+    let effects = fail(&mut core, at(1), peer(1), 60, Fault::DoesNotHave);
+    assert_eq!(core.snapshot().peers[0].failures, 0);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Target(_))), "its height stands: {effects:?}");
+    assert_eq!(pick(&mut core, at(1), 60), Err(NoPeer::AllPruned { peers: 1, lowest: 61 }));
+    assert!(core.handle(at(1), Input::Wake).contains(&Effect::Query(peer(1))), "where does it begin now?");
+    core.handle(at(2), Input::Queried { peer: peer(1), answer: Ok((1_010, 70)) });
+    assert_eq!(pick(&mut core, at(2), 70), Ok(peer(1)));
+    for index in 0..MAX_PRUNED_REFUSALS {
+        fail(&mut core, at(3), peer(1), 70 + index, Fault::DoesNotHave);
+    }
+    assert_eq!(core.snapshot().peers[0].failures, 1, "it serves nothing of what it says");
+}
+
+#[test]
 fn ranges_in_flight_are_spread_over_peers() {
     let mut core = with_peers(&[(100, 1), (100, 1), (100, 1)]);
     let picked: BTreeSet<_> = (0..3).map(|_| pick(&mut core, at(0), 1).unwrap()).collect();
