@@ -1,7 +1,9 @@
 //! The fault matrix: every actor fails at every kind of input once while its node syncs, by a panic and by doing
 //! nothing ever more. Each time the sync ends with equal digests, the actor comes back, and no peer is blamed.
 
-use soma_protocol::{Core, connections, discovery, grpc_adapter, peer_heights, state_sync, store_writer, verifier};
+use soma_protocol::{
+    Core, archiver, connections, discovery, grpc_adapter, peer_heights, state_sync, store_writer, verifier,
+};
 use soma_testkit::{
     hostile::Behaviour,
     simulation::{ActorFault, LostActor, NodeName, Report, Scenario, Taken, full, millis, secs, validator},
@@ -9,6 +11,7 @@ use soma_testkit::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
+    time::Duration,
 };
 use strum::VariantNames;
 
@@ -66,6 +69,13 @@ const VALIDATOR: &[(&str, &[&str])] = &[("state-sync", &["LocalChecked", "LocalC
 
 /// What only a full node takes that begins after the latest epoch.
 const START: &[(&str, &[&str])] = &[("state-sync", &["EpochsFetched", "EpochsSkipped"])];
+
+/// What only a node with an archive takes.
+const ARCHIVE: &[(&str, &[&str])] = &[
+    ("archiver", &["Durable", "Located", "Read", "ReadDone", "Wake", "Written"]),
+    ("state-sync", &["ArchiveListed"]),
+    ("store-writer", &["Archived"]),
+];
 
 /// What only a Verifier takes whose checks run on threads of their own: `tests/tests/check_threads.rs` has it.
 const ON_THREADS: &[(&str, &[&str])] = &[("verifier", &["Slow", "Wake"])];
@@ -139,6 +149,7 @@ where
 #[test]
 fn every_input_that_there_is_has_a_fault_test() {
     let all: BTreeSet<_> = [
+        inputs_of::<archiver::Archiver>(),
         inputs_of::<connections::Connections>(),
         inputs_of::<discovery::Discovery>(),
         inputs_of::<grpc_adapter::Serving>(),
@@ -153,7 +164,7 @@ fn every_input_that_there_is_has_a_fault_test() {
     .collect();
     let actors: BTreeSet<_> = all.iter().map(|(actor, _)| *actor).collect();
     assert_eq!(actors, soma_replay::core_names().collect(), "every core");
-    let tested: BTreeSet<_> = [FULL, VALIDATOR, START, ON_THREADS]
+    let tested: BTreeSet<_> = [FULL, VALIDATOR, START, ARCHIVE, ON_THREADS]
         .into_iter()
         .flatten()
         .flat_map(|(actor, kinds)| kinds.iter().map(move |kind| (*actor, *kind)))
@@ -225,13 +236,46 @@ fn late_start() -> Scenario {
         .synced_within(secs(200))
 }
 
-fn late_start_with(fault: ActorFault) {
-    let inputs = late_start().inputs(SEED).unwrap();
-    for (actor, kinds) in START {
+/// When the full node joins for the second time.
+const JOINED: Duration = Duration::from_secs(2);
+
+/// A node that joins late, and begins with what the others have archived.
+fn sync_with_archive() -> Scenario {
+    Scenario::named("sync with archive")
+        .full_nodes(1)
+        .commits(40)
+        // Long enough that a hung actor is found.
+        .live(20, secs(3))
+        .commits_per_epoch(8)
+        .archive()
+        .set("archive.read", "first")
+        .set("state_sync.commits_per_fetch", 3)
+        .set("state_sync.request_timeout", "2s")
+        .at(millis(1))
+        .crash(full(0))
+        .at(JOINED)
+        .restart(full(0))
+        .synced_within(secs(200))
+}
+
+#[test]
+fn node_syncs_with_its_archive_although_an_actor_panics() {
+    every_input_of(sync_with_archive, JOINED, ARCHIVE, ActorFault::Panic);
+}
+
+#[test]
+fn node_syncs_with_its_archive_although_an_actor_hangs() {
+    every_input_of(sync_with_archive, JOINED, ARCHIVE, ActorFault::Hang);
+}
+
+/// Plays the scenario once for each kind of input, with a fault of the full node's actor at the first from then on.
+fn every_input_of(scenario: fn() -> Scenario, begin: Duration, rows: &[(&str, &[&str])], fault: ActorFault) {
+    let inputs = scenario().inputs(SEED).unwrap();
+    for (actor, kinds) in rows {
         for kind in *kinds {
             let taken = |taken: &&Taken| (taken.node, taken.actor, taken.kind.as_str()) == (full(0), *actor, *kind);
             assert!(inputs.keys().any(|input| taken(&input)), "the sync takes no {kind}");
-            let report = late_start().at(secs(0)).actor_fault(full(0), actor, kind, 1, fault).run(SEED);
+            let report = scenario().at(begin).actor_fault(full(0), actor, kind, 1, fault).run(SEED);
             let report = report.unwrap_or_else(|failure| panic!("{kind} of {actor}: {failure}"));
             assert!(report.actors_lost.iter().any(|lost| lost.actor == *actor), "{kind}: {:?}", report.actors_lost);
             assert_eq!(report.penalties, [], "{kind} of {actor}: nobody is blamed");
@@ -241,12 +285,12 @@ fn late_start_with(fault: ActorFault) {
 
 #[test]
 fn node_begins_after_the_latest_epoch_although_an_actor_panics() {
-    late_start_with(ActorFault::Panic);
+    every_input_of(late_start, secs(0), START, ActorFault::Panic);
 }
 
 #[test]
 fn node_begins_after_the_latest_epoch_although_an_actor_hangs() {
-    late_start_with(ActorFault::Hang);
+    every_input_of(late_start, secs(0), START, ActorFault::Hang);
 }
 
 macro_rules! rows {

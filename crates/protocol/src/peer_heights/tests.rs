@@ -57,8 +57,8 @@ fn peer_that_pruned_meanwhile_is_asked_anew_and_not_blamed_but_not_for_ever() {
     let effects = fail(&mut core, at(1), peer(1), 60, Fault::DoesNotHave);
     assert_eq!(core.snapshot().peers[0].failures, 0);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Target(_))), "its height stands: {effects:?}");
+    assert!(effects.contains(&Effect::Query(peer(1))), "it is asked where it begins: {effects:?}");
     assert_eq!(pick(&mut core, at(1), 60), Err(NoPeer::AllPruned { peers: 1, lowest: 61 }));
-    assert!(core.handle(at(1), Input::Wake).contains(&Effect::Query(peer(1))), "where does it begin now?");
     core.handle(at(2), Input::Queried { peer: peer(1), answer: Ok((1_010, 70)) });
     assert_eq!(pick(&mut core, at(2), 70), Ok(peer(1)));
     for index in 0..MAX_PRUNED_REFUSALS {

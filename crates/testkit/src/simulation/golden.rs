@@ -19,6 +19,12 @@ pub fn scenarios() -> Vec<Scenario> {
         scenarios::worker_crash().commits(40),
         scenarios::lying_peer().full_nodes(1).set("state_sync.commits_per_fetch", 4),
         scenarios::epoch_change().full_nodes(1).commits(30).commits_per_epoch(10).live(5, Duration::from_millis(200)),
+        // A node that joins late gets the past from what the others have archived.
+        scenarios::past_in_the_archive_alone()
+            .commits(40)
+            .live(10, Duration::from_millis(500))
+            .commits_per_epoch(10)
+            .set("archive.read", "first"),
         scenarios::partition_and_heal().full_nodes(1).commits(50).live(40, Duration::from_secs(1)),
     ]
 }
