@@ -116,7 +116,8 @@ fn fresh_node_that_begins_after_the_latest_epoch_needs_no_archive() {
 #[test]
 fn options_that_contradict_each_other_are_refused() {
     let home = Home::empty(crate::PROGRAM);
-    home.refuses(&small(&["--prune", "100", "--archive", "history", "--rate", "0"]), &["--prune", "needs --rate"]);
+    let args = ["localnet", "--prune", "100", "--archive", "history", "--rate", "0"];
+    home.refuses(&args, &["--prune", "needs --rate"]);
     home.refuses(&small(&["--prune", "100", "--start", "latest-epoch"]), &["--prune", "needs --archive"]);
 }
 
