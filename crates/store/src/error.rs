@@ -89,6 +89,9 @@ pub enum Record {
     /// The progress of pruning.
     #[error("the progress of pruning")]
     Pruned,
+    /// The record of prepended commits.
+    #[error("the record of commits that were stored below others")]
+    Prepended,
     /// The proof of a pruned epoch.
     #[error("the proof of epoch {0}")]
     EpochProof(Epoch),
@@ -260,6 +263,22 @@ pub enum Mismatch {
         /// Digest that the commit names.
         found: CommitDigest,
     },
+    /// The commit is not the one that the commit above it continues.
+    #[error("its digest is {found}, and the commit above it continues {expected}")]
+    Digest {
+        /// Digest that the commit above names.
+        expected: CommitDigest,
+        /// Digest of the commit.
+        found: CommitDigest,
+    },
+    /// The commit above is of another epoch than the one due.
+    #[error("epoch {expected} is due after it, and the commit above is of epoch {found}")]
+    NextEpoch {
+        /// The epoch due.
+        expected: Epoch,
+        /// The epoch of the commit above.
+        found: Epoch,
+    },
     /// The commit comes with more or fewer blocks than it names.
     #[error("it names {expected} blocks and has {found}")]
     BlockCount {
@@ -367,6 +386,17 @@ pub enum StoreError {
         lowest: CommitIndex,
         /// The last commit.
         highest: CommitIndex,
+    },
+    /// The store has pruned commits, so it cannot store earlier ones.
+    #[error(
+        "{place}: has pruned the commits before {lowest} and takes none of them back; nothing was written, begin with an \
+         empty store to have them"
+    )]
+    HasPruned {
+        /// The store.
+        place: Place,
+        /// The lowest available commit.
+        lowest: CommitIndex,
     },
     /// The commit was pruned.
     #[error("{place}: commit {index} is pruned; commits from {lowest} on are available")]
@@ -482,7 +512,14 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the store itself failed (disk, damage, another owner), and not the request.
     pub fn is_fatal(&self) -> bool {
-        !matches!(self, Self::OutOfOrder { .. } | Self::EmptyBatch { .. } | Self::Mismatch { .. } | Self::Pruned { .. })
+        !matches!(
+            self,
+            Self::OutOfOrder { .. }
+                | Self::EmptyBatch { .. }
+                | Self::Mismatch { .. }
+                | Self::HasPruned { .. }
+                | Self::Pruned { .. }
+        )
     }
 }
 
