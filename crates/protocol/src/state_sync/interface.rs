@@ -29,6 +29,8 @@ pub struct Config {
     pub max_executor_lag: u32,
     /// Where a node with an empty store begins.
     pub start: Start,
+    /// Whether the commits before the stored history are fetched.
+    pub backfill: bool,
 }
 
 impl Default for Config {
@@ -42,6 +44,7 @@ impl Default for Config {
             no_peer_wait: Duration::from_secs(1),
             max_executor_lag: 10_000,
             start: Start::Genesis,
+            backfill: false,
         }
     }
 }
@@ -76,6 +79,36 @@ pub struct Tip {
     pub timestamp_ms: TimestampMs,
     /// Epoch of the next commit.
     pub next_epoch: Epoch,
+}
+
+/// Where the stored history begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryStart {
+    /// The lowest stored commit.
+    pub lowest: CommitIndex,
+    /// The lowest commit of an epoch whose committee and beginning are known.
+    pub target: CommitIndex,
+    /// The commits directly below the lowest one, if they can be verified. The shell has their committee.
+    pub below: Option<Below>,
+}
+
+/// What is known of the commits directly below the stored history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Below {
+    /// Their epoch.
+    pub epoch: Epoch,
+    /// The first commit of that epoch.
+    pub first: CommitIndex,
+    /// Digest of the last of them, which the lowest stored commit names.
+    pub digest: CommitDigest,
+    /// Timestamp of the lowest stored commit. The commit below it decides whether it is right.
+    pub timestamp_ms: TimestampMs,
+    /// Timestamp of the leader block of the lowest stored commit.
+    pub leader_timestamp_ms: TimestampMs,
+    /// Digest of commit 0.
+    pub genesis: CommitDigest,
+    /// Timestamp of commit 0.
+    pub genesis_timestamp_ms: TimestampMs,
 }
 
 /// Identifies an attempt at a range, and the bytes that the shell keeps for it.
@@ -225,6 +258,20 @@ pub enum Input {
         /// The end of the last skipped epoch, or the store's error.
         result: Result<Tip, String>,
     },
+    /// From the shell, answering [`Effect::ReadHistory`].
+    HistoryRead {
+        /// The key of the request.
+        key: RangeKey,
+        /// Where the stored history begins, or the store's error.
+        result: Result<HistoryStart, String>,
+    },
+    /// From the StoreWriter, answering [`Effect::Prepend`].
+    Prepended {
+        /// The key of the commits.
+        key: RangeKey,
+        /// Durable, or the store's error.
+        result: Result<(), String>,
+    },
 }
 
 /// Position of an executor.
@@ -333,6 +380,10 @@ pub enum Effect {
         /// The number of epochs, at least one.
         count: usize,
     },
+    /// Read where the stored history begins.
+    ReadHistory(RangeKey),
+    /// Write the commits under this key below the stored history. Keep them until they are discarded.
+    Prepend(RangeKey),
     /// Answer the node's own consensus.
     LocalAnswer {
         /// The commit.
@@ -380,6 +431,21 @@ pub struct Snapshot {
     pub slowest_executor: Option<CommitIndex>,
     /// The last failure of an executor's stream, until an executor passes the failed commit.
     pub executor_failure: Option<ExecutorFailure>,
+    /// Progress of fetching the commits before the stored history. Set once it has begun.
+    pub backfill: Option<BackfillProgress>,
+}
+
+/// Progress of fetching the commits before the stored history, backwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackfillProgress {
+    /// The lowest stored commit. It falls.
+    pub lowest: CommitIndex,
+    /// The last commit to fetch: 1, or the first commit of the lowest epoch whose committee is known.
+    pub target: CommitIndex,
+    /// Whether nothing is left to fetch.
+    pub is_complete: bool,
+    /// The last failure, until a range is stored.
+    pub problem: Option<String>,
 }
 
 /// Peers that delay the next commit.

@@ -16,6 +16,7 @@
 //! | `link`, `write` | order verified ranges, write and announce them |
 //! | `local` | commits of the node's own consensus |
 //! | `epoch_skip` | the start of a node that does not begin at the genesis |
+//! | `backfill` | the commits before that start, backwards |
 //! | `flow` | measure sizes and times: range length, window, hedge delays |
 //! | `progress`, `stuck` | why there is no progress, and since when |
 //! | `worker` | one range from one peer |
@@ -29,6 +30,7 @@
 //!   [`Config::ranges_ahead`] of them, and within [`Config::bytes_in_flight`].
 //! - A range is checked only with the committee of its own epoch. While that committee is unknown, the range is held.
 
+mod backfill;
 mod epoch_skip;
 mod flow;
 mod hedging;
@@ -48,8 +50,8 @@ mod write;
 
 pub use hedging::most_workers;
 pub use interface::{
-    Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, Input, Late, Progress, RangeKey, RangeSummary, Snapshot,
-    Start, StopReason, Tip,
+    BackfillProgress, Below, Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, HistoryStart, Input, Late,
+    Progress, RangeKey, RangeSummary, Snapshot, Start, StopReason, Tip,
 };
 pub use offered::{LocalCommitError, Offered};
 pub use range::MAX_ATTEMPTS;
@@ -114,6 +116,7 @@ pub struct StateSync {
     /// The store holds no commits beyond the genesis.
     is_empty: bool,
     skip: Option<epoch_skip::EpochSkip>,
+    backfill: backfill::Backfill,
     /// Time of the last input. A wait that ended before it needs no wake: something else than time holds it.
     last_now: Duration,
     counters: Counters,
@@ -148,6 +151,7 @@ impl StateSync {
             stuck: stuck::StuckWatch::default(),
             is_empty: false,
             skip: None,
+            backfill: backfill::Backfill::default(),
             last_now: Duration::ZERO,
             counters: Counters::default(),
         }
@@ -203,7 +207,7 @@ impl StateSync {
     /// Bytes reserved or waiting to be written.
     pub fn bytes_in_flight(&self) -> u64 {
         let ranges: u64 = self.ranges.values().map(Range::bytes).sum();
-        ranges + self.write.bytes() + self.local.bytes()
+        ranges + self.write.bytes() + self.local.bytes() + self.backfill.bytes()
     }
 }
 
@@ -232,11 +236,14 @@ impl Core for StateSync {
             Input::LocalChecked { key, result } => self.on_local_checked(now, key, result, &mut effects),
             Input::EpochsFetched { key, result } => self.on_epochs_fetched(now, key, result, &mut effects),
             Input::EpochsSkipped { key, result } => self.on_epochs_skipped(now, key, result),
+            Input::HistoryRead { key, result } => self.on_history_read(now, key, result),
+            Input::Prepended { key, result } => self.on_prepended(now, key, result, &mut effects),
         }
         self.skip_further(now, &mut effects);
         self.link(now, &mut effects);
         self.check_next_local(&mut effects);
         self.start_ranges(now, &mut effects);
+        self.backfill_further(now, &mut effects);
         self.watch_progress(now);
         effects
     }
@@ -251,7 +258,8 @@ impl Core for StateSync {
             _ => None,
         });
         let skip = self.skip.as_ref().and_then(epoch_skip::EpochSkip::wake_at);
-        let own = [self.write.retry_at(), self.stuck.wake_at(), skip].into_iter().flatten();
+        let backfill = self.backfill.wake_at().filter(|_| self.config.backfill);
+        let own = [self.write.retry_at(), self.stuck.wake_at(), skip, backfill].into_iter().flatten();
         retries.chain(own).chain(self.hedges_at()).filter(|at| *at > self.last_now).min()
     }
 
@@ -275,6 +283,7 @@ impl Core for StateSync {
             late: self.late(),
             slowest_executor: self.slowest_executor(),
             executor_failure: self.executor_failure.clone(),
+            backfill: self.backfill.progress(),
         }
     }
 }

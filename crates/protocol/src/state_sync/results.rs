@@ -34,6 +34,9 @@ impl StateSync {
         stop: Option<StopReason>,
         effects: &mut Vec<Effect>,
     ) {
+        if self.backfill.is_fetching(key) {
+            return self.on_backfill_done(now, verified, stop, effects);
+        }
         let Some(start) = self.start_of_attempt(key) else { return effects.push(Effect::Discard(key)) };
         if let Some(outcome) = outcome_of_failure(verified.is_none(), stop.as_ref())
             && self.drop_failed_hedge(key, outcome, effects)
@@ -131,6 +134,9 @@ impl StateSync {
     }
 
     pub(super) fn on_worker_failed(&mut self, now: Now, key: RangeKey, reason: String, effects: &mut Vec<Effect>) {
+        if self.backfill.is_fetching(key) {
+            return self.on_backfill_failed(now, reason, effects);
+        }
         let Some(start) = self.start_of_attempt(key) else { return effects.push(Effect::Discard(key)) };
         self.counters.worker_failures += 1;
         if self.drop_failed_hedge(key, Outcome::Unused, effects) {
