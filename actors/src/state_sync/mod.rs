@@ -9,6 +9,7 @@
 //! A worker is a child of this actor: however it ends, its range returns to the core's plan, and a new worker is
 //! started for it after a backoff.
 
+mod backfill;
 mod commit_feed;
 mod epochs;
 pub mod messages;

@@ -6,12 +6,13 @@ use crate::state_sync::messages::{
     CacheUpdate, ExecutorProgress, FetchProgress, LocalCommit, SubscribeCommittee, Target,
 };
 use crate::state_sync::{
+    backfill::HistoryReader,
     commit_feed::CommitFeed,
     metrics,
     verified_block_cache::VerifiedBlockCache,
     worker::{Settings, SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
-use crate::store_writer::messages::{Apply, SkipEpochs};
+use crate::store_writer::messages::{Apply, Prepend, SkipEpochs};
 use crate::verifier::messages::{VerifyEpochProofs, VerifyLocalCommit};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_protocol::{
@@ -67,6 +68,8 @@ pub(crate) struct Mailboxes {
     pub(crate) pick: Mailbox<Pick>,
     pub(crate) apply: Mailbox<Apply>,
     pub(crate) skip_epochs: Mailbox<SkipEpochs>,
+    pub(crate) prepend: Mailbox<Prepend>,
+    pub(crate) history: HistoryReader,
     pub(crate) verify_local: Mailbox<VerifyLocalCommit>,
     pub(crate) verify_epochs: Mailbox<VerifyEpochProofs>,
     /// Durable commits, for executors.
@@ -93,9 +96,11 @@ pub struct StateSync {
     // State
     host: CoreHost<StateSyncCore>,
     /// Verified commits that are not durable yet.
-    held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
+    pub(super) held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
     /// Committees of the epochs at work: the current one and, near its end, the next.
     pub(super) committees: BTreeMap<Epoch, Arc<EpochContext>>,
+    /// Committee of the commits below the stored history.
+    pub(super) committee_below: Option<Arc<EpochContext>>,
     /// The epoch of the commit after the last durable one.
     pub(super) epoch: Epoch,
     pub(super) epochs: Epochs,
@@ -135,6 +140,7 @@ impl StateSync {
             host: CoreHost::new(core, runtime_context),
             held: BTreeMap::new(),
             committees,
+            committee_below: None,
             epoch,
             epochs: Epochs { previous: start.last_commit, verified: Vec::new() },
             local_replies: BTreeMap::new(),
@@ -168,7 +174,8 @@ impl StateSync {
     }
 
     fn start_worker(&mut self, key: RangeKey, task: Task, epoch: Epoch, context: &mut Context<Self>) {
-        let Some(committee) = self.committees.get(&epoch).cloned() else {
+        let below = self.committee_below.as_ref().filter(|below| below.epoch() == epoch);
+        let Some(committee) = self.committees.get(&epoch).or(below).cloned() else {
             // Every handover that the core knows of came with its committee.
             let reason = format!("the committee of epoch {epoch} is not known: a bug of this node");
             let missing = async move { Input::WorkerFailed { key, reason } };
@@ -217,9 +224,11 @@ impl StateSync {
                 if let Some(shortfall) = &shortfall {
                     metrics::shortfall(shortfall);
                 }
+                let is_earlier = self.host.core().is_backfilling(key);
                 let summary = verified.map(|range| {
                     metrics::verified(&range.summary);
-                    if let Some(next) = range.next_committee {
+                    // The committee after an earlier epoch is known.
+                    if let Some(next) = range.next_committee.filter(|_| !is_earlier) {
                         self.learn_committee(next);
                     }
                     self.held.insert(key, Arc::new(range.commits));
@@ -399,6 +408,8 @@ impl Shell for StateSync {
             Effect::Announce(index) => drop(self.mailboxes.own_height.post(OwnHeight(index))),
             Effect::FetchEpochs { key, peer, from } => self.fetch_epochs(key, peer, from, context),
             Effect::SkipEpochs { key, count } => self.skip_epochs(key, count, context),
+            Effect::ReadHistory(key) => self.read_history(key, context),
+            Effect::Prepend(key) => self.prepend(key, context),
             Effect::CheckLocal { key, epoch } => self.check_local(key, epoch, context),
             Effect::LocalAnswer { key, result } => {
                 if let Some(reply) = self.local_replies.remove(&key) {

@@ -2,6 +2,7 @@
 
 use super::{
     CommitFeed, Settings, StateSync,
+    backfill::HistoryReader,
     shell::{Mailboxes, StartState},
     worker::WorkerMailboxes,
 };
@@ -48,6 +49,8 @@ pub fn spec(
                 pick: actors.peer_heights.mailbox(NAME),
                 apply: actors.store_writer.mailbox(NAME),
                 skip_epochs: actors.store_writer.mailbox(NAME),
+                prepend: actors.store_writer.mailbox(NAME),
+                history: HistoryReader { store: node.store.clone(), offload: node.offload.clone() },
                 verify_local: actors.verifier.mailbox(NAME),
                 verify_epochs: actors.verifier.mailbox(NAME),
                 commit_feed,

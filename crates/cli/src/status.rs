@@ -2,7 +2,7 @@
 
 use crate::{admin::NodeStatus, error::CliError, node_config::NodeConfig, running};
 use comfy_table::{Table, presets};
-use soma_p2p::{ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy};
+use soma_p2p::{BackfillProgress, ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -75,6 +75,9 @@ fn text_of(node: &NodeStatus) -> String {
     if let Some(sync) = &status.state_sync {
         let mib = sync.bytes_in_flight as f64 / f64::from(1 << 20);
         line("fetching", format!("{} workers, {} ranges, {mib:.1} MiB in flight", sync.workers, sync.ranges));
+        if let Some(backfill) = &sync.backfill {
+            line("backfill", backfill_in_words(backfill));
+        }
     }
     if let Some(discovery) = &status.discovery {
         line("known", format!("{} peers, {} of them seen live", discovery.known, discovery.seen_live));
@@ -109,6 +112,16 @@ fn text_of(node: &NodeStatus) -> String {
     let mut tree = table(["actor", "state", "for", "mailbox", "restarts", "last exit"]);
     add_child(&mut tree, &status.tree, 0);
     format!("{out}\n{peers}\n\n{tree}\n")
+}
+
+/// How far the node has got with the commits before its history.
+fn backfill_in_words(backfill: &BackfillProgress) -> String {
+    let BackfillProgress { lowest, target, is_complete, problem } = backfill;
+    match (is_complete, problem) {
+        (true, _) => format!("complete: commits from {lowest} on are stored"),
+        (false, None) => format!("commits from {lowest} on are stored, and those from {target} on are wanted"),
+        (false, Some(problem)) => format!("commits from {lowest} on are stored, wanted from {target} on: {problem}"),
+    }
 }
 
 /// A table of connected peers.

@@ -77,6 +77,7 @@ pub(crate) fn state_sync_core(config: &Config) -> sync_core::Config {
         no_peer_wait: sync.wait_when_no_peer,
         max_executor_lag: sync.max_executor_lag,
         start: config.start.core(),
+        backfill: config.backfill,
         ..Default::default()
     }
 }

@@ -146,6 +146,11 @@ impl Backfill {
 }
 
 impl StateSync {
+    /// Whether the worker with this key fetches commits before the stored history.
+    pub fn is_backfilling(&self, key: RangeKey) -> bool {
+        self.backfill.is_fetching(key)
+    }
+
     /// Begins the next step, if nothing else is at work.
     pub(super) fn backfill_further(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if !self.config.backfill {
