@@ -184,8 +184,9 @@ impl Store for TableStore {
 
     fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError> {
         let mut tables = self.write();
-        tables.highest = check_batch(&Place::Memory, tables.highest, batch)?;
-        tables.insert(tables.highest.index, batch);
+        let highest = check_batch(&Place::Memory, tables.highest, batch)?;
+        tables.highest = highest;
+        tables.insert(highest.index, batch);
         Ok(tables.watermarks())
     }
 
