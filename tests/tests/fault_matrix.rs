@@ -65,8 +65,7 @@ const FULL: &[(&str, &[&str])] = &[
 const VALIDATOR: &[(&str, &[&str])] = &[("state-sync", &["LocalChecked", "LocalCommit"])];
 
 /// What only a full node takes that begins after the latest epoch and fetches the commits before it later.
-const START: &[(&str, &[&str])] =
-    &[("state-sync", &["EpochsFetched", "EpochsSkipped", "HistoryRead", "Prepended"])];
+const START: &[(&str, &[&str])] = &[("state-sync", &["EpochsFetched", "EpochsSkipped", "HistoryRead", "Prepended"])];
 
 /// What only a Verifier takes whose checks run on threads of their own: `tests/tests/check_threads.rs` has it.
 const ON_THREADS: &[(&str, &[&str])] = &[("verifier", &["Slow", "Wake"])];

@@ -142,7 +142,8 @@ async fn node_that_began_late_backfills_to_commit_1_across_restarts() {
     };
     let status = eventually(&fresh, "all is fetched", is_complete).await;
     assert_eq!(backfilled(&status), Some(1));
-    let begins = |status: &Status| status.store_writer.as_ref().is_some_and(|writer| writer.lowest_available == Some(1));
+    let begins =
+        |status: &Status| status.store_writer.as_ref().is_some_and(|writer| writer.lowest_available == Some(1));
     eventually(&fresh, "the status shows where history begins", begins).await;
     assert_eq!(first_given(&fresh).await, FIRST);
 

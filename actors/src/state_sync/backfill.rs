@@ -75,8 +75,11 @@ fn history_start(store: &dyn Store) -> Result<(HistoryStart, Option<Committee>),
     };
     let leader = store.blocks(&[above.leader])?.pop().flatten();
     let record = Record::BlockOfCommit { index: lowest, block: above.leader };
-    let leader = SignedBlock::decode(leader.ok_or_else(|| missing(record))?)
-        .map_err(|error| StoreError::Corrupt { place: store.place(), record, reason: error.into() })?;
+    let leader = SignedBlock::decode(leader.ok_or_else(|| missing(record))?).map_err(|error| StoreError::Corrupt {
+        place: store.place(),
+        record,
+        reason: error.into(),
+    })?;
     let below = Below {
         epoch,
         first,

@@ -28,7 +28,7 @@ use soma_runtime::{
     AskError, CoreHost, Envelope, ExitReason, Heartbeat, LogLimit, Mailbox, OrderedSender, Reply, RuntimeContext,
     Shell, Stop, forward, observe, run_actor,
 };
-use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, EndedEpoch, Epoch, PeerId, TrustedCommit};
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef, EndedEpoch, Epoch, PeerId, TrustedCommit};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -314,25 +314,6 @@ impl StateSync {
             sync.show_progress();
         };
         self.later(checking, finish, context);
-    }
-
-    /// Keeps the committee that a verified end of epoch has handed over to.
-    pub(super) fn learn_committee(&mut self, committee: Committee) {
-        let epoch = committee.epoch;
-        match EpochContext::new(self.settings.chain, committee) {
-            Ok(context) => drop(self.committees.insert(epoch, Arc::new(context))),
-            // Verified before; a committee that fails here stops the sync at its epoch, and the status says so.
-            Err(error) => tracing::error!(epoch, %error, "the next committee is unusable"),
-        }
-    }
-
-    /// Sends the current validators to one subscriber.
-    pub(super) fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
-        let Some(context) = self.committees.get(&self.epoch) else { return };
-        let validators = context.committee().authorities.iter();
-        let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
-        // A full outbox is logged where it happens. The next handover repeats the message.
-        let _ = subscriber.post(CommitteeChanged { validators });
     }
 
     fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {

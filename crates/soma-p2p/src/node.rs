@@ -37,9 +37,7 @@ use soma_actors::{
 use soma_network::Listener;
 use soma_runtime::{Escalation, ExitReason, Intensity, IoTasks, Offload, Rules, Strategy, Supervision, Supervisor};
 use soma_store::{Store, Watermarks};
-use soma_types::{
-    Address, Capabilities, Checkpoint, NodeInfo, PeerId, ProtocolVersions, limits::MAX_CHECKPOINT_BYTES,
-};
+use soma_types::{Address, Capabilities, Checkpoint, NodeInfo, PeerId, ProtocolVersions, limits::MAX_CHECKPOINT_BYTES};
 use soma_verify::verify_checkpoint;
 use std::{
     fs,

@@ -128,11 +128,9 @@ fn files_of_prepended_blocks_are_removed_in_the_order_of_the_chain() {
     assert_eq!(files(&path), BTreeSet::from([1, BELOW, BELOW + 1, BELOW + 2]));
     let store = FjallStore::open_existing(&path).unwrap();
     let whole = store.disk_bytes().unwrap();
-    for (lowest, left) in [
-        (EPOCH + 10, vec![1, BELOW, BELOW + 1]),
-        (2 * EPOCH + 16, vec![1, BELOW]),
-        (FIRST + 20, vec![1]),
-    ] {
+    for (lowest, left) in
+        [(EPOCH + 10, vec![1, BELOW, BELOW + 1]), (2 * EPOCH + 16, vec![1, BELOW]), (FIRST + 20, vec![1])]
+    {
         while !store.prune(lowest).unwrap().is_complete {}
         assert_eq!(files(&path), left.into_iter().collect(), "from commit {lowest} on");
         history.expect_whole(&store);

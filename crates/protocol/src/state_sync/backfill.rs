@@ -14,11 +14,13 @@
 //! - It reserves bytes that other ranges may use, so it never takes the room of the next one.
 //! - No range crosses the beginning of an epoch.
 
-use super::{Effect, HistoryStart, MAX_ANSWER_COMMITS, Progress, RETRY, RangeKey, RangeSummary, StateSync, StopReason};
+use super::{
+    BackfillProgress, Below, Effect, HistoryStart, MAX_ANSWER_COMMITS, Progress, RETRY, RangeKey, RangeSummary,
+    StateSync, StopReason, flow::Asked,
+};
 use crate::{
     core::Now,
     peer_heights::{NoPeer, Outcome},
-    state_sync::{BackfillProgress, Below, flow::Asked},
 };
 use serde::{Deserialize, Serialize};
 use soma_types::{Commit, CommitIndex, Fault, PeerFailure, PeerId};
@@ -64,13 +66,24 @@ struct Piece {
 #[derive(Serialize, Deserialize)]
 enum Step {
     /// The store must be read.
-    Unknown { not_before: Duration },
+    Unknown {
+        not_before: Duration,
+    },
     Reading(RangeKey),
-    Due { not_before: Duration },
+    Due {
+        not_before: Duration,
+    },
     Picking(Piece),
-    Fetching { piece: Piece, peer: PeerId, asked: Asked },
+    Fetching {
+        piece: Piece,
+        peer: PeerId,
+        asked: Asked,
+    },
     /// At the StoreWriter, or waiting for a retry after a failed write.
-    Writing { piece: Piece, retry_at: Option<Duration> },
+    Writing {
+        piece: Piece,
+        retry_at: Option<Duration>,
+    },
     Ended,
 }
 
@@ -229,12 +242,7 @@ impl StateSync {
         }
     }
 
-    pub(super) fn on_backfill_picked(
-        &mut self,
-        now: Now,
-        picked: Result<PeerId, NoPeer>,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn on_backfill_picked(&mut self, now: Now, picked: Result<PeerId, NoPeer>, effects: &mut Vec<Effect>) {
         let Step::Picking(mut piece) = self.backfill.step else { return };
         let peer = match picked {
             Ok(peer) => peer,

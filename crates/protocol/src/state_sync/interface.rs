@@ -1,6 +1,9 @@
 //! What goes into StateSync and what comes out: settings, inputs, effects and the snapshot.
 
-use super::offered::{LocalCommitError, Offered};
+use super::{
+    history::{BackfillProgress, HistoryStart},
+    offered::{LocalCommitError, Offered},
+};
 use crate::peer_heights::{NoPeer, Outcome, Target};
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, PeerFailure, PeerId, TimestampMs};
@@ -79,36 +82,6 @@ pub struct Tip {
     pub timestamp_ms: TimestampMs,
     /// Epoch of the next commit.
     pub next_epoch: Epoch,
-}
-
-/// Where the stored history begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryStart {
-    /// The lowest stored commit.
-    pub lowest: CommitIndex,
-    /// The lowest commit of an epoch whose committee and beginning are known.
-    pub target: CommitIndex,
-    /// The commits directly below the lowest one, if they can be verified. The shell has their committee.
-    pub below: Option<Below>,
-}
-
-/// What is known of the commits directly below the stored history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Below {
-    /// Their epoch.
-    pub epoch: Epoch,
-    /// The first commit of that epoch.
-    pub first: CommitIndex,
-    /// Digest of the last of them, which the lowest stored commit names.
-    pub digest: CommitDigest,
-    /// Timestamp of the lowest stored commit. The commit below it decides whether it is right.
-    pub timestamp_ms: TimestampMs,
-    /// Timestamp of the leader block of the lowest stored commit.
-    pub leader_timestamp_ms: TimestampMs,
-    /// Digest of commit 0.
-    pub genesis: CommitDigest,
-    /// Timestamp of commit 0.
-    pub genesis_timestamp_ms: TimestampMs,
 }
 
 /// Identifies an attempt at a range, and the bytes that the shell keeps for it.
@@ -433,19 +406,6 @@ pub struct Snapshot {
     pub executor_failure: Option<ExecutorFailure>,
     /// Progress of fetching the commits before the stored history. Set once it has begun.
     pub backfill: Option<BackfillProgress>,
-}
-
-/// Progress of fetching the commits before the stored history, backwards.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackfillProgress {
-    /// The lowest stored commit. It falls.
-    pub lowest: CommitIndex,
-    /// The last commit to fetch: 1, or the first commit of the lowest epoch whose committee is known.
-    pub target: CommitIndex,
-    /// Whether nothing is left to fetch.
-    pub is_complete: bool,
-    /// The last failure, until a range is stored.
-    pub problem: Option<String>,
 }
 
 /// Peers that delay the next commit.

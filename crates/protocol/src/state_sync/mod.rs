@@ -34,6 +34,7 @@ mod backfill;
 mod epoch_skip;
 mod flow;
 mod hedging;
+mod history;
 mod interface;
 mod link;
 mod local;
@@ -49,9 +50,10 @@ pub mod worker;
 mod write;
 
 pub use hedging::most_workers;
+pub use history::{BackfillProgress, Below, HistoryStart};
 pub use interface::{
-    BackfillProgress, Below, Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, HistoryStart, Input, Late,
-    Progress, RangeKey, RangeSummary, Snapshot, Start, StopReason, Tip,
+    Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, Input, Late, Progress, RangeKey, RangeSummary, Snapshot,
+    Start, StopReason, Tip,
 };
 pub use offered::{LocalCommitError, Offered};
 pub use range::MAX_ATTEMPTS;

@@ -90,8 +90,7 @@ impl Tables {
                 for vote in block.commit_votes.iter().filter(|vote| vote.index <= limit) {
                     self.votes.entry(*vote).or_default().insert(block.reference());
                 }
-                let (needed, _) =
-                    self.blocks.entry(block.reference()).or_insert_with(|| (commit.index, block.clone()));
+                let (needed, _) = self.blocks.entry(block.reference()).or_insert_with(|| (commit.index, block.clone()));
                 *needed = commit.index.max(*needed);
             }
         }

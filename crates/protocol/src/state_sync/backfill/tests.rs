@@ -184,11 +184,9 @@ fn range_that_does_not_end_below_the_history_is_the_fault_of_its_peer() {
 
 #[test]
 fn first_commit_of_the_chain_must_follow_the_genesis() {
-    for (genesis, timestamp_ms, expected) in [
-        (digest(0), 0, None),
-        (digest(9), 0, Some(Fault::Unproven)),
-        (digest(0), 50, Some(Fault::Ours)),
-    ] {
+    for (genesis, timestamp_ms, expected) in
+        [(digest(0), 0, None), (digest(9), 0, Some(Fault::Unproven)), (digest(0), 50, Some(Fault::Ours))]
+    {
         let mut core = synced(Config::default());
         let mut history = history(6);
         let below = history.below.as_mut().unwrap();
