@@ -226,6 +226,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn backfill_is_told_with_its_bounds_and_its_problem() {
+        let mut backfill =
+            BackfillProgress { lowest: 61, target: 1, is_complete: false, problem: Some("no peer".into()) };
+        let words = backfill_in_words(&backfill);
+        assert!(["61", "1", "no peer"].iter().all(|part| words.contains(part)), "{words}");
+        (backfill.lowest, backfill.is_complete) = (1, true);
+        assert!(backfill_in_words(&backfill).starts_with("complete"));
+    }
+
     fn child(name: &str, state: ChildState, children: Vec<ChildStatus>) -> ChildStatus {
         ChildStatus {
             name: name.into(),

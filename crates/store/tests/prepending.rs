@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Chain, fresh};
-use soma_store::{FjallStore, Store, StoreError};
+use soma_store::{CorruptReason, FjallStore, Store, StoreError};
 use soma_types::{CertifiedCommit, CommitIndex, EndedEpoch, EpochProof};
 use std::{
     collections::BTreeSet,
@@ -199,6 +199,34 @@ fn killed_process_that_prepends_keeps_what_it_announced_and_goes_on() {
         history.expect_whole(&store);
     }
     assert_eq!(lowest, 1);
+}
+
+#[test]
+fn prepended_batch_that_the_journal_lost_is_an_error() {
+    let (_directory, path) = fresh();
+    let history = History::new();
+    drop(history.begin(&path));
+    let journal = path.join("db/0.jnl");
+    // A reopening cuts the journal to its length.
+    let length = |path: &Path| {
+        drop(FjallStore::open_existing(path).unwrap());
+        fs::metadata(&journal).unwrap().len() as usize
+    };
+    let mut ends = vec![length(&path)];
+    for _ in 0..3 {
+        history.prepend(&FjallStore::open_existing(&path).unwrap(), 2);
+        ends.push(length(&path));
+    }
+    let bytes = fs::read(&journal).unwrap();
+    fs::write(&journal, [&bytes[..ends[1]], &bytes[ends[2]..]].concat()).unwrap();
+    let error = FjallStore::open_existing(&path).err().unwrap();
+    let expected = CorruptReason::Gap { expected: FIRST - 2, found: FIRST - 4 };
+    assert!(matches!(&error, StoreError::Corrupt { reason, .. } if *reason == expected), "{error}");
+    // At the end it was never announced.
+    fs::write(&journal, &bytes[..ends[2]]).unwrap();
+    let store = FjallStore::open_existing(&path).unwrap();
+    assert_eq!(store.watermarks().unwrap().lowest_available, FIRST - 4);
+    history.expect_whole(&store);
 }
 
 #[test]
