@@ -224,7 +224,8 @@ impl Store for TableStore {
     fn prune(&self, lowest: CommitIndex) -> Result<Pruned, StoreError> {
         let (before, ended) = {
             let tables = self.read();
-            (tables.watermarks(), tables.last_commits.clone())
+            let ended = tables.last_commits.iter().filter(|(epoch, _)| !tables.proofs.contains_key(*epoch));
+            (tables.watermarks(), ended.map(|(epoch, last)| (*epoch, *last)).collect::<Vec<_>>())
         };
         let lowest = lowest.min(before.highest_synced.index).max(before.lowest_available);
         // While the commits are still there.
