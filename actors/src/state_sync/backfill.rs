@@ -1,21 +1,14 @@
 //! The shell's part in backfill: reads where the stored history begins, and has earlier commits written.
 
-use super::StateSync;
+use super::{StateSync, history_reader::HistoryReader};
 use crate::store_writer::messages::Prepend;
 use actix::Context;
 use soma_protocol::state_sync::{Below, HistoryStart, Input, RangeKey};
-use soma_runtime::{Offload, Shell};
+use soma_runtime::Shell;
 use soma_store::{CorruptReason, Record, Store, StoreError, Watermarks};
 use soma_types::{CommitIndex, Committee, Epoch, SignedBlock, TrustedCommit};
 use soma_verify::EpochContext;
 use std::sync::Arc;
-
-/// Reads the beginning of the stored history.
-#[derive(Clone)]
-pub(crate) struct HistoryReader {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) offload: Offload,
-}
 
 impl StateSync {
     /// Reads where the stored history begins, with the committee of the commits below it.

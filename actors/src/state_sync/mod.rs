@@ -12,6 +12,7 @@
 mod backfill;
 mod commit_feed;
 mod epochs;
+mod history_reader;
 pub mod messages;
 mod metrics;
 mod shell;

@@ -6,8 +6,8 @@ use crate::state_sync::messages::{
     CacheUpdate, ExecutorProgress, FetchProgress, LocalCommit, SubscribeCommittee, Target,
 };
 use crate::state_sync::{
-    backfill::HistoryReader,
     commit_feed::CommitFeed,
+    history_reader::HistoryReader,
     metrics,
     verified_block_cache::VerifiedBlockCache,
     worker::{Settings, SyncWorker, Task, WorkerMailboxes, WorkerResult},

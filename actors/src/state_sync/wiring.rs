@@ -2,7 +2,7 @@
 
 use super::{
     CommitFeed, Settings, StateSync,
-    backfill::HistoryReader,
+    history_reader::HistoryReader,
     shell::{Mailboxes, StartState},
     worker::WorkerMailboxes,
 };
