@@ -106,6 +106,12 @@ impl Store for Faulty {
     fn update_peers(&self, list: PeerList, put: &[(PeerId, Bytes)], remove: &[PeerId]) -> Result<(), StoreError> {
         self.inner.update_peers(list, put, remove)
     }
+    fn prepend(&self, batch: &[&CertifiedCommit]) -> Applied {
+        self.inner.prepend(batch)
+    }
+    fn began_at(&self) -> Result<u32, StoreError> {
+        self.inner.began_at()
+    }
     fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError> {
         self.inner.skip_epochs(ended)
     }

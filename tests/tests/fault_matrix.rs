@@ -67,8 +67,8 @@ const FULL: &[(&str, &[&str])] = &[
 /// What only a node whose own consensus makes commits takes.
 const VALIDATOR: &[(&str, &[&str])] = &[("state-sync", &["LocalChecked", "LocalCommit"])];
 
-/// What only a full node takes that begins after the latest epoch.
-const START: &[(&str, &[&str])] = &[("state-sync", &["EpochsFetched", "EpochsSkipped"])];
+/// What only a full node takes that begins after the latest epoch and fetches the commits before it later.
+const START: &[(&str, &[&str])] = &[("state-sync", &["EpochsFetched", "EpochsSkipped", "HistoryRead", "Prepended"])];
 
 /// What only a node with an archive takes.
 const ARCHIVE: &[(&str, &[&str])] = &[
@@ -223,7 +223,7 @@ fn every_kind(actor: &str, fault: ActorFault) {
     assert!(wrong.is_empty(), "{fault:?} of {actor}:\n{}", wrong.join("\n"));
 }
 
-/// A sync that begins after the latest epoch.
+/// A sync that begins after the latest epoch, and backfills.
 fn late_start() -> Scenario {
     Scenario::named("late start")
         .full_nodes(1)
@@ -231,6 +231,7 @@ fn late_start() -> Scenario {
         .live(10, millis(500))
         .commits_per_epoch(8)
         .set("start", "latest-epoch")
+        .set("backfill", true)
         .set("state_sync.request_timeout", "2s")
         // A hung StateSync is replaced after its time.
         .synced_within(secs(200))

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use soma_network::{TlsTransport, Transport, wire::Call};
 use soma_p2p::{
-    CertifiedCommit, CommitRef, Genesis, Handle, MemStore, Start, StartError, Status, Store, StoreError,
+    CertifiedCommit, CommitRef, FjallStore, Genesis, Handle, MemStore, Start, StartError, Status, Store, StoreError,
     make_checkpoint,
     types::{CommitDigest, SignedNodeInfo},
 };
@@ -108,6 +108,88 @@ async fn node_begins_after_the_last_ended_epoch_and_fetches_nothing_before() {
     expect_commits(&again, &network.commits[FIRST as usize - 1..]).await;
     expect_commits(&again, &more).await;
     again.stop().await;
+}
+
+/// The lowest commit that the status of StateSync shows, once backfill has begun.
+fn backfilled(status: &Status) -> Option<u32> {
+    status.state_sync.as_ref()?.backfill.as_ref().map(|backfill| backfill.lowest)
+}
+
+#[tokio::test]
+async fn node_that_began_late_backfills_to_commit_1_across_restarts() {
+    let network = Network::start();
+    let (store, directory) = disk_store(&network.genesis, &[]);
+    let seeds: Vec<&Handle> = network.servers.iter().map(|server| &***server).collect();
+    let mut config = config(&seeds);
+    (config.start, config.backfill) = (Start::LatestEpoch, true);
+    // Short ranges, so that a restart comes in between.
+    config.state_sync.commits_per_fetch = 1;
+    let join = |store: Arc<dyn Store>| start(node(9, &network.genesis, store, config.clone()));
+    let fresh = join(store.clone());
+    expect_commits(&fresh, &network.commits[FIRST as usize - 1..]).await;
+    eventually(&fresh, "earlier commits are stored", |status| backfilled(status) < Some(FIRST)).await;
+    fresh.stop().await;
+    let lowest = store.watermarks().unwrap().lowest_available;
+    assert!(lowest < FIRST, "{lowest}");
+    drop(store);
+
+    let store = Arc::new(FjallStore::open(&directory.path().join("store"), &network.genesis).unwrap());
+    let fresh = join(store.clone());
+    assert_eq!(first_given(&fresh).await, FIRST, "an executor begins where the node began");
+    let is_complete = |status: &Status| {
+        let backfill = status.state_sync.as_ref().and_then(|sync| sync.backfill.as_ref());
+        backfill.is_some_and(|backfill| backfill.is_complete)
+    };
+    let status = eventually(&fresh, "all is fetched", is_complete).await;
+    assert_eq!(backfilled(&status), Some(1));
+    let begins =
+        |status: &Status| status.store_writer.as_ref().is_some_and(|writer| writer.lowest_available == Some(1));
+    eventually(&fresh, "the status shows where history begins", begins).await;
+    assert_eq!(first_given(&fresh).await, FIRST);
+
+    let whole = mem_store(&network.genesis, &network.commits);
+    for certified in &network.commits {
+        let commit = certified.commit.reference();
+        assert_eq!(store.sub_dag(commit.index).unwrap(), Some(certified.sub_dag()));
+        assert_eq!(store.commit(commit.index).unwrap(), whole.commit(commit.index).unwrap());
+    }
+    for epoch in 0..4 {
+        let proof = |store: &dyn Store| store.epoch_proof(epoch).unwrap().map(|proof| proof.commit);
+        assert_eq!(proof(&*store), proof(&*whole));
+        assert_eq!(store.committee(epoch).unwrap(), whole.committee(epoch).unwrap());
+    }
+    // It serves the history to a node that begins at the genesis.
+    let second = start(node(10, &network.genesis, mem_store(&network.genesis, &[]), self::config(&[&fresh])));
+    expect_commits(&second, &network.commits).await;
+    second.stop().await;
+    fresh.stop().await;
+
+    // From its next start on it is an archive.
+    let again = join(store);
+    assert!(says_archive(&again).await);
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn backfill_ends_at_the_checkpoint_where_the_node_began() {
+    let network = Network::start();
+    let file = TempDir::new().unwrap();
+    let path = file.path().join("checkpoint.bin");
+    let source = mem_store(&network.genesis, &network.commits);
+    std::fs::write(&path, make_checkpoint(&*source, 2).unwrap().unwrap().encode()).unwrap();
+    let seeds: Vec<&Handle> = network.servers.iter().map(|server| &***server).collect();
+    let mut config = config(&seeds);
+    (config.start, config.backfill) = (Start::Checkpoint(path), true);
+    let store = mem_store(&network.genesis, &[]);
+    let fresh = start(node(9, &network.genesis, store.clone(), config));
+    expect_commits(&fresh, &network.commits[60..]).await;
+    let is_complete = |status: &Status| {
+        let backfill = status.state_sync.as_ref().and_then(|sync| sync.backfill.as_ref());
+        backfill.is_some_and(|backfill| backfill.is_complete && backfill.target == 61)
+    };
+    eventually(&fresh, "the committees before are unknown", is_complete).await;
+    assert_eq!(store.watermarks().unwrap().lowest_available, 61);
+    fresh.stop().await;
 }
 
 #[tokio::test]

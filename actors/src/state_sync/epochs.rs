@@ -1,14 +1,18 @@
 //! The shell's part in epochs: tells their committees, and skips them: fetches proofs, has them verified and written.
 
 use super::{StateSync, worker::call_outcome};
-use crate::{store_writer::messages::SkipEpochs, verifier::messages::VerifyEpochProofs};
+use crate::{
+    connections::messages::CommitteeChanged, store_writer::messages::SkipEpochs, verifier::messages::VerifyEpochProofs,
+};
 use actix::Context;
 use bytes::Bytes;
 use soma_network::wire::{Call, CallError, EpochProofsFrom, Status};
 use soma_protocol::state_sync::{EpochSummary, Input, RangeKey, Tip};
 use soma_replay::Origin;
-use soma_runtime::Shell;
-use soma_types::{EndedEpoch, Epoch, Fault, PeerFailure, PeerId};
+use soma_runtime::{OrderedSender, Shell};
+use soma_types::{Committee, EndedEpoch, Epoch, Fault, PeerFailure, PeerId};
+use soma_verify::EpochContext;
+use std::sync::Arc;
 
 impl StateSync {
     /// Asks the peer for epoch proofs, and has them verified.
@@ -85,6 +89,25 @@ impl StateSync {
         self.epochs.previous = last_commit;
         tracing::info!(epoch = tip.next_epoch, commit = commit.index, "skipped to the end of an epoch");
         tip
+    }
+
+    /// Keeps the committee that a verified end of epoch has handed over to.
+    pub(super) fn learn_committee(&mut self, committee: Committee) {
+        let epoch = committee.epoch;
+        match EpochContext::new(self.settings.chain, committee) {
+            Ok(context) => drop(self.committees.insert(epoch, Arc::new(context))),
+            // Verified before; a committee that fails here stops the sync at its epoch, and the status says so.
+            Err(error) => tracing::error!(epoch, %error, "the next committee is unusable"),
+        }
+    }
+
+    /// Sends the current validators to one subscriber.
+    pub(super) fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
+        let Some(context) = self.committees.get(&self.epoch) else { return };
+        let validators = context.committee().authorities.iter();
+        let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
+        // A full outbox is logged where it happens. The next handover repeats the message.
+        let _ = subscriber.post(CommitteeChanged { validators });
     }
 
     /// Tells all subscribers the committee of the next commit's epoch, if that is another one.

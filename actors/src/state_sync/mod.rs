@@ -10,8 +10,10 @@
 //! started for it after a backoff.
 
 mod archive;
+mod backfill;
 mod commit_feed;
 mod epochs;
+mod history_reader;
 pub mod messages;
 mod metrics;
 mod progress;

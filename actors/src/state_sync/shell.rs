@@ -8,11 +8,12 @@ use crate::state_sync::messages::{
 use crate::state_sync::{
     archive::ArchiverMailboxes,
     commit_feed::CommitFeed,
+    history_reader::HistoryReader,
     metrics, progress,
     verified_block_cache::VerifiedBlockCache,
     worker::{Settings, Source, SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
-use crate::store_writer::messages::{Apply, SkipEpochs};
+use crate::store_writer::messages::{Apply, Prepend, SkipEpochs};
 use crate::verifier::messages::{VerifyEpochProofs, VerifyLocalCommit};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use soma_protocol::{
@@ -28,7 +29,7 @@ use soma_runtime::{
     AskError, CoreHost, Envelope, ExitReason, Heartbeat, LogLimit, Mailbox, OrderedSender, Reply, RuntimeContext,
     Shell, Stop, forward, observe, run_actor,
 };
-use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, EndedEpoch, Epoch, PeerId, TrustedCommit};
+use soma_types::{CertifiedCommit, CommitIndex, CommitRef, EndedEpoch, Epoch, PeerId, TrustedCommit};
 use soma_verify::EpochContext;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -59,6 +60,8 @@ pub(crate) struct Mailboxes {
     pub(crate) pick: Mailbox<Pick>,
     pub(crate) apply: Mailbox<Apply>,
     pub(crate) skip_epochs: Mailbox<SkipEpochs>,
+    pub(crate) prepend: Mailbox<Prepend>,
+    pub(crate) history: HistoryReader,
     pub(crate) verify_local: Mailbox<VerifyLocalCommit>,
     pub(crate) verify_epochs: Mailbox<VerifyEpochProofs>,
     /// Durable commits, for executors.
@@ -87,9 +90,11 @@ pub struct StateSync {
     // State
     pub(super) host: CoreHost<StateSyncCore>,
     /// Verified commits that are not durable yet.
-    held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
+    pub(super) held: BTreeMap<RangeKey, Arc<Vec<CertifiedCommit>>>,
     /// Committees of the epochs at work: the current one and, near its end, the next.
     pub(super) committees: BTreeMap<Epoch, Arc<EpochContext>>,
+    /// Committee of the commits below the stored history.
+    pub(super) committee_below: Option<Arc<EpochContext>>,
     /// The epoch of the commit after the last durable one.
     pub(super) epoch: Epoch,
     pub(super) epochs: Epochs,
@@ -129,6 +134,7 @@ impl StateSync {
             host: CoreHost::new(core, runtime_context),
             held: BTreeMap::new(),
             committees,
+            committee_below: None,
             epoch,
             epochs: Epochs { previous: start.last_commit, verified: Vec::new() },
             local_replies: BTreeMap::new(),
@@ -162,7 +168,8 @@ impl StateSync {
     }
 
     fn start_worker(&mut self, key: RangeKey, task: Task, epoch: Epoch, context: &mut Context<Self>) {
-        let Some(committee) = self.committees.get(&epoch).cloned() else {
+        let below = self.committee_below.as_ref().filter(|below| below.epoch() == epoch);
+        let Some(committee) = self.committees.get(&epoch).or(below).cloned() else {
             // Every handover that the core knows of came with its committee.
             let reason = format!("the committee of epoch {epoch} is not known: a bug of this node");
             let missing = async move { Input::WorkerFailed { key, reason } };
@@ -211,9 +218,11 @@ impl StateSync {
                 if let Some(shortfall) = &shortfall {
                     metrics::shortfall(shortfall);
                 }
+                let is_earlier = self.host.core().is_backfilling(key);
                 let summary = verified.map(|range| {
                     metrics::verified(&range.summary);
-                    if let Some(next) = range.next_committee {
+                    // The committee after an earlier epoch is known.
+                    if let Some(next) = range.next_committee.filter(|_| !is_earlier) {
                         self.learn_committee(next);
                     }
                     self.held.insert(key, Arc::new(range.commits));
@@ -256,25 +265,6 @@ impl StateSync {
             sync.show_progress();
         };
         self.later(checking, finish, context);
-    }
-
-    /// Keeps the committee that a verified end of epoch has handed over to.
-    pub(super) fn learn_committee(&mut self, committee: Committee) {
-        let epoch = committee.epoch;
-        match EpochContext::new(self.settings.chain, committee) {
-            Ok(context) => drop(self.committees.insert(epoch, Arc::new(context))),
-            // Verified before; a committee that fails here stops the sync at its epoch, and the status says so.
-            Err(error) => tracing::error!(epoch, %error, "the next committee is unusable"),
-        }
-    }
-
-    /// Sends the current validators to one subscriber.
-    pub(super) fn tell_committee(&self, subscriber: &OrderedSender<CommitteeChanged>) {
-        let Some(context) = self.committees.get(&self.epoch) else { return };
-        let validators = context.committee().authorities.iter();
-        let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
-        // A full outbox is logged where it happens. The next handover repeats the message.
-        let _ = subscriber.post(CommitteeChanged { validators });
     }
 
     fn write(&mut self, keys: &[RangeKey], context: &mut Context<Self>) {
@@ -369,6 +359,8 @@ impl Shell for StateSync {
             Effect::Announce(index) => drop(self.mailboxes.own_height.post(OwnHeight(index))),
             Effect::FetchEpochs { key, peer, from } => self.fetch_epochs(key, peer, from, context),
             Effect::SkipEpochs { key, count } => self.skip_epochs(key, count, context),
+            Effect::ReadHistory(key) => self.read_history(key, context),
+            Effect::Prepend(key) => self.prepend(key, context),
             Effect::CheckLocal { key, epoch } => self.check_local(key, epoch, context),
             Effect::LocalAnswer { key, result } => {
                 if let Some(reply) = self.local_replies.remove(&key) {

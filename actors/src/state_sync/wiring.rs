@@ -3,6 +3,7 @@
 use super::{
     CommitFeed, Settings, StateSync,
     archive::ArchiverMailboxes,
+    history_reader::HistoryReader,
     shell::{Mailboxes, StartState},
     worker::WorkerMailboxes,
 };
@@ -50,6 +51,8 @@ pub fn spec(
                 pick: actors.peer_heights.mailbox(NAME),
                 apply: actors.store_writer.mailbox(NAME),
                 skip_epochs: actors.store_writer.mailbox(NAME),
+                prepend: actors.store_writer.mailbox(NAME),
+                history: HistoryReader { store: node.store.clone(), offload: node.offload.clone() },
                 verify_local: actors.verifier.mailbox(NAME),
                 verify_epochs: actors.verifier.mailbox(NAME),
                 commit_feed,

@@ -48,6 +48,15 @@ pub struct Archived {
     pub next: CommitIndex,
 }
 
+/// From StateSync: write these commits below the lowest one, in one durable batch.
+#[derive(Debug)]
+pub struct Prepend {
+    /// In order. Shared, because the sender keeps them until they are durable.
+    pub commits: Arc<Vec<CertifiedCommit>>,
+    /// The new watermarks once durable.
+    pub reply: Reply<Result<Watermarks, WriteError>>,
+}
+
 /// From Discovery and PeerHeights: update the stored peers.
 #[derive(Debug)]
 pub struct UpdatePeers {

@@ -9,6 +9,12 @@ pub(crate) fn applied(commits: usize, highest: u32) {
     gauge!("soma_highest_synced_commit").set(f64::from(highest));
 }
 
+/// A batch of earlier commits is durable.
+pub(crate) fn prepended(commits: usize, lowest: u32) {
+    counter!("soma_store_backfilled_commits_total").increment(commits as u64);
+    gauge!("soma_lowest_available_commit").set(f64::from(lowest));
+}
+
 /// A step of pruning is durable.
 pub(crate) fn pruned(lowest: u32) {
     counter!("soma_store_prune_steps_total").increment(1);

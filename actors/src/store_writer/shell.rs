@@ -1,6 +1,6 @@
 //! The shell: runs writes off the actor thread, one by one, and answers.
 
-use crate::store_writer::messages::{Apply, Archived, SkipEpochs, UpdatePeers, WriteError};
+use crate::store_writer::messages::{Apply, Archived, Prepend, SkipEpochs, UpdatePeers, WriteError};
 use crate::store_writer::metrics;
 use actix::{Actor, ActorContext, Context, Handler};
 use soma_protocol::{
@@ -20,6 +20,7 @@ const SLOW_WRITE: Duration = Duration::from_secs(30);
 enum Job {
     Apply(Apply),
     SkipEpochs(SkipEpochs),
+    Prepend(Prepend),
     UpdatePeers(UpdatePeers),
 }
 
@@ -155,6 +156,16 @@ impl StoreWriter {
     }
 }
 
+/// Answers a write that moves the beginning of the stored chain, and tells the core where it is.
+fn tell_beginning(
+    result: Result<Watermarks, WriteError>,
+    reply: Reply<Result<Watermarks, WriteError>>,
+) -> Option<Input> {
+    let begins = result.as_ref().ok().map(|watermarks| watermarks.lowest_available);
+    reply.send(result);
+    begins.map(|lowest_available| Input::Begins { lowest_available })
+}
+
 impl Actor for StoreWriter {
     type Context = Context<Self>;
 
@@ -212,12 +223,22 @@ impl Shell for StoreWriter {
                             ended.partition_point(|ended| ended.last_commit.index <= stored.highest_synced.index);
                         if later == ended.len() { Ok(stored) } else { store.skip_epochs(&ended[later..]) }
                     };
-                    let answer = |result: Result<Watermarks, WriteError>| {
-                        let begins = result.as_ref().ok().map(|watermarks| watermarks.lowest_available);
-                        reply.send(result);
-                        begins.map(|lowest_available| Input::Begins { lowest_available })
+                    self.run(job, write, |result| tell_beginning(result, reply), context);
+                }
+                Some(Job::Prepend(Prepend { commits, reply })) => {
+                    let write = move |store: &dyn Store| {
+                        let stored = store.watermarks()?;
+                        // After a lost answer, some or all of them may be stored already.
+                        let lower = commits.iter().filter(|lower| lower.commit.index < stored.lowest_available);
+                        let batch: Vec<&CertifiedCommit> = lower.collect();
+                        if batch.is_empty() {
+                            return Ok(stored);
+                        }
+                        let watermarks = store.prepend(&batch)?;
+                        metrics::prepended(batch.len(), watermarks.lowest_available);
+                        Ok(watermarks)
                     };
-                    self.run(job, write, answer, context);
+                    self.run(job, write, |result| tell_beginning(result, reply), context);
                 }
                 Some(Job::UpdatePeers(UpdatePeers { list, put, remove })) => {
                     self.run(job, move |store| store.update_peers(list, &put, &remove), |_| None, context);
@@ -227,7 +248,12 @@ impl Shell for StoreWriter {
             Effect::Prune { keep_from } => self.prune(keep_from, context),
             Effect::Refuse(job) => {
                 let refused = self.jobs.remove(job);
-                if let Some(Job::Apply(Apply { reply, .. }) | Job::SkipEpochs(SkipEpochs { reply, .. })) = refused {
+                if let Some(
+                    Job::Apply(Apply { reply, .. })
+                    | Job::SkipEpochs(SkipEpochs { reply, .. })
+                    | Job::Prepend(Prepend { reply, .. }),
+                ) = refused
+                {
                     reply.send(Err(WriteError::Busy));
                 }
             }
@@ -248,6 +274,14 @@ impl Handler<Envelope<SkipEpochs>> for StoreWriter {
 
     fn handle(&mut self, envelope: Envelope<SkipEpochs>, context: &mut Context<Self>) {
         self.submit(envelope.origin, Job::SkipEpochs(envelope.message), context);
+    }
+}
+
+impl Handler<Envelope<Prepend>> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Prepend>, context: &mut Context<Self>) {
+        self.submit(envelope.origin, Job::Prepend(envelope.message), context);
     }
 }
 

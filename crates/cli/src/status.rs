@@ -3,7 +3,7 @@
 use crate::{admin::NodeStatus, error::CliError, node_config::NodeConfig, running};
 use comfy_table::{Table, presets};
 use soma_p2p::actor_status::{Archiver, ArchiverState};
-use soma_p2p::{ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy};
+use soma_p2p::{BackfillProgress, ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -74,6 +74,9 @@ fn text_of(node: &NodeStatus) -> String {
     if let Some(sync) = &status.state_sync {
         let mib = sync.bytes_in_flight as f64 / f64::from(1 << 20);
         line("fetching", format!("{} workers, {} ranges, {mib:.1} MiB in flight", sync.workers, sync.ranges));
+        if let Some(backfill) = &sync.backfill {
+            line("backfill", backfill_in_words(backfill));
+        }
     }
     if let Some(archive) = &status.archiver {
         line("archive", archive_text(archive));
@@ -136,6 +139,16 @@ fn archive_text(archive: &Archiver) -> String {
 fn since(unix_ms: u64) -> Duration {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
     Duration::from_millis(now_ms.saturating_sub(unix_ms))
+}
+
+/// How far the node has got with the commits before its history.
+fn backfill_in_words(backfill: &BackfillProgress) -> String {
+    let BackfillProgress { lowest, target, is_complete, problem } = backfill;
+    match (is_complete, problem) {
+        (true, _) => format!("complete: commits from {lowest} on are stored"),
+        (false, None) => format!("commits from {lowest} on are stored, and those from {target} on are wanted"),
+        (false, Some(problem)) => format!("commits from {lowest} on are stored, wanted from {target} on: {problem}"),
+    }
 }
 
 /// A table of connected peers.
@@ -238,6 +251,16 @@ mod tests {
         for (ms, words) in said {
             assert_eq!(in_words(Duration::from_millis(ms)), words);
         }
+    }
+
+    #[test]
+    fn backfill_is_told_with_its_bounds_and_its_problem() {
+        let mut backfill =
+            BackfillProgress { lowest: 61, target: 1, is_complete: false, problem: Some("no peer".into()) };
+        let words = backfill_in_words(&backfill);
+        assert!(["61", "1", "no peer"].iter().all(|part| words.contains(part)), "{words}");
+        (backfill.lowest, backfill.is_complete) = (1, true);
+        assert!(backfill_in_words(&backfill).starts_with("complete"));
     }
 
     fn child(name: &str, state: ChildState, children: Vec<ChildStatus>) -> ChildStatus {

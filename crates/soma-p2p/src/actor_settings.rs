@@ -80,6 +80,7 @@ pub(crate) fn state_sync_core(config: &Config, has_archive: bool) -> sync_core::
         max_executor_lag: sync.max_executor_lag,
         start: config.start.core(),
         archive,
+        backfill: config.backfill,
         ..Default::default()
     }
 }

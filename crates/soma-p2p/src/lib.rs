@@ -80,7 +80,7 @@ pub use soma_protocol::{
     discovery::{BookEntry, Trouble},
     peer_heights::NoPeer,
     peer_heights::PeerSnapshot,
-    state_sync::{ExecutorFailure, LocalCommitError, Progress, STUCK_AFTER},
+    state_sync::{BackfillProgress, ExecutorFailure, LocalCommitError, Progress, STUCK_AFTER},
     verifier::{SlowCheck, TransactionPlace},
 };
 pub use soma_runtime::{ChildState, ChildStatus, Escalation as Fatal, ExitReason, MetricsRecorder, Strategy};

@@ -136,7 +136,7 @@ pub const METRICS: &[Metric] = &[
         name: "soma_lowest_available_commit",
         kind: MetricKind::Gauge,
         labels: &[],
-        help: "The lowest commit that is not pruned, on a node that prunes.",
+        help: "The lowest available commit, on a node that prunes or backfills.",
     },
     Metric {
         name: "soma_mailbox_busy_total",
@@ -185,6 +185,12 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Counter,
         labels: &["heard"],
         help: "Announcements of commits to peers: yes if the peer took it, else no.",
+    },
+    Metric {
+        name: "soma_store_backfilled_commits_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Commits written durably below the lowest one.",
     },
     Metric {
         name: "soma_store_batches_total",

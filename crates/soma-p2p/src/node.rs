@@ -38,10 +38,8 @@ use soma_actors::{
 };
 use soma_network::Listener;
 use soma_runtime::{Escalation, ExitReason, Intensity, IoTasks, Offload, Rules, Strategy, Supervision, Supervisor};
-use soma_store::Store;
-use soma_types::{
-    Address, Capabilities, Checkpoint, CommitIndex, NodeInfo, PeerId, ProtocolVersions, limits::MAX_CHECKPOINT_BYTES,
-};
+use soma_store::{Store, Watermarks};
+use soma_types::{Address, Capabilities, Checkpoint, NodeInfo, PeerId, ProtocolVersions, limits::MAX_CHECKPOINT_BYTES};
 use soma_verify::verify_checkpoint;
 use std::{
     fs,
@@ -108,7 +106,7 @@ impl Node {
         begin_at_checkpoint(&parts)?;
         let listener = listen(&parts, &resources).await?;
         let watermarks = parts.store.watermarks()?;
-        let own_info = own_info(&parts, listener.address(), watermarks.lowest_available);
+        let own_info = own_info(&parts, listener.address(), watermarks);
         let commit_feed = CommitFeed::new(watermarks.highest_synced.index);
         let supervision = supervise(slots, &resources, &parts, pool, &listener, own_info, &commit_feed).start();
         if let Err(escalation) = all_up(&supervision).await {
@@ -297,7 +295,7 @@ fn observers(actors: &Actors, has_archive: bool) -> Observers {
     }
 }
 
-fn own_info(parts: &NodeParts, listening: &Address, lowest_available: CommitIndex) -> NodeInfo {
+fn own_info(parts: &NodeParts, listening: &Address, watermarks: Watermarks) -> NodeInfo {
     let config = &parts.config;
     let (host, _) = listening.host_and_port();
     let unspecified = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
@@ -310,7 +308,9 @@ fn own_info(parts: &NodeParts, listening: &Address, lowest_available: CommitInde
         _ => vec![listening.clone()],
     };
     // Commit 0 is the genesis. No node fetches it.
-    let lowest_commit = lowest_available.max(1);
+    let lowest_commit = watermarks.lowest_available.max(1);
+    // A node that begins late has no commit yet, or has fetched all earlier ones.
+    let has_begun = config.start == Start::Genesis || watermarks.highest_synced.index > 0;
     NodeInfo {
         peer_id: PeerId::from(&*parts.key),
         addresses,
@@ -319,7 +319,7 @@ fn own_info(parts: &NodeParts, listening: &Address, lowest_available: CommitInde
         protocol_versions: ProtocolVersions::SUPPORTED,
         capabilities: Capabilities {
             role: config.role,
-            archive: lowest_commit <= 1 && config.pruning.keeps_all() && config.start == Start::Genesis,
+            archive: lowest_commit <= 1 && config.pruning.keeps_all() && has_begun,
             lowest_commit,
         },
         access: config.access,

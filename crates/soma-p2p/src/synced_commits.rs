@@ -290,7 +290,15 @@ impl Reader {
     fn read_store(&self, range: RangeInclusive<CommitIndex>) -> Option<BoxFuture<'static, Option<Batch>>> {
         let (store, offload, first) = (self.store.borrow().clone()?, self.offload.clone(), *range.start());
         let place = store.place();
+        let begins = self.begins;
         let reading = move || {
+            if begins {
+                // Backfill stores earlier commits, which are not where this node began.
+                let lowest = store.began_at()?;
+                if first < lowest {
+                    return Err(StoreError::Pruned { place: store.place(), index: first, lowest });
+                }
+            }
             let commits = store.sub_dags(range, READ_AHEAD_BYTES)?;
             if commits.is_empty() {
                 return Err(missing(store.place(), first));

@@ -16,6 +16,14 @@
 //!
 //! A file is never reopened for writing: each process starts a new file at its first write. So no process has to find
 //! the torn end of an earlier file.
+//!
+//! The numbers of files tell their [order](chain_order) in the chain, so that pruning finds the old ones:
+//!
+//! ```text
+//!   2147483649   2147483648   |   00000001   00000002
+//!   prepended, the last one   |   applied, the last one
+//!   lowest commits                               highest
+//! ```
 
 use crate::{
     CorruptReason, Place, Record, StoreError, direct_file::DirectFile, directory::sync_directory, error::io_error,
@@ -41,6 +49,41 @@ const DIRECTORY: &str = "blocks";
 /// A file ends with the batch that reaches this size. At 256 MiB there are few files, and each is soon free when its
 /// part of the chain is no longer needed.
 const FILE_BYTES: u64 = 256 << 20;
+
+/// Number of the first file with prepended batches. The later such a file, the lower its commits.
+const FIRST_BELOW: u32 = 1 << 31;
+
+/// The end of the chain at which a batch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Above all other batches.
+    Above,
+    /// Below all other batches.
+    Below,
+}
+
+impl Side {
+    /// Whether the file has batches of this side.
+    fn has(self, number: u32) -> bool {
+        (number >= FIRST_BELOW) == (self == Self::Below)
+    }
+
+    /// The number before the first file of this side.
+    fn before_first(self) -> u32 {
+        match self {
+            Self::Above => 0,
+            Self::Below => FIRST_BELOW - 1,
+        }
+    }
+}
+
+/// Sorts files like their commits: all commits of a file are below those of a file that is later in this order.
+fn chain_order(number: u32) -> i64 {
+    match Side::Below.has(number) {
+        true => -i64::from(number),
+        false => i64::from(number),
+    }
+}
 
 /// Files that stay open for reading. Peers that catch up at the same time each read in sequence in one file. Opening a
 /// file for each value was a twentieth of the cost of serving.
@@ -130,7 +173,9 @@ pub(crate) struct BlockFiles {
     /// The store's directory.
     store: PathBuf,
     /// Held while a batch is appended. After a failed append none follows, so a poisoned lock is harmless.
-    end: Mutex<End>,
+    above: Mutex<End>,
+    /// The same for prepended batches.
+    below: Mutex<End>,
     /// Files that are open for reading, the last opened first. Held only for a look-up.
     open: Mutex<VecDeque<(u32, Arc<File>)>>,
 }
@@ -146,9 +191,13 @@ struct End {
 impl BlockFiles {
     /// Opens the files of the store at `store`. Writes nothing.
     pub(crate) fn open(store: &Path) -> Result<Self, StoreError> {
-        let number = numbers(&store.join(DIRECTORY))?.into_iter().max().unwrap_or(0);
-        let end = Mutex::new(End { file: None, number, offset: 0 });
-        Ok(Self { store: store.to_owned(), end, open: Mutex::default() })
+        let numbers = numbers(&store.join(DIRECTORY))?;
+        let end = |side: Side| {
+            let last = numbers.iter().copied().filter(|number| side.has(*number)).max();
+            Mutex::new(End { file: None, number: last.unwrap_or(side.before_first()), offset: 0 })
+        };
+        let (above, below) = (end(Side::Above), end(Side::Below));
+        Ok(Self { store: store.to_owned(), above, below, open: Mutex::default() })
     }
 
     /// Writes `values`, each a list of pieces, and makes them durable. Returns the extent of each value.
@@ -156,9 +205,14 @@ impl BlockFiles {
     /// After a failure the state of the disk is unknown, so nothing may be appended any more.
     pub(crate) fn append<'a>(
         &self,
+        side: Side,
         values: impl Iterator<Item = &'a [&'a [u8]]> + Clone,
     ) -> Result<Vec<Extent>, StoreError> {
-        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = match side {
+            Side::Above => &self.above,
+            Side::Below => &self.below,
+        };
+        let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, mut offset) = (end.number, end.offset);
         let (mut file, number, is_new) = match end.file.take() {
             Some(file) if offset < FILE_BYTES => (file, number, false),
@@ -170,7 +224,7 @@ impl BlockFiles {
                         "it has the greatest number",
                     ))
                 };
-                let number = number.checked_add(1).ok_or_else(exhausted)?;
+                let number = number.checked_add(1).filter(|number| side.has(*number)).ok_or_else(exhausted)?;
                 (self.create(number)?, number, true)
             }
         };
@@ -211,15 +265,16 @@ impl BlockFiles {
         Ok(bytes.into())
     }
 
-    /// Whether there are files before number `first`, except those with the numbers `kept`.
+    /// Whether there are files with lower commits than file `first`, except those with the numbers `kept`.
     pub(crate) fn has_before(&self, first: u32, kept: &[u32]) -> Result<bool, StoreError> {
-        Ok(numbers(&self.store.join(DIRECTORY))?.iter().any(|number| *number < first && !kept.contains(number)))
+        let is_old = |number: &u32| chain_order(*number) < chain_order(first) && !kept.contains(number);
+        Ok(numbers(&self.store.join(DIRECTORY))?.iter().any(is_old))
     }
 
-    /// Removes the files before number `first`, except those with the numbers `kept`. A reader that has one open may
+    /// Removes the files with lower commits than file `first`, except those with the numbers `kept`. A reader that has one open may
     /// still read it.
     pub(crate) fn remove_before(&self, first: u32, kept: &[u32]) -> Result<(), StoreError> {
-        let is_old = |number: u32| number < first && !kept.contains(&number);
+        let is_old = |number: u32| chain_order(number) < chain_order(first) && !kept.contains(&number);
         let directory = self.store.join(DIRECTORY);
         for number in numbers(&directory)?.into_iter().filter(|number| is_old(*number)) {
             let path = self.path(number);

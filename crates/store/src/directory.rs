@@ -23,8 +23,11 @@ use std::{
 };
 
 /// The store format that this program writes. 1 had a value per block, 2 had no files of blocks, 3 had a value per
-/// commit, 4 had commits and votes only in the database, and 5 could not tell which blocks a later batch commits.
-pub(crate) const FORMAT_VERSION: u32 = 6;
+/// commit, 4 had commits and votes only in the database, 5 could not tell which blocks a later batch commits, and 6 had
+/// no prepended commits: its programs would remove files of later commits instead.
+pub(crate) const FORMAT_VERSION: u32 = 7;
+/// The first format in which the table of late blocks is complete.
+const LATE_BLOCKS_FORMAT: u32 = 6;
 /// The earliest format that this program reads. Opening such a store [moves](Directory::finish_upgrade) it to the
 /// latest one.
 const OLDEST_FORMAT_VERSION: u32 = 5;
@@ -124,6 +127,11 @@ impl Directory {
     /// Whether the store is of an earlier format.
     pub(crate) fn is_of_earlier_format(&self) -> bool {
         self.identity.format < FORMAT_VERSION
+    }
+
+    /// Whether every program that wrote the store kept the table of late blocks.
+    pub(crate) fn has_late_blocks(&self) -> bool {
+        self.identity.format >= LATE_BLOCKS_FORMAT
     }
 
     /// Marks the store as one of the latest format, once its content is. Earlier programs refuse it from now on.

@@ -5,21 +5,22 @@
 //! committees, commits, and the watermarks last.
 
 use crate::{
-    CorruptReason, PeerList, Place, Pruned, Record, Store, StoreError, VOTES_AHEAD, Watermarks, commits,
+    CorruptReason, PeerList, Place, Pruned, Record, Seam, Store, StoreError, VOTES_AHEAD, Watermarks,
+    batch::pack,
+    commits,
     epoch_proof::make_epoch_proof,
     layout::{
         META_CHAIN_ID, META_LATE_FROM, META_PRUNED, META_WATERMARKS, Table, commit_key, epoch_key, first_beside,
-        pair_key, parse_commit_key, parse_epoch_key,
+        parse_commit_key, parse_epoch_key,
     },
     plan::{check_skipped_epochs, plan},
+    prepend::{self, Prepended},
     progress::{Progress, late_from},
     prune,
     reader::BlockReader,
-    rounds::ChangedRounds,
-    segments::Packer,
     sub_dags,
     tables::{Tables, Write},
-    votes::{self, BatchVotes},
+    votes,
 };
 use bytes::Bytes;
 use soma_types::{
@@ -27,7 +28,7 @@ use soma_types::{
     EpochProof, Genesis, PeerId, TrustedCommit, codec,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{Mutex, PoisonError},
 };
@@ -127,6 +128,10 @@ impl<T: Tables> Engine<T> {
         let (mut writes, mut bytes, mut raised) = (Vec::new(), 0, lowest);
         for epoch in first.epoch.. {
             let Some(last) = self.last_commit_of_epoch(epoch)?.filter(|last| *last < lowest) else { break };
+            // Skipped and prepended later: the proof is stored already.
+            if self.stored_proof(epoch)?.is_some() {
+                continue;
+            }
             match make_epoch_proof(self, last)?.map(|proof| proof.encode()) {
                 Some(proof) => {
                     bytes += proof.len();
@@ -323,48 +328,37 @@ impl<T: Tables> Store for Engine<T> {
         let planned = plan(&self.tables.place(), before.highest_synced, batch)?;
         let after = Watermarks { highest_synced: planned.highest_synced, ..before };
 
-        let mut packer = Packer::new(planned.first);
-        let mut rounds = ChangedRounds::new(&self.tables, Progress::read(&self.tables)?)?;
-        let mut votes = BatchVotes::default();
-        let limit = planned.highest_synced.index.saturating_add(VOTES_AHEAD);
-        let mut late = BTreeSet::new();
-        let each = batch.iter().flat_map(|certified| {
-            let certifiers = certified.certifiers.iter().map(|block| (block, false));
-            certified.blocks.iter().map(|block| (block, true)).chain(certifiers)
-        });
-        for (block, is_committed) in each {
-            let reference = block.reference();
-            // The reference fixes the bytes. A certifier block is often committed a little later, but written once.
-            let stored = rounds.add(&self.tables, &reference, || packer.push(block.bytes()))?;
-            if let Some(stored) = stored
-                && is_committed
-                && stored.segment.batch < planned.first
-            {
-                late.insert(stored.segment.batch);
-            }
-            // So are its votes, unless they were too far ahead at that time.
-            let kept = stored.map(|stored| stored.segment.batch.saturating_add(VOTES_AHEAD));
-            let new = block.commit_votes.iter().filter(|vote| vote.index <= limit && Some(vote.index) > kept);
-            new.for_each(|vote| votes.push(*vote, reference));
-        }
-        let segments = packer.finish();
-        let mut writes: Vec<_> = rounds.finish().collect();
-        let put_late = |batch| Write::put(Table::Late, pair_key(batch, planned.first), []);
-        writes.extend(late.into_iter().map(put_late));
+        let packed = pack(&self.tables, (planned.first, planned.highest_synced.index), batch)?;
+        let mut writes = packed.locations;
         if late_from(&self.tables)?.is_none() {
             writes.push(Write::put(Table::Meta, META_LATE_FROM, codec::encode(&planned.first)));
         }
-        writes.extend(votes.finish(planned.first));
-        for (epoch, committee) in planned.committees {
-            writes.push(Write::put(Table::Committees, epoch_key(epoch), codec::encode(committee)));
-        }
-        for (epoch, index) in planned.last_commits {
-            writes.push(Write::put(Table::Epochs, epoch_key(epoch), codec::encode(&index)));
-        }
+        writes.extend(packed.votes);
+        writes.extend(planned.epochs());
         writes.extend(commits::writes(batch.iter().map(|certified| &certified.commit)));
         writes.push(Write::put(Table::Meta, META_WATERMARKS, codec::encode(&after)));
-        self.tables.write(&segments, writes)?;
+        self.tables.write(&packed.segments, writes)?;
         Ok(after)
+    }
+
+    fn prepend(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.watermarks()?;
+        let planned = prepend::plan(&self.tables.place(), &Seam::of(self)?, batch)?;
+        let packed = pack(&self.tables, (planned.first, planned.highest_synced.index), batch)?;
+        let place = (planned.first, packed.first_round);
+        let (last_writes, after) = prepend::writes(&self.tables, before, place, batch)?;
+        let mut writes = packed.locations;
+        writes.extend(packed.votes);
+        writes.extend(planned.epochs());
+        writes.extend(last_writes);
+        self.tables.write_below(&packed.segments, writes)?;
+        Ok(after)
+    }
+
+    fn began_at(&self) -> Result<CommitIndex, StoreError> {
+        let lowest = self.watermarks()?.lowest_available;
+        Ok(Prepended::read(&self.tables)?.map_or(lowest, |prepended| prepended.began.max(lowest)))
     }
 
     fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError> {
@@ -459,6 +453,8 @@ macro_rules! store_by_engine {
             )
                 -> Result<(), crate::StoreError>;
             fn apply_refs(batch: &[&soma_types::CertifiedCommit]) -> Result<crate::Watermarks, crate::StoreError>;
+            fn prepend(batch: &[&soma_types::CertifiedCommit]) -> Result<crate::Watermarks, crate::StoreError>;
+            fn began_at() -> Result<soma_types::CommitIndex, crate::StoreError>;
             fn skip_epochs(ended: &[soma_types::EndedEpoch]) -> Result<crate::Watermarks, crate::StoreError>;
             fn prune(lowest: soma_types::CommitIndex) -> Result<crate::Pruned, crate::StoreError>;
             fn epoch_proof(epoch: soma_types::Epoch) -> Result<Option<soma_types::EpochProof>, crate::StoreError>;

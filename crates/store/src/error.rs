@@ -1,6 +1,9 @@
 //! Errors of a store. Every message says what failed, where, and what to do.
 
 mod advice;
+mod mismatch;
+
+pub use mismatch::Mismatch;
 
 use crate::segments::SegmentId;
 use advice::advice_on_file;
@@ -89,6 +92,9 @@ pub enum Record {
     /// The progress of pruning.
     #[error("the progress of pruning")]
     Pruned,
+    /// The record of prepended commits.
+    #[error("the record of commits that were stored below others")]
+    Prepended,
     /// The proof of a pruned epoch.
     #[error("the proof of epoch {0}")]
     EpochProof(Epoch),
@@ -234,63 +240,6 @@ pub enum CorruptReason {
     Genesis(#[from] GenesisError),
 }
 
-/// The reason why a commit does not fit its blocks or the chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Mismatch {
-    /// The epoch is not the next one.
-    #[error("epoch {expected} is next, and it ends epoch {found}")]
-    SkippedEpoch {
-        /// The next epoch.
-        expected: Epoch,
-        /// The epoch that the commit ends.
-        found: Epoch,
-    },
-    /// The commit is not later than the last one.
-    #[error("commit {last} is stored already")]
-    NotLater {
-        /// The last commit.
-        last: CommitIndex,
-    },
-    /// The commit does not continue the previous commit.
-    #[error("it continues a commit of digest {found}, and the one before it has {expected}")]
-    PreviousDigest {
-        /// Digest of the previous commit.
-        expected: CommitDigest,
-        /// Digest that the commit names.
-        found: CommitDigest,
-    },
-    /// The commit comes with more or fewer blocks than it names.
-    #[error("it names {expected} blocks and has {found}")]
-    BlockCount {
-        /// Number of blocks that the commit names.
-        expected: usize,
-        /// Number of blocks that came with it.
-        found: usize,
-    },
-    /// A block is not the one that the commit names at its position.
-    #[error("block {position} is {found}, and the commit names {expected}")]
-    Block {
-        /// Position in the commit's list, from 0.
-        position: usize,
-        /// The block that the commit names.
-        expected: BlockRef,
-        /// The block that came.
-        found: BlockRef,
-    },
-    /// The commit hands over to a committee of another epoch than the next.
-    #[error("it ends epoch {epoch} and hands over to a committee of epoch {found}")]
-    NextCommittee {
-        /// The commit's epoch.
-        epoch: Epoch,
-        /// Epoch of the committee.
-        found: Epoch,
-    },
-    /// The chain has no further index.
-    #[error("commit indices end here")]
-    NoIndexLeft,
-}
-
 /// The reason why a directory is not a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -367,6 +316,17 @@ pub enum StoreError {
         lowest: CommitIndex,
         /// The last commit.
         highest: CommitIndex,
+    },
+    /// The store has pruned commits, so it cannot store earlier ones.
+    #[error(
+        "{place}: has pruned the commits before {lowest} and takes none of them back; nothing was written, begin with an \
+         empty store to have them"
+    )]
+    HasPruned {
+        /// The store.
+        place: Place,
+        /// The lowest available commit.
+        lowest: CommitIndex,
     },
     /// The commit was pruned.
     #[error("{place}: commit {index} is pruned; commits from {lowest} on are available")]
@@ -482,7 +442,14 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the store itself failed (disk, damage, another owner), and not the request.
     pub fn is_fatal(&self) -> bool {
-        !matches!(self, Self::OutOfOrder { .. } | Self::EmptyBatch { .. } | Self::Mismatch { .. } | Self::Pruned { .. })
+        !matches!(
+            self,
+            Self::OutOfOrder { .. }
+                | Self::EmptyBatch { .. }
+                | Self::Mismatch { .. }
+                | Self::HasPruned { .. }
+                | Self::Pruned { .. }
+        )
     }
 }
 

@@ -1,8 +1,8 @@
 //! The store on disk: fjall, an embedded log-structured database, in its own directory.
 
 use crate::{
-    CorruptReason, Place, Record, Store, StoreError,
-    block_files::{BlockFiles, Stored},
+    CorruptReason, Place, Record, Store, StoreError, Watermarks,
+    block_files::{BlockFiles, Side, Stored},
     directory::{Directory, disk_bytes},
     engine::{Engine, store_by_engine},
     journal,
@@ -109,19 +109,22 @@ impl FjallStore {
     }
 
     fn open_in(mut directory: Directory) -> Result<Self, StoreError> {
-        let (tables, in_journals) = FjallTables::open(directory.path(), &directory.database())?;
+        let (tables, beside_journals) = FjallTables::open(directory.path(), &directory.database())?;
         if directory.is_of_earlier_format() {
-            // The program that wrote it last may not have kept the table of late blocks.
-            tables.write(&[], vec![Write::remove(Table::Meta, META_LATE_FROM)])?;
+            if !directory.has_late_blocks() {
+                // The program that wrote it last may not have kept the table of late blocks.
+                tables.write(&[], vec![Write::remove(Table::Meta, META_LATE_FROM)])?;
+            }
             directory.finish_upgrade()?;
         }
         let engine = Engine::open(tables, directory.genesis().clone())?;
+        let Watermarks { highest_synced, lowest_available } = engine.watermarks()?;
+        let stored = lowest_available..=highest_synced.index;
         // Content that has left the journals must have reached the tables.
-        if let Some(index) = in_journals.and_then(|first| first.checked_sub(1))
-            && (index == 0 || index >= engine.watermarks()?.lowest_available)
-            && engine.commit(index)?.is_none()
-        {
-            return Err(Record::Commit(index).corrupt(engine.place(), CorruptReason::Missing));
+        for index in beside_journals {
+            if (index == 0 || stored.contains(&index)) && engine.commit(index)?.is_none() {
+                return Err(Record::Commit(index).corrupt(engine.place(), CorruptReason::Missing));
+            }
         }
         Ok(Self { engine, directory })
     }
@@ -173,13 +176,13 @@ impl FjallTables {
         Self::open_keyspaces(path, database)
     }
 
-    /// Opens the database at `database` of the store at `path`. Also returns the first commit in its journals.
-    fn open(path: &Path, database: &Path) -> Result<(Self, Option<CommitIndex>), StoreError> {
+    /// Opens the database at `database` of the store at `path`. Also returns the commits beside those in its journals.
+    fn open(path: &Path, database: &Path) -> Result<(Self, Vec<CommitIndex>), StoreError> {
         // Without its version marker fjall would create a new database in the place of the existing one.
         if !matches!(database.join("version").try_exists(), Ok(true)) {
             return Err(Record::DatabaseVersion.corrupt(Place::Disk(path.into()), CorruptReason::Missing));
         }
-        let in_journals = journal::check(path, database)?;
+        let beside_journals = journal::check(path, database)?;
         // fjall panics on some damage. The panic drops everything that it has created.
         let opened = panic::catch_unwind(|| Self::open_keyspaces(path, database)).unwrap_or_else(|panic| {
             let message = panic.downcast_ref::<String>().map(String::as_str);
@@ -187,7 +190,7 @@ impl FjallTables {
             let reason = CorruptReason::Panicked { message: message.to_owned() };
             Err(Record::Database.corrupt(Place::Disk(path.into()), reason))
         });
-        Ok((opened?, in_journals))
+        Ok((opened?, beside_journals))
     }
 
     fn open_keyspaces(path: &Path, database: &Path) -> Result<Self, StoreError> {
@@ -243,7 +246,13 @@ impl FjallTables {
     }
 
     /// Writes a batch. [`PersistMode::SyncAll`] makes it durable, and all batches before it.
-    fn commit(&self, mode: PersistMode, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
+    fn commit(
+        &self,
+        side: Side,
+        mode: PersistMode,
+        segments: &[Segment<'_>],
+        writes: Vec<Write>,
+    ) -> Result<(), StoreError> {
         self.writing(|| {
             // fjall writes and syncs the whole batch to the journal, then shows it to readers in this order. If the sync
             // fails, it shows nothing and refuses further writes.
@@ -254,7 +263,7 @@ impl FjallTables {
                 let filed = writes.iter().filter(|write| write.table.is_filed());
                 let filed: Vec<&[u8]> = filed.filter_map(|write| write.value.as_deref()).collect();
                 let segments = segments.iter().map(|segment| &segment.pieces[..]);
-                extents = self.files.append(segments.chain(filed.iter().map(slice::from_ref)))?;
+                extents = self.files.append(side, segments.chain(filed.iter().map(slice::from_ref)))?;
             }
             let mut extents = extents.into_iter();
             let mut stored = |pieces: &[&[u8]]| extents.next().map_or_else(|| Stored::here(pieces), Stored::filed);
@@ -347,11 +356,15 @@ impl Tables for FjallTables {
     }
 
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
-        self.commit(PersistMode::SyncAll, segments, writes)
+        self.commit(Side::Above, PersistMode::SyncAll, segments, writes)
+    }
+
+    fn write_below(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
+        self.commit(Side::Below, PersistMode::SyncAll, segments, writes)
     }
 
     fn write_later(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        self.commit(PersistMode::Buffer, &[], writes)
+        self.commit(Side::Above, PersistMode::Buffer, &[], writes)
     }
 
     fn reclaim(&self, kept_from: CommitIndex, pinned: &[CommitIndex]) -> Result<(), StoreError> {

@@ -7,12 +7,17 @@
 //! - a broken batch that is followed by others, in its journal or in a later one: an error, and the journal is
 //!   unchanged;
 //! - a sequence number that is not above the previous one, or a gap between the commits of consecutive batches that
-//!   skip no epochs: likewise;
+//!   skip no epochs: likewise. A prepended batch must end where the stored commits begin;
 //! - a broken batch at the very end: cut off.
 //!
 //! fjall checks the bytes of the entries by the batch's checksum.
 
-use crate::{CorruptReason, Place, Record, StoreError, Watermarks, error::io_error, layout::META_WATERMARKS};
+use crate::{
+    CorruptReason, Place, Record, StoreError, Watermarks,
+    error::io_error,
+    layout::{META_PREPENDED, META_WATERMARKS},
+    prepend::Prepended,
+};
 use soma_types::{CommitIndex, codec};
 use std::{
     fs::{self, File, OpenOptions},
@@ -26,11 +31,10 @@ const TRAILER: &[u8; 4] = b"FJL\x03";
 /// Bytes per read.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Checks the journals in `database` of the store at `path`, and cuts off an incomplete last batch. Returns the index
-/// of the first commit in the journals.
-pub(crate) fn check(path: &Path, database: &Path) -> Result<Option<CommitIndex>, StoreError> {
-    let mut first_commit = None;
-    let mut last_commit: Option<CommitIndex> = None;
+/// Checks the journals in `database` of the store at `path`, and cuts off an incomplete last batch. Returns the commits
+/// directly beside those in the journals: the tables must have them, unless they are pruned.
+pub(crate) fn check(path: &Path, database: &Path) -> Result<Vec<CommitIndex>, StoreError> {
+    let mut chain = Chain::default();
     let mut torn: Option<(u64, PathBuf, usize)> = None;
     let mut sequence = None;
     for (id, file) in journals(database).map_err(io_error(database, "list it"))? {
@@ -46,14 +50,7 @@ pub(crate) fn check(path: &Path, database: &Path) -> Result<Option<CommitIndex>,
             if Some(batch.sequence) <= sequence {
                 return Err(corrupt(CorruptReason::BrokenBatch { offset: bytes.len() - rest.len() }));
             }
-            if let Some(Commits { first, last, are_skipped }) = batch.commits {
-                let expected = last_commit.map_or(first, |last| last.saturating_add(1));
-                if first > expected && !are_skipped {
-                    return Err(corrupt(CorruptReason::Gap { expected, found: first }));
-                }
-                first_commit.get_or_insert(first);
-                last_commit = Some(last);
-            }
+            chain.add(&batch).map_err(|(expected, found)| corrupt(CorruptReason::Gap { expected, found }))?;
             sequence = Some(batch.sequence);
             rest = behind;
         }
@@ -73,7 +70,56 @@ pub(crate) fn check(path: &Path, database: &Path) -> Result<Option<CommitIndex>,
         });
         cut.map_err(io_error(&file, "drop an incomplete write"))?;
     }
-    Ok(first_commit)
+    Ok(chain.beside())
+}
+
+/// The part of the chain that the batches so far have written.
+#[derive(Default)]
+struct Chain {
+    /// The first applied commit.
+    first: Option<CommitIndex>,
+    /// The last commit.
+    last: Option<CommitIndex>,
+    /// The watermark `lowest_available`.
+    lowest: Option<CommitIndex>,
+    /// The commit above the first prepended batch.
+    above: Option<CommitIndex>,
+}
+
+impl Chain {
+    /// Adds the commits of the next batch. If some are missing before it, returns the expected commit and the one found.
+    fn add(&mut self, batch: &Batch) -> Result<(), (CommitIndex, CommitIndex)> {
+        // Damaged watermarks are found when they are read.
+        let Some(watermarks) = batch.watermarks else { return Ok(()) };
+        let (lowest, highest) = (watermarks.lowest_available, watermarks.highest_synced.index);
+        if let Some(Prepended { above, .. }) = batch.prepended {
+            if let Some(expected) = self.lowest.filter(|lowest| *lowest != above) {
+                return Err((expected, above));
+            }
+            if let Some(expected) = self.last.filter(|last| *last < highest) {
+                return Err((expected.saturating_add(1), highest));
+            }
+            self.above.get_or_insert(above);
+        } else if let Some(expected) = self.lowest.filter(|known| *known > lowest) {
+            // Only a prepended batch moves it down.
+            return Err((expected, lowest));
+        } else if let Some(first) = batch.first_commit {
+            let expected = self.last.map_or(first, |last| last.saturating_add(1));
+            // The only commit of skipped epochs is their end, so it does not follow the commits before.
+            let are_skipped = lowest > highest;
+            if first > expected && !are_skipped {
+                return Err((expected, first));
+            }
+            self.first.get_or_insert(first);
+            self.last = Some(highest);
+        }
+        self.lowest = Some(lowest);
+        Ok(())
+    }
+
+    fn beside(&self) -> Vec<CommitIndex> {
+        self.first.and_then(|first| first.checked_sub(1)).into_iter().chain(self.above).collect()
+    }
 }
 
 /// The journals in `database`, in the order of their creation.
@@ -121,15 +167,12 @@ fn is_followed(bytes: &[u8], sequence: Option<u64>) -> bool {
 struct Batch {
     /// Sequence number, higher than the previous batch's.
     sequence: u64,
-    commits: Option<Commits>,
-}
-
-/// The commits of a batch.
-struct Commits {
-    first: CommitIndex,
-    last: CommitIndex,
-    /// The only commit is the end of skipped epochs, so it does not follow the commits before.
-    are_skipped: bool,
+    /// The first commit.
+    first_commit: Option<CommitIndex>,
+    /// The new watermarks.
+    watermarks: Option<Watermarks>,
+    /// Set if the commits are below all others.
+    prepended: Option<Prepended>,
 }
 
 impl Batch {
@@ -140,8 +183,7 @@ impl Batch {
             return None;
         }
         let entries = number(bytes, 4)?;
-        let mut batch = Self { sequence: number(bytes, 8)?, commits: None };
-        let mut first_commit: Option<CommitIndex> = None;
+        let mut batch = Self { sequence: number(bytes, 8)?, first_commit: None, watermarks: None, prepended: None };
         for _ in 0..entries {
             match number(bytes, 1)? {
                 2 => {
@@ -154,14 +196,11 @@ impl Batch {
                     // Only commits have keys of four bytes.
                     if let Ok(key) = <[u8; 4]>::try_from(key) {
                         let index = CommitIndex::from_be_bytes(key);
-                        first_commit = Some(first_commit.map_or(index, |first| first.min(index)));
+                        batch.first_commit = Some(batch.first_commit.map_or(index, |first| first.min(index)));
+                    } else if key == META_PREPENDED {
+                        batch.prepended = Prepended::decode(value).ok();
                     } else if key == META_WATERMARKS {
-                        // Damaged watermarks are found when they are read.
-                        let watermarks = codec::decode::<Watermarks>(value, "watermarks", 64).ok();
-                        batch.commits = first_commit.zip(watermarks).map(|(first, watermarks)| {
-                            let last = watermarks.highest_synced.index;
-                            Commits { first, last, are_skipped: watermarks.lowest_available > last }
-                        });
+                        batch.watermarks = codec::decode::<Watermarks>(value, "watermarks", 64).ok();
                     }
                 }
                 // An emptied table.

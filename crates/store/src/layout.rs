@@ -20,7 +20,8 @@
 //! |            | first commit of a later batch u32      | the first one holds                             |
 //! | proofs     | epoch u64                              | last commit of a pruned epoch, with its votes   |
 //! | standings  | peer id                                | peer's history, in the encoding of PeerHeights  |
-//! | meta       | name                                   | chain id, watermarks, progress of pruning       |
+//! | meta       | name                                   | chain id, watermarks, progress of pruning, the  |
+//! |            |                                        | last prepended batch                            |
 //!
 //! Segments, votes and commits of a large batch are in [files](crate::block_files), and these tables only have their
 //! positions. Each value of these tables begins with a byte that tells the two cases apart.
@@ -113,6 +114,9 @@ pub(crate) const META_CHAIN_ID: &[u8] = b"chain_id";
 pub(crate) const META_WATERMARKS: &[u8] = b"watermarks";
 /// Key in [`Table::Meta`] of the [progress](crate::progress::Progress) of pruning.
 pub(crate) const META_PRUNED: &[u8] = b"pruned";
+/// Key in [`Table::Meta`] of what is known of [prepended](crate::prepend::Prepended) batches. The check of the journals
+/// recognizes such a batch by this key.
+pub(crate) const META_PREPENDED: &[u8] = b"prepended";
 /// Key in [`Table::Meta`] of the first batch from which on [`Table::Late`] is complete.
 pub(crate) const META_LATE_FROM: &[u8] = b"late_from";
 

@@ -32,6 +32,7 @@
 #![warn(clippy::missing_errors_doc)]
 #![deny(missing_docs)]
 
+mod batch;
 #[cfg(feature = "fjall")]
 mod block_files;
 mod commits;
@@ -53,6 +54,7 @@ mod journal;
 mod layout;
 mod mem;
 mod plan;
+mod prepend;
 mod progress;
 mod prune;
 mod reader;
@@ -70,6 +72,7 @@ pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreEr
 pub use fjall_store::FjallStore;
 pub use mem::MemStore;
 pub use plan::{VOTES_AHEAD, check_batch, check_skipped_epochs};
+pub use prepend::{Seam, check_prepended};
 pub use retention::Retention;
 pub use segments::SegmentId;
 pub use serving::{NotServed, Served, serve_commits};
@@ -89,7 +92,7 @@ pub struct Watermarks {
     /// ended a [skipped](Store::skip_epochs) epoch.
     pub highest_synced: CommitRef,
     /// The first commit that is stored with its blocks; 1 until commits are [pruned](Store::prune) or
-    /// [skipped](Store::skip_epochs). One more than
+    /// [skipped](Store::skip_epochs). [Prepended](Store::prepend) commits move it down. One more than
     /// `highest_synced.index` while no such commit is stored.
     pub lowest_available: CommitIndex,
 }
@@ -295,11 +298,37 @@ pub trait Store: Send + Sync + 'static {
     /// Fails with other errors if the store cannot be written.
     fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError>;
 
+    /// Stores `batch` directly below the lowest commit, in one atomic and durable step. Returns the new watermarks:
+    /// [`Watermarks::lowest_available`] is the first commit of the batch.
+    ///
+    /// The batch must end with the commit that the lowest one continues, by index and digest; while no commit with
+    /// blocks is stored, with [`Watermarks::highest_synced`]. Each commit of it has the digest of the previous one, and
+    /// commit 1 that of the genesis. Epochs follow each other. All else is as in [`apply`](Self::apply).
+    ///
+    /// The store keeps the same as in [`apply`](Self::apply). What it already holds stays as it is.
+    ///
+    /// # Errors
+    /// Fails with [`StoreError::OutOfOrder`], [`StoreError::EmptyBatch`] or [`StoreError::Mismatch`] if the batch does
+    /// not fit, and with [`StoreError::HasPruned`] if the store has pruned commits and cannot take them back; nothing is
+    /// written then. Fails with other errors if the store cannot be written.
+    fn prepend(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError>;
+
+    /// The first commit for executors: the first one that was [applied](Self::apply), unless it is pruned.
+    /// [Prepended](Self::prepend) commits do not move it.
+    ///
+    /// A store that prepends must override it.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or is damaged.
+    fn began_at(&self) -> Result<CommitIndex, StoreError> {
+        Ok(self.watermarks()?.lowest_available)
+    }
+
     /// Removes the commits below `lowest`, with their blocks and votes, in bounded steps. Each call takes one step;
     /// call it again until [`Pruned::is_complete`].
     ///
-    /// [`Watermarks::lowest_available`] moves first, in a durable write of its own, and never back. The last commit
-    /// always stays. Blocks that a remaining commit names stay, too, and so does the [proof](Self::epoch_proof) of each
+    /// [`Watermarks::lowest_available`] moves first, in a durable write of its own, and this call never moves it back.
+    /// The last commit always stays. Blocks that a remaining commit names stay, too, and so does the [proof](Self::epoch_proof) of each
     /// ended epoch. A kill between or during steps loses nothing: the next call goes on.
     ///
     /// # Errors

@@ -123,6 +123,10 @@ impl Tables for MemTables {
         Ok(())
     }
 
+    fn write_below(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError> {
+        self.write(segments, writes)
+    }
+
     fn write_later(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         self.write(&[], writes)
     }

@@ -1,7 +1,13 @@
 //! The pure rules of [`Store::apply`](crate::Store::apply): valid batches and their effect.
 
-use crate::{Mismatch, Place, StoreError, Watermarks};
-use soma_types::{CertifiedCommit, CommitIndex, CommitRef, Committee, EndedEpoch, Epoch, limits::MAX_COMMIT_INDEX};
+use crate::{
+    Mismatch, Place, StoreError, Watermarks,
+    layout::{Table, epoch_key},
+    tables::Write,
+};
+use soma_types::{
+    CertifiedCommit, CommitIndex, CommitRef, Committee, EndedEpoch, Epoch, codec, limits::MAX_COMMIT_INDEX,
+};
 use std::collections::BTreeMap;
 
 /// Maximum distance of a kept vote above the last commit of its batch. Blocks vote for the commits of their authors,
@@ -18,6 +24,17 @@ pub(crate) struct PlannedBatch<'a> {
     pub(crate) first: CommitIndex,
     /// The batch's last commit.
     pub(crate) highest_synced: CommitRef,
+}
+
+impl PlannedBatch<'_> {
+    /// The writes for the epochs that end in the batch.
+    pub(crate) fn epochs(&self) -> Vec<Write> {
+        let put = |table, epoch: &Epoch, value| Write::put(table, epoch_key(*epoch), value);
+        let committees = self.committees.iter();
+        let committees = committees.map(|(epoch, next)| put(Table::Committees, epoch, codec::encode(*next)));
+        let ends = self.last_commits.iter();
+        committees.chain(ends.map(|(epoch, last)| put(Table::Epochs, epoch, codec::encode(last)))).collect()
+    }
 }
 
 /// The rules of [`Store::apply`](crate::Store::apply), for other stores: `batch` must continue the chain after

@@ -107,6 +107,11 @@ impl ChangedRounds {
         }
     }
 
+    /// The first changed round.
+    pub(crate) fn first_changed(&self) -> Option<(Epoch, Round)> {
+        self.rounds.iter().find(|(_, changed)| changed.is_changed).map(|(round, _)| *round)
+    }
+
     /// The writes of the changed rounds.
     pub(crate) fn finish(self) -> impl Iterator<Item = Write> {
         self.rounds.into_iter().filter(|(_, changed)| changed.is_changed).map(|((epoch, round), changed)| {

@@ -46,6 +46,8 @@ pub(crate) trait Tables: Send + Sync + 'static {
     /// Applies all `writes` or none, `segments` first. No key may occur twice. The batch is durable on return. A reader
     /// that sees one of the writes sees all earlier ones.
     fn write(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError>;
+    /// Like [`write`](Self::write), for a batch whose commits are below all others.
+    fn write_below(&self, segments: &[Segment<'_>], writes: Vec<Write>) -> Result<(), StoreError>;
     /// Applies all `writes` or none. They are durable no later than the next durable batch; a crash before it may undo
     /// them all.
     fn write_later(&self, writes: Vec<Write>) -> Result<(), StoreError>;

@@ -380,7 +380,7 @@ fn store_of_a_newer_format_is_left_unchanged() {
     bytes.truncate(20);
     fs::write(&identity, bytes).unwrap();
     for open in [FjallStore::open(&path, &genesis), FjallStore::open_existing(&path)] {
-        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 7, supported: 6, .. })));
+        assert!(matches!(open.err(), Some(StoreError::NewerFormat { found: 8, supported: 7, .. })));
     }
     refused(&path, |path| FjallStore::open(path, &genesis));
 }

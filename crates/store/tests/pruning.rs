@@ -146,12 +146,12 @@ fn store_of_format_5_loses_no_block_of_a_remaining_commit() {
     drop(database);
     let identity = path.join("soma-store");
     let mut bytes = fs::read(&identity).unwrap();
-    assert_eq!(bytes[8], 6);
+    assert_eq!(bytes[8], 7);
     bytes[8] = 5;
     fs::write(&identity, bytes).unwrap();
 
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
-    assert_eq!(fs::read(&identity).unwrap()[8], 6, "an earlier program must not write it again");
+    assert_eq!(fs::read(&identity).unwrap()[8], 7, "an earlier program must not write it again");
     prune(&store, 101);
     assert_eq!(store.sub_dag(101).unwrap(), Some(naming.sub_dag()));
     store.apply(&chain.grow(120)).unwrap();

@@ -1,8 +1,11 @@
 //! What goes into StateSync and what comes out: settings, inputs, effects and the snapshot.
 
-use super::archive::{ArchiveRoute, ArchiveUse};
-use super::offered::{LocalCommitError, Offered};
-use super::progress::Progress;
+use super::{
+    archive::{ArchiveRoute, ArchiveUse},
+    history::{BackfillProgress, HistoryStart},
+    offered::{LocalCommitError, Offered},
+    progress::Progress,
+};
 use crate::peer_heights::{NoPeer, Outcome, Target};
 use serde::{Deserialize, Serialize};
 use soma_types::{CommitDigest, CommitIndex, CommitRef, Epoch, PeerFailure, PeerId, SegmentName, TimestampMs};
@@ -33,6 +36,8 @@ pub struct Config {
     pub start: Start,
     /// Whether commits come from an archive.
     pub archive: ArchiveUse,
+    /// Whether the commits before the stored history are fetched.
+    pub backfill: bool,
 }
 
 impl Default for Config {
@@ -47,6 +52,7 @@ impl Default for Config {
             max_executor_lag: 10_000,
             start: Start::Genesis,
             archive: ArchiveUse::Never,
+            backfill: false,
         }
     }
 }
@@ -237,6 +243,20 @@ pub enum Input {
         /// The segments that lead on, or why the archive cannot be listed.
         result: Result<ArchiveRoute, String>,
     },
+    /// From the shell, answering [`Effect::ReadHistory`].
+    HistoryRead {
+        /// The key of the request.
+        key: RangeKey,
+        /// Where the stored history begins, or the store's error.
+        result: Result<HistoryStart, String>,
+    },
+    /// From the StoreWriter, answering [`Effect::Prepend`].
+    Prepended {
+        /// The key of the commits.
+        key: RangeKey,
+        /// Durable, or the store's error.
+        result: Result<(), String>,
+    },
 }
 
 /// Position of an executor.
@@ -378,6 +398,10 @@ pub enum Effect {
         /// The damage, or the rule.
         reason: String,
     },
+    /// Read where the stored history begins.
+    ReadHistory(RangeKey),
+    /// Write the commits under this key below the stored history. Keep them until they are discarded.
+    Prepend(RangeKey),
     /// Answer the node's own consensus.
     LocalAnswer {
         /// The commit.
@@ -427,6 +451,8 @@ pub struct Snapshot {
     pub slowest_executor: Option<CommitIndex>,
     /// The last failure of an executor's stream, until an executor passes the failed commit.
     pub executor_failure: Option<ExecutorFailure>,
+    /// Progress of fetching the commits before the stored history. Set once it has begun.
+    pub backfill: Option<BackfillProgress>,
 }
 
 /// Peers that delay the next commit.

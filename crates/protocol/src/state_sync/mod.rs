@@ -17,6 +17,7 @@
 //! | `local` | commits of the node's own consensus |
 //! | `archive` | the archive as a source, for commits that no peer can serve |
 //! | `epoch_skip` | the start of a node that does not begin at the genesis |
+//! | `backfill` | the commits before that start, backwards |
 //! | `flow` | measure sizes and times: range length, window, hedge delays |
 //! | `progress`, `stuck` | why there is no progress, and since when |
 //! | `worker` | one range from one peer |
@@ -31,9 +32,11 @@
 //! - A range is checked only with the committee of its own epoch. While that committee is unknown, the range is held.
 
 mod archive;
+mod backfill;
 mod epoch_skip;
 mod flow;
 mod hedging;
+mod history;
 mod interface;
 mod link;
 mod local;
@@ -50,6 +53,7 @@ mod write;
 
 pub use archive::{ArchiveRoute, ArchiveUse, MAX_ROUTE};
 pub use hedging::most_workers;
+pub use history::{BackfillProgress, Below, HistoryStart};
 pub use interface::{
     Config, Effect, EpochSummary, ExecutorAt, ExecutorFailure, Input, Late, RangeKey, RangeSummary, Snapshot, Start,
     StopReason, Tip,
@@ -119,6 +123,7 @@ pub struct StateSync {
     is_empty: bool,
     skip: Option<epoch_skip::EpochSkip>,
     archive: archive::ArchiveSource,
+    backfill: backfill::Backfill,
     /// Time of the last input. A wait that ended before it needs no wake: something else than time holds it.
     last_now: Duration,
     counters: Counters,
@@ -155,6 +160,7 @@ impl StateSync {
             is_empty: false,
             skip: None,
             archive: archive::ArchiveSource::default(),
+            backfill: backfill::Backfill::default(),
             last_now: Duration::ZERO,
             counters: Counters::default(),
         }
@@ -214,7 +220,7 @@ impl StateSync {
     /// Bytes reserved or waiting to be written.
     pub fn bytes_in_flight(&self) -> u64 {
         let ranges: u64 = self.ranges.values().map(Range::bytes).sum();
-        ranges + self.write.bytes() + self.local.bytes()
+        ranges + self.write.bytes() + self.local.bytes() + self.backfill.bytes()
     }
 }
 
@@ -244,12 +250,15 @@ impl Core for StateSync {
             Input::EpochsFetched { key, result } => self.on_epochs_fetched(now, key, result, &mut effects),
             Input::EpochsSkipped { key, result } => self.on_epochs_skipped(now, key, result),
             Input::ArchiveListed { key, result } => self.on_archive_listed(now, key, result),
+            Input::HistoryRead { key, result } => self.on_history_read(now, key, result),
+            Input::Prepended { key, result } => self.on_prepended(now, key, result, &mut effects),
         }
         self.skip_further(now, &mut effects);
         self.link(now, &mut effects);
         self.check_next_local(&mut effects);
         self.use_archive(now, &mut effects);
         self.start_ranges(now, &mut effects);
+        self.backfill_further(now, &mut effects);
         self.watch_progress(now);
         effects
     }
@@ -264,8 +273,9 @@ impl Core for StateSync {
             _ => None,
         });
         let skip = self.skip.as_ref().and_then(epoch_skip::EpochSkip::wake_at);
-        let own = [self.write.retry_at(), self.stuck.wake_at(), skip, self.archive.wake_at()].into_iter().flatten();
-        retries.chain(own).chain(self.hedges_at()).filter(|at| *at > self.last_now).min()
+        let backfill = self.backfill.wake_at().filter(|_| self.config.backfill);
+        let own = [self.write.retry_at(), self.stuck.wake_at(), skip, self.archive.wake_at(), backfill];
+        retries.chain(own.into_iter().flatten()).chain(self.hedges_at()).filter(|at| *at > self.last_now).min()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -289,6 +299,7 @@ impl Core for StateSync {
             late: self.late(),
             slowest_executor: self.slowest_executor(),
             executor_failure: self.executor_failure.clone(),
+            backfill: self.backfill.progress(),
         }
     }
 }

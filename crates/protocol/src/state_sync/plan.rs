@@ -116,6 +116,9 @@ impl StateSync {
         if self.skip.as_ref().is_some_and(|skip| skip.is_picking(key)) {
             return self.on_skip_picked(now, key, picked, effects);
         }
+        if self.backfill.is_picking(key) {
+            return self.on_backfill_picked(now, picked, effects);
+        }
         let start = self.start_of_attempt(key);
         if let Some(start) = start.filter(|start| self.is_hedge(*start)) {
             return self.on_hedge_picked(now, start, key, picked, effects);
@@ -285,10 +288,10 @@ impl StateSync {
         self.ranges.iter().filter(|(start, range)| self.is_next(**start, range)).map(|(_, range)| range.bytes()).sum()
     }
 
-    /// Bytes of all other ranges and of pending writes.
+    /// Bytes of all other ranges, of pending writes and of backfill.
     pub(super) fn bytes_of_others(&self) -> u64 {
         let others = self.ranges.iter().filter(|(start, range)| !self.is_next(**start, range));
-        self.write.bytes() + others.map(|(_, range)| range.bytes()).sum::<u64>()
+        self.write.bytes() + self.backfill.bytes() + others.map(|(_, range)| range.bytes()).sum::<u64>()
     }
 
     /// Bytes that other ranges leave to the next one: the maximum of a range, or the bytes of all attempts at it. So

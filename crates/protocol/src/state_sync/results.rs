@@ -37,6 +37,9 @@ impl StateSync {
         if let Some(of) = self.segment_of_worker(key) {
             return self.on_segment_done(now, key, of, verified, stop, effects);
         }
+        if self.backfill.is_fetching(key) {
+            return self.on_backfill_done(now, verified, stop, effects);
+        }
         let Some(start) = self.start_of_attempt(key) else { return effects.push(Effect::Discard(key)) };
         if let Some(outcome) = outcome_of_failure(verified.is_none(), stop.as_ref())
             && self.drop_failed_hedge(key, outcome, effects)
@@ -143,6 +146,9 @@ impl StateSync {
             self.counters.worker_failures += 1;
             effects.push(Effect::Discard(key));
             return self.on_segment_worker_failed(now, start, reason);
+        }
+        if self.backfill.is_fetching(key) {
+            return self.on_backfill_failed(now, reason, effects);
         }
         let Some(start) = self.start_of_attempt(key) else { return effects.push(Effect::Discard(key)) };
         self.counters.worker_failures += 1;

@@ -53,7 +53,7 @@ pub enum Input {
         /// The result.
         result: Result<PruneStep, String>,
     },
-    /// From the disk, at the start and after epochs were skipped: where the stored chain begins.
+    /// From the disk, at the start, and after epochs were skipped or earlier commits written: where the stored chain begins.
     Begins {
         /// The lowest commit that peers and executors can get.
         lowest_available: CommitIndex,

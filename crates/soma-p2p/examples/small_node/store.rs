@@ -6,7 +6,7 @@ use soma_p2p::{
     BlockRef, CertifiedCommit, ChainId, CommitIndex, CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof,
     Genesis, PeerId, PeerList, Place, Pruned, Store, StoreError, TrustedCommit, VerifiedBlock, Watermarks,
     make_epoch_proof,
-    store::{VOTES_AHEAD, check_batch, check_skipped_epochs},
+    store::{Seam, VOTES_AHEAD, check_batch, check_prepended, check_skipped_epochs},
     types::Epoch,
 };
 use std::{
@@ -23,6 +23,8 @@ pub(crate) struct TableStore {
 struct Tables {
     highest: CommitRef,
     lowest: CommitIndex,
+    /// The lowest commit before others were stored below it.
+    began: Option<CommitIndex>,
     commits: BTreeMap<CommitIndex, TrustedCommit>,
     /// Each with the last commit that came with it: as one of its own, or with a vote for it.
     blocks: BTreeMap<BlockRef, (CommitIndex, VerifiedBlock)>,
@@ -41,6 +43,7 @@ impl TableStore {
         let tables = Tables {
             highest: genesis.commit().reference(),
             lowest: 1,
+            began: None,
             commits: BTreeMap::from([(0, genesis.commit())]),
             blocks: BTreeMap::new(),
             votes: BTreeMap::new(),
@@ -70,6 +73,27 @@ impl Tables {
     fn sub_dag(&self, commit: &TrustedCommit) -> CommittedSubDag {
         let blocks = commit.blocks.iter().filter_map(|reference| self.blocks.get(reference));
         CommittedSubDag::new(commit, blocks.map(|(_, block)| block.clone()).collect())
+    }
+
+    /// Adds commits, of which `last` is the last one.
+    fn insert(&mut self, last: CommitIndex, batch: &[&CertifiedCommit]) {
+        for certified in batch {
+            let commit = &certified.commit;
+            self.commits.insert(commit.index, commit.clone());
+            if let Some(end) = certified.end_of_epoch() {
+                self.committees.insert(end.next_committee.epoch, end.next_committee.clone());
+                self.last_commits.insert(commit.epoch, commit.index);
+            }
+            for block in certified.blocks.iter().chain(&certified.certifiers) {
+                // Votes far ahead of the batch are lies, and would fill the store.
+                let limit = last.saturating_add(VOTES_AHEAD);
+                for vote in block.commit_votes.iter().filter(|vote| vote.index <= limit) {
+                    self.votes.entry(*vote).or_default().insert(block.reference());
+                }
+                let (needed, _) = self.blocks.entry(block.reference()).or_insert_with(|| (commit.index, block.clone()));
+                *needed = commit.index.max(*needed);
+            }
+        }
     }
 
     fn peers(&mut self, list: PeerList) -> &mut BTreeMap<PeerId, Bytes> {
@@ -159,25 +183,26 @@ impl Store for TableStore {
 
     fn apply_refs(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError> {
         let mut tables = self.write();
-        let highest_synced = check_batch(&Place::Memory, tables.highest, batch)?;
-        tables.highest = highest_synced;
-        for certified in batch {
-            let commit = &certified.commit;
-            tables.commits.insert(commit.index, commit.clone());
-            if let Some(end) = certified.end_of_epoch() {
-                tables.committees.insert(end.next_committee.epoch, end.next_committee.clone());
-                tables.last_commits.insert(commit.epoch, commit.index);
-            }
-            for block in certified.blocks.iter().chain(&certified.certifiers) {
-                // Votes far ahead of the batch are lies, and would fill the store.
-                let limit = highest_synced.index.saturating_add(VOTES_AHEAD);
-                for vote in block.commit_votes.iter().filter(|vote| vote.index <= limit) {
-                    tables.votes.entry(*vote).or_default().insert(block.reference());
-                }
-                tables.blocks.insert(block.reference(), (commit.index, block.clone()));
-            }
-        }
+        let highest = check_batch(&Place::Memory, tables.highest, batch)?;
+        tables.highest = highest;
+        tables.insert(highest.index, batch);
         Ok(tables.watermarks())
+    }
+
+    fn prepend(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError> {
+        // The node has one writer, so nothing changes in between.
+        let seam = Seam::of(self)?;
+        let first = check_prepended(&Place::Memory, &seam, batch)?;
+        let mut tables = self.write();
+        tables.insert(seam.lowest - 1, batch);
+        tables.began.get_or_insert(seam.lowest);
+        tables.lowest = first;
+        Ok(tables.watermarks())
+    }
+
+    fn began_at(&self) -> Result<CommitIndex, StoreError> {
+        let tables = self.read();
+        Ok(tables.began.map_or(tables.lowest, |began| began.max(tables.lowest)))
     }
 
     fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError> {
@@ -199,7 +224,8 @@ impl Store for TableStore {
     fn prune(&self, lowest: CommitIndex) -> Result<Pruned, StoreError> {
         let (before, ended) = {
             let tables = self.read();
-            (tables.watermarks(), tables.last_commits.clone())
+            let ended = tables.last_commits.iter().filter(|(epoch, _)| !tables.proofs.contains_key(*epoch));
+            (tables.watermarks(), ended.map(|(epoch, last)| (*epoch, *last)).collect::<Vec<_>>())
         };
         let lowest = lowest.min(before.highest_synced.index).max(before.lowest_available);
         // While the commits are still there.

@@ -67,12 +67,27 @@ impl Config {
         check_serving(&self.serving)?;
         check_pruning(&self.pruning)?;
         check_archive(&self.archive)?;
+        self.check_backfill()?;
         in_range("verifier.threads", self.verifier.threads as u64, 0, 1_024)?;
         // actix takes 0 for a mailbox without a bound.
         in_range("mailbox_capacity", self.mailbox_capacity as u64, 1, 100_000)?;
         self.check_peer_memory()?;
         self.trace.as_ref().map_or(Ok(()), check_trace)?;
         self.check_external_addresses()
+    }
+
+    fn check_backfill(&self) -> Result<(), ConfigError> {
+        let sync = &self.state_sync;
+        let rule = match self.backfill {
+            true if !self.pruning.keeps_all() => {
+                "must be false beside pruning.commits, pruning.epochs or pruning.time: backfill fetches what pruning removes"
+            }
+            true if sync.bytes_in_flight / 2 < sync.bytes_per_range => {
+                "must be false unless state_sync.bytes_in_flight is at least twice state_sync.bytes_per_range"
+            }
+            _ => return Ok(()),
+        };
+        Err(ConfigError::new("backfill", true, rule))
     }
 
     fn check_peer_memory(&self) -> Result<(), ConfigError> {

@@ -38,6 +38,9 @@ pub struct Config {
     /// Where a node with an empty store begins: `"genesis"`, `"latest-epoch"`, `{ commit = INDEX, digest = "HEX" }`
     /// with the last commit of an epoch, or `{ checkpoint = "FILE" }`, relative to the configuration file's directory.
     pub start: Start,
+    /// Whether a node that began late fetches the earlier commits, too: backwards, while it has nothing else to fetch.
+    /// Not beside a window of `pruning`. Needs twice `state_sync.bytes_per_range` in `state_sync.bytes_in_flight`.
+    pub backfill: bool,
     /// Finding peers.
     pub discovery: DiscoveryConfig,
     /// Connections with peers.
@@ -78,6 +81,7 @@ impl Default for Config {
             role: NodeRole::FullNode,
             access: Access::Public,
             start: Start::Genesis,
+            backfill: false,
             discovery: DiscoveryConfig::default(),
             connections: ConnectionsConfig::default(),
             state_sync: StateSyncConfig::default(),

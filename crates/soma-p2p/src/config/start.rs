@@ -118,4 +118,19 @@ mod tests {
         let error = Config { start: Start::Commit(commit), ..Config::default() }.validate().unwrap_err();
         assert_eq!(error.key, "start.commit");
     }
+
+    #[test]
+    fn backfill_beside_a_pruning_window_or_without_room_is_an_error() {
+        let config = Config { backfill: true, ..Config::default() };
+        assert_eq!(config.validate(), Ok(()));
+        assert!(toml::from_str::<Config>("backfill = true\n").unwrap().backfill);
+        let mut pruned = config.clone();
+        pruned.pruning.epochs = Some(3);
+        let error = pruned.validate().unwrap_err();
+        assert_eq!(error.key, "backfill");
+        assert!(error.rule.contains("pruning.epochs"), "{error}");
+        let mut small = config;
+        small.state_sync.bytes_in_flight = small.state_sync.bytes_per_range;
+        assert!(small.validate().unwrap_err().rule.contains("bytes_in_flight"));
+    }
 }

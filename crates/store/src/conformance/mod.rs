@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken promise fails the caller's test")]
 
 mod chain;
+mod prepending;
 mod pruning;
 mod reading;
 mod votes;
@@ -132,6 +133,17 @@ const PROMISES: &[(&str, Promise)] = &[
     ("proof_of_an_ended_epoch_is_the_same_after_pruning", pruning::proof_of_an_ended_epoch_is_the_same_after_pruning),
     ("one_step_of_pruning_removes_what_one_write_adds", pruning::one_step_of_pruning_removes_what_one_write_adds),
     ("store_that_skipped_epochs_goes_on_after_them", pruning::store_that_skipped_epochs_goes_on_after_them),
+    ("prepended_commits_read_like_applied_ones", prepending::prepended_commits_read_like_applied_ones),
+    (
+        "commits_are_prepended_to_a_store_without_later_ones",
+        prepending::commits_are_prepended_to_a_store_without_later_ones,
+    ),
+    (
+        "batch_that_does_not_end_below_the_lowest_commit_is_refused",
+        prepending::batch_that_does_not_end_below_the_lowest_commit_is_refused,
+    ),
+    ("executors_begin_where_the_store_began", prepending::executors_begin_where_the_store_began),
+    ("prepended_commits_are_pruned_like_applied_ones", prepending::prepended_commits_are_pruned_like_applied_ones),
     ("epochs_that_cannot_be_skipped_are_refused", pruning::epochs_that_cannot_be_skipped_are_refused),
 ];
 

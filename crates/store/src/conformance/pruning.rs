@@ -5,7 +5,7 @@ use crate::{Mismatch, Pruned, Store, StoreError, Watermarks};
 use soma_types::{BlockRef, CertifiedCommit, CommitIndex, EndedEpoch, EpochProof, VerifiedBlock};
 
 /// Prunes until nothing is left to remove.
-fn prune(store: &dyn Store, lowest: CommitIndex) -> Watermarks {
+pub(super) fn prune(store: &dyn Store, lowest: CommitIndex) -> Watermarks {
     for _ in 0..10_000 {
         let Pruned { watermarks, is_complete } = store.prune(lowest).unwrap();
         assert_eq!(watermarks, store.watermarks().unwrap());
@@ -21,7 +21,7 @@ fn refs(blocks: &[VerifiedBlock]) -> Vec<BlockRef> {
 }
 
 /// The number of these blocks that are stored.
-fn stored(store: &dyn Store, blocks: &[VerifiedBlock]) -> usize {
+pub(super) fn stored(store: &dyn Store, blocks: &[VerifiedBlock]) -> usize {
     let (bytes, sizes) = (store.blocks(&refs(blocks)).unwrap(), store.block_sizes(&refs(blocks)).unwrap());
     let expected: Vec<_> = bytes.iter().map(|bytes| bytes.as_ref().map(|bytes| bytes.len())).collect();
     assert_eq!(sizes, expected);
@@ -152,7 +152,7 @@ pub(super) fn proof_of_an_ended_epoch_is_the_same_after_pruning(open: &Factory) 
 }
 
 /// Ends the chain's epoch after `commits` more commits, which are returned.
-fn end_epoch(chain: &mut Chain, commits: usize) -> (Vec<CertifiedCommit>, EndedEpoch) {
+pub(super) fn end_epoch(chain: &mut Chain, commits: usize) -> (Vec<CertifiedCommit>, EndedEpoch) {
     let mut grown = chain.grow(commits);
     let last = chain.end_epoch();
     let bytes = |block: &VerifiedBlock| block.bytes().clone();

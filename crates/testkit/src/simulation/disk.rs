@@ -161,6 +161,21 @@ impl Store for SimDisk {
         }
     }
 
+    fn prepend(&self, batch: &[&CertifiedCommit]) -> Result<Watermarks, StoreError> {
+        match self.due(DiskOperation::Apply) {
+            None => self.below.prepend(batch),
+            Some(DiskFault::Error) => Err(self.error("write earlier commits")),
+            Some(DiskFault::ShortWrite) => {
+                self.below.prepend(&batch[batch.len() / 2..])?;
+                Err(self.error("write all earlier commits"))
+            }
+        }
+    }
+
+    fn began_at(&self) -> Result<CommitIndex, StoreError> {
+        self.read()?.began_at()
+    }
+
     fn skip_epochs(&self, ended: &[EndedEpoch]) -> Result<Watermarks, StoreError> {
         match self.due(DiskOperation::Apply) {
             None => self.below.skip_epochs(ended),
