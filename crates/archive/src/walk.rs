@@ -152,7 +152,9 @@ fn write(
             permits.push(permit);
         }
         store.apply(&batch)?;
-        batch.last().into_iter().for_each(|last| drop(written.send_replace(last.commit.index)));
+        if let Some(last) = batch.last() {
+            written.send_replace(last.commit.index);
+        }
     }
     Ok(())
 }

@@ -186,7 +186,9 @@ impl Report {
     /// The ratios, and the sizes on the disk.
     pub(super) fn summary_table(&self, summary: &Summary<'_>) -> Table {
         let mut rows = table(["history", "value"]);
-        let mut row = |name: &str, value: String| drop(rows.add_row([name.to_owned(), value]));
+        let mut row = |name: &str, value: String| {
+            rows.add_row([name.to_owned(), value]);
+        };
         if let Some(windows) = self.step("sync").and_then(|step| step.windows) {
             let Windows { window_commits, early_blocks_per_s, late_blocks_per_s, .. } = windows;
             row("blocks/s, early window", format!("{early_blocks_per_s:.0} ({window_commits} commits)"));

@@ -34,7 +34,7 @@ pub(super) fn measure(
         BenchNode::start(session, &format!("{name}-server"), &serving(chain, chain.store.clone(), 0, verification))?;
     let seed = server.ready(session)?;
     let mut config = config(verification, vec![seed]);
-    config.start = start;
+    config.start = start.clone();
     let setup = Setup {
         key: key(u8::MAX),
         config,
