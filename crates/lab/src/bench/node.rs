@@ -66,7 +66,9 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
 
     let done = Arc::new(AtomicBool::new(false));
     let stop = watch_stdin((!matches!(setup.role, Role::Serve | Role::Start)).then(|| done.clone()));
-    let (mut cpu, started) = (usage::process_cpu_s(), Instant::now());
+    // The start of a node includes the opening of its store.
+    let cpu = if matches!(setup.role, Role::Start) { 0.0 } else { usage::process_cpu_s() };
+    let (mut cpu, started) = (cpu, Instant::now());
     let system = builder.start().map_err(CliError::input)?;
     if matches!(setup.role, Role::Serve) {
         cpu = rest();
