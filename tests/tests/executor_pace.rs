@@ -70,8 +70,8 @@ fn sync(execution_time: Duration) -> Outcome {
         let (_disk, disk_time) = watch::channel(DISK_TIME);
         let runtime_context = RuntimeContext::new(Clock::simulated(1_700_000_100_000));
         let store = Arc::new(Faulty::new(mem_store(genesis, &[])));
-        let builder = node(2, genesis, store.clone(), settings)
-            .transport(Arc::new(network.transport(PeerId::from(&key(2)))));
+        let builder =
+            node(2, genesis, store.clone(), settings).transport(Arc::new(network.transport(PeerId::from(&key(2)))));
         let local_resources = LocalResources { runtime_context, disk_time, check_threads: None };
         let system = builder.start_local(local_resources).await.unwrap();
         let handle = system.handle();

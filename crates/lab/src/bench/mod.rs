@@ -44,8 +44,7 @@ pub(crate) use args::Args;
 pub(crate) use node::run as run_node;
 
 /// Every kind of measurement, in the order in which they are run.
-const MEASUREMENTS: &[Measurement] =
-    &[
+const MEASUREMENTS: &[Measurement] = &[
     sync::MEASUREMENT,
     growth::MEASUREMENT,
     head::MEASUREMENT,

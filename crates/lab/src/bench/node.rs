@@ -9,8 +9,8 @@ use super::{
     usage,
 };
 use soma_p2p::{
-    ActorSystem, CertificateVerifier, CommitIndex, EpochContext, FjallStore, SigningKey, SubDagDigest, TransactionError,
-    TransactionSignatures, TransactionVerifier,
+    ActorSystem, CertificateVerifier, CommitIndex, EpochContext, FjallStore, SigningKey, SubDagDigest,
+    TransactionError, TransactionSignatures, TransactionVerifier,
 };
 use soma_p2p_cli::{CliError, files};
 use std::{

@@ -22,7 +22,10 @@ const STEPS: [&str; 10] = [
 fn short_history_goes_through_every_step_and_keeps_its_chain() {
     let home = Home::empty(crate::PROGRAM);
     let output = home.run(["bench", "--out", "out", "--commits", "1000", "history"]).ok();
-    assert!(output.contains("history/archive-pull-certified") && output.contains("throughput, last over early window"), "{output}");
+    assert!(
+        output.contains("history/archive-pull-certified") && output.contains("throughput, last over early window"),
+        "{output}"
+    );
 
     let files = fs::read_dir(home.path("out")).unwrap().map(|file| file.unwrap().path());
     let results: Vec<_> = files.filter(|file| file.extension().is_some_and(|extension| extension == "jsonl")).collect();

@@ -126,9 +126,7 @@ impl WriteQueue {
             (Some(_), _) => false,
             (None, Some(failure)) => self.batches == 0 && failure.retry_at <= now.monotonic,
             (None, None) if self.batches == 0 => true,
-            (None, None) => {
-                self.batches < MAX_BATCHES && self.is_batch_full()
-            }
+            (None, None) => self.batches < MAX_BATCHES && self.is_batch_full(),
         }
     }
 
