@@ -43,6 +43,8 @@ pub struct Faulty {
     pub applies: AtomicU32,
     /// Reads of where an epoch ends so far.
     pub reads: AtomicU32,
+    /// Reads of commits for an executor so far.
+    pub sub_dag_reads: AtomicU32,
 }
 
 impl Faulty {
@@ -60,6 +62,7 @@ impl Faulty {
             watermarks: |watermarks| watermarks,
             applies: AtomicU32::new(0),
             reads: AtomicU32::new(0),
+            sub_dag_reads: AtomicU32::new(0),
         }
     }
 }
@@ -88,6 +91,7 @@ impl Store for Faulty {
         self.inner.blocks(refs)
     }
     fn sub_dags(&self, range: RangeInclusive<u32>, max_bytes: usize) -> SubDags {
+        self.sub_dag_reads.fetch_add(1, Ordering::Relaxed);
         (self.sub_dags)(&self.inner, range, max_bytes)
     }
     fn votes(&self, commit: CommitRef) -> Result<Vec<BlockRef>, StoreError> {

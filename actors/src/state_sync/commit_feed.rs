@@ -1,13 +1,10 @@
 //! Durable commits for executors: the highest one, and the latest commits as they were verified. An executor that
 //! keeps up need not read it back.
 
+use soma_protocol::state_sync::FEED_BYTES;
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
-
-/// Bytes of the latest commits that are kept at hand until every executor that is followed has taken them: a write
-/// batch and a half. Who is further behind reads the store.
-const RECENT_BYTES: usize = 12 << 20;
 
 /// Consecutive commits with their blocks.
 pub type Commits = Arc<Vec<CertifiedCommit>>;
@@ -21,8 +18,8 @@ pub struct CommitFeed(watch::Sender<DurableHead>);
 pub struct DurableHead {
     highest: CommitIndex,
     /// In order, without gaps; up to the highest, if there are any.
-    recent: VecDeque<(Commits, usize)>,
-    bytes: usize,
+    recent: VecDeque<(Commits, u64)>,
+    bytes: u64,
 }
 
 impl CommitFeed {
@@ -62,12 +59,12 @@ impl CommitFeed {
                 return false;
             }
             for commits in commits {
-                let bytes = commits.iter().map(CertifiedCommit::size).sum();
+                let bytes = commits.iter().map(|commit| commit.size() as u64).sum();
                 latest.recent.push_back((commits, bytes));
                 latest.bytes += bytes;
             }
             latest.highest = highest.index;
-            while latest.bytes > RECENT_BYTES
+            while latest.bytes > FEED_BYTES
                 && let Some(first) = latest.take_first()
             {
                 pushed_out.push(first);
@@ -144,7 +141,7 @@ mod tests {
             extend(&commit_feed, &[range]);
         }
         assert!(latest.borrow().holding(1).is_none(), "pushed out by later ones");
-        assert!(latest.borrow().bytes <= RECENT_BYTES);
+        assert!(latest.borrow().bytes <= FEED_BYTES);
         assert_eq!(indices(latest.borrow().holding(100)), [100]);
     }
 

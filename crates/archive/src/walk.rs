@@ -15,9 +15,16 @@ use futures::{StreamExt, stream};
 use soma_store::{Store, StoreError};
 use soma_types::{CertifiedCommit, CommitIndex, SegmentName, SegmentRoute};
 use std::{sync::Arc, thread};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Most segments that are fetched and checked at once. Each takes up to twice its size.
 const MAX_PARALLEL: usize = 8;
+
+/// KiB of checked commits that wait for the store or are being written. More would only fill the memory.
+const WAITING_KIB: u32 = 16 << 10;
+
+/// Bytes from which on a write takes no further segment: a batch of a sync.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// The result of [`walk`].
 #[derive(Clone, Debug)]
@@ -89,7 +96,7 @@ pub async fn walk(
     }
 }
 
-/// Continues `store` with the commits of the archive.
+/// Continues `store` with the commits of the archive. Segments are fetched and checked while others are written.
 ///
 /// # Errors
 /// Like [`walk`]. Everything before the error is stored, and the next call goes on behind it.
@@ -100,18 +107,54 @@ pub async fn pull(
     mut progress: impl FnMut(CommitIndex),
 ) -> Result<Walked, ArchiveError> {
     let position = Position::of(&*store)?;
-    walk(archive, position, verification, async |commits| {
-        let last = commits.last().map(|last| last.commit.index);
-        let to = store.clone();
-        let place = store.place();
-        let written = tokio::task::spawn_blocking(move || to.apply(&commits)).await;
-        written.map_err(|error| StoreError::Io {
+    let room = Arc::new(Semaphore::new(WAITING_KIB as usize));
+    // The permits bound the queue.
+    let (queue, queued) = mpsc::unbounded_channel();
+    let (written, mut stored) = watch::channel(0);
+    let place = store.place();
+    let writer = tokio::task::spawn_blocking(move || write(&*store, queued, &written));
+    let walked = walk(archive, position, verification, async |commits| {
+        let kib = commits.iter().map(CertifiedCommit::size).sum::<usize>() >> 10;
+        // A segment larger than all permits waits alone.
+        let permits = u32::try_from(kib).unwrap_or(WAITING_KIB).clamp(1, WAITING_KIB);
+        let permits = room.clone().acquire_many_owned(permits).await.ok();
+        if stored.has_changed().unwrap_or(false) {
+            progress(*stored.borrow_and_update());
+        }
+        // The writer ends with an error, which is returned below.
+        queue.send((commits, permits)).map_err(|_| StoreError::Io {
             path: place.to_string().into(),
             doing: "write commits",
-            source: std::io::Error::other(error.to_string()),
-        })??;
-        last.into_iter().for_each(&mut progress);
-        Ok(())
+            source: std::io::Error::other("an earlier write failed"),
+        })
     })
-    .await
+    .await;
+    drop(queue);
+    writer.await.map_err(|error| ArchiveError::Aborted(error.to_string()))??;
+    progress(walked.as_ref().map_or(*stored.borrow(), |walked| walked.position.commit.index));
+    walked
+}
+
+/// Writes segments as they come, to the end of the queue. Small ones share a batch, and so a flush of the disk.
+fn write(
+    store: &dyn Store,
+    mut queued: mpsc::UnboundedReceiver<(Vec<CertifiedCommit>, Option<OwnedSemaphorePermit>)>,
+    written: &watch::Sender<CommitIndex>,
+) -> Result<(), StoreError> {
+    while let Some((mut batch, first)) = queued.blocking_recv() {
+        let mut permits = vec![first];
+        let mut bytes: usize = batch.iter().map(CertifiedCommit::size).sum();
+        while bytes < BATCH_BYTES
+            && let Ok((more, permit)) = queued.try_recv()
+        {
+            bytes += more.iter().map(CertifiedCommit::size).sum::<usize>();
+            batch.extend(more);
+            permits.push(permit);
+        }
+        store.apply(&batch)?;
+        if let Some(last) = batch.last() {
+            written.send_replace(last.commit.index);
+        }
+    }
+    Ok(())
 }

@@ -31,6 +31,9 @@ const READ_AHEAD_BYTES: usize = 1 << 20;
 /// Commits between two reports of the executor's progress: an executor may always lag by as much.
 pub(crate) const TELL_EVERY: CommitIndex = 64;
 
+/// Bytes of blocks between two reports of the executor's progress: how closely StateSync knows what is left in memory.
+const TELL_BYTES: usize = 1 << 20;
+
 /// Time after which a slow executor's progress is reported to StateSync.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -117,7 +120,7 @@ impl Stream for SyncedCommits {
         loop {
             if let Some(commit) = this.held.next() {
                 if let Some(progress) = &mut this.progress {
-                    progress.tell_now_and_then(this.next);
+                    progress.tell_now_and_then(this.next, &commit);
                 }
                 this.next = this.next.saturating_add(1);
                 return Poll::Ready(Some(Ok(commit)));
@@ -148,6 +151,8 @@ impl Stream for SyncedCommits {
 struct ProgressTeller {
     told: watch::Sender<ExecutorAt>,
     told_at: Duration,
+    /// Bytes of the blocks given since then.
+    bytes: usize,
     clock: Clock,
 }
 
@@ -156,7 +161,7 @@ impl ProgressTeller {
         let (told, telling) = watch::channel(ExecutorAt::Next(next));
         let number = shared.next_reader.fetch_add(1, Ordering::Relaxed);
         shared.io.detach(tell(shared.executor_at.clone(), number, telling, shared.closing.clone()));
-        Self { told, told_at: shared.clock.monotonic(), clock: shared.clock }
+        Self { told, told_at: shared.clock.monotonic(), bytes: 0, clock: shared.clock }
     }
 
     fn tell(&mut self, at: ExecutorAt) {
@@ -166,19 +171,20 @@ impl ProgressTeller {
             is_new
         });
         if is_new {
-            self.told_at = self.clock.monotonic();
+            (self.told_at, self.bytes) = (self.clock.monotonic(), 0);
         }
     }
 
-    /// Tells if it was long ago, in commits or in time.
-    fn tell_now_and_then(&mut self, next: CommitIndex) {
+    /// Tells if it was long ago, in commits, bytes or time, and gives `commit`, which is next.
+    fn tell_now_and_then(&mut self, next: CommitIndex, commit: &CommittedSubDag) {
         let is_far = match &*self.told.borrow() {
             ExecutorAt::Next(told) => next >= told.saturating_add(TELL_EVERY),
             _ => true,
         };
-        if is_far || self.clock.monotonic() >= self.told_at + TELL_INTERVAL {
+        if is_far || self.bytes >= TELL_BYTES || self.clock.monotonic() >= self.told_at + TELL_INTERVAL {
             self.tell(ExecutorAt::Next(next));
         }
+        self.bytes += commit.blocks.iter().map(|block| block.bytes().len()).sum::<usize>();
     }
 }
 

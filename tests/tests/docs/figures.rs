@@ -96,7 +96,7 @@ fn figures_in_sentences_are_those_of_the_code() {
         format!("at most {} bytes, with nothing behind it", with_commas(constant("MAX_CERTIFICATE_BYTES") as usize)),
     ];
     let semantics = [
-        format!("from {} MiB of them that are at hand", constant("RECENT_BYTES") >> 20),
+        format!("from {} MiB of them that are at hand", constant("FEED_BYTES") >> 20),
         format!("Calls of peers: {} of one peer and {} in all", serving.max_calls_per_peer, serving.max_calls),
         format!("every {} commits or", constant("TELL_EVERY")),
         format!("left to it for {} s before peers are asked", seconds("LOCAL_GRACE")),

@@ -26,7 +26,10 @@ pub(crate) struct Args {
     /// Blocks of each chain that is synced; what the case says without it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(40..=10_000_000))]
     pub(super) blocks: Option<u32>,
-    /// Commits in one epoch.
+    /// Commits of the chain of `history`; the chain stays in OUT for further runs.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    pub(super) commits: u32,
+    /// Commits in one epoch, of all chains but that of `history`.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(5..))]
     pub(super) commits_per_epoch: u32,
     /// Users who send the transactions of C blocks in turn: fewer keys are cheaper for a verifier that joins equal

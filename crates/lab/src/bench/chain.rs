@@ -78,6 +78,18 @@ impl Chain {
         Ok(Self { key, payload, genesis, genesis_file, store, commits: key.commits, blocks, bytes, copies })
     }
 
+    /// A chain that was built before.
+    pub(crate) fn existing(
+        key: ChainKey,
+        payload: Payload,
+        genesis: Genesis,
+        genesis_file: PathBuf,
+        store: PathBuf,
+        (blocks, bytes): (u64, u64),
+    ) -> Self {
+        Self { key, payload, genesis, genesis_file, store, commits: key.commits, blocks, bytes, copies: Vec::new() }
+    }
+
     /// Signatures in all its blocks, but for the few that hand over to a next epoch.
     pub(crate) fn signatures(&self) -> u64 {
         self.blocks * self.key.kind.signatures() as u64

@@ -104,6 +104,12 @@ impl BenchNode {
         self.stdin = None;
     }
 
+    /// Kills it, as a crash of the node would.
+    pub(crate) fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

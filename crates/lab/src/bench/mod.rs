@@ -3,7 +3,7 @@
 //! ```text
 //!   mod.rs: which cases            session.rs: directories, chains, results of one run
 //!     |
-//!     +-- sync.rs, growth.rs, head.rs, ...: a file for each kind of measurement, listed in MEASUREMENTS
+//!     +-- sync.rs, growth.rs, history/, ...: a module for each kind of measurement, listed in MEASUREMENTS
 //!           |-- chain.rs     what is synced, on disk
 //!           |-- limit.rs     what its irreducible parts cost (tls_stream.rs, usage.rs)
 //!           |-- child.rs     a node's process, seen from here; node.rs, pace.rs: seen from there
@@ -18,6 +18,7 @@ mod cost;
 mod growth;
 mod head;
 mod head_node;
+mod history;
 mod idle;
 mod limit;
 mod measurement;
@@ -43,8 +44,14 @@ pub(crate) use args::Args;
 pub(crate) use node::run as run_node;
 
 /// Every kind of measurement, in the order in which they are run.
-const MEASUREMENTS: &[Measurement] =
-    &[sync::MEASUREMENT, growth::MEASUREMENT, head::MEASUREMENT, idle::MEASUREMENT, serving::MEASUREMENT];
+const MEASUREMENTS: &[Measurement] = &[
+    sync::MEASUREMENT,
+    growth::MEASUREMENT,
+    head::MEASUREMENT,
+    idle::MEASUREMENT,
+    serving::MEASUREMENT,
+    history::MEASUREMENT,
+];
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let wanted = |name: &String| args.filters.is_empty() || args.filters.iter().any(|filter| name.contains(filter));

@@ -9,8 +9,8 @@ use super::{
     usage,
 };
 use soma_p2p::{
-    ActorSystem, CertificateVerifier, CommitIndex, EpochContext, FjallStore, SigningKey, TransactionError,
-    TransactionSignatures, TransactionVerifier,
+    ActorSystem, CertificateVerifier, CommitIndex, EpochContext, FjallStore, SigningKey, SubDagDigest,
+    TransactionError, TransactionSignatures, TransactionVerifier,
 };
 use soma_p2p_cli::{CliError, files};
 use std::{
@@ -65,17 +65,20 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
         .transaction_verifier(transactions);
 
     let done = Arc::new(AtomicBool::new(false));
-    let stop = watch_stdin((!matches!(setup.role, Role::Serve)).then(|| done.clone()));
-    let (mut cpu, started) = (usage::process_cpu_s(), Instant::now());
+    let stop = watch_stdin((!matches!(setup.role, Role::Serve | Role::Start)).then(|| done.clone()));
+    // The start of a node includes the opening of its store.
+    let cpu = if matches!(setup.role, Role::Start) { 0.0 } else { usage::process_cpu_s() };
+    let (mut cpu, started) = (cpu, Instant::now());
     let system = builder.start().map_err(CliError::input)?;
     if matches!(setup.role, Role::Serve) {
         cpu = rest();
     }
     tell(&Event::Ready { peer_id: system.peer_id(), address: system.address().clone() })?;
     match setup.role {
-        Role::Serve => {}
-        Role::Sync { last } => {
-            let end = follow(&system, last, started)?;
+        Role::Serve | Role::Start => {}
+        Role::Sync { last } | Role::Execute { last } => {
+            let executor = Executor { digest: matches!(setup.role, Role::Execute { .. }).then(SubDagDigest::default) };
+            let end = executor.follow(&system, last, started)?;
             let cpu_s = usage::process_cpu_s() - cpu;
             done.store(true, Ordering::Relaxed);
             tell(&Event::Synced(Synced { end, cpu_s, peak_rss_mib: usage::peak_rss_mib() }))?;
@@ -112,29 +115,44 @@ fn rest() -> f64 {
     }
 }
 
-/// Takes commits as an executor that costs nothing, up to the last.
-fn follow(system: &ActorSystem, last: CommitIndex, started: Instant) -> Result<Sample, CliError> {
-    let mut commits = system.synced_commits(1);
-    let mut sample = Sample::default();
-    let mut told = started;
-    while sample.commit < last {
-        let commit = commits.blocking_next().ok_or_else(|| CliError::failed("the system has stopped"))?;
-        let commit = commit.map_err(CliError::failed)?;
-        if commit.commit_ref.index != sample.commit + 1 {
+/// An executor.
+struct Executor {
+    /// Over all that it was given, as that of `soma-p2p node` keeps it. Without one it costs nothing.
+    digest: Option<SubDagDigest>,
+}
+
+impl Executor {
+    /// Takes commits up to the last: from the first, or with a digest from the first that the node has.
+    fn follow(mut self, system: &ActorSystem, last: CommitIndex, started: Instant) -> Result<Sample, CliError> {
+        let mut commits = system.synced_commits(if self.digest.is_some() { 0 } else { 1 });
+        let mut sample = Sample::default();
+        let mut told = started;
+        let measured = |sample: Sample| Sample {
+            seconds: started.elapsed().as_secs_f64(),
+            cpu_s: usage::process_cpu_s(),
+            ..sample
+        };
+        while sample.commit < last {
+            let commit = commits.blocking_next().ok_or_else(|| CliError::failed("the system has stopped"))?;
+            let commit = commit.map_err(CliError::failed)?;
             let (got, before) = (commit.commit_ref.index, sample.commit);
-            return Err(CliError::failed(format!("the executor was given commit {got} after {before}")));
+            let is_next = got == before + 1 || (before == 0 && self.digest.is_some());
+            if !is_next {
+                return Err(CliError::failed(format!("the executor was given commit {got} after {before}")));
+            }
+            if let Some(digest) = &mut self.digest {
+                digest.push(&commit);
+            }
+            sample.commit = got;
+            sample.blocks += commit.blocks.len() as u64;
+            sample.bytes += commit.blocks.iter().map(|block| block.bytes().len() as u64).sum::<u64>();
+            if told.elapsed() >= SAMPLE_INTERVAL && sample.commit < last {
+                told = Instant::now();
+                tell(&Event::Progress(measured(sample)))?;
+            }
         }
-        sample.commit = commit.commit_ref.index;
-        sample.blocks += commit.blocks.len() as u64;
-        sample.bytes += commit.blocks.iter().map(|block| block.bytes().len() as u64).sum::<u64>();
-        if told.elapsed() >= SAMPLE_INTERVAL && sample.commit < last {
-            told = Instant::now();
-            sample.seconds = started.elapsed().as_secs_f64();
-            tell(&Event::Progress(sample))?;
-        }
+        Ok(measured(sample))
     }
-    sample.seconds = started.elapsed().as_secs_f64();
-    Ok(sample)
 }
 
 /// Says when standard input ends, and ends the process a while later if nothing else does: at once if it is `busy`

@@ -36,6 +36,13 @@ pub(crate) enum Role {
         /// The last commit.
         last: CommitIndex,
     },
+    /// Starts, and does nothing until it is stopped.
+    Start,
+    /// Fetches the chain up to a commit from wherever it begins, measuring itself. The executor digests every block.
+    Execute {
+        /// The last commit.
+        last: CommitIndex,
+    },
     /// Hands over commits of its own, once it is connected to a peer both ways.
     Propose(SendRate),
     /// Takes commits up to one, noting when each comes.
@@ -84,6 +91,8 @@ pub(crate) struct Sample {
     pub(crate) blocks: u64,
     /// Bytes of these blocks.
     pub(crate) bytes: u64,
+    /// CPU seconds that the process has used.
+    pub(crate) cpu_s: f64,
 }
 
 /// A sync, from the start of the system until the executor had its last commit.

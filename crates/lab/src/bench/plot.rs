@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn rates_cover_equal_time_slices_for_any_sample_times() {
-        let sample = |seconds, blocks| Sample { seconds, commit: 0, blocks, bytes: 0 };
+        let sample = |seconds, blocks| Sample { seconds, cpu_s: 0.0, commit: 0, blocks, bytes: 0 };
         let samples = [sample(0.0, 0), sample(0.25, 100), sample(0.4, 400), sample(0.401, 401)];
         let found = rates(&samples);
         assert_eq!(found.len(), 4);

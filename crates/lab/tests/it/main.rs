@@ -4,6 +4,7 @@
 
 mod bench;
 mod chaos;
+mod history;
 mod localnet;
 mod replay;
 

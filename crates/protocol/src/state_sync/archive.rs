@@ -292,7 +292,10 @@ impl StateSync {
         let (reserve, budget) = (reserve(bytes), self.config.bytes_in_flight);
         let fits = match start == self.tip.commit.index + 1 {
             true => self.bytes_of_others() + reserve.min(self.config.bytes_per_range) <= budget,
-            false => self.bytes_in_flight() + reserve <= budget.saturating_sub(self.kept_for_next()),
+            false => {
+                let free = budget.saturating_sub(self.kept_for_next());
+                self.bytes_in_flight() + reserve <= free && !self.is_full_batch_held(self.last_now)
+            }
         };
         fits && self.segments_at_work() < MAX_SEGMENTS
     }

@@ -57,7 +57,9 @@ impl StateSync {
                 }
             }
         }
-        while let Some(keys) = self.write.next_batch(now) {
+        while self.write_held_until(now.monotonic).is_none()
+            && let Some(keys) = self.write.next_batch(now)
+        {
             effects.push(Effect::Write(keys));
         }
     }

@@ -18,6 +18,7 @@
 //! | `archive` | the archive as a source, for commits that no peer can serve |
 //! | `epoch_skip` | the start of a node that does not begin at the genesis |
 //! | `backfill` | the commits before that start, backwards |
+//! | `executors` | positions of the executors; writes that wait for them |
 //! | `flow` | measure sizes and times: range length, window, hedge delays |
 //! | `progress`, `stuck` | why there is no progress, and since when |
 //! | `worker` | one range from one peer |
@@ -34,6 +35,7 @@
 mod archive;
 mod backfill;
 mod epoch_skip;
+mod executors;
 mod flow;
 mod hedging;
 mod history;
@@ -52,6 +54,7 @@ pub mod worker;
 mod write;
 
 pub use archive::{ArchiveRoute, ArchiveUse, MAX_ROUTE};
+pub use executors::FEED_BYTES;
 pub use hedging::most_workers;
 pub use history::{BackfillProgress, Below, HistoryStart};
 pub use interface::{
@@ -92,9 +95,6 @@ const LOCAL_GRACE: Duration = Duration::from_secs(2);
 /// itself.
 const UNPROVEN_AHEAD: CommitIndex = 2;
 
-/// Maximum number of tracked executors; a node has one or a few.
-const MAX_EXECUTORS: usize = 64;
-
 /// The core of StateSync.
 #[derive(Serialize, Deserialize)]
 pub struct StateSync {
@@ -115,9 +115,7 @@ pub struct StateSync {
     flow: flow::Flow,
     write: write::WriteQueue,
     local: local::LocalCommits,
-    /// The next commit of each executor.
-    executors: BTreeMap<u64, CommitIndex>,
-    executor_failure: Option<ExecutorFailure>,
+    executors: executors::Executors,
     stuck: stuck::StuckWatch,
     /// The store holds no commits beyond the genesis.
     is_empty: bool,
@@ -154,8 +152,7 @@ impl StateSync {
             flow: flow::Flow::default(),
             write: write::WriteQueue::default(),
             local: local::LocalCommits::default(),
-            executors: BTreeMap::new(),
-            executor_failure: None,
+            executors: executors::Executors::default(),
             stuck: stuck::StuckWatch::default(),
             is_empty: false,
             skip: None,
@@ -173,7 +170,7 @@ impl StateSync {
 
     /// The next commit of the slowest tracked executor.
     pub fn slowest_executor(&self) -> Option<CommitIndex> {
-        self.executors.values().min().copied()
+        self.executors.slowest()
     }
 
     /// Time of the last progress, once there is work and no commit has become durable for [`STUCK_AFTER`].
@@ -199,22 +196,6 @@ impl StateSync {
     fn executor_limit(&self) -> CommitIndex {
         let next = self.slowest_executor();
         next.map_or(CommitIndex::MAX, |next| next.saturating_add(self.config.max_executor_lag.saturating_sub(1)))
-    }
-
-    fn on_executor(&mut self, reader: u64, at: ExecutorAt) {
-        match at {
-            ExecutorAt::Next(next) => {
-                self.executor_failure.take_if(|failure| failure.next < next);
-                if self.executors.len() < MAX_EXECUTORS || self.executors.contains_key(&reader) {
-                    self.executors.insert(reader, next);
-                }
-            }
-            ExecutorAt::Ended => drop(self.executors.remove(&reader)),
-            ExecutorAt::Failed { next, reason } => {
-                self.executors.remove(&reader);
-                self.executor_failure = Some(ExecutorFailure { next, reason });
-            }
-        }
     }
 
     /// Bytes reserved or waiting to be written.
@@ -243,7 +224,9 @@ impl Core for StateSync {
             }
             Input::Progress { key, downloaded } => self.on_progress(now, key, downloaded, &mut effects),
             Input::WorkerFailed { key, reason } => self.on_worker_failed(now, key, reason, &mut effects),
-            Input::Executor { reader, at } => self.on_executor(reader, at),
+            Input::Executor { reader, at } => {
+                self.executors.learn(now, reader, at, |commits| self.flow.expected(commits));
+            }
             Input::Written(result) => self.on_written(now, result, &mut effects),
             Input::LocalCommit { key, commit } => self.on_local_commit(key, commit, &mut effects),
             Input::LocalChecked { key, result } => self.on_local_checked(now, key, result, &mut effects),
@@ -274,7 +257,8 @@ impl Core for StateSync {
         });
         let skip = self.skip.as_ref().and_then(epoch_skip::EpochSkip::wake_at);
         let backfill = self.backfill.wake_at().filter(|_| self.config.backfill);
-        let own = [self.write.retry_at(), self.stuck.wake_at(), skip, self.archive.wake_at(), backfill];
+        let held = self.write_held_until(self.last_now);
+        let own = [self.write.retry_at(), self.stuck.wake_at(), skip, self.archive.wake_at(), backfill, held];
         retries.chain(own.into_iter().flatten()).chain(self.hedges_at()).filter(|at| *at > self.last_now).min()
     }
 
@@ -298,7 +282,7 @@ impl Core for StateSync {
             stuck_since_ms: self.stuck_since_ms(),
             late: self.late(),
             slowest_executor: self.slowest_executor(),
-            executor_failure: self.executor_failure.clone(),
+            executor_failure: self.executors.failure().cloned(),
             backfill: self.backfill.progress(),
         }
     }

@@ -220,7 +220,11 @@ impl StateSync {
     /// Has peers selected for the waiting ranges that fit into the budget. Returns whether any started.
     fn start_waiting(&mut self, now: Now, effects: &mut Vec<Effect>) -> bool {
         let next = self.tip.commit.index + 1;
+        let is_held = self.is_full_batch_held(now.monotonic);
         let mut budget = self.budget();
+        if is_held {
+            budget.window = 0;
+        }
         let (mut window_full, mut started) = (false, false);
         let due: Vec<_> = self.ranges.iter().filter(|(_, range)| range.is_due(now)).map(|(start, _)| *start).collect();
         for start in due {
@@ -242,7 +246,7 @@ impl StateSync {
                 }
             }
         }
-        self.flow.note_filled(window_full);
+        self.flow.note_filled(window_full && !is_held);
         started
     }
 

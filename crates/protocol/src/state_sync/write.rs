@@ -51,6 +51,38 @@ impl WriteQueue {
         self.ready.iter().chain(&self.writing).map(|linked| linked.bytes).sum()
     }
 
+    /// Bytes of the batches at the StoreWriter.
+    pub(super) fn bytes_at_writer(&self) -> u64 {
+        self.writing.iter().map(|linked| linked.bytes).sum()
+    }
+
+    /// Last commit of the batches at the StoreWriter, if it owes an answer.
+    #[cfg(test)]
+    pub(super) fn last_at_writer(&self) -> Option<CommitIndex> {
+        (self.batches > 0).then(|| self.writing.back().map_or(0, |linked| linked.last.index))
+    }
+
+    /// Bytes of the next batch, if there is one.
+    pub(super) fn next_batch_bytes(&self) -> Option<u64> {
+        let first = self.ready.front()?.bytes;
+        let mut bytes = 0;
+        let all = self.ready.iter().map(|linked| {
+            bytes += linked.bytes;
+            bytes
+        });
+        all.take_while(|bytes| *bytes <= MAX_WRITE_BYTES).last().or(Some(first))
+    }
+
+    /// Whether more is ready than a batch takes.
+    pub(super) fn is_batch_full(&self) -> bool {
+        self.ready.iter().map(|linked| linked.bytes).sum::<u64>() >= MAX_WRITE_BYTES
+    }
+
+    /// Whether a commit of the node's own consensus waits.
+    pub(super) fn has_local(&self) -> bool {
+        self.ready.iter().any(|linked| linked.key.is_local())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.ready.is_empty() && self.writing.is_empty()
     }
@@ -94,19 +126,16 @@ impl WriteQueue {
             (Some(_), _) => false,
             (None, Some(failure)) => self.batches == 0 && failure.retry_at <= now.monotonic,
             (None, None) if self.batches == 0 => true,
-            (None, None) => {
-                let ready: u64 = self.ready.iter().map(|linked| linked.bytes).sum();
-                self.batches < MAX_BATCHES && ready >= MAX_WRITE_BYTES
-            }
+            (None, None) => self.batches < MAX_BATCHES && self.is_batch_full(),
         }
     }
 
     /// Takes the written entries up to the durable height, and returns their last commit.
-    fn written(&mut self, highest: CommitIndex) -> Option<(Vec<RangeKey>, CommitRef)> {
+    fn written(&mut self, highest: CommitIndex) -> Option<(Vec<Linked>, CommitRef)> {
         let count = self.writing.partition_point(|linked| linked.last.index <= highest);
         let last = self.writing.get(count.checked_sub(1)?)?.last;
         self.failure = None;
-        Some((self.writing.drain(..count).map(|linked| linked.key).collect(), last))
+        Some((self.writing.drain(..count).collect(), last))
     }
 
     /// Returns entries that are not durable to the queue, once all batches are answered. All failures of one round
@@ -141,8 +170,11 @@ impl StateSync {
         match result {
             // The store may hold more: a batch whose answer was lost.
             Ok(highest) => {
-                if let Some((keys, last)) = self.write.written(highest.index) {
-                    self.publish(keys, last, effects);
+                if let Some((written, last)) = self.write.written(highest.index) {
+                    for linked in &written {
+                        self.executors.publish(now, linked.last.index, linked.bytes);
+                    }
+                    self.publish(written.iter().map(|linked| linked.key).collect(), last, effects);
                 }
             }
             Err(reason) => drop(self.write.refused.get_or_insert(reason)),
