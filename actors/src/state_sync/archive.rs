@@ -4,14 +4,8 @@ use super::{StateSync, commit_feed::Commits};
 use crate::archiver::messages::{CommitsDurable, ListSegments};
 use actix::Context;
 use soma_protocol::state_sync::{ArchiveRoute, Input, RangeKey};
-use soma_runtime::{Mailbox, OrderedSender, Shell};
+use soma_runtime::Shell;
 use soma_types::{CommitIndex, CommitRef, Epoch, SegmentName};
-
-/// The ways to the Archiver.
-pub(crate) struct ArchiverMailboxes {
-    pub(crate) list: Mailbox<ListSegments>,
-    pub(crate) durable: OrderedSender<CommitsDurable>,
-}
 
 impl StateSync {
     /// Asks the Archiver which segments lead on.

@@ -4,9 +4,6 @@ use super::{StateSync, metrics};
 use soma_protocol::state_sync::Progress;
 use std::time::Duration;
 
-/// How often the log says how far a node has got that follows the chain.
-pub(super) const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
-
 /// Whether the cause is that of a node that follows the chain: at the head each commit makes it fetch, and be synced
 /// again.
 fn follows(cause: Option<&'static str>) -> bool {

@@ -1,15 +1,15 @@
 //! The shell: holds the bytes of verified ranges, starts workers, has ranges written, and publishes them.
 
+use crate::archiver::messages::{CommitsDurable, ListSegments};
 use crate::connections::messages::CommitteeChanged;
 use crate::peer_heights::messages::{OwnHeight, Pick, Report};
 use crate::state_sync::messages::{
     CacheUpdate, ExecutorProgress, FetchProgress, LocalCommit, SubscribeCommittee, Target,
 };
 use crate::state_sync::{
-    archive::ArchiverMailboxes,
     commit_feed::CommitFeed,
     history_reader::HistoryReader,
-    metrics, progress,
+    metrics,
     verified_block_cache::VerifiedBlockCache,
     worker::{Settings, Source, SyncWorker, Task, WorkerMailboxes, WorkerResult},
 };
@@ -39,6 +39,9 @@ const WORKER_MAILBOX: usize = 1;
 /// How long a worker may wait for a check beyond the time that a request has: behind those of all other workers, on a
 /// slow machine. Who waits longer waits for something that does not come, and is replaced.
 const CHECK_ALLOWANCE: Duration = Duration::from_secs(120);
+
+/// How often the log says how far a node has got that follows the chain.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the store holds when StateSync starts.
 #[derive(Clone, Debug)]
@@ -72,6 +75,12 @@ pub(crate) struct Mailboxes {
     pub(crate) own_height: OrderedSender<OwnHeight>,
     /// To the Archiver, if the node has an archive.
     pub(crate) archive: Option<ArchiverMailboxes>,
+}
+
+/// The ways to the Archiver.
+pub(crate) struct ArchiverMailboxes {
+    pub(crate) list: Mailbox<ListSegments>,
+    pub(crate) durable: OrderedSender<CommitsDurable>,
 }
 
 /// Where the next epoch begins, and the proofs that lead further.
@@ -144,7 +153,7 @@ impl StateSync {
             shown: None,
             logged: None,
             progress_logged: LogLimit::default(),
-            summary_logged: LogLimit::once_in(progress::SUMMARY_INTERVAL),
+            summary_logged: LogLimit::once_in(SUMMARY_INTERVAL),
             applied_logged: start.tip.commit.index,
             stuck_logged: false,
         }

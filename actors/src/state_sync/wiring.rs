@@ -2,9 +2,8 @@
 
 use super::{
     CommitFeed, Settings, StateSync,
-    archive::ArchiverMailboxes,
     history_reader::HistoryReader,
-    shell::{Mailboxes, StartState},
+    shell::{ArchiverMailboxes, Mailboxes, StartState},
     worker::WorkerMailboxes,
 };
 use crate::wiring::{Resources, by_receiver};

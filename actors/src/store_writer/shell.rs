@@ -118,11 +118,14 @@ impl StoreWriter {
     }
 
     /// Takes one step of pruning off the thread.
-    fn prune(&mut self, keep_from: Option<CommitIndex>, context: &mut Context<Self>) {
+    fn prune(&mut self, executor: Option<CommitIndex>, archived: Option<CommitIndex>, context: &mut Context<Self>) {
         let retention = self.retention;
         let running = self.writing(move |store| {
-            let lowest = retention.lowest_kept(store)?;
-            store.prune(keep_from.map_or(lowest, |first| lowest.min(first)))
+            let lowest = match executor {
+                Some(next) => retention.lowest_kept_for(store, next)?,
+                None => retention.lowest_kept(store)?,
+            };
+            store.prune(archived.map_or(lowest, |first| lowest.min(first)))
         });
         let finish =
             move |writer: &mut Self, result: Result<Pruned, WriteError>, origin, context: &mut Context<Self>| {
@@ -245,7 +248,7 @@ impl Shell for StoreWriter {
                 }
                 None => {}
             },
-            Effect::Prune { keep_from } => self.prune(keep_from, context),
+            Effect::Prune { executor, archived } => self.prune(executor, archived, context),
             Effect::Refuse(job) => {
                 let refused = self.jobs.remove(job);
                 if let Some(

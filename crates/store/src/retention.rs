@@ -23,6 +23,16 @@ impl Retention {
         *self == Self::default()
     }
 
+    /// The lowest commit to keep for an executor that takes commit `next` next. The windows then begin at its last
+    /// commit: it may go on behind that after a crash, and find what the windows promise.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read or is damaged.
+    pub fn lowest_kept_for(&self, store: &dyn Store, next: CommitIndex) -> Result<CommitIndex, StoreError> {
+        let behind = store.watermarks()?.highest_synced.index.saturating_add(1).saturating_sub(next);
+        Ok(self.lowest_kept(store)?.saturating_sub(behind))
+    }
+
     /// The lowest commit to keep, of those that `store` has.
     ///
     /// # Errors
@@ -115,5 +125,16 @@ mod tests {
         while !store.prune(250).unwrap().is_complete {}
         assert_eq!(lowest(None, Some(9), None), 250);
         assert_eq!(lowest(None, None, None), 250);
+    }
+
+    #[test]
+    fn window_is_behind_an_executor_that_lags_so_that_it_can_go_back() {
+        let spec = ChainSpec { commits_per_epoch: 100, transactions_per_block: 0, ..ChainSpec::default() };
+        let mut builder = ChainBuilder::new(spec).unwrap();
+        let store = MemStore::new(builder.genesis());
+        store.apply(&builder.build(350)).unwrap();
+        let retention = Retention { commits: Some(10), ..Retention::default() };
+        let lowest = |next| retention.lowest_kept_for(&store, next).unwrap();
+        assert_eq!([351, 350, 301, 11, 1].map(lowest), [341, 340, 291, 1, 0]);
     }
 }

@@ -17,15 +17,21 @@ const SECTIONS: &[(&str, &str)] = &[
     ("serving", "ServingConfig"),
     ("verifier", "VerifierConfig"),
     ("pruning", "PruningConfig"),
+    ("archive", "ArchiveConfig"),
     ("trace", "TraceConfig"),
 ];
 
+/// The files with these types.
+const FILES: [&str; 2] = ["mod.rs", "archive.rs"];
+
 pub(super) fn page() -> Result<String> {
-    let file = workspace().join("crates/soma-p2p/src/config/mod.rs");
-    let source = syn::parse_file(&fs::read_to_string(&file).with_context(|| file.display().to_string())?)?;
+    let mut items = Vec::new();
+    for file in FILES.map(|file| workspace().join("crates/soma-p2p/src/config").join(file)) {
+        items.extend(syn::parse_file(&fs::read_to_string(&file).with_context(|| file.display().to_string())?)?.items);
+    }
     let defaults = serde_json::to_value(Config::default())?;
     let mut page = String::from(
-        "# Settings\n\n`make docs-reference` writes this page from `crates/soma-p2p/src/config/mod.rs`. \
+        "# Settings\n\n`make docs-reference` writes this page from `crates/soma-p2p/src/config`. \
          [Operating](../operating.md#configuration)\nhas a whole file with the defaults. Sizes are in bytes. A duration is text \
          such as `\"5s\"`.\n",
     );
@@ -35,11 +41,11 @@ pub(super) fn page() -> Result<String> {
     }
     for (section, name) in SECTIONS {
         let of_section = if section.is_empty() { Some(&defaults) } else { defaults.get(section) };
-        let fields = source.items.iter().find_map(|item| match item {
+        let fields = items.iter().find_map(|item| match item {
             Item::Struct(item) if item.ident == name => Some(item),
             _ => None,
         });
-        let fields = fields.with_context(|| format!("{}: no struct {name}", file.display()))?;
+        let fields = fields.with_context(|| format!("no struct {name}"))?;
         let title = if section.is_empty() { "p2p".to_string() } else { format!("p2p.{section}") };
         page.push_str(&format!(
             "\n## `[{title}]`\n\n{}\n\n| key | default | what |\n|---|---|---|\n",

@@ -15,7 +15,7 @@
 //!   budget.
 
 use super::{
-    Effect, Progress, RETRY, RangeKey, RangeSummary, StateSync, StopReason,
+    ArchiveRoute, ArchiveUse, Effect, MAX_ROUTE, Progress, RETRY, RangeKey, RangeSummary, StateSync, StopReason,
     range::{Range, RangeState, Source},
 };
 use crate::{core::Now, peer_heights::NoPeer};
@@ -28,9 +28,6 @@ use std::{
 
 /// Segments that are fetched at once. The budget of bytes allows fewer if they are large.
 const MAX_SEGMENTS: usize = 8;
-
-/// Segments of one listing that are kept.
-pub const MAX_ROUTE: usize = 64;
 
 /// Maximum bytes of a segment's object. The archive's writers end a segment far below.
 const MAX_SEGMENT_BYTES: u64 = 48 << 20;
@@ -46,27 +43,6 @@ const AVOID_FOR: Duration = Duration::from_secs(600);
 
 /// Segments that are left out at once. Beyond, the oldest is tried again.
 const MAX_AVOIDED: usize = 64;
-
-/// Whether the node fetches from an archive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ArchiveUse {
-    /// It has none, or only writes to it.
-    #[default]
-    Never,
-    /// Commits that no peer can serve.
-    WhenNeeded,
-    /// All commits that the archive has. Peers serve the later ones.
-    First,
-}
-
-/// The segments of an archive that lead on from a commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArchiveRoute {
-    /// The segments in order with the sizes of their objects, at most [`MAX_ROUTE`].
-    pub segments: Vec<(SegmentName, u64)>,
-    /// Whether the epoch has later segments behind a gap.
-    pub has_gap: bool,
-}
 
 /// Why commits come from the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,10 +1,10 @@
 //! What goes into StateSync and what comes out: settings, inputs, effects and the snapshot.
 
 use super::{
-    archive::{ArchiveRoute, ArchiveUse},
+    archive_route::{ArchiveRoute, ArchiveUse},
+    cause::Progress,
     history::{BackfillProgress, HistoryStart},
     offered::{LocalCommitError, Offered},
-    progress::Progress,
 };
 use crate::peer_heights::{NoPeer, Outcome, Target};
 use serde::{Deserialize, Serialize};

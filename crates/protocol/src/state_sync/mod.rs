@@ -15,12 +15,12 @@
 //! | `results` | keep what workers deliver, return the rest to the plan |
 //! | `link`, `write` | order verified ranges, write and announce them |
 //! | `local` | commits of the node's own consensus |
-//! | `archive` | the archive as a source, for commits that no peer can serve |
+//! | `archive`, `archive_route` | the archive as a source, for commits that no peer can serve |
 //! | `epoch_skip` | the start of a node that does not begin at the genesis |
 //! | `backfill` | the commits before that start, backwards |
 //! | `executors` | positions of the executors; writes that wait for them |
 //! | `flow` | measure sizes and times: range length, window, hedge delays |
-//! | `progress`, `stuck` | why there is no progress, and since when |
+//! | `progress`, `cause`, `stuck` | why there is no progress, and since when |
 //! | `worker` | one range from one peer |
 //!
 //! Invariants:
@@ -33,7 +33,9 @@
 //! - A range is checked only with the committee of its own epoch. While that committee is unknown, the range is held.
 
 mod archive;
+mod archive_route;
 mod backfill;
+mod cause;
 mod epoch_skip;
 mod executors;
 mod flow;
@@ -53,7 +55,8 @@ mod tests;
 pub mod worker;
 mod write;
 
-pub use archive::{ArchiveRoute, ArchiveUse, MAX_ROUTE};
+pub use archive_route::{ArchiveRoute, ArchiveUse, MAX_ROUTE};
+pub use cause::Progress;
 pub use executors::FEED_BYTES;
 pub use hedging::most_workers;
 pub use history::{BackfillProgress, Below, HistoryStart};
@@ -62,7 +65,6 @@ pub use interface::{
     StopReason, Tip,
 };
 pub use offered::{LocalCommitError, Offered};
-pub use progress::Progress;
 pub use range::MAX_ATTEMPTS;
 pub use stuck::STUCK_AFTER;
 

@@ -78,9 +78,10 @@ pub enum Effect {
     Refuse(u64),
     /// Remove some commits outside the window.
     Prune {
-        /// The first commit that an executor has not taken or the archive lacks: it and later ones stay. `None` without
-        /// an executor and an archive.
-        keep_from: Option<CommitIndex>,
+        /// The next commit of the slowest executor, if there is one: the window is behind it.
+        executor: Option<CommitIndex>,
+        /// The first commit that the archive lacks, if the node writes one: it and later ones stay.
+        archived: Option<CommitIndex>,
     },
 }
 
@@ -138,10 +139,6 @@ impl Pruning {
         self.is_due = knows_executor && knows_archive;
     }
 
-    fn keep_from(&self) -> Option<CommitIndex> {
-        self.executor.into_iter().chain(self.archived).min()
-    }
-
     fn on_pruned(&mut self, result: Result<PruneStep, String>) {
         self.is_running = false;
         // A failed step is tried again after the next write.
@@ -166,7 +163,8 @@ impl StoreWriter {
         }
         if self.pruning.is_due && (!has_pruned || self.waiting.is_empty()) {
             self.pruning.is_running = true;
-            return vec![Effect::Prune { keep_from: self.pruning.keep_from() }];
+            let Pruning { executor, archived, .. } = self.pruning;
+            return vec![Effect::Prune { executor, archived }];
         }
         self.running = self.waiting.pop_front();
         self.running.map(Effect::Run).into_iter().collect()

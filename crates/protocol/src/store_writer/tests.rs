@@ -30,7 +30,7 @@ fn pruning_and_writes_take_turns_and_pruning_goes_on_while_nothing_waits() {
     assert_eq!(core.handle(NOW, Input::Submit { job: 1 }), [Effect::Run(1)]);
     assert_eq!(core.handle(NOW, Input::Submit { job: 2 }), []);
     assert_eq!(core.handle(NOW, Input::Stored { executor: Some(5) }), []);
-    let prune = [Effect::Prune { keep_from: Some(5) }];
+    let prune = [Effect::Prune { executor: Some(5), archived: None }];
     assert_eq!(core.handle(NOW, Input::Done { job: 1, error: None }), prune);
     assert_eq!(core.handle(NOW, Input::Submit { job: 3 }), []);
     assert_eq!(core.handle(NOW, Input::Pruned { result: STEP }), [Effect::Run(2)]);
@@ -46,11 +46,17 @@ fn pruning_and_writes_take_turns_and_pruning_goes_on_while_nothing_waits() {
 #[test]
 fn failed_pruning_is_tried_again_after_the_next_write() {
     let mut core = StoreWriter::default();
-    assert_eq!(core.handle(NOW, Input::Stored { executor: Some(5) }), [Effect::Prune { keep_from: Some(5) }]);
+    assert_eq!(
+        core.handle(NOW, Input::Stored { executor: Some(5) }),
+        [Effect::Prune { executor: Some(5), archived: None }]
+    );
     assert_eq!(core.handle(NOW, Input::Pruned { result: Err("disk".into()) }), []);
     assert_eq!(core.snapshot().pruning_error.as_deref(), Some("disk"));
-    assert_eq!(core.handle(NOW, Input::Stored { executor: None }), [Effect::Prune { keep_from: Some(5) }]);
-    assert_eq!(core.handle(NOW, Input::Pruned { result: STEP }), [Effect::Prune { keep_from: Some(5) }]);
+    assert_eq!(
+        core.handle(NOW, Input::Stored { executor: None }),
+        [Effect::Prune { executor: Some(5), archived: None }]
+    );
+    assert_eq!(core.handle(NOW, Input::Pruned { result: STEP }), [Effect::Prune { executor: Some(5), archived: None }]);
     assert_eq!(core.snapshot().pruning_error, None);
 }
 
@@ -59,7 +65,10 @@ fn node_waits_for_its_executor_before_it_prunes_but_not_for_ever() {
     let mut core = StoreWriter::default();
     assert_eq!(core.handle(at(10), Input::Stored { executor: None }), []);
     assert_eq!(core.handle(at(69), Input::Stored { executor: None }), []);
-    assert_eq!(core.handle(at(70), Input::Stored { executor: None }), [Effect::Prune { keep_from: None }]);
+    assert_eq!(
+        core.handle(at(70), Input::Stored { executor: None }),
+        [Effect::Prune { executor: None, archived: None }]
+    );
 }
 
 #[test]
@@ -68,9 +77,9 @@ fn commits_that_the_archive_lacks_are_not_pruned() {
     let stored = || Input::Stored { executor: Some(500) };
     assert_eq!(core.handle(NOW, stored()), [], "nothing is known of the archive");
     assert_eq!(core.handle(NOW, Input::Archived { next: 101 }), []);
-    assert_eq!(core.handle(NOW, stored()), [Effect::Prune { keep_from: Some(101) }]);
+    assert_eq!(core.handle(NOW, stored()), [Effect::Prune { executor: Some(500), archived: Some(101) }]);
     assert_eq!(core.handle(NOW, Input::Archived { next: 901 }), []);
     let last = PruneStep { lowest_available: 101, is_complete: true };
     assert_eq!(core.handle(NOW, Input::Pruned { result: Ok(last) }), []);
-    assert_eq!(core.handle(NOW, stored()), [Effect::Prune { keep_from: Some(500) }], "the executor is behind it");
+    assert_eq!(core.handle(NOW, stored()), [Effect::Prune { executor: Some(500), archived: Some(901) }]);
 }
