@@ -25,7 +25,7 @@ use url::Url;
 /// Maximum number of objects of one epoch, foreign ones included: several writers of the largest epochs.
 const MAX_OBJECTS: usize = 1_000_000;
 
-/// Attempts after a failed one, and the time after which none begins. A running node has a backoff of its own beside.
+/// Attempts after a failed one, and the time after which none begins. A running node then backs off by itself.
 const RETRIES: RetryConfig = RetryConfig {
     backoff: BackoffConfig {
         init_backoff: Duration::from_millis(200),

@@ -4,7 +4,7 @@
 //! ```text
 //!   blocks/00000001.blocks   segment 1.0 | 1.1 | votes | commits 1.. | 16.. | zeros | segment 201.0 | ...
 //!   blocks/00000002.blocks   segment 9001.0 | ...
-//!                            up to 256 MiB; a batch begins at a multiple of 4 KiB
+//!                            up to 64 MiB; a batch begins at a multiple of 4 KiB
 //! ```
 //!
 //! A database writes every value first to its journal and later to a table. That was half of the work of a sync
@@ -46,9 +46,9 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 /// Directory of the files, in the store's directory.
 const DIRECTORY: &str = "blocks";
 
-/// A file ends with the batch that reaches this size. At 256 MiB there are few files, and each is soon free when its
+/// A file ends with the batch that reaches this size. At 64 MiB there are few files, and each is soon free when its
 /// part of the chain is no longer needed.
-const FILE_BYTES: u64 = 256 << 20;
+const FILE_BYTES: u64 = 64 << 20;
 
 /// Number of the first file with prepended batches. The later such a file, the lower its commits.
 const FIRST_BELOW: u32 = 1 << 31;

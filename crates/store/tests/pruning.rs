@@ -10,6 +10,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -123,6 +124,39 @@ fn files_of_pruned_blocks_are_removed_and_those_of_others_stay() {
     let store = FjallStore::open(&path, &chain.genesis).unwrap();
     assert_eq!(store.watermarks().unwrap().lowest_available, 112);
     assert_eq!(store.sub_dag(120).unwrap(), Some(commits[119].sub_dag()));
+}
+
+/// Bytes of a store's files on the disk.
+fn on_disk(path: &Path) -> u64 {
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => on_disk(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        // Removed meanwhile, by the database.
+        Err(_) => 0,
+    };
+    fs::read_dir(path).unwrap().map(|entry| size(entry.unwrap())).sum()
+}
+
+#[test]
+fn store_that_prunes_stays_within_its_window_and_a_constant() {
+    /// Of each commit.
+    const BYTES: usize = 2 << 20;
+    /// Of docs/operating.md.
+    const CONSTANT: u64 = 192 << 20;
+    const COMMITS_KEPT: u32 = 50;
+    let (_directory, path) = fresh();
+    let mut chain = Chain::new();
+    let store = FjallStore::open(&path, &chain.genesis).unwrap();
+    let bound = u64::from(COMMITS_KEPT) * BYTES as u64 * 12 / 10 + CONSTANT;
+    let mut largest = 0;
+    for _ in 0..100 {
+        let batch: Vec<_> = (0..4).map(|_| chain.large(BYTES)).collect();
+        let highest = store.apply(&batch).unwrap().highest_synced.index;
+        store.prune(highest.saturating_sub(COMMITS_KEPT)).unwrap();
+        largest = largest.max(on_disk(&path));
+    }
+    assert!(largest <= bound, "{largest} bytes, and {bound} are the most");
+    assert!(largest > u64::from(COMMITS_KEPT) * BYTES as u64, "the window itself is there");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A SyncWorker: fetches one range from one peer, or from a segment of the archive, and delivers what verified. An actor for one range, then it ends.
+//! A SyncWorker: an actor for one range. It fetches the range from one peer, or from a segment of the archive, delivers
+//! the verified part, and ends.
 
 mod check;
 mod download;

@@ -247,7 +247,7 @@ fn place_that_is_no_archive_is_refused_with_the_forms() {
 }
 
 #[test]
-fn node_without_peers_gets_the_chain_from_s3_and_its_credentials_are_in_no_output() {
+fn node_without_peers_syncs_from_s3_and_prints_no_credentials() {
     let home = stored(COMMITS, EPOCH);
     let server = S3::start(&home, Fault::Slow(Duration::from_millis(5)));
     push(&server, &home);

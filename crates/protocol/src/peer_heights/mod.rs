@@ -48,8 +48,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// longer than nineteen others.
 const LOST_HEDGES_TOLERANCE: u32 = 2;
 
-/// Commits that a pruning peer may refuse before it has served again. It prunes between two of its answers, so the first
-/// refusals are honest. A peer that serves nothing gains no more than these.
+/// Commits that a pruning peer may refuse before it has served again. It prunes between two of its answers, so a few
+/// refusals are honest.
 const MAX_PRUNED_REFUSALS: u32 = 16;
 
 /// Time between two writes of the history of peers. Bans are written at once.

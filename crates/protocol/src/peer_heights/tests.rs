@@ -51,7 +51,7 @@ fn peer_that_has_the_start_of_a_range_may_serve_it_and_a_pruned_one_not() {
 }
 
 #[test]
-fn peer_that_pruned_meanwhile_is_asked_anew_and_not_blamed_but_not_for_ever() {
+fn peer_that_pruned_meanwhile_is_asked_again_and_not_blamed() {
     let mut core = with_peers(&[(1_000, 50)]);
     assert_eq!(pick(&mut core, at(0), 60), Ok(peer(1)));
     let effects = fail(&mut core, at(1), peer(1), 60, Fault::DoesNotHave);

@@ -10,7 +10,7 @@
 //! - A segment is a range like any other: it counts against the budget, an ordinary worker checks it, and it is linked
 //!   in order.
 //! - A segment that breaks a rule is left out for [`AVOID_FOR`], and named in the log and the status.
-//! - Only segments of the epoch whose committee is known are fetched.
+//! - A segment is fetched only once the committee of its epoch is known.
 //! - While the archive leads on, no further range is planned for peers: their ranges would wait for it, and hold the
 //!   budget.
 
@@ -313,7 +313,7 @@ impl StateSync {
         }
     }
 
-    /// Ends workers whose commits came from elsewhere.
+    /// Ends the workers of commits that came from elsewhere.
     fn drop_linked_segments(&mut self, effects: &mut Vec<Effect>) {
         let linked = self.tip.commit.index;
         let stale = self.ranges.range(..=linked).filter_map(|(start, range)| match range.state {

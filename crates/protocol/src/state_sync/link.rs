@@ -64,7 +64,7 @@ impl StateSync {
         }
     }
 
-    /// Returns a verified range to the plan that does not follow the tip, and reports its source unless it is blameless.
+    /// Returns a verified range to the plan that does not follow the tip. Reports its source unless it is blameless.
     fn reject(
         &mut self,
         now: Now,
