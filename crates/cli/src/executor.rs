@@ -23,9 +23,9 @@ const SAVE_EVERY: CommitIndex = 1_000;
 /// and a sync passes [`SAVE_EVERY`] commits 30 times in a second.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same of a node that prunes: half of the smallest window of commits, so that a crash never sets the executor back
-/// to a pruned one.
-const SAVE_EVERY_WHEN_PRUNING: CommitIndex = 50;
+/// Commits between two saves of a node with the smallest window, of 100 commits. A node that prunes saves its state twice
+/// in a window, so that a crash never sets the executor back to a pruned commit.
+const SAVE_EVERY_AT_LEAST: CommitIndex = 50;
 
 /// How far the executor has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,11 +91,13 @@ pub enum Keep {
 }
 
 impl Keep {
-    /// Saves the state, and where it stands; more often on a node that prunes.
-    pub fn state(path: PathBuf, prunes: bool) -> Result<(Self, Executed), CliError> {
+    /// Saves the state, and where it stands. `window`: the commits that a pruning node keeps, at least.
+    pub fn state(path: PathBuf, window: Option<CommitIndex>) -> Result<(Self, Executed), CliError> {
         let executed = Executed::load(&path)?;
-        let (every, interval) =
-            if prunes { (SAVE_EVERY_WHEN_PRUNING, Duration::ZERO) } else { (SAVE_EVERY, SAVE_INTERVAL) };
+        let (every, interval) = match window {
+            Some(commits) => ((commits / 2).clamp(SAVE_EVERY_AT_LEAST, SAVE_EVERY), Duration::ZERO),
+            None => (SAVE_EVERY, SAVE_INTERVAL),
+        };
         Ok((Self::State { path, every, interval }, executed))
     }
 
