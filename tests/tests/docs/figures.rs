@@ -98,7 +98,7 @@ fn figures_in_sentences_are_those_of_the_code() {
     let semantics = [
         format!("from {} MiB of them that are at hand", constant("FEED_BYTES") >> 20),
         format!("Calls of peers: {} of one peer and {} in all", serving.max_calls_per_peer, serving.max_calls),
-        format!("every {} commits or", constant("TELL_EVERY")),
+        format!("every {} commits, every MiB of blocks or", constant("TELL_EVERY")),
         format!("left to it for {} s before peers are asked", seconds("LOCAL_GRACE")),
         format!("makes no step for {} s", seconds("SLOW_AFTER")),
         format!("the sync, for {} s, although", seconds("STUCK_AFTER")),
