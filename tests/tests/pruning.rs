@@ -77,7 +77,7 @@ async fn nothing_is_pruned_that_a_slow_executor_has_not_taken() {
     let (store, _directory) = disk_store(&genesis, &commits);
     let pruner = start(node(1, &genesis, store.clone(), pruning(&[])));
     let mut executor = pruner.synced_commits(250);
-    let is_known = |status: &Status| status.state_sync.as_ref().is_some_and(|sync| sync.slowest_executor == Some(50));
+    let is_known = |status: &Status| status.state_sync.as_ref().is_some_and(|sync| sync.slowest_executor == Some(250));
     eventually(&pruner, "the executor is known", is_known).await;
     let own = builder.build(40);
     for commit in &own {
