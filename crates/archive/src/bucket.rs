@@ -66,7 +66,8 @@ impl Archive {
             let path = url.to_file_path().map_err(|()| wrong(place, "it names no directory".into()))?;
             return Self::in_directory(place, &path);
         }
-        if !url.username().is_empty() || url.password().is_some() {
+        // A query may be a signature.
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
             let reason = "credentials come from the environment, not from the URL";
             return Err(wrong(url.host_str().unwrap_or(url.scheme()), reason.into()));
         }

@@ -241,9 +241,10 @@ fn place_that_is_no_archive_is_refused_with_the_forms() {
     let home = stored(COMMITS, EPOCH);
     home.run(["archive", "ls", "nothing"]).refused(&["nothing: there is no such directory"]);
     home.run(["archive", "push", "store", "ftp://host/path"]).refused(&["ftp://host/path", "s3://BUCKET/PATH"]);
-    let error =
-        home.run(["archive", "ls", "https://user:word@host/path"]).refused(&["credentials come from the environment"]);
-    assert!(!error.contains("word"), "{error}");
+    for place in ["https://user:word@host/path", "https://host/path?sig=word"] {
+        let error = home.run(["archive", "ls", place]).refused(&["credentials come from the environment"]);
+        assert!(!error.contains("word"), "{error}");
+    }
 }
 
 #[test]
