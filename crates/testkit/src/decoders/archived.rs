@@ -7,6 +7,7 @@ use super::{
 use bytes::Bytes;
 use soma_archive::{Segment, Verification, check_segment, next_segment};
 use soma_store::{MemStore, Store};
+use soma_types::{SegmentName, SegmentRoute};
 
 fn decode(bytes: &[u8]) -> Option<Segment> {
     Segment::decode(Bytes::copy_from_slice(bytes)).ok()
@@ -37,5 +38,27 @@ pub(crate) const SEGMENT: Decoder = Decoder {
             .collect()
     },
     // A cut object fails the checksum.
+    refuses_truncated: true,
+};
+
+fn parse(bytes: &[u8]) -> Option<SegmentName> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+pub(crate) const SEGMENT_NAME: Decoder = Decoder {
+    name: "segment_name",
+    decode: |bytes| parse(bytes).is_some(),
+    check: |bytes| {
+        let Some(name) = parse(bytes) else { return false };
+        assert_eq!(name.to_string().as_bytes(), bytes, "a name has one text");
+        let route = SegmentRoute::new([name], name.first);
+        assert_eq!(route.names, [name], "a listed segment leads on from its first commit");
+        true
+    },
+    seeds: |chain: &Chain| {
+        let name = |(epoch, first, last)| SegmentName { chain: chain.genesis.chain_id(), epoch, first, last };
+        let names = [(0, 1, 1), (7, 12_001, 13_000), (u64::MAX, u32::MAX, u32::MAX)];
+        names.map(|of| name(of).to_string().into_bytes()).to_vec()
+    },
     refuses_truncated: true,
 };

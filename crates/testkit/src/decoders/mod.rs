@@ -44,6 +44,7 @@ pub const DECODERS: &[Decoder] = &[
     files::TRACE_RECORD,
     files::CONFIG,
     archived::SEGMENT,
+    archived::SEGMENT_NAME,
     texts::ADDRESS,
     texts::HEX,
 ];
