@@ -7,7 +7,7 @@ use crate::{
     record::{self, Entry, Record},
 };
 use serde::{Deserialize, Serialize};
-use soma_p2p::{CommitIndex, FjallStore, Handle, Store, SubDagDigest, SyncedCommits};
+use soma_p2p::{CommitIndex, FjallStore, Handle, PruningConfig, Store, SubDagDigest, SyncedCommits};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -91,12 +91,14 @@ pub enum Keep {
 }
 
 impl Keep {
-    /// Saves the state, and where it stands. `window`: the commits that a pruning node keeps, at least.
-    pub fn state(path: PathBuf, window: Option<CommitIndex>) -> Result<(Self, Executed), CliError> {
+    /// Saves the state, and where it stands; more often on a node that prunes.
+    pub fn state(path: PathBuf, pruning: &PruningConfig) -> Result<(Self, Executed), CliError> {
         let executed = Executed::load(&path)?;
-        let (every, interval) = match window {
+        let (every, interval) = match pruning.commits {
+            _ if pruning.keeps_all() => (SAVE_EVERY, SAVE_INTERVAL),
+            // Windows of epochs and of time may be shorter.
+            None => (SAVE_EVERY_AT_LEAST, Duration::ZERO),
             Some(commits) => ((commits / 2).clamp(SAVE_EVERY_AT_LEAST, SAVE_EVERY), Duration::ZERO),
-            None => (SAVE_EVERY, SAVE_INTERVAL),
         };
         Ok((Self::State { path, every, interval }, executed))
     }

@@ -81,11 +81,7 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     check_listen(config.p2p.listen).await?;
     let (keep, executed) = match &args.record {
         Some(path) => Keep::record(path)?,
-        None => {
-            let pruning = &config.p2p.pruning;
-            let window = (!pruning.keeps_all()).then_some(pruning.commits.unwrap_or(0));
-            Keep::state(config.executor_file(), window)?
-        }
+        None => Keep::state(config.executor_file(), &config.p2p.pruning)?,
     };
     let store = FjallStore::open(&config.store_dir(), &genesis).map_err(CliError::input)?;
     keep.opened(&store)?;
