@@ -135,6 +135,8 @@ impl StateSync {
             match self.place_of(segment) {
                 Place::Behind => drop(self.archive.route.pop_front()),
                 Place::Late => return,
+                // A range in front of the route has failed.
+                Place::Gap => self.archive.route.clear(),
                 Place::At(start, end) if self.has_room_for(start, bytes) => {
                     self.archive.route.pop_front();
                     self.start_segment(start, end, segment, bytes, effects);
@@ -250,8 +252,11 @@ impl StateSync {
             Some(Need::Below(lowest)) => next < lowest,
             _ => true,
         };
-        let start = next.max(segment.first);
-        if !is_needed || start > next || next > self.executor_limit() || self.epoch_of(start) != segment.epoch {
+        if segment.first > next {
+            return Place::Gap;
+        }
+        let start = next;
+        if !is_needed || start > self.executor_limit() || self.epoch_of(start) != segment.epoch {
             return Place::Late;
         }
         let busy = |range: &Range| !matches!(range.state, RangeState::Waiting { .. } | RangeState::Held { .. });
@@ -410,8 +415,10 @@ impl StateSync {
 
     /// Last commit to plan for peers while the archive leads on. `None`: as far as peers serve.
     pub(super) fn limit_of_archive(&self) -> Option<CommitIndex> {
+        // After a failure the archive must show that it works before peers wait for it.
+        let is_listing = self.archive.listing.is_some() && self.archive.failure.is_none();
         let is_leading = self.archive.need.is_some()
-            && (self.archive.listing.is_some() || !self.archive.route.is_empty() || self.segments_at_work() > 0);
+            && (is_listing || !self.archive.route.is_empty() || self.segments_at_work() > 0);
         is_leading.then(|| self.next_from_archive() - 1)
     }
 
@@ -439,7 +446,9 @@ enum Place {
     Behind,
     /// The range of its missing commits.
     At(CommitIndex, CommitIndex),
-    /// Not needed now: behind a gap, of a later epoch, or too far ahead of the executor.
+    /// Commits before the segment are missing.
+    Gap,
+    /// Not needed now: of a later epoch, or too far ahead of the executor.
     Late,
 }
 

@@ -27,12 +27,16 @@ struct World {
     archived: CommitIndex,
     /// What the archive answers instead of segments.
     outage: Option<String>,
+    /// The archive answers no listing.
+    listing_hangs: bool,
     /// A segment that breaks a rule.
     bad: Option<SegmentName>,
     /// A segment that is valid by itself, and of another chain.
     forked: Option<SegmentName>,
     /// The first and the last commit of the peer.
     peer: Option<(CommitIndex, CommitIndex)>,
+    /// The peer does not answer; the keys of its ranges.
+    hangs: Option<Vec<RangeKey>>,
     /// Ranges that came from the archive, and from the peer.
     from_archive: Vec<(CommitIndex, CommitIndex)>,
     from_peer: Vec<(CommitIndex, CommitIndex)>,
@@ -49,9 +53,11 @@ impl World {
             ms: 0,
             archived,
             outage: None,
+            listing_hangs: false,
             bad: None,
             forked: None,
             peer: None,
+            hangs: None,
             from_archive: Vec::new(),
             from_peer: Vec::new(),
             listings: Vec::new(),
@@ -98,12 +104,19 @@ impl World {
             }
             Effect::Fetch { key, start, end, .. } => {
                 self.from_peer.push((start, end));
+                if let Some(hanging) = &mut self.hangs {
+                    hanging.push(key);
+                    return None;
+                }
                 // Of its own epoch only.
                 let end = end.min((start - 1) / EPOCH * EPOCH + EPOCH);
                 Some(Input::WorkerDone { key, verified: Some(verified(start, end, 100)), shortfall: None })
             }
             Effect::ListArchive { key, epoch, next, avoid } => {
                 self.listings.push(next);
+                if self.listing_hangs {
+                    return None;
+                }
                 Some(Input::ArchiveListed { key, result: self.list(epoch, next, &avoid) })
             }
             Effect::FetchSegment { key, segment, start, end, .. } => {
@@ -220,6 +233,19 @@ fn unreachable_archive_is_named_and_peers_are_still_asked() {
 }
 
 #[test]
+fn archive_that_failed_and_answers_slowly_holds_up_no_peer() {
+    let mut world = World::new(ArchiveUse::First, 100);
+    world.outage = Some("503".into());
+    world.handle(Input::Wake);
+    world.listing_hangs = true;
+    world.pass(1_000);
+    assert_eq!(world.listings.len(), 2, "it is tried again");
+    world = world.with_peer(1, 95);
+    world.pass(1_000);
+    assert_eq!((world.core.snapshot().applied, world.from_archive.len()), (95, 0));
+}
+
+#[test]
 fn archive_that_returns_is_used_again() {
     let mut world = World::new(ArchiveUse::WhenNeeded, 100);
     world.outage = Some("503".into());
@@ -227,6 +253,34 @@ fn archive_that_returns_is_used_again() {
     world.pass(5_000);
     world.outage = None;
     world.pass(RETRY.max.as_millis() as u64);
+    assert_eq!((world.core.snapshot().applied, world.progress()), (95, Progress::Synced));
+}
+
+#[test]
+fn range_that_fails_before_the_route_comes_from_the_archive_too() {
+    let mut world = World::new(ArchiveUse::First, 90);
+    (world.core.config.max_workers, world.core.config.max_executor_lag) = (2, 40);
+    let executor = |world: &mut World| {
+        let next = world.core.snapshot().applied + 1;
+        world.handle(Input::Executor { reader: 1, at: super::super::ExecutorAt::Next(next) });
+    };
+    world.outage = Some("503".into());
+    executor(&mut world);
+    world.hangs = Some(Vec::new());
+    world = world.with_peer(1, 95);
+    world.pass(500);
+    let hanging = world.hangs.take().unwrap();
+    assert!(!hanging.is_empty() && world.core.snapshot().applied == 0, "the peer has the first ranges");
+    world.outage = None;
+    world.pass(5_000);
+    for key in hanging {
+        let shortfall = Some(StopReason::Failed(PeerFailure::new(Fault::Slow, "no answer")));
+        world.handle(Input::WorkerDone { key, verified: None, shortfall });
+    }
+    for _ in 0..10 {
+        world.pass(2_000);
+        executor(&mut world);
+    }
     assert_eq!((world.core.snapshot().applied, world.progress()), (95, Progress::Synced));
 }
 
