@@ -23,6 +23,9 @@ const MAX_PARALLEL: usize = 8;
 /// KiB of checked commits that wait for the store or are being written. More would only fill the memory.
 const WAITING_KIB: u32 = 16 << 10;
 
+/// Segments that wait for the store. Small ones take few of the KiB.
+const WAITING_SEGMENTS: usize = 64;
+
 /// Bytes from which on a write takes no further segment: a batch of a sync.
 const BATCH_BYTES: usize = 8 << 20;
 
@@ -108,8 +111,7 @@ pub async fn pull(
 ) -> Result<Walked, ArchiveError> {
     let position = Position::of(&*store)?;
     let room = Arc::new(Semaphore::new(WAITING_KIB as usize));
-    // The permits bound the queue.
-    let (queue, queued) = mpsc::unbounded_channel();
+    let (queue, queued) = mpsc::channel(WAITING_SEGMENTS);
     let (written, mut stored) = watch::channel(0);
     let place = store.place();
     let writer = tokio::task::spawn_blocking(move || write(&*store, queued, &written));
@@ -122,7 +124,7 @@ pub async fn pull(
             progress(*stored.borrow_and_update());
         }
         // The writer ends with an error, which is returned below.
-        queue.send((commits, permits)).map_err(|_| StoreError::Io {
+        queue.send((commits, permits)).await.map_err(|_| StoreError::Io {
             path: place.to_string().into(),
             doing: "write commits",
             source: std::io::Error::other("an earlier write failed"),
@@ -138,7 +140,7 @@ pub async fn pull(
 /// Writes segments as they come, to the end of the queue. Small ones share a batch, and so a flush of the disk.
 fn write(
     store: &dyn Store,
-    mut queued: mpsc::UnboundedReceiver<(Vec<CertifiedCommit>, Option<OwnedSemaphorePermit>)>,
+    mut queued: mpsc::Receiver<(Vec<CertifiedCommit>, Option<OwnedSemaphorePermit>)>,
     written: &watch::Sender<CommitIndex>,
 ) -> Result<(), StoreError> {
     while let Some((mut batch, first)) = queued.blocking_recv() {
