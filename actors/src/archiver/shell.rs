@@ -50,7 +50,7 @@ pub struct Archiver {
 }
 
 impl Archiver {
-    /// Begins with what is durable.
+    /// An Archiver of a node whose last durable commit is `highest`.
     pub(crate) fn new(
         config: Config,
         highest: CommitIndex,

@@ -1,4 +1,4 @@
-//! The shell's part in archives: asks the Archiver for segments, and tells it what is durable.
+//! The shell's part in archives: asks the Archiver for segments, and reports durable commits to it.
 
 use super::{StateSync, commit_feed::Commits};
 use crate::archiver::messages::{CommitsDurable, ListSegments};

@@ -349,7 +349,7 @@ impl Shell for StateSync {
             }
             Effect::SegmentFault { segment, reason } => {
                 metrics::segment_fault();
-                tracing::error!(%segment, reason, "the archive has a wrong object; remove it, it is left out for now");
+                tracing::error!(%segment, reason, "the archive has a wrong object, which is left out for a while; remove it");
             }
             // A lost report leaves a peer's load or score off by one until it reconnects, and its speed too low.
             Effect::Report { peer, start, outcome } => {
