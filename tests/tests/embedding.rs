@@ -124,11 +124,15 @@ async fn failed_executor_stream_makes_node_unready_until_another_passes_it() {
 async fn node_waits_for_its_slowest_executor_and_for_no_observer() {
     let (builder, commits) = chain(150);
     let genesis = builder.genesis();
-    let server = start(node(1, genesis, mem_store(genesis, &commits), config(&[])));
-    let mut settings = config(&[&server]);
+    let mut settings = config(&[]);
     settings.state_sync.max_executor_lag = 64;
     let client = start(node(2, genesis, mem_store(genesis, &[]), settings));
     let mut executor = client.synced_commits(1);
+    // The limit holds for ranges that the node plans from here on, so the peer comes later.
+    let registered =
+        |status: &soma_p2p::Status| status.state_sync.as_ref().is_some_and(|sync| sync.slowest_executor == Some(1));
+    eventually(&client, "it knows its executor", registered).await;
+    let _server = start(node(1, genesis, mem_store(genesis, &commits), config(&[&client])));
     // Reads as fast as it can, and has no say.
     let mut observer = client.observe_commits(1);
     let mut observed = Vec::new();
