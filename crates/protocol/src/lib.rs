@@ -13,6 +13,7 @@
 
 pub mod archiver;
 mod backoff;
+pub mod broadcast;
 mod chosen_peers;
 pub mod connections;
 mod core;

@@ -142,6 +142,11 @@ digest!(
     "soma-p2p 2026 v1 committee"
 );
 digest!(
+    /// Identifies a message that spreads among nodes: covers topic, epoch, author and payload. Its author signs it.
+    MessageId,
+    "soma-p2p 2026 v1 message"
+);
+digest!(
     /// The digest that a node signs for its node info.
     NodeInfoDigest,
     "soma-p2p 2026 v1 node info"

@@ -184,6 +184,8 @@ pub enum Scope {
     Certificate = 3,
     /// An authority's signature on the next epoch's committee.
     NextCommittee = 4,
+    /// An author's signature on a message that spreads among nodes.
+    Message = 5,
 }
 
 /// Version of the intent's layout: its second byte.

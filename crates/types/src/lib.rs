@@ -34,6 +34,7 @@ mod fault;
 mod genesis;
 mod keys;
 pub mod limits;
+mod message;
 mod network;
 mod node_info;
 mod references;
@@ -51,12 +52,13 @@ pub use commit::{CertifiedCommit, Commit, CommittedSubDag, SubDagDigest, Trusted
 pub use committee::{Authority, Committee, CommitteeError};
 pub use digest::{
     BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
-    NodeInfoDigest, SegmentDigest, TransactionDigest,
+    MessageId, NodeInfoDigest, SegmentDigest, TransactionDigest,
 };
 pub use epoch_proof::{EndedEpoch, EpochProof};
 pub use fault::{Fault, PeerFailure};
 pub use genesis::{Genesis, GenesisError};
 pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};
+pub use message::{Author, Message, SignedMessage, Topic};
 pub use network::{NetworkGroup, Reach};
 pub use node_info::{Access, Capabilities, NodeInfo, NodeRole, ProtocolVersions, SignedNodeInfo};
 pub use references::{BlockRef, CommitRef};

@@ -47,3 +47,6 @@ pub const MAX_ADDRESSES_PER_NODE: usize = 8;
 
 /// Serialized bytes of one signed node info: eight addresses of full length and the fixed fields.
 pub const MAX_NODE_INFO_BYTES: usize = 10 << 10;
+
+/// Bytes of the payload of one message that spreads among nodes: a proposal carries a whole block.
+pub const MAX_MESSAGE_BYTES: usize = MAX_BLOCK_BYTES + (4 << 10);

@@ -1,0 +1,7 @@
+//! Broadcast: spreads messages among nodes before there is a commit.
+
+mod interface;
+
+pub use interface::{
+    Config, Control, Effect, Input, MessageInfo, Snapshot, StreamKey, TopicSnapshot, Verdict, frame_bytes,
+};

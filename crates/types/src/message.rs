@@ -1,0 +1,131 @@
+//! Messages that spread among nodes before there is a commit: proposals, votes, certificates, transactions.
+
+use crate::{AuthorityIndex, ChainId, Epoch, Intent, MessageId, PeerId, Scope, Signature, SigningKey};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a message is about, from the most urgent to the least. A slow peer loses the last topic first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topic {
+    /// Proposals and votes: from each validator directly to all others.
+    Consensus,
+    /// Certificates and votes for them: to all nodes.
+    Certificates,
+    /// Transactions: to all nodes.
+    Transactions,
+}
+
+impl Topic {
+    /// Every topic, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Consensus, Self::Certificates, Self::Transactions];
+
+    /// The topic's name in settings, metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consensus => "consensus",
+            Self::Certificates => "certificates",
+            Self::Transactions => "transactions",
+        }
+    }
+
+    /// The topic's number in digests and on the wire.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Consensus => 1,
+            Self::Certificates => 2,
+            Self::Transactions => 3,
+        }
+    }
+
+    /// The topic with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.number() == number)
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The author of a message, who signs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Author {
+    /// A member of the committee of the message's epoch. Signs with its protocol key.
+    Authority(AuthorityIndex),
+    /// Any node. Signs with its network key.
+    Peer(PeerId),
+}
+
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authority(index) => write!(f, "validator {index}"),
+            Self::Peer(peer) => write!(f, "peer {}", peer.short()),
+        }
+    }
+}
+
+/// A message without its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What it is about.
+    pub topic: Topic,
+    /// The epoch in which it has a meaning.
+    pub epoch: Epoch,
+    /// The author.
+    pub author: Author,
+    /// The content, which only the embedder understands.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// The message's id: the digest of topic, epoch, author and payload.
+    pub fn id(&self) -> MessageId {
+        let (tag, author): (u8, &[u8]) = match &self.author {
+            Author::Authority(index) => (0, &index.to_le_bytes()),
+            Author::Peer(peer) => (1, &peer.0),
+        };
+        MessageId::of(&[&[self.topic.number()], &self.epoch.to_le_bytes(), &[tag], author, &self.payload])
+    }
+
+    /// Signs the message for `chain`. `key` is the author's.
+    pub fn sign(self, chain: ChainId, key: &SigningKey) -> SignedMessage {
+        let id = self.id();
+        let signature = Intent { scope: Scope::Message, chain }.sign(key, &id.0);
+        SignedMessage { id, message: self, signature }
+    }
+}
+
+/// A message with its id and its author's signature. It proves only the form: `soma-verify` checks the signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedMessage {
+    id: MessageId,
+    message: Message,
+    signature: Signature,
+}
+
+impl SignedMessage {
+    /// A received message. Hashes it.
+    pub fn new(message: Message, signature: Signature) -> Self {
+        Self { id: message.id(), message, signature }
+    }
+
+    /// The message's id.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// The message.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The author's signature on the id.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+}
