@@ -51,8 +51,8 @@ pub use codec::CodecError;
 pub use commit::{CertifiedCommit, Commit, CommittedSubDag, SubDagDigest, TrustedCommit, UnverifiedCommit};
 pub use committee::{Authority, Committee, CommitteeError};
 pub use digest::{
-    BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest,
-    MessageId, NodeInfoDigest, SegmentDigest, TransactionDigest,
+    BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest, MessageId,
+    NodeInfoDigest, SegmentDigest, TransactionDigest,
 };
 pub use epoch_proof::{EndedEpoch, EpochProof};
 pub use fault::{Fault, PeerFailure};

@@ -4,7 +4,7 @@ use super::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, R
 use crate::wire::{
     BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofsFrom, PeerApi,
     proto::{
-        FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
+        BroadcastFrame, FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
         GetEpochProofsRequest, GetEpochProofsResponse, GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest,
         PushCommitResponse, p2p_server::P2p,
@@ -263,6 +263,15 @@ impl P2p for GrpcService {
         let call = call_of(&request)?;
         self.api.push_commit(call, request.into_inner().index).await?;
         Ok(Response::new(PushCommitResponse {}))
+    }
+
+    type BroadcastStream = BoxStream<'static, Result<BroadcastFrame, Status>>;
+
+    async fn broadcast(
+        &self,
+        _: Request<tonic::Streaming<BroadcastFrame>>,
+    ) -> Result<Response<Self::BroadcastStream>, Status> {
+        Err(Status::unimplemented("this node does not spread messages"))
     }
 
     async fn get_epoch_proofs(
