@@ -129,3 +129,18 @@ impl SignedMessage {
         &self.signature
     }
 }
+
+/// What the embedder and the check of the signature say of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessageVerdict {
+    /// It is right: it is delivered, and sent on.
+    Accept {
+        /// What the author may fill once in an epoch, for example the round of a proposal. Two accepted messages of one
+        /// author, topic, epoch and slot show that the author equivocates.
+        slot: Option<u64>,
+    },
+    /// It is of no use now. It is not sent on, and is nobody's fault.
+    Ignore,
+    /// It is wrong: its signature, or its content. It counts against the peer that sent it.
+    Reject,
+}
