@@ -28,7 +28,7 @@ use soma_runtime::{
     ActorRef, CoreHost, Envelope, ExitReason, IoTasks, Mailbox, OrderedSender, Reply, RuntimeContext, Shell, forward,
     observe, stop_at_once,
 };
-use soma_types::{Author, ChainId, Epoch, MessageId, PeerFailure, PeerId, PublicKey, SignedMessage, Topic};
+use soma_types::{AuthorityIndex, ChainId, Epoch, MessageId, PeerFailure, PeerId, PublicKey, SignedMessage, Topic};
 use soma_verify::EpochContext;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -43,8 +43,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub struct Publisher {
     /// The epoch of its messages.
     pub epoch: Epoch,
-    /// Its index in the committee, if it is a member and can sign for it.
-    pub authority: Option<u32>,
+    /// Its index in the committee, and which of the given protocol keys is that member's. `None` if it is no member, or
+    /// was not given the key.
+    pub authority: Option<(AuthorityIndex, usize)>,
 }
 
 /// How streams are opened.
@@ -52,8 +53,8 @@ pub struct Publisher {
 pub(crate) struct Settings {
     pub(crate) chain: ChainId,
     pub(crate) own: PeerId,
-    /// The key of this node's member in committees, if it may be one.
-    pub(crate) protocol_key: Option<PublicKey>,
+    /// Keys of this node's member in committees.
+    pub(crate) protocol_keys: Vec<PublicKey>,
     /// Bytes of the payload of one message of the topics after `consensus`.
     pub(crate) max_message_bytes: u32,
     /// How long the exchange of hellos may take.
@@ -230,11 +231,11 @@ impl Broadcast {
         let CommitteeChanged { validators, context: epoch } = changed;
         let validators: Vec<_> = validators.into_iter().map(|(peer, _)| peer).collect();
         let committee = epoch.committee().authorities.iter();
-        let authority =
-            (0..).zip(committee).find(|(_, member)| Some(member.protocol_key) == self.settings.protocol_key);
-        // A member signs with its own keys, both of them.
-        let authority = authority.filter(|(_, member)| PeerId::from(member.network_key) == self.settings.own);
-        let authority = authority.map(|(index, _)| index);
+        let member = (0..).zip(committee).find(|(_, member)| PeerId::from(member.network_key) == self.settings.own);
+        let authority = member.and_then(|(index, member)| {
+            let key = self.settings.protocol_keys.iter().position(|key| *key == member.protocol_key)?;
+            Some((index, key))
+        });
         let number = epoch.epoch();
         self.contexts.retain(|known| known.epoch() + 1 == number);
         self.contexts.push(epoch);

@@ -19,7 +19,7 @@ pub fn spec(
     slot: Slot<Broadcast>,
     resources: &Resources,
     core: Config,
-    protocol_key: Option<PublicKey>,
+    protocol_keys: Vec<PublicKey>,
     timeout: Duration,
     publisher: watch::Sender<Option<Publisher>>,
 ) -> ChildSpec<Broadcast> {
@@ -40,7 +40,7 @@ pub fn spec(
         let settings = Settings {
             chain: node.chain,
             own: core.own,
-            protocol_key,
+            protocol_keys: protocol_keys.clone(),
             max_message_bytes: core.max_message_bytes,
             timeout,
         };

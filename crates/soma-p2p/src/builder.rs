@@ -22,7 +22,7 @@ pub struct Builder {
     genesis: Genesis,
     identity: SigningKey,
     store: Arc<dyn Store>,
-    protocol_key: Option<Arc<SigningKey>>,
+    protocol_keys: Vec<SigningKey>,
     transactions: Option<Arc<dyn TransactionVerifier>>,
     validator: Option<Arc<dyn MessageValidator>>,
     transport: Option<Arc<dyn Transport>>,
@@ -52,7 +52,7 @@ impl Builder {
             genesis,
             identity,
             store,
-            protocol_key: None,
+            protocol_keys: Vec::new(),
             transactions: None,
             validator: None,
             transport: None,
@@ -96,10 +96,11 @@ impl Builder {
         self
     }
 
-    /// The protocol key of a validator, which signs its messages. [`Handle::publish`](crate::Handle::publish) uses it
-    /// while the present committee has a member with this key and the node's identity.
+    /// Adds a protocol key of a validator, which signs its messages. [`Handle::publish`](crate::Handle::publish) uses
+    /// the one that the present committee has beside the node's identity. A validator whose key changes with an epoch
+    /// gives both.
     pub fn protocol_key(mut self, key: SigningKey) -> Self {
-        self.protocol_key = Some(Arc::new(key));
+        self.protocol_keys.push(key);
         self
     }
 
@@ -186,7 +187,7 @@ impl Builder {
             genesis,
             key,
             store,
-            protocol_key: self.protocol_key,
+            protocol_keys: self.protocol_keys,
             transactions,
             validator,
             transport,

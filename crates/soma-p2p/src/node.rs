@@ -232,7 +232,7 @@ fn publishing(parts: &NodeParts, actors: &Actors, publisher: watch::Receiver<Opt
         follow: actors.broadcast.mailbox(HANDLE),
         publisher,
         network_key: parts.key.clone(),
-        protocol_key: parts.protocol_key.clone(),
+        protocol_keys: parts.protocol_keys.clone(),
         max_message_bytes: parts.config.broadcast.max_message_bytes as usize,
     }
 }
@@ -292,9 +292,9 @@ fn supervise(slots: Slots, resources: &Resources, parts: &NodeParts, begin: Begi
 
     if config.broadcast.enabled {
         let core = config.broadcast.core(own, *seed);
-        let protocol_key = parts.protocol_key.as_ref().map(|key| PublicKey::from(&**key));
+        let protocol_keys = parts.protocol_keys.iter().map(PublicKey::from).collect();
         let timeout = config.discovery.query_timeout;
-        root.actor(broadcast::wiring::spec(slots.broadcast, resources, core, protocol_key, timeout, publish_as));
+        root.actor(broadcast::wiring::spec(slots.broadcast, resources, core, protocol_keys, timeout, publish_as));
     }
 
     let core = config.serving.core(resources.chain);

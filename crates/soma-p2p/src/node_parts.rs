@@ -16,7 +16,7 @@ pub(crate) struct NodeParts {
     pub(crate) genesis: Genesis,
     pub(crate) key: Arc<SigningKey>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) protocol_key: Option<Arc<SigningKey>>,
+    pub(crate) protocol_keys: Vec<SigningKey>,
     pub(crate) transactions: Arc<dyn TransactionVerifier>,
     pub(crate) validator: Arc<dyn MessageValidator>,
     pub(crate) transport: Arc<dyn Transport>,

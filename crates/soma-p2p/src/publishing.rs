@@ -29,8 +29,8 @@ pub(crate) struct Publishing {
     pub(crate) publisher: watch::Receiver<Option<Publisher>>,
     /// Signs messages of this peer.
     pub(crate) network_key: Arc<SigningKey>,
-    /// Signs messages of this validator.
-    pub(crate) protocol_key: Option<Arc<SigningKey>>,
+    /// Sign messages of this validator.
+    pub(crate) protocol_keys: Vec<SigningKey>,
     /// Of the topics after `consensus`.
     pub(crate) max_message_bytes: usize,
 }
@@ -106,10 +106,10 @@ impl Handle {
         let publishing = self.publishing()?;
         publishing.check_size(topic, payload.len())?;
         let Publisher { epoch, authority } = (*publishing.publisher.borrow()).ok_or(PublishError::Unavailable)?;
-        let (author, key) = match (authority, &publishing.protocol_key) {
-            (Some(index), Some(key)) => (Author::Authority(index), key),
-            _ if topic == Topic::Consensus => return Err(PublishError::NotValidator { epoch }),
-            _ => (Author::Peer(self.peer_id()), &publishing.network_key),
+        let (author, key) = match authority.and_then(|(index, key)| Some((index, publishing.protocol_keys.get(key)?))) {
+            Some((index, key)) => (Author::Authority(index), key),
+            None if topic == Topic::Consensus => return Err(PublishError::NotValidator { epoch }),
+            None => (Author::Peer(self.peer_id()), &*publishing.network_key),
         };
         Ok(Message { topic, epoch, author, payload }.sign(self.chain_id(), key))
     }
