@@ -299,8 +299,8 @@ async fn messages_published_during_a_short_outage_arrive_after_it() {
     eventually(&first, "it has a stream", has_streams(Topic::Transactions, 1)).await;
     let mut readers = [second.messages(Topic::Transactions)];
     publish_until_heard(&first, &mut readers).await;
-    second.disconnect(first.peer_id()).await.unwrap();
-    first.disconnect(second.peer_id()).await.unwrap();
+    second.disconnect_peer(first.peer_id()).await.unwrap();
+    first.disconnect_peer(second.peer_id()).await.unwrap();
     let mut published = Vec::new();
     for number in 0..50_u8 {
         published.push(first.publish(Topic::Transactions, vec![number]).await.unwrap());
