@@ -2,7 +2,7 @@
 
 use crate::core::PeerEvent;
 use serde::{Deserialize, Serialize};
-use soma_types::{Author, Epoch, Fault, MessageId, PeerId, Topic};
+use soma_types::{Author, Epoch, Fault, MessageId, MessageVerdict, PeerId, Topic};
 use std::{collections::BTreeMap, time::Duration};
 use strum::VariantNames;
 
@@ -60,21 +60,6 @@ impl Control {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// What the embedder's validator and the check of the signature say of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
-    /// It is right: deliver it, and send it on.
-    Accept {
-        /// What the author may fill once in an epoch, for example the round of a proposal. Two accepted messages of one
-        /// author, topic, epoch and slot show that the author equivocates.
-        slot: Option<u64>,
-    },
-    /// It is of no use now. Not sent on, and nobody's fault.
-    Ignore,
-    /// It is wrong: its signature, or its content. The peer that sent it pays.
-    Reject,
 }
 
 /// What can happen to Broadcast.
@@ -146,7 +131,7 @@ pub enum Input {
         check: u64,
         /// A verdict for each message, in the order of the effect. `None` if the check failed: the Verifier was
         /// restarted, or refused it, or the embedder's validator panicked.
-        verdicts: Option<Vec<Verdict>>,
+        verdicts: Option<Vec<MessageVerdict>>,
     },
 }
 

@@ -2,6 +2,4 @@
 
 mod interface;
 
-pub use interface::{
-    Config, Control, Effect, Input, MessageInfo, Snapshot, StreamKey, TopicSnapshot, Verdict, frame_bytes,
-};
+pub use interface::{Config, Control, Effect, Input, MessageInfo, Snapshot, StreamKey, TopicSnapshot, frame_bytes};
