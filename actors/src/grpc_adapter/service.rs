@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    KnownPeers, PeerApi, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
+    FrameStream, Hello, KnownPeers, PeerApi, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
 };
 use soma_protocol::grpc_adapter::{Class, Refusal, Rpc};
 use soma_runtime::Offload;
@@ -304,5 +304,9 @@ impl PeerApi for Service {
                 Err(CallError::new(status, format!("no proof of epoch {from}: {reason}")))
             }
         }
+    }
+
+    async fn broadcast(&self, _: Call, _: Hello, _: FrameStream) -> Result<(Hello, FrameStream), CallError> {
+        Err(CallError::new(Status::Unimplemented, "this node does not spread messages"))
     }
 }
