@@ -206,11 +206,7 @@ impl MemoryPeer {
     fn carry(&self, frames: FrameStream, limit: Limit) -> FrameStream {
         let (connection, ended) = (self.connection.clone(), self.connection.clone().cancelled_owned());
         let gone = stream::once(async move { connection.is_cancelled().then(|| Err(CallError::connection_gone())) });
-        frames
-            .map(move |frame| frame?.checked(limit.hello()))
-            .take_until(ended)
-            .chain(gone.filter_map(ready))
-            .boxed()
+        frames.map(move |frame| frame?.checked(limit.hello())).take_until(ended).chain(gone.filter_map(ready)).boxed()
     }
 }
 

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 use soma_types::{
-    Access, Author, Authority, AuthoritySignature, Block, BlockBodyDigest, BlockDigest, BlockRef, Capabilities, Certificate,
-    CertificateDigest, ChainId, Commit, CommitDigest, CommitRef, Committee, CommitteeDigest, EndOfEpoch, Genesis,
-    Intent, Message, MessageId, NodeInfo, NodeInfoDigest, NodeRole, PeerId, ProtocolVersions, PublicKey, QuorumSignatures, Scope,
-    Signature, Signed, SignedBlock, SignedMessage, SignedNodeInfo, SignedTransaction, SigningKey, Topic, Transaction,
-    TransactionBytes, TransactionDigest, TrustedCommit, codec, epoch_genesis_refs,
+    Access, Author, Authority, AuthoritySignature, Block, BlockBodyDigest, BlockDigest, BlockRef, Capabilities,
+    Certificate, CertificateDigest, ChainId, Commit, CommitDigest, CommitRef, Committee, CommitteeDigest, EndOfEpoch,
+    Genesis, Intent, Message, MessageId, NodeInfo, NodeInfoDigest, NodeRole, PeerId, ProtocolVersions, PublicKey,
+    QuorumSignatures, Scope, Signature, Signed, SignedBlock, SignedMessage, SignedNodeInfo, SignedTransaction,
+    SigningKey, Topic, Transaction, TransactionBytes, TransactionDigest, TrustedCommit, codec, epoch_genesis_refs,
 };
 
 const CHAIN: ChainId = ChainId([0xc1; 32]);
@@ -241,7 +241,8 @@ fn messages_hashed_side_by_side_have_the_ids_of_each_alone() {
     let lengths = [0, 1, 7, 511, 512, 983, 984, 1_024, 5_000, 8_192, 8_193, 100_000];
     let messages: Vec<_> = (0..200)
         .map(|number: u32| {
-            let author = if number.is_multiple_of(3) { Author::Authority(number) } else { Author::Peer(PeerId([9; 32])) };
+            let author =
+                if number.is_multiple_of(3) { Author::Authority(number) } else { Author::Peer(PeerId([9; 32])) };
             let payload = vec![number as u8; lengths[number as usize % lengths.len()]].into();
             let topic = Topic::ALL[number as usize % 3];
             (Message { topic, epoch: u64::from(number), author, payload }, Signature([number as u8; 64]))

@@ -2,7 +2,8 @@
 
 use crate::wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofs,
-    EpochProofsFrom, FetchedCommits, FrameStream, Hello, KnownPeers, Limit, PeerApi, Status, Tie, checked_chunk, first_frame,
+    EpochProofsFrom, FetchedCommits, FrameStream, Hello, KnownPeers, Limit, PeerApi, Status, Tie, checked_chunk,
+    first_frame,
     limits::{MAX_CHUNK_BYTES, MAX_FRAME_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
     proto::{
         BroadcastFrame, FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,
@@ -13,7 +14,7 @@ use crate::wire::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{
-    StreamExt,
+    Stream, StreamExt,
     future::ready,
     stream::{self, BoxStream},
 };
@@ -104,10 +105,24 @@ fn of_chain<T>(call: &Call, message: T) -> Request<T> {
     request
 }
 
-/// All frames of a caller. A caller has no way to send an error: it only ends the stream.
-fn frames_of_caller(hello: Hello, frames: FrameStream) -> BoxStream<'static, BroadcastFrame> {
-    let frames = frames.filter_map(|frame| ready(frame.ok().map(BroadcastFrame::from)));
-    stream::once(ready(hello.into())).chain(frames).boxed()
+/// All frames of a caller. A type of its own, because the compiler cannot prove that a future with a boxed stream is
+/// `Send`.
+struct FramesOfCaller(BoxStream<'static, BroadcastFrame>);
+
+impl FramesOfCaller {
+    fn new(hello: Hello, frames: FrameStream) -> Self {
+        // A caller has no way to send an error: it only ends the stream.
+        let frames = frames.filter_map(|frame| ready(frame.ok().map(BroadcastFrame::from)));
+        Self(stream::once(ready(hello.into())).chain(frames).boxed())
+    }
+}
+
+impl Stream for FramesOfCaller {
+    type Item = BroadcastFrame;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<BroadcastFrame>> {
+        self.0.poll_next_unpin(context)
+    }
 }
 
 fn too_late(after: Duration) -> CallError {
@@ -193,7 +208,7 @@ impl PeerApi for GrpcPeer {
         let hello = hello.checked()?;
         let tie = Tie::new(&CancellationToken::new());
         // The timeout is not sent: by the rules of gRPC it would cover the whole stream.
-        let request = of_chain(&call, frames_of_caller(hello, tie.outgoing(frames)));
+        let request = of_chain(&call, FramesOfCaller::new(hello, tie.outgoing(frames)));
         let mut client = self.client(MAX_FRAME_BYTES).max_encoding_message_size(MAX_FRAME_BYTES);
         let exchange = async {
             let mut frames = client.broadcast(request).await?.into_inner();

@@ -280,10 +280,7 @@ async fn serve(
 ) {
     let service = P2pServer::new(GrpcService::new(handler.api(), accepting.clone()));
     let service = Watched {
-        frames: service
-            .clone()
-            .max_decoding_message_size(MAX_FRAME_BYTES)
-            .max_encoding_message_size(MAX_FRAME_BYTES),
+        frames: service.clone().max_decoding_message_size(MAX_FRAME_BYTES).max_encoding_message_size(MAX_FRAME_BYTES),
         calls: service.max_decoding_message_size(MAX_REQUEST_BYTES).max_encoding_message_size(MAX_RESPONSE_BYTES),
     };
     let served = Server::builder()

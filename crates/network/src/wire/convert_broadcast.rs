@@ -8,10 +8,7 @@ use crate::wire::{
 };
 use bytes::Bytes;
 use futures::StreamExt;
-use soma_types::{
-    Author, Message, MessageId, PeerId, Signature, SignedMessage, Topic,
-    limits::MAX_MESSAGE_BYTES,
-};
+use soma_types::{Author, Message, MessageId, PeerId, Signature, SignedMessage, Topic, limits::MAX_MESSAGE_BYTES};
 
 /// The version of the frames. A hello has the latest version that its side speaks, and both use the lower one.
 pub const VERSION: u32 = 1;
@@ -152,10 +149,7 @@ fn ids(bytes: &[u8]) -> Result<Vec<MessageId>, CallError> {
 }
 
 /// Frames from the network, converted and checked.
-pub(crate) fn received(
-    frames: tonic::Streaming<proto::BroadcastFrame>,
-    limit: Limit,
-) -> FrameStream {
+pub(crate) fn received(frames: tonic::Streaming<proto::BroadcastFrame>, limit: Limit) -> FrameStream {
     frames.map(move |frame| Frame::received(frame?, limit.hello())).boxed()
 }
 

@@ -63,10 +63,9 @@ impl CallError {
             Status::ResourceExhausted => Fault::Overloaded,
             // The responder disagrees with this node about the protocol or the chain. One side cannot prove whose fault
             // that is.
-            Status::InvalidArgument
-            | Status::FailedPrecondition
-            | Status::PermissionDenied
-            | Status::Unimplemented => Fault::Unproven,
+            Status::InvalidArgument | Status::FailedPrecondition | Status::PermissionDenied | Status::Unimplemented => {
+                Fault::Unproven
+            }
             Status::Unavailable | Status::Internal | Status::DeadlineExceeded | Status::Cancelled => Fault::Slow,
         }
     }

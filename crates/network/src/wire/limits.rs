@@ -66,7 +66,8 @@ pub const BROADCAST_MESSAGE_OVERHEAD_BYTES: usize = 128;
 const BROADCAST_AUTHOR_BYTES: usize = 40;
 
 /// Maximum encoding of everything in a frame of `Broadcast` but messages.
-const BROADCAST_CONTROL_BYTES: usize = 3 * (32 * MAX_IDS_PER_FRAME + 8) + BROADCAST_AUTHOR_BYTES * MAX_AUTHORS_PER_FRAME;
+const BROADCAST_CONTROL_BYTES: usize =
+    3 * (32 * MAX_IDS_PER_FRAME + 8) + BROADCAST_AUTHOR_BYTES * MAX_AUTHORS_PER_FRAME;
 
 /// Maximum frame of `Broadcast`: one message of the largest size, or many small ones, and full lists.
 pub const MAX_FRAME_BYTES: usize =

@@ -203,7 +203,11 @@ pub(crate) const BROADCAST_FRAME: Decoder = Decoder {
             prune: vec![Author::Authority(999)],
         };
         let ids = Frame { have: ids, ..Frame::default() };
-        vec![encode(&BroadcastFrame::from(HELLO)), encode(&BroadcastFrame::from(all)), encode(&BroadcastFrame::from(ids))]
+        vec![
+            encode(&BroadcastFrame::from(HELLO)),
+            encode(&BroadcastFrame::from(all)),
+            encode(&BroadcastFrame::from(ids)),
+        ]
     },
     refuses_truncated: false,
 };
