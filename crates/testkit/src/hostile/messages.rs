@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// Pause between two frames.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Messages in one frame.
 const MESSAGES: usize = 32;
@@ -24,35 +24,42 @@ pub(super) fn frames(
     rng: ChaCha8Rng,
 ) -> FrameStream {
     let author = Author::Peer(PeerId::from(&key));
-    stream::unfold((key, rng), move |(key, mut rng)| async move {
-        sleep(PAUSE).await;
-        let message = |epoch: Epoch, number: u64| {
-            let payload = number.to_le_bytes().to_vec().into();
-            Message { topic, epoch, author, payload }.sign(chain, &key)
-        };
-        let frame = match behaviour {
-            Behaviour::SpamsMessages => {
-                // Of epochs that are long over or far away.
-                let messages = (0..MESSAGES).map(|_| message(rng.random_range(100..=Epoch::MAX), rng.random()));
-                Frame { messages: messages.collect(), ..Frame::default() }
-            }
-            Behaviour::SendsInvalidMessages => {
-                let forged = SignedMessage::new(message(0, rng.random()).message().clone(), Signature::ZERO);
-                Frame { messages: vec![forged], ..Frame::default() }
-            }
-            Behaviour::RepeatsMessages => {
-                let messages = (0..MESSAGES as u64).map(|number| message(0, number % 2));
-                Frame { messages: messages.collect(), ..Frame::default() }
-            }
-            Behaviour::AnnouncesMessages => Frame { have: ids(MESSAGES, &mut rng), ..Frame::default() },
-            _ => Frame {
-                have: ids(MAX_IDS_PER_FRAME, &mut rng),
-                want: ids(MAX_IDS_PER_FRAME, &mut rng),
-                do_not_send: ids(MAX_IDS_PER_FRAME, &mut rng),
-                ..Frame::default()
-            },
-        };
-        Some((Ok(frame), (key, rng)))
+    let message = move |epoch: Epoch, number: u64| Message {
+        topic,
+        epoch,
+        author,
+        payload: number.to_le_bytes().to_vec().into(),
+    };
+    let right: Vec<_> = (0..2).map(|number| message(0, number).sign(chain, &key)).collect();
+    stream::unfold(rng, move |mut rng| {
+        let right = right.clone();
+        async move {
+            sleep(PAUSE).await;
+            let frame = match behaviour {
+                Behaviour::SpamsMessages => {
+                    // Of epochs that are long over or far away. Nobody looks at their signatures.
+                    let messages = (0..MESSAGES).map(|_| message(rng.random_range(100..=Epoch::MAX), rng.random()));
+                    let messages = messages.map(|message| SignedMessage::new(message, Signature::ZERO));
+                    Frame { messages: messages.collect(), ..Frame::default() }
+                }
+                Behaviour::SendsInvalidMessages => {
+                    let forged = SignedMessage::new(message(0, rng.random()), Signature::ZERO);
+                    Frame { messages: vec![forged], ..Frame::default() }
+                }
+                Behaviour::RepeatsMessages => {
+                    let messages = right.iter().cycle().take(MESSAGES).cloned();
+                    Frame { messages: messages.collect(), ..Frame::default() }
+                }
+                Behaviour::AnnouncesMessages => Frame { have: ids(MESSAGES, &mut rng), ..Frame::default() },
+                _ => Frame {
+                    have: ids(MAX_IDS_PER_FRAME, &mut rng),
+                    want: ids(MAX_IDS_PER_FRAME, &mut rng),
+                    do_not_send: ids(MAX_IDS_PER_FRAME, &mut rng),
+                    ..Frame::default()
+                },
+            };
+            Some((Ok(frame), rng))
+        }
     })
     .boxed()
 }
