@@ -16,6 +16,9 @@
 //! A stream of blocks makes one message at a time, and the next when HTTP/2 has taken the previous one. A message
 //! counts until its last byte has left for the socket.
 //!
+//! Frames of `Broadcast` share the budget ([`frame_bodies`](super::frame_bodies)). They have no deadline, and alone they
+//! never end a connection: a peer may leave a topic unread for as long as others do not need the room.
+//!
 //! The lock guards only this listener's accounting, and no task waits while it holds the lock.
 
 use crate::wire::limits::{MAX_KNOWN_PEERS, MESSAGE_OVERHEAD_BYTES};
@@ -78,6 +81,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// flight as a whole before its first byte is taken.
 const PIECE: usize = 64 << 10;
 
+/// The same for frames of `Broadcast`. An urgent topic waits for a piece of each other stream.
+const FRAME_PIECE: usize = 16 << 10;
+
 /// Longest response that is not counted: small responses are frequent and negligible.
 const SMALL: usize = 1 << 10;
 
@@ -106,8 +112,18 @@ pub(crate) struct Answers {
     freed: Notify,
 }
 
+/// What bytes belong to.
+#[derive(Clone, Copy)]
+enum Kind {
+    Answer,
+    Frame,
+}
+
 struct Unread {
-    bytes: usize,
+    /// Bytes of responses.
+    answers: usize,
+    /// Bytes of frames of `Broadcast`, in both directions.
+    frames: usize,
     /// When the first of these responses was made.
     since: Instant,
     /// Bytes sent since then.
@@ -126,7 +142,19 @@ impl Unread {
     fn new(reader: &Reader, gone: CancellationToken) -> Self {
         let now = Instant::now();
         let (standing, ends) = (reader.standing.clone(), reader.ends.clone());
-        Self { bytes: 0, since: now, sent: 0, lately: 0, sent_at: now, standing, ends, _gone: gone.drop_guard() }
+        let _gone = gone.drop_guard();
+        Self { answers: 0, frames: 0, since: now, sent: 0, lately: 0, sent_at: now, standing, ends, _gone }
+    }
+
+    fn bytes(&self) -> usize {
+        self.answers + self.frames
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Answer => &mut self.answers,
+            Kind::Frame => &mut self.frames,
+        }
     }
 
     fn is_ended(&self) -> bool {
@@ -143,11 +171,11 @@ impl Unread {
         if time < STALLED_AFTER {
             return Duration::ZERO;
         }
-        time.mul_f64(self.bytes as f64 / self.sent.max(1) as f64)
+        time.mul_f64(self.bytes() as f64 / self.sent.max(1) as f64)
     }
 
     fn hang_up(&self, why: &str) {
-        tracing::debug!(bytes = self.bytes, sent = self.sent, "hung up: {why}");
+        tracing::debug!(bytes = self.bytes(), sent = self.sent, "hung up: {why}");
         self.ends.hang_up.cancel();
     }
 }
@@ -179,7 +207,7 @@ impl Answers {
 
     /// Unread and reserved bytes of all connections.
     pub(crate) fn bytes(&self) -> usize {
-        self.unread().values().map(|unread| unread.bytes).sum()
+        self.unread().values().map(|unread| unread.bytes()).sum()
     }
 
     fn unread(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Unread>> {
@@ -187,42 +215,49 @@ impl Answers {
     }
 
     /// Reserves room for a response of `least` to `most` bytes, if there is enough.
-    fn take_room(self: &Arc<Self>, reader: &Reader, least: usize, most: usize) -> Option<usize> {
+    fn take_room(self: &Arc<Self>, reader: &Reader, kind: Kind, least: usize, most: usize) -> Option<usize> {
         let mut unread = self.unread();
-        let all: usize = unread.values().map(|unread| unread.bytes).sum();
+        let all: usize = unread.values().map(|unread| unread.bytes()).sum();
         let mut free = self.limits.in_all.saturating_sub(all);
         if reader.standing.is_stranger() {
             let strangers = unread.values().filter(|unread| unread.standing.is_stranger());
-            let theirs: usize = strangers.map(|unread| unread.bytes).sum();
+            let theirs: usize = strangers.map(|unread| unread.bytes()).sum();
             free = free.min((self.limits.in_all - self.limits.in_all / PART_OF_KNOWN).saturating_sub(theirs));
         }
-        let own = unread.get(&reader.connection).map_or(0, |unread| unread.bytes);
+        let own = unread.get(&reader.connection).map_or(0, |unread| unread.bytes());
         let room = free.saturating_sub(own).min(most);
         if room < least {
             let now = Instant::now();
             // Wait for the memory of connections that are already hung up before another is ended.
-            let freed: usize = unread.values().filter(|unread| unread.is_ended()).map(|unread| unread.bytes).sum();
+            let freed: usize = unread.values().filter(|unread| unread.is_ended()).map(|unread| unread.bytes()).sum();
             if freed < least
                 && let Some(first) = first_to_go(&unread, reader, now)
             {
-                if first.is_stalled(now) {
+                // Frames that are left unread are no fault: the peer may be busy with them.
+                if first.is_stalled(now) && first.answers > 0 {
                     first.ends.stalled.cancel();
                 }
                 first.hang_up("other connections wait for its memory");
             }
             return None;
         }
-        self.charge(&mut unread, reader, room);
+        self.charge(&mut unread, reader, kind, room);
         Some(room)
     }
 
-    fn charge(self: &Arc<Self>, unread: &mut BTreeMap<ConnectionId, Unread>, reader: &Reader, bytes: usize) {
+    fn charge(
+        self: &Arc<Self>,
+        unread: &mut BTreeMap<ConnectionId, Unread>,
+        reader: &Reader,
+        kind: Kind,
+        bytes: usize,
+    ) {
         let entry = unread.entry(reader.connection).or_insert_with(|| {
             let gone = CancellationToken::new();
             tokio::spawn(self.clone().watch_progress(reader.connection, gone.clone()));
             Unread::new(reader, gone)
         });
-        entry.bytes += bytes;
+        *entry.of(kind) += bytes;
     }
 
     /// Ends the connection if it reads almost nothing while responses are unread. Stops when its entry is `gone`.
@@ -232,7 +267,7 @@ impl Answers {
             // The entry may be gone, and a new one may have its id.
             let Some(entry) = unread.get_mut(&connection).filter(|_| !gone.is_cancelled()) else { return };
             let lately = std::mem::take(&mut entry.lately);
-            if lately < MIN_READ_RATE * STALL_WINDOW.as_secs() as usize {
+            if entry.answers > 0 && lately < MIN_READ_RATE * STALL_WINDOW.as_secs() as usize {
                 entry.ends.stalled.cancel();
                 entry.hang_up("responses are left unread");
                 return;
@@ -249,11 +284,12 @@ impl Answers {
         }
     }
 
-    fn free(&self, connection: ConnectionId, bytes: usize) {
+    fn free(&self, connection: ConnectionId, kind: Kind, bytes: usize) {
         let mut unread = self.unread();
         if let Some(entry) = unread.get_mut(&connection) {
-            entry.bytes = entry.bytes.saturating_sub(bytes);
-            if entry.bytes == 0 {
+            let of_kind = entry.of(kind);
+            *of_kind = of_kind.saturating_sub(bytes);
+            if entry.bytes() == 0 {
                 unread.remove(&connection);
             }
         }
@@ -282,11 +318,25 @@ impl Reader {
 
     /// Waits for room for a response of `least` to `most` bytes.
     pub(crate) async fn reserve(&self, least: usize, most: usize) -> Reservation {
+        Reservation { room: self.wait_for_room(Kind::Answer, least, most).await, _turn: None }
+    }
+
+    /// Waits for room for a frame of this length, which is about to arrive.
+    pub(crate) async fn reserve_frame(self, bytes: usize) -> Held {
+        self.wait_for_room(Kind::Frame, bytes, bytes).await
+    }
+
+    /// Counts bytes of a frame that have arrived.
+    pub(crate) fn progress(&self, bytes: usize) {
+        self.answers.sent(self.connection, bytes);
+    }
+
+    async fn wait_for_room(&self, kind: Kind, least: usize, most: usize) -> Held {
         loop {
             let mut freed = pin!(self.answers.freed.notified());
             freed.as_mut().enable();
-            if let Some(room) = self.answers.take_room(self, least, most) {
-                return Reservation { room: Held { reader: self.clone(), bytes: room }, _turn: None };
+            if let Some(bytes) = self.answers.take_room(self, kind, least, most) {
+                return Held { reader: self.clone(), kind, bytes };
             }
             // Check again after an interval too: each check may end a connection that blocks the room.
             let _ = timeout(LOOK_EVERY, freed).await;
@@ -303,14 +353,19 @@ impl Reader {
                 hang_up.cancel();
             }
         });
-        let (rest, reader, _taken) = (Bytes::new(), self.clone(), taken.drop_guard());
-        Body::new(AnswerBody { body, rest, reader, held: None, made, _taken })
+        let taken = Some(taken.drop_guard());
+        Body::new(AnswerBody::new(body, self.clone(), Kind::Answer, PIECE, made, taken))
+    }
+
+    /// Counts the frames in the body of a response until they are sent.
+    pub(crate) fn count_frames(&self, body: Body) -> Body {
+        Body::new(AnswerBody::new(body, self.clone(), Kind::Frame, FRAME_PIECE, None, None))
     }
 
     /// Counts bytes that were not reserved.
-    fn hold(&self, bytes: usize) -> Held {
-        self.answers.charge(&mut self.answers.unread(), self, bytes);
-        Held { reader: self.clone(), bytes }
+    fn hold(&self, kind: Kind, bytes: usize) -> Held {
+        self.answers.charge(&mut self.answers.unread(), self, kind, bytes);
+        Held { reader: self.clone(), kind, bytes }
     }
 }
 
@@ -331,24 +386,25 @@ impl Reservation {
         if bytes <= self.room.bytes {
             let surplus = self.room.bytes - bytes;
             self.room.bytes = bytes;
-            self.room.reader.answers.free(self.room.reader.connection, surplus);
+            self.room.reader.answers.free(self.room.reader.connection, Kind::Answer, surplus);
             self.room
         } else {
             // The response is longer than reserved.
-            self.room.reader.hold(bytes)
+            self.room.reader.hold(Kind::Answer, bytes)
         }
     }
 }
 
-/// Bytes of a message that have not left for the socket.
-struct Held {
+/// Bytes of a message that have not left for the socket, or of a frame that has not arrived in full.
+pub(crate) struct Held {
     reader: Reader,
+    kind: Kind,
     bytes: usize,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.reader.answers.free(self.reader.connection, self.bytes);
+        self.reader.answers.free(self.reader.connection, self.kind, self.bytes);
     }
 }
 
@@ -394,24 +450,32 @@ struct AnswerBody {
     /// The part of the current message that HTTP/2 has not taken.
     rest: Bytes,
     reader: Reader,
+    kind: Kind,
+    /// Bytes of a piece.
+    piece: usize,
     /// Accounting of the current message.
     held: Option<Arc<Held>>,
     /// Accounting of the next message.
     made: Option<Made>,
-    _taken: DropGuard,
+    /// Ends the deadline of the response.
+    _taken: Option<DropGuard>,
 }
 
 impl AnswerBody {
+    fn new(body: Body, reader: Reader, kind: Kind, piece: usize, made: Option<Made>, taken: Option<DropGuard>) -> Self {
+        Self { body, rest: Bytes::new(), reader, kind, piece, held: None, made, _taken: taken }
+    }
+
     /// Starts the next message.
     fn begin(&mut self, message: Bytes) {
         let held = self.made.as_ref().and_then(Made::take);
-        let counted = || (message.len() > SMALL).then(|| self.reader.hold(message.len()));
+        let counted = || (message.len() > SMALL).then(|| self.reader.hold(self.kind, message.len()));
         self.held = held.or_else(counted).map(Arc::new);
         self.rest = message;
     }
 
     fn piece(&mut self) -> Bytes {
-        let bytes = self.rest.split_to(self.rest.len().min(PIECE));
+        let bytes = self.rest.split_to(self.rest.len().min(self.piece));
         let held = if self.rest.is_empty() { self.held.take() } else { self.held.clone() };
         match held {
             Some(held) => Bytes::from_owner(Piece { bytes, held }),
