@@ -21,6 +21,10 @@
 //!
 //! The lock guards only this listener's accounting, and no task waits while it holds the lock.
 
+mod limits;
+
+pub(crate) use limits::Limits;
+
 use crate::wire::limits::{MAX_KNOWN_PEERS, MESSAGE_OVERHEAD_BYTES};
 use crate::{ConnectionId, ends::Ends, standing::Standing};
 use bytes::Bytes;
@@ -41,9 +45,6 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
-/// Default budget of unread bytes of all connections of a listener.
-const UNREAD_IN_ALL: usize = 128 << 20;
-
 /// Strangers leave one part in this many of the budget to known peers.
 const PART_OF_KNOWN: usize = 4;
 
@@ -56,10 +57,6 @@ pub(crate) const LEAST_ROOM: usize = 1 << 20;
 
 /// Room for a message with blocks, reserved before its length is known.
 pub(crate) const BLOCKS_ROOM: usize = MAX_BLOCK_BYTES + MESSAGE_OVERHEAD_BYTES;
-
-/// Deadline of a response from its first byte to its last: five seconds more than any caller waits. An honest caller
-/// has reset the stream by then.
-pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(35);
 
 /// Minimum read rate, in bytes per second, of a connection with unread responses.
 const MIN_READ_RATE: usize = 8 << 10;
@@ -91,26 +88,16 @@ const SMALL: usize = 1 << 10;
 pub(crate) const KNOWN_PEERS_BYTES: usize =
     (MAX_KNOWN_PEERS + 1) * soma_types::limits::MAX_NODE_INFO_BYTES + MESSAGE_OVERHEAD_BYTES;
 
-/// Limits on unread responses.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) in_all: usize,
-    pub(crate) time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { in_all: UNREAD_IN_ALL, time: ANSWER_TIME }
-    }
-}
-
 /// Unread responses of all connections of one listener.
 pub(crate) struct Answers {
     limits: Limits,
     turns: Arc<Semaphore>,
-    unread: Mutex<BTreeMap<ConnectionId, Unread>>,
+    unread: Mutex<Connections>,
     freed: Notify,
 }
+
+/// Unread bytes of each connection.
+type Connections = BTreeMap<ConnectionId, Unread>;
 
 /// What bytes belong to.
 #[derive(Clone, Copy)]
@@ -151,10 +138,7 @@ impl Unread {
     }
 
     fn of(&mut self, kind: Kind) -> &mut usize {
-        match kind {
-            Kind::Answer => &mut self.answers,
-            Kind::Frame => &mut self.frames,
-        }
+        if let Kind::Frame = kind { &mut self.frames } else { &mut self.answers }
     }
 
     fn is_ended(&self) -> bool {
@@ -183,7 +167,7 @@ impl Unread {
 /// The connection to end when others wait for room. Strangers come first, and no known peer is ended for a stranger.
 /// Then stalled connections come first, then the slowest if it needs too long. An honest peer reads, so it is safe
 /// however much it requests. The waiting connection is excluded: it already has its share.
-fn first_to_go<'a>(unread: &'a BTreeMap<ConnectionId, Unread>, waits: &Reader, now: Instant) -> Option<&'a Unread> {
+fn first_to_go<'a>(unread: &'a Connections, waits: &Reader, now: Instant) -> Option<&'a Unread> {
     let slow = |unread: &&Unread| unread.is_stalled(now) || unread.rest(now) > SLOW_REST;
     let order = |unread: &&Unread| {
         (unread.standing.is_stranger(), unread.is_stalled(now), unread.rest(now), Reverse(unread.since))
@@ -210,7 +194,7 @@ impl Answers {
         self.unread().values().map(|unread| unread.bytes()).sum()
     }
 
-    fn unread(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Unread>> {
+    fn unread(&self) -> MutexGuard<'_, Connections> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -245,13 +229,7 @@ impl Answers {
         Some(room)
     }
 
-    fn charge(
-        self: &Arc<Self>,
-        unread: &mut BTreeMap<ConnectionId, Unread>,
-        reader: &Reader,
-        kind: Kind,
-        bytes: usize,
-    ) {
+    fn charge(self: &Arc<Self>, unread: &mut Connections, reader: &Reader, kind: Kind, bytes: usize) {
         let entry = unread.entry(reader.connection).or_insert_with(|| {
             let gone = CancellationToken::new();
             tokio::spawn(self.clone().watch_progress(reader.connection, gone.clone()));
@@ -353,13 +331,14 @@ impl Reader {
                 hang_up.cancel();
             }
         });
-        let taken = Some(taken.drop_guard());
-        Body::new(AnswerBody::new(body, self.clone(), Kind::Answer, PIECE, made, taken))
+        let (kind, rest, reader, _taken) = (Kind::Answer, Bytes::new(), self.clone(), Some(taken.drop_guard()));
+        Body::new(AnswerBody { body, rest, reader, kind, piece: PIECE, held: None, made, _taken })
     }
 
     /// Counts the frames in the body of a response until they are sent.
     pub(crate) fn count_frames(&self, body: Body) -> Body {
-        Body::new(AnswerBody::new(body, self.clone(), Kind::Frame, FRAME_PIECE, None, None))
+        let (kind, rest, reader) = (Kind::Frame, Bytes::new(), self.clone());
+        Body::new(AnswerBody { body, rest, reader, kind, piece: FRAME_PIECE, held: None, made: None, _taken: None })
     }
 
     /// Counts bytes that were not reserved.
@@ -462,10 +441,6 @@ struct AnswerBody {
 }
 
 impl AnswerBody {
-    fn new(body: Body, reader: Reader, kind: Kind, piece: usize, made: Option<Made>, taken: Option<DropGuard>) -> Self {
-        Self { body, rest: Bytes::new(), reader, kind, piece, held: None, made, _taken: taken }
-    }
-
     /// Starts the next message.
     fn begin(&mut self, message: Bytes) {
         let held = self.made.as_ref().and_then(Made::take);

@@ -53,7 +53,7 @@ const BROADCAST_FRAMES: Rate = CALL_FRAMES;
 const EARNED_BY_REQUEST: u32 = 16;
 
 /// Minimum size of a free DATA frame: flow control bounds larger ones.
-const PAID_DATA: usize = 256;
+pub(crate) const PAID_DATA: usize = 256;
 
 /// DATA frames of any size that the HEADERS of a call pay for: a message, its rest, and its end.
 const DATA_OF_CALL: u32 = 3;

@@ -27,7 +27,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, body::Body, metadata::MetadataValue, transport::Channel};
 use tower::{ServiceExt, util::MapResponse};
 
@@ -210,7 +209,7 @@ impl PeerApi for GrpcPeer {
         frames: FrameStream,
     ) -> Result<(Hello, FrameStream), CallError> {
         let hello = hello.checked()?;
-        let tie = Tie::new(&CancellationToken::new());
+        let tie = Tie::of_caller();
         // The timeout is not sent: by the rules of gRPC it would cover the whole stream.
         let open = self.streams.open();
         let request = of_chain(&call, FramesOfCaller::new(hello, tie.outgoing(frames)));

@@ -330,7 +330,7 @@ impl P2p for GrpcService {
         let call = call_of(&request)?;
         let mut frames = request.into_inner();
         let hello = first_frame(&mut frames).await.map_err(invalid)?;
-        let (tie, limit) = (Tie::new(&self.stopping), Limit::of_responder(hello.topic));
+        let (tie, limit) = (Tie::of_responder(&self.stopping), Limit::of_responder(hello.topic));
         let frames = tie.incoming(received(frames, limit.clone()));
         let (own, frames) = self.api.broadcast(call, hello, frames).await?;
         limit.set(own);

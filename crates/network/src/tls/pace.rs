@@ -5,9 +5,10 @@
 //! ([`frames`](super::frames)). Beyond a rate far above any use, a stream therefore waits a little before the next
 //! piece, which then has all frames that have become ready.
 
-use super::frames::{Bucket, Rate};
+use super::frames::{Bucket, PAID_DATA, Rate};
 use crate::wire::{Frame, FrameStream};
 use futures::{Stream, StreamExt};
+use soma_types::Signature;
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -15,24 +16,30 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Pieces of one stream. Those of all topics together are below the limit of a peer.
-const PIECES: Rate = Rate { per_second: 5_000, burst: 10_000 };
+/// Small pieces of one stream. Those of all topics together are below the limit of a peer.
+const PIECES: Rate = Rate { per_second: 4_000, burst: 10_000 };
 
 /// Wait before the next piece, beyond the rate.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Bytes that a frame has at least when it is encoded.
+fn least_size(frame: &Frame) -> usize {
+    let ids = frame.have.len() + frame.want.len() + frame.do_not_send.len();
+    frame.payload_bytes() + Signature::BYTES * frame.messages.len() + 32 * ids
+}
 
 /// The frames of one side of a stream, not too many pieces of them.
 pub(crate) struct Paced {
     frames: FrameStream,
     bucket: Bucket,
-    /// Whether a piece has begun.
-    has_begun: bool,
+    /// The least size of the piece that has begun.
+    piece: Option<usize>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
     pub(crate) fn new(frames: FrameStream) -> Self {
-        Self { frames, bucket: Bucket::new(PIECES, Instant::now()), has_begun: false, pause: None }
+        Self { frames, bucket: Bucket::new(PIECES, Instant::now()), piece: None, pause: None }
     }
 }
 
@@ -45,11 +52,14 @@ impl Stream for Paced {
             self.pause = None;
         }
         let next = self.frames.poll_next_unpin(context);
-        if next.is_ready() {
-            self.has_begun = true;
-            return next;
+        if let Poll::Ready(frame) = next {
+            if let Some(Ok(frame)) = &frame {
+                self.piece = Some(self.piece.unwrap_or(0) + least_size(frame));
+            }
+            return Poll::Ready(frame);
         }
-        if std::mem::take(&mut self.has_begun) && !self.bucket.take(Instant::now()) {
+        let is_small = self.piece.take().is_some_and(|size| size < PAID_DATA);
+        if is_small && !self.bucket.take(Instant::now()) {
             let mut pause = Box::pin(sleep(PAUSE));
             if pause.as_mut().poll(context).is_pending() {
                 self.pause = Some(pause);
@@ -101,7 +111,18 @@ mod tests {
             }
         }
         assert!(sent - arrived <= 21, "{sent} sent, {arrived} arrived");
-        assert!(pieces <= 10 * PIECES.per_second + PIECES.burst, "{pieces}");
+        // Beyond the rate there is one piece for each pause.
+        assert!(pieces <= 10 * (PIECES.per_second + 1_000) + PIECES.burst, "{pieces}");
         assert!(pieces >= PIECES.burst, "{pieces}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pieces_that_count_as_no_flood_never_wait() {
+        let (sender, mut frames) = mpsc::unbounded_channel();
+        let mut paced = Paced::new(stream::poll_fn(move |context| frames.poll_recv(context)).boxed());
+        for _ in 0..4 * PIECES.burst {
+            sender.send(Ok(Frame { have: vec![MessageId([1; 32]); 8], ..Frame::default() })).unwrap();
+            assert_eq!(tokio::time::timeout(Duration::ZERO, piece(&mut paced)).await, Ok(1));
+        }
     }
 }
