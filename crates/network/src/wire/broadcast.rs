@@ -8,7 +8,7 @@
 
 use crate::wire::{
     CallError, Status,
-    api::malformed,
+    error::malformed,
     limits::{MAX_AUTHORS_PER_FRAME, MAX_BATCH_BYTES, MAX_IDS_PER_FRAME, MAX_MESSAGES_PER_FRAME},
 };
 use futures::{
