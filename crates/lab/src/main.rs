@@ -5,6 +5,7 @@ mod bench;
 #[cfg(feature = "simulation")]
 mod bless_traces;
 mod chaos;
+mod consensus;
 mod interrupt;
 mod localnet;
 #[cfg(feature = "simulation")]
