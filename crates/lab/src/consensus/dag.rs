@@ -126,7 +126,7 @@ impl Dag {
             return false;
         }
         let of_author = self.pending.keys().filter(|pending| pending.author == reference.author);
-        let (count, highest) = (of_author.clone().count(), of_author.last().copied());
+        let (count, highest) = (of_author.clone().count(), of_author.max().copied());
         match highest {
             Some(highest) if count >= MAX_PENDING_PER_AUTHOR => {
                 let replaces = highest > *reference;

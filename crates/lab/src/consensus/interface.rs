@@ -65,7 +65,7 @@ pub(crate) enum Output {
     /// Publish a message to all validators.
     Publish(Bytes),
     /// Hand a commit to the node.
-    Commit(CertifiedCommit),
+    Commit(Box<CertifiedCommit>),
     /// The chain has another commit than this validator made: more than a third of the stake is faulty, or there is a
     /// bug. The validator must stop, and does nothing more.
     Failed(String),

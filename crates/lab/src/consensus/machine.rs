@@ -201,7 +201,7 @@ impl Machine {
             self.make_commits();
         }
         let certified = self.chain.certified(self.context.committee());
-        outputs.extend(certified.into_iter().map(Output::Commit));
+        outputs.extend(certified.into_iter().map(Box::new).map(Output::Commit));
         let requests = self.requests.due(&self.dag, self.now_ms);
         outputs.extend(requests.into_iter().map(Output::Publish));
         if self.resend_ms <= self.now_ms {
