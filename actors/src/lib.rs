@@ -14,6 +14,7 @@
 #![deny(missing_docs)]
 
 pub mod archiver;
+pub mod broadcast;
 pub mod connections;
 pub mod discovery;
 pub mod grpc_adapter;

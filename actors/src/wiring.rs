@@ -5,6 +5,7 @@
 
 use crate::{
     archiver::Archiver,
+    broadcast::Broadcast,
     connections::{Connections, LinkRegistry},
     discovery::Discovery,
     grpc_adapter::GrpcAdapter,
@@ -15,8 +16,8 @@ use crate::{
 };
 use soma_archive::SegmentStorage;
 use soma_protocol::{
-    ChosenPeers, Core, archiver as archiving, connections, discovery, grpc_adapter as admission,
-    peer_heights as heights, state_sync as sync, store_writer as writer, verifier as checks,
+    ChosenPeers, Core, archiver as archiving, broadcast as spreading, connections, discovery,
+    grpc_adapter as admission, peer_heights as heights, state_sync as sync, store_writer as writer, verifier as checks,
 };
 use soma_runtime::{ActorRef, IoTasks, Offload, OrderedSender, RuntimeContext, Slot};
 use soma_store::{Store, StoreError};
@@ -56,6 +57,7 @@ actors! {
     discovery: Discovery, discovery::Discovery;
     state_sync: StateSync, sync::StateSync;
     peer_heights: PeerHeights, heights::PeerHeights;
+    broadcast: Broadcast, spreading::Broadcast;
     grpc_adapter: GrpcAdapter, admission::Serving;
 }
 

@@ -4,7 +4,8 @@ use soma_network::{ConnectionId, Inbound};
 use soma_protocol::{ChosenPeers, PeerEvent, connections::DialPurpose};
 use soma_runtime::Reply;
 use soma_types::{Address, PeerId};
-use std::time::Duration;
+use soma_verify::EpochContext;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 /// From Discovery: dial this peer.
@@ -23,6 +24,8 @@ pub struct Dial {
 pub struct CommitteeChanged {
     /// Their network keys, and where the committee says that they listen.
     pub validators: Vec<(PeerId, Address)>,
+    /// The epoch and its committee.
+    pub context: Arc<EpochContext>,
 }
 
 /// From PeerHeights, to the gRPC adapter, too: these peers served a range, or announced a new commit.

@@ -266,7 +266,7 @@ impl Shell for Connections {
 forward! {
     Connections {
         Dial { peer, addresses, purpose } => Input::Dial { peer, addresses, purpose },
-        CommitteeChanged { validators } => Input::Committee {
+        CommitteeChanged { validators, .. } => Input::Committee {
             validators: validators.into_iter().map(|(peer, _)| peer).collect(),
         },
         Useful { peers } => Input::Useful { peers },

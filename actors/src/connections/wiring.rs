@@ -26,7 +26,11 @@ pub fn spec(
             transport: transport.clone(),
             registry: node.links.clone(),
             io: node.io.clone(),
-            subscribers: by_receiver([actors.peer_heights.ordered_sender(NAME), actors.discovery.ordered_sender(NAME)]),
+            subscribers: by_receiver([
+                actors.peer_heights.ordered_sender(NAME),
+                actors.discovery.ordered_sender(NAME),
+                actors.broadcast.ordered_sender(NAME),
+            ]),
             dial_failed: actors.discovery.ordered_sender(NAME),
             probed: actors.discovery.ordered_sender(NAME),
             subscribe_committee: actors.state_sync.ordered_sender(NAME),

@@ -330,7 +330,7 @@ impl Handler<Envelope<PeerChanged>> for Discovery {
 forward! {
     Discovery {
         DialFailed { peer, failure } => Input::DialFailed { peer, failure },
-        CommitteeChanged { validators } => Input::Committee(validators),
+        CommitteeChanged { validators, .. } => Input::Committee(validators),
     }
 }
 

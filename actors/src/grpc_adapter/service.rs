@@ -1,5 +1,6 @@
 //! Answering the calls of peers.
 
+use crate::broadcast::messages::StreamArrived;
 use crate::discovery::messages::KnownPeersAsked;
 use crate::grpc_adapter::messages::{CallArrived, CallPermit};
 use crate::peer_heights::messages::Pushed;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    KnownPeers, PeerApi, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
+    FrameStream, Hello, KnownPeers, PeerApi, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
 };
 use soma_protocol::grpc_adapter::{Class, Refusal, Rpc};
 use soma_runtime::Offload;
@@ -56,6 +57,8 @@ pub struct ServiceWiring {
     pub known_peers: Mailbox<KnownPeersAsked>,
     /// PeerHeights.
     pub pushed: Mailbox<Pushed>,
+    /// Broadcast. None in a node that does not spread messages.
+    pub streams: Option<Mailbox<StreamArrived>>,
 }
 
 /// Turns to read blocks: first come, first served, in each class.
@@ -304,5 +307,21 @@ impl PeerApi for Service {
                 Err(CallError::new(status, format!("no proof of epoch {from}: {reason}")))
             }
         }
+    }
+
+    async fn broadcast(
+        &self,
+        call: Call,
+        hello: Hello,
+        frames: FrameStream,
+    ) -> Result<(Hello, FrameStream), CallError> {
+        let Some(streams) = &self.wiring.streams else {
+            return Err(CallError::new(Status::Unimplemented, "this node does not spread messages"));
+        };
+        // Its place is free again once Broadcast has the stream, which bounds the streams of each peer.
+        let _permit = self.admit(&call, Rpc::Broadcast).await?;
+        let (mut streams, peer) = (streams.clone(), call.peer);
+        let answer = streams.ask(|reply| StreamArrived { peer, hello, frames, reply }).await;
+        answer.map_err(|error| CallError::new(Status::Unavailable, error.to_string()))?
     }
 }

@@ -92,7 +92,7 @@ impl Handler<Envelope<CallArrived>> for GrpcAdapter {
 
 forward! {
     GrpcAdapter {
-        CommitteeChanged { validators } => Input::Committee {
+        CommitteeChanged { validators, .. } => Input::Committee {
             validators: validators.into_iter().map(|(peer, _)| peer).collect(),
         },
         Useful { peers } => Input::Useful { peers },

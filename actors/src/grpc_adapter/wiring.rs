@@ -21,7 +21,7 @@ pub fn spec(slot: Slot<GrpcAdapter>, resources: &Resources, core: Config) -> Chi
 }
 
 /// What a listener gives connections and calls to.
-pub fn gate(resources: &Resources) -> Arc<InboundGate> {
+pub fn gate(resources: &Resources, spreads_messages: bool) -> Arc<InboundGate> {
     let actors = &resources.actors;
     let service = Service::new(ServiceWiring {
         store: resources.store.clone(),
@@ -29,6 +29,7 @@ pub fn gate(resources: &Resources) -> Arc<InboundGate> {
         calls: actors.grpc_adapter.mailbox("service"),
         known_peers: actors.discovery.mailbox("service"),
         pushed: actors.peer_heights.mailbox("service"),
+        streams: spreads_messages.then(|| actors.broadcast.mailbox("service")),
     });
     let connections = &actors.connections;
     let (arrived, closed) = (connections.mailbox("transport"), connections.mailbox("transport"));

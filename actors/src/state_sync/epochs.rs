@@ -107,7 +107,7 @@ impl StateSync {
         let validators = context.committee().authorities.iter();
         let validators = validators.map(|member| (PeerId::from(member.network_key), member.address.clone())).collect();
         // A full outbox is logged where it happens. The next handover repeats the message.
-        let _ = subscriber.post(CommitteeChanged { validators });
+        let _ = subscriber.post(CommitteeChanged { validators, context: context.clone() });
     }
 
     /// Tells all subscribers the committee of the next commit's epoch, if that is another one.

@@ -59,6 +59,7 @@ pub fn spec(
                     actors.connections.ordered_sender(NAME),
                     actors.discovery.ordered_sender(NAME),
                     actors.grpc_adapter.ordered_sender(NAME),
+                    actors.broadcast.ordered_sender(NAME),
                 ]),
                 report: actors.peer_heights.ordered_sender(NAME),
                 own_height: actors.peer_heights.ordered_sender(NAME),

@@ -5,8 +5,8 @@ use soma_network::wire::FetchedCommits;
 use soma_protocol::state_sync::{LocalCommitError, RangeSummary};
 use soma_runtime::Reply;
 use soma_types::{
-    BlockRef, CertifiedCommit, CommitIndex, Committee, EndedEpoch, PeerFailure, SignedNodeInfo, TimestampMs,
-    TrustedCommit, VerifiedBlock,
+    BlockRef, CertifiedCommit, CommitIndex, Committee, EndedEpoch, MessageVerdict, PeerFailure, SignedMessage,
+    SignedNodeInfo, TimestampMs, Topic, TrustedCommit, VerifiedBlock,
 };
 use soma_verify::{CheckedCommits, EpochContext};
 use std::sync::Arc;
@@ -129,4 +129,19 @@ pub struct VerifyNodeInfos {
     pub now_ms: TimestampMs,
     /// Those that passed, in order.
     pub reply: Reply<Vec<SignedNodeInfo>>,
+}
+
+/// From Broadcast: check messages.
+#[derive(Debug)]
+pub struct VerifyMessages {
+    /// Their topic.
+    pub topic: Topic,
+    /// Of the epochs whose messages are valid.
+    pub contexts: Vec<Arc<EpochContext>>,
+    /// The messages.
+    pub messages: Vec<Arc<SignedMessage>>,
+    /// Whether their signatures are checked.
+    pub signatures: bool,
+    /// A verdict for each message, in order.
+    pub reply: Reply<Vec<MessageVerdict>>,
 }

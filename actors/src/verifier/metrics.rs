@@ -32,3 +32,8 @@ pub(crate) fn transaction_verifier_panicked() {
 pub(crate) fn rejected(what: &'static str) {
     counter!("soma_verifier_rejected_total", "what" => what).increment(1);
 }
+
+/// The embedder's message validator panicked.
+pub(crate) fn message_validator_panicked() {
+    counter!("soma_message_validator_panics_total").increment(1);
+}

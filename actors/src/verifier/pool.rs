@@ -32,6 +32,9 @@ use tokio::{sync::oneshot, time::sleep};
 /// How long a job may stay at one step before it counts as slow: a hundred times what the largest takes.
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 
+/// The same for a job that others of its kind must not wait for behind: see [`RunningJob::slow_after`].
+pub(crate) const SLOW_MESSAGE_CHECK: Duration = Duration::from_millis(100);
+
 /// How long a check of blocks goes on before it gives what it has done and leaves the rest for later: many times what
 /// a part takes whose transactions are certificates, and soon enough that others get their turn.
 const SLICE: Duration = Duration::from_millis(250);
@@ -171,7 +174,7 @@ impl CpuPool {
             Self::Inline => {
                 let mut watch = JobWatch { progress: progress.clone(), place: ThreadPlace::default(), limits: None };
                 let _ = done.send(run(&mut watch));
-                RunningJob { ended, progress, left_behind: None }
+                RunningJob { ended, progress, left_behind: None, slow_after: SLOW_AFTER }
             }
             Self::Threads(Threads { queue, crew, .. }) => {
                 let left_behind = LeftBehind::new(crew.runtime_context.child_counts().clone());
@@ -194,7 +197,8 @@ impl CpuPool {
                 };
                 // The queue has room for every permit. Without room the asker would get no answer, and ask again.
                 let _ = queue.try_send(Box::new(work));
-                RunningJob { ended, progress, left_behind: Some((left_behind, crew.clone())) }
+                let left_behind = Some((left_behind, crew.clone()));
+                RunningJob { ended, progress, left_behind, slow_after: SLOW_AFTER }
             }
         }
     }
@@ -267,6 +271,8 @@ pub(crate) struct RunningJob<R> {
     progress: Arc<Progress>,
     /// The link to its thread, and the thread's colleagues; none on the actor thread.
     left_behind: Option<(LeftBehind, Arc<Crew>)>,
+    /// How long it may stay at one step.
+    slow_after: Duration,
 }
 
 /// What became of a job.
@@ -285,6 +291,11 @@ pub(crate) enum JobEvent<R> {
 }
 
 impl<R> RunningJob<R> {
+    /// Counts the job as slow after this time at one step.
+    pub(crate) fn slow_after(self, slow_after: Duration) -> Self {
+        Self { slow_after, ..self }
+    }
+
     /// Waits for its end, or until it is slow.
     pub(crate) async fn next(mut self) -> JobEvent<R> {
         loop {
@@ -295,7 +306,7 @@ impl<R> RunningJob<R> {
                     Ok(Some(result)) => JobEvent::Done(result),
                     Ok(None) | Err(_) => JobEvent::Panicked,
                 },
-                () = sleep(SLOW_AFTER) => {}
+                () = sleep(self.slow_after) => {}
             }
             let steps = self.progress.steps.load(Ordering::Acquire);
             if steps == 0 || steps != before {

@@ -2,11 +2,11 @@
 
 use crate::verifier::messages::{
     BlocksAnswer, Rejection, SubDagsAnswer, VerifiedRange, VerifyBlocks, VerifyCommits, VerifyEpochProofs,
-    VerifyLocalCommit, VerifyNodeInfos, VerifySubDags,
+    VerifyLocalCommit, VerifyMessages, VerifyNodeInfos, VerifySubDags,
 };
 use crate::verifier::{
     metrics,
-    pool::{CpuPool, JobEvent, JobWatch, PoolError, PoolSize, RunningJob, Sliced, Whole},
+    pool::{CpuPool, JobEvent, JobWatch, PoolError, PoolSize, RunningJob, SLOW_MESSAGE_CHECK, Sliced, Whole},
 };
 use actix::{Actor, Context, Handler};
 use bytes::Bytes;
@@ -18,13 +18,21 @@ use soma_protocol::{
 };
 use soma_replay::Origin;
 use soma_runtime::{CoreHost, Envelope, Keyed, LogLimit, Reply, RuntimeContext, Shell, observe, stop_at_once};
-use soma_types::{CertifiedCommit, ChainId, EndedEpoch, EpochProof, Fault, PeerFailure, TimestampMs, TrustedCommit};
+use soma_types::{
+    CertifiedCommit, ChainId, EndedEpoch, EpochProof, Fault, MessageVerdict, PeerFailure, SignedMessage, TimestampMs,
+    Topic, TrustedCommit,
+};
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
-    EpochContext, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits, verify_certified_commit,
-    verify_epoch_proof, verify_node_info, verify_sub_dags,
+    EpochContext, MessageValidator, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits,
+    check_message_signatures, verify_certified_commit, verify_epoch_proof, verify_node_info, verify_sub_dags,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Jobs that may wait for a permit or for their signatures: more than all workers and Discovery have at once.
 const MAX_WAITING: usize = 2_048;
@@ -59,6 +67,8 @@ impl Verification {
 enum Job {
     /// A check with one asker.
     Whole(Box<dyn FnOnce(&mut JobWatch) + Send>),
+    /// A check of messages, which returns how often the embedder's validator panicked.
+    Messages(Box<dyn FnOnce(&mut JobWatch) -> usize + Send>),
     /// The first half of a check of blocks.
     Blocks(Box<dyn FnOnce(&mut JobWatch) -> HalfChecked + Send>),
 }
@@ -83,6 +93,7 @@ pub struct Verifier {
     chain: ChainId,
     verification: Verification,
     transactions: Arc<dyn TransactionVerifier>,
+    validator: Arc<dyn MessageValidator>,
     pool: CpuPool,
     // State
     host: CoreHost<VerifierCore>,
@@ -98,6 +109,7 @@ impl Verifier {
         chain: ChainId,
         verification: Verification,
         transactions: Arc<dyn TransactionVerifier>,
+        validator: Arc<dyn MessageValidator>,
         pool: PoolSize,
         runtime_context: RuntimeContext,
     ) -> Result<Self, PoolError> {
@@ -114,6 +126,7 @@ impl Verifier {
             chain,
             verification,
             transactions,
+            validator,
             pool,
             host,
             jobs: Keyed::default(),
@@ -164,6 +177,10 @@ impl Verifier {
     /// Reports a panic of the node's own transaction verifier.
     fn report_panic(&mut self, panic: &str) {
         metrics::transaction_verifier_panicked();
+        self.log_panic(panic);
+    }
+
+    fn log_panic(&mut self, panic: &str) {
         if let Some(left_out) = self.panics_logged.admit(self.host.now().monotonic) {
             tracing::error!(left_out, "{panic}");
         }
@@ -187,6 +204,17 @@ impl Shell for Verifier {
                 Some(Job::Whole(work)) => {
                     let finish = move |_: &mut Self, end: Option<()>| Input::Done { job, panicked: end.is_none() };
                     let running = self.pool.run(work);
+                    self.follow(Some(job), running, finish, context);
+                }
+                Some(Job::Messages(work)) => {
+                    let finish = move |verifier: &mut Self, panics: Option<usize>| {
+                        if panics.is_some_and(|panics| panics > 0) {
+                            metrics::message_validator_panicked();
+                            verifier.log_panic("the message validator panicked; the message is ignored");
+                        }
+                        Input::Done { job, panicked: panics != Some(0) }
+                    };
+                    let running = self.pool.run(work).slow_after(SLOW_MESSAGE_CHECK);
                     self.follow(Some(job), running, finish, context);
                 }
                 Some(Job::Blocks(work)) => {
@@ -426,6 +454,53 @@ fn verify_epochs(
         ended.push(epoch);
     }
     Ok(ended)
+}
+
+impl Handler<Envelope<VerifyMessages>> for Verifier {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<VerifyMessages>, context: &mut Context<Self>) {
+        let VerifyMessages { topic, contexts, messages, signatures, reply } = envelope.message;
+        let (chain, validator) = (self.chain, self.validator.clone());
+        let priority = if topic == Topic::Consensus { Priority::High } else { Priority::Normal };
+        let job = move |watch: &mut JobWatch| {
+            let (verdicts, panics) = judge_messages(chain, &contexts, &messages, signatures, &*validator, watch);
+            reply.send(verdicts);
+            panics
+        };
+        self.submit(envelope.origin, priority, Job::Messages(Box::new(job)), context);
+    }
+}
+
+/// Checks signatures together, then asks the embedder about each message that passes. Returns how often it panicked.
+fn judge_messages(
+    chain: ChainId,
+    contexts: &[Arc<EpochContext>],
+    messages: &[Arc<SignedMessage>],
+    signatures: bool,
+    validator: &dyn MessageValidator,
+    watch: &mut JobWatch,
+) -> (Vec<MessageVerdict>, usize) {
+    let passed = match signatures {
+        true => check_message_signatures(chain, contexts, messages),
+        false => vec![true; messages.len()],
+    };
+    let mut panics = 0;
+    let verdicts = messages.iter().zip(passed).map(|(message, passed)| {
+        if !passed {
+            metrics::rejected("messages");
+            return MessageVerdict::Reject;
+        }
+        // The system stops. Nobody waits for the verdict.
+        if !watch.step(None) {
+            return MessageVerdict::Ignore;
+        }
+        catch_unwind(AssertUnwindSafe(|| validator.validate(message))).unwrap_or_else(|_| {
+            panics += 1;
+            MessageVerdict::Ignore
+        })
+    });
+    (verdicts.collect(), panics)
 }
 
 impl Handler<Envelope<VerifyNodeInfos>> for Verifier {

@@ -3,9 +3,9 @@
 use crate::encoding::{DecodeError, decode, encode};
 use serde_json::Value;
 use soma_protocol::{
-    Core as CoreTrait, Now, archiver::Archiver, connections::Connections, discovery::Discovery, grpc_adapter::Serving,
-    peer_heights::PeerHeights, state_sync::StateSync, state_sync::worker::SyncWorker, store_writer::StoreWriter,
-    verifier::Verifier,
+    Core as CoreTrait, Now, archiver::Archiver, broadcast::Broadcast, connections::Connections, discovery::Discovery,
+    grpc_adapter::Serving, peer_heights::PeerHeights, state_sync::StateSync, state_sync::worker::SyncWorker,
+    store_writer::StoreWriter, verifier::Verifier,
 };
 use std::{
     any::Any,
@@ -27,6 +27,7 @@ const CORES: &[Core] = &[
     core::<Verifier>(),
     core::<StoreWriter>(),
     core::<Archiver>(),
+    core::<Broadcast>(),
     core::<PeerHeights>(),
     core::<Connections>(),
     core::<Discovery>(),

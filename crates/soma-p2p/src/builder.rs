@@ -13,7 +13,7 @@ use soma_network::Transport;
 use soma_runtime::{MetricsRecorder, PlannedFaults};
 use soma_store::Store;
 use soma_types::{Genesis, PeerId, SigningKey};
-use soma_verify::{CertificateVerifier, TransactionVerifier};
+use soma_verify::{AcceptAll, CertificateVerifier, MessageValidator, TransactionVerifier};
 use std::sync::Arc;
 
 /// Makes an [`ActorSystem`]. What [`ActorSystem::builder`] does not take has a default.
@@ -22,7 +22,9 @@ pub struct Builder {
     genesis: Genesis,
     identity: SigningKey,
     store: Arc<dyn Store>,
+    protocol_keys: Vec<SigningKey>,
     transactions: Option<Arc<dyn TransactionVerifier>>,
+    validator: Option<Arc<dyn MessageValidator>>,
     transport: Option<Arc<dyn Transport>>,
     archive: Option<Arc<dyn SegmentStorage>>,
     seed: Option<u64>,
@@ -50,7 +52,9 @@ impl Builder {
             genesis,
             identity,
             store,
+            protocol_keys: Vec::new(),
             transactions: None,
+            validator: None,
             transport: None,
             archive: None,
             seed: None,
@@ -83,6 +87,20 @@ impl Builder {
     /// How transactions in blocks are checked; [`CertificateVerifier`] otherwise.
     pub fn transaction_verifier(mut self, verifier: Arc<dyn TransactionVerifier>) -> Self {
         self.transactions = Some(verifier);
+        self
+    }
+
+    /// How messages are judged before they are delivered and sent on; otherwise all with a right signature are accepted.
+    pub fn message_validator(mut self, validator: Arc<dyn MessageValidator>) -> Self {
+        self.validator = Some(validator);
+        self
+    }
+
+    /// Adds a protocol key of a validator, which signs its messages. [`Handle::publish`](crate::Handle::publish) uses
+    /// the one that the present committee has beside the node's identity. A validator whose key changes with an epoch
+    /// gives both.
+    pub fn protocol_key(mut self, key: SigningKey) -> Self {
+        self.protocol_keys.push(key);
         self
     }
 
@@ -162,13 +180,16 @@ impl Builder {
             None => getrandom::u64()
                 .map_err(|error| StartError::Runtime { what: "random generator", reason: error.to_string() })?,
         };
+        let validator = self.validator.unwrap_or_else(|| Arc::new(AcceptAll));
         let transactions = self.transactions.unwrap_or_else(|| Arc::new(CertificateVerifier));
         Ok(NodeParts {
             config: self.config,
             genesis,
             key,
             store,
+            protocol_keys: self.protocol_keys,
             transactions,
+            validator,
             transport,
             archive,
             seed,

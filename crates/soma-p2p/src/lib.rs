@@ -49,6 +49,7 @@ mod node_parts;
 mod peer_events;
 mod peer_management;
 mod peer_memory;
+mod publishing;
 mod shared;
 mod shutdown_report;
 mod start_error;
@@ -58,20 +59,22 @@ mod system;
 
 pub use builder::Builder;
 pub use config::{
-    ArchiveConfig, ArchiveRead, Config, ConfigError, ConnectionsConfig, DiscoveryConfig, KeepAll, PruningConfig,
-    SeedPeer, SeedPeerError, ServingConfig, Start, StateSyncConfig, TraceConfig, VerifierConfig,
+    ArchiveConfig, ArchiveRead, BroadcastConfig, Config, ConfigError, ConnectionsConfig, DiscoveryConfig, KeepAll,
+    PruningConfig, SeedPeer, SeedPeerError, ServingConfig, Start, StateSyncConfig, TraceConfig, VerifierConfig,
 };
 pub use handle::Handle;
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use peer_events::PeerEvents;
 pub use peer_management::PeerManagementError;
 pub use peer_memory::PeerMemoryStatus;
+pub use publishing::{Messages, PublishError};
 pub use shutdown_report::ShutdownReport;
 pub use start_error::StartError;
 pub use status::{PeerStatus, Status, Stuck};
 pub use synced_commits::SyncedCommits;
 pub use system::ActorSystem;
 
+pub use soma_actors::broadcast::messages::MessageEvent;
 pub use soma_actors::connections::messages::Lagged;
 pub use soma_actors::verifier::Verification;
 pub use soma_protocol::{
@@ -91,13 +94,14 @@ pub use soma_store::{
     make_epoch_proof,
 };
 pub use soma_types::{
-    Access, Address, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Checkpoint, Commit, CommitIndex,
-    CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof, Genesis, GenesisError, ListenAddress, NodeRole,
-    PeerId, PublicKey, SignedBlock, SigningKey, SubDagDigest, TransactionBytes, TrustedCommit, UnverifiedCommit,
-    VerifiedBlock,
+    Access, Address, Author, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Checkpoint, Commit, CommitIndex,
+    CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof, Genesis, GenesisError, ListenAddress, Message,
+    MessageId, MessageVerdict, NodeRole, PeerId, PublicKey, SignedBlock, SignedMessage, SigningKey, SubDagDigest,
+    Topic, TransactionBytes, TrustedCommit, UnverifiedCommit, VerifiedBlock,
 };
 pub use soma_verify::{
-    CertificateVerifier, EpochContext, TransactionError, TransactionSignatures, TransactionVerifier, verify_transaction,
+    AcceptAll, CertificateVerifier, EpochContext, MessageValidator, TransactionError, TransactionSignatures,
+    TransactionVerifier, verify_transaction,
 };
 
 /// The chain's types, with their codec, digests, keys and limits.
@@ -121,6 +125,7 @@ pub use soma_archive as archive;
 pub mod actor_status {
     pub use soma_protocol::{
         archiver::{Failure as ArchiveFailure, Snapshot as Archiver, State as ArchiverState},
+        broadcast::{Snapshot as Broadcast, TopicSnapshot},
         discovery::Snapshot as Discovery,
         grpc_adapter::{Rpc, Snapshot as Serving},
         state_sync::{Late, Snapshot as StateSync},

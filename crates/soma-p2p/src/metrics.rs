@@ -108,6 +108,12 @@ pub const METRICS: &[Metric] = &[
         help: "Failed dials: unreachable, wrong-key, other-chain, refused (the peer is full or keeps this node out), banned, denied, full, group-full (enough links to the peer's network), pausing (the peer's addresses failed lately).",
     },
     Metric {
+        name: "soma_equivocations_total",
+        kind: MetricKind::Counter,
+        labels: &["topic"],
+        help: "Authors that contradicted themselves with two messages.",
+    },
+    Metric {
         name: "soma_highest_synced_commit",
         kind: MetricKind::Gauge,
         labels: &[],
@@ -143,6 +149,30 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Counter,
         labels: &["receiver", "sender"],
         help: "Messages that waited because the receiver's mailbox was full.",
+    },
+    Metric {
+        name: "soma_message_validator_panics_total",
+        kind: MetricKind::Counter,
+        labels: &[],
+        help: "Panics in the node's message validator; the message is ignored then.",
+    },
+    Metric {
+        name: "soma_messages_delivered_total",
+        kind: MetricKind::Counter,
+        labels: &["topic"],
+        help: "Messages of other nodes that were accepted.",
+    },
+    Metric {
+        name: "soma_messages_missed_total",
+        kind: MetricKind::Counter,
+        labels: &["topic"],
+        help: "Messages that a reader of this node was too slow for.",
+    },
+    Metric {
+        name: "soma_messages_sent_total",
+        kind: MetricKind::Counter,
+        labels: &["topic"],
+        help: "Messages put into the queues to peers.",
     },
     Metric {
         name: "soma_network_trouble",

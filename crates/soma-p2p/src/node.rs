@@ -11,6 +11,7 @@
 //!   |- sync             rest for one
 //!   |   |- state-sync       `- sync workers
 //!   |   `- peer-heights     counts what StateSync has in flight at each peer
+//!   |- broadcast        its streams end with it; peers exchange the ids of the last seconds on new ones
 //!   `- grpc-adapter     keeps the number of calls
 //! ```
 //!
@@ -24,11 +25,13 @@ use crate::{
     handle::Handle,
     node_parts::{NodeParts, NodeResources},
     peer_memory::PeerMemory,
+    publishing::Publishing,
     shared::{Observers, PeerManagement, Shared},
     start_error::StartError,
 };
 use soma_actors::{
     archiver,
+    broadcast::{self, Publisher},
     connections::{self, LinkRegistry},
     discovery, grpc_adapter, peer_heights,
     state_sync::{self, CommitFeed},
@@ -39,7 +42,9 @@ use soma_actors::{
 use soma_network::Listener;
 use soma_runtime::{Escalation, ExitReason, Intensity, IoTasks, Offload, Rules, Strategy, Supervision, Supervisor};
 use soma_store::{Store, Watermarks};
-use soma_types::{Address, Capabilities, Checkpoint, NodeInfo, PeerId, ProtocolVersions, limits::MAX_CHECKPOINT_BYTES};
+use soma_types::{
+    Address, Capabilities, Checkpoint, NodeInfo, PeerId, ProtocolVersions, PublicKey, limits::MAX_CHECKPOINT_BYTES,
+};
 use soma_verify::verify_checkpoint;
 use std::{
     fs,
@@ -108,7 +113,9 @@ impl Node {
         let watermarks = parts.store.watermarks()?;
         let own_info = own_info(&parts, listener.address(), watermarks);
         let commit_feed = CommitFeed::new(watermarks.highest_synced.index);
-        let supervision = supervise(slots, &resources, &parts, pool, &listener, own_info, &commit_feed).start();
+        let (publish_as, publisher) = watch::channel(None);
+        let begin = Begin { pool, listener: &listener, own_info, commit_feed: &commit_feed, publish_as };
+        let supervision = supervise(slots, &resources, &parts, begin).start();
         if let Err(escalation) = all_up(&supervision).await {
             listener.shutdown(Duration::ZERO).await;
             supervision.shutdown(START_FAILED_DEADLINE).await;
@@ -129,9 +136,10 @@ impl Node {
             local_commit: resources.actors.state_sync.mailbox(HANDLE),
             executor_at: resources.actors.state_sync.mailbox(HANDLE),
             follow_peers: resources.actors.connections.mailbox(HANDLE),
+            publishing: parts.config.broadcast.enabled.then(|| publishing(&parts, &resources.actors, publisher)),
             peer_management: PeerManagement::new(choose_peers, &parts.config.connections.denylist, &resources.actors),
             next_reader: AtomicU64::new(0),
-            observers: observers(&resources.actors, parts.archive.is_some()),
+            observers: observers(&resources.actors, &parts),
             tree: supervision.tree().clone(),
             escalation: supervision.escalation(),
             commit_feed,
@@ -211,23 +219,39 @@ fn begin_at_checkpoint(parts: &NodeParts) -> Result<(), StartError> {
 /// Listens. Calls of peers wait until the actors are up.
 async fn listen(parts: &NodeParts, resources: &Resources) -> Result<Listener, StartError> {
     let (address, transport) = (parts.config.listen, parts.transport.clone());
-    let gate = grpc_adapter::wiring::gate(resources);
+    let gate = grpc_adapter::wiring::gate(resources, parts.config.broadcast.enabled);
     let listener = resources.io.spawn(async move { transport.listen(&address, gate).await }).await;
     let listener = listener.map_err(|exit| StartError::Runtime { what: "listener", reason: exit.to_string() })?;
     Ok(listener?)
 }
 
-/// The list of actors in the order of their start, and their supervisors.
-fn supervise(
-    slots: Slots,
-    resources: &Resources,
-    parts: &NodeParts,
+/// How a handle publishes messages.
+fn publishing(parts: &NodeParts, actors: &Actors, publisher: watch::Receiver<Option<Publisher>>) -> Publishing {
+    Publishing {
+        publish: actors.broadcast.mailbox(HANDLE),
+        follow: actors.broadcast.mailbox(HANDLE),
+        publisher,
+        network_key: parts.key.clone(),
+        protocol_keys: parts.protocol_keys.clone(),
+        max_message_bytes: parts.config.broadcast.max_message_bytes as usize,
+    }
+}
+
+/// What actors begin with, besides settings.
+struct Begin<'a> {
     pool: PoolSize,
-    listener: &Listener,
+    listener: &'a Listener,
     own_info: NodeInfo,
-    commit_feed: &CommitFeed,
-) -> Supervisor {
-    let NodeParts { config, key, transactions, transport, seed, .. } = parts;
+    commit_feed: &'a CommitFeed,
+    /// Tells the handle who this node is as an author.
+    publish_as: watch::Sender<Option<Publisher>>,
+}
+
+/// The list of actors in the order of their start, and their supervisors.
+fn supervise(slots: Slots, resources: &Resources, parts: &NodeParts, begin: Begin<'_>) -> Supervisor {
+    let NodeParts { config, key, transactions, validator, transport, seed, .. } = parts;
+    let Begin { pool, listener, own_info, commit_feed, publish_as } = begin;
+    let own = own_info.peer_id;
     let new = |name, strategy| Supervisor::new(name, strategy, resources.runtime_context.clone(), *seed);
     let member = Rules { intensity: GROUP_MEMBER, ..Rules::default() };
     let group = Rules { intensity: GROUP, ..Rules::default() };
@@ -236,7 +260,8 @@ fn supervise(
     let mut sync = new(name::SYNC, Strategy::RestForOne).with_rules(group);
 
     let verification = config.verifier.verification;
-    root.actor(verifier::wiring::spec(slots.verifier, resources, verification, transactions.clone(), pool));
+    let (transactions, validator) = (transactions.clone(), validator.clone());
+    root.actor(verifier::wiring::spec(slots.verifier, resources, verification, transactions, validator, pool));
     let archives = parts.archive.is_some() && config.archive.write;
     root.actor(store_writer::wiring::spec(slots.store_writer, resources, config.pruning.retention(), archives));
     if let Some(storage) = &parts.archive {
@@ -265,6 +290,13 @@ fn supervise(
     sync.actor(spec.with_rules(member));
     root.supervisor(sync);
 
+    if config.broadcast.enabled {
+        let core = config.broadcast.core(own, *seed);
+        let protocol_keys = parts.protocol_keys.iter().map(PublicKey::from).collect();
+        let timeout = config.discovery.query_timeout;
+        root.actor(broadcast::wiring::spec(slots.broadcast, resources, core, protocol_keys, timeout, publish_as));
+    }
+
     let core = config.serving.core(resources.chain);
     root.actor(grpc_adapter::wiring::spec(slots.grpc_adapter, resources, core));
     root
@@ -281,7 +313,7 @@ async fn all_up(supervision: &Supervision) -> Result<(), Escalation> {
 }
 
 /// The actors that a handle asks for the status.
-fn observers(actors: &Actors, has_archive: bool) -> Observers {
+fn observers(actors: &Actors, parts: &NodeParts) -> Observers {
     Observers {
         state_sync: actors.state_sync.mailbox(HANDLE),
         peer_heights: actors.peer_heights.mailbox(HANDLE),
@@ -290,7 +322,8 @@ fn observers(actors: &Actors, has_archive: bool) -> Observers {
         known_peers: actors.discovery.mailbox(HANDLE),
         verifier: actors.verifier.mailbox(HANDLE),
         store_writer: actors.store_writer.mailbox(HANDLE),
-        archiver: has_archive.then(|| actors.archiver.mailbox(HANDLE)),
+        archiver: parts.archive.is_some().then(|| actors.archiver.mailbox(HANDLE)),
+        broadcast: parts.config.broadcast.enabled.then(|| actors.broadcast.mailbox(HANDLE)),
         serving: actors.grpc_adapter.mailbox(HANDLE),
     }
 }

@@ -7,7 +7,7 @@ use soma_network::Transport;
 use soma_runtime::{IoTasks, MetricsRecorder, Offload, PlannedFaults, RuntimeContext};
 use soma_store::Store;
 use soma_types::{Genesis, SigningKey};
-use soma_verify::TransactionVerifier;
+use soma_verify::{MessageValidator, TransactionVerifier};
 use std::sync::Arc;
 
 /// What a node is made of.
@@ -16,7 +16,9 @@ pub(crate) struct NodeParts {
     pub(crate) genesis: Genesis,
     pub(crate) key: Arc<SigningKey>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) protocol_keys: Vec<SigningKey>,
     pub(crate) transactions: Arc<dyn TransactionVerifier>,
+    pub(crate) validator: Arc<dyn MessageValidator>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) archive: Option<Arc<dyn SegmentStorage>>,
     pub(crate) seed: u64,

@@ -1,6 +1,6 @@
 //! What all clones of a handle share.
 
-use crate::peer_memory::PeerMemory;
+use crate::{peer_memory::PeerMemory, publishing::Publishing};
 use soma_actors::connections::messages::{ChosenPeersChanged, Disconnect, FollowPeers};
 use soma_actors::peer_heights::messages::{BanPeer, UnbanPeer};
 use soma_actors::state_sync::CommitFeed;
@@ -8,7 +8,7 @@ use soma_actors::state_sync::messages::{ExecutorProgress, LocalCommit};
 use soma_actors::wiring::Actors;
 use soma_network::CallersMemory;
 use soma_protocol::{
-    ChosenPeers, archiver, connections,
+    ChosenPeers, archiver, broadcast, connections,
     discovery::{self, BookEntry},
     grpc_adapter, peer_heights, state_sync, store_writer, verifier,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) executor_at: Mailbox<ExecutorProgress>,
     pub(crate) follow_peers: Mailbox<FollowPeers>,
     pub(crate) peer_management: PeerManagement,
+    /// None if the node does not spread messages.
+    pub(crate) publishing: Option<Publishing>,
     /// Readers of streams so far.
     pub(crate) next_reader: AtomicU64,
     pub(crate) observers: Observers,
@@ -67,6 +69,8 @@ pub(crate) struct Observers {
     pub(crate) store_writer: Mailbox<Observe<store_writer::Snapshot>>,
     /// None in a node without an archive.
     pub(crate) archiver: Option<Mailbox<Observe<archiver::Snapshot>>>,
+    /// None in a node that does not spread messages.
+    pub(crate) broadcast: Option<Mailbox<Observe<broadcast::Snapshot>>>,
     pub(crate) serving: Mailbox<Observe<grpc_adapter::Snapshot>>,
 }
 

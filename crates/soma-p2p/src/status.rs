@@ -6,7 +6,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
-    archiver,
+    archiver, broadcast,
     discovery::{self, Trouble},
     grpc_adapter,
     peer_heights::{NoPeer, PeerSnapshot},
@@ -15,9 +15,12 @@ use soma_protocol::{
     store_writer,
     verifier::{self, SlowCheck},
 };
-use soma_runtime::ChildStatus;
-use soma_types::{Address, ChainId, CommitIndex, Epoch, PeerId, TimestampMs};
-use std::collections::BTreeMap;
+use soma_runtime::{ChildStatus, Mailbox, Observe};
+use soma_types::{Address, AuthorityIndex, ChainId, CommitIndex, Epoch, PeerId, TimestampMs};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Silent validators that the explanation names one by one.
+const MAX_SILENT_TOLD: usize = 5;
 
 /// A node at one moment. Parts are missing while the actor that knows them is being restarted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +67,8 @@ pub struct Status {
     pub store_writer: Option<store_writer::Snapshot>,
     /// The archive in figures; none in a node without one.
     pub archiver: Option<archiver::Snapshot>,
+    /// Messages in figures; none in a node that does not spread any.
+    pub broadcast: Option<broadcast::Snapshot>,
     /// Calls of peers in figures.
     pub serving: Option<grpc_adapter::Snapshot>,
     /// Memory that peers make this node hold.
@@ -112,13 +117,8 @@ impl PeerStatus {
 impl Status {
     pub(crate) async fn collect(shared: &Shared) -> Self {
         let observers = shared.observers.clone();
-        let archiver = async {
-            match observers.archiver {
-                Some(archiver) => Observers::look(archiver).await,
-                None => None,
-            }
-        };
-        let (sync, heights, connections, discovery, verifier, store_writer, serving, archiver) = tokio::join!(
+        let (archiver, broadcast) = (look_if(observers.archiver), look_if(observers.broadcast));
+        let (sync, heights, connections, discovery, verifier, store_writer, serving, archiver, broadcast) = tokio::join!(
             Observers::look(observers.state_sync),
             Observers::look(observers.peer_heights),
             Observers::look(observers.connections),
@@ -127,6 +127,7 @@ impl Status {
             Observers::look(observers.store_writer),
             Observers::look(observers.serving),
             archiver,
+            broadcast,
         );
         let (memory, callers) = &shared.memory;
         let peer_memory =
@@ -163,16 +164,18 @@ impl Status {
             status.epoch = Some(sync.epoch);
             status.progress = Some(sync.progress.clone());
             let alone = matches!(sync.progress, Progress::NoPeer { reason: NoPeer::NotConnected, .. });
+            let silent = broadcast.as_ref().map_or(&[][..], |broadcast| &broadcast.silent_validators);
             let slow = verifier.as_ref().and_then(|verifier| verifier.slow.first());
             let cause = match (trouble, slow) {
                 _ if sync.executor_failure.is_some() => "executor-failed",
                 (Some(trouble), _) if alone => trouble.cause(),
                 (_, Some(_)) if sync.progress == Progress::Syncing => "slow-check",
+                _ if sync.progress == Progress::Synced && !silent.is_empty() => "validators-silent",
                 _ => sync.progress.cause(),
             };
             status.cause = Some(cause.into());
             if status.fatal.is_none() {
-                status.explanation = explain(sync, trouble, slow);
+                status.explanation = explain(sync, trouble, slow, silent);
             }
             status.stuck = sync.stuck_since_ms.map(|since_ms| Stuck {
                 since_ms,
@@ -180,7 +183,17 @@ impl Status {
                 explanation: status.explanation.clone(),
             });
         }
-        Self { state_sync: sync, discovery, verifier, store_writer, archiver, serving, peer_memory, ..status }
+        Self {
+            state_sync: sync,
+            discovery,
+            verifier,
+            store_writer,
+            archiver,
+            broadcast,
+            serving,
+            peer_memory,
+            ..status
+        }
     }
 
     /// The part of the status that needs no actor.
@@ -212,6 +225,7 @@ impl Status {
             verifier: None,
             store_writer: None,
             archiver: None,
+            broadcast: None,
             serving: None,
             peer_memory: None,
             tree: shared.tree.status(),
@@ -236,6 +250,14 @@ impl Status {
     }
 }
 
+/// Looks at an actor that not every node has.
+async fn look_if<S: Send + 'static>(mailbox: Option<Mailbox<Observe<S>>>) -> Option<S> {
+    match mailbox {
+        Some(mailbox) => Observers::look(mailbox).await,
+        None => None,
+    }
+}
+
 fn percent(height: CommitIndex, target: CommitIndex) -> u8 {
     let percent = u64::from(height) * 100 / u64::from(target.max(1));
     if target == 0 {
@@ -245,8 +267,19 @@ fn percent(height: CommitIndex, target: CommitIndex) -> u8 {
 }
 
 /// Progress in words, with what an operator needs to act.
-fn explain(sync: &state_sync::Snapshot, trouble: Option<&Trouble>, slow: Option<&SlowCheck>) -> String {
+fn explain(
+    sync: &state_sync::Snapshot,
+    trouble: Option<&Trouble>,
+    slow: Option<&SlowCheck>,
+    silent: &[(AuthorityIndex, Duration)],
+) -> String {
     let mut text = explain_progress(sync, trouble);
+    for (validator, time) in silent.iter().take(MAX_SILENT_TOLD) {
+        text.push_str(&format!("; validator {validator} has been silent for {} s", time.as_secs()));
+    }
+    if silent.len() > MAX_SILENT_TOLD {
+        text.push_str(&format!("; {} further validators are silent", silent.len() - MAX_SILENT_TOLD));
+    }
     if let Some(SlowCheck { at, .. }) = slow {
         let at = at.map_or_else(|| "a check".into(), |at| at.to_string());
         text.push_str(&format!("; {at} has been at work for long in the transaction verifier"));

@@ -58,7 +58,7 @@ pub use epoch_proof::{EndedEpoch, EpochProof};
 pub use fault::{Fault, PeerFailure};
 pub use genesis::{Genesis, GenesisError};
 pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope, Signature, SigningKey};
-pub use message::{Author, Message, SignedMessage, Topic};
+pub use message::{Author, Message, MessageVerdict, SignedMessage, Topic};
 pub use network::{NetworkGroup, Reach};
 pub use node_info::{Access, Capabilities, NodeInfo, NodeRole, ProtocolVersions, SignedNodeInfo};
 pub use references::{BlockRef, CommitRef};

@@ -18,11 +18,12 @@ const SECTIONS: &[(&str, &str)] = &[
     ("verifier", "VerifierConfig"),
     ("pruning", "PruningConfig"),
     ("archive", "ArchiveConfig"),
+    ("broadcast", "BroadcastConfig"),
     ("trace", "TraceConfig"),
 ];
 
 /// The files with these types.
-const FILES: [&str; 2] = ["mod.rs", "archive.rs"];
+const FILES: [&str; 3] = ["mod.rs", "archive.rs", "broadcast.rs"];
 
 pub(super) fn page() -> Result<String> {
     let mut items = Vec::new();

@@ -68,7 +68,8 @@ impl Pace {
             | Rpc::GetCommitInfo
             | Rpc::FetchCommits
             | Rpc::FetchBlocks
-            | Rpc::GetEpochProofs => None,
+            | Rpc::GetEpochProofs
+            | Rpc::Broadcast => None,
         };
         if let Some((what, bucket, rate)) = kind {
             let each = time_for(1, rate);

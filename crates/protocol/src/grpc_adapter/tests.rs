@@ -132,7 +132,7 @@ fn useful_peer_is_new_again_after_a_while_and_remembered_ones_are_bounded() {
 #[test]
 fn call_of_another_chain_is_refused_and_one_without_a_chain_may_only_look() {
     let looks = [Rpc::GetKnownPeers, Rpc::GetCommitAvailability, Rpc::GetCommitInfo];
-    let does = [Rpc::FetchCommits, Rpc::FetchBlocks, Rpc::PushCommit, Rpc::GetEpochProofs];
+    let does = [Rpc::FetchCommits, Rpc::FetchBlocks, Rpc::PushCommit, Rpc::GetEpochProofs, Rpc::Broadcast];
     let mut core = Serving::new(config(10, 10));
     let mut arrived = |chain, rpc| {
         let peer = PeerId([7; 32]);

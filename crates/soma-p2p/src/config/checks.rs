@@ -1,15 +1,15 @@
 //! Checks of every setting, and of settings against one another.
 
 use super::{
-    ArchiveConfig, Config, ConnectionsConfig, DiscoveryConfig, PruningConfig, ServingConfig, Start, StateSyncConfig,
-    TraceConfig,
+    ArchiveConfig, BroadcastConfig, Config, ConnectionsConfig, DiscoveryConfig, PruningConfig, ServingConfig, Start,
+    StateSyncConfig, TraceConfig,
 };
 use crate::{peer_memory::PeerMemory, synced_commits::TELL_EVERY};
 use soma_network::wire::limits::{
     MAX_BLOCKS_PER_FETCH, MAX_COMMITS_PER_FETCH, MAX_COMMITS_RESPONSE_BYTES, MAX_KNOWN_PEERS,
 };
 use soma_replay::core_names;
-use soma_types::limits;
+use soma_types::limits::{self, MAX_MESSAGE_BYTES};
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
 /// A setting with a forbidden value.
@@ -53,6 +53,10 @@ const MAX_LISTED_PEERS: u64 = 10_000;
 /// Bounds of `serving.burst`. Below a second, a bucket of one call per second never holds a call.
 const BURST: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
+/// Bounds of `broadcast.history`. Below a second, a lost message cannot be asked for. Above some minutes, it is of no
+/// use.
+const HISTORY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+
 impl Config {
     /// Checks every value, and values against one another.
     ///
@@ -67,6 +71,7 @@ impl Config {
         check_serving(&self.serving)?;
         check_pruning(&self.pruning)?;
         check_archive(&self.archive)?;
+        check_broadcast(&self.broadcast)?;
         self.check_backfill()?;
         in_range("verifier.threads", self.verifier.threads as u64, 0, 1_024)?;
         // actix takes 0 for a mailbox without a bound.
@@ -175,6 +180,16 @@ fn check_pruning(pruning: &PruningConfig) -> Result<(), ConfigError> {
     if pruning.keep.is_some() && !pruning.keeps_all() {
         let rule = "must not be set beside pruning.commits, pruning.epochs or pruning.time";
         return Err(ConfigError::new("pruning.keep", "all", rule));
+    }
+    Ok(())
+}
+
+fn check_broadcast(broadcast: &BroadcastConfig) -> Result<(), ConfigError> {
+    let limit = MAX_MESSAGE_BYTES as u64;
+    in_range("broadcast.max_message_bytes", broadcast.max_message_bytes.into(), 1 << 10, limit)?;
+    in_range("broadcast.history_bytes", broadcast.history_bytes, 4 << 20, 4 << 30)?;
+    if !HISTORY.contains(&broadcast.history) {
+        return Err(ConfigError::new("broadcast.history", format!("{:?}", broadcast.history), "must be 1s to 5min"));
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! The operator's settings. Every default comes from the seed documents, or gives its reason.
 
 mod archive;
+mod broadcast;
 mod checks;
 mod seed_peer;
 mod start;
 
 pub use archive::{ArchiveConfig, ArchiveRead};
+pub use broadcast::BroadcastConfig;
 pub use checks::ConfigError;
 pub use seed_peer::{SeedPeer, SeedPeerError};
 pub use start::Start;
@@ -55,6 +57,8 @@ pub struct Config {
     pub pruning: PruningConfig,
     /// History in object storage.
     pub archive: ArchiveConfig,
+    /// Spreading messages.
+    pub broadcast: BroadcastConfig,
     /// Bytes that all peers together can make this node hold, divided into parts. The least depends on
     /// `connections.max_inbound`: 195,362,816 by default.
     pub peer_memory_bytes: u64,
@@ -89,6 +93,7 @@ impl Default for Config {
             verifier: VerifierConfig::default(),
             pruning: PruningConfig::default(),
             archive: ArchiveConfig::default(),
+            broadcast: BroadcastConfig::default(),
             peer_memory_bytes: 256 << 20,
             mailbox_capacity: 50,
             trace: None,
