@@ -44,8 +44,6 @@
 //! leader that has a quorum of them hands over in its block. The first commit with such a block is the last one of the
 //! epoch. Blocks go on, for their votes, until that commit is durable. Then the next epoch begins with round 1.
 
-#![expect(dead_code, reason = "the validators of localnet will run it")]
-
 mod block_log;
 mod chain;
 mod commit_rule;
@@ -58,9 +56,7 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-use self::{
-    interface::{Config, Input, Output, Start},
-    machine::Machine,
-    payload::Verdict,
-};
+pub(crate) use block_log::BlockLog;
+pub(crate) use interface::{Config, GC_ROUNDS, Input, Output, Start};
+pub(crate) use machine::Machine;
+pub(crate) use payload::validate;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use soma_p2p::{
-    BlockRef, CertificateVerifier, Commit, EpochContext, SignedBlock, TrustedCommit, VerifiedBlock,
+    BlockRef, CertificateVerifier, Commit, EpochContext, MessageVerdict, SignedBlock, TrustedCommit, VerifiedBlock,
     types::{
         AuthorityIndex, CodecError, CommitDigest, Committee, Epoch, Round, Scope, Signature, TimestampMs, codec, limits,
     },
@@ -50,20 +50,6 @@ pub(crate) enum Payload<'a> {
     },
 }
 
-/// The verdict on a message, for the node's validator of messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Right. A proposal fills the slot of its round, so that a second one shows that its author equivocates.
-    Accept {
-        /// The round of a proposal.
-        slot: Option<u64>,
-    },
-    /// Of another epoch than the message: nobody's fault, for nodes change epochs at different times.
-    Ignore,
-    /// Wrong.
-    Reject,
-}
-
 impl<'a> Payload<'a> {
     /// The bytes of a message.
     pub(crate) fn encode(&self) -> Bytes {
@@ -88,29 +74,30 @@ impl<'a> Payload<'a> {
 }
 
 /// Checks a message of `author` in the epoch of `context`: form, signatures, transactions. The signature of the message
-/// itself is the node's business.
-pub(crate) fn validate(context: &EpochContext, author: AuthorityIndex, payload: &Bytes) -> Verdict {
-    let Ok(message) = Payload::decode(payload) else { return Verdict::Reject };
+/// itself is the node's business. A proposal fills the slot of its round, so that an equivocating author is found. What
+/// is of another epoch than its message is ignored: nodes change epochs at different times.
+pub(crate) fn validate(context: &EpochContext, author: AuthorityIndex, payload: &Bytes) -> MessageVerdict {
+    let Ok(message) = Payload::decode(payload) else { return MessageVerdict::Reject };
     match &message {
         Payload::Proposal(bytes) => validate_block(context, Some(author), payload.slice_ref(bytes)),
         Payload::NextCommittee { epoch, signature, .. } => {
             if *epoch != context.epoch() {
-                return Verdict::Ignore;
+                return MessageVerdict::Ignore;
             }
             let signed = is_signed(context, author, signature);
-            if signed { Verdict::Accept { slot: None } } else { Verdict::Reject }
+            if signed { MessageVerdict::Accept { slot: None } } else { MessageVerdict::Reject }
         }
         Payload::Request { blocks, .. } => {
             let is_right = (1..=MAX_BLOCKS_PER_MESSAGE).contains(&blocks.len());
-            if is_right { Verdict::Accept { slot: None } } else { Verdict::Reject }
+            if is_right { MessageVerdict::Accept { slot: None } } else { MessageVerdict::Reject }
         }
         Payload::Blocks { blocks, .. } => {
             if !(1..=MAX_BLOCKS_PER_MESSAGE).contains(&blocks.len()) {
-                return Verdict::Reject;
+                return MessageVerdict::Reject;
             }
             let verdicts = blocks.iter().map(|bytes| validate_block(context, None, payload.slice_ref(bytes)));
-            let wrong = verdicts.into_iter().find(|verdict| !matches!(verdict, Verdict::Accept { .. }));
-            wrong.unwrap_or(Verdict::Accept { slot: None })
+            let wrong = verdicts.into_iter().find(|verdict| !matches!(verdict, MessageVerdict::Accept { .. }));
+            wrong.unwrap_or(MessageVerdict::Accept { slot: None })
         }
     }
 }
@@ -127,17 +114,17 @@ fn is_signed(context: &EpochContext, author: AuthorityIndex, signature: &Signatu
     context.key(author).is_some_and(|key| key.verify_strict(&message, &signature.0.into()).is_ok())
 }
 
-fn validate_block(context: &EpochContext, author: Option<AuthorityIndex>, bytes: Bytes) -> Verdict {
-    let Ok(block) = SignedBlock::decode(bytes.clone()) else { return Verdict::Reject };
+fn validate_block(context: &EpochContext, author: Option<AuthorityIndex>, bytes: Bytes) -> MessageVerdict {
+    let Ok(block) = SignedBlock::decode(bytes.clone()) else { return MessageVerdict::Reject };
     if block.epoch != context.epoch() {
-        return Verdict::Ignore;
+        return MessageVerdict::Ignore;
     }
     let reference = block.reference();
     if author.is_some_and(|author| author != block.author) {
-        return Verdict::Reject;
+        return MessageVerdict::Reject;
     }
     let Ok(blocks) = verify_blocks(context, &CertificateVerifier, &[reference], vec![bytes]) else {
-        return Verdict::Reject;
+        return MessageVerdict::Reject;
     };
     if let Some(end) = &block.end_of_epoch {
         // Any commit may be the one that ends the epoch: the rule for commits is checked with one of this block alone.
@@ -146,8 +133,8 @@ fn validate_block(context: &EpochContext, author: Option<AuthorityIndex>, bytes:
         let commit = Commit { index: 1, previous_digest, timestamp_ms, leader, blocks: blocks_of, epoch };
         let is_expected = end.next_committee == next_committee(context);
         if !is_expected || verify_sub_dag(context, &TrustedCommit::assume_trusted(commit), &blocks).is_err() {
-            return Verdict::Reject;
+            return MessageVerdict::Reject;
         }
     }
-    Verdict::Accept { slot: Some(block.round.into()) }
+    MessageVerdict::Accept { slot: Some(block.round.into()) }
 }

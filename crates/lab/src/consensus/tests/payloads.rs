@@ -1,10 +1,10 @@
 //! Checks of messages.
 
 use super::world::World;
-use crate::consensus::payload::{MAX_BLOCKS_PER_MESSAGE, Payload, Verdict, next_committee, validate};
+use crate::consensus::payload::{MAX_BLOCKS_PER_MESSAGE, Payload, next_committee, validate};
 use bytes::Bytes;
 use soma_p2p::{
-    Block, SignedBlock,
+    Block, MessageVerdict, SignedBlock,
     types::{AuthoritySignature, EndOfEpoch, QuorumSignatures, Scope, Signature},
 };
 use soma_testkit::{ChainBuilder, ChainSpec};
@@ -22,14 +22,18 @@ fn proposal_of_another_author_or_with_a_wrong_signature_is_rejected() {
     let proposal = |bytes: &[u8]| Payload::Proposal(bytes).encode();
     let right = proposal(block.bytes());
     let slot = Some(u64::from(block.round));
-    assert_eq!(validate(&context, block.author, &right), Verdict::Accept { slot });
-    assert_eq!(validate(&context, block.author + 1, &right), Verdict::Reject);
-    assert_eq!(validate(&World::new(0, 4, 10).context(1), block.author, &right), Verdict::Ignore, "another epoch");
+    assert_eq!(validate(&context, block.author, &right), MessageVerdict::Accept { slot });
+    assert_eq!(validate(&context, block.author + 1, &right), MessageVerdict::Reject);
+    assert_eq!(
+        validate(&World::new(0, 4, 10).context(1), block.author, &right),
+        MessageVerdict::Ignore,
+        "another epoch"
+    );
     let blocks = Payload::Blocks { at_ms: 1, blocks: vec![block.bytes()] }.encode();
-    assert_eq!(validate(&context, block.author + 1, &blocks), Verdict::Accept { slot: None });
+    assert_eq!(validate(&context, block.author + 1, &blocks), MessageVerdict::Accept { slot: None });
     let mut bytes = block.bytes().to_vec();
     *bytes.last_mut().unwrap() ^= 1;
-    assert_eq!(validate(&context, block.author, &proposal(&bytes)), Verdict::Reject);
+    assert_eq!(validate(&context, block.author, &proposal(&bytes)), MessageVerdict::Reject);
 }
 
 #[test]
@@ -38,9 +42,9 @@ fn lists_beyond_their_bounds_are_rejected() {
     let commit = builder().next_commit();
     let reference = commit.blocks[0].reference();
     for (count, verdict) in [
-        (0, Verdict::Reject),
-        (MAX_BLOCKS_PER_MESSAGE, Verdict::Accept { slot: None }),
-        (MAX_BLOCKS_PER_MESSAGE + 1, Verdict::Reject),
+        (0, MessageVerdict::Reject),
+        (MAX_BLOCKS_PER_MESSAGE, MessageVerdict::Accept { slot: None }),
+        (MAX_BLOCKS_PER_MESSAGE + 1, MessageVerdict::Reject),
     ] {
         let request = Payload::Request { at_ms: 1, is_retry: false, blocks: vec![(reference, 0); count] }.encode();
         assert_eq!(validate(&context, 0, &request), verdict, "{count}");
@@ -76,15 +80,15 @@ fn handover_that_no_quorum_signed_is_rejected() {
         Payload::Proposal(block.bytes()).encode()
     };
     let right = block((0..3).map(sign).collect());
-    assert_eq!(validate(&context, 0, &right), Verdict::Accept { slot: Some(1) });
-    assert_eq!(validate(&context, 0, &block((0..2).map(sign).collect())), Verdict::Reject);
+    assert_eq!(validate(&context, 0, &right), MessageVerdict::Accept { slot: Some(1) });
+    assert_eq!(validate(&context, 0, &block((0..2).map(sign).collect())), MessageVerdict::Reject);
     let mut signatures: Vec<_> = (0..3).map(sign).collect();
     signatures[2].signature = Signature::ZERO;
-    assert_eq!(validate(&context, 0, &block(signatures)), Verdict::Reject);
+    assert_eq!(validate(&context, 0, &block(signatures)), MessageVerdict::Reject);
 
     let own = |signature| Payload::NextCommittee { epoch: 0, round: 4, signature }.encode();
-    assert_eq!(validate(&context, 2, &own(sign(2).signature)), Verdict::Accept { slot: None });
-    assert_eq!(validate(&context, 2, &own(sign(1).signature)), Verdict::Reject);
+    assert_eq!(validate(&context, 2, &own(sign(2).signature)), MessageVerdict::Accept { slot: None });
+    assert_eq!(validate(&context, 2, &own(sign(1).signature)), MessageVerdict::Reject);
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn no_bytes_panic_the_check_of_messages() {
     let right = message.encode();
     assert_eq!(Payload::decode(&right).unwrap(), message);
     for length in 0..right.len() {
-        assert_eq!(validate(&context, 0, &right.slice(..length)), Verdict::Reject, "{length}");
+        assert_eq!(validate(&context, 0, &right.slice(..length)), MessageVerdict::Reject, "{length}");
     }
     for at in 0..right.len() {
         let mut bytes = right.to_vec();

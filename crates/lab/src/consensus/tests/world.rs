@@ -2,7 +2,7 @@
 //! validators must make one chain.
 
 use crate::consensus::{
-    Config, Input, Machine, Output, Start, Verdict,
+    Config, Input, Machine, Output, Start,
     interface::GC_ROUNDS,
     payload::{Payload, validate},
 };
@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soma_p2p::{
     BlockRef, CertificateVerifier, CertifiedCommit, Commit, CommitIndex, CommitRef, Committee, EpochContext, Genesis,
-    TransactionBytes, VerifiedBlock,
+    MessageVerdict, TransactionBytes, VerifiedBlock,
     types::{AuthorityIndex, Epoch, Round},
     verify::{Checks, verify_certified_commit},
 };
@@ -61,7 +61,7 @@ pub(super) struct World {
     queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     contexts: BTreeMap<Epoch, Arc<EpochContext>>,
-    verdicts: BTreeMap<(Epoch, AuthorityIndex, Bytes), Verdict>,
+    verdicts: BTreeMap<(Epoch, AuthorityIndex, Bytes), MessageVerdict>,
     /// Commits with their votes that have been checked, and the timestamp of the leader.
     checked: BTreeMap<(CommitRef, Vec<BlockRef>), u64>,
     chain: Vec<CommitRef>,
@@ -236,8 +236,8 @@ impl World {
                 let key = (epoch, author, payload);
                 let context = self.context(epoch);
                 let verdict = *self.verdicts.entry(key.clone()).or_insert_with(|| validate(&context, author, &key.2));
-                assert_ne!(verdict, Verdict::Reject, "an honest validator sent {:?}", Payload::decode(&key.2));
-                if verdict != Verdict::Ignore {
+                assert_ne!(verdict, MessageVerdict::Reject, "an honest validator sent {:?}", Payload::decode(&key.2));
+                if verdict != MessageVerdict::Ignore {
                     self.feed(to, Input::Message { author, payload: key.2 });
                 }
             }
