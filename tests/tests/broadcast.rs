@@ -323,7 +323,8 @@ async fn reader_learns_of_a_gap_when_broadcast_is_restarted_and_messages_go_on()
     let panics = Arc::new(AtomicBool::new(false));
     let due = panics.clone();
     let faults: PlannedFaults = Arc::new(move |actor, input| {
-        let now = actor == "broadcast" && input.starts_with("Received") && due.swap(false, Ordering::Relaxed);
+        let now =
+            actor == "broadcast" && format!("{input:?}").starts_with("Received") && due.swap(false, Ordering::Relaxed);
         now.then(|| Fault::Panic("on purpose".into()))
     });
     let second = start(full_node(2, genesis, &[&first]).faults(faults));

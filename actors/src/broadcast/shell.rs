@@ -17,18 +17,21 @@ use crate::{
     verifier::messages::VerifyMessages,
 };
 use actix::{Actor, Context, Handler};
-use soma_network::wire::{Call, CallError, Frame, FrameStream, Hello, Status, limits::MAX_MESSAGE_BYTES};
+use soma_network::wire::{Call, CallError, Frame, FrameStream, Hello, Status};
 use soma_protocol::{
-    Core, PeerEvent,
+    Core,
     broadcast::{Broadcast as BroadcastCore, Config, Control, Effect, Input, MessageInfo, Snapshot, StreamKey},
     peer_heights::Outcome,
 };
 use soma_replay::Origin;
 use soma_runtime::{
-    ActorRef, CoreHost, Envelope, ExitReason, IoTasks, Mailbox, OrderedSender, Reply, RuntimeContext, Shell, forward,
-    observe, stop_at_once,
+    ActorRef, AskError, CoreHost, Envelope, ExitReason, IoTasks, Life, Mailbox, OrderedSender, Reply, RuntimeContext,
+    Shell, forward, observe, stop_at_once,
 };
-use soma_types::{AuthorityIndex, ChainId, Epoch, MessageId, PeerFailure, PeerId, PublicKey, SignedMessage, Topic};
+use soma_types::{
+    AuthorityIndex, ChainId, Epoch, MessageId, MessageVerdict, PeerFailure, PeerId, PublicKey, SignedMessage, Topic,
+    limits::MAX_MESSAGE_BYTES,
+};
 use soma_verify::EpochContext;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -207,12 +210,12 @@ impl Broadcast {
         let messages: Vec<_> = self.find(&ids).collect();
         let (contexts, wanted) = (self.contexts.clone(), ids.len());
         let question = move |reply| VerifyMessages { topic, contexts, messages, signatures, reply };
+        type Answer = Result<(Vec<MessageVerdict>, Life), AskError>;
         let asked = self.mailboxes.verify.ask_now(question);
-        let finish =
-            move |broadcast: &mut Self, answer: Result<(Vec<_>, _), _>, origin, context: &mut Context<Self>| {
-                let verdicts = answer.ok().map(|(verdicts, _)| verdicts).filter(|verdicts| verdicts.len() == wanted);
-                broadcast.feed(origin, Input::Checked { check, verdicts }, context);
-            };
+        let finish = move |broadcast: &mut Self, answer: Answer, origin, context: &mut Context<Self>| {
+            let verdicts = answer.ok().map(|(verdicts, _)| verdicts).filter(|verdicts| verdicts.len() == wanted);
+            broadcast.feed(origin, Input::Checked { check, verdicts }, context);
+        };
         self.later(asked, finish, context);
     }
 

@@ -2,8 +2,8 @@
 
 use crate::{admin::NodeStatus, error::CliError, node_config::NodeConfig, running};
 use comfy_table::{Table, presets};
-use soma_p2p::actor_status::{Archiver, ArchiverState};
-use soma_p2p::{BackfillProgress, ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy};
+use soma_p2p::actor_status::{Archiver, ArchiverState, Broadcast, TopicSnapshot};
+use soma_p2p::{BackfillProgress, ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy, Topic};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -81,6 +81,11 @@ fn text_of(node: &NodeStatus) -> String {
     if let Some(archive) = &status.archiver {
         line("archive", archive_text(archive));
     }
+    if let Some(broadcast) = &status.broadcast {
+        for (name, text) in topics_in_words(broadcast) {
+            line(name, text);
+        }
+    }
     if let Some(discovery) = &status.discovery {
         line("known", format!("{} peers, {} of them seen live", discovery.known, discovery.seen_live));
         let told: Vec<_> = discovery.addresses.iter().map(|address| address.as_str()).collect();
@@ -133,6 +138,29 @@ fn archive_text(archive: &Archiver) -> String {
         text += &format!("; fails for {} ({} times): {}", in_words(since), failure.attempts, failure.reason);
     }
     text
+}
+
+/// A line for each topic of messages.
+fn topics_in_words(broadcast: &Broadcast) -> impl Iterator<Item = (&'static str, String)> {
+    broadcast.topics.iter().map(|(topic, it)| {
+        let name = match topic {
+            Topic::Consensus => "consensus",
+            Topic::Certificates => "certs",
+            Topic::Transactions => "txs",
+        };
+        let TopicSnapshot { peers, published, delivered, duplicates, rejected, dropped, .. } = it;
+        let mut text = format!("{peers} peers, {published} published, {delivered} received, {duplicates} again");
+        if *rejected > 0 {
+            text += &format!(", {rejected} rejected");
+        }
+        if *dropped > 0 {
+            text += &format!(", {dropped} not sent to slow peers");
+        }
+        if let Some((peer, bytes)) = it.slowest_peer.filter(|(_, bytes)| *bytes > 0) {
+            text += &format!("; {} waits for {bytes} bytes", peer.short());
+        }
+        (name, text)
+    })
 }
 
 /// The time since then.

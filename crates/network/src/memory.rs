@@ -5,7 +5,7 @@
 
 use crate::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    KnownPeers, PeerApi, Status, checked_chunk,
+    FrameStream, Hello, KnownPeers, Limit, PeerApi, Status, Tie, checked_chunk,
 };
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
@@ -13,7 +13,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, future::ready, stream};
 use soma_types::{Address, AddressError, CommitIndex, CommitRef, ListenAddress, PeerId};
 use std::{
     collections::BTreeMap,
@@ -127,6 +127,7 @@ impl Transport for MemoryTransport {
             caller: self.peer,
             source: self.source,
             connection: connection.clone(),
+            accepting: node.accepting,
             calls: node.calls,
             ends: Arc::new(connection.clone().drop_guard()),
         };
@@ -179,6 +180,8 @@ struct MemoryPeer {
     caller: PeerId,
     source: IpAddr,
     connection: CancellationToken,
+    /// Cancelled when the listener stops, which ends streams of frames.
+    accepting: CancellationToken,
     calls: TaskTracker,
     /// Ends the connection when the last clone of the link and the last of its block streams are dropped.
     ends: Arc<DropGuard>,
@@ -197,6 +200,13 @@ impl MemoryPeer {
             () = self.connection.cancelled() => Err(CallError::connection_gone()),
             answer = timeout(call.timeout, answer) => answer.unwrap_or_else(|_| Err(too_late(call))),
         }
+    }
+
+    /// Frames on their way to the other side, which checks them against its own limit.
+    fn carry(&self, frames: FrameStream, limit: Limit) -> FrameStream {
+        let (connection, ended) = (self.connection.clone(), self.connection.clone().cancelled_owned());
+        let gone = stream::once(async move { connection.is_cancelled().then(|| Err(CallError::connection_gone())) });
+        frames.map(move |frame| frame?.checked(limit.hello())).take_until(ended).chain(gone.filter_map(ready)).boxed()
     }
 }
 
@@ -227,7 +237,7 @@ impl PeerApi for MemoryPeer {
         let stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
         let connection = self.connection.clone();
         let held = (stream, self.calls.token(), self.ends.clone());
-        let chunks = futures::stream::unfold(Some(held), move |held| {
+        let chunks = stream::unfold(Some(held), move |held| {
             let connection = connection.clone();
             async move {
                 let (mut stream, under_way, ends) = held?;
@@ -247,6 +257,29 @@ impl PeerApi for MemoryPeer {
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
         self.within(call, self.api.push_commit(self.seen(call), index)).await
+    }
+
+    async fn broadcast(
+        &self,
+        call: Call,
+        hello: Hello,
+        frames: FrameStream,
+    ) -> Result<(Hello, FrameStream), CallError> {
+        let hello = hello.checked()?;
+        // Each side has its own tie, as over the network.
+        let (callers, responders) = (Tie::new(&CancellationToken::new()), Tie::new(&self.accepting));
+        let limit = Limit::of_responder(hello.topic);
+        let arrives = responders.incoming(self.carry(callers.outgoing(frames), limit.clone()));
+        let answer = self.within(call, self.api.broadcast(self.seen(call), hello, arrives));
+        let (answered, frames) = answer.await?;
+        let answered = hello.answered_by(answered)?;
+        limit.set(answered);
+        let arrives = callers.incoming(self.carry(responders.outgoing(frames), Limit::of_caller(hello)));
+        let ends = self.ends.clone();
+        let kept = arrives.inspect(move |_| {
+            let _ = &ends;
+        });
+        Ok((answered, kept.boxed()))
     }
 
     async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {

@@ -8,9 +8,7 @@ use soma_actors::broadcast::{
     messages::{FollowMessages, MessageEvent, MessageQueue, MessageReader, Publish},
 };
 use soma_runtime::Mailbox;
-use soma_types::{
-    Author, Epoch, Message, MessageId, PeerId, SignedMessage, SigningKey, Topic, limits::MAX_MESSAGE_BYTES,
-};
+use soma_types::{Author, Epoch, Message, MessageId, SignedMessage, SigningKey, Topic, limits::MAX_MESSAGE_BYTES};
 use std::{
     pin::Pin,
     sync::Arc,

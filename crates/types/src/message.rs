@@ -5,6 +5,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// Bytes that the id covers before the payload: topic, epoch, and a peer as author.
+const MAX_HEAD_BYTES: usize = 1 + 8 + 1 + 32;
+
+/// Longest payload that is copied to be hashed beside others. A longer one fills the lanes of the processor alone.
+const MAX_SIDE_BY_SIDE_BYTES: usize = 8 << 10;
+
 /// What a message is about, from the most urgent to the least. A slow peer loses the last topic first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -85,11 +91,25 @@ pub struct Message {
 impl Message {
     /// The message's id: the digest of topic, epoch, author and payload.
     pub fn id(&self) -> MessageId {
-        let (tag, author): (u8, &[u8]) = match &self.author {
-            Author::Authority(index) => (0, &index.to_le_bytes()),
-            Author::Peer(peer) => (1, &peer.0),
-        };
-        MessageId::of(&[&[self.topic.number()], &self.epoch.to_le_bytes(), &[tag], author, &self.payload])
+        let mut head = Vec::with_capacity(MAX_HEAD_BYTES);
+        self.write_head(&mut head);
+        MessageId::of(&[&head, &self.payload])
+    }
+
+    /// Writes what the id covers before the payload.
+    fn write_head(&self, bytes: &mut Vec<u8>) {
+        bytes.push(self.topic.number());
+        bytes.extend_from_slice(&self.epoch.to_le_bytes());
+        match &self.author {
+            Author::Authority(index) => {
+                bytes.push(0);
+                bytes.extend_from_slice(&index.to_le_bytes());
+            }
+            Author::Peer(peer) => {
+                bytes.push(1);
+                bytes.extend_from_slice(&peer.0);
+            }
+        }
     }
 
     /// Signs the message for `chain`. `key` is the author's.
@@ -114,6 +134,28 @@ impl SignedMessage {
         Self { id: message.id(), message, signature }
     }
 
+    /// Received messages, in order. Hashes the short ones side by side, which takes a fraction of the time.
+    pub fn new_each(messages: Vec<(Message, Signature)>) -> Vec<Self> {
+        let is_short = |message: &Message| message.payload.len() <= MAX_SIDE_BY_SIDE_BYTES;
+        let short = || messages.iter().map(|(message, _)| message).filter(|message| is_short(message));
+        let bytes = short().map(|message| MAX_HEAD_BYTES + message.payload.len()).sum();
+        let (mut contents, mut ends) = (Vec::with_capacity(bytes), Vec::with_capacity(messages.len()));
+        for message in short() {
+            message.write_head(&mut contents);
+            contents.extend_from_slice(&message.payload);
+            ends.push(contents.len());
+        }
+        let mut begin = 0;
+        let slice = |end: usize| &contents[std::mem::replace(&mut begin, end)..end];
+        let slices: Vec<_> = ends.into_iter().map(slice).collect();
+        let mut ids = MessageId::of_each(&slices).into_iter();
+        let each = messages.into_iter().map(|(message, signature)| {
+            let id = if is_short(&message) { ids.next() } else { None };
+            Self { id: id.unwrap_or_else(|| message.id()), message, signature }
+        });
+        each.collect()
+    }
+
     /// The message's id.
     pub fn id(&self) -> MessageId {
         self.id
@@ -122,6 +164,11 @@ impl SignedMessage {
     /// The message.
     pub fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// The message without its id and signature.
+    pub fn into_message(self) -> Message {
+        self.message
     }
 
     /// The author's signature on the id.

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 use soma_types::{
-    Access, Authority, AuthoritySignature, Block, BlockBodyDigest, BlockDigest, BlockRef, Capabilities, Certificate,
-    CertificateDigest, ChainId, Commit, CommitDigest, CommitRef, Committee, CommitteeDigest, EndOfEpoch, Genesis,
-    Intent, NodeInfo, NodeInfoDigest, NodeRole, PeerId, ProtocolVersions, PublicKey, QuorumSignatures, Scope,
-    Signature, Signed, SignedBlock, SignedNodeInfo, SignedTransaction, SigningKey, Transaction, TransactionBytes,
-    TransactionDigest, TrustedCommit, codec, epoch_genesis_refs,
+    Access, Author, Authority, AuthoritySignature, Block, BlockBodyDigest, BlockDigest, BlockRef, Capabilities,
+    Certificate, CertificateDigest, ChainId, Commit, CommitDigest, CommitRef, Committee, CommitteeDigest, EndOfEpoch,
+    Genesis, Intent, Message, MessageId, NodeInfo, NodeInfoDigest, NodeRole, PeerId, ProtocolVersions, PublicKey,
+    QuorumSignatures, Scope, Signature, Signed, SignedBlock, SignedMessage, SignedNodeInfo, SignedTransaction,
+    SigningKey, Topic, Transaction, TransactionBytes, TransactionDigest, TrustedCommit, codec, epoch_genesis_refs,
 };
 
 const CHAIN: ChainId = ChainId([0xc1; 32]);
@@ -78,6 +78,10 @@ fn node_info() -> NodeInfo {
     }
 }
 
+fn message(topic: Topic, author: Author) -> Message {
+    Message { topic, epoch: 0x0102, author, payload: Bytes::from_static(b"proposal") }
+}
+
 /// Hex hash of `bytes` that are too long to compare literally.
 fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
@@ -141,7 +145,8 @@ fn node_info_is_its_fields_in_order() {
 
 #[test]
 fn intent_message_is_scope_version_chain_and_digest() {
-    let scopes = [Scope::Block, Scope::NodeInfo, Scope::Transaction, Scope::Certificate, Scope::NextCommittee];
+    let scopes =
+        [Scope::Block, Scope::NodeInfo, Scope::Transaction, Scope::Certificate, Scope::NextCommittee, Scope::Message];
     for (number, scope) in (0u8..).zip(scopes) {
         let message = Intent { scope, chain: CHAIN }.message(&[0xee; 32]);
         let expected = format!("{number:02x}01{}{}", "c1".repeat(32), "ee".repeat(32));
@@ -210,6 +215,46 @@ fn signatures_of_every_kind_are_unchanged() {
     assert_eq!(hex.each_ref().map(|(what, signature)| (*what, signature.as_str())), GOLDEN_SIGNATURES);
 }
 
+#[test]
+fn message_id_covers_topic_epoch_author_and_payload() {
+    let of_authority = message(Topic::Consensus, Author::Authority(0x0304));
+    let parts = ["01", "0201000000000000", "00", "04030000", &hex::encode("proposal")].concat();
+    assert_eq!(of_authority.id(), MessageId::of(&[&hex::decode(parts).unwrap()]));
+    let of_peer = message(Topic::Transactions, Author::Peer(PeerId([0x11; 32])));
+    let parts = ["03", "0201000000000000", "01", &"11".repeat(32), &hex::encode("proposal")].concat();
+    assert_eq!(of_peer.id(), MessageId::of(&[&hex::decode(parts).unwrap()]));
+}
+
+#[test]
+fn ids_and_signatures_of_messages_are_unchanged() {
+    let authors = [Author::Authority(3), Author::Authority(3), Author::Peer(PeerId::from(&key(60)))];
+    let messages = Topic::ALL.into_iter().zip(authors).map(|(topic, author)| message(topic, author));
+    let signed: Vec<_> = messages.map(|message| message.sign(CHAIN, &key(60))).collect();
+    let hex: Vec<_> = signed.iter().map(|it| (it.id().to_string(), hex::encode(it.signature().0))).collect();
+    let hex: Vec<_> = hex.iter().map(|(id, signature)| (id.as_str(), signature.as_str())).collect();
+    assert_eq!(hex, GOLDEN_MESSAGES);
+    assert_eq!(MessageId::of(&[b"soma"]).to_string(), GOLDEN_MESSAGE_DIGEST);
+}
+
+#[test]
+fn messages_hashed_side_by_side_have_the_ids_of_each_alone() {
+    let lengths = [0, 1, 7, 511, 512, 983, 984, 1_024, 5_000, 8_192, 8_193, 100_000];
+    let messages: Vec<_> = (0..200)
+        .map(|number: u32| {
+            let author =
+                if number.is_multiple_of(3) { Author::Authority(number) } else { Author::Peer(PeerId([9; 32])) };
+            let payload = vec![number as u8; lengths[number as usize % lengths.len()]].into();
+            let topic = Topic::ALL[number as usize % 3];
+            (Message { topic, epoch: u64::from(number), author, payload }, Signature([number as u8; 64]))
+        })
+        .collect();
+    let alone: Vec<_> = messages.iter().cloned().map(|(message, it)| SignedMessage::new(message, it)).collect();
+    assert_eq!(SignedMessage::new_each(messages), alone);
+    assert_eq!(SignedMessage::new_each(Vec::new()), []);
+}
+
+const GOLDEN_MESSAGE_DIGEST: &str = "?";
+const GOLDEN_MESSAGES: [(&str, &str); 3] = [("?", "?"), ("?", "?"), ("?", "?")];
 const GOLDEN_DIGESTS: [&str; 8] = [
     "e9f586fbfa03051b4ad589f5dcb988f92584681f2ae76908638b5f2c1cf7c58d",
     "5a5689a38fc6488935df3c006c14931c92e3467332086480605f4dec90a74942",

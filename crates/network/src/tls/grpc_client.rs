@@ -2,16 +2,22 @@
 
 use crate::wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofs,
-    EpochProofsFrom, FetchedCommits, KnownPeers, PeerApi, Status, checked_chunk,
-    limits::{MAX_CHUNK_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
+    EpochProofsFrom, FetchedCommits, FrameStream, Hello, KnownPeers, Limit, PeerApi, Status, Tie, checked_chunk,
+    first_frame,
+    limits::{MAX_CHUNK_BYTES, MAX_FRAME_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
     proto::{
-        FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,
+        BroadcastFrame, FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,
         GetEpochProofsRequest, GetKnownPeersRequest, PushCommitRequest, p2p_client::P2pClient,
     },
+    received,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{
+    Stream, StreamExt,
+    future::ready,
+    stream::{self, BoxStream},
+};
 use soma_types::{CommitIndex, CommitRef, limits::MAX_NODE_INFO_BYTES};
 use std::{
     pin::Pin,
@@ -19,6 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, body::Body, metadata::MetadataValue, transport::Channel};
 use tower::{ServiceExt, util::MapResponse};
 
@@ -84,12 +91,38 @@ impl GrpcPeer {
 }
 
 fn request<T>(call: &Call, message: T) -> Request<T> {
-    let mut request = Request::new(message);
+    let mut request = of_chain(call, message);
     request.set_timeout(call.timeout);
+    request
+}
+
+/// A request without a timeout.
+fn of_chain<T>(call: &Call, message: T) -> Request<T> {
+    let mut request = Request::new(message);
     if let Some(chain) = call.chain {
         request.metadata_mut().insert_bin(CHAIN_ID_METADATA, MetadataValue::from_bytes(chain.as_bytes()));
     }
     request
+}
+
+/// All frames of a caller. A type of its own, because the compiler cannot prove that a future with a boxed stream is
+/// `Send`.
+struct FramesOfCaller(BoxStream<'static, BroadcastFrame>);
+
+impl FramesOfCaller {
+    fn new(hello: Hello, frames: FrameStream) -> Self {
+        // A caller has no way to send an error: it only ends the stream.
+        let frames = frames.filter_map(|frame| ready(frame.ok().map(BroadcastFrame::from)));
+        Self(stream::once(ready(hello.into())).chain(frames).boxed())
+    }
+}
+
+impl Stream for FramesOfCaller {
+    type Item = BroadcastFrame;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<BroadcastFrame>> {
+        self.0.poll_next_unpin(context)
+    }
 }
 
 fn too_late(after: Duration) -> CallError {
@@ -101,11 +134,15 @@ async fn within<T>(
     call: &Call,
     answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, CallError> {
+    in_time(call.timeout, async { Ok(answer.await?.into_inner()) }).await
+}
+
+async fn in_time<T>(timeout: Duration, answer: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
     // Check the local clock first: tonic has the same deadline, but reports it as "cancelled".
     tokio::select! {
         biased;
-        () = sleep(call.timeout) => Err(too_late(call.timeout)),
-        answer = answer => Ok(answer?.into_inner()),
+        () = sleep(timeout) => Err(too_late(timeout)),
+        answer = answer => answer,
     }
 }
 
@@ -139,7 +176,7 @@ impl PeerApi for GrpcPeer {
         let mut client = self.client(MAX_CHUNK_BYTES);
         let message = FetchBlocksRequest::from(&refs);
         let stream = within(&call, client.fetch_blocks(request(&call, message))).await?;
-        let chunks = futures::stream::unfold(Some(stream), move |stream| async move {
+        let chunks = stream::unfold(Some(stream), move |stream| async move {
             let mut stream = stream?;
             let chunk = tokio::select! {
                 biased;
@@ -160,6 +197,25 @@ impl PeerApi for GrpcPeer {
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {
         let mut client = self.client(0);
         within(&call, client.push_commit(request(&call, PushCommitRequest { index }))).await.map(drop)
+    }
+
+    async fn broadcast(
+        &self,
+        call: Call,
+        hello: Hello,
+        frames: FrameStream,
+    ) -> Result<(Hello, FrameStream), CallError> {
+        let hello = hello.checked()?;
+        let tie = Tie::new(&CancellationToken::new());
+        // The timeout is not sent: by the rules of gRPC it would cover the whole stream.
+        let request = of_chain(&call, FramesOfCaller::new(hello, tie.outgoing(frames)));
+        let mut client = self.client(MAX_FRAME_BYTES).max_encoding_message_size(MAX_FRAME_BYTES);
+        let exchange = async {
+            let mut frames = client.broadcast(request).await?.into_inner();
+            Ok((first_frame(&mut frames).await?, frames))
+        };
+        let (answered, frames) = in_time(call.timeout, exchange).await?;
+        Ok((hello.answered_by(answered)?, tie.incoming(received(frames, Limit::of_caller(hello)))))
     }
 
     async fn get_epoch_proofs(&self, call: Call, asked: EpochProofsFrom) -> Result<EpochProofs, CallError> {

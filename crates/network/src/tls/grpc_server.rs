@@ -2,19 +2,21 @@
 
 use super::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, Reservation};
 use crate::wire::{
-    BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofsFrom, PeerApi,
+    BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofsFrom, Limit, PeerApi, Tie,
+    first_frame,
     proto::{
         BroadcastFrame, FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
         GetEpochProofsRequest, GetEpochProofsResponse, GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest,
         PushCommitResponse, p2p_server::P2p,
     },
+    received,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{
     FutureExt, StreamExt,
-    future::BoxFuture,
+    future::{BoxFuture, ready},
     stream::{self, BoxStream},
 };
 use http_body::Body as _;
@@ -25,6 +27,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, body::Body, server::NamedService};
 use tower::Service;
 
@@ -49,11 +52,13 @@ pub(crate) struct Caller {
 /// Implements the generated service by [`PeerApi`].
 pub(crate) struct GrpcService {
     api: Arc<dyn PeerApi>,
+    /// Ends streams that would otherwise last as long as the connection.
+    stopping: CancellationToken,
 }
 
 impl GrpcService {
-    pub(crate) fn new(api: Arc<dyn PeerApi>) -> Self {
-        Self { api }
+    pub(crate) fn new(api: Arc<dyn PeerApi>, stopping: CancellationToken) -> Self {
+        Self { api, stopping }
     }
 }
 
@@ -102,6 +107,14 @@ fn no_room() -> CallError {
     }
 }
 
+/// The status of a request that breaks the protocol.
+fn invalid(error: CallError) -> CallError {
+    match error.status {
+        crate::wire::Status::MalformedAnswer => CallError::new(crate::wire::Status::InvalidArgument, error.message),
+        _ => error,
+    }
+}
+
 /// A response that counts as unread until its body is taken.
 fn counted<T>(reserved: Reservation, bytes: usize, message: T) -> Response<T> {
     let made = Made::default();
@@ -134,9 +147,16 @@ fn with_room(chunks: BlockStream, blocks: usize, reader: Reader, timeout: Durati
     .boxed()
 }
 
-/// The generated service, with every response watched until it is taken.
+/// The generated service, with every response watched until it is taken. `frames` is the same service for streams of
+/// frames, which have their own limit and no deadline.
 #[derive(Clone)]
-pub(crate) struct Watched<S>(pub(crate) S);
+pub(crate) struct Watched<S> {
+    pub(crate) calls: S,
+    pub(crate) frames: S,
+}
+
+/// The path of calls whose responses have no deadline.
+const BROADCAST_PATH: &str = "/soma.p2p.v1.P2p/Broadcast";
 
 impl<S: NamedService> NamedService for Watched<S> {
     const NAME: &'static str = S::NAME;
@@ -152,12 +172,15 @@ where
     type Future = BoxFuture<'static, Result<http::Response<Body>, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
+        self.calls.poll_ready(context)
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() == BROADCAST_PATH {
+            return self.frames.call(request).boxed();
+        }
         let reader = request.extensions().get::<Caller>().map(|caller| caller.reader.clone());
-        let answer = self.0.call(request);
+        let answer = self.calls.call(request);
         async move {
             let (mut parts, body) = answer.await?.into_parts();
             let made = parts.extensions.remove::<Made>();
@@ -269,9 +292,17 @@ impl P2p for GrpcService {
 
     async fn broadcast(
         &self,
-        _: Request<tonic::Streaming<BroadcastFrame>>,
+        request: Request<tonic::Streaming<BroadcastFrame>>,
     ) -> Result<Response<Self::BroadcastStream>, Status> {
-        Err(Status::unimplemented("this node does not spread messages"))
+        let call = call_of(&request)?;
+        let mut frames = request.into_inner();
+        let hello = first_frame(&mut frames).await.map_err(invalid)?;
+        let (tie, limit) = (Tie::new(&self.stopping), Limit::of_responder(hello.topic));
+        let frames = tie.incoming(received(frames, limit.clone()));
+        let (own, frames) = self.api.broadcast(call, hello, frames).await?;
+        limit.set(own);
+        let frames = tie.outgoing(frames).map(|frame| Ok(frame?.into()));
+        Ok(Response::new(stream::once(ready(Ok(own.into()))).chain(frames).boxed()))
     }
 
     async fn get_epoch_proofs(

@@ -19,7 +19,7 @@ pub use certificate::TransportError;
 pub use certificate::decoders;
 
 use crate::wire::{
-    limits::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
+    limits::{MAX_FRAME_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
     proto::p2p_server::P2pServer,
 };
 use crate::{
@@ -278,11 +278,11 @@ async fn serve(
     accepting: CancellationToken,
     done: oneshot::Sender<()>,
 ) {
-    let service = Watched(
-        P2pServer::new(GrpcService::new(handler.api()))
-            .max_decoding_message_size(MAX_REQUEST_BYTES)
-            .max_encoding_message_size(MAX_RESPONSE_BYTES),
-    );
+    let service = P2pServer::new(GrpcService::new(handler.api(), accepting.clone()));
+    let service = Watched {
+        frames: service.clone().max_decoding_message_size(MAX_FRAME_BYTES).max_encoding_message_size(MAX_FRAME_BYTES),
+        calls: service.max_decoding_message_size(MAX_REQUEST_BYTES).max_encoding_message_size(MAX_RESPONSE_BYTES),
+    };
     let served = Server::builder()
         // The deadline of callers without one. It also bounds a request that arrives slowly.
         .timeout(MAX_TIMEOUT)

@@ -1,6 +1,6 @@
 //! The calls between peers as typed Rust, the same on both sides.
 
-use crate::wire::{CallError, Status, limits::*};
+use crate::wire::{CallError, FrameStream, Hello, Status, limits::*};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -327,4 +327,18 @@ pub trait PeerApi: Send + Sync {
     /// # Errors
     /// Fails if the call fails or the response breaks the protocol.
     async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError>;
+
+    /// Opens a stream of frames in both directions. A caller passes its hello and its frames, and gets the peer's. A
+    /// responder gets the caller's and returns its own.
+    ///
+    /// The call's timeout covers only the exchange of hellos. The stream then lasts until one side ends it or the
+    /// connection ends. Both directions end together: if one half ends, fails or is dropped, the other one ends. By
+    /// default a peer does not know this call.
+    ///
+    /// # Errors
+    /// Fails with [`Status::Unimplemented`] if the peer does not know this call, and otherwise if the call fails or the
+    /// peer's hello breaks the protocol.
+    async fn broadcast(&self, _: Call, _: Hello, _: FrameStream) -> Result<(Hello, FrameStream), CallError> {
+        Err(CallError::new(Status::Unimplemented, "this peer does not spread messages"))
+    }
 }

@@ -20,13 +20,15 @@ pub enum Status {
     FailedPrecondition,
     /// The caller is not admitted.
     PermissionDenied,
+    /// The responder does not know this call: it runs an older version.
+    Unimplemented,
     /// The responder failed.
     Internal,
     /// No response within the deadline.
     DeadlineExceeded,
     /// The connection ended, or this side cancelled the call.
     Cancelled,
-    /// The response breaks the protocol.
+    /// The response, or a frame of `Broadcast` of either side, breaks the protocol.
     MalformedAnswer,
 }
 
@@ -61,7 +63,9 @@ impl CallError {
             Status::ResourceExhausted => Fault::Overloaded,
             // The responder disagrees with this node about the protocol or the chain. One side cannot prove whose fault
             // that is.
-            Status::InvalidArgument | Status::FailedPrecondition | Status::PermissionDenied => Fault::Unproven,
+            Status::InvalidArgument | Status::FailedPrecondition | Status::PermissionDenied | Status::Unimplemented => {
+                Fault::Unproven
+            }
             Status::Unavailable | Status::Internal | Status::DeadlineExceeded | Status::Cancelled => Fault::Slow,
         }
     }

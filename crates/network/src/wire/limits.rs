@@ -2,7 +2,8 @@
 //! response over a limit is malformed.
 
 use soma_types::limits::{
-    MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_COMMITTEE_SIZE, MAX_EPOCH_PROOF_BYTES, MAX_NODE_INFO_BYTES,
+    MAX_BLOCK_BYTES, MAX_COMMIT_BYTES, MAX_COMMITTEE_SIZE, MAX_EPOCH_PROOF_BYTES, MAX_MESSAGE_BYTES,
+    MAX_NODE_INFO_BYTES,
 };
 use std::time::Duration;
 
@@ -44,10 +45,38 @@ pub const MAX_REQUEST_BYTES: usize = MAX_BLOCKS_PER_FETCH * 64 + MESSAGE_OVERHEA
 /// Maximum response message.
 pub const MAX_RESPONSE_BYTES: usize = MAX_COMMITS_RESPONSE_BYTES + MESSAGE_OVERHEAD_BYTES;
 
-/// Maximum fields in one message: the longest list (commits and certifier blocks), and some for later versions. An
-/// empty entry has two bytes on the wire and thirty times as many in memory, so a limit on bytes does not bound the
-/// memory.
-pub const MAX_MESSAGE_FIELDS: usize = MAX_COMMITS_PER_FETCH + MAX_COMMITTEE_SIZE + 100;
+/// Messages in one frame of `Broadcast`: as many as a busy sender has ready at once.
+pub const MAX_MESSAGES_PER_FRAME: usize = 1_024;
+
+/// Ids in each list of one frame of `Broadcast`. More go into the next frame.
+pub const MAX_IDS_PER_FRAME: usize = 1_024;
+
+/// Authors in both lists of one frame of `Broadcast` together.
+pub const MAX_AUTHORS_PER_FRAME: usize = 256;
+
+/// Bytes of all payloads in a frame of `Broadcast` with several messages. A longer message has a frame of its own, so
+/// that the memory for a frame is small unless a message needs more.
+pub const MAX_BATCH_BYTES: usize = 256 << 10;
+
+/// Maximum encoding of a message of `Broadcast` without its payload: tag and length, epoch (11 bytes), author (36),
+/// tag and length of the payload, and signature (66).
+pub const BROADCAST_MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Maximum encoding of an author in a list.
+const BROADCAST_AUTHOR_BYTES: usize = 40;
+
+/// Maximum encoding of everything in a frame of `Broadcast` but messages.
+const BROADCAST_CONTROL_BYTES: usize =
+    3 * (32 * MAX_IDS_PER_FRAME + 8) + BROADCAST_AUTHOR_BYTES * MAX_AUTHORS_PER_FRAME;
+
+/// Maximum frame of `Broadcast`: one message of the largest size, or many small ones, and full lists.
+pub const MAX_FRAME_BYTES: usize =
+    MAX_MESSAGE_BYTES + MAX_MESSAGES_PER_FRAME * BROADCAST_MESSAGE_OVERHEAD_BYTES + BROADCAST_CONTROL_BYTES;
+
+/// Maximum fields in one message: the longest list (messages and authors of a frame of `Broadcast`), and some for later
+/// versions. An empty entry has two bytes on the wire and up to a hundred times as many in memory, so a limit on bytes
+/// does not bound the memory.
+pub const MAX_MESSAGE_FIELDS: usize = MAX_MESSAGES_PER_FRAME + MAX_AUTHORS_PER_FRAME + 100;
 
 /// Maximum retry hint of a responder. The limit keeps the responder in use, and prevents an overflow when the hint is
 /// added to a clock.
@@ -65,5 +94,7 @@ const _: () = {
     assert!(MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES);
     assert!(MAX_EPOCH_PROOF_BYTES <= MAX_EPOCH_PROOFS_BYTES && MAX_EPOCH_PROOFS_BYTES <= MAX_RESPONSE_BYTES);
     assert!(MAX_EPOCH_PROOFS_PER_FETCH <= MAX_MESSAGE_FIELDS);
+    assert!(MAX_COMMITS_PER_FETCH + MAX_COMMITTEE_SIZE <= MAX_MESSAGE_FIELDS);
+    assert!(MAX_BATCH_BYTES <= MAX_MESSAGE_BYTES, "a frame with one message is the largest");
     assert!(MAX_BLOCKS_PER_FETCH <= MAX_MESSAGE_FIELDS && MAX_KNOWN_PEERS < MAX_MESSAGE_FIELDS);
 };

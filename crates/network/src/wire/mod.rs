@@ -11,10 +11,13 @@
 //! before any other code reads them. Commits, blocks and node infos stay opaque bytes here.
 
 mod api;
+mod broadcast;
 #[cfg(feature = "tls")]
 pub mod codec;
 #[cfg(feature = "tls")]
 pub mod convert;
+#[cfg(feature = "tls")]
+mod convert_broadcast;
 mod error;
 pub mod limits;
 #[cfg(feature = "tls")]
@@ -24,6 +27,12 @@ pub use api::{
     Availability, BlockRefs, BlockStream, Call, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers,
     PeerApi, Seen, checked_chunk,
 };
+pub use broadcast::{Frame, FrameStream, Hello};
+pub(crate) use broadcast::{Limit, Tie};
+#[cfg(feature = "tls")]
+pub use convert_broadcast::VERSION;
+#[cfg(feature = "tls")]
+pub(crate) use convert_broadcast::{first_frame, received};
 pub use error::{CallError, Status};
 
 /// Generated from `proto/soma/p2p/v1/p2p.proto`.

@@ -23,9 +23,8 @@ impl From<tonic::Status> for CallError {
             Code::PermissionDenied | Code::Unauthenticated => Status::PermissionDenied,
             Code::DeadlineExceeded => Status::DeadlineExceeded,
             Code::Cancelled | Code::Aborted => Status::Cancelled,
-            Code::Ok | Code::Unknown | Code::AlreadyExists | Code::Unimplemented | Code::Internal | Code::DataLoss => {
-                Status::Internal
-            }
+            Code::Unimplemented => Status::Unimplemented,
+            Code::Ok | Code::Unknown | Code::AlreadyExists | Code::Internal | Code::DataLoss => Status::Internal,
         };
         let retry_after = status
             .metadata()
@@ -54,6 +53,7 @@ impl From<CallError> for tonic::Status {
             Status::PermissionDenied => Code::PermissionDenied,
             Status::DeadlineExceeded => Code::DeadlineExceeded,
             Status::Cancelled => Code::Cancelled,
+            Status::Unimplemented => Code::Unimplemented,
             Status::Internal | Status::MalformedAnswer => Code::Internal,
         };
         let mut status = tonic::Status::new(code, error.message);

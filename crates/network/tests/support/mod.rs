@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    KnownPeers, PeerApi, Seen, Status,
+    Frame, FrameStream, Hello, KnownPeers, PeerApi, Seen, Status,
 };
-use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, MemoryNetwork, TlsTransport, Transport};
+use soma_network::{ConnectionId, Inbound, InboundHandler, Link, Listener, MemoryNetwork, TlsTransport, Transport};
 use soma_types::{
     Address, BlockDigest, BlockRef, ChainId, CommitDigest, CommitIndex, CommitRef, ListenAddress, PeerId, SigningKey,
 };
@@ -19,9 +19,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::timeout,
 };
+use tokio_stream::wrappers::ReceiverStream;
 
 /// Deadline of every wait. It is far longer than needed, so a test that reaches it has failed.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -90,6 +91,67 @@ pub(crate) enum Behaviour {
     Says { peers: KnownPeers, commits: FetchedCommits, chunks: Vec<Vec<Bytes>> },
     /// Sends one chunk and then stalls.
     StallsStream,
+    /// Opens streams of frames with this limit of a message, through [`Event::Opened`].
+    Spreads(u32),
+}
+
+/// One side of a stream of frames.
+pub(crate) struct Side {
+    /// The peer's hello.
+    pub(crate) hello: Hello,
+    /// Frames of the peer.
+    pub(crate) incoming: FrameStream,
+    /// Frames to the peer.
+    pub(crate) outgoing: mpsc::Sender<Result<Frame, CallError>>,
+}
+
+/// Frames that one side has ready and that the network has not taken.
+const READY_FRAMES: usize = 4;
+
+impl Side {
+    /// A sender of frames, and the stream of them.
+    pub(crate) fn frames() -> (mpsc::Sender<Result<Frame, CallError>>, FrameStream) {
+        let (sender, frames) = mpsc::channel(READY_FRAMES);
+        (sender, ReceiverStream::new(frames).boxed())
+    }
+
+    /// The caller's side of a stream that this side opens.
+    pub(crate) async fn open(link: &Link, seed: u8, hello: Hello) -> Result<Self, CallError> {
+        let (outgoing, frames) = Self::frames();
+        let (hello, incoming) = link.api().broadcast(call(seed), hello, frames).await?;
+        Ok(Self { hello, incoming, outgoing })
+    }
+
+    pub(crate) async fn send(&self, frame: Frame) {
+        timeout(TEST_TIMEOUT, self.outgoing.send(Ok(frame))).await.expect("room").expect("a stream");
+    }
+
+    /// The next frame or error, or the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<Frame, CallError>> {
+        timeout(TEST_TIMEOUT, self.incoming.next()).await.expect("a frame in time")
+    }
+
+    /// Ends this side's frames.
+    pub(crate) fn end_outgoing(&mut self) {
+        self.outgoing = Self::frames().0;
+    }
+
+    /// Waits for the end of the peer's frames, which may be an error. Returns whether nothing followed.
+    pub(crate) async fn incoming_ends(&mut self) -> bool {
+        while let Some(Ok(_)) = self.next().await {}
+        self.next().await.is_none()
+    }
+
+    /// Waits until the network has dropped this side's frames.
+    pub(crate) async fn is_closed(&self) {
+        timeout(TEST_TIMEOUT, self.outgoing.closed()).await.expect("an end");
+    }
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.hello)
+    }
 }
 
 /// An event of a handler.
@@ -101,6 +163,8 @@ pub(crate) enum Event {
     Asked(&'static str, Call),
     /// A call or a stream was dropped before its end.
     GivenUp,
+    /// A peer has opened a stream of frames.
+    Opened(Side),
     /// A call waits for this permission.
     Waits(tokio::sync::oneshot::Sender<()>),
 }
@@ -154,6 +218,15 @@ impl Node {
         loop {
             if let Event::Asked(method, call) = self.event().await {
                 return (method, call);
+            }
+        }
+    }
+
+    /// The next stream of frames that a peer opens.
+    pub(crate) async fn opened(&mut self) -> Side {
+        loop {
+            if let Event::Opened(side) = self.event().await {
+                return side;
             }
         }
     }
@@ -319,6 +392,21 @@ impl PeerApi for Responder {
     async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
         assert_eq!(request.from_epoch(), 3);
         self.answer("get_epoch_proofs", call, epoch_proofs()).await
+    }
+
+    async fn broadcast(
+        &self,
+        call: Call,
+        hello: Hello,
+        incoming: FrameStream,
+    ) -> Result<(Hello, FrameStream), CallError> {
+        self.answer("broadcast", call, ()).await?;
+        let Behaviour::Spreads(max_message_bytes) = self.behaviour else {
+            return Err(CallError::new(Status::Unimplemented, "not here"));
+        };
+        let (outgoing, frames) = Side::frames();
+        let _ = self.events.send(Event::Opened(Side { hello, incoming, outgoing }));
+        Ok((Hello { max_message_bytes, ..hello }, frames))
     }
 }
 

@@ -2,11 +2,13 @@
 
 use crate::core::PeerEvent;
 use serde::{Deserialize, Serialize};
+pub use soma_types::MessageVerdict as Verdict;
 use soma_types::{Author, Epoch, Fault, MessageId, PeerId, Topic};
 use std::{collections::BTreeMap, time::Duration};
 use strum::VariantNames;
 
-/// One stream of one topic to one peer. The shell numbers them.
+/// One stream of one topic to one peer. The core numbers the streams that it opens 2, 4, 6 and so on. The shell numbers
+/// those that peers open 1, 3, 5 and so on, and uses no number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamKey(pub u64);
 
@@ -25,6 +27,20 @@ pub struct Config {
     pub history: Duration,
     /// Bytes of messages that are kept for others to ask for, of each topic.
     pub history_bytes: u64,
+}
+
+impl Config {
+    /// The usual settings of a node.
+    pub fn new(own: PeerId, seed: u64) -> Self {
+        Self {
+            own,
+            seed,
+            relays_consensus: false,
+            max_message_bytes: 256 << 10,
+            history: Duration::from_secs(30),
+            history_bytes: 16 << 20,
+        }
+    }
 }
 
 /// What a core knows of a message. The shell has its bytes, under its id.
@@ -60,21 +76,6 @@ impl Control {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// What the embedder's validator and the check of the signature say of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
-    /// It is right: deliver it, and send it on.
-    Accept {
-        /// What the author may fill once in an epoch, for example the round of a proposal. Two accepted messages of one
-        /// author, topic, epoch and slot show that the author equivocates.
-        slot: Option<u64>,
-    },
-    /// It is of no use now. Not sent on, and nobody's fault.
-    Ignore,
-    /// It is wrong: its signature, or its content. The peer that sent it pays.
-    Reject,
 }
 
 /// What can happen to Broadcast.

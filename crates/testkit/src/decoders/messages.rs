@@ -3,18 +3,21 @@
 use super::{decoder::Decoder, seeds::context};
 use bytes::Bytes;
 use soma_network::wire::{
-    Availability, BlockRefs, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers, Seen,
+    Availability, BlockRefs, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, Frame, Hello, KnownPeers, Seen,
     checked_chunk,
     codec::{decode, encode},
     limits::*,
     proto::{
-        FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
+        BroadcastFrame, FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
         GetEpochProofsRequest, GetEpochProofsResponse, GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest,
         PushCommitResponse,
     },
 };
-use soma_types::{PublicKey, limits::MAX_BLOCK_BYTES};
+use soma_types::{
+    Author, Message, PeerId, PublicKey, Topic,
+    limits::{MAX_BLOCK_BYTES, MAX_MESSAGE_BYTES},
+};
 use soma_verify::check_commits;
 
 /// Decodes bytes as a message, and hands it on if it is one; what is encoded of it decodes to the same.
@@ -145,6 +148,65 @@ pub(crate) const MESSAGE: Decoder = Decoder {
             encode(&GetCommitAvailabilityResponse { highest_synced_commit: 9, lowest_available_commit: 1 }),
             encode(&PushCommitRequest { index: 7 }),
             encode(&GetEpochProofsRequest::from(EpochProofsFrom::new(3))),
+        ]
+    },
+    refuses_truncated: false,
+};
+
+/// This side's hello in a stream of frames.
+const HELLO: Hello = Hello { topic: Topic::Certificates, max_message_bytes: 64 << 10 };
+
+/// Reads bytes as the first frame of a stream, and as a later one.
+fn frame(bytes: &[u8]) -> bool {
+    let mut forms = 0;
+    message!(Bytes::copy_from_slice(bytes), forms, BroadcastFrame, |message: BroadcastFrame| {
+        if let Ok(hello) = Hello::try_from(message.clone()) {
+            assert!((1..=MAX_MESSAGE_BYTES as u32).contains(&hello.max_message_bytes));
+            assert_eq!(Hello::try_from(BroadcastFrame::from(hello)), Ok(hello));
+        }
+        if let Ok(frame) = Frame::received(message, HELLO) {
+            assert!(!frame.is_empty() && frame.messages.len() <= MAX_MESSAGES_PER_FRAME);
+            for signed in &frame.messages {
+                assert!(signed.message().payload.len() <= HELLO.max_message_bytes as usize);
+                assert_eq!(signed.id(), signed.message().id(), "the id is the digest");
+            }
+            let again = BroadcastFrame::from(frame.clone());
+            assert!(encode(&again).len() <= MAX_FRAME_BYTES);
+            assert_eq!(frame.clone().cut(), [frame.clone()], "what arrives may be sent");
+            assert_eq!(Frame::received(again, HELLO), Ok(frame));
+        }
+    });
+    forms > 0
+}
+
+pub(crate) const BROADCAST_FRAME: Decoder = Decoder {
+    name: "broadcast_frame",
+    decode: |bytes| {
+        let decoded = decode::<BroadcastFrame>(Bytes::copy_from_slice(bytes));
+        decoded.is_ok_and(|message| Frame::received(message, HELLO).is_ok())
+    },
+    check: frame,
+    seeds: |chain| {
+        let author = Author::Peer(PeerId::from(&chain.network_key));
+        let sign = |bytes: usize| {
+            let message = Message { topic: HELLO.topic, epoch: 3, author, payload: vec![5; bytes].into() };
+            message.sign(chain.genesis.chain_id(), &chain.network_key)
+        };
+        let messages = vec![sign(0), sign(100), sign(1_000)];
+        let ids: Vec<_> = messages.iter().map(|message| message.id()).collect();
+        let all = Frame {
+            messages,
+            have: ids.clone(),
+            want: ids[1..].to_vec(),
+            do_not_send: ids[..1].to_vec(),
+            graft: vec![author, Author::Authority(7)],
+            prune: vec![Author::Authority(999)],
+        };
+        let ids = Frame { have: ids, ..Frame::default() };
+        vec![
+            encode(&BroadcastFrame::from(HELLO)),
+            encode(&BroadcastFrame::from(all)),
+            encode(&BroadcastFrame::from(ids)),
         ]
     },
     refuses_truncated: false,

@@ -36,6 +36,7 @@ pub const DECODERS: &[Decoder] = &[
     chain_types::EPOCH_PROOF,
     chain_types::CHECKPOINT,
     messages::MESSAGE,
+    messages::BROADCAST_FRAME,
     messages::TLS_CERTIFICATE,
     stored::STORED_VALUE,
     stored::JOURNAL,
