@@ -66,7 +66,7 @@ fn run(session: &Session, chains: &mut ChainCache, case: &str) -> Result<Vec<Mes
     let heard = both.heard.ok_or_else(|| CliError::failed("no message came beside the sync"))?;
 
     let load = Load { messages: ALONE_SECONDS * RATE, ..LOAD };
-    let alone = exchange(session, vec![vec![load]], None)?.record(case, "messages alone", load.number)?;
+    let alone = exchange(session, vec![vec![load]])?.record(case, "messages alone", load.number)?;
     let beside = MessageRecord::new(case, "messages beside the sync", &LOAD, None, &heard, both.machine_cpu_share);
     let share = beside.per_s / alone.per_s;
     let beside = beside.with_ratio("messages/s to alone", share).with_goal("0.80 of each");

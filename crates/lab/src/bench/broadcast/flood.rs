@@ -6,7 +6,7 @@
 use super::{
     super::{chain_cache::ChainCache, message_load::Load, session::Session},
     Kind,
-    pair::exchange,
+    pair::{Hearing, exchange_over},
     record::MessageRecord,
     throttle::Link,
 };
@@ -53,7 +53,7 @@ fn run(session: &Session, _: &mut ChainCache, case: &str) -> Result<Vec<MessageR
     };
     // The second load of consensus ends with the flood.
     let steps = vec![vec![urgent(0, ALONE_SECONDS * RATE)], vec![urgent(1, u32::MAX), flood]];
-    let exchange = exchange(session, steps, link)?;
+    let exchange = exchange_over(session, steps, Hearing::Validator, link)?;
     let alone = exchange.record(case, "consensus alone", 0)?;
     let mut beside = exchange.record(case, "consensus beside the flood", 1)?.with_goal("p99 grows by less than 2");
     if let (Some(before), Some(now)) = (alone.p99_ms, beside.p99_ms) {

@@ -33,7 +33,7 @@ fn cases(quick: bool) -> Vec<String> {
 fn run(session: &Session, _: &mut ChainCache, case: &str) -> Result<Vec<MessageRecord>, CliError> {
     let small = Load { signed_ahead: false, ..link::load(TOPIC, session.args.quick) };
     let large = Load { number: 1, ..hop::load(TOPIC, session.args.quick) };
-    let ours = |load: Load| exchange(session, vec![vec![load]], None);
+    let ours = |load: Load| exchange(session, vec![vec![load]]);
     let (our_small, our_large) = (ours(small)?, ours(large)?);
     let theirs = gossipsub(session, vec![small, large])?;
 

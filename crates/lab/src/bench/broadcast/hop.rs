@@ -42,7 +42,7 @@ pub(super) fn load(topic: Topic, quick: bool) -> Load {
 /// A hop of a message of this topic.
 pub(super) fn measure(session: &Session, case: &str, topic: Topic) -> Result<MessageRecord, CliError> {
     let load = load(topic, session.args.quick);
-    let exchange = exchange(session, vec![vec![load]], None)?;
+    let exchange = exchange(session, vec![vec![load]])?;
     Ok(exchange.record(case, "1 KiB, 1,000/s", load.number)?.with_goal(GOAL))
 }
 

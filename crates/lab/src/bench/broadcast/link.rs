@@ -1,13 +1,13 @@
 //! How many small messages go over one link.
 //!
-//! The hearing node checks no signature of `consensus` messages here: their author has sent them over its own
-//! connection. It checks those of `certificates`. Messages are signed before the clock starts, as a node sends on
-//! mostly what others have signed.
+//! A full node checks no signature of a `consensus` message that its author has sent over its own connection. A
+//! validator does, as it passes the message on when others ask. `certificates` are always checked. Messages are signed
+//! before the clock starts, as a node sends on mostly what others have signed.
 
 use super::{
     super::{chain_cache::ChainCache, message_load::Load, session::Session},
     Kind,
-    pair::exchange,
+    pair::{Hearing, exchange_over},
     record::MessageRecord,
 };
 use soma_p2p::Topic;
@@ -15,14 +15,25 @@ use soma_p2p_cli::CliError;
 
 pub(super) const KIND: Kind = Kind { cases, run };
 
-const TOPICS: [Topic; 2] = [Topic::Consensus, Topic::Certificates];
+/// Case, topic, who hears, what is special about it, and the goal.
+type Case = (&'static str, Topic, Hearing, &'static str, &'static str);
 
-fn name(topic: Topic) -> String {
-    format!("broadcast/link/{topic}")
-}
+const CASES: [Case; 3] = [
+    (
+        "broadcast/link/unchecked",
+        Topic::Consensus,
+        Hearing::FullNode,
+        "512 bytes, signatures not checked",
+        "200,000/s, 0 lost",
+    ),
+    ("broadcast/link/consensus", Topic::Consensus, Hearing::Validator, "512 bytes, signatures checked", CHECKED),
+    ("broadcast/link/certificates", Topic::Certificates, Hearing::Validator, "512 bytes, signatures checked", CHECKED),
+];
+
+const CHECKED: &str = "60,000/s, 0 lost";
 
 fn cases(_: bool) -> Vec<String> {
-    TOPICS.map(name).into()
+    CASES.map(|(name, ..)| name.into()).into()
 }
 
 /// Messages of 512 bytes for about five seconds at the speed that is the goal, or one second.
@@ -42,15 +53,10 @@ pub(super) fn load(topic: Topic, quick: bool) -> Load {
 }
 
 fn run(session: &Session, _: &mut ChainCache, case: &str) -> Result<Vec<MessageRecord>, CliError> {
-    let topics = TOPICS.into_iter().filter(|topic| name(*topic) == case);
-    let measure = |topic| {
+    let measure = |(_, topic, hearing, variant, goal): Case| {
         let load = load(topic, session.args.quick);
-        let exchange = exchange(session, vec![vec![load]], None)?;
-        let (variant, goal) = match topic {
-            Topic::Consensus => ("512 bytes, no check of signatures", "200,000/s, 0 lost"),
-            Topic::Certificates | Topic::Transactions => ("512 bytes, signatures checked", "60,000/s, 0 lost"),
-        };
+        let exchange = exchange_over(session, vec![vec![load]], hearing, None)?;
         Ok(exchange.record(case, variant, load.number)?.with_goal(goal))
     };
-    topics.map(measure).collect()
+    CASES.into_iter().filter(|(name, ..)| *name == case).map(measure).collect()
 }

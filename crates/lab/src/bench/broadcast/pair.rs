@@ -26,6 +26,9 @@ use std::{
 /// How long messages may be on their way after the last one was sent. Queues are empty long before.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// The key of a full node.
+const FULL_NODE_KEY: [u8; 32] = [0xf0; 32];
+
 /// What both ends tell.
 pub(super) struct Exchange {
     steps: Vec<Vec<Load>>,
@@ -33,6 +36,8 @@ pub(super) struct Exchange {
     heard: BTreeMap<u8, Heard>,
     /// Of the machine while messages were sent.
     machine_cpu_share: Option<f64>,
+    /// Of processes that are not part of it.
+    other_cpu_share: Option<f64>,
 }
 
 impl Exchange {
@@ -45,7 +50,8 @@ impl Exchange {
         // A load of which nothing has come is all lost.
         let nothing = Heard { number, ..Heard::default() };
         let heard = self.heard.get(&number).unwrap_or(&nothing);
-        Ok(MessageRecord::new(case, variant, load, Some(sent), heard, self.machine_cpu_share))
+        let record = MessageRecord::new(case, variant, load, Some(sent), heard, self.machine_cpu_share);
+        Ok(record.beside_others(self.other_cpu_share))
     }
 }
 
@@ -70,8 +76,28 @@ fn setup(dir: &Path, name: &str, keys: &(SigningKey, SigningKey), seed: Option<S
     }
 }
 
-/// Sends the loads from one node to the other one, over `link` if there is one, else as fast as loopback is.
-pub(super) fn exchange(session: &Session, steps: Vec<Vec<Load>>, link: Option<Link>) -> Result<Exchange, CliError> {
+/// Who hears.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// The other validator. It passes messages of consensus on when it is asked, so it checks their signatures.
+    Validator,
+    /// A full node. It passes no message of consensus on, so it checks no signature of those that come from their
+    /// author.
+    FullNode,
+}
+
+/// Sends the loads from one validator to the other one.
+pub(super) fn exchange(session: &Session, steps: Vec<Vec<Load>>) -> Result<Exchange, CliError> {
+    exchange_over(session, steps, Hearing::Validator, None)
+}
+
+/// Sends the loads from one node to another one, over `link` if there is one, else as fast as loopback is.
+pub(super) fn exchange_over(
+    session: &Session,
+    steps: Vec<Vec<Load>>,
+    hearing: Hearing,
+    link: Option<Link>,
+) -> Result<Exchange, CliError> {
     let dir = tempfile::tempdir_in(session.work()).map_err(CliError::failed)?;
     let spec = ChainSpec { name: "bench-broadcast".into(), stakes: vec![1; 2], ..head_node::spec()? };
     let builder = ChainBuilder::new(spec).map_err(CliError::failed)?;
@@ -81,6 +107,7 @@ pub(super) fn exchange(session: &Session, steps: Vec<Vec<Load>>, link: Option<Li
 
     let mut sending_setup = setup(dir.path(), "sending", &sending_keys, None);
     sending_setup.messages.spread.clone_from(&steps);
+    sending_setup.config.broadcast.relay_consensus = hearing == Hearing::FullNode;
     let mut sending = BenchNode::start(session, "sending", &sending_setup)?;
     let mut seed = sending.ready(session)?;
     let throttle = link.map(|link| Throttle::start(&seed.address, link)).transpose()?;
@@ -89,6 +116,9 @@ pub(super) fn exchange(session: &Session, steps: Vec<Vec<Load>>, link: Option<Li
     }
     let mut hearing_setup = setup(dir.path(), "hearing", &hearing_keys, Some(seed));
     hearing_setup.messages.hear = topics.into_iter().collect();
+    if hearing == Hearing::FullNode {
+        (hearing_setup.key, hearing_setup.messages.protocol_key) = (FULL_NODE_KEY, None);
+    }
     let mut hearing = BenchNode::start(session, "hearing", &hearing_setup)?;
     hearing.ready(session)?;
     let exchange = collect(session, steps, sending, hearing);
@@ -114,14 +144,15 @@ pub(super) fn collect(
         }
     }
     // With the pauses before and between the loads, which are short.
-    let cpu_s = machine.and_then(|before| Some(usage::machine_cpu_s()? - before));
-    let machine_cpu_share = cpu_s.map(|cpu_s| cpu_s / started.elapsed().as_secs_f64() / usage::cores() as f64);
+    let cpu_s = || machine.and_then(|before| Some(usage::machine_cpu_s()? - before));
+    let share = |cpu_s: f64| cpu_s / started.elapsed().as_secs_f64() / usage::cores() as f64;
+    let machine_cpu_share = cpu_s().map(share);
     thread::sleep(DRAIN);
     let heard = stop_hearing(session, &mut hearing)?;
     sending.ask_to_stop();
-    hearing.stop(session)?;
-    sending.stop(session)?;
-    Ok(Exchange { steps, sent, heard, machine_cpu_share })
+    let nodes_cpu_s = hearing.stop(session)?.cpu_s + sending.stop(session)?.cpu_s;
+    let other_cpu_share = cpu_s().map(|cpu_s| share((cpu_s - nodes_cpu_s).max(0.0)));
+    Ok(Exchange { steps, sent, heard, machine_cpu_share, other_cpu_share })
 }
 
 fn stop_hearing(session: &Session, hearing: &mut BenchNode) -> Result<BTreeMap<u8, Heard>, CliError> {

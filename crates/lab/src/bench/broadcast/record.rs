@@ -42,6 +42,8 @@ pub(super) struct MessageRecord {
     receiver_cpu_s_per_million: Option<f64>,
     /// Share of the machine's CPU time that all its processes used meanwhile: near 1, the cores are the limit.
     machine_cpu_share: Option<f64>,
+    /// Share that processes used which are not part of the case: where this is much, nothing else means anything.
+    other_cpu_share: Option<f64>,
     cores: usize,
     /// What is compared with another record, and the quotient.
     pub(super) ratio: Option<(&'static str, f64)>,
@@ -84,10 +86,17 @@ impl MessageRecord {
             sender_cpu_s_per_million: sent.and_then(|sent| per_million(sent.cpu_s, f64::from(sent.messages))),
             receiver_cpu_s_per_million: per_million(heard.cpu.0, heard.cpu.1 as f64),
             machine_cpu_share,
+            other_cpu_share: None,
             cores: usage::cores(),
             ratio: None,
             goal: "",
         }
+    }
+
+    /// With what else ran on the machine.
+    pub(super) fn beside_others(mut self, cpu_share: Option<f64>) -> Self {
+        self.other_cpu_share = cpu_share;
+        self
     }
 
     /// Of the other implementation.
@@ -152,6 +161,7 @@ pub(super) fn table_of(records: &[MessageRecord]) -> Table {
         "sender CPU s/M",
         "receiver CPU s/M",
         "machine CPU",
+        "other CPU",
         "ratio",
         "goal",
     ]);
@@ -167,7 +177,8 @@ pub(super) fn table_of(records: &[MessageRecord]) -> Table {
             known(record.max_ms, 2),
             known(record.sender_cpu_s_per_million, 1),
             known(record.receiver_cpu_s_per_million, 1),
-            record.machine_cpu_share.map_or_else(|| "-".into(), |share| format!("{:.0} %", 100.0 * share)),
+            percent(record.machine_cpu_share),
+            percent(record.other_cpu_share),
             record.comparison(),
             record.goal.into(),
         ]);
@@ -177,4 +188,8 @@ pub(super) fn table_of(records: &[MessageRecord]) -> Table {
 
 fn known(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.decimals$}"))
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".into(), |share| format!("{:.0} %", 100.0 * share))
 }
