@@ -2,7 +2,7 @@
 //! nothing ever more. Each time the sync ends with equal digests, the actor comes back, and no peer is blamed.
 
 use soma_protocol::{
-    Core, archiver, connections, discovery, grpc_adapter, peer_heights, state_sync, store_writer, verifier,
+    Core, archiver, broadcast, connections, discovery, grpc_adapter, peer_heights, state_sync, store_writer, verifier,
 };
 use soma_testkit::{
     hostile::Behaviour,
@@ -19,6 +19,7 @@ const SEED: u64 = 1;
 
 /// What a sync makes the actors of a full node take.
 const FULL: &[(&str, &[&str])] = &[
+    ("broadcast", &["Checked", "Closed", "Committee", "Opened", "Peer", "Publish", "Received", "Wake", "Written"]),
     (
         "connections",
         &[
@@ -95,6 +96,7 @@ fn sync() -> Scenario {
         .set("state_sync.commits_per_fetch", 3)
         .set("state_sync.request_timeout", "2s")
         .set("discovery.interval", "2s")
+        .messages(millis(500))
         // Longer than the chain: only the steps count here.
         .set("pruning.commits", 100)
         // Short enough that it ends before the sync does.
@@ -150,6 +152,7 @@ where
 fn every_input_that_there_is_has_a_fault_test() {
     let all: BTreeSet<_> = [
         inputs_of::<archiver::Archiver>(),
+        inputs_of::<broadcast::Broadcast>(),
         inputs_of::<connections::Connections>(),
         inputs_of::<discovery::Discovery>(),
         inputs_of::<grpc_adapter::Serving>(),
@@ -304,6 +307,8 @@ macro_rules! rows {
 }
 
 rows! {
+    broadcast_panics_at_every_kind_of_input: "broadcast", Panic;
+    broadcast_hangs_at_every_kind_of_input: "broadcast", Hang;
     connections_panics_at_every_kind_of_input: "connections", Panic;
     connections_hangs_at_every_kind_of_input: "connections", Hang;
     discovery_panics_at_every_kind_of_input: "discovery", Panic;

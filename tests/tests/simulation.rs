@@ -75,6 +75,12 @@ fn a_network_heals_after_a_partition() {
 }
 
 #[test]
+fn messages_of_every_node_are_heard_by_all_after_crashes_a_panic_and_a_partition() {
+    let report = play(&scenarios::messages_and_churn(), 1);
+    assert_eq!(report.penalties, []);
+}
+
+#[test]
 fn a_node_that_crashed_goes_on_from_what_was_durable() {
     assert_eq!(play(&scenarios::crash_in_the_middle_of_a_sync(), 1).restarts, 2);
 }

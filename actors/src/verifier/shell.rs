@@ -24,7 +24,7 @@ use soma_types::{
 };
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
-    EpochContext, MessageValidator, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits,
+    EpochContext, MessageValidator, SignatureVerdict, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits,
     check_message_signatures, verify_certified_commit, verify_epoch_proof, verify_node_info, verify_sub_dags,
 };
 use std::{
@@ -481,15 +481,20 @@ fn judge_messages(
     validator: &dyn MessageValidator,
     watch: &mut JobWatch,
 ) -> (Vec<MessageVerdict>, usize) {
-    let passed = match signatures {
+    let signed = match signatures {
         true => check_message_signatures(chain, contexts, messages),
-        false => vec![true; messages.len()],
+        false => vec![SignatureVerdict::Right; messages.len()],
     };
     let mut panics = 0;
-    let verdicts = messages.iter().zip(passed).map(|(message, passed)| {
-        if !passed {
-            metrics::rejected("messages");
-            return MessageVerdict::Reject;
+    let verdicts = messages.iter().zip(signed).map(|(message, signed)| {
+        match signed {
+            SignatureVerdict::Right => {}
+            SignatureVerdict::Wrong => {
+                metrics::rejected("messages");
+                return MessageVerdict::Reject;
+            }
+            // The sender may know a committee that this node does not.
+            SignatureVerdict::UnknownEpoch => return MessageVerdict::Ignore,
         }
         // The system stops. Nobody waits for the verdict.
         if !watch.step(None) {

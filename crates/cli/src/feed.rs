@@ -51,7 +51,7 @@ pub async fn take_commits(system: &Handle, keep: &Keep) -> Result<(), String> {
 
 /// Offers a commit until it is taken, or left to peers because those before it are missing, or refused for another
 /// reason than that this is no good moment. Whether it was taken.
-async fn offer(system: &Handle, commit: CertifiedCommit) -> Result<bool, LocalCommitError> {
+pub async fn offer(system: &Handle, commit: CertifiedCommit) -> Result<bool, LocalCommitError> {
     use LocalCommitError::{Busy, Gap, Unavailable};
     let index = commit.commit.index;
     let mut attempts = 1;

@@ -12,7 +12,7 @@ mod inspect;
 mod keygen;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
-mod node;
+pub mod node;
 pub mod node_config;
 mod peers;
 mod ping;

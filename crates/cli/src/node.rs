@@ -10,12 +10,13 @@ use crate::{
 use clap::ValueEnum;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use soma_network::ListenError;
-use soma_p2p::{ActorSystem, FjallStore, ListenAddress, ShutdownReport};
-use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use soma_p2p::{ActorSystem, Builder, FjallStore, Genesis, Handle, ListenAddress, ShutdownReport};
+use std::{fs, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -29,6 +30,7 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// deadline, as long again for what it then cuts off, and a margin.
 const END_AFTER: Duration = Duration::from_secs(25);
 
+/// Arguments of `soma-p2p node`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Configuration file (TOML).
@@ -51,7 +53,43 @@ enum Stdin {
     Commits,
 }
 
+impl Args {
+    /// The arguments of a node that runs until a signal stops it.
+    pub fn with_config(config: PathBuf) -> Self {
+        Self { config, stdin: None, record: None }
+    }
+}
+
+/// What a [`Companion`] is made from.
+pub struct Parts<'a> {
+    /// The node's configuration.
+    pub config: &'a NodeConfig,
+    /// The chain.
+    pub genesis: &'a Genesis,
+    /// The node's store.
+    pub store: &'a Arc<FjallStore>,
+}
+
+/// A future of a companion.
+pub type Running = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// What runs in the process of a node besides it: a consensus.
+pub struct Companion {
+    /// The node that it needs.
+    pub builder: Builder,
+    /// Starts it. The node stops when the future ends; an error is why.
+    pub run: Box<dyn FnOnce(Handle) -> Running>,
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
+    run_in_process(args, |_, builder| Ok(Companion { builder, run: Box::new(|_| Box::pin(std::future::pending())) }))
+}
+
+/// Runs a node as `soma-p2p node` does, with a companion.
+pub fn run_in_process(
+    args: &Args,
+    accompany: impl FnOnce(&Parts<'_>, Builder) -> Result<Companion, CliError>,
+) -> Result<ExitCode, CliError> {
     let directives = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => directives,
         _ => DEFAULT_LOG_FILTER.into(),
@@ -63,13 +101,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     crate::memory::give_back_freed().map_err(CliError::failed)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(CliError::failed)?;
-    let result = runtime.block_on(run_node(args));
+    let result = runtime.block_on(run_node(args, accompany));
     // Reads of standard input cannot be cancelled, nor a disk that does not answer; they are not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
+async fn run_node(
+    args: &Args,
+    accompany: impl FnOnce(&Parts<'_>, Builder) -> Result<Companion, CliError>,
+) -> Result<ExitCode, CliError> {
     let config = NodeConfig::read(&args.config)?;
     // Everything is read and checked before anything is written.
     let key = files::read_key(&config.key)?;
@@ -86,11 +127,12 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     let store = FjallStore::open(&config.store_dir(), &genesis).map_err(CliError::input)?;
     keep.opened(&store)?;
     let acknowledgements = keep.clone();
+    let store = Arc::new(store);
+    let builder = ActorSystem::builder(genesis.clone(), key, store.clone()).config(config.p2p.clone());
+    let companion = accompany(&Parts { config: &config, genesis: &genesis, store: &store }, builder)?;
     let metrics = PrometheusBuilder::new().install_recorder().map_err(CliError::failed)?;
-    let mut system = ActorSystem::builder(genesis, key, Arc::new(store))
-        .config(config.p2p.clone())
-        .start()
-        .map_err(CliError::input)?;
+    let mut system = companion.builder.start().map_err(CliError::input)?;
+    drop(store);
 
     // From here on a signal stops it in order; whoever reads "ready" may send one.
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failed)?;
@@ -111,6 +153,7 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
 
     let handle = system.handle();
+    let companion = tokio::spawn((companion.run)(system.handle()));
     let parent = async {
         match args.stdin {
             Some(Stdin::Watch) => feed::until_end().await,
@@ -122,26 +165,10 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         ended = parent => ended.err(),
+        ended = companion => ended.unwrap_or_else(|panic| Err(panic.to_string())).err(),
         report = system.failed() => report.fatal.map(|fatal| fatal.to_string()),
     };
-    // A second signal does not wait.
-    tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        std::process::exit(130);
-    });
-    tracing::info!("stopping");
-    let stopping = async {
-        let report = system.shutdown(SHUTDOWN_DEADLINE).await;
-        let _ = executor.await;
-        report
-    };
-    let Ok(report) = timeout(END_AFTER, stopping).await else {
-        let reason = "threads are blocked, or the disk does not answer; nothing that was announced is lost";
-        let late = format!("the node did not stop within {END_AFTER:?}: {reason}");
-        return Err(CliError::failed(
-            failed.map_or(late.clone(), |fatal| format!("the node gave up: {fatal}; {late}")),
-        ));
-    };
+    let report = shut_down(system, executor, (terminate, interrupt), failed.as_deref()).await?;
     admin.abort();
     // The next node overwrites the leftovers of a node that did not stop in order.
     let _ = fs::remove_file(config.run_file());
@@ -153,6 +180,31 @@ async fn run_node(args: &Args) -> Result<ExitCode, CliError> {
         }
         Some(reason) => Err(CliError::failed(format!("the node gave up: {reason}"))),
     }
+}
+
+/// Stops the system in order. An error if that takes too long.
+async fn shut_down(
+    system: ActorSystem,
+    executor: JoinHandle<()>,
+    (mut terminate, mut interrupt): (Signal, Signal),
+    failed: Option<&str>,
+) -> Result<ShutdownReport, CliError> {
+    // A second signal does not wait.
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(130);
+    });
+    tracing::info!("stopping");
+    let stopping = async {
+        let report = system.shutdown(SHUTDOWN_DEADLINE).await;
+        let _ = executor.await;
+        report
+    };
+    timeout(END_AFTER, stopping).await.map_err(|_| {
+        let reason = "threads are blocked, or the disk does not answer; nothing that was announced is lost";
+        let late = format!("the node did not stop within {END_AFTER:?}: {reason}");
+        CliError::failed(failed.map_or(late.clone(), |fatal| format!("the node gave up: {fatal}; {late}")))
+    })
 }
 
 fn log_leftovers(report: &ShutdownReport) {

@@ -5,6 +5,7 @@ mod bench;
 #[cfg(feature = "simulation")]
 mod bless_traces;
 mod chaos;
+mod consensus;
 mod interrupt;
 mod localnet;
 #[cfg(feature = "simulation")]
@@ -15,6 +16,7 @@ mod sim;
 mod sim_discovery;
 #[cfg(feature = "simulation")]
 mod sim_latency;
+mod validator;
 
 use clap::{Parser, Subcommand};
 use soma_p2p_cli::{CliError, run_program};
@@ -34,6 +36,9 @@ struct Cli {
 enum Command {
     /// Run a whole network on this machine and watch new nodes catch up.
     Localnet(localnet::Args),
+    /// One validator of such a network.
+    #[command(hide = true)]
+    Validator(validator::Args),
     /// Run such a network while its nodes are killed and restarted, and count what gets lost.
     Chaos(chaos::Args),
     /// Measure how fast nodes sync, compared with the limits of the hardware.
@@ -70,6 +75,7 @@ impl Command {
     fn run(&self) -> Result<ExitCode, CliError> {
         match self {
             Self::Localnet(args) => localnet::run(args),
+            Self::Validator(args) => validator::run(args),
             Self::Chaos(args) => chaos::run(args),
             #[cfg(feature = "bench")]
             Self::Bench(args) => bench::run(args),

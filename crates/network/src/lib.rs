@@ -138,7 +138,7 @@ pub struct CallersMemory {
 type Count = Arc<dyn Fn() -> usize + Send + Sync>;
 
 impl CallersMemory {
-    /// Bytes of unread responses.
+    /// Bytes of unread responses and frames, and of large frames on their way.
     pub fn unread_bytes(&self) -> usize {
         (self.unread)()
     }

@@ -267,7 +267,7 @@ impl PeerApi for MemoryPeer {
     ) -> Result<(Hello, FrameStream), CallError> {
         let hello = hello.checked()?;
         // Each side has its own tie, as over the network.
-        let (callers, responders) = (Tie::new(&CancellationToken::new()), Tie::new(&self.accepting));
+        let (callers, responders) = (Tie::of_caller(), Tie::of_responder(&self.accepting));
         let limit = Limit::of_responder(hello.topic);
         let arrives = responders.incoming(self.carry(callers.outgoing(frames), limit.clone()));
         let answer = self.within(call, self.api.broadcast(self.seen(call), hello, arrives));

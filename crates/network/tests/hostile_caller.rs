@@ -6,8 +6,6 @@
 mod support;
 
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use soma_network::wire::{
     CHAIN_ID_METADATA, Call,
     limits::{MAX_BLOCKS_PER_FETCH, MAX_REQUEST_BYTES},
@@ -16,33 +14,12 @@ use soma_network::wire::{
         p2p_client::P2pClient,
     },
 };
-use std::{io, sync::Arc, time::Duration};
+use std::time::Duration;
 use support::{tls::*, *};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tonic::{
-    Code, Request,
-    metadata::MetadataValue,
-    transport::{Channel, Endpoint},
-};
-use tower::service_fn;
+use tonic::{Code, Request, metadata::MetadataValue, transport::Channel};
 
 /// Seed of the listening node.
 const LISTENER: u8 = 2;
-
-/// The generated client, over TLS with a stranger's key and without any checks.
-async fn raw_client(node: &Node) -> P2pClient<Channel> {
-    let tcp = TcpStream::connect(node.address().host_and_port()).await.unwrap();
-    let config = client_config(Card::Chain(vec![certificate(&key(STRANGER))]));
-    let name = ServerName::try_from("soma-p2p").unwrap();
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
-    let mut once = Some(TokioIo::new(tls));
-    let connector = service_fn(move |_: http::Uri| {
-        let io = once.take().ok_or_else(|| io::Error::other("once"));
-        async move { io }
-    });
-    P2pClient::new(Endpoint::from_static("http://any").connect_with_connector(connector).await.unwrap())
-}
 
 async fn let_in() -> (Node, P2pClient<Channel>) {
     let mut node = Net::Tls.node(LISTENER, Behaviour::Answers).await;

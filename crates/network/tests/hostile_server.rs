@@ -6,9 +6,9 @@ mod support;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
-use soma_network::wire::{Call, CallError, CommitRange, Status};
+use soma_network::wire::{Call, CallError, CommitRange, FrameStream, Hello, Status};
 use soma_network::{DialError, Link, TlsTransport, Transport};
-use soma_types::{Address, SigningKey};
+use soma_types::{Address, SigningKey, Topic};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use support::{tls::*, *};
 use tokio::{
@@ -207,6 +207,59 @@ async fn response_that_breaks_grpc_is_an_error() {
         Text(STATUS, ""),
     ] {
         assert_eq!(failures(answer.clone()).await.len(), 3, "{answer:?}");
+    }
+}
+
+/// A hello for the topic 2 with a limit of 100 bytes, as a gRPC message.
+macro_rules! hello {
+    () => {
+        "\0\0\0\0\x08\x0a\x06\x08\x01\x10\x02\x18\x64"
+    };
+}
+
+async fn broadcast(answer: Answer) -> Result<FrameStream, CallError> {
+    let hello = Hello { topic: Topic::Certificates, max_message_bytes: 100 };
+    let frames = futures::StreamExt::boxed(futures::stream::pending());
+    let (answered, frames) = hostile(answer).await.api().broadcast(call(HOSTILE), hello, frames).await?;
+    assert_eq!(answered, hello);
+    Ok(frames)
+}
+
+#[tokio::test]
+async fn server_of_an_older_version_does_not_know_broadcast() {
+    const UNKNOWN: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-status", "12")];
+    assert_eq!(status(broadcast(Text(UNKNOWN, "")).await), Status::Unimplemented);
+}
+
+#[tokio::test]
+async fn answer_to_a_hello_that_is_no_hello_is_malformed() {
+    for body in [
+        "",
+        "\0\0\0\0\0",
+        "\0\0\0\0\x05\x1a\x03abc",
+        // The topic 1, the version 0, a limit of 0 bytes, and a frame too long.
+        "\0\0\0\0\x08\x0a\x06\x08\x01\x10\x01\x18\x64",
+        "\0\0\0\0\x08\x0a\x06\x08\x00\x10\x02\x18\x64",
+        "\0\0\0\0\x08\x0a\x06\x08\x01\x10\x02\x18\x00",
+        "\0\0\x20\0\0",
+    ] {
+        assert_eq!(status(broadcast(Text(DONE, body)).await), Status::MalformedAnswer, "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn malformed_frame_of_a_responder_ends_the_stream_with_a_fault() {
+    for body in [
+        concat!(hello!(), "\0\0\0\0\0"),
+        concat!(hello!(), hello!()),
+        concat!(hello!(), "\0\0\0\0\x05\x1a\x03abc"),
+        concat!(hello!(), "\0\0\0\0\x03\x07\x07\x07"),
+        concat!(hello!(), "\0\0\x20\0\0"),
+    ] {
+        let mut frames = broadcast(Text(HEADERS, body)).await.unwrap();
+        let fault = timeout(TEST_TIMEOUT, futures::StreamExt::next(&mut frames)).await.unwrap().expect("a fault");
+        assert_eq!(status(fault), Status::MalformedAnswer, "{body:?}");
+        assert!(futures::StreamExt::next(&mut frames).await.is_none(), "nothing follows");
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use prost::Message;
 use rustls::pki_types::ServerName;
-use soma_network::wire::{CHAIN_ID_METADATA, proto::FetchBlocksRequest};
+use soma_network::wire::{CHAIN_ID_METADATA, limits::MAX_MESSAGE_FIELDS, proto::FetchBlocksRequest};
 use std::sync::Arc;
 use support::{tls::*, *};
 use tokio::net::TcpStream;
@@ -107,7 +107,7 @@ async fn compressed_message_is_unimplemented() {
 #[tokio::test]
 async fn message_that_cannot_be_read_is_an_internal_error() {
     let (node, requests) = listener().await;
-    let fields = FetchBlocksRequest { refs: vec![Default::default(); 1_201] }.encode_to_vec();
+    let fields = FetchBlocksRequest { refs: vec![Default::default(); MAX_MESSAGE_FIELDS + 1] }.encode_to_vec();
     for (what, method, body) in [
         ("no frame", "GetCommitAvailability", Bytes::new()),
         ("a frame that is cut off", "GetCommitAvailability", framed(0, &[1, 2]).slice(..6)),

@@ -72,6 +72,6 @@ pub struct PeerMemoryStatus {
     pub handshakes: u64,
     /// Knowledge of other peers.
     pub known_peers: u64,
-    /// Answers that peers have not read yet.
+    /// Answers and frames of `Broadcast` that peers have not read yet, and large frames on their way.
     pub unread_answers: u64,
 }

@@ -11,15 +11,14 @@
 use crate::{
     address_of,
     keys::{Purpose, key},
+    users::{self, Users},
 };
-use bytes::Bytes;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soma_types::{
-    Address, Authority, AuthorityIndex, AuthoritySignature, Block, BlockRef, Certificate, CertifiedCommit, ChainId,
-    Commit, CommitRef, Committee, CommitteeError, EndOfEpoch, Epoch, Genesis, GenesisError, Intent, PublicKey,
-    QuorumSignatures, Round, Scope, SignedBlock, SignedTransaction, SigningKey, Stake, TimestampMs, Transaction,
-    TransactionBytes, TrustedCommit, VerifiedBlock, codec, epoch_genesis_refs,
+    Address, Authority, AuthorityIndex, Block, BlockRef, CertifiedCommit, ChainId, Commit, CommitRef, Committee,
+    CommitteeError, EndOfEpoch, Epoch, Genesis, GenesisError, PublicKey, Round, Scope, SignedBlock, SigningKey, Stake,
+    TimestampMs, TransactionBytes, TrustedCommit, VerifiedBlock, epoch_genesis_refs,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,6 +65,8 @@ pub struct ChainSpec {
     pub commits_per_epoch: u32,
     /// Whether the authorities' nodes have other network keys in each epoch: as if all had been replaced.
     pub network_keys_change: bool,
+    /// Whether the committee of every epoch is that of the first: no new protocol keys, no other stakes.
+    pub committee_is_fixed: bool,
     /// When the chain began.
     pub start_timestamp_ms: TimestampMs,
     /// Time between rounds.
@@ -90,6 +91,7 @@ impl Default for ChainSpec {
             rounds_per_commit: 1,
             commits_per_epoch: 500,
             network_keys_change: false,
+            committee_is_fixed: false,
             start_timestamp_ms: 1_700_000_000_000,
             round_interval_ms: 100,
             silent: BTreeSet::new(),
@@ -220,6 +222,11 @@ impl ChainBuilder {
         network_key(&self.spec, epoch, authority)
     }
 
+    /// Users whose transactions validators can put into blocks of their own. Each `group` makes others.
+    pub fn users(&self, group: u64) -> Users {
+        Users::new(self.spec.clone(), self.chain, group)
+    }
+
     /// The next `count` commits.
     pub fn build(&mut self, count: usize) -> Vec<CertifiedCommit> {
         (0..count).map(|_| self.next_commit()).collect()
@@ -343,44 +350,17 @@ impl ChainBuilder {
         self.dag.insert(self.round, blocks);
     }
 
-    /// Signatures of the first authorities that make a quorum.
-    fn quorum(&self, scope: Scope, digest: &[u8; 32]) -> QuorumSignatures {
-        let intent = Intent { scope, chain: self.chain };
-        let mut stake = 0;
-        let mut signatures = Vec::new();
-        for (authority, member) in (0..).zip(&self.committee.authorities) {
-            if stake >= self.committee.quorum() {
-                break;
-            }
-            stake += member.stake;
-            let signature = intent.sign(&self.protocol_keys[authority as usize], digest);
-            signatures.push(AuthoritySignature { authority, signature });
-        }
-        QuorumSignatures { signatures }
-    }
-
     fn transaction(&mut self) -> TransactionBytes {
         self.nonce += 1;
-        let mut payload = vec![0; self.spec.payload_bytes];
-        self.rng.fill_bytes(&mut payload);
-        if self.spec.payload == Payload::Opaque {
-            return TransactionBytes(payload.into());
-        }
-        let sender = (self.nonce % u64::from(self.spec.senders)) as AuthorityIndex;
-        let sender = key(self.spec.seed, Purpose::Sender, sender, 0);
-        let transaction = Transaction { sender: PublicKey::from(&sender), nonce: self.nonce, payload };
-        let intent = Intent { scope: Scope::Transaction, chain: self.chain };
-        let signature = intent.sign(&sender, transaction.digest().as_bytes());
-        let signed_transaction = SignedTransaction { transaction, signature };
-        let epoch = self.committee.epoch;
-        let digest = Certificate::signed_digest(epoch, &signed_transaction);
-        let quorum = self.quorum(Scope::Certificate, digest.as_bytes());
-        TransactionBytes(Bytes::from(codec::encode(&Certificate { epoch, signed_transaction, quorum })))
+        let authorities = (&self.committee, self.protocol_keys.as_slice());
+        users::transaction(&self.spec, self.chain, authorities, &mut self.rng, self.nonce)
     }
 
     fn end_of_epoch(&self) -> EndOfEpoch {
         let next_committee = self.committee(self.committee.epoch + 1);
-        let certificate = self.quorum(Scope::NextCommittee, next_committee.digest().as_bytes());
+        let digest = next_committee.digest();
+        let (committee, keys) = (&self.committee, &self.protocol_keys);
+        let certificate = users::quorum(self.chain, committee, keys, Scope::NextCommittee, digest.as_bytes());
         EndOfEpoch { next_committee, certificate }
     }
 
@@ -423,6 +403,7 @@ fn protocol_key(spec: &ChainSpec, epoch: Epoch, authority: AuthorityIndex) -> Si
     let size = spec.stakes.len().max(1) as u64;
     // How often its turn has come: in epochs `authority`, `authority + size`, ..., but not at genesis.
     let version = match u64::from(authority) {
+        _ if spec.committee_is_fixed => 0,
         0 => epoch / size,
         authority => (epoch + size - authority) / size,
     };
@@ -433,7 +414,7 @@ fn network_key(spec: &ChainSpec, epoch: Epoch, authority: AuthorityIndex) -> Sig
     key(spec.seed, Purpose::Network, authority, if spec.network_keys_change { epoch } else { 0 })
 }
 
-fn committee_of(spec: &ChainSpec, epoch: Epoch) -> (Committee, Vec<SigningKey>) {
+pub(crate) fn committee_of(spec: &ChainSpec, epoch: Epoch) -> (Committee, Vec<SigningKey>) {
     let keys: Vec<_> = (0..spec.stakes.len() as AuthorityIndex).map(|index| protocol_key(spec, epoch, index)).collect();
     let authorities = (0..).zip(&spec.stakes).zip(&keys).map(|((index, stake), protocol): ((AuthorityIndex, _), _)| {
         let port = 9_000 + index as u16;
@@ -447,7 +428,7 @@ fn committee_of(spec: &ChainSpec, epoch: Epoch) -> (Committee, Vec<SigningKey>) 
     });
     let mut committee = Committee { epoch, authorities: authorities.collect() };
     // One authority, in turn, has more say than at genesis, as long as those who make blocks remain a quorum.
-    if epoch > 0 && !spec.stakes.is_empty() {
+    if epoch > 0 && !spec.stakes.is_empty() && !spec.committee_is_fixed {
         let favoured = (epoch % spec.stakes.len() as u64) as usize;
         committee.authorities[favoured].stake += 1;
         if live_stake(spec, &committee) < committee.quorum() {

@@ -22,9 +22,11 @@ mod kinds;
 mod live;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod users;
 
 pub use address::address_of;
 pub use chain::{ChainBuilder, ChainSpec, Payload, SpecError};
 pub use damage::flip_bit;
 pub use kinds::BlockKind;
 pub use live::LiveSource;
+pub use users::Users;

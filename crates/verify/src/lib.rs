@@ -44,7 +44,7 @@ pub use certified_commit::{CertifiedCommitError, verify_certified_commit};
 pub use commits::{CheckedCommits, CommitsError, check_commits};
 pub use context::{EpochContext, QuorumError};
 pub use epoch_proof::{CheckpointError, EpochProofError, verify_checkpoint, verify_epoch_proof};
-pub use messages::{AcceptAll, MessageValidator, check_message_signatures};
+pub use messages::{AcceptAll, MessageValidator, SignatureVerdict, check_message_signatures};
 pub use node_info::{MAX_CLOCK_SKEW_MS, MAX_NODE_INFO_AGE_MS, NodeInfoError, verify_node_info};
 pub use signature_batch::{BATCH_GROUP, SignatureBatch};
 pub use sub_dag::{SubDag, SubDagError, SubDagsVerdict, verify_sub_dag, verify_sub_dags};

@@ -1,7 +1,7 @@
 //! Messages that spread among nodes: their signatures, and the embedder's judgement of their content.
 
 use crate::{EpochContext, SignatureBatch};
-use soma_types::{Author, ChainId, Intent, MessageVerdict, PublicKey, Scope, SignedMessage};
+use soma_types::{Author, ChainId, Intent, Message, MessageVerdict, PublicKey, Scope, SignedMessage};
 use std::sync::Arc;
 
 /// How the embedder judges messages before they are delivered and sent on.
@@ -23,41 +23,62 @@ impl MessageValidator for AcceptAll {
     }
 }
 
-/// Checks the signatures of messages together. A message of an epoch without a context, or of an author that its
-/// committee does not have, does not pass.
+/// What the check of a message's signature shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureVerdict {
+    /// It is the author's.
+    Right,
+    /// It is not the author's, or the committee has no such author.
+    Wrong,
+    /// The author is an authority of an epoch whose committee is not known here.
+    UnknownEpoch,
+}
+
+/// Checks the signatures of messages together. `contexts` has the epochs whose committees are known.
 ///
-/// Returns whether each message passes.
+/// Returns a verdict for each message, in order.
 pub fn check_message_signatures(
     chain: ChainId,
     contexts: &[Arc<EpochContext>],
     messages: &[Arc<SignedMessage>],
-) -> Vec<bool> {
+) -> Vec<SignatureVerdict> {
     let intent = Intent { scope: Scope::Message, chain };
-    let mut passed = vec![true; messages.len()];
+    let mut verdicts = vec![SignatureVerdict::Right; messages.len()];
     let mut batch = SignatureBatch::new();
     for (position, signed) in messages.iter().enumerate() {
-        let message = signed.message();
-        let key =
-            contexts.iter().find(|context| context.epoch() == message.epoch).and_then(|context| match message.author {
-                Author::Authority(index) => context.public_key(index).copied(),
-                Author::Peer(peer) => Some(PublicKey::from(peer)),
-            });
-        match key.filter(|key| key.check_encoding().is_ok()) {
-            Some(key) => batch.push(position, &key, intent.message(&signed.id().0), signed.signature()),
-            None => passed[position] = false,
+        match key_of(signed.message(), contexts) {
+            Ok(key) => batch.push(position, &key, intent.message(&signed.id().0), signed.signature()),
+            Err(verdict) => verdicts[position] = verdict,
         }
     }
     for culprit in batch.verify().err().into_iter().flatten() {
-        passed[culprit] = false;
+        verdicts[culprit] = SignatureVerdict::Wrong;
     }
-    passed
+    verdicts
+}
+
+/// The key that has to have signed a message.
+fn key_of(message: &Message, contexts: &[Arc<EpochContext>]) -> Result<PublicKey, SignatureVerdict> {
+    let key = match message.author {
+        Author::Peer(peer) => PublicKey::from(peer),
+        Author::Authority(index) => {
+            let context = contexts.iter().find(|context| context.epoch() == message.epoch);
+            let context = context.ok_or(SignatureVerdict::UnknownEpoch)?;
+            *context.public_key(index).ok_or(SignatureVerdict::Wrong)?
+        }
+    };
+    key.check_encoding().map_err(|_| SignatureVerdict::Wrong)?;
+    Ok(key)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        SignatureVerdict::{Right, UnknownEpoch, Wrong},
+        *,
+    };
     use bytes::Bytes;
-    use soma_types::{Address, Authority, Committee, Message, PeerId, Signature, SigningKey, Topic};
+    use soma_types::{Address, Authority, Committee, PeerId, Signature, SigningKey, Topic};
 
     const CHAIN: ChainId = ChainId([7; 32]);
 
@@ -79,19 +100,20 @@ mod tests {
     }
 
     #[test]
-    fn message_passes_only_with_the_signature_of_its_author_on_its_chain_and_in_its_epoch() {
+    fn signature_is_right_only_if_it_is_the_authors_for_this_chain() {
         let peer = Author::Peer(PeerId::from(&key(3)));
         let forged = Arc::new(SignedMessage::new(signed(peer, 5, &key(3), CHAIN).message().clone(), Signature::ZERO));
         let messages = [
-            (signed(Author::Authority(0), 5, &key(1), CHAIN), true),
-            (signed(peer, 5, &key(3), CHAIN), true),
-            (signed(Author::Authority(0), 5, &key(2), CHAIN), false),
-            (signed(Author::Authority(1), 5, &key(1), CHAIN), false),
-            (signed(Author::Authority(0), 6, &key(1), CHAIN), false),
-            (signed(peer, 6, &key(3), CHAIN), false),
-            (signed(peer, 5, &key(3), ChainId([8; 32])), false),
-            (forged, false),
-            (signed(Author::Peer(PeerId([0; 32])), 5, &key(3), CHAIN), false),
+            (signed(Author::Authority(0), 5, &key(1), CHAIN), Right),
+            (signed(peer, 5, &key(3), CHAIN), Right),
+            (signed(peer, 9, &key(3), CHAIN), Right),
+            (signed(Author::Authority(0), 5, &key(2), CHAIN), Wrong),
+            (signed(Author::Authority(1), 5, &key(1), CHAIN), Wrong),
+            (signed(Author::Authority(0), 6, &key(1), CHAIN), UnknownEpoch),
+            (signed(peer, 5, &key(3), ChainId([8; 32])), Wrong),
+            (signed(peer, 5, &key(4), CHAIN), Wrong),
+            (forged, Wrong),
+            (signed(Author::Peer(PeerId([0; 32])), 5, &key(3), CHAIN), Wrong),
         ];
         let (messages, expected): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
         assert_eq!(check_message_signatures(CHAIN, &[context(4), context(5)], &messages), expected);
@@ -102,6 +124,6 @@ mod tests {
         let message = signed(Author::Authority(0), 5, &key(1), CHAIN);
         let other = Intent { scope: Scope::Block, chain: CHAIN }.sign(&key(1), &message.id().0);
         let message = Arc::new(SignedMessage::new(message.message().clone(), other));
-        assert_eq!(check_message_signatures(CHAIN, &[context(5)], &[message]), [false]);
+        assert_eq!(check_message_signatures(CHAIN, &[context(5)], &[message]), [Wrong]);
     }
 }

@@ -132,6 +132,11 @@ pub(crate) fn is_doubted(status: &Status) -> bool {
     has_failed || status.cause.as_deref() == Some("claims-unproven")
 }
 
+/// Some peer has opened a stream of messages.
+fn has_stream(status: &Status) -> bool {
+    status.broadcast.as_ref().is_some_and(|broadcast| broadcast.topics.values().any(|topic| topic.peers > 0))
+}
+
 /// A node that knows one hostile peer only finds it out as it must; then an honest one turns up, and the sync goes on.
 async fn pays_as_it_must(behaviour: Behaviour) {
     // Long enough that every range cannot be one of a single commit, or end with its epoch.
@@ -150,6 +155,7 @@ async fn pays_as_it_must(behaviour: Behaviour) {
         Consequence::Banned => is_banned(status),
         Consequence::Doubted => is_doubted(status),
         Consequence::NotConnected => refused(status),
+        Consequence::WithoutEffect if behaviour.sends_messages() => has_stream(status),
         Consequence::WithoutEffect => hostile.acts() > 0,
     })
     .await;

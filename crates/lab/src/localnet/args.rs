@@ -1,16 +1,16 @@
 //! Arguments of `soma-lab localnet`.
 
+use crate::validator::Work;
 use clap::builder::RangedU64ValueParser;
 use soma_p2p::Start;
-use soma_testkit::ChainSpec;
 use std::path::PathBuf;
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
-    /// Commits that the validators have when the full nodes start.
+    /// Commits that the validators have when they start; up to the end of an epoch, with which their own chain begins.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) commits: u32,
-    /// Commits per second that the validators go on making; 0: none.
+    /// Commits per second that the validators make, at most; 0: none.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub(super) rate: u32,
     /// Validators.
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Fresh full nodes.
     #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=50))]
     pub(super) full_nodes: usize,
-    /// Commits in one epoch.
+    /// Commits in one epoch. Those that the validators make have a few more.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(5..))]
     pub(super) commits_per_epoch: u32,
     /// Certified transactions in one block.
@@ -34,6 +34,10 @@ pub(crate) struct Args {
     /// Kill the first full node with SIGKILL when it has applied about this many commits, and start it again.
     #[arg(long, value_name = "K")]
     pub(super) kill_after: Option<u32>,
+    /// Kill so many validators with SIGKILL when the full nodes have caught up, and start them again: --kill-validator
+    /// kills one. While fewer than a quorum live, the chain stands still.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1", alias = "kill-validator")]
+    pub(super) kill_validators: Option<usize>,
     /// Record what the actors of each full node receive, in a directory for each below this one.
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub(super) trace: Option<PathBuf>,
@@ -85,15 +89,20 @@ impl Args {
         self.archive.is_some() && self.prune.is_some()
     }
 
-    pub(super) fn chain_spec(&self) -> ChainSpec {
-        ChainSpec {
-            seed: self.seed,
-            name: "localnet".into(),
-            stakes: vec![1; self.validators],
-            transactions_per_block: self.transactions,
-            payload_bytes: self.payload,
+    /// Commits of the history: whole epochs.
+    pub(super) fn history(&self) -> u32 {
+        self.commits.div_ceil(self.commits_per_epoch).saturating_mul(self.commits_per_epoch)
+    }
+
+    /// What the validators do.
+    pub(super) fn work(&self) -> Work {
+        Work {
+            rate: self.rate,
             commits_per_epoch: self.commits_per_epoch,
-            ..ChainSpec::default()
+            transactions: self.transactions,
+            payload: self.payload,
+            validators: self.validators,
+            seed: self.seed,
         }
     }
 }

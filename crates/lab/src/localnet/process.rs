@@ -1,5 +1,6 @@
 //! One node as a child process.
 
+use crate::validator::Work;
 use soma_p2p::{Config, Genesis, NodeRole, SeedPeer, SigningKey};
 use soma_p2p_cli::{
     CliError,
@@ -9,7 +10,7 @@ use soma_p2p_cli::{
 };
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     ops::{Deref, DerefMut},
     os::unix::process::CommandExt,
@@ -37,6 +38,8 @@ pub(crate) struct NodeFiles {
     pub(crate) log_file: PathBuf,
     /// Where it writes down what its executor is given, if it is to.
     pub(crate) record: Option<PathBuf>,
+    /// Arguments of `soma-lab validator`, if it makes blocks itself.
+    pub(crate) consensus: Option<Vec<String>>,
     role: NodeRole,
 }
 
@@ -71,7 +74,17 @@ impl NodeFiles {
         let config = NodeConfig::read(&config_file)?;
         let role = config.p2p.role;
         fs::create_dir_all(&config.data_dir).map_err(CliError::failed)?;
-        Ok(Self { name, config_file, config, log_file: dir.join("node.log"), record: None, role })
+        Ok(Self { name, config_file, config, log_file: dir.join("node.log"), record: None, consensus: None, role })
+    }
+
+    /// Has the node make blocks with this key.
+    pub(crate) fn make_blocks(&mut self, key: &SigningKey, work: &Work) -> Result<(), CliError> {
+        let file = self.config_file.with_file_name("protocol.key");
+        files::write_key(&file, key)?;
+        let mut args = vec!["--protocol-key".to_owned(), file.display().to_string()];
+        args.extend(work.to_args());
+        self.consensus = Some(args);
+        Ok(())
     }
 
     /// Changes the peers that the node begins with.
@@ -100,9 +113,13 @@ impl Spawned {
         let log = File::options().create(true).append(true).open(&node.log_file);
         let log = log.map_err(|error| failed(format!("{}: {error}", node.log_file.display())))?;
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-        let stdin = if node.role == NodeRole::Validator { "commits" } else { "watch" };
         let mut command = Command::new(program);
-        command.args(["node", "--stdin", stdin, "--config"]).arg(&node.config_file);
+        match &node.consensus {
+            Some(args) => command.arg("validator").args(args),
+            None if node.role == NodeRole::Validator => command.args(["node", "--stdin", "commits"]),
+            None => command.args(["node", "--stdin", "watch"]),
+        };
+        command.arg("--config").arg(&node.config_file);
         if let Some(record) = &node.record {
             command.arg("--record").arg(record);
         }
@@ -157,6 +174,12 @@ impl Spawned {
     pub(crate) fn kill(&mut self) -> Result<ExitStatus, CliError> {
         self.child.kill().map_err(CliError::failed)?;
         self.child.wait().map_err(CliError::failed)
+    }
+
+    /// Ends its consensus, and not the node.
+    pub(crate) fn stop_consensus(&mut self) {
+        // One that is gone has stopped.
+        let _ = self.stdin.as_mut().map(|stdin| stdin.write_all(b"stop\n"));
     }
 
     /// Asks it to stop, by the end of its standard input.

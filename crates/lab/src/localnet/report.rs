@@ -41,6 +41,36 @@ pub(super) struct KillReport {
     pub(super) fetched_twice: u64,
 }
 
+/// What validators do, and one of them did.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ValidatorReport {
+    pub(super) name: String,
+    /// Its blocks in commits that the validators made.
+    pub(super) committed_blocks: u64,
+    /// Those of them in commits after it had been killed.
+    pub(super) committed_after_kill: Option<u64>,
+    /// Digest over every sub-dag that its executor was given.
+    pub(super) digest: String,
+    /// Whether the store that the full nodes are compared with has the same.
+    pub(super) digest_equal: bool,
+}
+
+/// A kill of validators, and what the chain did meanwhile.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct ValidatorKillReport {
+    pub(super) validators: Vec<String>,
+    /// Whether the others were a quorum.
+    pub(super) has_quorum: bool,
+    /// The head when they were killed.
+    pub(super) height: u32,
+    /// Commits until they returned.
+    pub(super) commits_meanwhile: u32,
+    /// Why the chain stood still, as a status said.
+    pub(super) cause: Option<String>,
+    /// Seconds until several blocks of each were in commits again.
+    pub(super) seconds_to_return: f64,
+}
+
 /// How the network did.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
@@ -48,7 +78,11 @@ pub(super) struct Report {
     pub(super) validators: usize,
     pub(super) head: u32,
     pub(super) epochs: u64,
+    /// Commits of the history, which no validator made.
+    pub(super) history: u32,
     pub(super) full_nodes: Vec<NodeReport>,
+    pub(super) validator_nodes: Vec<ValidatorReport>,
+    pub(super) validator_kill: Option<ValidatorKillReport>,
     pub(super) data: String,
     pub(super) ok: bool,
 }
@@ -100,16 +134,41 @@ impl Report {
             rows.add_row(row);
         }
         println!("{rows}");
+        println!("{}", self.validator_table());
         println!(
             "chain {} with {} validators, {} commits in {} epochs; data in {}",
             self.chain, self.validators, self.head, self.epochs, self.data
         );
         let verdict = if self.ok {
-            "ok: every full node reached the head, and was given exactly what the validators have"
+            "ok: every full node reached the head, and all executors were given the same"
         } else {
             "FAILED: see the table; each node's log is node.log in its folder"
         };
         println!("{verdict}");
         Ok(())
+    }
+
+    fn validator_table(&self) -> impl std::fmt::Display {
+        let killed = self.validator_kill.is_some();
+        let mut header = vec!["validator", "blocks in commits"];
+        if killed {
+            header.extend(["killed at", "blocks after"]);
+        }
+        header.extend(["digest", "equal"]);
+        let mut rows = table([""]);
+        rows.set_header(header);
+        for node in &self.validator_nodes {
+            let mut row = vec![node.name.clone(), node.committed_blocks.to_string()];
+            if let Some(kill) = &self.validator_kill {
+                row.extend(match node.committed_after_kill {
+                    Some(blocks) => [kill.height.to_string(), blocks.to_string()],
+                    None => ["-"; 2].map(Into::into),
+                });
+            }
+            row.push(node.digest.chars().take(16).collect());
+            row.push(if node.digest_equal { "yes" } else { "NO" }.into());
+            rows.add_row(row);
+        }
+        rows
     }
 }

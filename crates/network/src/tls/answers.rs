@@ -16,7 +16,14 @@
 //! A stream of blocks makes one message at a time, and the next when HTTP/2 has taken the previous one. A message
 //! counts until its last byte has left for the socket.
 //!
+//! Frames of `Broadcast` share the budget ([`frame_bodies`](super::frame_bodies)). They have no deadline, and alone they
+//! never end a connection: a peer may leave a topic unread for as long as others do not need the room.
+//!
 //! The lock guards only this listener's accounting, and no task waits while it holds the lock.
+
+mod limits;
+
+pub(crate) use limits::Limits;
 
 use crate::wire::limits::{MAX_KNOWN_PEERS, MESSAGE_OVERHEAD_BYTES};
 use crate::{ConnectionId, ends::Ends, standing::Standing};
@@ -38,9 +45,6 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 
-/// Default budget of unread bytes of all connections of a listener.
-const UNREAD_IN_ALL: usize = 128 << 20;
-
 /// Strangers leave one part in this many of the budget to known peers.
 const PART_OF_KNOWN: usize = 4;
 
@@ -53,10 +57,6 @@ pub(crate) const LEAST_ROOM: usize = 1 << 20;
 
 /// Room for a message with blocks, reserved before its length is known.
 pub(crate) const BLOCKS_ROOM: usize = MAX_BLOCK_BYTES + MESSAGE_OVERHEAD_BYTES;
-
-/// Deadline of a response from its first byte to its last: five seconds more than any caller waits. An honest caller
-/// has reset the stream by then.
-pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(35);
 
 /// Minimum read rate, in bytes per second, of a connection with unread responses.
 const MIN_READ_RATE: usize = 8 << 10;
@@ -78,6 +78,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// flight as a whole before its first byte is taken.
 const PIECE: usize = 64 << 10;
 
+/// The same for frames of `Broadcast`. An urgent topic waits for a piece of each other stream.
+const FRAME_PIECE: usize = 16 << 10;
+
 /// Longest response that is not counted: small responses are frequent and negligible.
 const SMALL: usize = 1 << 10;
 
@@ -85,29 +88,29 @@ const SMALL: usize = 1 << 10;
 pub(crate) const KNOWN_PEERS_BYTES: usize =
     (MAX_KNOWN_PEERS + 1) * soma_types::limits::MAX_NODE_INFO_BYTES + MESSAGE_OVERHEAD_BYTES;
 
-/// Limits on unread responses.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) in_all: usize,
-    pub(crate) time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { in_all: UNREAD_IN_ALL, time: ANSWER_TIME }
-    }
-}
-
 /// Unread responses of all connections of one listener.
 pub(crate) struct Answers {
     limits: Limits,
     turns: Arc<Semaphore>,
-    unread: Mutex<BTreeMap<ConnectionId, Unread>>,
+    unread: Mutex<Connections>,
     freed: Notify,
 }
 
+/// Unread bytes of each connection.
+type Connections = BTreeMap<ConnectionId, Unread>;
+
+/// What bytes belong to.
+#[derive(Clone, Copy)]
+enum Kind {
+    Answer,
+    Frame,
+}
+
 struct Unread {
-    bytes: usize,
+    /// Bytes of responses.
+    answers: usize,
+    /// Bytes of frames of `Broadcast`, in both directions.
+    frames: usize,
     /// When the first of these responses was made.
     since: Instant,
     /// Bytes sent since then.
@@ -126,7 +129,16 @@ impl Unread {
     fn new(reader: &Reader, gone: CancellationToken) -> Self {
         let now = Instant::now();
         let (standing, ends) = (reader.standing.clone(), reader.ends.clone());
-        Self { bytes: 0, since: now, sent: 0, lately: 0, sent_at: now, standing, ends, _gone: gone.drop_guard() }
+        let _gone = gone.drop_guard();
+        Self { answers: 0, frames: 0, since: now, sent: 0, lately: 0, sent_at: now, standing, ends, _gone }
+    }
+
+    fn bytes(&self) -> usize {
+        self.answers + self.frames
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut usize {
+        if let Kind::Frame = kind { &mut self.frames } else { &mut self.answers }
     }
 
     fn is_ended(&self) -> bool {
@@ -143,11 +155,11 @@ impl Unread {
         if time < STALLED_AFTER {
             return Duration::ZERO;
         }
-        time.mul_f64(self.bytes as f64 / self.sent.max(1) as f64)
+        time.mul_f64(self.bytes() as f64 / self.sent.max(1) as f64)
     }
 
     fn hang_up(&self, why: &str) {
-        tracing::debug!(bytes = self.bytes, sent = self.sent, "hung up: {why}");
+        tracing::debug!(bytes = self.bytes(), sent = self.sent, "hung up: {why}");
         self.ends.hang_up.cancel();
     }
 }
@@ -155,7 +167,7 @@ impl Unread {
 /// The connection to end when others wait for room. Strangers come first, and no known peer is ended for a stranger.
 /// Then stalled connections come first, then the slowest if it needs too long. An honest peer reads, so it is safe
 /// however much it requests. The waiting connection is excluded: it already has its share.
-fn first_to_go<'a>(unread: &'a BTreeMap<ConnectionId, Unread>, waits: &Reader, now: Instant) -> Option<&'a Unread> {
+fn first_to_go<'a>(unread: &'a Connections, waits: &Reader, now: Instant) -> Option<&'a Unread> {
     let slow = |unread: &&Unread| unread.is_stalled(now) || unread.rest(now) > SLOW_REST;
     let order = |unread: &&Unread| {
         (unread.standing.is_stranger(), unread.is_stalled(now), unread.rest(now), Reverse(unread.since))
@@ -179,50 +191,51 @@ impl Answers {
 
     /// Unread and reserved bytes of all connections.
     pub(crate) fn bytes(&self) -> usize {
-        self.unread().values().map(|unread| unread.bytes).sum()
+        self.unread().values().map(|unread| unread.bytes()).sum()
     }
 
-    fn unread(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Unread>> {
+    fn unread(&self) -> MutexGuard<'_, Connections> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reserves room for a response of `least` to `most` bytes, if there is enough.
-    fn take_room(self: &Arc<Self>, reader: &Reader, least: usize, most: usize) -> Option<usize> {
+    fn take_room(self: &Arc<Self>, reader: &Reader, kind: Kind, least: usize, most: usize) -> Option<usize> {
         let mut unread = self.unread();
-        let all: usize = unread.values().map(|unread| unread.bytes).sum();
+        let all: usize = unread.values().map(|unread| unread.bytes()).sum();
         let mut free = self.limits.in_all.saturating_sub(all);
         if reader.standing.is_stranger() {
             let strangers = unread.values().filter(|unread| unread.standing.is_stranger());
-            let theirs: usize = strangers.map(|unread| unread.bytes).sum();
+            let theirs: usize = strangers.map(|unread| unread.bytes()).sum();
             free = free.min((self.limits.in_all - self.limits.in_all / PART_OF_KNOWN).saturating_sub(theirs));
         }
-        let own = unread.get(&reader.connection).map_or(0, |unread| unread.bytes);
+        let own = unread.get(&reader.connection).map_or(0, |unread| unread.bytes());
         let room = free.saturating_sub(own).min(most);
         if room < least {
             let now = Instant::now();
             // Wait for the memory of connections that are already hung up before another is ended.
-            let freed: usize = unread.values().filter(|unread| unread.is_ended()).map(|unread| unread.bytes).sum();
+            let freed: usize = unread.values().filter(|unread| unread.is_ended()).map(|unread| unread.bytes()).sum();
             if freed < least
                 && let Some(first) = first_to_go(&unread, reader, now)
             {
-                if first.is_stalled(now) {
+                // Frames that are left unread are no fault: the peer may be busy with them.
+                if first.is_stalled(now) && first.answers > 0 {
                     first.ends.stalled.cancel();
                 }
                 first.hang_up("other connections wait for its memory");
             }
             return None;
         }
-        self.charge(&mut unread, reader, room);
+        self.charge(&mut unread, reader, kind, room);
         Some(room)
     }
 
-    fn charge(self: &Arc<Self>, unread: &mut BTreeMap<ConnectionId, Unread>, reader: &Reader, bytes: usize) {
+    fn charge(self: &Arc<Self>, unread: &mut Connections, reader: &Reader, kind: Kind, bytes: usize) {
         let entry = unread.entry(reader.connection).or_insert_with(|| {
             let gone = CancellationToken::new();
             tokio::spawn(self.clone().watch_progress(reader.connection, gone.clone()));
             Unread::new(reader, gone)
         });
-        entry.bytes += bytes;
+        *entry.of(kind) += bytes;
     }
 
     /// Ends the connection if it reads almost nothing while responses are unread. Stops when its entry is `gone`.
@@ -232,7 +245,7 @@ impl Answers {
             // The entry may be gone, and a new one may have its id.
             let Some(entry) = unread.get_mut(&connection).filter(|_| !gone.is_cancelled()) else { return };
             let lately = std::mem::take(&mut entry.lately);
-            if lately < MIN_READ_RATE * STALL_WINDOW.as_secs() as usize {
+            if entry.answers > 0 && lately < MIN_READ_RATE * STALL_WINDOW.as_secs() as usize {
                 entry.ends.stalled.cancel();
                 entry.hang_up("responses are left unread");
                 return;
@@ -249,11 +262,12 @@ impl Answers {
         }
     }
 
-    fn free(&self, connection: ConnectionId, bytes: usize) {
+    fn free(&self, connection: ConnectionId, kind: Kind, bytes: usize) {
         let mut unread = self.unread();
         if let Some(entry) = unread.get_mut(&connection) {
-            entry.bytes = entry.bytes.saturating_sub(bytes);
-            if entry.bytes == 0 {
+            let of_kind = entry.of(kind);
+            *of_kind = of_kind.saturating_sub(bytes);
+            if entry.bytes() == 0 {
                 unread.remove(&connection);
             }
         }
@@ -282,11 +296,25 @@ impl Reader {
 
     /// Waits for room for a response of `least` to `most` bytes.
     pub(crate) async fn reserve(&self, least: usize, most: usize) -> Reservation {
+        Reservation { room: self.wait_for_room(Kind::Answer, least, most).await, _turn: None }
+    }
+
+    /// Waits for room for a frame of this length, which is about to arrive.
+    pub(crate) async fn reserve_frame(self, bytes: usize) -> Held {
+        self.wait_for_room(Kind::Frame, bytes, bytes).await
+    }
+
+    /// Counts bytes of a frame that have arrived.
+    pub(crate) fn progress(&self, bytes: usize) {
+        self.answers.sent(self.connection, bytes);
+    }
+
+    async fn wait_for_room(&self, kind: Kind, least: usize, most: usize) -> Held {
         loop {
             let mut freed = pin!(self.answers.freed.notified());
             freed.as_mut().enable();
-            if let Some(room) = self.answers.take_room(self, least, most) {
-                return Reservation { room: Held { reader: self.clone(), bytes: room }, _turn: None };
+            if let Some(bytes) = self.answers.take_room(self, kind, least, most) {
+                return Held { reader: self.clone(), kind, bytes };
             }
             // Check again after an interval too: each check may end a connection that blocks the room.
             let _ = timeout(LOOK_EVERY, freed).await;
@@ -303,14 +331,20 @@ impl Reader {
                 hang_up.cancel();
             }
         });
-        let (rest, reader, _taken) = (Bytes::new(), self.clone(), taken.drop_guard());
-        Body::new(AnswerBody { body, rest, reader, held: None, made, _taken })
+        let (kind, rest, reader, _taken) = (Kind::Answer, Bytes::new(), self.clone(), Some(taken.drop_guard()));
+        Body::new(AnswerBody { body, rest, reader, kind, piece: PIECE, held: None, made, _taken })
+    }
+
+    /// Counts the frames in the body of a response until they are sent.
+    pub(crate) fn count_frames(&self, body: Body) -> Body {
+        let (kind, rest, reader) = (Kind::Frame, Bytes::new(), self.clone());
+        Body::new(AnswerBody { body, rest, reader, kind, piece: FRAME_PIECE, held: None, made: None, _taken: None })
     }
 
     /// Counts bytes that were not reserved.
-    fn hold(&self, bytes: usize) -> Held {
-        self.answers.charge(&mut self.answers.unread(), self, bytes);
-        Held { reader: self.clone(), bytes }
+    fn hold(&self, kind: Kind, bytes: usize) -> Held {
+        self.answers.charge(&mut self.answers.unread(), self, kind, bytes);
+        Held { reader: self.clone(), kind, bytes }
     }
 }
 
@@ -331,24 +365,25 @@ impl Reservation {
         if bytes <= self.room.bytes {
             let surplus = self.room.bytes - bytes;
             self.room.bytes = bytes;
-            self.room.reader.answers.free(self.room.reader.connection, surplus);
+            self.room.reader.answers.free(self.room.reader.connection, Kind::Answer, surplus);
             self.room
         } else {
             // The response is longer than reserved.
-            self.room.reader.hold(bytes)
+            self.room.reader.hold(Kind::Answer, bytes)
         }
     }
 }
 
-/// Bytes of a message that have not left for the socket.
-struct Held {
+/// Bytes of a message that have not left for the socket, or of a frame that has not arrived in full.
+pub(crate) struct Held {
     reader: Reader,
+    kind: Kind,
     bytes: usize,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.reader.answers.free(self.reader.connection, self.bytes);
+        self.reader.answers.free(self.reader.connection, self.kind, self.bytes);
     }
 }
 
@@ -394,24 +429,28 @@ struct AnswerBody {
     /// The part of the current message that HTTP/2 has not taken.
     rest: Bytes,
     reader: Reader,
+    kind: Kind,
+    /// Bytes of a piece.
+    piece: usize,
     /// Accounting of the current message.
     held: Option<Arc<Held>>,
     /// Accounting of the next message.
     made: Option<Made>,
-    _taken: DropGuard,
+    /// Ends the deadline of the response.
+    _taken: Option<DropGuard>,
 }
 
 impl AnswerBody {
     /// Starts the next message.
     fn begin(&mut self, message: Bytes) {
         let held = self.made.as_ref().and_then(Made::take);
-        let counted = || (message.len() > SMALL).then(|| self.reader.hold(message.len()));
+        let counted = || (message.len() > SMALL).then(|| self.reader.hold(self.kind, message.len()));
         self.held = held.or_else(counted).map(Arc::new);
         self.rest = message;
     }
 
     fn piece(&mut self) -> Bytes {
-        let bytes = self.rest.split_to(self.rest.len().min(PIECE));
+        let bytes = self.rest.split_to(self.rest.len().min(self.piece));
         let held = if self.rest.is_empty() { self.held.take() } else { self.held.clone() };
         match held {
             Some(held) => Bytes::from_owner(Piece { bytes, held }),

@@ -5,7 +5,13 @@
 //! many end the connection (CVE-2019-9512, CVE-2019-9513, CVE-2019-9515). It also counts the frames of calls: admission
 //! decides about each call, but a refusal has a cost too. A server earns its frames with the requests of this node.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// Bytes of the client's connection preface.
@@ -39,11 +45,15 @@ const CALL_FRAMES: Rate = Rate { per_second: 20_000, burst: 40_000 };
 /// All other frames of a server, in addition to the frames that it earns.
 const ANSWER_FRAMES: Rate = Rate { per_second: 100, burst: 1_000 };
 
+/// DATA and WINDOW_UPDATE of a server while this node has a stream of `Broadcast` on the connection: as many as a caller
+/// may send. The stream gives the server nothing else to earn them with.
+const BROADCAST_FRAMES: Rate = CALL_FRAMES;
+
 /// Frames that a server earns per request: a response has headers, trailers and a few small messages.
 const EARNED_BY_REQUEST: u32 = 16;
 
 /// Minimum size of a free DATA frame: flow control bounds larger ones.
-const PAID_DATA: usize = 256;
+pub(crate) const PAID_DATA: usize = 256;
 
 /// DATA frames of any size that the HEADERS of a call pay for: a message, its rest, and its end.
 const DATA_OF_CALL: u32 = 3;
@@ -51,20 +61,21 @@ const DATA_OF_CALL: u32 = 3;
 /// Maximum credit of paid DATA frames: the frames of all open calls of a connection.
 const MAX_PAID_DATA: u32 = 64 * DATA_OF_CALL;
 
+/// A rate, and how many may come at once.
 #[derive(Clone, Copy)]
-struct Rate {
-    per_second: u32,
-    burst: u32,
+pub(crate) struct Rate {
+    pub(crate) per_second: u32,
+    pub(crate) burst: u32,
 }
 
 /// A token bucket, stored as the time at which it is full again.
-struct Bucket {
+pub(crate) struct Bucket {
     rate: Rate,
     full_at: Instant,
 }
 
 impl Bucket {
-    fn new(rate: Rate, now: Instant) -> Self {
+    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, full_at: now }
     }
 
@@ -73,7 +84,7 @@ impl Bucket {
     }
 
     /// Takes a token, even if none is left. Returns whether one was left.
-    fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.full_at = self.full_at.max(now) + self.each();
         self.full_at <= now + self.each() * self.rate.burst
     }
@@ -123,6 +134,31 @@ impl Parser {
     }
 }
 
+/// The streams of `Broadcast` that this node has open on a connection to a server.
+#[derive(Default)]
+pub(crate) struct OpenStreams(AtomicUsize);
+
+impl OpenStreams {
+    /// Counts a stream until the result is dropped.
+    pub(crate) fn open(self: &Arc<Self>) -> OpenStream {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenStream(self.clone())
+    }
+
+    fn are_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A stream that is open.
+pub(crate) struct OpenStream(Arc<OpenStreams>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Counts the frames of the peer of a connection as they are read.
 pub(crate) struct Frames {
     read: Parser,
@@ -133,6 +169,10 @@ pub(crate) struct Frames {
     paid_data: u32,
     /// The frames that this node writes, if it is the caller.
     written: Option<Parser>,
+    /// The caller's streams of `Broadcast`.
+    streams: Arc<OpenStreams>,
+    /// The frames of these streams.
+    broadcast: Bucket,
 }
 
 /// The peer sent too many frames.
@@ -149,15 +189,15 @@ pub(crate) enum Flood {
 impl Frames {
     /// The counter of a connection that a peer made, before its first byte.
     pub(crate) fn of_caller() -> Self {
-        Self::new(PREFACE, CALL_FRAMES, None)
+        Self::new(PREFACE, CALL_FRAMES, None, Arc::default())
     }
 
     /// The counter of a connection that this node made, before its first byte.
-    pub(crate) fn of_server() -> Self {
-        Self::new(0, ANSWER_FRAMES, Some(Parser::new(PREFACE)))
+    pub(crate) fn of_server(streams: Arc<OpenStreams>) -> Self {
+        Self::new(0, ANSWER_FRAMES, Some(Parser::new(PREFACE)), streams)
     }
 
-    fn new(preface: usize, calls: Rate, written: Option<Parser>) -> Self {
+    fn new(preface: usize, calls: Rate, written: Option<Parser>, streams: Arc<OpenStreams>) -> Self {
         let now = Instant::now();
         Self {
             read: Parser::new(preface),
@@ -166,6 +206,8 @@ impl Frames {
             calls: Bucket::new(calls, now),
             paid_data: 0,
             written,
+            streams,
+            broadcast: Bucket::new(BROADCAST_FRAMES, now),
         }
     }
 
@@ -201,6 +243,9 @@ impl Frames {
             kind::DATA if !is_server && self.paid_data > 0 => {
                 self.paid_data -= 1;
                 return Ok(false);
+            }
+            kind::DATA | kind::WINDOW_UPDATE if is_server && self.streams.are_any() => {
+                (&mut self.broadcast, Flood::Calls)
             }
             kind::DATA | kind::HEADERS | kind::RST_STREAM | kind::WINDOW_UPDATE | kind::CONTINUATION if is_server => {
                 (&mut self.calls, Flood::Hostile("answer"))
@@ -289,20 +334,20 @@ mod tests {
     async fn unsolicited_ping_acks_end_both_kinds_of_connections_after_a_few() {
         let ack = flagged(kind::PING, ACK, 8);
         assert_eq!(taken(&mut begun(), &ack), (PING_ACKS.burst, Flood::Hostile("PING ACK")));
-        assert_eq!(taken(&mut Frames::of_server(), &ack), (PING_ACKS.burst, Flood::Hostile("PING ACK")));
+        assert_eq!(taken(&mut Frames::of_server(Arc::default()), &ack), (PING_ACKS.burst, Flood::Hostile("PING ACK")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn endless_frames_of_any_kind_end_a_connection_to_a_server() {
         for kind in 0..=255 {
-            let (sent, flood) = taken(&mut Frames::of_server(), &frame(kind, 8));
+            let (sent, flood) = taken(&mut Frames::of_server(Arc::default()), &frame(kind, 8));
             assert!(sent <= ANSWER_FRAMES.burst && matches!(flood, Flood::Hostile(_)), "kind {kind}: {sent}, {flood}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn server_that_only_answers_requests_is_never_ended() {
-        let mut frames = Frames::of_server();
+        let mut frames = Frames::of_server(Arc::default());
         frames.wrote(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         for _ in 0..20_000 {
             frames.wrote(&[frame(kind::HEADERS, 300), frame(kind::DATA, 100)].concat());
@@ -315,5 +360,26 @@ mod tests {
         // Unused credit does not add up.
         let (sent, _) = taken(&mut frames, &frame(kind::RST_STREAM, 4));
         assert!(sent <= 2 * ANSWER_FRAMES.burst, "{sent}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_may_send_small_frames_while_a_stream_of_broadcast_is_open() {
+        let streams = Arc::<OpenStreams>::default();
+        let mut frames = Frames::of_server(streams.clone());
+        let stream = streams.open();
+        for _ in 0..100 {
+            advance(Duration::from_secs(1)).await;
+            for _ in 0..BROADCAST_FRAMES.per_second / 2 {
+                frames.read(&frame(kind::DATA, 100)).unwrap();
+                frames.read(&frame(kind::WINDOW_UPDATE, 4)).unwrap();
+            }
+        }
+        advance(Duration::from_secs(10)).await;
+        assert_eq!(taken(&mut frames, &frame(kind::DATA, 0)), (BROADCAST_FRAMES.burst, Flood::Calls));
+        let (sent, flood) = taken(&mut frames, &frame(kind::RST_STREAM, 4));
+        assert!(sent <= ANSWER_FRAMES.burst && matches!(flood, Flood::Hostile(_)), "{sent}, {flood}");
+        drop(stream);
+        let mut frames = Frames::of_server(streams);
+        assert_eq!(taken(&mut frames, &frame(kind::DATA, 0)), (ANSWER_FRAMES.burst, Flood::Hostile("answer")));
     }
 }

@@ -1,5 +1,6 @@
 //! The caller's side of gRPC.
 
+use super::{frames::OpenStreams, pace::Paced};
 use crate::wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofs,
     EpochProofsFrom, FetchedCommits, FrameStream, Hello, KnownPeers, Limit, PeerApi, Status, Tie, checked_chunk,
@@ -21,11 +22,11 @@ use futures::{
 use soma_types::{CommitIndex, CommitRef, limits::MAX_NODE_INFO_BYTES};
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, body::Body, metadata::MetadataValue, transport::Channel};
 use tower::{ServiceExt, util::MapResponse};
 
@@ -74,13 +75,15 @@ impl http_body::Body for TameBody {
 /// The peer at the other end of a channel.
 pub(crate) struct GrpcPeer {
     client: P2pClient<TameChannel>,
+    /// Tells the counter of frames that streams of `Broadcast` are open.
+    streams: Arc<OpenStreams>,
 }
 
 impl GrpcPeer {
-    pub(crate) fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel, streams: Arc<OpenStreams>) -> Self {
         let client =
             P2pClient::new(channel.map_response(tame as fn(_) -> _)).max_encoding_message_size(MAX_REQUEST_BYTES);
-        Self { client }
+        Self { client, streams }
     }
 
     /// A client for a call whose response has at most this many bytes of payload. It refuses a longer response by its
@@ -112,7 +115,7 @@ struct FramesOfCaller(BoxStream<'static, BroadcastFrame>);
 impl FramesOfCaller {
     fn new(hello: Hello, frames: FrameStream) -> Self {
         // A caller has no way to send an error: it only ends the stream.
-        let frames = frames.filter_map(|frame| ready(frame.ok().map(BroadcastFrame::from)));
+        let frames = Paced::new(frames).filter_map(|frame| ready(frame.ok().map(BroadcastFrame::from)));
         Self(stream::once(ready(hello.into())).chain(frames).boxed())
     }
 }
@@ -206,8 +209,9 @@ impl PeerApi for GrpcPeer {
         frames: FrameStream,
     ) -> Result<(Hello, FrameStream), CallError> {
         let hello = hello.checked()?;
-        let tie = Tie::new(&CancellationToken::new());
+        let tie = Tie::of_caller();
         // The timeout is not sent: by the rules of gRPC it would cover the whole stream.
+        let open = self.streams.open();
         let request = of_chain(&call, FramesOfCaller::new(hello, tie.outgoing(frames)));
         let mut client = self.client(MAX_FRAME_BYTES).max_encoding_message_size(MAX_FRAME_BYTES);
         let exchange = async {
@@ -215,7 +219,10 @@ impl PeerApi for GrpcPeer {
             Ok((first_frame(&mut frames).await?, frames))
         };
         let (answered, frames) = in_time(call.timeout, exchange).await?;
-        Ok((hello.answered_by(answered)?, tie.incoming(received(frames, Limit::of_caller(hello)))))
+        let frames = tie.incoming(received(frames, Limit::of_caller(hello))).inspect(move |_| {
+            let _ = &open;
+        });
+        Ok((hello.answered_by(answered)?, frames.boxed()))
     }
 
     async fn get_epoch_proofs(&self, call: Call, asked: EpochProofsFrom) -> Result<EpochProofs, CallError> {

@@ -1,6 +1,8 @@
 //! The responder's side of gRPC: translates generated messages to [`PeerApi`] and back.
 
 use super::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, Reservation};
+use super::frame_bodies::{FramesBody, Kept};
+use super::pace::Paced;
 use crate::wire::{
     BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofsFrom, Limit, PeerApi, Tie,
     first_frame,
@@ -27,6 +29,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, body::Body, server::NamedService};
 use tower::Service;
@@ -47,6 +50,8 @@ pub(crate) struct Caller {
     pub(crate) peer: PeerId,
     pub(crate) remote: IpAddr,
     pub(crate) reader: Reader,
+    /// Places for streams of frames of this connection.
+    pub(crate) streams: Arc<Semaphore>,
 }
 
 /// Implements the generated service by [`PeerApi`].
@@ -166,6 +171,7 @@ impl<S> Service<http::Request<Body>> for Watched<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = S::Error;
@@ -177,7 +183,7 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         if request.uri().path() == BROADCAST_PATH {
-            return self.frames.call(request).boxed();
+            return serve_frames(&mut self.frames, request);
         }
         let reader = request.extensions().get::<Caller>().map(|caller| caller.reader.clone());
         let answer = self.calls.call(request);
@@ -193,6 +199,33 @@ where
         }
         .boxed()
     }
+}
+
+/// Serves a stream of frames: a connection has few, and their memory is counted.
+fn serve_frames<S>(
+    service: &mut S,
+    request: http::Request<Body>,
+) -> BoxFuture<'static, Result<http::Response<Body>, S::Error>>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    let caller = request.extensions().get::<Caller>().cloned();
+    let place = caller.and_then(|caller| Some((caller.streams.try_acquire_owned().ok()?, caller.reader)));
+    let Some((stream, reader)) = place else {
+        let refused = Status::resource_exhausted("this connection has too many streams of frames");
+        return ready(Ok(refused.into_http())).boxed();
+    };
+    let stream = Arc::new(stream);
+    let gathered = reader.clone();
+    let kept = stream.clone();
+    let answer = service.call(request.map(|body| Body::new(FramesBody::new(body, gathered, kept))));
+    async move {
+        let response = answer.await?;
+        Ok(response.map(|body| Body::new(Kept { body: reader.count_frames(body), _stream: stream })))
+    }
+    .boxed()
 }
 
 /// Parses a gRPC timeout: up to eight digits and a unit.
@@ -297,11 +330,11 @@ impl P2p for GrpcService {
         let call = call_of(&request)?;
         let mut frames = request.into_inner();
         let hello = first_frame(&mut frames).await.map_err(invalid)?;
-        let (tie, limit) = (Tie::new(&self.stopping), Limit::of_responder(hello.topic));
+        let (tie, limit) = (Tie::of_responder(&self.stopping), Limit::of_responder(hello.topic));
         let frames = tie.incoming(received(frames, limit.clone()));
         let (own, frames) = self.api.broadcast(call, hello, frames).await?;
         limit.set(own);
-        let frames = tie.outgoing(frames).map(|frame| Ok(frame?.into()));
+        let frames = Paced::new(tie.outgoing(frames)).map(|frame| Ok(frame?.into()));
         Ok(Response::new(stream::once(ready(Ok(own.into()))).chain(frames).boxed()))
     }
 

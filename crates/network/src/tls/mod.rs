@@ -7,10 +7,12 @@
 
 mod answers;
 mod certificate;
+mod frame_bodies;
 mod frames;
 mod grpc_client;
 mod grpc_server;
 mod handshakes;
+mod pace;
 mod strangers;
 mod watched_io;
 
@@ -29,7 +31,8 @@ use crate::{
 use answers::{Answers, MADE_AT_ONCE};
 use async_trait::async_trait;
 use certificate::{Identity, NAME, peer_of};
-use frames::Frames;
+use frame_bodies::{MAX_STREAMS, SMALL_FRAME};
+use frames::{Frames, OpenStreams};
 use grpc_client::GrpcPeer;
 use grpc_server::{Caller, GrpcService, MAX_TIMEOUT, Watched};
 use handshakes::{Handshakes, MAX_HANDSHAKES, TLS_BYTES};
@@ -49,7 +52,7 @@ use strangers::{Share, Strangers};
 use tokio::{
     io::BufReader,
     net::{TcpListener, TcpStream, lookup_host},
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
@@ -60,17 +63,24 @@ use tower::service_fn;
 use watched_io::WatchedIo;
 
 /// Flow-control window of a stream to a dialled peer: large enough that a bulk transfer never waits for this node.
-const STREAM_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 2 << 20;
 
-/// The same for all streams of a dialled connection.
+/// The same for all streams of a dialled connection: when all topics of `Broadcast` are left unread, there is room for a
+/// call.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// Flow-control window of a stream on an accepted connection: the largest request fits twice. Only requests arrive
-/// there; a window for bulk transfers would let each connection fill it with unread bytes.
+/// Flow-control window of a stream on an accepted connection: the largest request fits twice. Only requests and frames
+/// of `Broadcast` arrive there; a window for bulk transfers would let each connection fill it with unread bytes.
 const REQUEST_WINDOW: u32 = 256 << 10;
 
-/// The same for all streams of an accepted connection.
-const REQUESTS_WINDOW: u32 = 256 << 10;
+/// The same for all streams of an accepted connection: when all topics of `Broadcast` are left unread, there is room for
+/// calls.
+const REQUESTS_WINDOW: u32 = 1 << 20;
+
+const _: () = {
+    let topics = soma_types::Topic::ALL.len() as u32;
+    assert!(topics * STREAM_WINDOW < CONNECTION_WINDOW && topics * REQUEST_WINDOW < REQUESTS_WINDOW);
+};
 
 /// Maximum HTTP/2 frame: large enough that framing costs nothing, small enough that streams take turns.
 const MAX_FRAME: u32 = 256 << 10;
@@ -81,6 +91,11 @@ const MAX_REQUEST_FRAME: u32 = 16 << 10;
 /// Read buffer of a dialled connection, which carries bulk transfers. By default rustls reads only 4 KiB per system
 /// call.
 const READ_BUFFER: usize = 128 << 10;
+
+/// Bytes that the system takes and has not sent. By default it takes up to 4 MiB, and an urgent topic of `Broadcast`
+/// would wait behind them. Bytes on their way to the peer do not count, so this does not limit the speed.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_UNSENT: u32 = 128 << 10;
 
 /// Silence after which a connection gets a keep-alive PING.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -94,10 +109,12 @@ const MAX_CONCURRENT_STREAMS: u32 = 64;
 /// Maximum bytes of all headers of one call; this software sends about 300.
 const MAX_HEADER_LIST: u32 = 4 << 10;
 
-/// Memory that a peer can take with one connection, without responses: its requests, the headers of all its calls, a
-/// frame, and TLS.
+/// Memory that a peer can take with one connection, without responses and large frames of `Broadcast`: its requests, the
+/// headers of all its calls, a small frame of `Broadcast` on each stream with what was read behind it, an HTTP/2 frame,
+/// and TLS.
 pub const CONNECTION_BYTES: usize = REQUESTS_WINDOW as usize
     + MAX_CONCURRENT_STREAMS as usize * MAX_HEADER_LIST as usize
+    + MAX_STREAMS * (SMALL_FRAME + MAX_REQUEST_FRAME as usize)
     + MAX_REQUEST_FRAME as usize
     + TLS_BYTES;
 
@@ -178,11 +195,12 @@ impl TlsTransport {
             }
         })?;
         let ends = Ends::default();
-        let io = WatchedIo::new(tls, &ends, Frames::of_server(), ());
+        let streams = Arc::<OpenStreams>::default();
+        let io = WatchedIo::new(tls, &ends, Frames::of_server(streams.clone()), ());
         let channel = http2_client(io)
             .await
             .map_err(|error| DialError::Refused { address: address.clone(), reason: error.to_string() })?;
-        Ok(Link::new(peer, remote, Arc::new(GrpcPeer::new(channel)), ends))
+        Ok(Link::new(peer, remote, Arc::new(GrpcPeer::new(channel, streams)), ends))
     }
 }
 
@@ -192,13 +210,20 @@ async fn connect_tcp(address: &Address) -> io::Result<TcpStream> {
     for address in lookup_host((host.as_str(), port)).await? {
         match TcpStream::connect(address).await {
             Ok(stream) => {
-                stream.set_nodelay(true)?;
+                set_options(&stream)?;
                 return Ok(stream);
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT)?;
+    Ok(())
 }
 
 /// HTTP/2 over one connection. When it ends the channel fails permanently: Connections decides about a new dial.
@@ -347,7 +372,7 @@ impl Acceptor {
     }
 
     async fn take(&self, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+        set_options(&stream)?;
         let tls = self.tls.accept(stream).await?;
         let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let certificate = certificates.first().ok_or_else(|| io::Error::other("no certificate"))?;
@@ -361,7 +386,8 @@ impl Acceptor {
             return Err(io::Error::other(format!("peer {} was not admitted", peer.short())));
         }
         let reader = self.answers.reader(id, ends.clone(), standing.clone());
-        let io = WatchedIo::new(tls, &ends, Frames::of_caller(), Caller { peer, remote, reader })
+        let streams = Arc::new(Semaphore::new(MAX_STREAMS));
+        let io = WatchedIo::new(tls, &ends, Frames::of_caller(), Caller { peer, remote, reader, streams })
             .with_share(Share::new(self.strangers.clone(), standing));
         let handler = self.handler.clone();
         tokio::spawn(async move {

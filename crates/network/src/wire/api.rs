@@ -1,6 +1,6 @@
 //! The calls between peers as typed Rust, the same on both sides.
 
-use crate::wire::{CallError, FrameStream, Hello, Status, limits::*};
+use crate::wire::{CallError, FrameStream, Hello, Status, error::malformed, limits::*};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -276,11 +276,6 @@ pub fn checked_chunk(blocks: Vec<Bytes>) -> Result<Vec<Bytes>, CallError> {
         return Err(malformed(format!("a chunk of {bytes} bytes is over the limit")));
     }
     Ok(blocks)
-}
-
-/// A response that breaks the protocol.
-pub(super) fn malformed(message: String) -> CallError {
-    CallError::new(Status::MalformedAnswer, message)
 }
 
 /// The calls between peers. A link implements them as the caller, the gRPC adapter as the responder.

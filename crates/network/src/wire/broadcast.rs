@@ -8,7 +8,7 @@
 
 use crate::wire::{
     CallError, Status,
-    api::malformed,
+    error::malformed,
     limits::{MAX_AUTHORS_PER_FRAME, MAX_BATCH_BYTES, MAX_IDS_PER_FRAME, MAX_MESSAGES_PER_FRAME},
 };
 use futures::{
@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, ready},
 };
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The first frame of each side of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,12 +232,18 @@ pub(crate) struct Tie {
     end: CancellationToken,
     /// The peer's mistake that ended the stream, for the peer.
     mistake: Arc<OnceLock<CallError>>,
+    is_caller: bool,
 }
 
 impl Tie {
-    /// A tie that also ends with `parent`.
-    pub(crate) fn new(parent: &CancellationToken) -> Self {
-        Self { end: parent.child_token(), mistake: Arc::default() }
+    /// The tie of a caller.
+    pub(crate) fn of_caller() -> Self {
+        Self { end: CancellationToken::new(), mistake: Arc::default(), is_caller: true }
+    }
+
+    /// The tie of a responder, which also ends when its listener is `stopping`.
+    pub(crate) fn of_responder(stopping: &CancellationToken) -> Self {
+        Self { end: stopping.child_token(), mistake: Arc::default(), is_caller: false }
     }
 
     /// Frames of the peer, which are checked already.
@@ -250,7 +256,7 @@ impl Tie {
                 let _ = noted.mistake.set(CallError::new(Status::InvalidArgument, error.message.clone()));
             }
         });
-        self.half(frames.boxed()).boxed()
+        self.half(frames.boxed(), true).boxed()
     }
 
     /// Frames of this side, cut to the limits of the protocol. The last item tells the peer its mistake, if that ends
@@ -262,10 +268,10 @@ impl Tie {
         });
         let mistake = self.mistake.clone();
         let last = stream::once(async move { mistake.get().cloned().map(Err) }).filter_map(std::future::ready);
-        self.half(cut.boxed()).chain(last).boxed()
+        self.half(cut.boxed(), !self.is_caller).chain(last).boxed()
     }
 
-    fn half(&self, frames: FrameStream) -> Half {
+    fn half(&self, frames: FrameStream, ends_when_dropped: bool) -> Half {
         let frames = Arc::new(Mutex::new(Some(frames)));
         // At the end the frames are dropped, although nothing may poll this half: their other side sees the end.
         let (end, dropped) = (self.end.clone(), frames.clone());
@@ -274,7 +280,7 @@ impl Tie {
             drop(take(&dropped));
         });
         let ended = Box::pin(self.end.clone().cancelled_owned());
-        Half { frames, ended, end: Some(self.end.clone().drop_guard()) }
+        Half { frames, ended, end: self.end.clone(), ends_when_dropped }
     }
 }
 
@@ -284,7 +290,19 @@ struct Half {
     frames: Arc<Mutex<Option<FrameStream>>>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Ends the other direction.
-    end: Option<DropGuard>,
+    end: CancellationToken,
+    /// The network drops a caller's frames when the responder has ended the stream. What the responder sent before then
+    /// still arrives.
+    ends_when_dropped: bool,
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        drop(take(&self.frames));
+        if self.ends_when_dropped {
+            self.end.cancel();
+        }
+    }
 }
 
 fn take(frames: &Mutex<Option<FrameStream>>) -> Option<FrameStream> {
@@ -304,7 +322,7 @@ impl Stream for Half {
         };
         if !matches!(next, Some(Ok(_))) {
             drop(take(&self.frames));
-            self.end = None;
+            self.end.cancel();
         }
         Poll::Ready(next)
     }

@@ -2,7 +2,7 @@
 
 use crate::wire::{
     Availability, BlockRefs, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers, Seen,
-    Status, api::malformed, limits::*, proto,
+    Status, error::malformed, limits::*, proto,
 };
 use bytes::Bytes;
 use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef};

@@ -2,8 +2,8 @@
 
 use crate::wire::{
     CallError, Frame, FrameStream, Hello,
-    api::malformed,
     broadcast::{Limit, check_author, check_counts},
+    error::malformed,
     proto::{self, broadcast_author::Author as Kind},
 };
 use bytes::Bytes;

@@ -70,3 +70,8 @@ impl CallError {
         }
     }
 }
+
+/// A message that breaks the protocol.
+pub(super) fn malformed(message: String) -> CallError {
+    CallError::new(Status::MalformedAnswer, message)
+}

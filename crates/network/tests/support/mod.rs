@@ -370,6 +370,8 @@ impl PeerApi for Responder {
     async fn fetch_blocks(&self, call: Call, _: BlockRefs) -> Result<BlockStream, CallError> {
         let chunks = match &self.behaviour {
             Behaviour::Says { chunks, .. } => chunks.clone(),
+            // More than HTTP/2 takes at once.
+            Behaviour::Spreads(_) => vec![vec![Bytes::from(vec![7; 300 << 10])]],
             _ => chunks(),
         };
         self.answer("fetch_blocks", call, ()).await?;

@@ -66,6 +66,8 @@ pub(super) struct Tree {
     refused: LinkSet,
     /// Whether this node has published for it.
     pub(super) is_own: bool,
+    /// Whether its messages have been pushed over the links of a new author.
+    was_pushed: bool,
     /// Of the clock that selects the author to forget.
     is_recent: bool,
     last_prune: Duration,
@@ -115,7 +117,8 @@ impl Authors {
         let known = self.index.get(&author);
         let key = known.unwrap_or_else(|| self.insert(now, author, eager)) as usize;
         let tree = &mut self.trees[key];
-        tree.is_recent = true;
+        // Authors of one message only make room first.
+        tree.is_recent = known.is_some();
         tree.active_until = now + ACTIVE_FOR;
         (tree, known.is_none())
     }
@@ -211,7 +214,8 @@ impl Tree {
             pruned: LinkSet::default(),
             refused: LinkSet::default(),
             is_own: false,
-            is_recent: true,
+            was_pushed: !eager.is_empty(),
+            is_recent: false,
             last_prune: Duration::ZERO,
             next_prune: Duration::ZERO,
             next_replacement: Duration::ZERO,
@@ -224,6 +228,14 @@ impl Tree {
     /// Whether the tree still takes shape.
     pub(super) fn is_fresh(&self, now: Duration) -> bool {
         now < self.settled_at
+    }
+
+    /// Pushes over these links, like the messages of a new author, if none was pushed before.
+    pub(super) fn push_first(&mut self, eager: &LinkSet) {
+        if !self.was_pushed {
+            self.eager = self.eager.union(eager);
+            self.was_pushed = true;
+        }
     }
 
     pub(super) fn source(&self) -> Option<Slot> {

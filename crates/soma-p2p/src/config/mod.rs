@@ -60,7 +60,7 @@ pub struct Config {
     /// Spreading messages.
     pub broadcast: BroadcastConfig,
     /// Bytes that all peers together can make this node hold, divided into parts. The least depends on
-    /// `connections.max_inbound`: 195,362,816 by default.
+    /// `connections.max_inbound`: 293,666,816 by default.
     pub peer_memory_bytes: u64,
     /// Messages in each actor's mailbox, 1 to 100,000.
     pub mailbox_capacity: usize,
@@ -94,7 +94,7 @@ impl Default for Config {
             pruning: PruningConfig::default(),
             archive: ArchiveConfig::default(),
             broadcast: BroadcastConfig::default(),
-            peer_memory_bytes: 256 << 20,
+            peer_memory_bytes: 352 << 20,
             mailbox_capacity: 50,
             trace: None,
         }

@@ -182,8 +182,9 @@ fn frame(bytes: &[u8]) -> bool {
 pub(crate) const BROADCAST_FRAME: Decoder = Decoder {
     name: "broadcast_frame",
     decode: |bytes| {
-        let decoded = decode::<BroadcastFrame>(Bytes::copy_from_slice(bytes));
-        decoded.is_ok_and(|message| Frame::received(message, HELLO).is_ok())
+        let Ok(message) = decode::<BroadcastFrame>(Bytes::copy_from_slice(bytes)) else { return false };
+        let _ = (Hello::try_from(message.clone()), Frame::received(message, HELLO));
+        true
     },
     check: frame,
     seeds: |chain| {

@@ -2,14 +2,14 @@
 
 use crate::{
     address_of,
-    hostile::{Behaviour, node_infos},
+    hostile::{Behaviour, messages, node_infos},
 };
 use futures::{StreamExt, future::join_all, stream};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use soma_network::wire::Call;
+use soma_network::wire::{Call, Hello};
 use soma_network::{Link, Transport};
-use soma_types::{Address, ChainId, CommitIndex, PeerId, SignedNodeInfo, SigningKey, TimestampMs};
+use soma_types::{Address, ChainId, CommitIndex, PeerId, SignedNodeInfo, SigningKey, TimestampMs, Topic};
 use std::{future::pending, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
@@ -58,7 +58,21 @@ pub async fn attack(
         Behaviour::FloodsNodeInfos | Behaviour::InventsNodes => {
             flood(&victim, &*identity(0), |link| tell_of_itself(&victim, link, &key, rng.clone())).await;
         }
+        _ if behaviour.sends_messages() => {
+            let wave = |link| send_messages(behaviour, &victim, link, key.clone(), rng.clone());
+            flood(&victim, &*identity(0), wave).await;
+        }
         _ => {}
+    }
+}
+
+/// Sends frames over one stream for as long as the victim takes them.
+async fn send_messages(behaviour: Behaviour, victim: &Victim, link: Link, key: SigningKey, rng: ChaCha8Rng) {
+    let topic = Topic::Transactions;
+    let frames = messages::frames(behaviour, topic, victim.chain, key, rng);
+    let hello = Hello { topic, max_message_bytes: 1 << 10 };
+    if let Ok((_, mut taken)) = link.api().broadcast(call(victim), hello, frames).await {
+        while let Some(Ok(_)) = taken.next().await {}
     }
 }
 

@@ -91,6 +91,18 @@ pub enum Behaviour {
     ConnectsAndIdles,
     /// Tells without end of commits that it does not have.
     FloodsPushes,
+    /// Sends messages of epochs that are over or far away, as fast as it may.
+    SpamsMessages,
+    /// Sends messages with wrong signatures.
+    SendsInvalidMessages,
+    /// Sends the same messages again and again.
+    RepeatsMessages,
+    /// Announces messages that it does not have.
+    AnnouncesMessages,
+    /// Sends the longest lists of ids that a frame takes, one after the other.
+    FloodsIds,
+    /// Takes messages and sends none on.
+    DropsMessages,
 }
 
 /// What a node does about a behaviour.
@@ -108,7 +120,7 @@ pub enum Consequence {
 
 impl Behaviour {
     /// Every behaviour there is.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 48] = [
         Self::ClaimsEverything,
         Self::ClaimsWithoutServing,
         Self::ServesNothing,
@@ -151,6 +163,12 @@ impl Behaviour {
         Self::LiesAboutCallers,
         Self::ConnectsAndIdles,
         Self::FloodsPushes,
+        Self::SpamsMessages,
+        Self::SendsInvalidMessages,
+        Self::RepeatsMessages,
+        Self::AnnouncesMessages,
+        Self::FloodsIds,
+        Self::DropsMessages,
     ];
 
     /// The expected consequence.
@@ -173,7 +191,8 @@ impl Behaviour {
             | Self::SendsGarbageProtobuf
             | Self::AnnouncesHugeMessages
             | Self::SendsOversizedCommits
-            | Self::SendsOversizedBlocks => Consequence::Banned,
+            | Self::SendsOversizedBlocks
+            | Self::SendsInvalidMessages => Consequence::Banned,
             Self::ClaimsEverything
             | Self::ClaimsWithoutServing
             | Self::ServesNothing
@@ -195,13 +214,31 @@ impl Behaviour {
             | Self::SendsHugeAddresses
             | Self::RepeatsAddresses
             | Self::LiesAboutCallers
-            | Self::ConnectsAndIdles => Consequence::WithoutEffect,
+            | Self::ConnectsAndIdles
+            | Self::SpamsMessages
+            | Self::RepeatsMessages
+            | Self::AnnouncesMessages
+            | Self::FloodsIds
+            | Self::DropsMessages => Consequence::WithoutEffect,
         }
     }
 
     /// Whether it is, wholly or in part, what the peer does of its own accord: see [`attack`](super::attack).
     pub fn attacks(self) -> bool {
         matches!(self, Self::ConnectsAndIdles | Self::FloodsPushes | Self::FloodsNodeInfos | Self::InventsNodes)
+            || self.sends_messages()
+    }
+
+    /// Whether it is about messages that the peer sends.
+    pub fn sends_messages(self) -> bool {
+        matches!(
+            self,
+            Self::SpamsMessages
+                | Self::SendsInvalidMessages
+                | Self::RepeatsMessages
+                | Self::AnnouncesMessages
+                | Self::FloodsIds
+        )
     }
 }
 

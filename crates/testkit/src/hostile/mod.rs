@@ -17,6 +17,7 @@
 
 mod attack;
 mod behaviour;
+mod messages;
 mod node_infos;
 mod peer;
 mod server;

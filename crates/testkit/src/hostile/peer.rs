@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    KnownPeers, PeerApi, Status,
+    FrameStream, Hello, KnownPeers, PeerApi, Status,
 };
 use soma_types::{
     Commit, CommitDigest, CommitIndex, CommitRef, PeerId, Signed, SignedBlock, SigningKey, UnverifiedCommit,
@@ -341,5 +341,20 @@ impl PeerApi for HostilePeer {
     async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
         self.mischief.instead(call.peer).await?;
         self.inner.get_epoch_proofs(call, request).await
+    }
+
+    async fn broadcast(
+        &self,
+        call: Call,
+        hello: Hello,
+        frames: FrameStream,
+    ) -> Result<(Hello, FrameStream), CallError> {
+        if self.mischief.0.behaviour != Behaviour::DropsMessages {
+            return self.inner.broadcast(call, hello, frames).await;
+        }
+        self.mischief.act();
+        // Reads what comes, and sends nothing.
+        let silent = frames.filter_map(async |frame| frame.err().map(Err));
+        Ok((hello, silent.boxed()))
     }
 }

@@ -15,6 +15,7 @@ pub const SEED: u64 = 1;
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         scenarios::startup_and_discovery(),
+        scenarios::messages_and_churn().full_nodes(1),
         scenarios::cold_sync().commits(40).set("state_sync.commits_per_fetch", 10),
         scenarios::worker_crash().commits(40),
         scenarios::lying_peer().full_nodes(1).set("state_sync.commits_per_fetch", 4),

@@ -33,6 +33,8 @@ pub enum Invariant {
     EveryActorIsBack,
     /// When faults have stopped everyone is connected to everyone in time.
     EveryoneIsConnected,
+    /// When faults have stopped every honest node hears the messages of every other in time.
+    EveryoneIsHeard,
 }
 
 impl fmt::Display for Invariant {
@@ -52,6 +54,7 @@ impl fmt::Display for Invariant {
             Self::EveryoneReachesTheHead => "when faults have stopped every honest node reaches the head in time",
             Self::EveryActorIsBack => "when faults have stopped every actor lives again in time",
             Self::EveryoneIsConnected => "when faults have stopped everyone is connected to everyone in time",
+            Self::EveryoneIsHeard => "when faults have stopped every honest node hears every other in time",
         })
     }
 }

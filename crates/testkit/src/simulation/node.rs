@@ -11,6 +11,7 @@ use crate::{
         identity::{address, key, part_and_number, peer_id, seed_peer},
         invariant::Invariant,
         journal::{Entry, Journal},
+        messages::{Messages, TOPICS},
         monitor::Monitor,
         names::NodeName,
         network::{Host, SimNetwork},
@@ -86,6 +87,9 @@ pub(super) struct Node {
     clock_skew_ms: Cell<i64>,
     starts: Cell<u64>,
     process: RefCell<Option<Process>>,
+    /// How often it publishes messages.
+    publishes: Option<Duration>,
+    pub(super) messages: Messages,
     /// Of the process, once it is up.
     handle: RefCell<Option<Handle>>,
 }
@@ -166,6 +170,8 @@ impl Node {
             clock_skew_ms: Cell::new(0),
             starts: Cell::new(0),
             process: RefCell::new(None),
+            publishes: scenario.messages,
+            messages: Messages::default(),
             handle: RefCell::new(None),
         })
     }
@@ -296,6 +302,9 @@ impl Node {
         self.journal.write(Entry::Started { node: self.name, durable: self.durable() });
         let monitor = spawn_local(self.monitor().watch(handle.clone()));
         spawn_local(self.clone().execute(handle.clone()));
+        if let Some(interval) = self.publishes {
+            self.spread(&handle, interval);
+        }
         if matches!(self.name, NodeName::Validator(_)) {
             spawn_local(self.clone().make_commits(handle));
         }
@@ -394,6 +403,16 @@ impl Node {
             }
             self.executed.set(expected);
             self.journal.write(Entry::Executed { node: self.name, index: expected, digest: found.digest });
+        }
+    }
+
+    /// Publishes messages, and hears those of others.
+    fn spread(self: &Rc<Self>, handle: &Handle, interval: Duration) {
+        let (node, publisher) = (self.clone(), handle.clone());
+        spawn_local(async move { node.messages.publish(node.name, publisher, interval).await });
+        for topic in TOPICS {
+            let (node, reader) = (self.clone(), handle.clone());
+            spawn_local(async move { node.messages.hear(reader, topic).await });
         }
     }
 

@@ -78,6 +78,9 @@ pub fn scenario(seed: u64) -> Scenario {
         fault(&mut scenario, &mut rng);
     }
     scenario.events.sort_by_key(|(time, _)| *time);
+    if rng.random_ratio(1, 3) {
+        scenario.messages = Some(millis(rng.random_range(200..=2_000)));
+    }
     scenario
 }
 
@@ -96,6 +99,7 @@ pub fn hostile(seed: u64) -> Scenario {
         .set("state_sync.commits_per_fetch", rng.random_range(3..=8_u32))
         .set("discovery.interval", "10s")
         .set("state_sync.request_timeout", "2s")
+        .messages(secs(1))
         .synced_within(secs(120));
     for number in 1..=HOSTILE_NODES {
         if let Some(behaviour) = Behaviour::ALL.choose(&mut rng) {

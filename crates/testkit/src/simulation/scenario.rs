@@ -77,6 +77,9 @@ pub struct Scenario {
     pub archive: bool,
     /// A node that keeps every commit, whatever the settings say.
     pub keeps_all: Option<NodeName>,
+    /// Each node publishes a message of every topic for all nodes in each such interval; none does if `None`.
+    #[serde(default)]
+    pub messages: Option<Duration>,
     /// What happens when.
     pub events: Vec<(Duration, Event)>,
     /// How long after the last event and the last commit made every honest node that is up must have executed all.
@@ -108,6 +111,7 @@ impl Scenario {
             settings: BTreeMap::new(),
             archive: false,
             keeps_all: None,
+            messages: None,
             events: Vec::new(),
             synced_within: secs(30),
             connected: false,
@@ -205,6 +209,12 @@ impl Scenario {
     pub fn archive(mut self) -> Self {
         self.archive = true;
         self.set("archive.write", true)
+    }
+
+    /// Each node publishes messages in each such interval. In the end every honest node hears every other.
+    pub fn messages(mut self, interval: Duration) -> Self {
+        self.messages = Some(interval);
+        self
     }
 
     /// This node keeps every commit, whatever the settings say.
@@ -316,6 +326,9 @@ impl fmt::Display for Scenario {
         }
         if let Some(node) = self.keeps_all {
             writeln!(f, "    .keeps_all({node})")?;
+        }
+        if let Some(interval) = self.messages {
+            writeln!(f, "    .messages({})", Time(interval))?;
         }
         for (key, value) in &self.settings {
             writeln!(f, "    .set({key:?}, {value})")?;

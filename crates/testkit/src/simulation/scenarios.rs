@@ -18,6 +18,7 @@ pub fn all() -> Vec<Scenario> {
         lying_peer(),
         epoch_change(),
         partition_and_heal(),
+        messages_and_churn(),
         crash_in_the_middle_of_a_sync(),
         slow_executor(),
         clock_skew(),
@@ -88,6 +89,29 @@ pub fn partition_and_heal() -> Scenario {
         .at(secs(2))
         .partition([validator(0), validator(1), full(0)])
         .at(secs(40))
+        .heal()
+        .synced_within(secs(120))
+}
+
+/// Nodes publish messages while one crashes, another loses its Broadcast, and half of them are cut off for a while.
+pub fn messages_and_churn() -> Scenario {
+    Scenario::named("messages and churn")
+        .full_nodes(3)
+        .commits(60)
+        .live(40, millis(500))
+        .commits_per_epoch(20)
+        .latency(millis(20)..millis(80))
+        .loss_percent(1.0)
+        .messages(millis(500))
+        .at(secs(3))
+        .crash(validator(1))
+        .at(secs(5))
+        .panic(full(0), "broadcast", "Received", 1)
+        .at(secs(8))
+        .restart(validator(1))
+        .at(secs(12))
+        .partition([validator(0), validator(1), full(0)])
+        .at(secs(45))
         .heal()
         .synced_within(secs(120))
 }

@@ -10,6 +10,7 @@ use crate::{
     hostile::{Behaviour, Mischief},
     simulation::{
         chunks::Chunks,
+        frames::crossing,
         identity::address,
         names::NodeName,
         network::{Host, SimNetwork},
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    KnownPeers, PeerApi,
+    FrameStream, Hello, KnownPeers, PeerApi,
 };
 use soma_network::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, MemoryTransport, Transport,
@@ -268,5 +269,20 @@ impl PeerApi for Wire {
         };
         let rpc = Rpc { answer_bytes: EpochProofs::size, ..Rpc::small("GetEpochProofs", "EpochProofs") };
         self.responder.answer(&call, rpc, answering).await
+    }
+
+    async fn broadcast(
+        &self,
+        call: Call,
+        hello: Hello,
+        frames: FrameStream,
+    ) -> Result<(Hello, FrameStream), CallError> {
+        let (_, api) = self.answering()?;
+        let (network, name) = (&self.responder.network, self.responder.name);
+        let caller = self.responder.caller(&call)?.name;
+        let frames = crossing(network.clone(), caller, name, frames);
+        let rpc = Rpc::small("Broadcast", "Broadcast begun");
+        let (hello, frames) = self.responder.answer(&call, rpc, api.broadcast(call, hello, frames)).await?;
+        Ok((hello, crossing(network.clone(), name, caller, frames)))
     }
 }

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     runtime,
     task::LocalSet,
-    time::{sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// How often the world looks whether everyone is there.
@@ -107,7 +107,7 @@ impl World {
 
     /// The whole story. Answers which actors were made anew.
     async fn play(&self, scenario: &Scenario) -> Result<Vec<(NodeName, String, u64)>, Violation> {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let mut script = scenario.events.clone();
         // Stable: events of one time happen in the order of the story.
         script.sort_by_key(|(time, _)| *time);
@@ -194,11 +194,13 @@ impl World {
 
     /// Waits until every honest node that is up is where it must be.
     async fn all_is_well(&self, scenario: &Scenario) -> Result<(), Violation> {
-        let deadline = self.journal.now() + scenario.synced_within;
+        let (quiet, deadline) = (Instant::now(), self.journal.now() + scenario.synced_within);
         let honest: Vec<_> = scenario.honest_nodes().iter().filter_map(|name| self.nodes.get(name)).collect();
         let honest: Vec<_> = honest.into_iter().filter(|node| node.is_up()).collect();
         loop {
-            let Some((invariant, name, detail)) = self.what_is_missing(scenario, &honest).await else { return Ok(()) };
+            let Some((invariant, name, detail)) = self.what_is_missing(scenario, &honest, quiet).await else {
+                return Ok(());
+            };
             if self.journal.now() >= deadline {
                 return Err(Violation { invariant, node: Some(name), at: self.journal.now(), detail });
             }
@@ -211,6 +213,7 @@ impl World {
         &self,
         scenario: &Scenario,
         honest: &[&Rc<Node>],
+        quiet: Instant,
     ) -> Option<(Invariant, NodeName, String)> {
         if let Some(node) = self.nodes.values().find(|node| node.should_have_given_up()) {
             let detail = format!("it was to give up: {:?}", scenario.gives_up.get(&node.name));
@@ -230,6 +233,11 @@ impl World {
             if let Some(actor) = tree.actors().into_iter().find(|actor| actor.state != ChildState::Running) {
                 return Some((Invariant::EveryActorIsBack, node.name, format!("{actor:?}")));
             }
+        }
+        if scenario.messages.is_some()
+            && let Some((name, detail)) = unheard(honest, quiet).await
+        {
+            return Some((Invariant::EveryoneIsHeard, name, detail));
         }
         match scenario.connected {
             true => {
@@ -294,4 +302,24 @@ impl World {
             penalties: found.penalties,
         }
     }
+}
+
+/// The first node whose messages since this moment have not reached all others.
+async fn unheard(nodes: &[&Rc<Node>], since: Instant) -> Option<(NodeName, String)> {
+    for node in nodes {
+        let Some(published) = node.messages.published_after(since) else {
+            return Some((node.name, "it has published nothing".into()));
+        };
+        let deaf = nodes.iter().find(|other| other.name != node.name && !other.messages.has_heard(&published));
+        if let Some(deaf) = deaf {
+            let mut known = Vec::new();
+            for node in [node, deaf] {
+                if let Some(handle) = node.handle() {
+                    known.push(handle.status().await.broadcast);
+                }
+            }
+            return Some((node.name, format!("{} has not heard its messages: {known:?}", deaf.name)));
+        }
+    }
+    None
 }

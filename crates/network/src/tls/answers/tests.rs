@@ -145,3 +145,49 @@ async fn message_counts_until_its_last_piece_has_left_for_the_socket() {
         assert_eq!(answers.bytes(), if pieces.is_empty() { 0 } else { message.len() });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_are_left_unread_end_no_connection_until_others_need_the_room() {
+    let answers = Answers::new(Limits { in_all: 16 * MIB, ..Limits::default() });
+    let (unread, busy) = reader(&answers, 1, &Standing::default());
+    let (held, arriving) = (busy.hold(Kind::Frame, 2 * MIB), busy.clone().reserve_frame(MIB).await);
+    for _ in 0..10 {
+        pass(STALL_WINDOW).await;
+    }
+    assert!(!unread.hang_up.is_cancelled());
+    assert_eq!(answers.bytes(), 3 * MIB, "frames count");
+    let (_, newcomer) = reader(&answers, 2, &Standing::default());
+    assert!(finds_room(&newcomer, 10 * MIB).await.is_none());
+    assert!(unread.hang_up.is_cancelled() && !unread.stalled.is_cancelled(), "ended, but not to blame");
+    drop((held, arriving));
+    assert!(finds_room(&newcomer, 10 * MIB).await.is_some());
+    assert_eq!(answers.bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unread_response_beside_frames_ends_the_connection_as_ever() {
+    let answers = Answers::new(Limits::default());
+    let (ends, reader) = reader(&answers, 1, &Standing::default());
+    let _frame = reader.hold(Kind::Frame, MIB);
+    pass(2 * STALL_WINDOW).await;
+    assert!(!ends.hang_up.is_cancelled());
+    let _answer = reader.reserve(MIB, MIB).await.made(MIB);
+    pass(STALL_WINDOW).await;
+    pass(STALL_WINDOW).await;
+    assert!(ends.hang_up.is_cancelled() && ends.stalled.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_a_peer_reads_leave_nothing_counted() {
+    let answers = Answers::new(Limits::default());
+    let (_, reader) = reader(&answers, 1, &Standing::default());
+    let message = Bytes::from(vec![7; 3 * FRAME_PIECE]);
+    let mut body = reader.count_frames(Body::new(http_body_util::Full::new(message.clone())));
+    let mut read = Vec::new();
+    while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+        let data = frame.unwrap().into_data().unwrap();
+        assert!(data.len() <= FRAME_PIECE && answers.bytes() == message.len());
+        read.extend_from_slice(&data);
+    }
+    assert_eq!((read, answers.bytes()), (message.to_vec(), 0));
+}
