@@ -79,9 +79,9 @@ mutants: ## Break the range planner on purpose, and see whether simulation finds
 fuzz: ## Feed every decoder of untrusted bytes made-up input, SECONDS for each: SECONDS=20 TARGETS="block message"
 	CARGO="$(CARGO)" fuzz/run.sh $(SECONDS) $(TARGETS)
 
-bench: ## Measure everything: the parts, then whole syncs beside what the hardware allows, and a long history; BENCH=sync/C runs those cases
+bench: ## Measure everything: the parts, then whole syncs beside what the hardware allows, messages beside libp2p-gossipsub, and a long history; BENCH=sync/C runs those cases
 	$(CARGO) bench -p soma-tests --bench parts
-	$(LAB) --features bench -- bench $(BENCH)
+	$(LAB) --features bench,gossipsub -- bench $(BENCH)
 	$(LAB) --features simulation -- sim-latency
 
 bench-quick: ## Every kind of block once, in under three minutes

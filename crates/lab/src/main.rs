@@ -48,6 +48,10 @@ enum Command {
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchNode,
+    /// One node of libp2p in a benchmark.
+    #[cfg(feature = "gossipsub")]
+    #[command(hide = true)]
+    BenchGossipsubNode,
     /// Simulate whole networks over many seeds, and shrink what fails.
     #[cfg(feature = "simulation")]
     Sim(sim::Args),
@@ -77,6 +81,8 @@ impl Command {
             Self::Bench(args) => bench::run(args),
             #[cfg(feature = "bench")]
             Self::BenchNode => bench::run_node(),
+            #[cfg(feature = "gossipsub")]
+            Self::BenchGossipsubNode => bench::run_gossipsub_node(),
             #[cfg(feature = "simulation")]
             Self::Sim(args) => sim::run(args),
             #[cfg(feature = "simulation")]
