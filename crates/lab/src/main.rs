@@ -12,6 +12,8 @@ mod mutants;
 #[cfg(feature = "simulation")]
 mod sim;
 #[cfg(feature = "simulation")]
+mod sim_broadcast;
+#[cfg(feature = "simulation")]
 mod sim_discovery;
 #[cfg(feature = "simulation")]
 mod sim_latency;
@@ -46,6 +48,9 @@ enum Command {
     /// Simulate whole networks over many seeds, and shrink what fails.
     #[cfg(feature = "simulation")]
     Sim(sim::Args),
+    /// Let nodes send each other messages in simulation.
+    #[cfg(feature = "simulation")]
+    SimBroadcast(sim_broadcast::Args),
     /// Let nodes find each other in simulation.
     #[cfg(feature = "simulation")]
     SimDiscovery(sim_discovery::Args),
@@ -73,6 +78,8 @@ impl Command {
             Self::BenchNode => bench::run_node(),
             #[cfg(feature = "simulation")]
             Self::Sim(args) => sim::run(args),
+            #[cfg(feature = "simulation")]
+            Self::SimBroadcast(args) => sim_broadcast::run(args),
             #[cfg(feature = "simulation")]
             Self::SimDiscovery(args) => sim_discovery::run(args),
             #[cfg(feature = "simulation")]
