@@ -6,7 +6,8 @@ use soma_types::{Author, Epoch, Fault, MessageId, PeerId, Topic};
 use std::{collections::BTreeMap, time::Duration};
 use strum::VariantNames;
 
-/// One stream of one topic to one peer. The shell numbers them.
+/// One stream of one topic to one peer. The core numbers the streams that it opens 2, 4, 6 and so on. The shell numbers
+/// those that peers open 1, 3, 5 and so on, and uses no number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamKey(pub u64);
 
@@ -25,6 +26,20 @@ pub struct Config {
     pub history: Duration,
     /// Bytes of messages that are kept for others to ask for, of each topic.
     pub history_bytes: u64,
+}
+
+impl Config {
+    /// The usual settings of a node.
+    pub fn new(own: PeerId, seed: u64) -> Self {
+        Self {
+            own,
+            seed,
+            relays_consensus: false,
+            max_message_bytes: 256 << 10,
+            history: Duration::from_secs(30),
+            history_bytes: 16 << 20,
+        }
+    }
 }
 
 /// What a core knows of a message. The shell has its bytes, under its id.
