@@ -66,6 +66,8 @@ pub(super) struct Tree {
     refused: LinkSet,
     /// Whether this node has published for it.
     pub(super) is_own: bool,
+    /// Whether its messages have been pushed over the links of a new author.
+    was_pushed: bool,
     /// Of the clock that selects the author to forget.
     is_recent: bool,
     last_prune: Duration,
@@ -211,6 +213,7 @@ impl Tree {
             pruned: LinkSet::default(),
             refused: LinkSet::default(),
             is_own: false,
+            was_pushed: !eager.is_empty(),
             is_recent: true,
             last_prune: Duration::ZERO,
             next_prune: Duration::ZERO,
@@ -224,6 +227,14 @@ impl Tree {
     /// Whether the tree still takes shape.
     pub(super) fn is_fresh(&self, now: Duration) -> bool {
         now < self.settled_at
+    }
+
+    /// Pushes over these links, like the messages of a new author, if none was pushed before.
+    pub(super) fn push_first(&mut self, eager: &LinkSet) {
+        if !self.was_pushed {
+            self.eager = self.eager.union(eager);
+            self.was_pushed = true;
+        }
     }
 
     pub(super) fn source(&self) -> Option<Slot> {

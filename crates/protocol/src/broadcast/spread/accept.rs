@@ -177,9 +177,9 @@ impl Spread {
         let (is_own, is_large) = (entry.is_own, message.bytes >= LARGE);
         let (tree, _) = self.authors.touch(context.now, message.author, &LinkSet::default());
         let is_fresh = tree.is_fresh(context.now);
-        if tree.eager.is_empty() && !is_large && !entry.pulled && (is_fresh || is_own) {
-            // The tree takes shape with large messages, which are pushed to nobody unasked.
-            tree.eager = self.links.eager;
+        if !is_large && !entry.pulled && (is_fresh || is_own) {
+            // The tree may have begun with large messages, which are pushed to nobody unasked.
+            tree.push_first(&self.links.eager);
         }
         let is_offered = (is_large || entry.pulled) && is_fresh || is_large && is_own;
         let mut push = tree.eager.and(&self.links.overlay);
