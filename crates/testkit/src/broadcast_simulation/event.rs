@@ -1,7 +1,7 @@
 //! The events of the simulation, and their queue.
 
 use super::{frame::Frame, stream::StreamId};
-use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 /// Nanoseconds since the start of the simulation.
 pub(super) type Time = u64;
@@ -57,51 +57,41 @@ pub(super) enum Event {
     Finish,
 }
 
+/// When an event happens, and where it is. The queue moves these around and leaves the events where they are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     at: Time,
     number: u64,
-    event: Event,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// The earliest entry is the greatest: the heap gives it out first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
+    place: u32,
 }
 
 /// Events in the order of their times; those of one time in the order in which they were put in.
 #[derive(Default)]
 pub(super) struct Queue {
-    heap: BinaryHeap<Entry>,
+    heap: BinaryHeap<Reverse<Entry>>,
+    events: Vec<Option<Event>>,
+    free: Vec<u32>,
     last: u64,
 }
 
 impl Queue {
     pub(super) fn put(&mut self, at: Time, event: Event) {
         self.last += 1;
-        self.heap.push(Entry { at, number: self.last, event });
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() as u32 - 1
+        });
+        self.events[place as usize] = Some(event);
+        self.heap.push(Reverse(Entry { at, number: self.last, place }));
     }
 
     /// The next event, if it happens until `until`.
     pub(super) fn next(&mut self, until: Time) -> Option<(Time, Event)> {
-        if self.heap.peek()?.at > until {
+        if self.heap.peek()?.0.at > until {
             return None;
         }
-        self.heap.pop().map(|entry| (entry.at, entry.event))
+        let Entry { at, place, .. } = self.heap.pop()?.0;
+        self.free.push(place);
+        self.events[place as usize].take().map(|event| (at, event))
     }
 }

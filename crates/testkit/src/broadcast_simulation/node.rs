@@ -48,6 +48,8 @@ pub(super) struct Process {
     /// When the timer fires.
     pub(super) wake: Option<Time>,
     pub(super) uplink: Uplink,
+    /// Streams with bytes that are written, of which the core has not heard.
+    pub(super) unreported: Vec<(StreamId, End)>,
     /// Links of which the core knows.
     pub(super) connected: BTreeSet<usize>,
     /// Streams that this node opened (even keys) and that others opened (odd keys), each by half of its key.
@@ -77,6 +79,7 @@ impl Process {
             core: Broadcast::new(config),
             wake: None,
             uplink: Uplink::default(),
+            unreported: Vec::new(),
             connected: BTreeSet::new(),
             keys: Default::default(),
             untaken: BTreeMap::new(),

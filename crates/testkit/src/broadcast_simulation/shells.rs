@@ -259,7 +259,10 @@ impl World {
 
     fn deliver(&mut self, node: usize, id: MessageId) {
         let Some(number) = self.messages.number(id) else { return };
-        let record = self.messages.get_mut(number);
+        let record = self.messages.get(number);
+        if self.topology.nodes[node].behaviour.is_some() {
+            return;
+        }
         let is_accepted = matches!(record.verdict, soma_protocol::broadcast::Verdict::Accept { .. });
         let Some(process) = &mut self.topology.nodes[node].process else { return };
         let flags = process.knows(number);
@@ -271,9 +274,7 @@ impl World {
         if flags & HELD == 0 || flags & ACCEPTED == 0 || !is_accepted {
             self.figures.broken(format!("node {node} delivers {id}, which was not accepted"));
         }
-        if self.topology.nodes[node].behaviour.is_none() {
-            self.count_delivery(node, number);
-        }
+        self.count_delivery(node, number);
     }
 
     fn report(&mut self, node: usize, peer: PeerId, fault: Fault, reason: &str) {

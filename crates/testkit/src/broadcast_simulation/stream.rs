@@ -14,6 +14,9 @@ pub(super) const WINDOW: u64 = 256 << 10;
 /// Frames of a stream that a shell reads before the core has taken them.
 pub(super) const MAX_UNTAKEN: usize = 4;
 
+/// Bytes after which a shell tells the core that they are written. It tells of fewer at the next heartbeat.
+pub(super) const REPORT_AFTER: u64 = 16 << 10;
+
 /// A stream.
 pub(super) struct Stream {
     pub(super) link: usize,
@@ -45,6 +48,8 @@ pub(super) struct StreamEnd {
     pub(super) consumed: u64,
     /// Bytes that the core has put into the queue and that are not written.
     pub(super) queued: u64,
+    /// Bytes that are written, of which the core has not heard.
+    pub(super) unreported: u64,
 }
 
 impl StreamEnd {
@@ -60,6 +65,7 @@ impl StreamEnd {
             untaken: 0,
             consumed: 0,
             queued: 0,
+            unreported: 0,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{
     event::{End, Event, Time},
     frame::Frame,
-    stream::{Stream, StreamId},
+    stream::{REPORT_AFTER, Stream, StreamId},
     world::World,
 };
 use soma_protocol::broadcast::Input;
@@ -101,14 +101,34 @@ impl World {
         let (bytes, counted) = (frame.bytes, frame.counted);
         let from = &mut stream.ends[usize::from(end)];
         from.credit -= bytes as i64;
-        let (node, key) = (from.node, from.key);
+        let node = from.node;
         from.queued -= counted;
+        // A stream is in the list from its first unreported byte on, until the next heartbeat.
+        let is_first = from.unreported == 0 && counted > 0;
+        from.unreported += counted;
+        let from_unreported = from.unreported;
         let at: Time = self.now + self.topology.links[stream.link].delay;
         self.events.put(at, Event::Arrive { stream: id, end: Stream::other(end), frame: Box::new(frame) });
-        if let Some(stream) = key
-            && counted > 0
-        {
-            self.tell(node, Input::Written { stream, bytes: counted });
+        if from_unreported >= REPORT_AFTER {
+            self.report_written(node, id, end);
+        } else if is_first && let Some(process) = self.process(node) {
+            process.unreported.push((id, end));
+        }
+    }
+
+    /// Tells the core what is written of all streams.
+    pub(super) fn report_all_written(&mut self, node: usize) {
+        let unreported = self.process(node).map(|process| std::mem::take(&mut process.unreported));
+        for (stream, end) in unreported.into_iter().flatten() {
+            self.report_written(node, stream, end);
+        }
+    }
+
+    fn report_written(&mut self, node: usize, stream: StreamId, end: End) {
+        let from = &mut self.streams[stream].ends[usize::from(end)];
+        let bytes = std::mem::take(&mut from.unreported);
+        if let Some(stream) = from.key.filter(|_| bytes > 0) {
+            self.tell(node, Input::Written { stream, bytes });
         }
     }
 

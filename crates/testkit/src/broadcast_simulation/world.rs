@@ -137,6 +137,7 @@ impl World {
                     if process.wake == Some(self.now) {
                         process.wake = None;
                     }
+                    self.report_all_written(node);
                     self.tell(node, Input::Wake);
                 }
             }
