@@ -8,7 +8,9 @@
 use soma_p2p_cli::CliError;
 use soma_testkit::broadcast_simulation::{Goal, Outcome, Played, Scenario, Size};
 use std::{
+    panic::resume_unwind,
     process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -102,16 +104,34 @@ fn play(scenario: Scenario, options: &Args) -> Result<Vec<Played>, CliError> {
         }
         Scenario::Small | Scenario::Large | Scenario::Churn => vec![size],
     };
-    let mut runs = Vec::new();
-    for size in sizes {
-        let played = scenario.play(&size);
-        if options.json {
-            let line = serde_json::to_string(&played).map_err(|error| CliError::failed(error.to_string()))?;
+    let runs = play_each(scenario, &sizes);
+    if options.json {
+        for played in &runs {
+            let line = serde_json::to_string(played).map_err(|error| CliError::failed(error.to_string()))?;
             println!("{line}");
         }
-        runs.push(played);
     }
     Ok(runs)
+}
+
+/// Plays the runs on all CPUs. They are independent: the result is the same on any number of them.
+fn play_each(scenario: Scenario, sizes: &[Size]) -> Vec<Played> {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get()).min(sizes.len());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut played = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(size) = sizes.get(place) else { return played };
+            played.push((place, scenario.play(size)));
+        }
+    };
+    let mut runs: Vec<(usize, Played)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    runs.sort_by_key(|(place, _)| *place);
+    runs.into_iter().map(|(_, played)| played).collect()
 }
 
 /// The run that comes nearest to one of its limits, or exceeds it most.

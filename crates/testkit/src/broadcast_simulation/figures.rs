@@ -3,7 +3,7 @@
 use super::{behaviour::Behaviour, event::Time};
 use soma_protocol::broadcast::Effect;
 use soma_types::Fault;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Broken promises that are kept in words.
 const MAX_BROKEN: usize = 20;
@@ -19,7 +19,8 @@ pub(super) struct Figures {
     /// Reports about hostile nodes, by what these did and what they were blamed for.
     pub(super) penalties: BTreeMap<(Behaviour, &'static str), u64>,
     pub(super) wrong_penalties: u64,
-    pub(super) equivocations: u64,
+    /// Equivocations that honest nodes reported: the node, and the first message.
+    pub(super) equivocations: BTreeSet<(usize, u32)>,
     pub(super) left: u64,
     pub(super) broken_links: u64,
     pub(super) events: u64,

@@ -30,7 +30,7 @@ pub struct Outcome {
     /// Reports about honest nodes: there must be none.
     pub wrong_penalties: u64,
     /// Equivocations that honest nodes noticed.
-    pub equivocations: u64,
+    pub equivocations: usize,
     /// Nodes that left.
     pub left: u64,
     /// Links that broke, apart from those of nodes that left.
@@ -171,7 +171,7 @@ impl World {
             most_kept,
             penalties: penalties.collect(),
             wrong_penalties: figures.wrong_penalties,
-            equivocations: figures.equivocations,
+            equivocations: figures.equivocations.len(),
             left: figures.left,
             broken_links: figures.broken_links,
             broken: figures.broken,

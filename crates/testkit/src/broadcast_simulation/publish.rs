@@ -135,10 +135,15 @@ impl World {
     pub(super) fn equivocation(&mut self, node: usize, first: MessageId, second: MessageId) {
         let numbers = (self.messages.number(first), self.messages.number(second));
         let (Some(first), Some(second)) = numbers else { return };
+        if self.topology.nodes[node].behaviour.is_some() {
+            return;
+        }
         let (one, other) = (self.messages.get(first), self.messages.get(second));
         if one.info.author != other.info.author || self.topology.nodes[one.publisher].behaviour.is_none() {
             self.figures.broken(format!("node {node} takes an honest author for one that equivocates"));
         }
-        self.figures.equivocations += 1;
+        if !self.figures.equivocations.insert((node, first)) {
+            self.figures.broken(format!("node {node} reports one equivocation twice"));
+        }
     }
 }

@@ -127,9 +127,12 @@ impl Scenario {
                 epoch_every: Some(Duration::from_secs(20)),
                 ..settings
             },
-            Self::Hostile => {
-                Settings { loads: vec![certificates(1 << 10, 20.0)], hostile: size.hostile, ..settings }
-            }
+            Self::Hostile => Settings {
+                loads: vec![certificates(1 << 10, 20.0)],
+                warm_up: Duration::from_secs(5),
+                hostile: size.hostile,
+                ..settings
+            },
         }
     }
 

@@ -18,6 +18,9 @@ use std::{collections::BTreeMap, time::Duration};
 /// Wall clock at the start.
 const START_MS: TimestampMs = 1_700_000_000_000;
 
+/// The epoch at the start: there are epochs that are long over.
+const FIRST_EPOCH: Epoch = 5;
+
 /// Time in which all nodes start and connect, before any load.
 pub(super) const SETTLE: Duration = Duration::from_secs(4);
 
@@ -68,7 +71,7 @@ impl World {
             streams: Vec::new(),
             messages: Messages::default(),
             figures: Figures::default(),
-            epoch: 1,
+            epoch: FIRST_EPOCH,
             is_measuring: false,
             is_finished: false,
             random,
@@ -94,14 +97,14 @@ impl World {
         self.events.put(nanos(measure), Event::Measure);
         self.events.put(nanos(finish), Event::Finish);
         if let Some(every) = self.settings.epoch_every {
-            for epoch in 2.. {
-                let at = SETTLE + every * (epoch - 1);
+            for handover in 1.. {
+                let at = SETTLE + every * handover;
                 if at >= finish {
                     break;
                 }
                 for node in 0..self.topology.nodes.len() {
                     let late = self.random.nodes.random_range(0..nanos(Duration::from_secs(1)));
-                    self.events.put(nanos(at) + late, Event::Handover { node, epoch: u64::from(epoch) });
+                    self.events.put(nanos(at) + late, Event::Handover { node, epoch: FIRST_EPOCH + Epoch::from(handover) });
                 }
             }
         }
