@@ -117,7 +117,8 @@ impl Authors {
         let known = self.index.get(&author);
         let key = known.unwrap_or_else(|| self.insert(now, author, eager)) as usize;
         let tree = &mut self.trees[key];
-        tree.is_recent = true;
+        // Authors of one message only make room first.
+        tree.is_recent = known.is_some();
         tree.active_until = now + ACTIVE_FOR;
         (tree, known.is_none())
     }
@@ -214,7 +215,7 @@ impl Tree {
             refused: LinkSet::default(),
             is_own: false,
             was_pushed: !eager.is_empty(),
-            is_recent: true,
+            is_recent: false,
             last_prune: Duration::ZERO,
             next_prune: Duration::ZERO,
             next_replacement: Duration::ZERO,

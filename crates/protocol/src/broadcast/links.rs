@@ -92,6 +92,11 @@ impl Link {
         frame_bytes(self.payload, self.messages.len(), &self.control)
     }
 
+    /// Whether an id more may be announced to it: its queue has room for the message, too.
+    pub(super) fn may_be_told(&self, topic: Topic) -> bool {
+        self.control.have.len() < MAX_IDS && self.queued < queue_bound(topic) / 2
+    }
+
     /// Whether its announcements are believed.
     pub(super) fn is_believed(&self, now: Duration) -> bool {
         now >= self.disbelieved_until
@@ -363,14 +368,14 @@ impl Links {
         }
     }
 
-    /// Announces what slow peers lost, where there is room now.
-    pub(super) fn announce_left_out(&mut self) {
+    /// Announces what slow peers lost and this node still has, where there is room now.
+    pub(super) fn announce_left_out(&mut self, is_held: impl Fn(&MessageId) -> bool) {
         let bound = queue_bound(self.topic);
         for slot in self.open.iter() {
             let Some(link) = self.get_mut(slot) else { continue };
             if !link.left_out.is_empty() && link.queued < bound / 2 {
                 let count = link.left_out.len().min(MAX_IDS);
-                let ids: Vec<MessageId> = link.left_out.drain(..count).collect();
+                let ids: Vec<MessageId> = link.left_out.drain(..count).filter(&is_held).collect();
                 self.control(slot, |control| control.have.extend(ids));
             }
         }

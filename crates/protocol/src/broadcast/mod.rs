@@ -257,7 +257,6 @@ impl Broadcast {
     fn close(&mut self, outcome: &mut Outcome) {
         for Closing { stream, why } in std::mem::take(&mut outcome.closing) {
             let Some((peer, topic)) = self.streams.topic(stream) else { continue };
-            self.end(outcome, stream);
             if let Why::Useless { reported: is_at_fault } = why {
                 self.streams.cool_down(self.now, peer, topic, is_at_fault);
                 if is_at_fault {
@@ -265,6 +264,7 @@ impl Broadcast {
                     outcome.effects.push(Effect::Report { peer, fault: Fault::Unproven, reason });
                 }
             }
+            self.end(outcome, stream);
         }
     }
 }

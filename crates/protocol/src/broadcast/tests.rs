@@ -1,7 +1,12 @@
 //! Tests of Broadcast's core: alone, and in a small network of cores.
 
+mod checking;
+mod hostile;
 mod network;
+mod random;
+mod solo;
 mod spreading;
+mod streams;
 
 use super::Broadcast;
 use soma_types::MessageId;

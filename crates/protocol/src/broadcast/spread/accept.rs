@@ -1,6 +1,6 @@
 //! What verdicts change, and where accepted messages go.
 
-use super::Spread;
+use super::{Announcement, MAX_ANNOUNCEMENTS, Spread};
 use crate::broadcast::{
     checks::{Finished, Queued},
     context::Context,
@@ -16,9 +16,6 @@ use std::time::Duration;
 /// Large messages are announced this long after they came. They take longer on the eager path, too, and a copy that
 /// was asked for in vain costs more.
 const ANNOUNCE_LARGE_AFTER: Duration = Duration::from_secs(1);
-
-/// Messages that wait for their announcement. Beyond, links learn of none: it takes 20,000 messages per second.
-const MAX_ANNOUNCEMENTS: usize = 8_192;
 
 impl Spread {
     /// A check has come back.
@@ -199,13 +196,11 @@ impl Spread {
             self.links.offer(slot, message.id);
         }
         if !self.links.told.without(&entry.holders).is_empty() {
-            let (queue, after) = if is_large {
-                (&mut self.large_announcements, ANNOUNCE_LARGE_AFTER)
-            } else {
-                (&mut self.announcements, Duration::ZERO)
-            };
-            if queue.len() < MAX_ANNOUNCEMENTS {
-                queue.push_back((context.now + after, sequence));
+            let announcement = Announcement { sequence, told: offer, round: 0 };
+            if is_large && self.large_announcements.len() < MAX_ANNOUNCEMENTS {
+                self.large_announcements.push_back((context.now + ANNOUNCE_LARGE_AFTER, announcement));
+            } else if !is_large && self.announcements.len() < MAX_ANNOUNCEMENTS {
+                self.announcements.push_back(announcement);
             }
         }
     }

@@ -78,8 +78,6 @@ pub(super) struct Network {
     links: BTreeMap<(usize, usize), Duration>,
     /// What the validators of all nodes say.
     pub(super) verdict: fn(usize, &MessageInfo) -> Verdict,
-    /// Messages, and ids and authors of each kind, in the frames that were sent.
-    pub(super) sent: [u64; 6],
 }
 
 impl Network {
@@ -109,7 +107,6 @@ impl Network {
             rng: ChaCha8Rng::seed_from_u64(seed),
             links: BTreeMap::new(),
             verdict: |_, _| Verdict::Accept { slot: None },
-            sent: [0; 6],
         };
         for index in 0..nodes {
             network.committee(index, 1, committee.clone(), index < validators);
@@ -163,6 +160,10 @@ impl Network {
             }
             self.input(from, Input::Peer(PeerEvent::Lost { peer: peer(to), reason: LostReason::Closed }));
         }
+    }
+
+    pub(super) fn neighbours(&self, node: usize) -> Vec<usize> {
+        self.links.keys().filter(|(from, _)| *from == node).map(|(_, to)| *to).collect()
     }
 
     pub(super) fn publish(&mut self, node: usize, topic: Topic, message: MessageInfo) {
@@ -292,9 +293,6 @@ impl Network {
         let messages: Vec<MessageInfo> = messages.iter().map(|id| node.infos[id]).collect();
         let payload: u64 = messages.iter().map(|message| u64::from(message.bytes)).sum();
         let bytes = frame_bytes(payload, messages.len(), &control);
-        let Control { have, want, do_not_send, graft, prune } = &control;
-        let counts = [messages.len(), have.len(), want.len(), do_not_send.len(), graft.len(), prune.len()];
-        self.sent.iter_mut().zip(counts).for_each(|(sent, count)| *sent += count as u64);
         let Some(Remote { node: to, stream: there }) = node.streams.get(&stream).copied() else { return };
         let delay = self.links.get(&(index, to)).copied().unwrap_or_default();
         if !node.is_mute {
