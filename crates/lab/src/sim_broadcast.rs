@@ -6,7 +6,7 @@
 //! times aside.
 
 use soma_p2p_cli::CliError;
-use soma_testkit::broadcast_simulation::{Goal, Outcome, Played, Scenario, Size};
+use soma_testkit::broadcast_simulation::{Goal, Outcome, Played, Scenario, Size, Unrest};
 use std::{
     panic::resume_unwind,
     process::ExitCode,
@@ -35,6 +35,12 @@ pub(crate) struct Args {
     /// Seed of every scenario, and the first of `hostile`.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Share of the nodes that leave in a minute of the scenario `churn`.
+    #[arg(long, default_value_t = Unrest::default().leaves_per_minute)]
+    leaves_per_minute: f64,
+    /// How often each link breaks in a minute of the scenario `churn`.
+    #[arg(long, default_value_t = Unrest::default().breaks_per_minute)]
+    breaks_per_minute: f64,
     /// Nodes of the scenario `hostile`.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..))]
     hostile_nodes: u32,
@@ -86,6 +92,11 @@ fn play(scenario: Scenario, options: &Args) -> Result<Vec<Played>, CliError> {
         nodes: options.nodes as usize,
         validators: options.validators.min(options.nodes) as usize,
         hostile: 0,
+        unrest: Unrest {
+            leaves_per_minute: options.leaves_per_minute,
+            breaks_per_minute: options.breaks_per_minute,
+            ..Unrest::default()
+        },
         measured: Duration::from_secs(options.seconds),
         seed: options.seed,
     };
@@ -95,7 +106,8 @@ fn play(scenario: Scenario, options: &Args) -> Result<Vec<Played>, CliError> {
             let hostile = (options.hostile as usize).min(nodes / 2);
             let validators = (nodes / 5).max(4);
             let measured = Duration::from_secs(options.hostile_seconds);
-            (0..options.seeds).map(|more| Size { nodes, validators, hostile, measured, seed: size.seed + more }).collect()
+            let of_seed = |more| Size { nodes, validators, hostile, measured, seed: size.seed + more, ..size.clone() };
+            (0..options.seeds).map(of_seed).collect()
         }
         Scenario::Flood => {
             let nodes = options.flood_nodes as usize;

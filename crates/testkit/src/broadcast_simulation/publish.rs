@@ -5,7 +5,7 @@ use super::{
     figures::Phase,
     frame::Frame,
     messages::New,
-    node::{ARRIVED, DELIVERED, HELD},
+    node::{ARRIVED, DELIVERED, HELD, PUBLISHED},
     world::World,
 };
 use rand::RngExt;
@@ -51,6 +51,11 @@ impl World {
         process.is_none_or(|process| process.since > at || at - process.since < nanos(COUNTS_AFTER) && process.incarnation > 1)
     }
 
+    /// Whether a node has left since.
+    fn has_left_since(&self, node: usize, at: u64) -> bool {
+        self.topology.nodes[node].process.as_ref().is_none_or(|process| process.since > at)
+    }
+
     /// What a message of a node is made of.
     pub(super) fn new_message(&self, node: usize, topic: Topic, bytes: u32, verdict: Verdict) -> New {
         let author = match node < self.settings.validators {
@@ -65,7 +70,7 @@ impl World {
         let record = self.messages.get(message);
         let (topic, info) = (record.topic, record.info);
         if let Some(process) = self.process(node) {
-            process.note(message, HELD | ARRIVED);
+            process.note(message, HELD | ARRIVED | PUBLISHED);
         }
         self.tell(node, Input::Publish { topic, message: info });
     }
@@ -78,7 +83,8 @@ impl World {
     pub(super) fn count_delivery(&mut self, node: usize, message: u32) {
         let now = self.now;
         let record = self.messages.get(message);
-        let (at, topic, bytes, is_measured) = (record.at, record.topic, record.info.bytes, record.is_measured);
+        let (at, topic, bytes) = (record.at, record.topic, record.info.bytes);
+        let is_measured = record.is_measured && record.publisher != node;
         let phase = self.phase();
         phase.deliveries += 1;
         phase.delivered_bytes += u64::from(bytes);
@@ -101,7 +107,10 @@ impl World {
                 && self.is_receiver(*node, topic) && !self.is_too_young(*node, at)
         };
         let lacking: Vec<_> = (0..self.topology.nodes.len()).filter(lacks).collect();
-        self.messages.get_mut(message).missing = lacking.len();
+        let (missing, is_lost) = (lacking.len(), record.delays.is_empty() && self.has_left_since(publisher, at));
+        let record = self.messages.get_mut(message);
+        // What the publisher had sent to nobody when it left is lost, whatever the others do.
+        (record.missing, record.is_measured) = (missing, !is_lost);
     }
 
     /// Counts what a frame costs and brings.

@@ -33,6 +33,8 @@ pub struct Size {
     pub validators: usize,
     /// Hostile nodes of [`Scenario::Hostile`].
     pub hostile: usize,
+    /// What fails in [`Scenario::Churn`].
+    pub unrest: Unrest,
     /// Time that is measured.
     pub measured: Duration,
     /// Seed.
@@ -53,6 +55,10 @@ pub struct Played {
     /// What must hold.
     pub goals: Vec<Goal>,
 }
+
+const NINETY_NINE: &str = "99 % of deliveries, in one-way delays";
+const ALL: &str = "all deliveries, in seconds";
+const BYTES: &str = "bytes received for each byte of payload";
 
 /// A figure, and the most that it may be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -90,6 +96,7 @@ impl Scenario {
     /// The settings of the scenario.
     pub fn settings(self, size: &Size) -> Settings {
         let Size { nodes, validators, measured, seed, .. } = *size;
+        let hostile = size.hostile;
         let settings = Settings { nodes, validators, measured, seed, ..Settings::default() };
         let certificates = |payload, per_second| Load {
             topic: Topic::Certificates,
@@ -123,14 +130,14 @@ impl Scenario {
             }
             Self::Churn => Settings {
                 loads: vec![certificates(1 << 10, 100.0)],
-                unrest: Some(Unrest { leaves_per_minute: 0.5, away_s: 3..=20, breaks_per_minute: 0.5 }),
+                unrest: Some(size.unrest.clone()),
                 epoch_every: Some(Duration::from_secs(20)),
                 ..settings
             },
             Self::Hostile => Settings {
                 loads: vec![certificates(1 << 10, 20.0)],
                 warm_up: Duration::from_secs(5),
-                hostile: size.hostile,
+                hostile,
                 ..settings
             },
         }
@@ -162,16 +169,19 @@ impl Scenario {
             goal("missing deliveries", delivery.missing as f64, 0.0),
         ];
         let delays = delivery.p99_ms / outcome.mean_delay_ms;
+        let (seconds, bytes) = (delivery.p100_ms / 1_000.0, outcome.traffic.bytes_ratio);
         let grown = alone.map(|alone| delivery.p99_ms / of(alone).p99_ms.max(0.001));
         match self {
-            Self::Small | Self::Large => {
-                let most_bytes = if self == Self::Small { 1.5 } else { 1.15 };
-                goals.push(goal("99 % of deliveries, in one-way delays", delays, 4.0));
-                goals.push(goal("all deliveries, in seconds", delivery.p100_ms / 1_000.0, 2.0));
-                goals.push(goal("bytes received for each byte of payload", outcome.traffic.bytes_ratio, most_bytes));
+            Self::Small | Self::Churn => {
+                goals.push(goal(NINETY_NINE, delays, 4.0));
+                // While its links are broken, a node may wait for one that has the message to come back.
+                goals.push(goal(ALL, seconds, if self == Self::Small { 2.0 } else { 5.0 }));
+                goals.push(goal(BYTES, bytes, 1.5));
             }
-            Self::Churn => {
-                goals.push(goal("99 % of deliveries, in one-way delays", delays, 4.0));
+            Self::Large => {
+                // Not four delays: no schedule sends 128 KiB to a thousand nodes in less than six at 50 Mbit/s.
+                goals.push(goal(ALL, seconds, 2.0));
+                goals.push(goal(BYTES, bytes, 1.15));
             }
             Self::Flood => goals.push(goal("p99 with the flood, for that without", grown.unwrap_or(0.0), 2.0)),
             Self::Hostile => {

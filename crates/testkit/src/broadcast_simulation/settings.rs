@@ -59,7 +59,7 @@ pub struct Load {
 }
 
 /// How often nodes and links fail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Unrest {
     /// Share of the nodes that leave in a minute.
     pub leaves_per_minute: f64,
@@ -67,6 +67,13 @@ pub struct Unrest {
     pub away_s: RangeInclusive<u64>,
     /// How often each link breaks in a minute.
     pub breaks_per_minute: f64,
+}
+
+impl Default for Unrest {
+    /// A tenth of the nodes leaves in a minute, and each link breaks every ten minutes.
+    fn default() -> Self {
+        Self { leaves_per_minute: 0.1, away_s: 3..=20, breaks_per_minute: 0.1 }
+    }
 }
 
 impl Default for Settings {

@@ -3,7 +3,7 @@
 use super::{
     event::{End, Event, nanos},
     frame::Frame,
-    node::{ACCEPTED, ARRIVED, DELIVERED, HELD},
+    node::{ACCEPTED, ARRIVED, DELIVERED, HELD, PUBLISHED},
     stream::{MAX_UNTAKEN, Stream, StreamEnd, StreamId, WINDOW},
     world::World,
 };
@@ -267,7 +267,7 @@ impl World {
         let Some(process) = &mut self.topology.nodes[node].process else { return };
         let flags = process.knows(number);
         process.note(number, DELIVERED);
-        if record.publisher == node || flags & DELIVERED != 0 {
+        if flags & (DELIVERED | PUBLISHED) != 0 {
             self.figures.broken(format!("node {node} delivers {id} twice"));
             return;
         }
