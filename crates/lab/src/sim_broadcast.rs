@@ -148,9 +148,8 @@ fn play_each(scenario: Scenario, sizes: &[Size]) -> Vec<Played> {
 
 /// The run that comes nearest to one of its limits, or exceeds it most.
 fn worst(runs: &[Played]) -> Option<&Played> {
-    let nearness = |played: &Played| {
-        played.goals.iter().map(|goal| (goal.value + 1e-9) / (goal.limit + 1e-9)).fold(0.0, f64::max)
-    };
+    let nearness =
+        |played: &Played| played.goals.iter().map(|goal| (goal.value + 1e-9) / (goal.limit + 1e-9)).fold(0.0, f64::max);
     runs.iter().max_by(|one, other| nearness(one).total_cmp(&nearness(other)))
 }
 

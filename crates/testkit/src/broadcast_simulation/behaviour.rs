@@ -145,9 +145,8 @@ impl World {
             Behaviour::SpamsDuplicates => {
                 let process = self.topology.nodes[node].process.as_ref()?;
                 let count = self.messages.all().len();
-                let has = |message: &u32| {
-                    process.knows(*message) & HELD != 0 && self.messages.get(*message).topic == topic
-                };
+                let has =
+                    |message: &u32| process.knows(*message) & HELD != 0 && self.messages.get(*message).topic == topic;
                 messages = (count.saturating_sub(200) as u32..count as u32).filter(has).collect();
                 messages.truncate(MESSAGES);
             }

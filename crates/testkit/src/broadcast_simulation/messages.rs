@@ -75,8 +75,7 @@ impl Messages {
         let info = MessageInfo { id: MessageId(rng.random()), author, epoch, bytes };
         let number = self.records.len() as u32;
         self.by_id.insert(short(info.id), number);
-        let record =
-            Record { info, topic, verdict, publisher, at, is_measured, delays: Vec::new(), missing: 0 };
+        let record = Record { info, topic, verdict, publisher, at, is_measured, delays: Vec::new(), missing: 0 };
         self.records.push(record);
         number
     }

@@ -167,7 +167,10 @@ impl World {
             warm_up: figures.warm_up.into(),
             recovered,
             dropped,
-            longest_queue: Topic::ALL.into_iter().map(|topic| (topic.name(), figures.longest_queue[topic as usize])).collect(),
+            longest_queue: Topic::ALL
+                .into_iter()
+                .map(|topic| (topic.name(), figures.longest_queue[topic as usize]))
+                .collect(),
             most_kept,
             penalties: penalties.collect(),
             wrong_penalties: figures.wrong_penalties,

@@ -48,7 +48,9 @@ impl World {
     /// Whether a node has not been up for long enough before `at`.
     fn is_too_young(&self, node: usize, at: u64) -> bool {
         let process = self.topology.nodes[node].process.as_ref();
-        process.is_none_or(|process| process.since > at || at - process.since < nanos(COUNTS_AFTER) && process.incarnation > 1)
+        process.is_none_or(|process| {
+            process.since > at || at - process.since < nanos(COUNTS_AFTER) && process.incarnation > 1
+        })
     }
 
     /// Whether a node has left since.
@@ -103,8 +105,11 @@ impl World {
         let lacks = |node: &usize| {
             let one = &self.topology.nodes[*node];
             let has = one.process.as_ref().is_some_and(|process| process.knows(message) & DELIVERED != 0);
-            one.behaviour.is_none() && *node != publisher && !has
-                && self.is_receiver(*node, topic) && !self.is_too_young(*node, at)
+            one.behaviour.is_none()
+                && *node != publisher
+                && !has
+                && self.is_receiver(*node, topic)
+                && !self.is_too_young(*node, at)
         };
         let lacking: Vec<_> = (0..self.topology.nodes.len()).filter(lacks).collect();
         let (missing, is_lost) = (lacking.len(), record.delays.is_empty() && self.has_left_since(publisher, at));

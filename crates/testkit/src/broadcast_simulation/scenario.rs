@@ -119,13 +119,8 @@ impl Scenario {
                 // More than a node can upload of what each node must upload about once.
                 let payload: u32 = 8 << 10;
                 let per_second = 1.2 * settings.upload as f64 / 8.0 / f64::from(payload);
-                let flood = Load {
-                    topic: Topic::Transactions,
-                    payload,
-                    per_second,
-                    by_validators: false,
-                    has_slots: false,
-                };
+                let flood =
+                    Load { topic: Topic::Transactions, payload, per_second, by_validators: false, has_slots: false };
                 Settings { loads: vec![consensus, flood], ..settings }
             }
             Self::Churn => Settings {

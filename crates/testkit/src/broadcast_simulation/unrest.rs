@@ -1,9 +1,6 @@
 //! Nodes that leave and return, and links that break and return.
 
-use super::{
-    event::Event,
-    world::World,
-};
+use super::{event::Event, world::World};
 use rand::{RngExt, seq::IteratorRandom};
 use std::time::Duration;
 

@@ -104,7 +104,8 @@ impl World {
                 }
                 for node in 0..self.topology.nodes.len() {
                     let late = self.random.nodes.random_range(0..nanos(Duration::from_secs(1)));
-                    self.events.put(nanos(at) + late, Event::Handover { node, epoch: FIRST_EPOCH + Epoch::from(handover) });
+                    self.events
+                        .put(nanos(at) + late, Event::Handover { node, epoch: FIRST_EPOCH + Epoch::from(handover) });
                 }
             }
         }
