@@ -13,6 +13,9 @@ use crate::broadcast::{
 use soma_types::{Fault, MessageId, Topic};
 use std::time::Duration;
 
+/// Links over which an author pushes its first large message. Their copies follow one another in the uplink.
+const OWN_LARGE_LINKS: usize = 4;
+
 /// Large messages are announced this long after they came. They take longer on the eager path, too, and a copy that
 /// was asked for in vain costs more.
 const ANNOUNCE_LARGE_AFTER: Duration = Duration::from_secs(1);
@@ -174,8 +177,11 @@ impl Spread {
         let (is_own, is_large) = (entry.is_own, message.bytes >= LARGE);
         let (tree, _) = self.authors.touch(context.now, message.author, &LinkSet::default());
         let is_fresh = tree.is_fresh(context.now);
-        if !is_large && !entry.pulled && (is_fresh || is_own) {
-            // The tree may have begun with large messages, which are pushed to nobody unasked.
+        if is_large && is_own {
+            // Nobody has it yet, so a few copies are none too many, and the tree begins sooner.
+            tree.push_first(&LinkSet::of(self.links.eager.iter().take(OWN_LARGE_LINKS)));
+        } else if !is_large && !entry.pulled && (is_fresh || is_own) {
+            // The tree may have begun with large messages, which are pushed to few unasked.
             tree.push_first(&self.links.eager);
         }
         let is_offered = (is_large || entry.pulled) && is_fresh || is_large && is_own;
