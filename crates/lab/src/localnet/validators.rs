@@ -1,13 +1,14 @@
 //! The validators: processes that make the chain.
 
-use super::process::{self, NodeFiles, NodeProcess};
+use super::{
+    args::Args,
+    process::{self, NodeFiles, NodeProcess},
+};
 use crate::validator::Progress;
 use soma_p2p::{CommitIndex, Config, Genesis, NodeRole, SeedPeer};
 use soma_p2p_cli::CliError;
 use soma_testkit::ChainBuilder;
 use std::path::{Path, PathBuf};
-
-use super::args::Args;
 
 /// One validator.
 pub(super) struct Validator {
