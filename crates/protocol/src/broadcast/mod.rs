@@ -36,7 +36,7 @@ mod spread;
 mod tests;
 
 pub use interface::{
-    Config, Control, Effect, Input, MessageInfo, Snapshot, StreamKey, TopicSnapshot, Verdict, frame_bytes,
+    Config, Control, Effect, Input, MessageInfo, MessageVerdict, Snapshot, StreamKey, TopicSnapshot, frame_bytes,
 };
 
 use crate::core::{Core, Now, PeerEvent};

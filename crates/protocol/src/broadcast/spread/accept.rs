@@ -5,7 +5,7 @@ use crate::broadcast::{
     checks::{Finished, Queued},
     context::Context,
     equivocation::Finding,
-    interface::{Effect, Verdict},
+    interface::{Effect, MessageVerdict},
     link_set::LinkSet,
     links::LARGE,
     messages::{Sequence, State},
@@ -26,7 +26,7 @@ impl Spread {
         &mut self,
         context: &mut Context<'_>,
         check: u64,
-        verdicts: Option<Vec<Verdict>>,
+        verdicts: Option<Vec<MessageVerdict>>,
     ) {
         let Some(finished) = self.checks.finish(check) else { return };
         match verdicts.filter(|verdicts| verdicts.len() == finished.messages.len()) {
@@ -35,20 +35,20 @@ impl Spread {
         }
     }
 
-    fn decide(&mut self, context: &mut Context<'_>, messages: &[Queued], verdicts: &[Verdict]) {
+    fn decide(&mut self, context: &mut Context<'_>, messages: &[Queued], verdicts: &[MessageVerdict]) {
         let mut delivered = Vec::with_capacity(messages.len());
         let mut accepted = Vec::with_capacity(messages.len());
         let mut contradictions = Vec::new();
         for (Queued { sequence, .. }, verdict) in messages.iter().zip(verdicts) {
             match verdict {
-                Verdict::Accept { slot } => {
+                MessageVerdict::Accept { slot } => {
                     if let Some(sequence) = self.accept(context, *sequence, *slot, &mut delivered, &mut contradictions)
                     {
                         accepted.push(sequence);
                     }
                 }
-                Verdict::Ignore => self.ignore(context, *sequence),
-                Verdict::Reject => self.reject(context, *sequence),
+                MessageVerdict::Ignore => self.ignore(context, *sequence),
+                MessageVerdict::Reject => self.reject(context, *sequence),
             }
         }
         self.counts.delivered += delivered.len() as u64;

@@ -5,7 +5,7 @@ use super::{
     solo::{Solo, by},
 };
 use crate::{
-    broadcast::{Config, Control, Input, MessageInfo, Verdict},
+    broadcast::{Config, Control, Input, MessageInfo, MessageVerdict},
     core::Core,
 };
 use soma_types::{Author, MessageId, PeerId, Topic};
@@ -156,7 +156,7 @@ fn wrong_message_in_the_name_of_an_author_does_not_become_its_source() {
     let mut solo = Solo::new();
     let (liar, honest) = (solo.open(1, 1, TOPIC), solo.open(3, 2, TOPIC));
     solo.receive(liar, &[by(0, 1)]);
-    solo.check(Verdict::Reject);
+    solo.check(MessageVerdict::Reject);
     solo.accept(honest, &[by(0, 2)]);
     assert!(solo.controls(honest).prune.is_empty());
     assert_eq!(solo.core.snapshot_of().topics[&TOPIC].eager_peers, 1);
