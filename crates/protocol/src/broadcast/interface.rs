@@ -216,7 +216,7 @@ pub enum Effect {
         /// The messages.
         messages: Vec<MessageId>,
     },
-    /// Tell PeerHeights what a peer did.
+    /// Tell PeerHeights what a peer did, if it bans; note it otherwise.
     Report {
         /// The peer.
         peer: PeerId,
