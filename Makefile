@@ -30,7 +30,7 @@ UNPUBLISHED := soma-lab soma-testkit soma-tests
 TESTS := soma-testkit soma-tests
 BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 
-.PHONY: help run test sim sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency
+.PHONY: help run test sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -70,6 +70,9 @@ public-api: ## Write crates/soma-p2p/public-api.txt anew: every public item of t
 bless-traces: ## Write the golden traces anew, and show what has changed in them
 	$(CARGO) run -p soma-lab -- bless-traces
 
+sim-broadcast: ## Let 1,000 nodes send each other messages in simulation: delays, bytes, a flood, churn, hostile nodes
+	$(LAB) --features simulation -- sim-broadcast
+
 sim-discovery: ## Let 1,000 nodes find each other in simulation, and 300 among 500 identities of an attacker
 	$(LAB) --features simulation -- sim-discovery
 
@@ -79,9 +82,9 @@ mutants: ## Break the range planner on purpose, and see whether simulation finds
 fuzz: ## Feed every decoder of untrusted bytes made-up input, SECONDS for each: SECONDS=20 TARGETS="block message"
 	CARGO="$(CARGO)" fuzz/run.sh $(SECONDS) $(TARGETS)
 
-bench: ## Measure everything: the parts, then whole syncs beside what the hardware allows, and a long history; BENCH=sync/C runs those cases
+bench: ## Measure everything: the parts, then whole syncs beside what the hardware allows, messages beside libp2p-gossipsub, and a long history; BENCH=sync/C runs those cases
 	$(CARGO) bench -p soma-tests --bench parts
-	$(LAB) --features bench -- bench $(BENCH)
+	$(LAB) --features bench,gossipsub -- bench $(BENCH)
 	$(LAB) --features simulation -- sim-latency
 
 bench-quick: ## Every kind of block once, in under three minutes

@@ -13,6 +13,8 @@ mod mutants;
 #[cfg(feature = "simulation")]
 mod sim;
 #[cfg(feature = "simulation")]
+mod sim_broadcast;
+#[cfg(feature = "simulation")]
 mod sim_discovery;
 #[cfg(feature = "simulation")]
 mod sim_latency;
@@ -48,9 +50,16 @@ enum Command {
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchNode,
+    /// One node of libp2p in a benchmark.
+    #[cfg(feature = "gossipsub")]
+    #[command(hide = true)]
+    BenchGossipsubNode,
     /// Simulate whole networks over many seeds, and shrink what fails.
     #[cfg(feature = "simulation")]
     Sim(sim::Args),
+    /// Let nodes send each other messages in simulation.
+    #[cfg(feature = "simulation")]
+    SimBroadcast(sim_broadcast::Args),
     /// Let nodes find each other in simulation.
     #[cfg(feature = "simulation")]
     SimDiscovery(sim_discovery::Args),
@@ -77,8 +86,12 @@ impl Command {
             Self::Bench(args) => bench::run(args),
             #[cfg(feature = "bench")]
             Self::BenchNode => bench::run_node(),
+            #[cfg(feature = "gossipsub")]
+            Self::BenchGossipsubNode => bench::run_gossipsub_node(),
             #[cfg(feature = "simulation")]
             Self::Sim(args) => sim::run(args),
+            #[cfg(feature = "simulation")]
+            Self::SimBroadcast(args) => sim_broadcast::run(args),
             #[cfg(feature = "simulation")]
             Self::SimDiscovery(args) => sim_discovery::run(args),
             #[cfg(feature = "simulation")]

@@ -21,7 +21,7 @@ use soma_network::wire::{
 use soma_network::{Inbound, Link, TlsTransport, Transport};
 use soma_types::{Author, ChainId, Message, MessageId, SignedMessage, Topic, limits::MAX_MESSAGE_BYTES};
 use std::{sync::Arc, time::Duration};
-use support::{tls::*, *};
+use support::{raw::raw_client, tls::*, *};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;

@@ -15,7 +15,7 @@ use soma_network::wire::{
     },
 };
 use std::time::Duration;
-use support::{tls::*, *};
+use support::{raw::raw_client, tls::*, *};
 use tonic::{Code, Request, metadata::MetadataValue, transport::Channel};
 
 /// Seed of the listening node.

@@ -120,16 +120,20 @@ pub trait Shell: Actor<Context = Context<Self>> {
     }
 
     /// Sets the timer to when the core wants to be woken.
+    ///
+    /// A timer that is set for an earlier time stays, and is set again when it fires: nearly every input of a busy core
+    /// moves that time, and a timer is dear to replace.
     fn arm(&mut self, context: &mut Context<Self>) {
         let host = self.host();
         let wanted = host.core.next_wake();
-        if wanted == host.wake.map(|(at, _)| at) {
+        let is_set = |(set, _): (Duration, SpawnHandle)| wanted.is_none_or(|wanted| set <= wanted);
+        if host.wake.is_some_and(is_set) {
             return;
         }
         if let Some((_, timer)) = host.wake.take() {
             context.cancel_future(timer);
         }
-        let (Some(at), Some(wake)) = (wanted, Self::Core::wake()) else { return };
+        let (Some(at), Some(_)) = (wanted, Self::Core::wake()) else { return };
         let delay = at.saturating_sub(host.now().monotonic);
         let origin = Origin { sender: "timer", cause: current() };
         let timer = context.run_later(delay, move |shell, context| {
@@ -137,8 +141,13 @@ pub trait Shell: Actor<Context = Context<Self>> {
             if shell.host().wake.is_none_or(|(_, current)| current != context.handle()) {
                 return;
             }
-            shell.host().wake = None;
-            shell.feed(origin, wake, context);
+            let host = shell.host();
+            host.wake = None;
+            let now = host.now().monotonic;
+            match Self::Core::wake().filter(|_| host.core.next_wake().is_some_and(|wanted| wanted <= now)) {
+                Some(wake) => shell.feed(origin, wake, context),
+                None => shell.arm(context),
+            }
         });
         self.host().wake = Some((at, timer));
     }

@@ -7,6 +7,8 @@
 #![deny(missing_docs)]
 
 mod address;
+#[cfg(feature = "simulation")]
+pub mod broadcast_simulation;
 mod chain;
 #[cfg(feature = "command")]
 pub mod command;

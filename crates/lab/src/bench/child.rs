@@ -4,6 +4,7 @@ use super::{
     node_io::{Event, Setup},
     session::Session,
 };
+use serde::Serialize;
 use soma_p2p::SeedPeer;
 use soma_p2p_cli::CliError;
 use std::{
@@ -51,13 +52,23 @@ pub(crate) struct Used {
 impl BenchNode {
     /// Starts a node; `name` is for its log and for errors.
     pub(crate) fn start(session: &Session, name: &str, setup: &Setup) -> Result<Self, CliError> {
+        Self::start_command(session, name, "bench-node", setup)
+    }
+
+    /// Starts a node with another command of this program, which reads its own kind of setup.
+    pub(crate) fn start_command(
+        session: &Session,
+        name: &str,
+        subcommand: &str,
+        setup: &impl Serialize,
+    ) -> Result<Self, CliError> {
         let failed = |error: &dyn std::fmt::Display| CliError::failed(format!("{name} cannot be started: {error}"));
         let log = session.work().join(format!("{name}.log"));
         let stderr = File::create(&log).map_err(|error| failed(&error))?;
         let program = std::env::current_exe().map_err(|error| failed(&error))?;
         let mut command = Command::new(program);
         // A group of its own: Ctrl-C is for this process, which then stops the others in order.
-        command.arg("bench-node").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(0);
+        command.arg(subcommand).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(0);
         let mut child = command.spawn().map_err(|error| failed(&error))?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (sender, events) = mpsc::sync_channel(EVENTS);

@@ -14,7 +14,9 @@ use super::{
     child::BenchNode,
     head_node,
     measurement::Measurement,
+    message_load::MessageWork,
     node_io::{CommitTimes, Event, Role, SendRate, Setup},
+    percentile::percentile,
     session::Session,
 };
 use crate::localnet::process::loopback;
@@ -89,6 +91,7 @@ fn measure(session: &Session, rate: SendRate) -> Result<Record, CliError> {
             key: [0xd0 + number; 32],
             config,
             opaque: true,
+            messages: MessageWork::default(),
             role,
         }
     };
@@ -119,11 +122,7 @@ fn record(rate: SendRate, handed: &CommitTimes, taken: &CommitTimes) -> Record {
     let mut latencies: Vec<f64> =
         handed.at_ns.iter().zip(&taken.at_ns).map(|(sent, taken)| taken.saturating_sub(*sent) as f64 / 1e6).collect();
     latencies.sort_by(f64::total_cmp);
-    // The smallest value that this many of a hundred do not exceed.
-    let percentile = |percent: usize| {
-        let rank = (latencies.len() * percent).div_ceil(100).max(1);
-        latencies.get(rank - 1).copied().unwrap_or(f64::NAN)
-    };
+    let percentile = |percent| percentile(&latencies, percent);
     let span = handed.at_ns.last().zip(handed.at_ns.first()).map_or(0.0, |(last, first)| (last - first) as f64 / 1e9);
     Record {
         case: name(rate),

@@ -1,8 +1,10 @@
 //! A node at the head of the chain, seen from inside: one that hands over commits at a rate, as its consensus would,
 //! and one that takes them, as its executor would. Both note when, on the clock that all processes of a machine share.
 
-use super::node_io::{CommitTimes, Event, SendRate, tell};
-use rustix::time::{ClockId, clock_gettime};
+use super::{
+    message_load::now_ns,
+    node_io::{CommitTimes, Event, SendRate, tell},
+};
 use soma_p2p::{ActorSystem, CertifiedCommit, CommitIndex};
 use soma_p2p_cli::CliError;
 use soma_testkit::{BlockKind, ChainBuilder, ChainSpec};
@@ -27,12 +29,6 @@ pub(crate) fn spec() -> Result<ChainSpec, CliError> {
         ..ChainSpec::default()
     };
     BlockKind::S.spec(like).map_err(CliError::failed)
-}
-
-/// The time of `CLOCK_MONOTONIC`: all processes share it, and no program can set it.
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn runtime() -> Result<runtime::Runtime, CliError> {

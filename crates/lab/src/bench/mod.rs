@@ -11,10 +11,13 @@
 //! ```
 
 mod args;
+mod broadcast;
 mod chain;
 mod chain_cache;
 mod child;
 mod cost;
+#[cfg(feature = "gossipsub")]
+mod gossipsub_node;
 mod growth;
 mod head;
 mod head_node;
@@ -22,8 +25,11 @@ mod history;
 mod idle;
 mod limit;
 mod measurement;
+mod message_load;
+mod message_node;
 mod node;
 mod node_io;
+mod percentile;
 mod plot;
 mod record;
 mod report;
@@ -41,6 +47,8 @@ use soma_p2p_cli::CliError;
 use std::process::ExitCode;
 
 pub(crate) use args::Args;
+#[cfg(feature = "gossipsub")]
+pub(crate) use gossipsub_node::run as run_gossipsub_node;
 pub(crate) use node::run as run_node;
 
 /// Every kind of measurement, in the order in which they are run.
@@ -50,6 +58,7 @@ const MEASUREMENTS: &[Measurement] = &[
     head::MEASUREMENT,
     idle::MEASUREMENT,
     serving::MEASUREMENT,
+    broadcast::MEASUREMENT,
     history::MEASUREMENT,
 ];
 

@@ -5,6 +5,7 @@
 
 use super::{
     head_node,
+    message_node::{Hearing, Spreading},
     node_io::{Event, Role, Sample, Setup, Synced, tell},
     usage,
 };
@@ -60,9 +61,12 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
     let store = FjallStore::open(&setup.store, &genesis).map_err(CliError::input)?;
     let transactions: Arc<dyn TransactionVerifier> =
         if setup.opaque { Arc::new(OpaqueTransactions) } else { Arc::new(CertificateVerifier) };
-    let builder = ActorSystem::builder(genesis, SigningKey::from_bytes(&setup.key), Arc::new(store))
+    let mut builder = ActorSystem::builder(genesis, SigningKey::from_bytes(&setup.key), Arc::new(store))
         .config(setup.config)
         .transaction_verifier(transactions);
+    if let Some(key) = &setup.messages.protocol_key {
+        builder = builder.protocol_key(SigningKey::from_bytes(key));
+    }
 
     let done = Arc::new(AtomicBool::new(false));
     let stop = watch_stdin((!matches!(setup.role, Role::Serve | Role::Start)).then(|| done.clone()));
@@ -70,10 +74,13 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
     let cpu = if matches!(setup.role, Role::Start) { 0.0 } else { usage::process_cpu_s() };
     let (mut cpu, started) = (cpu, Instant::now());
     let system = builder.start().map_err(CliError::input)?;
+    let hearing = Hearing::start(&system, &setup.messages.hear);
+    let spreading = Spreading::prepare(system.handle(), &setup.messages)?;
     if matches!(setup.role, Role::Serve) {
         cpu = rest();
     }
     tell(&Event::Ready { peer_id: system.peer_id(), address: system.address().clone() })?;
+    spreading.start();
     match setup.role {
         Role::Serve | Role::Start => {}
         Role::Sync { last } | Role::Execute { last } => {
@@ -82,6 +89,8 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
             let cpu_s = usage::process_cpu_s() - cpu;
             done.store(true, Ordering::Relaxed);
             tell(&Event::Synced(Synced { end, cpu_s, peak_rss_mib: usage::peak_rss_mib() }))?;
+            // What comes later did not come beside the sync.
+            hearing.tell()?;
         }
         Role::Propose(rate) => {
             head_node::propose(&system, rate)?;
@@ -94,6 +103,9 @@ pub(crate) fn run() -> Result<ExitCode, CliError> {
     }
     // An error is the end of standard input, too.
     let _ = stop.recv();
+    if matches!(setup.role, Role::Serve) {
+        hearing.tell()?;
+    }
     let cpu_s = usage::process_cpu_s() - cpu;
     tell(&Event::Stopped { cpu_s, peak_rss_mib: usage::peak_rss_mib() })?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(CliError::failed)?;

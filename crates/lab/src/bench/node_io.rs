@@ -1,5 +1,6 @@
 //! The interface between the benchmark and its nodes: the setup on standard input, the events on standard output.
 
+use super::message_load::{Heard, MessageWork, Sent};
 use serde::{Deserialize, Serialize};
 use soma_p2p::{Address, CommitIndex, Config, PeerId};
 use soma_p2p_cli::CliError;
@@ -21,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     /// Whether transactions are opaque bytes instead of certificates.
     pub(crate) opaque: bool,
+    /// What it has to do with messages besides.
+    pub(crate) messages: MessageWork,
     /// The job.
     pub(crate) role: Role,
 }
@@ -71,6 +74,15 @@ pub(crate) enum Event {
     Handed(CommitTimes),
     /// Its executor was given these commits.
     Taken(CommitTimes),
+    /// It has sent a load of messages.
+    Sent(Sent),
+    /// It has sent all loads.
+    AllSent,
+    /// Messages that it has heard, told when a sync has ended or before it stops.
+    Heard {
+        /// Every load.
+        loads: Vec<Heard>,
+    },
     /// It ends. Its resources: of a server since it was ready, of others since the start of the system.
     Stopped {
         /// CPU seconds, user and system.

@@ -14,6 +14,7 @@ use super::{
     child::BenchNode,
     limit::Limit,
     measurement::Measurement,
+    message_load::MessageWork,
     node_io::{Event, Role, Sample, Setup},
     plot,
     record::{Measured, SyncRecord},
@@ -223,6 +224,7 @@ pub(super) fn serving(chain: &Chain, store: PathBuf, index: usize, verification:
         key: key(index as u8),
         config: config(verification, Vec::new()),
         opaque: chain.payload == Payload::Opaque,
+        messages: MessageWork::default(),
         role: Role::Serve,
     }
 }

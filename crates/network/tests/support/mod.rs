@@ -1,6 +1,7 @@
 //! A handler that reports its events, and the two kinds of network that the tests run on.
 #![allow(dead_code)] // Each test binary uses its part.
 
+pub(crate) mod raw;
 pub(crate) mod tls;
 
 use async_trait::async_trait;

@@ -1,8 +1,7 @@
 //! TLS of strangers: they present any kind of certificate, even if it was not requested.
 
-use super::{Node, key};
+use super::key;
 use ed25519_dalek::{Signer as _, pkcs8::EncodePrivateKey};
-use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureAlgorithm, SignatureScheme,
@@ -16,13 +15,8 @@ use rustls::{
     sign::{CertifiedKey, Signer, SigningKey as TlsKey},
     version::TLS13,
 };
-use soma_network::wire::proto::p2p_client::P2pClient;
 use soma_types::SigningKey;
-use std::{io, sync::Arc};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use std::sync::Arc;
 
 /// Seed of the strangers' key.
 pub(crate) const STRANGER: u8 = 66;
@@ -156,18 +150,4 @@ pub(crate) fn server_config(chain: Vec<CertificateDer<'static>>, key: SigningKey
         .with_cert_resolver(presents(chain, key));
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
-}
-
-/// The generated client, over TLS with a stranger's key and without any checks.
-pub(crate) async fn raw_client(node: &Node) -> P2pClient<Channel> {
-    let tcp = TcpStream::connect(node.address().host_and_port()).await.unwrap();
-    let config = client_config(Card::Chain(vec![certificate(&key(STRANGER))]));
-    let name = ServerName::try_from("soma-p2p").unwrap();
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
-    let mut once = Some(TokioIo::new(tls));
-    let connector = service_fn(move |_: http::Uri| {
-        let io = once.take().ok_or_else(|| io::Error::other("once"));
-        async move { io }
-    });
-    P2pClient::new(Endpoint::from_static("http://any").connect_with_connector(connector).await.unwrap())
 }
