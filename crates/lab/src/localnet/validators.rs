@@ -138,9 +138,11 @@ impl Validators {
 
     /// Waits until all have stopped; `false` if one did not in order.
     pub(super) fn wait_stopped(&mut self) -> bool {
-        // Every one is waited for, also behind one that did not.
-        let processes = self.0.iter_mut().filter_map(|validator| validator.process.take());
-        processes.fold(true, |stopped, process| process.wait_stopped() && stopped)
+        let mut in_order = true;
+        for process in self.0.iter_mut().filter_map(|validator| validator.process.take()) {
+            in_order &= process.wait_stopped();
+        }
+        in_order
     }
 }
 
