@@ -167,26 +167,33 @@ impl MessageQueue {
     pub fn push(&self, event: MessageEvent) -> bool {
         // One actor at a time pushes.
         let missed = self.missed.load(Ordering::Relaxed);
-        if missed > 0 && self.try_push(MessageEvent::Gap { missed }) {
-            self.missed.store(0, Ordering::Relaxed);
-        }
-        let is_in = self.missed.load(Ordering::Relaxed) == 0 && self.try_push(event);
-        if !is_in {
-            self.missed.fetch_add(1, Ordering::Relaxed);
-        }
+        let gap = (missed > 0).then_some(MessageEvent::Gap { missed });
+        let is_in = self.try_push(gap, event).is_some();
+        self.missed.store(if is_in { 0 } else { missed + 1 }, Ordering::Relaxed);
         is_in
     }
 
-    fn try_push(&self, event: MessageEvent) -> bool {
+    /// Puts both in, or neither: a gap goes on as long as nothing follows it.
+    fn try_push(&self, gap: Option<MessageEvent>, event: MessageEvent) -> Option<()> {
+        let events: Vec<_> = gap.into_iter().chain([event]).collect();
+        let places: Option<Vec<_>> = events.iter().map(|event| self.place(event)).collect();
+        let slots = self.events.try_reserve_many(events.len()).ok()?;
+        for (slot, queued) in slots.zip(events.into_iter().zip(places?)) {
+            slot.send(queued);
+        }
+        Some(())
+    }
+
+    /// Takes the bytes of an event, if there is room.
+    fn place(&self, event: &MessageEvent) -> Option<OwnedSemaphorePermit> {
         let payload = |message: &Arc<SignedMessage>| message.message().payload.len();
         let bytes = EVENT_BYTES
-            + match &event {
+            + match event {
                 MessageEvent::Message(message) => payload(message),
                 MessageEvent::Equivocation { first, second } => first.as_ref().map_or(0, payload) + payload(second),
                 MessageEvent::Gap { .. } => 0,
             };
-        let Ok(place) = self.room.clone().try_acquire_many_owned(bytes as u32) else { return false };
-        self.events.try_send((event, place)).is_ok()
+        self.room.clone().try_acquire_many_owned(bytes as u32).ok()
     }
 }
 
