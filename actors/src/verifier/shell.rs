@@ -5,6 +5,7 @@ use crate::verifier::messages::{
     VerifyLocalCommit, VerifyMessages, VerifyNodeInfos, VerifySubDags,
 };
 use crate::verifier::{
+    message_checks::judge_messages,
     metrics,
     pool::{CpuPool, JobEvent, JobWatch, PoolError, PoolSize, RunningJob, SLOW_MESSAGE_CHECK, Sliced, Whole},
 };
@@ -19,20 +20,14 @@ use soma_protocol::{
 use soma_replay::Origin;
 use soma_runtime::{CoreHost, Envelope, Keyed, LogLimit, Reply, RuntimeContext, Shell, observe, stop_at_once};
 use soma_types::{
-    CertifiedCommit, ChainId, EndedEpoch, EpochProof, Fault, MessageVerdict, PeerFailure, SignedMessage, TimestampMs,
-    Topic, TrustedCommit,
+    CertifiedCommit, ChainId, EndedEpoch, EpochProof, Fault, PeerFailure, TimestampMs, Topic, TrustedCommit,
 };
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
-    EpochContext, MessageValidator, SignatureVerdict, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits,
-    check_message_signatures, verify_certified_commit, verify_epoch_proof, verify_node_info, verify_sub_dags,
+    EpochContext, MessageValidator, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits,
+    verify_certified_commit, verify_epoch_proof, verify_node_info, verify_sub_dags,
 };
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Jobs that may wait for a permit or for their signatures: more than all workers and Discovery have at once.
 const MAX_WAITING: usize = 2_048;
@@ -470,42 +465,6 @@ impl Handler<Envelope<VerifyMessages>> for Verifier {
         };
         self.submit(envelope.origin, priority, Job::Messages(Box::new(job)), context);
     }
-}
-
-/// Checks signatures together, then asks the embedder about each message that passes. Returns how often it panicked.
-fn judge_messages(
-    chain: ChainId,
-    contexts: &[Arc<EpochContext>],
-    messages: &[Arc<SignedMessage>],
-    signatures: bool,
-    validator: &dyn MessageValidator,
-    watch: &mut JobWatch,
-) -> (Vec<MessageVerdict>, usize) {
-    let signed = match signatures {
-        true => check_message_signatures(chain, contexts, messages),
-        false => vec![SignatureVerdict::Right; messages.len()],
-    };
-    let mut panics = 0;
-    let verdicts = messages.iter().zip(signed).map(|(message, signed)| {
-        match signed {
-            SignatureVerdict::Right => {}
-            SignatureVerdict::Wrong => {
-                metrics::rejected("messages");
-                return MessageVerdict::Reject;
-            }
-            // The sender may know a committee that this node does not.
-            SignatureVerdict::UnknownEpoch => return MessageVerdict::Ignore,
-        }
-        // The system stops. Nobody waits for the verdict.
-        if !watch.step(None) {
-            return MessageVerdict::Ignore;
-        }
-        catch_unwind(AssertUnwindSafe(|| validator.validate(message))).unwrap_or_else(|_| {
-            panics += 1;
-            MessageVerdict::Ignore
-        })
-    });
-    (verdicts.collect(), panics)
 }
 
 impl Handler<Envelope<VerifyNodeInfos>> for Verifier {

@@ -43,6 +43,7 @@ mod config;
 mod handle;
 #[cfg(feature = "testing")]
 mod local;
+mod messages;
 mod metrics;
 mod node;
 mod node_parts;
@@ -63,11 +64,12 @@ pub use config::{
     PruningConfig, SeedPeer, SeedPeerError, ServingConfig, Start, StateSyncConfig, TraceConfig, VerifierConfig,
 };
 pub use handle::Handle;
+pub use messages::Messages;
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use peer_events::PeerEvents;
 pub use peer_management::PeerManagementError;
 pub use peer_memory::PeerMemoryStatus;
-pub use publishing::{Messages, PublishError};
+pub use publishing::PublishError;
 pub use shutdown_report::ShutdownReport;
 pub use start_error::StartError;
 pub use status::{PeerStatus, Status, Stuck};

@@ -4,11 +4,10 @@
 //! is changed on its way, and several times a second the node adds frames of its own.
 
 use super::{
-    event::{End, Event},
+    event::{End, Event, StreamId},
+    flags::HELD,
     frame::Frame,
     messages::New,
-    node::HELD,
-    stream::StreamId,
     world::World,
 };
 use rand::{RngExt, seq::IteratorRandom};

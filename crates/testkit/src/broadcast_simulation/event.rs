@@ -1,6 +1,6 @@
 //! The events of the simulation, and their queue.
 
-use super::{frame::Frame, stream::StreamId};
+use super::frame::Frame;
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 /// Nanoseconds since the start of the simulation.
@@ -12,6 +12,9 @@ pub(super) fn nanos(duration: Duration) -> Time {
 
 /// One of the two ends of a link or a stream: 0 or 1.
 pub(super) type End = u8;
+
+/// A stream, at both of its ends. Never used again.
+pub(super) type StreamId = usize;
 
 /// What happens.
 pub(super) enum Event {

@@ -1,8 +1,7 @@
 //! Links: how they come up, and how they break.
 
 use super::{
-    event::{End, Event},
-    stream::StreamId,
+    event::{End, Event, StreamId},
     world::World,
 };
 use rand::RngExt;

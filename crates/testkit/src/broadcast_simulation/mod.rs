@@ -17,6 +17,7 @@
 mod behaviour;
 mod event;
 mod figures;
+mod flags;
 mod frame;
 mod links;
 mod messages;

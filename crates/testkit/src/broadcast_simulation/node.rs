@@ -2,9 +2,9 @@
 
 use super::{
     behaviour::Behaviour,
-    event::{End, Time},
+    event::{End, StreamId, Time},
+    flags::HELD,
     settings::Settings,
-    stream::StreamId,
     uplink::Uplink,
 };
 use soma_protocol::broadcast::{Broadcast, Config, StreamKey};
@@ -16,17 +16,6 @@ use std::{
 
 /// Bytes of the payload of a message that a node accepts.
 pub(super) const MAX_MESSAGE_BYTES: u32 = 1 << 20;
-
-/// The node's shell has the bytes of the message.
-pub(super) const HELD: u8 = 1;
-/// The message was accepted.
-pub(super) const ACCEPTED: u8 = 2;
-/// The message was delivered.
-pub(super) const DELIVERED: u8 = 4;
-/// The node published the message.
-pub(super) const PUBLISHED: u8 = 16;
-/// The message has arrived at least once.
-pub(super) const ARRIVED: u8 = 8;
 
 /// One simulated node.
 pub(super) struct Node {

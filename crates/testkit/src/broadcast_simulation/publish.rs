@@ -3,9 +3,9 @@
 use super::{
     event::{Event, nanos},
     figures::Phase,
+    flags::{ARRIVED, DELIVERED, HELD, PUBLISHED},
     frame::Frame,
     messages::New,
-    node::{ARRIVED, DELIVERED, HELD, PUBLISHED},
     world::World,
 };
 use rand::RngExt;

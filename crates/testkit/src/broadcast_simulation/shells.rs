@@ -1,10 +1,10 @@
 //! Runs the nodes: passes inputs to their cores, and carries out effects as the shell would.
 
 use super::{
-    event::{End, Event, nanos},
+    event::{End, Event, StreamId, nanos},
+    flags::{ACCEPTED, ARRIVED, DELIVERED, HELD, PUBLISHED},
     frame::Frame,
-    node::{ACCEPTED, ARRIVED, DELIVERED, HELD, PUBLISHED},
-    stream::{MAX_UNTAKEN, Stream, StreamEnd, StreamId, WINDOW},
+    stream::{MAX_UNTAKEN, Stream, StreamEnd, WINDOW},
     world::World,
 };
 use soma_protocol::{

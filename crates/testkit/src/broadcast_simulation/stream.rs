@@ -5,9 +5,6 @@ use soma_protocol::broadcast::StreamKey;
 use soma_types::Topic;
 use std::collections::VecDeque;
 
-/// A stream, at both of its ends. Never used again.
-pub(super) type StreamId = usize;
-
 /// Bytes that may be on their way to an end that has not read them: the window of HTTP/2.
 pub(super) const WINDOW: u64 = 256 << 10;
 

@@ -1,9 +1,9 @@
 //! The upload of a node: one wire, on which an urgent topic goes first.
 
 use super::{
-    event::{End, Event, Time},
+    event::{End, Event, StreamId, Time},
     frame::Frame,
-    stream::{REPORT_AFTER, Stream, StreamId},
+    stream::{REPORT_AFTER, Stream},
     world::World,
 };
 use soma_protocol::broadcast::Input;
