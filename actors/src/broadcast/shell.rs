@@ -315,6 +315,10 @@ impl Shell for Broadcast {
                     self.messages.remove(&id);
                 }
             }
+            // A peer's standing says how it serves commits. Useless messages cost it the stream.
+            Effect::Report { peer, fault, reason } if !fault.bans() => {
+                tracing::debug!(peer = %peer.short(), reason, "the peer sends useless messages");
+            }
             Effect::Report { peer, fault, reason } => {
                 let outcome = Outcome::Failed(PeerFailure::new(fault, reason));
                 let _ = self.mailboxes.report.post(Report { peer, start: 0, outcome });

@@ -18,9 +18,10 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// Frames of one stream that are read before the core has decided about the first: enough that the network is never
-/// idle while messages are checked.
-const FRAMES_AHEAD: usize = 4;
+/// Frames of one stream that are read before the core has decided about the first: 1 MiB of full ones. So the network is
+/// not idle while a check waits for those of a sync, which takes about 60 ms on two cores. The core bounds the bytes of
+/// all streams that wait for a check.
+const FRAMES_AHEAD: usize = 16;
 
 /// Bytes of messages at which a frame is full: large enough that a frame costs nothing, small enough that urgent topics
 /// get their turn.

@@ -48,6 +48,7 @@ pub(crate) struct MessageWork {
 }
 
 /// The job of a node of libp2p.
+#[cfg(feature = "gossipsub")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GossipsubSetup {
     /// The secret half of its key.

@@ -95,7 +95,7 @@ const READ_BUFFER: usize = 128 << 10;
 /// Bytes that the system takes and has not sent. By default it takes up to 4 MiB, and an urgent topic of `Broadcast`
 /// would wait behind them. Bytes on their way to the peer do not count, so this does not limit the speed.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const MAX_UNSENT: u32 = 128 << 10;
+const MAX_UNSENT: u32 = 32 << 10;
 
 /// Silence after which a connection gets a keep-alive PING.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);

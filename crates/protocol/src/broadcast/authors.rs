@@ -18,7 +18,7 @@ use rand::{RngExt, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use soma_types::Author;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Authors of one topic whose trees are known. One that has not been heard of for long makes room for a new one. Each
 /// takes about 300 bytes.
@@ -65,7 +65,7 @@ pub(super) struct Tree {
     /// Links that asked this node not to push.
     refused: LinkSet,
     /// Whether this node has published for it.
-    pub(super) is_own: bool,
+    is_own: bool,
     /// Whether its messages have been pushed over the links of a new author.
     was_pushed: bool,
     /// Of the clock that selects the author to forget.
@@ -84,6 +84,8 @@ pub(super) struct Authors {
     index: KeyedMap<Author, AuthorKey>,
     trees: Vec<Tree>,
     hand: usize,
+    /// Authors for which this node has published.
+    own: BTreeSet<AuthorKey>,
 }
 
 /// What to do about a link that sent a copy.
@@ -101,7 +103,7 @@ pub(super) enum Copy {
 
 impl Authors {
     pub(super) fn new(rng: &mut ChaCha8Rng) -> Self {
-        Self { index: KeyedMap::new(HashKey::new(rng)), trees: Vec::new(), hand: 0 }
+        Self { index: KeyedMap::new(HashKey::new(rng)), trees: Vec::new(), hand: 0, own: BTreeSet::new() }
     }
 
     pub(super) fn find(&self, author: &Author) -> Option<AuthorKey> {
@@ -118,7 +120,7 @@ impl Authors {
         let key = known.unwrap_or_else(|| self.insert(now, author, eager)) as usize;
         let tree = &mut self.trees[key];
         // Authors of one message only make room first.
-        tree.is_recent = known.is_some();
+        tree.is_recent |= known.is_some() && tree.active_until < now + ACTIVE_FOR;
         tree.active_until = now + ACTIVE_FOR;
         (tree, known.is_none())
     }
@@ -182,10 +184,21 @@ impl Authors {
         grafts
     }
 
+    /// This node publishes for the author.
+    pub(super) fn set_own(&mut self, author: &Author) {
+        if let Some(key) = self.index.get(author) {
+            self.trees[key as usize].is_own = true;
+            self.own.insert(key);
+        }
+    }
+
     /// Gives this node's own authors enough eager links.
     pub(super) fn top_up(&mut self, now: Duration, usable: &LinkSet, rng: &mut ChaCha8Rng) {
-        for tree in self.trees.iter_mut().filter(|tree| tree.is_own && now < tree.active_until) {
-            if tree.eager.len() >= MIN_OWN_EAGER || now < tree.settled_at {
+        let trees = &mut self.trees;
+        self.own.retain(|key| trees.get(*key as usize).is_some_and(|tree| tree.is_own));
+        for key in &self.own {
+            let Some(tree) = trees.get_mut(*key as usize) else { continue };
+            if tree.eager.len() >= MIN_OWN_EAGER || now < tree.settled_at || now >= tree.active_until {
                 continue;
             }
             let others = usable.without(&tree.eager);

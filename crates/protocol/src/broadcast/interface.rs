@@ -2,7 +2,7 @@
 
 use crate::core::PeerEvent;
 use serde::{Deserialize, Serialize};
-pub use soma_types::MessageVerdict as Verdict;
+pub use soma_types::MessageVerdict;
 use soma_types::{Author, Epoch, Fault, MessageId, PeerId, Topic};
 use std::{collections::BTreeMap, time::Duration};
 use strum::VariantNames;
@@ -147,7 +147,7 @@ pub enum Input {
         check: u64,
         /// A verdict for each message, in the order of the effect. `None` if the check failed: the Verifier was
         /// restarted, or refused it, or the embedder's validator panicked.
-        verdicts: Option<Vec<Verdict>>,
+        verdicts: Option<Vec<MessageVerdict>>,
     },
 }
 
@@ -216,7 +216,7 @@ pub enum Effect {
         /// The messages.
         messages: Vec<MessageId>,
     },
-    /// Tell PeerHeights what a peer did.
+    /// Tell PeerHeights what a peer did, if it bans; note it otherwise.
     Report {
         /// The peer.
         peer: PeerId,

@@ -169,6 +169,8 @@ pub(super) struct Links {
     pub(super) eager: LinkSet,
     /// Links with something to send.
     pub(super) dirty: LinkSet,
+    /// Links that are to learn of messages that were left out.
+    left_out: LinkSet,
     pub(super) dropped: u64,
 }
 
@@ -184,6 +186,7 @@ impl Links {
             told: LinkSet::default(),
             eager: LinkSet::default(),
             dirty: LinkSet::default(),
+            left_out: LinkSet::default(),
             dropped: 0,
         }
     }
@@ -252,6 +255,7 @@ impl Links {
         self.slots[usize::from(slot)] = None;
         self.open.remove(slot);
         self.dirty.remove(slot);
+        self.left_out.remove(slot);
         self.classify(context);
         Some(slot)
     }
@@ -326,6 +330,7 @@ impl Links {
                 link.left_out.pop_front();
             }
             link.left_out.push_back(message.id);
+            self.left_out.insert(slot);
             self.dropped += 1;
             return;
         }
@@ -371,18 +376,21 @@ impl Links {
     /// Announces what slow peers lost and this node still has, where there is room now.
     pub(super) fn announce_left_out(&mut self, is_held: impl Fn(&MessageId) -> bool) {
         let bound = queue_bound(self.topic);
-        for slot in self.open.iter() {
+        for slot in self.left_out.iter() {
             let Some(link) = self.get_mut(slot) else { continue };
-            if !link.left_out.is_empty() && link.queued < bound / 2 {
+            if link.queued < bound / 2 {
                 let count = link.left_out.len().min(MAX_IDS);
                 let ids: Vec<MessageId> = link.left_out.drain(..count).filter(&is_held).collect();
+                if link.left_out.is_empty() {
+                    self.left_out.remove(slot);
+                }
                 self.control(slot, |control| control.have.extend(ids));
             }
         }
     }
 
     pub(super) fn has_left_out(&self) -> bool {
-        self.slots.iter().flatten().any(|link| !link.left_out.is_empty())
+        !self.left_out.is_empty()
     }
 
     pub(super) fn written(&mut self, slot: Slot, bytes: u64) {

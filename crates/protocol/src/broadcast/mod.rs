@@ -36,7 +36,7 @@ mod spread;
 mod tests;
 
 pub use interface::{
-    Config, Control, Effect, Input, MessageInfo, Snapshot, StreamKey, TopicSnapshot, Verdict, frame_bytes,
+    Config, Control, Effect, Input, MessageInfo, MessageVerdict, Snapshot, StreamKey, TopicSnapshot, frame_bytes,
 };
 
 use crate::core::{Core, Now, PeerEvent};
@@ -66,6 +66,10 @@ pub struct Broadcast {
     /// In the order of [`Topic::ALL`].
     topics: [Spread; Topic::ALL.len()],
     next_heartbeat: Duration,
+    /// When each topic is to be handled again.
+    topic_wakes: [Option<Duration>; Topic::ALL.len()],
+    /// The earliest time at which anything is to be done.
+    next_wake: Option<Duration>,
     last_check: u64,
     now: Duration,
 }
@@ -75,6 +79,8 @@ pub struct Broadcast {
 struct Outcome {
     effects: Vec<Effect>,
     closing: Vec<Closing>,
+    /// Topics that may have changed.
+    touched: [bool; Topic::ALL.len()],
 }
 
 impl Broadcast {
@@ -91,6 +97,8 @@ impl Broadcast {
             committee: Committee::default(),
             topics,
             next_heartbeat,
+            topic_wakes: Default::default(),
+            next_wake: None,
             last_check: 0,
             now: Duration::ZERO,
         }
@@ -113,6 +121,7 @@ impl Broadcast {
             closing: &mut outcome.closing,
             last_check: &mut self.last_check,
         };
+        outcome.touched[place(topic)] = true;
         (&mut self.topics[place(topic)], context)
     }
 
@@ -135,15 +144,30 @@ impl Broadcast {
             outcome.effects.push(Effect::Open { stream, peer, topic });
         }
         let beats = self.now >= self.next_heartbeat;
-        if beats {
-            self.next_heartbeat = self.now + HEARTBEAT;
-        }
+        self.skip_past_heartbeats();
         self.on_topics(outcome, |spread, context| {
             spread.ask_for_due(context);
             if beats {
                 spread.heartbeat(context);
             }
         });
+    }
+
+    /// The beats stay in step, also while there is nothing to do.
+    fn skip_past_heartbeats(&mut self) {
+        if let Some(late) = self.now.checked_sub(self.next_heartbeat) {
+            let missed = late.as_millis() / HEARTBEAT.as_millis();
+            self.next_heartbeat += HEARTBEAT * (missed as u32 + 1);
+        }
+    }
+
+    fn set_next_wake(&mut self) {
+        let has_work = self.topics.iter().any(Spread::has_work);
+        self.skip_past_heartbeats();
+        let heartbeat = has_work.then_some(self.next_heartbeat);
+        let look = self.committee.is_validator().then_some(self.now + LOOK_INTERVAL);
+        let others = [heartbeat, look, self.streams.next_due()];
+        self.next_wake = self.topic_wakes.into_iter().chain(others).flatten().min();
     }
 
     fn on_input(&mut self, outcome: &mut Outcome, input: Input) {
@@ -177,14 +201,17 @@ impl Broadcast {
                 let (spread, mut context) = self.split(outcome, topic);
                 spread.published(&mut context, message);
             }
-            Input::Received { stream, frame, messages, control } => match self.streams.topic(stream) {
-                Some((_, topic)) => {
-                    let (spread, mut context) = self.split(outcome, topic);
-                    spread.received(&mut context, stream, frame, messages, control);
+            Input::Received { stream, frame, messages, control } => {
+                let topic = self.streams.topic(stream).map(|(_, topic)| topic);
+                match topic.filter(|topic| self.topics[place(*topic)].links.slot(stream).is_some()) {
+                    Some(topic) => {
+                        let (spread, mut context) = self.split(outcome, topic);
+                        spread.received(&mut context, stream, frame, messages, control);
+                    }
+                    // The stream was ended while the frame was on its way. Its topic is not known any more.
+                    None => self.on_stray(outcome, &messages),
                 }
-                // The stream was ended while the frame was on its way. Which topic it had is not known any more.
-                None => self.on_stray(outcome, messages),
-            },
+            }
             Input::Checked { check, verdicts } => {
                 let topic = Topic::ALL.into_iter().find(|topic| self.topics[place(*topic)].runs_check(check));
                 if let Some(topic) = topic {
@@ -195,7 +222,7 @@ impl Broadcast {
         }
     }
 
-    fn on_stray(&mut self, outcome: &mut Outcome, messages: Vec<MessageInfo>) {
+    fn on_stray(&mut self, outcome: &mut Outcome, messages: &[MessageInfo]) {
         let is_held = |message: &MessageInfo| self.topics.iter().any(|topic| topic.holds(&message.id));
         let messages: Vec<_> = messages.iter().filter(|message| !is_held(message)).map(|message| message.id).collect();
         if !messages.is_empty() {
@@ -279,10 +306,19 @@ impl Core for Broadcast {
     fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         self.now = self.now.max(now.monotonic);
         let mut outcome = Outcome::default();
-        self.run_timers(&mut outcome);
+        if self.next_wake.is_some_and(|wake| wake <= self.now) {
+            self.run_timers(&mut outcome);
+        }
         self.on_input(&mut outcome, input);
         self.close(&mut outcome);
-        self.on_topics(&mut outcome, Spread::finish);
+        for topic in Topic::ALL {
+            if outcome.touched[place(topic)] {
+                let (spread, mut context) = self.split(&mut outcome, topic);
+                spread.finish(&mut context);
+                self.topic_wakes[place(topic)] = self.topics[place(topic)].next_wake(self.config.history);
+            }
+        }
+        self.set_next_wake();
         outcome.effects
     }
 
@@ -291,11 +327,7 @@ impl Core for Broadcast {
     }
 
     fn next_wake(&self) -> Option<Duration> {
-        let has_work = self.topics.iter().any(Spread::has_work);
-        let heartbeat = has_work.then_some(self.next_heartbeat);
-        let look = self.committee.is_validator().then_some(self.now + LOOK_INTERVAL);
-        let topics = self.topics.iter().map(|topic| topic.next_wake(self.config.history));
-        topics.chain([heartbeat, look, self.streams.next_due()]).flatten().min()
+        self.next_wake
     }
 
     fn snapshot(&self) -> Snapshot {

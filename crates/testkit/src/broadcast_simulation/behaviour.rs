@@ -13,7 +13,7 @@ use super::{
 };
 use rand::{RngExt, seq::IteratorRandom};
 use serde::Serialize;
-use soma_protocol::broadcast::{Control, Verdict};
+use soma_protocol::broadcast::{Control, MessageVerdict};
 use soma_types::{Author, MessageId, Topic};
 use std::time::Duration;
 
@@ -181,7 +181,7 @@ impl World {
                 author: Author::Authority(validator),
                 epoch: if are_old { world.epoch.saturating_sub(3) } else { world.epoch },
                 bytes: 200,
-                verdict: Verdict::Reject,
+                verdict: MessageVerdict::Reject,
                 publisher: node,
                 is_measured: false,
             };
@@ -193,7 +193,7 @@ impl World {
     /// Publishes one message, and sends another one for its slot to half of the peers.
     fn equivocate(&mut self, node: usize) {
         let slot = Some(self.messages.all().len() as u64);
-        let verdict = Verdict::Accept { slot };
+        let verdict = MessageVerdict::Accept { slot };
         let new = self.new_message(node, Topic::Certificates, 200, verdict);
         let one = self.messages.add(new, self.now, &mut self.random.attacks);
         let other = self.messages.add(new, self.now, &mut self.random.attacks);

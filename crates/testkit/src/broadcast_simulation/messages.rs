@@ -3,7 +3,7 @@
 use super::event::Time;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use soma_protocol::broadcast::{MessageInfo, Verdict};
+use soma_protocol::broadcast::{MessageInfo, MessageVerdict};
 use soma_types::{Author, Epoch, MessageId, Topic};
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ pub(super) struct Record {
     pub(super) info: MessageInfo,
     pub(super) topic: Topic,
     /// What every check says.
-    pub(super) verdict: Verdict,
+    pub(super) verdict: MessageVerdict,
     /// The node that published it.
     pub(super) publisher: usize,
     pub(super) at: Time,
@@ -64,7 +64,7 @@ pub(super) struct New {
     pub(super) author: Author,
     pub(super) epoch: Epoch,
     pub(super) bytes: u32,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: MessageVerdict,
     pub(super) publisher: usize,
     pub(super) is_measured: bool,
 }

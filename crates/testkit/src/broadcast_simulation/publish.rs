@@ -9,7 +9,7 @@ use super::{
     world::World,
 };
 use rand::RngExt;
-use soma_protocol::broadcast::{Input, Verdict};
+use soma_protocol::broadcast::{Input, MessageVerdict};
 use soma_types::{Author, MessageId, Topic};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl World {
             if self.topology.nodes[node].behaviour.is_some() || self.is_too_young(node, self.now) {
                 continue;
             }
-            let new = self.new_message(node, load.topic, load.payload, Verdict::Accept { slot });
+            let new = self.new_message(node, load.topic, load.payload, MessageVerdict::Accept { slot });
             let new = New { is_measured: self.is_measuring, ..new };
             let message = self.messages.add(new, self.now, &mut self.random.loads);
             self.after(REVIEW_AFTER, Event::Review { message });
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// What a message of a node is made of.
-    pub(super) fn new_message(&self, node: usize, topic: Topic, bytes: u32, verdict: Verdict) -> New {
+    pub(super) fn new_message(&self, node: usize, topic: Topic, bytes: u32, verdict: MessageVerdict) -> New {
         let author = match node < self.settings.validators {
             true => Author::Authority(node as u32),
             false => Author::Peer(self.topology.nodes[node].peer),

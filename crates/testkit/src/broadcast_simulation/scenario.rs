@@ -168,9 +168,10 @@ impl Scenario {
         let grown = alone.map(|alone| delivery.p99_ms / of(alone).p99_ms.max(0.001));
         match self {
             Self::Small | Self::Churn => {
-                goals.push(goal(NINETY_NINE, delays, 4.0));
-                // While its links are broken, a node may wait for one that has the message to come back.
-                goals.push(goal(ALL, seconds, if self == Self::Small { 2.0 } else { 5.0 }));
+                // Whoever lacks a message after a link broke learns of it at a heartbeat, and asks for it: four more
+                // delays.
+                goals.push(goal(NINETY_NINE, delays, if self == Self::Small { 4.0 } else { 8.0 }));
+                goals.push(goal(ALL, seconds, 2.0));
                 goals.push(goal(BYTES, bytes, 1.5));
             }
             Self::Large => {

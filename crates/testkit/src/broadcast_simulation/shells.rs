@@ -263,7 +263,7 @@ impl World {
         if self.topology.nodes[node].behaviour.is_some() {
             return;
         }
-        let is_accepted = matches!(record.verdict, soma_protocol::broadcast::Verdict::Accept { .. });
+        let is_accepted = matches!(record.verdict, soma_protocol::broadcast::MessageVerdict::Accept { .. });
         let Some(process) = &mut self.topology.nodes[node].process else { return };
         let flags = process.knows(number);
         process.note(number, DELIVERED);

@@ -172,7 +172,7 @@ fn frame(bytes: &[u8]) -> bool {
             }
             let again = BroadcastFrame::from(frame.clone());
             assert!(encode(&again).len() <= MAX_FRAME_BYTES);
-            assert_eq!(frame.clone().cut(), [frame.clone()], "what arrives may be sent");
+            assert_eq!(frame.clone().cut(), std::slice::from_ref(&frame), "what arrives may be sent");
             assert_eq!(Frame::received(again, HELLO), Ok(frame));
         }
     });

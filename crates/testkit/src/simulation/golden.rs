@@ -1,6 +1,10 @@
 //! Golden traces: which scenarios have one, and where it is.
 
-use crate::simulation::{scenario::Scenario, scenarios};
+use crate::simulation::{
+    names::{full, millis, secs},
+    scenario::Scenario,
+    scenarios,
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -15,7 +19,7 @@ pub const SEED: u64 = 1;
 pub fn scenarios() -> Vec<Scenario> {
     vec![
         scenarios::startup_and_discovery(),
-        scenarios::messages_and_churn().full_nodes(1),
+        messages(),
         scenarios::cold_sync().commits(40).set("state_sync.commits_per_fetch", 10),
         scenarios::worker_crash().commits(40),
         scenarios::lying_peer().full_nodes(1).set("state_sync.commits_per_fetch", 4),
@@ -28,6 +32,16 @@ pub fn scenarios() -> Vec<Scenario> {
             .set("archive.read", "first"),
         scenarios::partition_and_heal().full_nodes(1).commits(50).live(40, Duration::from_secs(1)),
     ]
+}
+
+/// Three nodes publish messages for some seconds, and one of them loses its Broadcast.
+fn messages() -> Scenario {
+    Scenario::named("messages").validators(2).full_nodes(1).commits(4).messages(millis(800)).at(secs(2)).panic(
+        full(0),
+        "broadcast",
+        "Received",
+        1,
+    )
 }
 
 /// Where the golden trace of a scenario is.

@@ -11,7 +11,7 @@ pub(super) const TOPICS: [Topic; 2] = [Topic::Certificates, Topic::Transactions]
 /// What one node has published and heard, over all its processes.
 #[derive(Default)]
 pub(super) struct Messages {
-    published: RefCell<Vec<(Instant, MessageId)>>,
+    published: RefCell<Vec<(Instant, Topic, MessageId)>>,
     heard: RefCell<BTreeSet<MessageId>>,
 }
 
@@ -26,7 +26,7 @@ impl Messages {
                 let payload = format!("{topic} {number} of {name}").into_bytes();
                 // Broadcast is being restarted otherwise.
                 if let Ok(id) = handle.publish(topic, payload).await {
-                    self.published.borrow_mut().push((begun, id));
+                    self.published.borrow_mut().push((begun, topic, id));
                 }
             }
         }
@@ -42,16 +42,14 @@ impl Messages {
         }
     }
 
-    /// One message of each topic that was published after this moment. `None` if there is not one of each yet.
-    pub(super) fn published_after(&self, moment: Instant) -> Option<Vec<MessageId>> {
+    /// Messages of a topic that were published after this moment.
+    pub(super) fn published_after(&self, moment: Instant, topic: Topic) -> Vec<MessageId> {
         let published = self.published.borrow();
-        let later = published.iter().filter(|(at, _)| *at >= moment).map(|(_, id)| *id);
-        let ids: Vec<_> = later.take(TOPICS.len()).collect();
-        (ids.len() == TOPICS.len()).then_some(ids)
+        published.iter().filter(|(at, of, _)| *at >= moment && *of == topic).map(|(_, _, id)| *id).collect()
     }
 
-    /// Whether it has heard these.
-    pub(super) fn has_heard(&self, ids: &[MessageId]) -> bool {
-        ids.iter().all(|id| self.heard.borrow().contains(id))
+    /// Whether it has heard this one.
+    pub(super) fn has_heard(&self, id: MessageId) -> bool {
+        self.heard.borrow().contains(&id)
     }
 }

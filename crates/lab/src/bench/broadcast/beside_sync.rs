@@ -24,7 +24,11 @@ pub(super) const KIND: Kind = Kind { cases, run };
 const CASE: &str = "broadcast/beside-sync";
 
 /// Blocks of the chain: several seconds of sync.
-const BLOCKS: u32 = 400_000;
+const BLOCKS: u32 = 390_000;
+
+/// Blocks of a commit. The chain must end within one epoch, because messages of a later one than the syncing node is
+/// in are of no use to it.
+const BLOCKS_PER_COMMIT: u32 = 40;
 
 /// Messages in a second.
 const RATE: u32 = 10_000;
@@ -57,7 +61,8 @@ struct Synced {
 
 fn run(session: &Session, chains: &mut ChainCache, case: &str) -> Result<Vec<MessageRecord>, CliError> {
     let blocks = session.args.blocks.unwrap_or(BLOCKS);
-    let key = ChainKey { kind: BlockKind::S, blocks_per_commit: 4, commits: (blocks / 4).max(2) };
+    let commits = (blocks / BLOCKS_PER_COMMIT).min(session.args.commits_per_epoch - 1).max(2);
+    let key = ChainKey { kind: BlockKind::S, blocks_per_commit: BLOCKS_PER_COMMIT, commits };
     let mut chain = chains.take(session, key)?;
     let syncs = [false, true].map(|beside| median(session, &mut chain, beside));
     chains.put_back(chain);

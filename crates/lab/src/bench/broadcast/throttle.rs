@@ -30,6 +30,9 @@ const BUFFER_BYTES: u32 = 32 << 10;
 /// Chunks on their way: more than the delay times the bandwidth.
 const CHUNKS: usize = 256;
 
+/// Time that the link catches up when this process was woken late.
+const CATCH_UP: Duration = Duration::from_millis(10);
+
 /// What the link is like.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
@@ -118,8 +121,10 @@ async fn read(mut from: OwnedReadHalf, queue: mpsc::Sender<(Instant, Vec<u8>)>, 
             return Ok(());
         }
         chunk.truncate(read);
-        free_at = free_at.max(Instant::now()) + Duration::from_secs_f64(read as f64 / f64::from(link.bytes_per_second));
-        if queue.send((free_at + link.delay, chunk)).await.is_err() {
+        free_at = free_at.max(Instant::now() - CATCH_UP)
+            + Duration::from_secs_f64(read as f64 / f64::from(link.bytes_per_second));
+        // What is carried late arrives late: the delay is never shorter.
+        if queue.send((free_at.max(Instant::now()) + link.delay, chunk)).await.is_err() {
             return Ok(());
         }
         sleep_until(free_at).await;

@@ -5,13 +5,16 @@ use crate::broadcast::{
     checks::{Finished, Queued},
     context::Context,
     equivocation::Finding,
-    interface::{Effect, Verdict},
+    interface::{Effect, MessageVerdict},
     link_set::LinkSet,
     links::LARGE,
     messages::{Sequence, State},
 };
 use soma_types::{Fault, MessageId, Topic};
 use std::time::Duration;
+
+/// Links over which an author pushes its first large message. Their copies follow one another in the uplink.
+const OWN_LARGE_LINKS: usize = 4;
 
 /// Large messages are announced this long after they came. They take longer on the eager path, too, and a copy that
 /// was asked for in vain costs more.
@@ -23,7 +26,7 @@ impl Spread {
         &mut self,
         context: &mut Context<'_>,
         check: u64,
-        verdicts: Option<Vec<Verdict>>,
+        verdicts: Option<Vec<MessageVerdict>>,
     ) {
         let Some(finished) = self.checks.finish(check) else { return };
         match verdicts.filter(|verdicts| verdicts.len() == finished.messages.len()) {
@@ -32,20 +35,20 @@ impl Spread {
         }
     }
 
-    fn decide(&mut self, context: &mut Context<'_>, messages: &[Queued], verdicts: &[Verdict]) {
+    fn decide(&mut self, context: &mut Context<'_>, messages: &[Queued], verdicts: &[MessageVerdict]) {
         let mut delivered = Vec::with_capacity(messages.len());
         let mut accepted = Vec::with_capacity(messages.len());
         let mut contradictions = Vec::new();
         for (Queued { sequence, .. }, verdict) in messages.iter().zip(verdicts) {
             match verdict {
-                Verdict::Accept { slot } => {
+                MessageVerdict::Accept { slot } => {
                     if let Some(sequence) = self.accept(context, *sequence, *slot, &mut delivered, &mut contradictions)
                     {
                         accepted.push(sequence);
                     }
                 }
-                Verdict::Ignore => self.ignore(context, *sequence),
-                Verdict::Reject => self.reject(context, *sequence),
+                MessageVerdict::Ignore => self.ignore(context, *sequence),
+                MessageVerdict::Reject => self.reject(context, *sequence),
             }
         }
         self.counts.delivered += delivered.len() as u64;
@@ -174,8 +177,11 @@ impl Spread {
         let (is_own, is_large) = (entry.is_own, message.bytes >= LARGE);
         let (tree, _) = self.authors.touch(context.now, message.author, &LinkSet::default());
         let is_fresh = tree.is_fresh(context.now);
-        if !is_large && !entry.pulled && (is_fresh || is_own) {
-            // The tree may have begun with large messages, which are pushed to nobody unasked.
+        if is_large && is_own {
+            // Nobody has it yet, so a few copies are none too many, and the tree begins sooner.
+            tree.push_first(&LinkSet::of(self.links.eager.iter().take(OWN_LARGE_LINKS)));
+        } else if !is_large && !entry.pulled && (is_fresh || is_own) {
+            // The tree may have begun with large messages, which are pushed to few unasked.
             tree.push_first(&self.links.eager);
         }
         let is_offered = (is_large || entry.pulled) && is_fresh || is_large && is_own;

@@ -149,8 +149,8 @@ impl Spread {
             entry.holders = lacking.holders;
         }
         let sequence = self.messages.insert(entry);
-        let (tree, _) = self.authors.touch(context.now, message.author, &LinkSet::default());
-        tree.is_own = true;
+        self.authors.touch(context.now, message.author, &LinkSet::default());
+        self.authors.set_own(&message.author);
         self.spread(context, sequence);
     }
 

@@ -23,7 +23,7 @@ const RESEND_AFTER: Duration = Duration::from_secs(2);
 const FASTER_BY: Duration = Duration::from_millis(30);
 
 impl Spread {
-    /// A frame of a peer.
+    /// A frame of a peer, on a stream that is open.
     pub(in crate::broadcast) fn received(
         &mut self,
         context: &mut Context<'_>,
@@ -33,12 +33,7 @@ impl Spread {
         control: Control,
     ) {
         let link = self.links.slot(stream).and_then(|slot| Some((slot, self.links.get(slot)?.peer)));
-        let Some((slot, peer)) = link else {
-            // The stream has ended meanwhile.
-            let unknown = messages.iter().filter(|message| self.messages.find(&message.id).is_none());
-            self.forgotten.extend(unknown.map(|message| message.id));
-            return;
-        };
+        let Some((slot, peer)) = link else { return };
         let mut undecided = 0;
         for message in &messages {
             undecided += usize::from(self.arrived(context, slot, frame, message));

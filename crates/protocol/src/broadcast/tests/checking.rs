@@ -4,7 +4,7 @@ use super::{
     network::{ms, peer},
     solo::{ACCEPT, Solo, by},
 };
-use crate::broadcast::{Effect, Input, MessageInfo, Verdict};
+use crate::broadcast::{Effect, Input, MessageInfo, MessageVerdict};
 use soma_types::Topic;
 
 const TOPIC: Topic = Topic::Certificates;
@@ -70,7 +70,7 @@ fn sender_of_a_wrong_message_pays_once_for_a_frame() {
     let mut solo = Solo::new();
     let stream = solo.open(1, 1, TOPIC);
     solo.receive(stream, &[by(0, 1), by(0, 2)]);
-    solo.check(Verdict::Reject);
+    solo.check(MessageVerdict::Reject);
     assert_eq!(solo.reports(), [peer(1)]);
     assert!(solo.delivered().is_empty() && solo.held.is_empty());
 }
@@ -81,7 +81,7 @@ fn right_copy_is_asked_for_after_a_wrong_one() {
     let (liar, honest) = (solo.open(1, 1, TOPIC), solo.open(3, 2, TOPIC));
     solo.receive(liar, &[by(0, 1)]);
     solo.receive(honest, &[by(0, 1)]);
-    solo.check(Verdict::Reject);
+    solo.check(MessageVerdict::Reject);
     assert_eq!(solo.reports(), [peer(1)]);
     assert_eq!(solo.controls(honest).want, [by(0, 1).id]);
     solo.accept(honest, &[by(0, 1)]);
@@ -94,7 +94,7 @@ fn peer_that_lied_and_left_is_reported() {
     let stream = solo.open(1, 1, TOPIC);
     solo.receive(stream, &[by(0, 1)]);
     solo.input(Input::Closed { stream, fault: None, is_unsupported: false });
-    solo.check(Verdict::Reject);
+    solo.check(MessageVerdict::Reject);
     assert_eq!(solo.reports(), [peer(1)]);
     assert!(solo.taken().is_empty());
 }
@@ -104,7 +104,7 @@ fn ignored_message_costs_nobody_and_is_not_checked_again() {
     let mut solo = Solo::new();
     let (one, other) = (solo.open(1, 1, TOPIC), solo.open(3, 2, TOPIC));
     solo.receive(one, &[by(0, 1)]);
-    solo.check(Verdict::Ignore);
+    solo.check(MessageVerdict::Ignore);
     solo.receive(other, &[by(0, 1)]);
     assert!(solo.reports().is_empty() && solo.delivered().is_empty() && solo.sent(other).is_empty());
     assert!(solo.checks.is_empty() && solo.held.is_empty());
@@ -192,7 +192,7 @@ fn messages_before_the_first_committee_wait_for_it() {
 fn contradicting_author_is_told_once_and_its_second_message_sent_on() {
     let mut solo = Solo::new();
     let (one, other) = (solo.open(1, 1, TOPIC), solo.open(3, 2, TOPIC));
-    let verdict = Verdict::Accept { slot: Some(7) };
+    let verdict = MessageVerdict::Accept { slot: Some(7) };
     for number in 0..3 {
         solo.receive(one, &[by(0, number)]);
         solo.check(verdict);

@@ -1,7 +1,7 @@
 //! A deterministic network of cores: the shells, the links and the Verifier are played here.
 
 use crate::{
-    broadcast::{Broadcast, Config, Control, Effect, Input, MessageInfo, StreamKey, Verdict, frame_bytes},
+    broadcast::{Broadcast, Config, Control, Effect, Input, MessageInfo, MessageVerdict, StreamKey, frame_bytes},
     core::{Core, LostReason, Now, PeerEvent},
 };
 use rand::{RngExt, SeedableRng};
@@ -77,7 +77,7 @@ pub(super) struct Network {
     rng: ChaCha8Rng,
     links: BTreeMap<(usize, usize), Duration>,
     /// What the validators of all nodes say.
-    pub(super) verdict: fn(usize, &MessageInfo) -> Verdict,
+    pub(super) verdict: fn(usize, &MessageInfo) -> MessageVerdict,
 }
 
 impl Network {
@@ -106,7 +106,7 @@ impl Network {
             next_event: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
             links: BTreeMap::new(),
-            verdict: |_, _| Verdict::Accept { slot: None },
+            verdict: |_, _| MessageVerdict::Accept { slot: None },
         };
         for index in 0..nodes {
             network.committee(index, 1, committee.clone(), index < validators);

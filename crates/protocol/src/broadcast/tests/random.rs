@@ -5,7 +5,7 @@ use super::{
     solo::OWN,
 };
 use crate::{
-    broadcast::{Broadcast, Config, Control, Effect, Input, MessageInfo, StreamKey, Verdict, frame_bytes},
+    broadcast::{Broadcast, Config, Control, Effect, Input, MessageInfo, MessageVerdict, StreamKey, frame_bytes},
     core::{Core, LostReason, PeerEvent},
 };
 use proptest::prelude::*;
@@ -54,12 +54,12 @@ fn from() -> impl Strategy<Value = PeerId> {
     prop_oneof![0..4usize, OWN + 1..OWN + 4].prop_map(peer)
 }
 
-fn verdict() -> impl Strategy<Value = Verdict> {
+fn verdict() -> impl Strategy<Value = MessageVerdict> {
     prop_oneof![
-        4 => Just(Verdict::Accept { slot: None }),
-        2 => (0..2u64).prop_map(|slot| Verdict::Accept { slot: Some(slot) }),
-        1 => Just(Verdict::Ignore),
-        1 => Just(Verdict::Reject),
+        4 => Just(MessageVerdict::Accept { slot: None }),
+        2 => (0..2u64).prop_map(|slot| MessageVerdict::Accept { slot: Some(slot) }),
+        1 => Just(MessageVerdict::Ignore),
+        1 => Just(MessageVerdict::Reject),
     ]
 }
 
@@ -129,7 +129,7 @@ impl Shell {
                 let messages = self.checks.remove(&check).unwrap_or_default();
                 let given = verdicts.map(|given| given.into_iter().cycle().take(messages.len()).collect::<Vec<_>>());
                 for (id, verdict) in messages.iter().zip(given.iter().flatten()) {
-                    if matches!(verdict, Verdict::Accept { .. }) {
+                    if matches!(verdict, MessageVerdict::Accept { .. }) {
                         self.accepted.insert(*id);
                     }
                 }

@@ -2,7 +2,7 @@
 
 use super::network::{at, message, ms, peer};
 use crate::{
-    broadcast::{Broadcast, Config, Control, Effect, Input, MessageInfo, StreamKey, Verdict},
+    broadcast::{Broadcast, Config, Control, Effect, Input, MessageInfo, MessageVerdict, StreamKey},
     core::{Core, PeerEvent},
 };
 use soma_types::{Author, MessageId, PeerId, Topic};
@@ -26,7 +26,7 @@ pub(super) fn by(author: u32, number: u64) -> MessageInfo {
     message(Author::Authority(author), number, 1_000)
 }
 
-pub(super) const ACCEPT: Verdict = Verdict::Accept { slot: None };
+pub(super) const ACCEPT: MessageVerdict = MessageVerdict::Accept { slot: None };
 
 impl Solo {
     pub(super) fn new() -> Self {
@@ -118,7 +118,7 @@ impl Solo {
     }
 
     /// Answers all checks, also those that follow, with one verdict for each message.
-    pub(super) fn check(&mut self, verdict: Verdict) {
+    pub(super) fn check(&mut self, verdict: MessageVerdict) {
         while let Some((check, messages)) = self.checks.pop() {
             self.input(Input::Checked { check, verdicts: Some(vec![verdict; messages.len()]) });
         }

@@ -1,7 +1,7 @@
 //! How messages spread in a network of cores.
 
 use super::network::{Network, message, ms};
-use crate::broadcast::{Config, Verdict};
+use crate::broadcast::{Config, MessageVerdict};
 use soma_types::{Author, MessageId, Topic};
 use std::time::Duration;
 
@@ -181,7 +181,7 @@ fn consensus_message_that_its_author_sent_to_one_validator_reaches_all() {
 #[test]
 fn both_messages_of_a_contradicting_author_become_evidence_at_every_node() {
     let mut network = network(40, 4, 8);
-    network.verdict = |_, _| Verdict::Accept { slot: Some(1) };
+    network.verdict = |_, _| MessageVerdict::Accept { slot: Some(1) };
     let [one, other] = [1, 2].map(|number| message(Author::Authority(0), number, 1_000));
     network.publish(0, Topic::Certificates, one);
     network.publish(0, Topic::Certificates, other);
