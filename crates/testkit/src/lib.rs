@@ -10,6 +10,7 @@ mod address;
 #[cfg(feature = "simulation")]
 pub mod broadcast_simulation;
 mod chain;
+mod chain_spec;
 #[cfg(feature = "command")]
 pub mod command;
 mod damage;
@@ -27,7 +28,8 @@ pub mod simulation;
 mod users;
 
 pub use address::address_of;
-pub use chain::{ChainBuilder, ChainSpec, Payload, SpecError};
+pub use chain::{ChainBuilder, SpecError};
+pub use chain_spec::{ChainSpec, Payload};
 pub use damage::flip_bit;
 pub use kinds::BlockKind;
 pub use live::LiveSource;

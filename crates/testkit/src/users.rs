@@ -1,7 +1,7 @@
 //! Users of a test chain, whose transactions a quorum has certified. They hold every authority's key.
 
 use crate::{
-    chain::{ChainSpec, Payload, committee_of},
+    chain_spec::{ChainSpec, Payload, committee_of},
     keys::{Purpose, key},
 };
 use bytes::Bytes;

@@ -34,8 +34,8 @@
 //!
 //! # Liveness
 //!
-//! A validator waits for the leader's block, but at most [`LEADER_TIMEOUT_MS`]. With a quorum alive and messages that
-//! arrive within that time, a round whose leader and next two rounds are timely is committed directly. Blocks that do
+//! A validator waits for the leader's block, but at most 200 ms. With a quorum alive and messages that arrive within
+//! that time, a round whose leader and next two rounds are timely is committed directly. Blocks that do
 //! not arrive are requested. A validator that was away takes commits from sync, and its own blocks from its log.
 //!
 //! # Epochs
