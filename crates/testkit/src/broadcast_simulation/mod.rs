@@ -19,6 +19,7 @@ mod event;
 mod figures;
 mod flags;
 mod frame;
+mod hostility;
 mod links;
 mod messages;
 mod node;
