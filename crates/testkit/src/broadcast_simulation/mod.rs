@@ -26,6 +26,7 @@ mod node;
 mod outcome;
 mod publish;
 mod scenario;
+mod sending;
 mod settings;
 mod shells;
 mod stream;
