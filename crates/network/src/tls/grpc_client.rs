@@ -210,6 +210,7 @@ impl PeerApi for GrpcPeer {
     ) -> Result<(Hello, FrameStream), CallError> {
         let hello = hello.checked()?;
         let tie = Tie::of_caller();
+        let failed = tie.guard();
         // The timeout is not sent: by the rules of gRPC it would cover the whole stream.
         let open = self.streams.open();
         let request = of_chain(&call, FramesOfCaller::new(hello, tie.outgoing(frames)));
@@ -222,7 +223,9 @@ impl PeerApi for GrpcPeer {
         let frames = tie.incoming(received(frames, Limit::of_caller(hello))).inspect(move |_| {
             let _ = &open;
         });
-        Ok((hello.answered_by(answered)?, frames.boxed()))
+        let answered = hello.answered_by(answered)?;
+        failed.disarm();
+        Ok((answered, frames.boxed()))
     }
 
     async fn get_epoch_proofs(&self, call: Call, asked: EpochProofsFrom) -> Result<EpochProofs, CallError> {

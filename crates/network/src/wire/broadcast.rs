@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, ready},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 /// The first frame of each side of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +244,11 @@ impl Tie {
     /// The tie of a responder, which also ends when its listener is `stopping`.
     pub(crate) fn of_responder(stopping: &CancellationToken) -> Self {
         Self { end: stopping.child_token(), mistake: Arc::default(), is_caller: false }
+    }
+
+    /// Ends both directions when it is dropped, unless it is disarmed: a request that fails leaves nothing behind.
+    pub(crate) fn guard(&self) -> DropGuard {
+        self.end.clone().drop_guard()
     }
 
     /// Frames of the peer, which are checked already.
