@@ -18,6 +18,7 @@ pub mod broadcast;
 pub mod connections;
 pub mod discovery;
 pub mod grpc_adapter;
+pub mod objects;
 pub mod peer_heights;
 pub mod state_sync;
 pub mod store_writer;

@@ -9,6 +9,7 @@ use crate::{
     connections::{Connections, LinkRegistry},
     discovery::Discovery,
     grpc_adapter::GrpcAdapter,
+    objects::Objects,
     peer_heights::PeerHeights,
     state_sync::StateSync,
     store_writer::StoreWriter,
@@ -17,10 +18,11 @@ use crate::{
 use soma_archive::SegmentStorage;
 use soma_protocol::{
     ChosenPeers, Core, archiver as archiving, broadcast as spreading, connections, discovery,
-    grpc_adapter as admission, peer_heights as heights, state_sync as sync, store_writer as writer, verifier as checks,
+    grpc_adapter as admission, objects as fetching, peer_heights as heights, state_sync as sync,
+    store_writer as writer, verifier as checks,
 };
 use soma_runtime::{ActorRef, IoTasks, Offload, OrderedSender, RuntimeContext, Slot};
-use soma_store::{Store, StoreError};
+use soma_store::{ObjectSource, Store, StoreError};
 use soma_types::ChainId;
 use std::{collections::BTreeMap, fmt::Debug, future::Future, sync::Arc};
 use tokio::sync::watch;
@@ -58,6 +60,7 @@ actors! {
     state_sync: StateSync, sync::StateSync;
     peer_heights: PeerHeights, heights::PeerHeights;
     broadcast: Broadcast, spreading::Broadcast;
+    objects: Objects, fetching::Objects;
     grpc_adapter: GrpcAdapter, admission::Serving;
 }
 
@@ -74,6 +77,8 @@ pub struct Resources {
     pub store: Arc<dyn Store>,
     /// The archive, if the node has one.
     pub archive: Option<Arc<dyn SegmentStorage>>,
+    /// What the node has of objects, if it serves any.
+    pub objects: Option<Arc<dyn ObjectSource>>,
     /// Live links.
     pub links: LinkRegistry,
     /// Where calls run.

@@ -30,6 +30,7 @@ pub fn spec(
                 actors.peer_heights.ordered_sender(NAME),
                 actors.discovery.ordered_sender(NAME),
                 actors.broadcast.ordered_sender(NAME),
+                actors.objects.ordered_sender(NAME),
             ]),
             dial_failed: actors.discovery.ordered_sender(NAME),
             probed: actors.discovery.ordered_sender(NAME),

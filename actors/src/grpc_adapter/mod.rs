@@ -12,6 +12,7 @@
 mod gate;
 pub mod messages;
 mod metrics;
+mod object_answer;
 mod service;
 mod shell;
 pub mod wiring;

@@ -2,19 +2,24 @@
 
 use crate::broadcast::messages::StreamArrived;
 use crate::discovery::messages::KnownPeersAsked;
-use crate::grpc_adapter::messages::{CallArrived, CallPermit};
+use crate::grpc_adapter::{
+    messages::{CallArrived, CallPermit},
+    object_answer,
+};
 use crate::peer_heights::messages::Pushed;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    FrameStream, Hello, KnownPeers, PeerApi, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
+    FrameStream, Hello, KnownPeers, ObjectIds, ObjectStream, PeerApi, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
 };
 use soma_protocol::grpc_adapter::{Class, Refusal, Rpc};
 use soma_runtime::Offload;
 use soma_runtime::{Delivery, Mailbox};
-use soma_store::{NotServed, ProofNotServed, Served, Store, StoreError, serve_commits, serve_epoch_proofs};
+use soma_store::{
+    NotServed, ObjectSource, ProofNotServed, Served, Store, StoreError, serve_commits, serve_epoch_proofs,
+};
 use soma_types::{BlockRef, CommitIndex, CommitRef, limits::MAX_BLOCK_BYTES};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -59,6 +64,8 @@ pub struct ServiceWiring {
     pub pushed: Mailbox<Pushed>,
     /// Broadcast. None in a node that does not spread messages.
     pub streams: Option<Mailbox<StreamArrived>>,
+    /// What the node has of objects. None in a node that serves none.
+    pub objects: Option<Arc<dyn ObjectSource>>,
 }
 
 /// Turns to read blocks: first come, first served, in each class.
@@ -274,6 +281,16 @@ impl PeerApi for Service {
             Some((chunk, rest))
         });
         Ok(chunks.boxed())
+    }
+
+    async fn fetch_objects(&self, call: Call, ids: ObjectIds) -> Result<ObjectStream, CallError> {
+        let Some(source) = self.wiring.objects.clone() else {
+            return Err(CallError::new(Status::Unimplemented, "this node has no objects"));
+        };
+        let permit = self.admit(&call, Rpc::FetchObjects).await?;
+        let deadline = Instant::now() + call.timeout.min(MAX_SERVING_TIME);
+        let turns = self.turns.of(permit.class());
+        Ok(object_answer::answer(source, self.wiring.offload.clone(), turns, ids, permit, deadline))
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {

@@ -30,6 +30,7 @@ pub fn gate(resources: &Resources, spreads_messages: bool) -> Arc<InboundGate> {
         known_peers: actors.discovery.mailbox("service"),
         pushed: actors.peer_heights.mailbox("service"),
         streams: spreads_messages.then(|| actors.broadcast.mailbox("service")),
+        objects: resources.objects.clone(),
     });
     let connections = &actors.connections;
     let (arrived, closed) = (connections.mailbox("transport"), connections.mailbox("transport"));

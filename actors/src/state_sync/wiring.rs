@@ -60,6 +60,7 @@ pub fn spec(
                     actors.discovery.ordered_sender(NAME),
                     actors.grpc_adapter.ordered_sender(NAME),
                     actors.broadcast.ordered_sender(NAME),
+                    actors.objects.ordered_sender(NAME),
                 ]),
                 report: actors.peer_heights.ordered_sender(NAME),
                 own_height: actors.peer_heights.ordered_sender(NAME),

@@ -145,3 +145,14 @@ pub struct VerifyMessages {
     /// A verdict for each message, in order.
     pub reply: Reply<Vec<MessageVerdict>>,
 }
+
+/// From Objects: check certificates whose digests are right.
+#[derive(Debug)]
+pub struct VerifyCertificates {
+    /// Of the epochs whose committees are known.
+    pub contexts: Vec<Arc<EpochContext>>,
+    /// The encoded certificates.
+    pub certificates: Vec<Bytes>,
+    /// For each certificate, in order: the reason why it does not pass, if it does not.
+    pub reply: Reply<Vec<Result<(), String>>>,
+}

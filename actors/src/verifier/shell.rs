@@ -1,8 +1,8 @@
 //! The shell: turns messages into jobs and jobs into answers.
 
 use crate::verifier::messages::{
-    BlocksAnswer, Rejection, SubDagsAnswer, VerifiedRange, VerifyBlocks, VerifyCommits, VerifyEpochProofs,
-    VerifyLocalCommit, VerifyMessages, VerifyNodeInfos, VerifySubDags,
+    BlocksAnswer, Rejection, SubDagsAnswer, VerifiedRange, VerifyBlocks, VerifyCertificates, VerifyCommits,
+    VerifyEpochProofs, VerifyLocalCommit, VerifyMessages, VerifyNodeInfos, VerifySubDags,
 };
 use crate::verifier::{
     message_checks::judge_messages,
@@ -24,8 +24,8 @@ use soma_types::{
 };
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
-    EpochContext, MessageValidator, SubDagsVerdict, TransactionVerifier, check_blocks, check_commits,
-    verify_certified_commit, verify_epoch_proof, verify_node_info, verify_sub_dags,
+    EpochContext, MessageValidator, SubDagsVerdict, TransactionVerifier, check_blocks, check_certificates,
+    check_commits, verify_certified_commit, verify_epoch_proof, verify_node_info, verify_sub_dags,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -464,6 +464,23 @@ impl Handler<Envelope<VerifyMessages>> for Verifier {
             panics
         };
         self.submit(envelope.origin, priority, Job::Messages(Box::new(job)), context);
+    }
+}
+
+impl Handler<Envelope<VerifyCertificates>> for Verifier {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<VerifyCertificates>, context: &mut Context<Self>) {
+        let VerifyCertificates { contexts, certificates, reply } = envelope.message;
+        let transactions = self.transactions.clone();
+        let job = move |_: &mut JobWatch| {
+            let verdicts = check_certificates(&contexts, &*transactions, &certificates);
+            if verdicts.iter().any(Result::is_err) {
+                metrics::rejected("certificates");
+            }
+            reply.send(verdicts);
+        };
+        self.submit(envelope.origin, Priority::Normal, Job::Whole(Box::new(job)), context);
     }
 }
 

@@ -5,7 +5,8 @@
 
 use crate::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    FrameStream, Hello, KnownPeers, Limit, PeerApi, Status, Tie, checked_chunk,
+    FrameStream, Hello, KnownPeers, Limit, ObjectIds, ObjectProgress, ObjectStream, PeerApi, Status, Tie,
+    checked_chunk,
 };
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
@@ -13,8 +14,12 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, future::ready, stream};
-use soma_types::{Address, AddressError, CommitIndex, CommitRef, ListenAddress, PeerId};
+use futures::{
+    StreamExt,
+    future::ready,
+    stream::{self, BoxStream},
+};
+use soma_types::{Address, AddressError, CommitIndex, CommitRef, ListenAddress, ObjectPart, PeerId};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -202,6 +207,37 @@ impl MemoryPeer {
         }
     }
 
+    /// The messages of an answer on their way to this side. `check` also sees the end.
+    fn carry_answer<T: Send + 'static>(
+        &self,
+        call: Call,
+        deadline: Instant,
+        answer: BoxStream<'static, Result<T, CallError>>,
+        check: impl FnMut(Option<T>) -> Option<Result<T, CallError>> + Send + 'static,
+    ) -> BoxStream<'static, Result<T, CallError>> {
+        let connection = self.connection.clone();
+        let held = (answer, check, self.calls.token(), self.ends.clone());
+        stream::unfold(Some(held), move |held| {
+            let connection = connection.clone();
+            async move {
+                let (mut answer, mut check, under_way, ends) = held?;
+                let message = tokio::select! {
+                    biased;
+                    () = connection.cancelled() => Err(CallError::connection_gone()),
+                    () = sleep_until(deadline) => Err(too_late(call)),
+                    message = answer.next() => match message.transpose() {
+                        Ok(message) => check(message)?,
+                        Err(error) => Err(error),
+                    },
+                };
+                // Nothing follows an error.
+                let rest = message.is_ok().then_some((answer, check, under_way, ends));
+                Some((message, rest))
+            }
+        })
+        .boxed()
+    }
+
     /// Frames on their way to the other side, which checks them against its own limit.
     fn carry(&self, frames: FrameStream, limit: Limit) -> FrameStream {
         let (connection, ended) = (self.connection.clone(), self.connection.clone().cancelled_owned());
@@ -235,24 +271,19 @@ impl PeerApi for MemoryPeer {
     async fn fetch_blocks(&self, call: Call, refs: BlockRefs) -> Result<BlockStream, CallError> {
         let deadline = Instant::now() + call.timeout;
         let stream = self.within(call, self.api.fetch_blocks(self.seen(call), refs)).await?;
-        let connection = self.connection.clone();
-        let held = (stream, self.calls.token(), self.ends.clone());
-        let chunks = stream::unfold(Some(held), move |held| {
-            let connection = connection.clone();
-            async move {
-                let (mut stream, under_way, ends) = held?;
-                let chunk = tokio::select! {
-                    biased;
-                    () = connection.cancelled() => Err(CallError::connection_gone()),
-                    () = sleep_until(deadline) => Err(too_late(call)),
-                    chunk = stream.next() => chunk?.and_then(checked_chunk),
-                };
-                // Nothing follows an error.
-                let rest = chunk.is_ok().then_some((stream, under_way, ends));
-                Some((chunk, rest))
-            }
-        });
-        Ok(chunks.boxed())
+        Ok(self.carry_answer(call, deadline, stream, |chunk| chunk.map(checked_chunk)))
+    }
+
+    async fn fetch_objects(&self, call: Call, ids: ObjectIds) -> Result<ObjectStream, CallError> {
+        let deadline = Instant::now() + call.timeout;
+        let mut progress = ObjectProgress::new(ids.as_slice().len());
+        let stream = self.within(call, self.api.fetch_objects(self.seen(call), ids)).await?;
+        let check = move |parts: Option<Vec<ObjectPart>>| match parts {
+            Some(parts) => Some(progress.take(&parts).map(|()| parts)),
+            None if progress.is_complete() => None,
+            None => Some(Err(CallError::new(Status::MalformedAnswer, "the answer ends before the last object"))),
+        };
+        Ok(self.carry_answer(call, deadline, stream, check))
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {

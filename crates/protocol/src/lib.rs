@@ -19,6 +19,7 @@ pub mod connections;
 mod core;
 pub mod discovery;
 pub mod grpc_adapter;
+pub mod objects;
 pub mod peer_heights;
 pub mod state_sync;
 pub mod store_writer;

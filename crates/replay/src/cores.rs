@@ -4,8 +4,8 @@ use crate::encoding::{DecodeError, decode, encode};
 use serde_json::Value;
 use soma_protocol::{
     Core as CoreTrait, Now, archiver::Archiver, broadcast::Broadcast, connections::Connections, discovery::Discovery,
-    grpc_adapter::Serving, peer_heights::PeerHeights, state_sync::StateSync, state_sync::worker::SyncWorker,
-    store_writer::StoreWriter, verifier::Verifier,
+    grpc_adapter::Serving, objects::Objects, peer_heights::PeerHeights, state_sync::StateSync,
+    state_sync::worker::SyncWorker, store_writer::StoreWriter, verifier::Verifier,
 };
 use std::{
     any::Any,
@@ -28,6 +28,7 @@ const CORES: &[Core] = &[
     core::<StoreWriter>(),
     core::<Archiver>(),
     core::<Broadcast>(),
+    core::<Objects>(),
     core::<PeerHeights>(),
     core::<Connections>(),
     core::<Discovery>(),

@@ -11,7 +11,7 @@ use crate::{
 use soma_archive::SegmentStorage;
 use soma_network::Transport;
 use soma_runtime::{MetricsRecorder, PlannedFaults};
-use soma_store::Store;
+use soma_store::{ObjectSource, Store};
 use soma_types::{Genesis, PeerId, SigningKey};
 use soma_verify::{AcceptAll, CertificateVerifier, MessageValidator, TransactionVerifier};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub struct Builder {
     validator: Option<Arc<dyn MessageValidator>>,
     transport: Option<Arc<dyn Transport>>,
     archive: Option<Arc<dyn SegmentStorage>>,
+    objects: Option<Arc<dyn ObjectSource>>,
     seed: Option<u64>,
     faults: Option<PlannedFaults>,
     metrics: Option<MetricsRecorder>,
@@ -57,6 +58,7 @@ impl Builder {
             validator: None,
             transport: None,
             archive: None,
+            objects: None,
             seed: None,
             faults: None,
             metrics: None,
@@ -114,6 +116,13 @@ impl Builder {
     /// says what the node writes and reads.
     pub fn archive(mut self, storage: Arc<dyn SegmentStorage>) -> Self {
         self.archive = Some(storage);
+        self
+    }
+
+    /// What the node has of objects, for peers that ask by digest; otherwise it serves none.
+    /// [`DirectoryObjects`](crate::DirectoryObjects) is one over a directory.
+    pub fn object_source(mut self, source: Arc<dyn ObjectSource>) -> Self {
+        self.objects = Some(source);
         self
     }
 
@@ -192,6 +201,7 @@ impl Builder {
             validator,
             transport,
             archive,
+            objects: self.objects,
             seed,
             faults: self.faults,
             metrics: self.metrics,

@@ -47,6 +47,7 @@ mod messages;
 mod metrics;
 mod node;
 mod node_parts;
+mod objects;
 mod peer_events;
 mod peer_management;
 mod peer_memory;
@@ -66,6 +67,7 @@ pub use config::{
 pub use handle::Handle;
 pub use messages::Messages;
 pub use metrics::{METRICS, Metric, MetricKind};
+pub use objects::FetchedObjects;
 pub use peer_events::PeerEvents;
 pub use peer_management::PeerManagementError;
 pub use peer_memory::PeerMemoryStatus;
@@ -78,6 +80,7 @@ pub use system::ActorSystem;
 
 pub use soma_actors::broadcast::messages::MessageEvent;
 pub use soma_actors::connections::messages::Lagged;
+pub use soma_actors::objects::messages::FetchError;
 pub use soma_actors::verifier::Verification;
 pub use soma_protocol::{
     LostReason, PeerEvent,
@@ -92,14 +95,14 @@ pub use soma_runtime::{ChildState, ChildStatus, Escalation as Fatal, ExitReason,
 #[cfg(feature = "fjall")]
 pub use soma_store::FjallStore;
 pub use soma_store::{
-    CorruptReason, MemStore, PeerList, Place, Pruned, Record, Store, StoreError, Watermarks, make_checkpoint,
-    make_epoch_proof,
+    CorruptReason, DirectoryObjects, MemStore, MemoryObjects, ObjectBytes, ObjectSource, PeerList, Place, Pruned,
+    Record, Store, StoreError, Watermarks, make_checkpoint, make_epoch_proof,
 };
 pub use soma_types::{
     Access, Address, Author, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Checkpoint, Commit, CommitIndex,
     CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof, Genesis, GenesisError, ListenAddress, Message,
-    MessageId, MessageVerdict, NodeRole, PeerId, PublicKey, SignedBlock, SignedMessage, SigningKey, SubDagDigest,
-    Topic, TransactionBytes, TrustedCommit, UnverifiedCommit, VerifiedBlock,
+    MessageId, MessageVerdict, NodeRole, ObjectId, ObjectKind, PeerId, PublicKey, SignedBlock, SignedMessage,
+    SigningKey, SubDagDigest, Topic, TransactionBytes, TrustedCommit, UnverifiedCommit, VerifiedBlock,
 };
 pub use soma_verify::{
     AcceptAll, CertificateVerifier, EpochContext, MessageValidator, TransactionError, TransactionSignatures,
@@ -130,6 +133,7 @@ pub mod actor_status {
         broadcast::{Snapshot as Broadcast, TopicSnapshot},
         discovery::Snapshot as Discovery,
         grpc_adapter::{Rpc, Snapshot as Serving},
+        objects::Snapshot as Objects,
         state_sync::{Late, Snapshot as StateSync},
         store_writer::Snapshot as StoreWriter,
         verifier::Snapshot as Verifier,

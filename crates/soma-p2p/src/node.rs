@@ -12,6 +12,7 @@
 //!   |   |- state-sync       `- sync workers
 //!   |   `- peer-heights     counts what StateSync has in flight at each peer
 //!   |- broadcast        its streams end with it; peers exchange the ids of the last seconds on new ones
+//!   |- objects          its calls end with it; whoever waits for objects asks again
 //!   `- grpc-adapter     keeps the number of calls
 //! ```
 //!
@@ -33,7 +34,7 @@ use soma_actors::{
     archiver,
     broadcast::{self, Publisher},
     connections::{self, LinkRegistry},
-    discovery, grpc_adapter, peer_heights,
+    discovery, grpc_adapter, objects, peer_heights,
     state_sync::{self, CommitFeed},
     store_writer,
     verifier::{self, PoolSize},
@@ -77,6 +78,9 @@ const GROUP: Intensity = Intensity { max_restarts: 3, within: Duration::from_sec
 /// Time for actors to stop after one of them did not come up.
 const START_FAILED_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long one call for objects may take. It may bring many; a peer that brings nothing is late much sooner.
+const OBJECTS_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What the flush of the store has at shutdown even when nothing is left of the deadline.
 const MIN_FLUSH_TIME: Duration = Duration::from_millis(500);
 
@@ -102,6 +106,7 @@ impl Node {
             chain: parts.genesis.chain_id(),
             store: parts.store.clone(),
             archive: parts.archive.clone(),
+            objects: parts.objects.clone(),
             links: LinkRegistry::default(),
             io,
             offload,
@@ -136,6 +141,7 @@ impl Node {
             local_commit: resources.actors.state_sync.mailbox(HANDLE),
             executor_at: resources.actors.state_sync.mailbox(HANDLE),
             follow_peers: resources.actors.connections.mailbox(HANDLE),
+            fetch_objects: resources.actors.objects.mailbox(HANDLE),
             publishing: parts.config.broadcast.enabled.then(|| publishing(&parts, &resources.actors, publisher)),
             peer_management: PeerManagement::new(choose_peers, &parts.config.connections.denylist, &resources.actors),
             next_reader: AtomicU64::new(0),
@@ -297,6 +303,8 @@ fn supervise(slots: Slots, resources: &Resources, parts: &NodeParts, begin: Begi
         root.actor(broadcast::wiring::spec(slots.broadcast, resources, core, protocol_keys, timeout, publish_as));
     }
 
+    root.actor(objects::wiring::spec(slots.objects, resources, objects::Config::default(), OBJECTS_TIMEOUT));
+
     let core = config.serving.core(resources.chain);
     root.actor(grpc_adapter::wiring::spec(slots.grpc_adapter, resources, core));
     root
@@ -324,6 +332,7 @@ fn observers(actors: &Actors, parts: &NodeParts) -> Observers {
         store_writer: actors.store_writer.mailbox(HANDLE),
         archiver: parts.archive.is_some().then(|| actors.archiver.mailbox(HANDLE)),
         broadcast: parts.config.broadcast.enabled.then(|| actors.broadcast.mailbox(HANDLE)),
+        objects: actors.objects.mailbox(HANDLE),
         serving: actors.grpc_adapter.mailbox(HANDLE),
     }
 }

@@ -5,7 +5,7 @@ use soma_actors::verifier::PoolSize;
 use soma_archive::SegmentStorage;
 use soma_network::Transport;
 use soma_runtime::{IoTasks, MetricsRecorder, Offload, PlannedFaults, RuntimeContext};
-use soma_store::Store;
+use soma_store::{ObjectSource, Store};
 use soma_types::{Genesis, SigningKey};
 use soma_verify::{MessageValidator, TransactionVerifier};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub(crate) struct NodeParts {
     pub(crate) validator: Arc<dyn MessageValidator>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) archive: Option<Arc<dyn SegmentStorage>>,
+    pub(crate) objects: Option<Arc<dyn ObjectSource>>,
     pub(crate) seed: u64,
     pub(crate) faults: Option<PlannedFaults>,
     pub(crate) metrics: Option<MetricsRecorder>,

@@ -2,6 +2,7 @@
 
 use crate::{peer_memory::PeerMemory, publishing::Publishing};
 use soma_actors::connections::messages::{ChosenPeersChanged, Disconnect, FollowPeers};
+use soma_actors::objects::messages::FetchObjects;
 use soma_actors::peer_heights::messages::{BanPeer, UnbanPeer};
 use soma_actors::state_sync::CommitFeed;
 use soma_actors::state_sync::messages::{ExecutorProgress, LocalCommit};
@@ -10,7 +11,7 @@ use soma_network::CallersMemory;
 use soma_protocol::{
     ChosenPeers, archiver, broadcast, connections,
     discovery::{self, BookEntry},
-    grpc_adapter, peer_heights, state_sync, store_writer, verifier,
+    grpc_adapter, objects, peer_heights, state_sync, store_writer, verifier,
 };
 use soma_runtime::{Clock, Escalation, IoTasks, Mailbox, Observe, Offload, Tree};
 use soma_store::Store;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) executor_at: Mailbox<ExecutorProgress>,
     pub(crate) follow_peers: Mailbox<FollowPeers>,
     pub(crate) peer_management: PeerManagement,
+    pub(crate) fetch_objects: Mailbox<FetchObjects>,
     /// None if the node does not spread messages.
     pub(crate) publishing: Option<Publishing>,
     /// Readers of streams so far.
@@ -71,6 +73,7 @@ pub(crate) struct Observers {
     pub(crate) archiver: Option<Mailbox<Observe<archiver::Snapshot>>>,
     /// None in a node that does not spread messages.
     pub(crate) broadcast: Option<Mailbox<Observe<broadcast::Snapshot>>>,
+    pub(crate) objects: Mailbox<Observe<objects::Snapshot>>,
     pub(crate) serving: Mailbox<Observe<grpc_adapter::Snapshot>>,
 }
 

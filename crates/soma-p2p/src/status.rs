@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use soma_protocol::{
     archiver, broadcast,
     discovery::{self, Trouble},
-    grpc_adapter,
+    grpc_adapter, objects,
     peer_heights::{NoPeer, PeerSnapshot},
     state_sync,
     state_sync::{ExecutorFailure, Late, Progress},
@@ -69,6 +69,8 @@ pub struct Status {
     pub archiver: Option<archiver::Snapshot>,
     /// Messages in figures; none in a node that does not spread any.
     pub broadcast: Option<broadcast::Snapshot>,
+    /// Objects of other nodes in figures.
+    pub objects: Option<objects::Snapshot>,
     /// Calls of peers in figures.
     pub serving: Option<grpc_adapter::Snapshot>,
     /// Memory that peers make this node hold.
@@ -118,14 +120,16 @@ impl Status {
     pub(crate) async fn collect(shared: &Shared) -> Self {
         let observers = shared.observers.clone();
         let (archiver, broadcast) = (look_if(observers.archiver), look_if(observers.broadcast));
-        let (sync, heights, connections, discovery, verifier, store_writer, serving, archiver, broadcast) = tokio::join!(
+        let (objects, serving) = (Observers::look(observers.objects), Observers::look(observers.serving));
+        let (sync, heights, connections, discovery, verifier, store_writer, objects, serving, archiver, broadcast) = tokio::join!(
             Observers::look(observers.state_sync),
             Observers::look(observers.peer_heights),
             Observers::look(observers.connections),
             Observers::look(observers.discovery),
             Observers::look(observers.verifier),
             Observers::look(observers.store_writer),
-            Observers::look(observers.serving),
+            objects,
+            serving,
             archiver,
             broadcast,
         );
@@ -190,6 +194,7 @@ impl Status {
             store_writer,
             archiver,
             broadcast,
+            objects,
             serving,
             peer_memory,
             ..status
@@ -226,6 +231,7 @@ impl Status {
             store_writer: None,
             archiver: None,
             broadcast: None,
+            objects: None,
             serving: None,
             peer_memory: None,
             tree: shared.tree.status(),

@@ -53,6 +53,7 @@ mod fjall_store;
 mod journal;
 mod layout;
 mod mem;
+mod objects;
 mod plan;
 mod prepend;
 mod progress;
@@ -71,6 +72,7 @@ pub use error::{CorruptReason, Mismatch, NotAStoreReason, Place, Record, StoreEr
 #[cfg(feature = "fjall")]
 pub use fjall_store::FjallStore;
 pub use mem::MemStore;
+pub use objects::{DirectoryObjects, MemoryObjects, ObjectBytes, ObjectSource};
 pub use plan::{VOTES_AHEAD, check_batch, check_skipped_epochs};
 pub use prepend::{Seam, check_prepended};
 pub use retention::Retention;

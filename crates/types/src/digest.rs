@@ -32,7 +32,7 @@ macro_rules! digest {
             }
 
             /// The key of the context, derived only once.
-            fn context_key() -> &'static ContextKey {
+            pub(crate) fn context_key() -> &'static ContextKey {
                 static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context($context));
                 &KEY
             }
@@ -175,4 +175,9 @@ digest!(
     /// Replaces bytes that a trace does not record.
     ContentDigest,
     "soma-p2p 2026 v1 content"
+);
+digest!(
+    /// Names an object: covers its bytes.
+    ObjectId,
+    "soma-p2p 2026 v1 object"
 );

@@ -37,6 +37,7 @@ pub mod limits;
 mod message;
 mod network;
 mod node_info;
+mod object;
 mod references;
 mod segment_name;
 mod signed;
@@ -52,7 +53,7 @@ pub use commit::{CertifiedCommit, Commit, CommittedSubDag, SubDagDigest, Trusted
 pub use committee::{Authority, Committee, CommitteeError};
 pub use digest::{
     BlockBodyDigest, BlockDigest, CertificateDigest, ChainId, CommitDigest, CommitteeDigest, ContentDigest, MessageId,
-    NodeInfoDigest, SegmentDigest, TransactionDigest,
+    NodeInfoDigest, ObjectId, SegmentDigest, TransactionDigest,
 };
 pub use epoch_proof::{EndedEpoch, EpochProof};
 pub use fault::{Fault, PeerFailure};
@@ -61,6 +62,7 @@ pub use keys::{INTENT_MESSAGE_BYTES, Intent, KeyError, PeerId, PublicKey, Scope,
 pub use message::{Author, Message, MessageVerdict, SignedMessage, Topic};
 pub use network::{NetworkGroup, Reach};
 pub use node_info::{Access, Capabilities, NodeInfo, NodeRole, ProtocolVersions, SignedNodeInfo};
+pub use object::{ObjectKind, ObjectPart, ObjectTree, pieces as object_pieces};
 pub use references::{BlockRef, CommitRef};
 pub use segment_name::{SegmentName, SegmentRoute};
 pub use signed::{Signable, Signed};

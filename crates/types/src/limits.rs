@@ -50,3 +50,10 @@ pub const MAX_NODE_INFO_BYTES: usize = 10 << 10;
 
 /// Bytes of the payload of one message that spreads among nodes: a proposal carries a whole block.
 pub const MAX_MESSAGE_BYTES: usize = MAX_BLOCK_BYTES + (4 << 10);
+
+/// Bytes of one piece of an object: a long object travels in pieces, each of which is proved when it arrives. A power of
+/// two of at least one BLAKE3 chunk, so that each piece is a subtree.
+pub const OBJECT_PIECE_BYTES: usize = 1 << 20;
+
+/// Bytes of one object. Its pieces wait in memory until the last one is there.
+pub const MAX_OBJECT_BYTES: usize = 64 << 20;

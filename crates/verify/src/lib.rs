@@ -7,6 +7,7 @@
 //!                                                    | grouped by commit
 //!                          verify_sub_dags---> ready to apply; the next committee if the epoch ends
 //!  GetKnownPeers response -verify_node_info--> SignedNodeInfo
+//!  FetchObjects response -ObjectAssembly-----> bytes that their ids name
 //! ```
 //!
 //! Invariants:
@@ -34,6 +35,7 @@ mod context;
 mod epoch_proof;
 mod messages;
 mod node_info;
+mod objects;
 mod signature_batch;
 mod sub_dag;
 mod transaction;
@@ -46,6 +48,7 @@ pub use context::{EpochContext, QuorumError};
 pub use epoch_proof::{CheckpointError, EpochProofError, verify_checkpoint, verify_epoch_proof};
 pub use messages::{AcceptAll, MessageValidator, SignatureVerdict, check_message_signatures};
 pub use node_info::{MAX_CLOCK_SKEW_MS, MAX_NODE_INFO_AGE_MS, NodeInfoError, verify_node_info};
+pub use objects::{AnsweredObject, ObjectAssembly, check_certificates};
 pub use signature_batch::{BATCH_GROUP, SignatureBatch};
 pub use sub_dag::{SubDag, SubDagError, SubDagsVerdict, verify_sub_dag, verify_sub_dags};
 pub use transaction::{

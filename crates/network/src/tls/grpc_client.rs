@@ -3,12 +3,14 @@
 use super::{frames::OpenStreams, pace::Paced};
 use crate::wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofs,
-    EpochProofsFrom, FetchedCommits, FrameStream, Hello, KnownPeers, Limit, PeerApi, Status, Tie, checked_chunk,
-    first_frame,
+    EpochProofsFrom, FetchedCommits, FrameStream, Hello, KnownPeers, Limit, ObjectIds, ObjectProgress, ObjectStream,
+    PeerApi, Status, Tie, checked_chunk, first_frame,
     limits::{MAX_CHUNK_BYTES, MAX_FRAME_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
+    malformed,
     proto::{
-        BroadcastFrame, FetchBlocksRequest, FetchCommitsRequest, GetCommitAvailabilityRequest, GetCommitInfoRequest,
-        GetEpochProofsRequest, GetKnownPeersRequest, PushCommitRequest, p2p_client::P2pClient,
+        BroadcastFrame, FetchBlocksRequest, FetchCommitsRequest, FetchObjectsRequest, FetchObjectsResponse,
+        GetCommitAvailabilityRequest, GetCommitInfoRequest, GetEpochProofsRequest, GetKnownPeersRequest,
+        PushCommitRequest, p2p_client::P2pClient,
     },
     received,
 };
@@ -19,7 +21,10 @@ use futures::{
     future::ready,
     stream::{self, BoxStream},
 };
-use soma_types::{CommitIndex, CommitRef, limits::MAX_NODE_INFO_BYTES};
+use soma_types::{
+    CommitIndex, CommitRef, ObjectPart,
+    limits::{MAX_NODE_INFO_BYTES, OBJECT_PIECE_BYTES},
+};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -149,6 +154,12 @@ async fn in_time<T>(timeout: Duration, answer: impl Future<Output = Result<T, Ca
     }
 }
 
+fn received_parts(message: FetchObjectsResponse, progress: &mut ObjectProgress) -> Result<Vec<ObjectPart>, CallError> {
+    let parts = message.parts.into_iter().map(ObjectPart::try_from).collect::<Result<Vec<_>, _>>()?;
+    progress.take(&parts)?;
+    Ok(parts)
+}
+
 #[async_trait]
 impl PeerApi for GrpcPeer {
     async fn get_known_peers(&self, call: Call, own_info: Bytes) -> Result<KnownPeers, CallError> {
@@ -195,6 +206,31 @@ impl PeerApi for GrpcPeer {
             Some((chunk, rest))
         });
         Ok(chunks.boxed())
+    }
+
+    async fn fetch_objects(&self, call: Call, ids: ObjectIds) -> Result<ObjectStream, CallError> {
+        let deadline = Instant::now() + call.timeout;
+        let mut client = self.client(OBJECT_PIECE_BYTES);
+        let progress = ObjectProgress::new(ids.as_slice().len());
+        let message = FetchObjectsRequest::from(ids);
+        let stream = within(&call, client.fetch_objects(request(&call, message))).await?;
+        let parts = stream::unfold(Some((stream, progress)), move |rest| async move {
+            let (mut stream, mut progress) = rest?;
+            let parts = tokio::select! {
+                biased;
+                () = sleep_until(deadline) => Err(too_late(call.timeout)),
+                message = stream.message() => match message {
+                    Ok(Some(message)) => received_parts(message, &mut progress),
+                    Ok(None) if progress.is_complete() => return None,
+                    Ok(None) => Err(malformed("the answer ends before the last object".into())),
+                    Err(status) => Err(status.into()),
+                },
+            };
+            // Nothing follows an error.
+            let rest = parts.is_ok().then_some((stream, progress));
+            Some((parts, rest))
+        });
+        Ok(parts.boxed())
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {

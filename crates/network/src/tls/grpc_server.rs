@@ -4,13 +4,13 @@ use super::answers::{BLOCKS_ROOM, KNOWN_PEERS_BYTES, LEAST_ROOM, Made, Reader, R
 use super::frame_bodies::{FramesBody, Kept};
 use super::pace::Paced;
 use crate::wire::{
-    BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofsFrom, Limit, PeerApi, Tie,
-    first_frame,
+    BlockRefs, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofsFrom, Limit, ObjectIds, ObjectProgress,
+    PeerApi, Tie, first_frame,
     proto::{
         BroadcastFrame, FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
-        GetCommitAvailabilityRequest, GetCommitAvailabilityResponse, GetCommitInfoRequest, GetCommitInfoResponse,
-        GetEpochProofsRequest, GetEpochProofsResponse, GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest,
-        PushCommitResponse, p2p_server::P2p,
+        FetchObjectsRequest, FetchObjectsResponse, GetCommitAvailabilityRequest, GetCommitAvailabilityResponse,
+        GetCommitInfoRequest, GetCommitInfoResponse, GetEpochProofsRequest, GetEpochProofsResponse,
+        GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest, PushCommitResponse, p2p_server::P2p,
     },
     received,
 };
@@ -22,7 +22,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use http_body::Body as _;
-use soma_types::{ChainId, PeerId};
+use soma_types::{ChainId, ObjectPart, PeerId};
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -129,24 +129,32 @@ fn counted<T>(reserved: Reservation, bytes: usize, message: T) -> Response<T> {
     response
 }
 
-/// A stream of the given number of blocks that makes each message only when there is room for it.
-fn with_room(chunks: BlockStream, blocks: usize, reader: Reader, timeout: Duration, made: Made) -> BlockStream {
-    stream::unfold(Some((chunks, blocks)), move |rest| {
+/// A stream that makes each message only when there is room for it. `count` returns the bytes of a message, and whether
+/// it is the last: the end of the stream needs no room.
+fn with_room<T: Send + 'static>(
+    messages: BoxStream<'static, Result<T, CallError>>,
+    count: impl FnMut(&T) -> (usize, bool) + Send + 'static,
+    reader: Reader,
+    timeout: Duration,
+    made: Made,
+) -> BoxStream<'static, Result<T, CallError>> {
+    stream::unfold(Some((messages, count, false)), move |rest| {
         let (reader, made) = (reader.clone(), made.clone());
         async move {
-            let (mut chunks, mut left) = rest?;
-            if left == 0 {
-                // The end of the stream needs no room.
-                return Some((chunks.next().await?, Some((chunks, left))));
+            let (mut messages, mut count, is_complete) = rest?;
+            if is_complete {
+                return Some((messages.next().await?, Some((messages, count, is_complete))));
             }
             let room = tokio::time::timeout(ROOM_WAIT.min(timeout / 2), reader.reserve(BLOCKS_ROOM, BLOCKS_ROOM)).await;
             let Ok(reserved) = room else { return Some((Err(no_room()), None)) };
-            let chunk = chunks.next().await?;
-            if let Ok(blocks) = &chunk {
-                left = left.saturating_sub(blocks.len());
-                made.message(reserved, blocks.iter().map(Bytes::len).sum());
+            let message = messages.next().await?;
+            let mut is_last = false;
+            if let Ok(message) = &message {
+                let (bytes, last) = count(message);
+                is_last = last;
+                made.message(reserved, bytes);
             }
-            Some((chunk, Some((chunks, left))))
+            Some((message, Some((messages, count, is_last))))
         }
     })
     .boxed()
@@ -303,14 +311,44 @@ impl P2p for GrpcService {
         let call = call_of(&request)?;
         let (reader, made) = (caller_of(&request)?.reader.clone(), Made::default());
         let refs = BlockRefs::try_from(request.into_inner())?;
-        let blocks = refs.as_slice().len();
+        let mut left = refs.as_slice().len();
+        let count = move |blocks: &Vec<Bytes>| {
+            left = left.saturating_sub(blocks.len());
+            (blocks.iter().map(Bytes::len).sum(), left == 0)
+        };
         let chunks = self.api.fetch_blocks(call, refs).await?;
-        let chunks = with_room(chunks, blocks, reader, call.timeout, made.clone());
+        let chunks = with_room(chunks, count, reader, call.timeout, made.clone());
         let chunks = chunks.map(|chunk| match chunk {
             Ok(blocks) => Ok(FetchBlocksResponse { blocks }),
             Err(error) => Err(error.into()),
         });
         let mut response = Response::new(chunks.boxed());
+        response.extensions_mut().insert(made);
+        Ok(response)
+    }
+
+    type FetchObjectsStream = BoxStream<'static, Result<FetchObjectsResponse, Status>>;
+
+    async fn fetch_objects(
+        &self,
+        request: Request<FetchObjectsRequest>,
+    ) -> Result<Response<Self::FetchObjectsStream>, Status> {
+        let call = call_of(&request)?;
+        let (reader, made) = (caller_of(&request)?.reader.clone(), Made::default());
+        let ids = ObjectIds::try_from(request.into_inner())?;
+        let mut progress = ObjectProgress::new(ids.as_slice().len());
+        let count = move |parts: &Vec<ObjectPart>| {
+            // The source of the parts is this node. Its last message is followed by the end in any case.
+            let is_last = progress.take(parts).is_err() || progress.is_complete();
+            (parts.iter().map(ObjectPart::size).sum(), is_last)
+        };
+        let messages = self.api.fetch_objects(call, ids).await?;
+        let messages = with_room(messages, count, reader, call.timeout, made.clone());
+        let messages = messages.map(|parts| match parts {
+            Ok(parts) => Ok(FetchObjectsResponse { parts: parts.into_iter().map(Into::into).collect() }),
+            Err(error) => Err(error.into()),
+        });
+        let mut response = Response::new(messages.boxed());
         response.extensions_mut().insert(made);
         Ok(response)
     }

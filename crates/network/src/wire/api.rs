@@ -1,6 +1,6 @@
 //! The calls between peers as typed Rust, the same on both sides.
 
-use crate::wire::{CallError, FrameStream, Hello, Status, error::malformed, limits::*};
+use crate::wire::{CallError, FrameStream, Hello, ObjectIds, ObjectStream, Status, error::malformed, limits::*};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -322,6 +322,16 @@ pub trait PeerApi: Send + Sync {
     /// # Errors
     /// Fails if the call fails or the response breaks the protocol.
     async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError>;
+
+    /// Objects by their ids, in the order asked. The call's timeout covers the whole stream. By default a peer does not
+    /// know this call.
+    ///
+    /// # Errors
+    /// Fails with [`Status::Unimplemented`] if the peer has no objects at all, and otherwise if the call fails before its
+    /// first message. A later failure is the stream's last item.
+    async fn fetch_objects(&self, _: Call, _: ObjectIds) -> Result<ObjectStream, CallError> {
+        Err(CallError::new(Status::Unimplemented, "this peer has no objects"))
+    }
 
     /// Opens a stream of frames in both directions. A caller passes its hello and its frames, and gets the peer's. A
     /// responder gets the caller's and returns its own.

@@ -1,11 +1,11 @@
 //! Conversion between typed and generated messages. Every received message is converted and checked here.
 
 use crate::wire::{
-    Availability, BlockRefs, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers, Seen,
-    Status, error::malformed, limits::*, proto,
+    Availability, BlockRefs, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits, KnownPeers,
+    ObjectIds, Seen, Status, error::malformed, limits::*, proto,
 };
 use bytes::Bytes;
-use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef};
+use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef, ObjectId, ObjectKind, ObjectPart, ObjectTree};
 use std::net::IpAddr;
 
 fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
@@ -181,5 +181,61 @@ impl From<EpochProofs> for proto::GetEpochProofsResponse {
 impl From<proto::GetEpochProofsResponse> for EpochProofs {
     fn from(answer: proto::GetEpochProofsResponse) -> Self {
         Self { proofs: answer.proofs }
+    }
+}
+
+impl From<ObjectIds> for proto::FetchObjectsRequest {
+    fn from(request: ObjectIds) -> Self {
+        let kind = request.kind().0;
+        let ids: Vec<_> = request.as_slice().iter().map(|id| id.0).collect();
+        Self { kind, ids: ids.into_flattened().into() }
+    }
+}
+
+impl TryFrom<proto::FetchObjectsRequest> for ObjectIds {
+    type Error = CallError;
+
+    fn try_from(request: proto::FetchObjectsRequest) -> Result<Self, CallError> {
+        let (ids, rest) = request.ids.as_chunks();
+        if !rest.is_empty() {
+            let message = format!("ids of objects have {} bytes, which is no multiple of 32", request.ids.len());
+            return Err(CallError::new(Status::InvalidArgument, message));
+        }
+        Self::new(ObjectKind(request.kind), ids.iter().copied().map(ObjectId).collect())
+    }
+}
+
+impl From<ObjectPart> for proto::ObjectPart {
+    fn from(part: ObjectPart) -> Self {
+        use proto::object_part::Part;
+        let part = match part {
+            ObjectPart::Whole(bytes) => Part::Whole(bytes),
+            ObjectPart::Missing(count) => Part::Missing(count),
+            ObjectPart::Tree(tree) => Part::Tree(proto::ObjectTree {
+                bytes: tree.bytes(),
+                pieces: Bytes::copy_from_slice(tree.pieces().as_flattened()),
+            }),
+            ObjectPart::Piece(bytes) => Part::Piece(bytes),
+        };
+        Self { part: Some(part) }
+    }
+}
+
+impl TryFrom<proto::ObjectPart> for ObjectPart {
+    type Error = CallError;
+
+    fn try_from(part: proto::ObjectPart) -> Result<Self, CallError> {
+        use proto::object_part::Part;
+        match part.part.ok_or_else(|| malformed("a part of an object that is none".into()))? {
+            Part::Whole(bytes) => Ok(Self::Whole(bytes)),
+            Part::Missing(count) => Ok(Self::Missing(count)),
+            Part::Piece(bytes) => Ok(Self::Piece(bytes)),
+            Part::Tree(proto::ObjectTree { bytes, pieces }) => {
+                let (values, rest) = pieces.as_chunks();
+                let tree = rest.is_empty().then(|| ObjectTree::new(bytes, values.to_vec())).flatten();
+                let wrong = || malformed(format!("an object of {bytes} bytes with a tree of {} bytes", pieces.len()));
+                Ok(Self::Tree(tree.ok_or_else(wrong)?))
+            }
+        }
     }
 }

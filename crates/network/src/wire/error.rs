@@ -72,6 +72,6 @@ impl CallError {
 }
 
 /// A message that breaks the protocol.
-pub(super) fn malformed(message: String) -> CallError {
+pub(crate) fn malformed(message: String) -> CallError {
     CallError::new(Status::MalformedAnswer, message)
 }

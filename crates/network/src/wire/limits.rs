@@ -13,6 +13,9 @@ pub const MAX_COMMITS_PER_FETCH: usize = 100;
 /// Blocks in one request.
 pub const MAX_BLOCKS_PER_FETCH: usize = 1_000;
 
+/// Objects in one request, and parts of objects in one message of a response.
+pub const MAX_OBJECTS_PER_FETCH: usize = 1_000;
+
 /// Bytes of blocks in one chunk of a response.
 pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 
@@ -97,4 +100,6 @@ const _: () = {
     assert!(MAX_COMMITS_PER_FETCH + MAX_COMMITTEE_SIZE <= MAX_MESSAGE_FIELDS);
     assert!(MAX_BATCH_BYTES <= MAX_MESSAGE_BYTES, "a frame with one message is the largest");
     assert!(MAX_BLOCKS_PER_FETCH <= MAX_MESSAGE_FIELDS && MAX_KNOWN_PEERS < MAX_MESSAGE_FIELDS);
+    assert!(MAX_OBJECTS_PER_FETCH <= MAX_MESSAGE_FIELDS && MAX_OBJECTS_PER_FETCH * 32 < MAX_REQUEST_BYTES);
+    assert!(MAX_OBJECTS_PER_FETCH * 16 < MESSAGE_OVERHEAD_BYTES, "a message with many short objects fits");
 };

@@ -20,6 +20,7 @@ pub mod convert;
 mod convert_broadcast;
 mod error;
 pub mod limits;
+mod objects;
 #[cfg(feature = "tls")]
 mod status;
 
@@ -33,7 +34,10 @@ pub(crate) use broadcast::{Limit, Tie};
 pub use convert_broadcast::VERSION;
 #[cfg(feature = "tls")]
 pub(crate) use convert_broadcast::{first_frame, received};
+#[cfg(feature = "tls")]
+pub(crate) use error::malformed;
 pub use error::{CallError, Status};
+pub use objects::{ObjectIds, ObjectProgress, ObjectStream};
 
 /// Generated from `proto/soma/p2p/v1/p2p.proto`.
 #[cfg(feature = "tls")]

@@ -90,6 +90,8 @@ pub enum Rpc {
     PushCommit,
     /// GetEpochProofs.
     GetEpochProofs,
+    /// FetchObjects.
+    FetchObjects,
     /// Broadcast: its place is that of its admission. The actor Broadcast bounds its streams.
     Broadcast,
 }

@@ -68,6 +68,7 @@ impl Pace {
             | Rpc::GetCommitInfo
             | Rpc::FetchCommits
             | Rpc::FetchBlocks
+            | Rpc::FetchObjects
             | Rpc::GetEpochProofs
             | Rpc::Broadcast => None,
         };

@@ -48,7 +48,9 @@ impl Length {
     pub(super) fn of(rpc: Rpc) -> Self {
         match rpc {
             Rpc::GetCommitAvailability | Rpc::GetCommitInfo | Rpc::PushCommit | Rpc::Broadcast => Self::Short,
-            Rpc::FetchCommits | Rpc::FetchBlocks | Rpc::GetKnownPeers | Rpc::GetEpochProofs => Self::Long,
+            Rpc::FetchCommits | Rpc::FetchBlocks | Rpc::FetchObjects | Rpc::GetKnownPeers | Rpc::GetEpochProofs => {
+                Self::Long
+            }
         }
     }
 }

@@ -19,11 +19,13 @@ mod attack;
 mod behaviour;
 mod messages;
 mod node_infos;
+mod objects;
 mod peer;
 mod server;
 mod throttle;
 
 pub use attack::{Victim, attack};
 pub use behaviour::{Behaviour, Consequence};
+pub use objects::ObjectMischief;
 pub use peer::{HostilePeer, Means, Mischief};
 pub use server::{Server, StorePeer};

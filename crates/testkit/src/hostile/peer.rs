@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    FrameStream, Hello, KnownPeers, PeerApi, Status,
+    FrameStream, Hello, KnownPeers, ObjectIds, ObjectStream, PeerApi, Status,
 };
 use soma_types::{
     Commit, CommitDigest, CommitIndex, CommitRef, PeerId, Signed, SignedBlock, SigningKey, UnverifiedCommit,
@@ -341,6 +341,11 @@ impl PeerApi for HostilePeer {
     async fn get_epoch_proofs(&self, call: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
         self.mischief.instead(call.peer).await?;
         self.inner.get_epoch_proofs(call, request).await
+    }
+
+    async fn fetch_objects(&self, call: Call, ids: ObjectIds) -> Result<ObjectStream, CallError> {
+        self.mischief.instead(call.peer).await?;
+        self.inner.fetch_objects(call, ids).await
     }
 
     async fn broadcast(

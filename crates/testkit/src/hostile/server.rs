@@ -1,16 +1,16 @@
 //! Hostile peers as real servers: TLS, HTTP/2 and gRPC of this library, answers of the behaviour.
 
-use crate::hostile::{Behaviour, Means, Mischief, node_infos, throttle::Throttle};
+use crate::hostile::{Behaviour, Means, Mischief, ObjectMischief, node_infos, throttle::Throttle};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    KnownPeers, PeerApi, Seen, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
+    KnownPeers, ObjectIds, ObjectStream, PeerApi, Seen, Status, limits::MAX_EPOCH_PROOFS_PER_FETCH,
 };
 use soma_network::{ConnectionId, Inbound, InboundHandler, Listener, TlsTransport, Transport};
 use soma_p2p::{CertifiedCommit, Genesis, MemStore, SeedPeer, Store};
-use soma_store::{serve_commits, serve_epoch_proofs};
+use soma_store::{MemoryObjects, serve_commits, serve_epoch_proofs};
 use soma_types::{BlockRef, ChainId, CommitIndex, CommitRef, PeerId, SignedNodeInfo, SigningKey};
 use std::{
     collections::BTreeMap,
@@ -32,6 +32,8 @@ pub struct StorePeer {
     key: SigningKey,
     /// Where it listens, once it does.
     address: OnceLock<soma_types::Address>,
+    /// Its objects, and what it does when it is asked for them.
+    objects: Option<(Arc<MemoryObjects>, ObjectMischief)>,
 }
 
 impl StorePeer {
@@ -41,7 +43,7 @@ impl StorePeer {
         if !commits.is_empty() {
             store.apply(commits).expect("commits that follow one another");
         }
-        Self { store: Arc::new(store), chain: genesis.chain_id(), key, address: OnceLock::new() }
+        Self { store: Arc::new(store), chain: genesis.chain_id(), key, address: OnceLock::new(), objects: None }
     }
 }
 
@@ -96,6 +98,13 @@ impl PeerApi for StorePeer {
 
     async fn push_commit(&self, _: Call, _: CommitIndex) -> Result<(), CallError> {
         Ok(())
+    }
+
+    async fn fetch_objects(&self, _: Call, ids: ObjectIds) -> Result<ObjectStream, CallError> {
+        match &self.objects {
+            Some((source, mischief)) => mischief.answer(source, &ids),
+            None => Err(CallError::new(Status::Unimplemented, "no objects here")),
+        }
     }
 
     async fn get_epoch_proofs(&self, _: Call, request: EpochProofsFrom) -> Result<EpochProofs, CallError> {
@@ -164,7 +173,31 @@ impl Server {
         let behaviour = behaviour.into();
         let callers = Arc::new(Callers::default());
         let trickle = Arc::new(AtomicBool::new(false));
-        let honest = Arc::new(StorePeer::new(genesis, commits, key.clone()));
+        let honest = StorePeer::new(genesis, commits, key.clone());
+        Self::serve(behaviour, key, honest, callers, trickle, seed).await
+    }
+
+    /// Starts a peer that has objects, is known by `key`, and answers so when it is asked for them.
+    pub async fn start_with_objects(
+        mischief: ObjectMischief,
+        key: &SigningKey,
+        genesis: &Genesis,
+        objects: Arc<MemoryObjects>,
+    ) -> Self {
+        let peer = StorePeer::new(genesis, &[], key.clone());
+        let peer = StorePeer { objects: Some((objects, mischief)), ..peer };
+        Self::serve(None, key, peer, Arc::default(), Arc::default(), 0).await
+    }
+
+    async fn serve(
+        behaviour: Option<Behaviour>,
+        key: &SigningKey,
+        honest: StorePeer,
+        callers: Arc<Callers>,
+        trickle: Arc<AtomicBool>,
+        seed: u64,
+    ) -> Self {
+        let honest = Arc::new(honest);
         let mischief = behaviour.map(|behaviour| {
             let (key, hang_up, trickle) = (key.clone(), callers.clone(), Some(trickle.clone()));
             let hang_up = Arc::new(move |caller| hang_up.hang_up(caller));

@@ -21,12 +21,13 @@ use bytes::Bytes;
 use futures::StreamExt;
 use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
-    FrameStream, Hello, KnownPeers, PeerApi,
+    FrameStream, Hello, KnownPeers, ObjectIds, ObjectStream, PeerApi,
 };
 use soma_network::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, MemoryTransport, Transport,
 };
 use soma_p2p::{Address, BlockRef, CommitIndex, CommitRef, ListenAddress, PeerId};
+use soma_types::ObjectPart;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -269,6 +270,22 @@ impl PeerApi for Wire {
         };
         let rpc = Rpc { answer_bytes: EpochProofs::size, ..Rpc::small("GetEpochProofs", "EpochProofs") };
         self.responder.answer(&call, rpc, answering).await
+    }
+
+    async fn fetch_objects(&self, call: Call, ids: ObjectIds) -> Result<ObjectStream, CallError> {
+        let (_, api) = self.answering()?;
+        let (responder, caller) = (self.responder.clone(), self.responder.caller(&call)?.name);
+        let rpc = Rpc { request_bytes: 32 * ids.as_slice().len(), ..Rpc::small("FetchObjects", "Objects") };
+        let messages = self.responder.answer(&call, rpc, api.fetch_objects(call, ids)).await?;
+        let crossing = messages.then(move |message| {
+            let responder = responder.clone();
+            async move {
+                let bytes = message.as_ref().map_or(0, |parts| parts.iter().map(ObjectPart::size).sum());
+                responder.network.cross(responder.name, caller, "objects", bytes).await;
+                message
+            }
+        });
+        Ok(crossing.boxed())
     }
 
     async fn broadcast(

@@ -1,0 +1,54 @@
+//! Messages that Objects takes, and what it hands to askers.
+
+use bytes::Bytes;
+use soma_types::{ObjectId, ObjectKind, PeerId};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Why an object was not fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Every connected peer that has objects lacks it.
+    #[error("none of the {asked} peers that were asked has it")]
+    NotFound {
+        /// Peers that were asked.
+        asked: u32,
+    },
+    /// The deadline has passed.
+    #[error("it did not come in time; {asked} peers lack it")]
+    Late {
+        /// Peers that lack it.
+        asked: u32,
+    },
+    /// It is what its id says, but no valid certificate.
+    #[error("the certificate with this id is invalid: {reason}")]
+    Invalid {
+        /// The reason.
+        reason: String,
+    },
+    /// The system has stopped.
+    #[error("the system has stopped")]
+    Stopped,
+}
+
+/// Objects with their results.
+pub type ObjectResults = Vec<(ObjectId, Result<Bytes, FetchError>)>;
+
+/// From the handle: get these objects.
+#[derive(Debug)]
+pub struct FetchObjects {
+    /// What they are.
+    pub kind: ObjectKind,
+    /// The objects, none twice.
+    pub ids: Vec<ObjectId>,
+    /// When the asker gives up.
+    pub within: Duration,
+    /// The peer that sent the reference. It is asked first.
+    pub first_from: Option<PeerId>,
+    /// Where results go: each object once. It ends early if this actor is restarted, or has too much to do.
+    pub results: mpsc::UnboundedSender<ObjectResults>,
+    /// Cancelled when nobody waits for results any more.
+    pub dropped: CancellationToken,
+}

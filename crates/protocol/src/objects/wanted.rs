@@ -1,0 +1,186 @@
+//! Requests, and the objects that they want. Equal wishes are merged.
+
+use super::{
+    interface::{Answer, Effect},
+    peers::Key,
+};
+use serde::{Deserialize, Serialize};
+use soma_types::{ObjectId, ObjectKind, PeerId};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+/// One request.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    kind: ObjectKind,
+    /// Those that are not answered.
+    ids: BTreeSet<ObjectId>,
+    deadline: Duration,
+}
+
+/// One object that is wanted.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Wanted {
+    requests: Vec<u64>,
+    /// Calls that may bring it.
+    pub(super) calls: Vec<u64>,
+    /// Peers that have said that they lack it, connected or not.
+    pub(super) lacking: BTreeSet<PeerId>,
+    /// The peer that sent the reference.
+    pub(super) first_from: Option<PeerId>,
+    /// Whether it is in the queue.
+    is_queued: bool,
+}
+
+impl Wanted {
+    fn asked(&self) -> u32 {
+        u32::try_from(self.lacking.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Answers, by request and by how.
+pub(super) type Answers = BTreeMap<(u64, Answer), Vec<ObjectId>>;
+
+/// What is wanted.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Wishes {
+    requests: BTreeMap<u64, Request>,
+    /// The same, by their deadlines.
+    deadlines: BTreeSet<(Duration, u64)>,
+    objects: BTreeMap<Key, Wanted>,
+    /// Objects to ask a peer for. An entry whose object is not wanted any more counts for nothing.
+    queue: VecDeque<Key>,
+}
+
+impl Wishes {
+    pub(super) fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Objects that no call may bring now.
+    pub(super) fn waiting(&self) -> usize {
+        self.objects.values().filter(|wanted| wanted.calls.is_empty()).count()
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Wanted> {
+        self.objects.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Wanted> {
+        self.objects.get_mut(key)
+    }
+
+    /// Objects in the queue, those that are not wanted any more included.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Adds a request.
+    pub(super) fn add(
+        &mut self,
+        request: u64,
+        kind: ObjectKind,
+        ids: Vec<ObjectId>,
+        deadline: Duration,
+        first_from: Option<PeerId>,
+    ) {
+        for id in &ids {
+            let wanted = self.objects.entry((kind, *id)).or_default();
+            wanted.requests.push(request);
+            wanted.first_from = first_from.or(wanted.first_from);
+            if wanted.calls.is_empty() && !wanted.is_queued {
+                wanted.is_queued = true;
+                self.queue.push_back((kind, *id));
+            }
+        }
+        self.deadlines.insert((deadline, request));
+        self.requests.insert(request, Request { kind, ids: ids.into_iter().collect(), deadline });
+    }
+
+    /// Puts an object in front of the queue if it is wanted.
+    pub(super) fn ask_next(&mut self, key: Key) {
+        if let Some(wanted) = self.objects.get_mut(&key).filter(|wanted| !wanted.is_queued) {
+            wanted.is_queued = true;
+            self.queue.push_front(key);
+        }
+    }
+
+    /// Takes the next object out of the queue.
+    pub(super) fn next_to_ask(&mut self) -> Option<Key> {
+        loop {
+            let key = self.queue.pop_front()?;
+            if let Some(wanted) = self.objects.get_mut(&key).filter(|wanted| wanted.is_queued) {
+                wanted.is_queued = false;
+                return Some(key);
+            }
+        }
+    }
+
+    /// Answers an object. Returns the calls that may still bring it.
+    pub(super) fn answer(&mut self, key: Key, found: bool, answers: &mut Answers) -> Option<Vec<u64>> {
+        let wanted = self.objects.remove(&key)?;
+        let answer = if found { Answer::Found } else { Answer::NotFound { asked: wanted.asked() } };
+        for request in wanted.requests {
+            answers.entry((request, answer)).or_default().push(key.1);
+            let Some(entry) = self.requests.get_mut(&request) else { continue };
+            entry.ids.remove(&key.1);
+            if entry.ids.is_empty() {
+                self.deadlines.remove(&(entry.deadline, request));
+                self.requests.remove(&request);
+            }
+        }
+        Some(wanted.calls)
+    }
+
+    /// Ends a request. Returns each object that was not answered, with the peers that lack it. Calls that nobody needs
+    /// any more are put into `unneeded`.
+    fn end(&mut self, request: u64, unneeded: &mut Vec<(u64, Key)>) -> Vec<(ObjectId, u32)> {
+        let Some(Request { kind, ids, deadline }) = self.requests.remove(&request) else { return Vec::new() };
+        self.deadlines.remove(&(deadline, request));
+        let mut unanswered = Vec::new();
+        for id in ids {
+            let key = (kind, id);
+            let Some(wanted) = self.objects.get_mut(&key) else { continue };
+            unanswered.push((id, wanted.asked()));
+            wanted.requests.retain(|other| *other != request);
+            if wanted.requests.is_empty() {
+                unneeded.extend(wanted.calls.iter().map(|call| (*call, key)));
+                self.objects.remove(&key);
+            }
+        }
+        unanswered
+    }
+
+    /// Ends a request that nobody waits for.
+    pub(super) fn drop_request(&mut self, request: u64) -> Vec<(u64, Key)> {
+        let mut unneeded = Vec::new();
+        self.end(request, &mut unneeded);
+        unneeded
+    }
+
+    /// Ends every request whose time is over.
+    pub(super) fn expire(&mut self, now: Duration, answers: &mut Answers) -> Vec<(u64, Key)> {
+        let mut unneeded = Vec::new();
+        while let Some((_, request)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            for (id, asked) in self.end(request, &mut unneeded) {
+                answers.entry((request, Answer::Late { asked })).or_default().push(id);
+            }
+        }
+        unneeded
+    }
+}
+
+/// The effects of answers.
+pub(super) fn effects(answers: Answers) -> impl Iterator<Item = Effect> {
+    answers.into_iter().map(|((request, answer), ids)| Effect::Answer { request, ids, answer })
+}
