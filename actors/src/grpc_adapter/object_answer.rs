@@ -3,11 +3,14 @@
 use super::messages::CallPermit;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use soma_network::wire::{CallError, ObjectIds, ObjectStream, Status, limits::MAX_OBJECTS_PER_FETCH};
+use soma_network::wire::{
+    CallError, ObjectIds, ObjectStream, Status,
+    limits::{MAX_OBJECTS_PER_FETCH, MAX_SNAPSHOTS},
+};
 use soma_runtime::Offload;
 use soma_store::{ObjectBytes, ObjectSource};
 use soma_types::{
-    ObjectId, ObjectKind, ObjectPart, ObjectTree,
+    ObjectId, ObjectKind, ObjectPart, ObjectTree, SnapshotInfo,
     limits::{MAX_OBJECT_BYTES, OBJECT_PIECE_BYTES},
 };
 use std::{io, ops::Range, sync::Arc};
@@ -62,6 +65,24 @@ pub(super) fn answer(
     messages.boxed()
 }
 
+/// The snapshots that a node serves, the latest first.
+pub(super) async fn snapshots(
+    source: Arc<dyn ObjectSource>,
+    offload: &Offload,
+) -> Result<Vec<SnapshotInfo>, CallError> {
+    let listed = offload.run(move || source.snapshots()).await;
+    let mut listed =
+        listed.map_err(|exit| unreadable(exit.to_string()))?.map_err(|error| unreadable(error.to_string()))?;
+    listed.truncate(MAX_SNAPSHOTS);
+    Ok(listed)
+}
+
+fn unreadable(error: String) -> CallError {
+    tracing::error!(error, "objects cannot be read");
+    // The peer must not learn of this node's disk.
+    CallError::new(Status::Unavailable, "objects cannot be read now")
+}
+
 impl ObjectAnswer {
     /// The next message, or an error, which comes last.
     async fn message(&mut self) -> Result<Option<Vec<ObjectPart>>, CallError> {
@@ -90,15 +111,10 @@ impl ObjectAnswer {
             let _turn = turn;
             read_message(&*source, &mut position).map(|parts| (parts, position))
         });
-        let failed = |error: String| {
-            tracing::error!(error, "an object cannot be read");
-            // The peer must not learn of this node's disk.
-            CallError::new(Status::Unavailable, "objects cannot be read now")
-        };
         match reading.await {
             Ok(Ok(read)) => Ok(read),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(exit) => Err(failed(exit.to_string())),
+            Ok(Err(error)) => Err(unreadable(error.to_string())),
+            Err(exit) => Err(unreadable(exit.to_string())),
         }
     }
 }

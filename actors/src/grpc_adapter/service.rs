@@ -20,7 +20,7 @@ use soma_runtime::{Delivery, Mailbox};
 use soma_store::{
     NotServed, ObjectSource, ProofNotServed, Served, Store, StoreError, serve_commits, serve_epoch_proofs,
 };
-use soma_types::{BlockRef, CommitIndex, CommitRef, limits::MAX_BLOCK_BYTES};
+use soma_types::{BlockRef, CommitIndex, CommitRef, SnapshotInfo, limits::MAX_BLOCK_BYTES};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::Semaphore,
@@ -291,6 +291,14 @@ impl PeerApi for Service {
         let deadline = Instant::now() + call.timeout.min(MAX_SERVING_TIME);
         let turns = self.turns.of(permit.class());
         Ok(object_answer::answer(source, self.wiring.offload.clone(), turns, ids, permit, deadline))
+    }
+
+    async fn get_snapshots(&self, call: Call) -> Result<Vec<SnapshotInfo>, CallError> {
+        let Some(source) = self.wiring.objects.clone() else {
+            return Err(CallError::new(Status::Unimplemented, "this node has no objects"));
+        };
+        let _permit = self.admit(&call, Rpc::GetSnapshots).await?;
+        object_answer::snapshots(source, &self.wiring.offload).await
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {

@@ -1,7 +1,8 @@
 //! Messages that Objects takes, and what it hands to askers.
 
 use bytes::Bytes;
-use soma_types::{ObjectId, ObjectKind, PeerId};
+use soma_runtime::Reply;
+use soma_types::{ObjectId, ObjectKind, PeerId, SnapshotInfo};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -51,4 +52,22 @@ pub struct FetchObjects {
     pub results: mpsc::UnboundedSender<ObjectResults>,
     /// Cancelled when nobody waits for results any more.
     pub dropped: CancellationToken,
+}
+
+/// From the handle: ask every connected peer which snapshots it has.
+#[derive(Debug)]
+pub struct ListSnapshots {
+    /// What they say, in the order of peers. Peers that do not answer are left out.
+    pub reply: Reply<Vec<AdvertisedSnapshot>>,
+}
+
+/// A snapshot that a peer says it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdvertisedSnapshot {
+    /// The snapshot.
+    pub info: SnapshotInfo,
+    /// The peer.
+    pub peer: PeerId,
+    /// Whether the peer is a validator of the present epoch.
+    pub is_validator: bool,
 }

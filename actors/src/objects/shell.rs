@@ -2,7 +2,7 @@
 
 use super::{
     call::{AnswerPart, Answering, CallEnd, CallResources, answer, room},
-    messages::{FetchError, FetchObjects, ObjectResults},
+    messages::{AdvertisedSnapshot, FetchError, FetchObjects, ListSnapshots, ObjectResults},
     metrics,
 };
 use crate::{
@@ -16,8 +16,11 @@ use crate::{
 };
 use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use bytes::Bytes;
-use futures::FutureExt;
-use soma_network::wire::{Call, ObjectIds};
+use futures::{FutureExt, future::join_all};
+use soma_network::{
+    Link,
+    wire::{Call, ObjectIds},
+};
 use soma_protocol::{
     Core,
     objects::{Answer, Config, Effect, Input, Objects as ObjectsCore, Snapshot},
@@ -28,14 +31,17 @@ use soma_runtime::{
     AskError, CoreHost, Envelope, ExitReason, IoTasks, Life, Mailbox, Offload, OrderedSender, RuntimeContext, Shell,
     forward, observe, stop_at_once,
 };
-use soma_types::{ChainId, Fault, ObjectId, ObjectKind, PeerFailure, PeerId};
+use soma_types::{ChainId, Fault, ObjectId, ObjectKind, PeerFailure, PeerId, SnapshotInfo};
 use soma_verify::{AnsweredObject, EpochContext};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 use tokio::sync::mpsc;
+
+/// How long a peer may take to tell its snapshots.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How peers are called.
 #[derive(Clone, Debug)]
@@ -248,6 +254,15 @@ impl Objects {
     }
 }
 
+/// What one peer says of its snapshots.
+async fn ask_for_snapshots(link: Option<Link>, call: Call) -> Vec<SnapshotInfo> {
+    let Some(link) = link else { return Vec::new() };
+    link.api().get_snapshots(call).await.unwrap_or_else(|error| {
+        tracing::debug!(peer = %call.peer.short(), %error, "the peer does not tell its snapshots");
+        Vec::new()
+    })
+}
+
 impl Actor for Objects {
     type Context = Context<Self>;
 
@@ -318,6 +333,36 @@ impl Handler<Envelope<FetchObjects>> for Objects {
         };
         self.later(async move { dropped.cancelled().await }, gone, context);
         self.feed(envelope.origin, Input::Fetch { request, kind, ids, within, first_from }, context);
+    }
+}
+
+impl Handler<Envelope<ListSnapshots>> for Objects {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<ListSnapshots>, context: &mut Context<Self>) {
+        let reply = envelope.message.reply;
+        let committee = self.contexts.last().map(|epoch| epoch.committee().clone());
+        let validators: BTreeSet<PeerId> = committee
+            .into_iter()
+            .flat_map(|committee| committee.authorities)
+            .map(|member| PeerId::from(member.network_key))
+            .collect();
+        let (links, chain) = (&self.mailboxes.links, Some(self.settings.chain));
+        let asked = self.host.core().peers().map(|peer| {
+            let call = Call { peer, chain, remote: None, timeout: LIST_TIMEOUT };
+            let asking = ask_for_snapshots(links.get(peer), call);
+            asking.map(move |snapshots| snapshots.into_iter().map(move |info| (info, peer)))
+        });
+        let asking = self.mailboxes.io.spawn(join_all(asked.collect::<Vec<_>>()));
+        let finish = move |_: &mut Self, said: Result<Vec<_>, ExitReason>, _, _: &mut Context<Self>| {
+            let said = said.unwrap_or_default().into_iter().flatten();
+            let advertised = said.map(|(info, peer)| {
+                let is_validator = validators.contains(&peer);
+                AdvertisedSnapshot { info, peer, is_validator }
+            });
+            reply.send(advertised.collect());
+        };
+        self.later(asking, finish, context);
     }
 }
 

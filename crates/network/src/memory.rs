@@ -6,7 +6,7 @@
 use crate::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
     FrameStream, Hello, KnownPeers, Limit, ObjectIds, ObjectProgress, ObjectStream, PeerApi, Status, Tie,
-    checked_chunk,
+    checked_chunk, checked_snapshots,
 };
 use crate::{
     ConnectionId, DialError, Inbound, InboundHandler, Link, ListenError, Listener, Transport, admission::Admission,
@@ -19,7 +19,7 @@ use futures::{
     future::ready,
     stream::{self, BoxStream},
 };
-use soma_types::{Address, AddressError, CommitIndex, CommitRef, ListenAddress, ObjectPart, PeerId};
+use soma_types::{Address, AddressError, CommitIndex, CommitRef, ListenAddress, ObjectPart, PeerId, SnapshotInfo};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -284,6 +284,10 @@ impl PeerApi for MemoryPeer {
             None => Some(Err(CallError::new(Status::MalformedAnswer, "the answer ends before the last object"))),
         };
         Ok(self.carry_answer(call, deadline, stream, check))
+    }
+
+    async fn get_snapshots(&self, call: Call) -> Result<Vec<SnapshotInfo>, CallError> {
+        checked_snapshots(self.within(call, self.api.get_snapshots(self.seen(call))).await?)
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {

@@ -54,6 +54,7 @@ mod peer_memory;
 mod publishing;
 mod shared;
 mod shutdown_report;
+mod snapshots;
 mod start_error;
 mod status;
 mod synced_commits;
@@ -73,6 +74,7 @@ pub use peer_management::PeerManagementError;
 pub use peer_memory::PeerMemoryStatus;
 pub use publishing::PublishError;
 pub use shutdown_report::ShutdownReport;
+pub use snapshots::{PeersSnapshot, SnapshotError};
 pub use start_error::StartError;
 pub use status::{PeerStatus, Status, Stuck};
 pub use synced_commits::SyncedCommits;
@@ -95,14 +97,16 @@ pub use soma_runtime::{ChildState, ChildStatus, Escalation as Fatal, ExitReason,
 #[cfg(feature = "fjall")]
 pub use soma_store::FjallStore;
 pub use soma_store::{
-    CorruptReason, DirectoryObjects, MemStore, MemoryObjects, ObjectBytes, ObjectSource, PeerList, Place, Pruned,
-    Record, Store, StoreError, Watermarks, make_checkpoint, make_epoch_proof,
+    CorruptReason, DirectoryObjects, MemStore, MemoryObjects, ObjectBytes, ObjectSource, OfferedSnapshot, PeerList,
+    Place, Pruned, Record, SnapshotAnswer, SnapshotDirectory, SnapshotReader, SnapshotSink, SnapshotWriter, Store,
+    StoreError, Watermarks, make_checkpoint, make_epoch_proof,
 };
 pub use soma_types::{
     Access, Address, Author, Block, BlockRef, Certificate, CertifiedCommit, ChainId, Checkpoint, Commit, CommitIndex,
     CommitRef, CommittedSubDag, Committee, EndedEpoch, EpochProof, Genesis, GenesisError, ListenAddress, Message,
     MessageId, MessageVerdict, NodeRole, ObjectId, ObjectKind, PeerId, PublicKey, SignedBlock, SignedMessage,
-    SigningKey, SubDagDigest, Topic, TransactionBytes, TrustedCommit, UnverifiedCommit, VerifiedBlock,
+    SigningKey, SnapshotInfo, SnapshotManifest, SubDagDigest, Topic, TransactionBytes, TrustedCommit, UnverifiedCommit,
+    VerifiedBlock,
 };
 pub use soma_verify::{
     AcceptAll, CertificateVerifier, EpochContext, MessageValidator, TransactionError, TransactionSignatures,

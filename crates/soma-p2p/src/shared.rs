@@ -2,7 +2,7 @@
 
 use crate::{peer_memory::PeerMemory, publishing::Publishing};
 use soma_actors::connections::messages::{ChosenPeersChanged, Disconnect, FollowPeers};
-use soma_actors::objects::messages::FetchObjects;
+use soma_actors::objects::messages::{FetchObjects, ListSnapshots};
 use soma_actors::peer_heights::messages::{BanPeer, UnbanPeer};
 use soma_actors::state_sync::CommitFeed;
 use soma_actors::state_sync::messages::{ExecutorProgress, LocalCommit};
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) follow_peers: Mailbox<FollowPeers>,
     pub(crate) peer_management: PeerManagement,
     pub(crate) fetch_objects: Mailbox<FetchObjects>,
+    pub(crate) list_snapshots: Mailbox<ListSnapshots>,
     /// None if the node does not spread messages.
     pub(crate) publishing: Option<Publishing>,
     /// Readers of streams so far.

@@ -63,6 +63,7 @@ mod retention;
 mod rounds;
 mod segments;
 mod serving;
+mod snapshots;
 mod sub_dags;
 mod tables;
 mod votes;
@@ -78,6 +79,7 @@ pub use prepend::{Seam, check_prepended};
 pub use retention::Retention;
 pub use segments::SegmentId;
 pub use serving::{NotServed, Served, serve_commits};
+pub use snapshots::{OfferedSnapshot, SnapshotAnswer, SnapshotDirectory, SnapshotReader, SnapshotSink, SnapshotWriter};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Where a node's objects come from when peers ask for them.
 
 use bytes::Bytes;
-use soma_types::{ObjectId, ObjectKind, limits::MAX_OBJECT_BYTES};
+use soma_types::{ObjectId, ObjectKind, SnapshotInfo, limits::MAX_OBJECT_BYTES};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -28,6 +28,14 @@ pub trait ObjectSource: Send + Sync + 'static {
     /// # Errors
     /// Fails if the object cannot be read now. The peer is told to ask later.
     fn read(&self, kind: ObjectKind, id: &ObjectId, from: u64, most: usize) -> io::Result<Option<ObjectBytes>>;
+
+    /// Snapshots whose manifest and chunks the source has, the latest first. A source has none unless it says so.
+    ///
+    /// # Errors
+    /// Fails if they cannot be listed now.
+    fn snapshots(&self) -> io::Result<Vec<SnapshotInfo>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Objects in a directory: each is a file `KIND/ID`.
@@ -57,19 +65,35 @@ impl DirectoryObjects {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let id = ObjectId::of(&[bytes]);
-        let path = self.path(kind, &id);
-        if path.exists() {
-            return Ok(id);
+        if !self.path(kind, &id).exists() {
+            let directory = self.write(kind, &id, bytes, File::sync_all)?;
+            File::open(directory)?.sync_all()?;
         }
-        let directory = path.parent().unwrap_or(&self.root);
-        fs::create_dir_all(directory)?;
-        let half_written = tempfile_in(directory, &id);
+        Ok(id)
+    }
+
+    /// Puts an object in, for a caller that makes it durable later. After a crash of the machine the file may have lost
+    /// bytes.
+    pub(crate) fn put_later_durable(&self, kind: ObjectKind, id: ObjectId, bytes: &[u8]) -> io::Result<()> {
+        self.write(kind, &id, bytes, |_| Ok(())).map(drop)
+    }
+
+    /// Writes the file of an object, and returns its directory.
+    fn write(
+        &self,
+        kind: ObjectKind,
+        id: &ObjectId,
+        bytes: &[u8],
+        sync: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
+        let directory = self.root.join(kind.to_string());
+        fs::create_dir_all(&directory)?;
+        let half_written = tempfile_in(&directory, id);
         let mut file = File::create(&half_written)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&half_written, &path)?;
-        File::open(directory)?.sync_all()?;
-        Ok(id)
+        sync(&file)?;
+        fs::rename(&half_written, self.path(kind, id))?;
+        Ok(directory)
     }
 
     /// Removes an object, if it is there.
@@ -100,11 +124,11 @@ impl ObjectSource for DirectoryObjects {
         };
         let total = file.metadata()?.len();
         let length = usize::try_from(total.saturating_sub(from)).unwrap_or(usize::MAX).min(most);
-        if from > 0 {
-            file.seek(SeekFrom::Start(from))?;
-        }
         let mut bytes = vec![0; length];
-        file.read_exact(&mut bytes)?;
+        if length > 0 {
+            file.seek(SeekFrom::Start(from))?;
+            file.read_exact(&mut bytes)?;
+        }
         Ok(Some(ObjectBytes { total, bytes: bytes.into() }))
     }
 }

@@ -41,6 +41,7 @@ mod object;
 mod references;
 mod segment_name;
 mod signed;
+mod snapshot;
 
 pub use address::{Address, AddressError, ListenAddress};
 pub use block::{Block, EndOfEpoch, HashedBlock, SignedBlock, TransactionBytes, VerifiedBlock, epoch_genesis_refs};
@@ -66,6 +67,7 @@ pub use object::{ObjectKind, ObjectPart, ObjectTree, pieces as object_pieces};
 pub use references::{BlockRef, CommitRef};
 pub use segment_name::{SegmentName, SegmentRoute};
 pub use signed::{Signable, Signed};
+pub use snapshot::{SnapshotInfo, SnapshotManifest};
 
 /// Number of an epoch; the genesis committee's is 0.
 pub type Epoch = u64;

@@ -57,3 +57,9 @@ pub const OBJECT_PIECE_BYTES: usize = 1 << 20;
 
 /// Bytes of one object. Its pieces wait in memory until the last one is there.
 pub const MAX_OBJECT_BYTES: usize = 64 << 20;
+
+/// Chunks of one snapshot: 64 GiB in chunks of 1 MiB.
+pub const MAX_SNAPSHOT_CHUNKS: usize = 65_536;
+
+/// Bytes of an encoded manifest of a snapshot: the ids of [`MAX_SNAPSHOT_CHUNKS`] and the fixed fields.
+pub const MAX_SNAPSHOT_MANIFEST_BYTES: usize = 32 * MAX_SNAPSHOT_CHUNKS + 256;

@@ -4,13 +4,13 @@ use super::{frames::OpenStreams, pace::Paced};
 use crate::wire::{
     Availability, BlockRefs, BlockStream, CHAIN_ID_METADATA, Call, CallError, CommitRange, EpochProofs,
     EpochProofsFrom, FetchedCommits, FrameStream, Hello, KnownPeers, Limit, ObjectIds, ObjectProgress, ObjectStream,
-    PeerApi, Status, Tie, checked_chunk, first_frame,
+    PeerApi, Status, Tie, checked_chunk, checked_snapshots, first_frame,
     limits::{MAX_CHUNK_BYTES, MAX_FRAME_BYTES, MAX_KNOWN_PEERS, MAX_REQUEST_BYTES, MESSAGE_OVERHEAD_BYTES},
     malformed,
     proto::{
         BroadcastFrame, FetchBlocksRequest, FetchCommitsRequest, FetchObjectsRequest, FetchObjectsResponse,
         GetCommitAvailabilityRequest, GetCommitInfoRequest, GetEpochProofsRequest, GetKnownPeersRequest,
-        PushCommitRequest, p2p_client::P2pClient,
+        GetSnapshotsRequest, PushCommitRequest, p2p_client::P2pClient,
     },
     received,
 };
@@ -22,7 +22,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use soma_types::{
-    CommitIndex, CommitRef, ObjectPart,
+    CommitIndex, CommitRef, ObjectPart, SnapshotInfo,
     limits::{MAX_NODE_INFO_BYTES, OBJECT_PIECE_BYTES},
 };
 use std::{
@@ -231,6 +231,13 @@ impl PeerApi for GrpcPeer {
             Some((parts, rest))
         });
         Ok(parts.boxed())
+    }
+
+    async fn get_snapshots(&self, call: Call) -> Result<Vec<SnapshotInfo>, CallError> {
+        let mut client = self.client(0);
+        let answer = within(&call, client.get_snapshots(request(&call, GetSnapshotsRequest {}))).await?;
+        // The message is too small for many, so that all are converted before they are counted.
+        checked_snapshots(answer.snapshots.into_iter().map(SnapshotInfo::try_from).collect::<Result<_, _>>()?)
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {

@@ -10,7 +10,8 @@ use crate::wire::{
         BroadcastFrame, FetchBlocksRequest, FetchBlocksResponse, FetchCommitsRequest, FetchCommitsResponse,
         FetchObjectsRequest, FetchObjectsResponse, GetCommitAvailabilityRequest, GetCommitAvailabilityResponse,
         GetCommitInfoRequest, GetCommitInfoResponse, GetEpochProofsRequest, GetEpochProofsResponse,
-        GetKnownPeersRequest, GetKnownPeersResponse, PushCommitRequest, PushCommitResponse, p2p_server::P2p,
+        GetKnownPeersRequest, GetKnownPeersResponse, GetSnapshotsRequest, GetSnapshotsResponse, PushCommitRequest,
+        PushCommitResponse, p2p_server::P2p,
     },
     received,
 };
@@ -351,6 +352,14 @@ impl P2p for GrpcService {
         let mut response = Response::new(messages.boxed());
         response.extensions_mut().insert(made);
         Ok(response)
+    }
+
+    async fn get_snapshots(
+        &self,
+        request: Request<GetSnapshotsRequest>,
+    ) -> Result<Response<GetSnapshotsResponse>, Status> {
+        let snapshots = self.api.get_snapshots(call_of(&request)?).await?;
+        Ok(Response::new(GetSnapshotsResponse { snapshots: snapshots.into_iter().map(Into::into).collect() }))
     }
 
     async fn push_commit(&self, request: Request<PushCommitRequest>) -> Result<Response<PushCommitResponse>, Status> {

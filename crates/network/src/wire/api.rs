@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use soma_types::{
-    BlockRef, ChainId, CommitIndex, CommitRef, Epoch, PeerId, TimestampMs,
+    BlockRef, ChainId, CommitIndex, CommitRef, Epoch, PeerId, SnapshotInfo, TimestampMs,
     limits::{MAX_BLOCK_BYTES, MAX_NODE_INFO_BYTES},
 };
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
@@ -330,6 +330,16 @@ pub trait PeerApi: Send + Sync {
     /// Fails with [`Status::Unimplemented`] if the peer has no objects at all, and otherwise if the call fails before its
     /// first message. A later failure is the stream's last item.
     async fn fetch_objects(&self, _: Call, _: ObjectIds) -> Result<ObjectStream, CallError> {
+        Err(CallError::new(Status::Unimplemented, "this peer has no objects"))
+    }
+
+    /// Snapshots of the executor's state that the responder serves as objects, at most
+    /// [`MAX_SNAPSHOTS`](crate::wire::limits::MAX_SNAPSHOTS). By default a peer does not know this call.
+    ///
+    /// # Errors
+    /// Fails with [`Status::Unimplemented`] if the peer has no objects at all, and otherwise if the call fails or the
+    /// response breaks the protocol.
+    async fn get_snapshots(&self, _: Call) -> Result<Vec<SnapshotInfo>, CallError> {
         Err(CallError::new(Status::Unimplemented, "this peer has no objects"))
     }
 

@@ -5,7 +5,9 @@ use crate::wire::{
     ObjectIds, Seen, Status, error::malformed, limits::*, proto,
 };
 use bytes::Bytes;
-use soma_types::{BlockDigest, BlockRef, CommitDigest, CommitRef, ObjectId, ObjectKind, ObjectPart, ObjectTree};
+use soma_types::{
+    BlockDigest, BlockRef, CommitDigest, CommitRef, ObjectId, ObjectKind, ObjectPart, ObjectTree, SnapshotInfo,
+};
 use std::net::IpAddr;
 
 fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
@@ -237,5 +239,32 @@ impl TryFrom<proto::ObjectPart> for ObjectPart {
                 Ok(Self::Tree(tree.ok_or_else(wrong)?))
             }
         }
+    }
+}
+
+impl From<SnapshotInfo> for proto::SnapshotInfo {
+    fn from(info: SnapshotInfo) -> Self {
+        Self {
+            commit: info.commit.index,
+            commit_digest: Bytes::copy_from_slice(info.commit.digest.as_bytes()),
+            format: info.format,
+            bytes: info.bytes,
+            manifest: Bytes::copy_from_slice(info.manifest.as_bytes()),
+        }
+    }
+}
+
+impl TryFrom<proto::SnapshotInfo> for SnapshotInfo {
+    type Error = CallError;
+
+    fn try_from(info: proto::SnapshotInfo) -> Result<Self, CallError> {
+        let wrong = || malformed("a digest of a snapshot has 32 bytes".into());
+        let commit = CommitDigest(digest(&info.commit_digest).ok_or_else(wrong)?);
+        Ok(Self {
+            commit: CommitRef { index: info.commit, digest: commit },
+            format: info.format,
+            bytes: info.bytes,
+            manifest: ObjectId(digest(&info.manifest).ok_or_else(wrong)?),
+        })
     }
 }

@@ -16,6 +16,9 @@ pub const MAX_BLOCKS_PER_FETCH: usize = 1_000;
 /// Objects in one request, and parts of objects in one message of a response.
 pub const MAX_OBJECTS_PER_FETCH: usize = 1_000;
 
+/// Snapshots in one response.
+pub const MAX_SNAPSHOTS: usize = 16;
+
 /// Bytes of blocks in one chunk of a response.
 pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 

@@ -37,6 +37,7 @@ pub(crate) use convert_broadcast::{first_frame, received};
 #[cfg(feature = "tls")]
 pub(crate) use error::malformed;
 pub use error::{CallError, Status};
+pub(crate) use objects::checked_snapshots;
 pub use objects::{ObjectIds, ObjectProgress, ObjectStream};
 
 /// Generated from `proto/soma/p2p/v1/p2p.proto`.

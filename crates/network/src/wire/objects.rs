@@ -1,8 +1,12 @@
 //! Requests for objects by their ids, and the form of answers.
 
-use crate::wire::{CallError, Status, error::malformed, limits::MAX_OBJECTS_PER_FETCH};
+use crate::wire::{
+    CallError, Status,
+    error::malformed,
+    limits::{MAX_OBJECTS_PER_FETCH, MAX_SNAPSHOTS},
+};
 use futures::stream::BoxStream;
-use soma_types::{ObjectId, ObjectKind, ObjectPart, limits::OBJECT_PIECE_BYTES};
+use soma_types::{ObjectId, ObjectKind, ObjectPart, SnapshotInfo, limits::OBJECT_PIECE_BYTES};
 
 /// Requested objects of one kind: not empty, at most [`MAX_OBJECTS_PER_FETCH`], without repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +109,17 @@ impl ObjectProgress {
         }
         Ok(())
     }
+}
+
+/// Checks the number of snapshots in an answer.
+///
+/// # Errors
+/// Fails if there are too many.
+pub(crate) fn checked_snapshots(snapshots: Vec<SnapshotInfo>) -> Result<Vec<SnapshotInfo>, CallError> {
+    if snapshots.len() > MAX_SNAPSHOTS {
+        return Err(malformed(format!("{} snapshots: at most {MAX_SNAPSHOTS} are allowed", snapshots.len())));
+    }
+    Ok(snapshots)
 }
 
 fn describe(part: &ObjectPart) -> String {

@@ -92,6 +92,8 @@ pub enum Rpc {
     GetEpochProofs,
     /// FetchObjects.
     FetchObjects,
+    /// GetSnapshots.
+    GetSnapshots,
     /// Broadcast: its place is that of its admission. The actor Broadcast bounds its streams.
     Broadcast,
 }

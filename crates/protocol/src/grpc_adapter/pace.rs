@@ -69,6 +69,7 @@ impl Pace {
             | Rpc::FetchCommits
             | Rpc::FetchBlocks
             | Rpc::FetchObjects
+            | Rpc::GetSnapshots
             | Rpc::GetEpochProofs
             | Rpc::Broadcast => None,
         };

@@ -47,7 +47,9 @@ pub(super) enum Length {
 impl Length {
     pub(super) fn of(rpc: Rpc) -> Self {
         match rpc {
-            Rpc::GetCommitAvailability | Rpc::GetCommitInfo | Rpc::PushCommit | Rpc::Broadcast => Self::Short,
+            Rpc::GetCommitAvailability | Rpc::GetCommitInfo | Rpc::GetSnapshots | Rpc::PushCommit | Rpc::Broadcast => {
+                Self::Short
+            }
             Rpc::FetchCommits | Rpc::FetchBlocks | Rpc::FetchObjects | Rpc::GetKnownPeers | Rpc::GetEpochProofs => {
                 Self::Long
             }

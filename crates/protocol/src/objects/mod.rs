@@ -84,6 +84,11 @@ impl Objects {
         }
     }
 
+    /// Connected peers that have objects.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.iter().filter(|(_, peer)| !peer.is_unsupported).map(|(id, _)| *id)
+    }
+
     fn on_peer(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Connected(peer) => {

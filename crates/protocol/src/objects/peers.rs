@@ -95,9 +95,8 @@ impl Peer {
     pub(super) fn arrived(&mut self, wait: Duration, found: usize, missing: usize) {
         self.failures = 0;
         self.wait.add(wait);
-        let objects = found + missing;
-        if objects > 0 {
-            let hits = (found * 1_000 / objects) as u32;
+        if let Some(hits) = (found * 1_000).checked_div(found + missing) {
+            let hits = hits as u32;
             self.hit_rate = Some(self.hit_rate.map_or(hits, |rate| (rate * (SMOOTHING - 1) + hits) / SMOOTHING));
         }
         if found > 1 {

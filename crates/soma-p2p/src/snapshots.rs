@@ -1,0 +1,280 @@
+//! Snapshots of other nodes: which there are, and fetching one.
+//!
+//! ```text
+//!   GetSnapshots of every peer --> offers, the latest first --manifest by id--> SnapshotSink::offer
+//!                                                                                 | accept
+//!   chunks by id, those that the sink lacks, from several peers at once --------> SnapshotSink::chunk ... finish
+//! ```
+
+use crate::{handle::Handle, objects::FetchedObjects};
+use bytes::Bytes;
+use soma_actors::objects::messages::{AdvertisedSnapshot, FetchError, ListSnapshots};
+use soma_store::{OfferedSnapshot, SnapshotAnswer, SnapshotSink};
+use soma_types::{ObjectId, ObjectKind, PeerId, SnapshotInfo, SnapshotManifest};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+/// How long to wait before peers are asked again for what none of them has.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Snapshots that are offered to a sink in one attempt. Peers may invent any number.
+const MAX_OFFERS: usize = 64;
+
+/// A snapshot that connected peers advertise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeersSnapshot {
+    /// What they say of it. The id of the manifest proves what they will send, and nothing else is proved.
+    pub info: SnapshotInfo,
+    /// The peers.
+    pub peers: Vec<PeerId>,
+    /// Those of them that are validators of the present epoch.
+    pub validators: Vec<PeerId>,
+}
+
+/// Why a snapshot was not fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The deadline has passed. What the sink has stays for the next attempt.
+    #[error("the snapshot did not come in time: {reason}")]
+    Late {
+        /// What was missing.
+        reason: String,
+    },
+    /// The manifest with this id is none of a snapshot of this chain.
+    #[error("object {id} is no manifest of a snapshot of this chain: {reason}")]
+    NoManifest {
+        /// The id.
+        id: ObjectId,
+        /// The reason.
+        reason: String,
+    },
+    /// The sink refused the snapshot whose id the caller gave.
+    #[error("the sink refused snapshot {0}")]
+    Rejected(ObjectId),
+    /// A chunk does not have the bytes that the manifest says, so the manifest is wrong.
+    #[error("chunk {position} of snapshot {id} has {found} bytes, and the manifest says {expected}")]
+    WrongChunk {
+        /// The snapshot.
+        id: ObjectId,
+        /// Position of the chunk.
+        position: u32,
+        /// Its bytes.
+        found: u64,
+        /// Its bytes by the manifest.
+        expected: u64,
+    },
+    /// The sink failed.
+    #[error("the snapshot cannot be kept: {0}")]
+    Sink(#[from] io::Error),
+    /// The system has stopped.
+    #[error("the system has stopped")]
+    Stopped,
+}
+
+impl Handle {
+    /// Asks every connected peer which snapshots it has. The latest commit comes first, and of one commit the snapshot
+    /// that most peers have. Peers that do not answer within 5 s are left out.
+    pub async fn snapshots(&self) -> Vec<PeersSnapshot> {
+        let mut objects = self.shared.list_snapshots.clone();
+        // Without an answer the actor is being restarted: as if no peer had answered.
+        let advertised = objects.ask(|reply| ListSnapshots { reply }).await.unwrap_or_default();
+        let mut snapshots: BTreeMap<SnapshotInfo, PeersSnapshot> = BTreeMap::new();
+        for AdvertisedSnapshot { info, peer, is_validator } in advertised {
+            let empty = || PeersSnapshot { info, peers: Vec::new(), validators: Vec::new() };
+            let snapshot = snapshots.entry(info).or_insert_with(empty);
+            snapshot.peers.push(peer);
+            snapshot.validators.extend(is_validator.then_some(peer));
+        }
+        let mut snapshots: Vec<_> = snapshots.into_values().collect();
+        snapshots.sort_by_key(|it| std::cmp::Reverse((it.info.commit.index, it.validators.len(), it.peers.len())));
+        snapshots
+    }
+
+    /// Fetches a snapshot into `sink`, and returns its manifest once the sink has finished.
+    ///
+    /// With `trusted`, it is the snapshot with this id: the operator vouches for it. Without, the snapshots that peers
+    /// advertise are offered to the sink, the latest first, and the first one that it accepts is fetched.
+    ///
+    /// Chunks come from several peers at once. When peers vanish, others are asked, until `within` is over. Another call
+    /// goes on with the chunks that the sink has.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot is not complete. [`SnapshotError`] says why.
+    pub async fn fetch_snapshot(
+        &self,
+        trusted: Option<ObjectId>,
+        sink: Arc<dyn SnapshotSink>,
+        within: Duration,
+    ) -> Result<SnapshotManifest, SnapshotError> {
+        let fetch = SnapshotFetch { handle: self, sink, deadline: Instant::now() + within };
+        let (manifest, has) = match trusted {
+            Some(id) => fetch.trusted(id).await?,
+            None => fetch.best_offer().await?,
+        };
+        let fetched = match fetch.chunks(&manifest, has).await {
+            Ok(()) => fetch.run(&manifest, |sink, manifest| sink.finish(manifest)).await,
+            Err(error) => Err(error),
+        };
+        if fetched.is_err() {
+            let _ = fetch.run(&manifest, |sink, manifest| Ok(sink.abort(manifest))).await;
+        }
+        fetched.map(|()| manifest)
+    }
+}
+
+/// Positions of chunks that the sink has.
+type Has = BTreeSet<u32>;
+
+struct SnapshotFetch<'a> {
+    handle: &'a Handle,
+    sink: Arc<dyn SnapshotSink>,
+    deadline: Instant,
+}
+
+impl SnapshotFetch<'_> {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn late(&self, reason: String) -> SnapshotError {
+        if self.handle.shared.closing.is_cancelled() { SnapshotError::Stopped } else { SnapshotError::Late { reason } }
+    }
+
+    /// Calls the sink on a thread that may block.
+    async fn run<R: Send + 'static>(
+        &self,
+        manifest: &SnapshotManifest,
+        call: impl FnOnce(&dyn SnapshotSink, &SnapshotManifest) -> io::Result<R> + Send + 'static,
+    ) -> Result<R, SnapshotError> {
+        let (sink, manifest) = (self.sink.clone(), manifest.clone());
+        let called = self.handle.shared.offload.run(move || call(&*sink, &manifest)).await;
+        Ok(called.map_err(|exit| io::Error::other(format!("the sink {exit}")))??)
+    }
+
+    /// The snapshot with this id, from whoever has it.
+    async fn trusted(&self, id: ObjectId) -> Result<(SnapshotManifest, Has), SnapshotError> {
+        let manifest = self.manifest(id, None).await?;
+        let advertised = self.handle.snapshots().await.into_iter().find(|it| it.info.manifest == id);
+        match self.offer(&manifest, advertised.as_ref(), true).await? {
+            SnapshotAnswer::Accept { has } => Ok((manifest, has)),
+            SnapshotAnswer::Reject => Err(SnapshotError::Rejected(id)),
+        }
+    }
+
+    /// The first advertised snapshot that the sink accepts.
+    async fn best_offer(&self) -> Result<(SnapshotManifest, Has), SnapshotError> {
+        loop {
+            let mut offers = 0;
+            for advertised in self.handle.snapshots().await.into_iter().take(MAX_OFFERS) {
+                offers += 1;
+                // A peer that advertises what it does not send is no reason to end: another one may be honest.
+                let Ok(manifest) = self.manifest(advertised.info.manifest, advertised.peers.first().copied()).await
+                else {
+                    continue;
+                };
+                if let SnapshotAnswer::Accept { has } = self.offer(&manifest, Some(&advertised), false).await? {
+                    return Ok((manifest, has));
+                }
+            }
+            if self.left() <= ASK_AGAIN || self.handle.shared.closing.is_cancelled() {
+                return Err(self.late(format!("the sink accepted none of the {offers} snapshots that peers have")));
+            }
+            sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn offer(
+        &self,
+        manifest: &SnapshotManifest,
+        advertised: Option<&PeersSnapshot>,
+        is_trusted: bool,
+    ) -> Result<SnapshotAnswer, SnapshotError> {
+        let (peers, validators) = advertised.map(|it| (it.peers.clone(), it.validators.clone())).unwrap_or_default();
+        let offered = OfferedSnapshot { manifest: manifest.clone(), id: manifest.id(), peers, validators, is_trusted };
+        self.run(manifest, move |sink, _| sink.offer(&offered)).await
+    }
+
+    /// Fetches a manifest. A trusted one is waited for; of an advertised one, `from` may be asked first.
+    async fn manifest(&self, id: ObjectId, from: Option<PeerId>) -> Result<SnapshotManifest, SnapshotError> {
+        let bytes = loop {
+            let kind = ObjectKind::SNAPSHOT_MANIFEST;
+            let mut fetched = self.handle.fetch_first_from(from, kind, [id], self.left());
+            match fetched.next().await {
+                Some((_, Ok(bytes))) => break bytes,
+                Some((_, Err(FetchError::NotFound { .. }))) if from.is_none() && self.left() > ASK_AGAIN => {
+                    sleep(ASK_AGAIN).await;
+                }
+                Some((_, Err(error))) => return Err(self.late(format!("its manifest {id}: {error}"))),
+                None => return Err(self.late(format!("its manifest {id} has no answer"))),
+            }
+        };
+        let wrong = |reason: String| SnapshotError::NoManifest { id, reason };
+        let manifest = SnapshotManifest::decode(&bytes).map_err(|error| wrong(error.to_string()))?;
+        if manifest.chain_id != self.handle.chain_id() {
+            return Err(wrong(format!("it is of chain {}", manifest.chain_id)));
+        }
+        Ok(manifest)
+    }
+
+    /// Fetches every chunk that the sink lacks.
+    async fn chunks(&self, manifest: &SnapshotManifest, has: Has) -> Result<(), SnapshotError> {
+        // One chunk may stand at several positions.
+        let mut lacking: BTreeMap<ObjectId, Vec<u32>> = BTreeMap::new();
+        for (position, id) in (0..).zip(&manifest.chunks).filter(|(position, _)| !has.contains(position)) {
+            lacking.entry(*id).or_default().push(position);
+        }
+        while !lacking.is_empty() {
+            // In the order of the state, which peers read from their disks.
+            let mut ids: Vec<_> = lacking.iter().map(|(id, positions)| (positions[0], *id)).collect();
+            ids.sort_unstable();
+            let ids = ids.into_iter().map(|(_, id)| id);
+            let fetched = self.handle.fetch(ObjectKind::SNAPSHOT_CHUNK, ids, self.left());
+            let missing = self.take(manifest, fetched, &mut lacking).await?;
+            if let Some(error) = missing {
+                if self.left() <= ASK_AGAIN || self.handle.shared.closing.is_cancelled() {
+                    return Err(self.late(format!("{} chunks are missing: {error}", lacking.len())));
+                }
+                sleep(ASK_AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands arriving chunks to the sink. Returns why some did not arrive.
+    async fn take(
+        &self,
+        manifest: &SnapshotManifest,
+        mut fetched: FetchedObjects,
+        lacking: &mut BTreeMap<ObjectId, Vec<u32>>,
+    ) -> Result<Option<FetchError>, SnapshotError> {
+        let mut missing = None;
+        while let Some((id, result)) = fetched.next().await {
+            match result {
+                Ok(bytes) => {
+                    for position in lacking.remove(&id).unwrap_or_default() {
+                        self.chunk(manifest, position, bytes.clone()).await?;
+                    }
+                }
+                Err(error) => missing = Some(error),
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn chunk(&self, manifest: &SnapshotManifest, position: u32, bytes: Bytes) -> Result<(), SnapshotError> {
+        let range = manifest.range(position as usize);
+        let (found, expected) = (bytes.len() as u64, range.end - range.start);
+        if found != expected {
+            return Err(SnapshotError::WrongChunk { id: manifest.id(), position, found, expected });
+        }
+        self.run(manifest, move |sink, manifest| sink.chunk(manifest, position, bytes)).await
+    }
+}
