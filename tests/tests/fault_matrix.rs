@@ -2,7 +2,8 @@
 //! nothing ever more. Each time the sync ends with equal digests, the actor comes back, and no peer is blamed.
 
 use soma_protocol::{
-    Core, archiver, broadcast, connections, discovery, grpc_adapter, peer_heights, state_sync, store_writer, verifier,
+    Core, archiver, broadcast, connections, discovery, grpc_adapter, objects, peer_heights, state_sync, store_writer,
+    verifier,
 };
 use soma_testkit::{
     hostile::Behaviour,
@@ -43,6 +44,7 @@ const FULL: &[(&str, &[&str])] = &[
         &["Answered", "Asked", "Book", "ChosenPeers", "Committee", "DialFailed", "OwnInfo", "Peer", "Probed", "Wake"],
     ),
     ("grpc-adapter", &["Arrived", "ChosenPeers", "Committee", "Finished", "Useful"]),
+    ("objects", &["Arrived", "Dropped", "Ended", "Fetch", "Peer", "Wake"]),
     (
         "peer-heights",
         &[
@@ -97,6 +99,7 @@ fn sync() -> Scenario {
         .set("state_sync.request_timeout", "2s")
         .set("discovery.interval", "2s")
         .messages(millis(500))
+        .objects(millis(700))
         // Longer than the chain: only the steps count here.
         .set("pruning.commits", 100)
         // Short enough that it ends before the sync does.
@@ -156,6 +159,7 @@ fn every_input_that_there_is_has_a_fault_test() {
         inputs_of::<connections::Connections>(),
         inputs_of::<discovery::Discovery>(),
         inputs_of::<grpc_adapter::Serving>(),
+        inputs_of::<objects::Objects>(),
         inputs_of::<peer_heights::PeerHeights>(),
         inputs_of::<state_sync::StateSync>(),
         inputs_of::<store_writer::StoreWriter>(),
@@ -315,6 +319,8 @@ rows! {
     discovery_hangs_at_every_kind_of_input: "discovery", Hang;
     the_grpc_adapter_panics_at_every_kind_of_input: "grpc-adapter", Panic;
     the_grpc_adapter_hangs_at_every_kind_of_input: "grpc-adapter", Hang;
+    objects_panics_at_every_kind_of_input: "objects", Panic;
+    objects_hangs_at_every_kind_of_input: "objects", Hang;
     peer_heights_panics_at_every_kind_of_input: "peer-heights", Panic;
     peer_heights_hangs_at_every_kind_of_input: "peer-heights", Hang;
     state_sync_panics_at_every_kind_of_input: "state-sync", Panic;

@@ -99,7 +99,12 @@ pub(super) async fn answer(
         if assembly.held_bytes() == 0 {
             room = None;
         }
-        if (is_over || !objects.is_empty()) && parts.send(AnswerPart { objects, end }).await.is_err() || is_over {
+        if objects.is_empty() && !is_over {
+            // A long object is not complete.
+            continue;
+        }
+        let is_gone = parts.send(AnswerPart { objects, end }).await.is_err();
+        if is_gone || is_over {
             return;
         }
     }

@@ -8,6 +8,7 @@
 //!
 //! A check that panics fails that check: its asker sees no answer, the pool and the actor live on.
 
+mod epoch_checks;
 mod message_checks;
 pub mod messages;
 mod metrics;

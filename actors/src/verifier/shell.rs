@@ -5,12 +5,12 @@ use crate::verifier::messages::{
     VerifyEpochProofs, VerifyLocalCommit, VerifyMessages, VerifyNodeInfos, VerifySubDags,
 };
 use crate::verifier::{
+    epoch_checks::verify_epochs,
     message_checks::judge_messages,
     metrics,
     pool::{CpuPool, JobEvent, JobWatch, PoolError, PoolSize, RunningJob, SLOW_MESSAGE_CHECK, Sliced, Whole},
 };
 use actix::{Actor, Context, Handler};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
     Core,
@@ -19,13 +19,11 @@ use soma_protocol::{
 };
 use soma_replay::Origin;
 use soma_runtime::{CoreHost, Envelope, Keyed, LogLimit, Reply, RuntimeContext, Shell, observe, stop_at_once};
-use soma_types::{
-    CertifiedCommit, ChainId, EndedEpoch, EpochProof, Fault, PeerFailure, TimestampMs, Topic, TrustedCommit,
-};
+use soma_types::{CertifiedCommit, ChainId, PeerFailure, TimestampMs, Topic};
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
     EpochContext, MessageValidator, SubDagsVerdict, TransactionVerifier, check_blocks, check_certificates,
-    check_commits, verify_certified_commit, verify_epoch_proof, verify_node_info, verify_sub_dags,
+    check_commits, verify_certified_commit, verify_node_info, verify_sub_dags,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -428,27 +426,6 @@ impl Handler<Envelope<VerifyEpochProofs>> for Verifier {
         };
         self.submit(envelope.origin, Priority::High, Job::Whole(Box::new(job)), context);
     }
-}
-
-/// Checks the proofs of consecutive epochs, each with the committee that the one before hands over to.
-fn verify_epochs(
-    mut context: Arc<EpochContext>,
-    mut previous: TrustedCommit,
-    proofs: &[Bytes],
-) -> Result<Vec<EndedEpoch>, PeerFailure> {
-    let mut ended = Vec::with_capacity(proofs.len());
-    for bytes in proofs {
-        let failed = |fault, reason: String| PeerFailure::new(fault, reason);
-        let proof = EpochProof::decode(bytes).map_err(|error| failed(Fault::Malformed, error.to_string()))?;
-        let epoch = verify_epoch_proof(&context, &previous, &proof)
-            .map_err(|error| failed(error.fault(), error.to_string()))?;
-        let next = EpochContext::new(context.chain(), epoch.next_committee.clone());
-        // The proof has shown that the committee is valid.
-        context = Arc::new(next.map_err(|error| failed(Fault::Ours, error.to_string()))?);
-        previous = epoch.last_commit.clone();
-        ended.push(epoch);
-    }
-    Ok(ended)
 }
 
 impl Handler<Envelope<VerifyMessages>> for Verifier {

@@ -187,6 +187,30 @@ pub const METRICS: &[Metric] = &[
         help: "Node infos that did not pass: too-large, malformed, other-chain, too-new (the peer's clock or this node's), too-old, bad-signature.",
     },
     Metric {
+        name: "soma_object_bytes_fetched_total",
+        kind: MetricKind::Counter,
+        labels: &["kind"],
+        help: "Bytes of objects fetched from peers.",
+    },
+    Metric {
+        name: "soma_object_calls_failed_total",
+        kind: MetricKind::Counter,
+        labels: &["fault"],
+        help: "Failed calls for objects.",
+    },
+    Metric {
+        name: "soma_objects_fetched_total",
+        kind: MetricKind::Counter,
+        labels: &["kind"],
+        help: "Objects fetched from peers, with right digests.",
+    },
+    Metric {
+        name: "soma_objects_lacked_total",
+        kind: MetricKind::Counter,
+        labels: &["kind"],
+        help: "Objects that a peer was asked for and lacks.",
+    },
+    Metric {
         name: "soma_outbound_peers",
         kind: MetricKind::Gauge,
         labels: &[],

@@ -202,7 +202,7 @@ impl Fetching {
     /// The next objects to ask for, if there is room for their results.
     fn next_request(&self) -> Option<usize> {
         let (count, bytes) = self.found;
-        let size = if count == 0 { USUAL_BYTES } else { (bytes / count).max(1) };
+        let size = bytes.checked_div(count).unwrap_or(USUAL_BYTES).max(1);
         let window = (WINDOW_BYTES / size).clamp(WINDOW.0, WINDOW.1);
         let room = window.saturating_sub(self.unanswered.len());
         // Few large requests cost less than many small ones.

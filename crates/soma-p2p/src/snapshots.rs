@@ -124,7 +124,11 @@ impl Handle {
             Err(error) => Err(error),
         };
         if fetched.is_err() {
-            let _ = fetch.run(&manifest, |sink, manifest| Ok(sink.abort(manifest))).await;
+            let abort = |sink: &dyn SnapshotSink, manifest: &SnapshotManifest| {
+                sink.abort(manifest);
+                Ok(())
+            };
+            let _ = fetch.run(&manifest, abort).await;
         }
         fetched.map(|()| manifest)
     }

@@ -85,7 +85,7 @@ fn status_shows_height_and_peers() {
 }
 
 /// A node's supervisors, with what they do when a child ends, and actors, with the depth of each.
-const TREE: [(usize, &str, Option<&str>); 11] = [
+const TREE: [(usize, &str, Option<&str>); 12] = [
     (0, "root", Some("one for one")),
     (1, "verifier", None),
     (1, "store-writer", None),
@@ -96,6 +96,7 @@ const TREE: [(usize, &str, Option<&str>); 11] = [
     (2, "state-sync", None),
     (2, "peer-heights", None),
     (1, "broadcast", None),
+    (1, "objects", None),
     (1, "grpc-adapter", None),
 ];
 

@@ -3,20 +3,21 @@
 use crate::simulation::{journal::Fate, names::NodeName, network::SimNetwork};
 use futures::{StreamExt, stream};
 use soma_network::wire::{CallError, Frame, FrameStream};
-use std::{future::pending, time::Duration};
+use std::time::Duration;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Frames on their way in one direction: what the windows of a connection hold.
 const ON_THE_WAY: usize = 64;
 
-/// How much later a frame arrives that was lost: TCP sends it again.
+/// How much later a frame arrives that was lost, and how often one that is cut off is tried again: TCP sends it again for
+/// as long as the connection lives.
 const SENT_AGAIN: Duration = Duration::from_millis(300);
 
-/// A frame with its time of arrival; `None` if it never arrives.
-type UnderWay = (Option<Instant>, Result<Frame, CallError>);
+/// A frame with its time of arrival.
+type UnderWay = (Instant, Result<Frame, CallError>);
 
 /// Takes the frames of one direction over the network.
 pub(super) fn crossing(network: SimNetwork, from: NodeName, to: NodeName, frames: FrameStream) -> FrameStream {
@@ -24,11 +25,9 @@ pub(super) fn crossing(network: SimNetwork, from: NodeName, to: NodeName, frames
     tokio::spawn(send(network.clone(), from, to, frames, sending));
     stream::unfold((network, under_way), move |(network, mut under_way)| async move {
         let (arrives, frame): UnderWay = under_way.recv().await?;
-        let Some(arrives) = arrives else { return pending().await };
         sleep_until(arrives).await;
-        // Cut in the middle of its way.
-        if network.cuts(from, to) {
-            return pending().await;
+        while network.cuts(from, to) {
+            sleep(SENT_AGAIN).await;
         }
         Some((frame, (network, under_way)))
     })
@@ -52,13 +51,11 @@ async fn send(
         let Some(frame) = frame else { return };
         let bytes = frame.as_ref().map_or(0, Frame::payload_bytes);
         let arrives = match network.depart(from, to, "frame of messages", bytes) {
-            Fate::Arrives(after) => Some(Instant::now() + after),
-            Fate::Lost => Some(Instant::now() + network.latency() + SENT_AGAIN),
-            Fate::CutOff => None,
+            Fate::Arrives(after) => Instant::now() + after,
+            Fate::Lost | Fate::CutOff => Instant::now() + network.latency() + SENT_AGAIN,
         };
-        let arrives = arrives.map(|arrives| arrives.max(last));
-        last = arrives.unwrap_or(last);
-        if sending.send((arrives, frame)).await.is_err() {
+        last = arrives.max(last);
+        if sending.send((last, frame)).await.is_err() {
             return;
         }
     }

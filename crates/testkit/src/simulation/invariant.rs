@@ -35,6 +35,8 @@ pub enum Invariant {
     EveryoneIsConnected,
     /// When faults have stopped every honest node hears the messages of every other in time.
     EveryoneIsHeard,
+    /// When faults have stopped every honest node gets objects of every other in time.
+    EveryoneIsServed,
 }
 
 impl fmt::Display for Invariant {
@@ -55,6 +57,7 @@ impl fmt::Display for Invariant {
             Self::EveryActorIsBack => "when faults have stopped every actor lives again in time",
             Self::EveryoneIsConnected => "when faults have stopped everyone is connected to everyone in time",
             Self::EveryoneIsHeard => "when faults have stopped every honest node hears every other in time",
+            Self::EveryoneIsServed => "when faults have stopped every honest node gets objects of every other in time",
         })
     }
 }

@@ -36,6 +36,7 @@ mod monitor;
 mod names;
 mod network;
 mod node;
+mod objects;
 mod random;
 mod replaying;
 mod report;

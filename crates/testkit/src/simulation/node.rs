@@ -15,6 +15,7 @@ use crate::{
         monitor::Monitor,
         names::NodeName,
         network::{Host, SimNetwork},
+        objects::{self, Fetched},
         scenario::Scenario,
         wire::SimTransport,
     },
@@ -90,6 +91,9 @@ pub(super) struct Node {
     /// How often it publishes messages.
     publishes: Option<Duration>,
     pub(super) messages: Messages,
+    /// How often it fetches objects, and of whom.
+    fetches: Option<(Duration, Vec<NodeName>)>,
+    pub(super) fetched: Fetched,
     /// Of the process, once it is up.
     handle: RefCell<Option<Handle>>,
 }
@@ -172,6 +176,11 @@ impl Node {
             process: RefCell::new(None),
             publishes: scenario.messages,
             messages: Messages::default(),
+            fetches: scenario.objects.map(|interval| {
+                let others = scenario.honest_nodes().into_iter().filter(|other| *other != name);
+                (interval, others.collect())
+            }),
+            fetched: Fetched::default(),
             handle: RefCell::new(None),
         })
     }
@@ -305,6 +314,10 @@ impl Node {
         if let Some(interval) = self.publishes {
             self.spread(&handle, interval);
         }
+        if let Some((interval, others)) = self.fetches.clone() {
+            let (node, handle) = (self.clone(), handle.clone());
+            spawn_local(async move { node.fetched.fetch(others, handle, interval).await });
+        }
         if matches!(self.name, NodeName::Validator(_)) {
             spawn_local(self.clone().make_commits(handle));
         }
@@ -329,6 +342,10 @@ impl Node {
         };
         let builder = match &self.archive {
             Some(archive) => builder.archive(archive.clone()),
+            None => builder,
+        };
+        let builder = match &self.fetches {
+            Some(_) => builder.object_source(Arc::new(objects::source_of(self.name))),
             None => builder,
         };
         builder

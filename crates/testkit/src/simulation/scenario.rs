@@ -80,6 +80,8 @@ pub struct Scenario {
     /// Each node publishes a message of every topic for all nodes in each such interval; none does if `None`.
     #[serde(default)]
     pub messages: Option<Duration>,
+    /// How often each node fetches objects of the others. Never if `None`.
+    pub objects: Option<Duration>,
     /// What happens when.
     pub events: Vec<(Duration, Event)>,
     /// How long after the last event and the last commit made every honest node that is up must have executed all.
@@ -112,6 +114,7 @@ impl Scenario {
             archive: false,
             keeps_all: None,
             messages: None,
+            objects: None,
             events: Vec::new(),
             synced_within: secs(30),
             connected: false,
@@ -214,6 +217,13 @@ impl Scenario {
     /// Each node publishes messages in each such interval. In the end every honest node hears every other.
     pub fn messages(mut self, interval: Duration) -> Self {
         self.messages = Some(interval);
+        self
+    }
+
+    /// Each node has objects, and fetches those of the others in each such interval. In the end every honest node gets
+    /// those of every other.
+    pub fn objects(mut self, interval: Duration) -> Self {
+        self.objects = Some(interval);
         self
     }
 
@@ -329,6 +339,9 @@ impl fmt::Display for Scenario {
         }
         if let Some(interval) = self.messages {
             writeln!(f, "    .messages({})", Time(interval))?;
+        }
+        if let Some(interval) = self.objects {
+            writeln!(f, "    .objects({})", Time(interval))?;
         }
         for (key, value) in &self.settings {
             writeln!(f, "    .set({key:?}, {value})")?;

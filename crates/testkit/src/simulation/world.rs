@@ -240,6 +240,11 @@ impl World {
         {
             return Some((Invariant::EveryoneIsHeard, name, detail));
         }
+        if scenario.objects.is_some()
+            && let Some((name, detail)) = unserved(honest, quiet).await
+        {
+            return Some((Invariant::EveryoneIsServed, name, detail));
+        }
         match scenario.connected {
             true => {
                 let (name, detail) = self.lonely(honest).await?;
@@ -303,6 +308,21 @@ impl World {
             penalties: found.penalties,
         }
     }
+}
+
+/// The first node that has got no object of some other since this moment.
+async fn unserved(nodes: &[&Rc<Node>], since: Instant) -> Option<(NodeName, String)> {
+    for node in nodes {
+        let lacks = |other: &&&Rc<Node>| other.name != node.name && !node.fetched.has_fetched(other.name, since);
+        if let Some(other) = nodes.iter().find(lacks) {
+            let objects = match node.handle() {
+                Some(handle) => handle.status().await.objects,
+                None => None,
+            };
+            return Some((node.name, format!("it has got no object of {}: {objects:?}", other.name)));
+        }
+    }
+    None
 }
 
 /// The first node of which the others have heard no common message of a topic since this moment. A single message may
