@@ -8,6 +8,7 @@ cd "$(dirname "$0")"
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
 cargo=${CARGO:-cargo}
+built=${CARGO_TARGET_DIR:-target}
 
 cxx=${CXX:-c++}
 if ! command -v "$cxx" >/dev/null 2>&1; then
@@ -35,7 +36,7 @@ for target in ${*:-$targets}; do
     mkdir -p "artifacts/$target" "corpus/$target"
     log="artifacts/$target.log"
     # One input may take 10 seconds and 1 GiB, which is far more than any decoder should.
-    if "target/$host/release/$target" "corpus/$target" -artifact_prefix="artifacts/$target/" -max_len=65536 \
+    if "$built/$host/release/$target" "corpus/$target" -artifact_prefix="artifacts/$target/" -max_len=65536 \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1; then
         executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
         echo "$target: nothing found in $executed inputs"
@@ -44,7 +45,7 @@ for target in ${*:-$targets}; do
         input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
         grep -E 'panicked at|ERROR: libFuzzer|SUMMARY' -A 1 "$log" >&2 || tail -n 20 "$log" >&2
         echo "$target: FAILED; the input is fuzz/${input:-artifacts/$target}, all that was printed fuzz/$log" >&2
-        echo "  again:  (cd fuzz && target/$host/release/$target $input)" >&2
+        echo "  again:  (cd fuzz && $built/$host/release/$target $input)" >&2
     fi
 done
 if [ -n "$failed" ]; then

@@ -35,7 +35,7 @@ pub enum Invariant {
     EveryoneIsConnected,
     /// When faults have stopped every honest node hears the messages of every other in time.
     EveryoneIsHeard,
-    /// When faults have stopped every honest node gets objects of every other in time.
+    /// When faults have stopped every honest node gets objects of every honest peer in time.
     EveryoneIsServed,
 }
 
@@ -57,7 +57,9 @@ impl fmt::Display for Invariant {
             Self::EveryActorIsBack => "when faults have stopped every actor lives again in time",
             Self::EveryoneIsConnected => "when faults have stopped everyone is connected to everyone in time",
             Self::EveryoneIsHeard => "when faults have stopped every honest node hears every other in time",
-            Self::EveryoneIsServed => "when faults have stopped every honest node gets objects of every other in time",
+            Self::EveryoneIsServed => {
+                "when faults have stopped every honest node gets objects of every honest peer in time"
+            }
         })
     }
 }

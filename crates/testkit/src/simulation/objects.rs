@@ -13,7 +13,10 @@ const PER_NODE: u32 = 4;
 /// How long a node waits for objects.
 const WITHIN: Duration = Duration::from_secs(3);
 
-/// One round in so many is given up at once.
+/// Too short for any answer.
+const TOO_SHORT: Duration = Duration::from_millis(1);
+
+/// One round in so many is given up at once, and one has no time.
 const GIVEN_UP: u32 = 4;
 
 fn content(name: NodeName, number: u32) -> Vec<u8> {
@@ -42,7 +45,8 @@ impl Fetched {
             let begun = Instant::now();
             let wanted = others.iter().map(|name| (ObjectId::of(&[&content(*name, round % PER_NODE)]), *name));
             let wanted: BTreeMap<_, _> = wanted.collect();
-            let mut fetched = handle.fetch(KIND, wanted.keys().copied().chain([nowhere]), WITHIN);
+            let within = if round % GIVEN_UP == 1 { TOO_SHORT } else { WITHIN };
+            let mut fetched = handle.fetch(KIND, wanted.keys().copied().chain([nowhere]), within);
             if round % GIVEN_UP == GIVEN_UP - 1 {
                 // It is under way by then.
                 sleep(Duration::from_millis(1)).await;

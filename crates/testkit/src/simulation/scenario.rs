@@ -221,7 +221,7 @@ impl Scenario {
     }
 
     /// Each node has objects, and fetches those of the others in each such interval. In the end every honest node gets
-    /// those of every other.
+    /// those of every honest peer.
     pub fn objects(mut self, interval: Duration) -> Self {
         self.objects = Some(interval);
         self

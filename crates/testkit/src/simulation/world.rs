@@ -5,7 +5,7 @@ use crate::simulation::{
     chain,
     event::Event,
     hostility::Hostility,
-    identity::seed_peer,
+    identity::{peer_id, seed_peer},
     invariant::Invariant,
     journal::{Entry, Journal, Violation},
     messages::TOPICS,
@@ -18,7 +18,12 @@ use crate::simulation::{
 };
 use soma_p2p::{ChildState, Config, PruningConfig};
 use soma_replay::Recorder;
-use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     runtime,
     task::LocalSet,
@@ -310,15 +315,19 @@ impl World {
     }
 }
 
-/// The first node that has got no object of some other since this moment.
+/// The first node that has got no object of some other since this moment, although it has a link to it.
 async fn unserved(nodes: &[&Rc<Node>], since: Instant) -> Option<(NodeName, String)> {
     for node in nodes {
-        let lacks = |other: &&&Rc<Node>| other.name != node.name && !node.fetched.has_fetched(other.name, since);
+        let Some(handle) = node.handle() else { continue };
+        let linked: BTreeSet<_> =
+            handle.peers().await.into_iter().filter(|peer| peer.outbound).map(|peer| peer.peer_id).collect();
+        let lacks = |other: &&&Rc<Node>| {
+            other.name != node.name
+                && linked.contains(&peer_id(other.name))
+                && !node.fetched.has_fetched(other.name, since)
+        };
         if let Some(other) = nodes.iter().find(lacks) {
-            let objects = match node.handle() {
-                Some(handle) => handle.status().await.objects,
-                None => None,
-            };
+            let objects = handle.status().await.objects;
             return Some((node.name, format!("it has got no object of {}: {objects:?}", other.name)));
         }
     }
