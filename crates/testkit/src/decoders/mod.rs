@@ -17,6 +17,7 @@ mod chain_types;
 mod decoder;
 mod files;
 mod messages;
+mod objects;
 mod seeds;
 mod stored;
 mod texts;
@@ -38,6 +39,8 @@ pub const DECODERS: &[Decoder] = &[
     messages::MESSAGE,
     messages::BROADCAST_FRAME,
     messages::TLS_CERTIFICATE,
+    objects::OBJECT_PARTS,
+    objects::SNAPSHOT_MANIFEST,
     stored::STORED_VALUE,
     stored::JOURNAL,
     stored::IDENTITY,

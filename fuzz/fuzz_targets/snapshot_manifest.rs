@@ -1,0 +1,3 @@
+#![no_main]
+
+soma_fuzz::target!("snapshot_manifest");
