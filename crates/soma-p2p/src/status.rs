@@ -6,10 +6,10 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
-    archiver, broadcast,
+    archiver, broadcast, connections,
     discovery::{self, Trouble},
     grpc_adapter, objects,
-    peer_heights::{NoPeer, PeerSnapshot},
+    peer_heights::{self, NoPeer, PeerSnapshot},
     state_sync,
     state_sync::{ExecutorFailure, Late, Progress},
     store_writer,
@@ -136,28 +136,9 @@ impl Status {
         let (memory, callers) = &shared.memory;
         let peer_memory =
             callers.as_ref().map(|callers| memory.status(callers, connections.as_ref(), discovery.as_ref()));
-        let mut peers: BTreeMap<PeerId, PeerStatus> = BTreeMap::new();
-        let mut banned = Vec::new();
-        if let Some(connections) = connections {
-            banned = connections.banned;
-            for peer in connections.outbound {
-                peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).outbound = true;
-            }
-            for peer in connections.inbound {
-                peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).inbound = true;
-            }
-            for peer in connections.trusted {
-                if let Some(status) = peers.get_mut(&peer) {
-                    status.trusted = true;
-                }
-            }
-        }
-        for snapshot in heights.into_iter().flat_map(|heights| heights.peers) {
-            let peer = snapshot.peer;
-            peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).serving = Some(snapshot);
-        }
+        let (peers, banned) = connected_peers(connections, heights);
         let mut status = Self::without_actors(shared);
-        status.peers = peers.into_values().collect();
+        status.peers = peers;
         status.banned = banned;
         let trouble = discovery.as_ref().and_then(|discovery| discovery.trouble.as_ref());
         status.network_trouble = trouble.map(|trouble| trouble.cause().into());
@@ -254,6 +235,34 @@ impl Status {
         let can_store = !matches!(sync.progress, Progress::Disk { .. });
         self.is_alive() && can_store && self.stuck.is_none() && sync.executor_failure.is_none()
     }
+}
+
+/// Connected peers, and banned ones.
+fn connected_peers(
+    connections: Option<connections::Snapshot>,
+    heights: Option<peer_heights::Snapshot>,
+) -> (Vec<PeerStatus>, Vec<PeerId>) {
+    let mut peers: BTreeMap<PeerId, PeerStatus> = BTreeMap::new();
+    let mut banned = Vec::new();
+    if let Some(connections) = connections {
+        banned = connections.banned;
+        for peer in connections.outbound {
+            peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).outbound = true;
+        }
+        for peer in connections.inbound {
+            peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).inbound = true;
+        }
+        for peer in connections.trusted {
+            if let Some(status) = peers.get_mut(&peer) {
+                status.trusted = true;
+            }
+        }
+    }
+    for snapshot in heights.into_iter().flat_map(|heights| heights.peers) {
+        let peer = snapshot.peer;
+        peers.entry(peer).or_insert_with(|| PeerStatus::new(peer)).serving = Some(snapshot);
+    }
+    (peers.into_values().collect(), banned)
 }
 
 /// Looks at an actor that not every node has.
