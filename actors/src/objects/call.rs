@@ -25,8 +25,7 @@ pub(super) struct CallEnd {
 
 impl CallEnd {
     pub(super) fn of(error: &CallError) -> Self {
-        let failure = PeerFailure { fault: error.fault(), reason: error.to_string(), retry_after: error.retry_after };
-        Self { failure: Some(failure), is_unsupported: error.status == Status::Unimplemented }
+        Self { failure: Some(error.failure()), is_unsupported: error.status == Status::Unimplemented }
     }
 
     pub(super) fn failed(fault: Fault, reason: impl Into<String>) -> Self {
@@ -64,8 +63,11 @@ pub(super) async fn answer(
     resources: CallResources,
     parts: &mpsc::Sender<AnswerPart>,
 ) {
-    let (Some(link), Ok(ids)) = (link, ids) else {
-        return end(parts, CallEnd::of(&CallError::connection_gone())).await;
+    let Some(link) = link else { return end(parts, CallEnd::of(&CallError::connection_gone())).await };
+    let ids = match ids {
+        Ok(ids) => ids,
+        // This node has asked for something that no peer may be asked for.
+        Err(error) => return end(parts, CallEnd::failed(Fault::Ours, error.to_string())).await,
     };
     let mut assembly = ObjectAssembly::new(ids.as_slice().to_vec());
     let mut room = None;
@@ -79,6 +81,9 @@ pub(super) async fn answer(
             Err(error) => return end(parts, CallEnd::of(&error)).await,
         };
         if let Some(bytes) = message.iter().find_map(long_object) {
+            // The long object before ends in this message. Calls that hold room while they wait for more would block
+            // each other.
+            drop(room.take());
             room = reserve(&resources.room, bytes).await;
         }
         let check = move || {
@@ -96,7 +101,7 @@ pub(super) async fn answer(
         };
         let end = failure.map(|failure| CallEnd { failure: Some(failure), is_unsupported: false });
         let is_over = end.is_some();
-        if assembly.held_bytes() == 0 {
+        if !assembly.is_in_pieces() {
             room = None;
         }
         if objects.is_empty() && !is_over {

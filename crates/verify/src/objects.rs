@@ -81,9 +81,9 @@ impl ObjectAssembly {
         Ok(complete)
     }
 
-    /// Bytes that the pieces of an unfinished object take.
-    pub fn held_bytes(&self) -> usize {
-        self.long.as_ref().map_or(0, |long| long.bytes.len())
+    /// Whether a long object has begun and is not complete. It takes memory for all of its bytes from its tree on.
+    pub fn is_in_pieces(&self) -> bool {
+        self.long.is_some()
     }
 
     fn expected(&self) -> Result<ObjectId, PeerFailure> {
@@ -192,4 +192,42 @@ fn check_certificate(
     let context = contexts.iter().find(|context| context.epoch() == epoch);
     let context = context.ok_or_else(|| format!("the committee of epoch {epoch} is not known here"))?;
     check_transaction(context, verifier, certificate, owner, batch).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    /// The parts of a long object.
+    fn long_object(bytes: usize) -> (ObjectId, Vec<ObjectPart>) {
+        let object: Bytes = (0..bytes).map(|at| (at % 251) as u8).collect();
+        let slice = |range: std::ops::Range<u64>| object.slice(range.start as usize..range.end as usize);
+        let Ok(tree) = ObjectTree::of(bytes as u64, |range| Ok::<_, Infallible>(slice(range)));
+        let pieces = soma_types::object_pieces(bytes as u64).map(|range| ObjectPart::Piece(slice(range)));
+        let parts = [ObjectPart::Tree(tree)].into_iter().chain(pieces).collect();
+        (ObjectId::of(&[&object]), parts)
+    }
+
+    #[test]
+    fn a_long_object_counts_from_its_tree_to_its_last_piece() {
+        let (id, parts) = long_object(2 * OBJECT_PIECE_BYTES + 1);
+        let mut assembly = ObjectAssembly::new(vec![id]);
+        assert!(!assembly.is_in_pieces());
+        for part in &parts[..3] {
+            assert_eq!(assembly.take(vec![part.clone()]), Ok(Vec::new()));
+            assert!(assembly.is_in_pieces());
+        }
+        let complete = assembly.take(vec![parts[3].clone()]).expect("the piece is right");
+        assert!(complete.len() == 1 && !assembly.is_in_pieces());
+    }
+
+    #[test]
+    fn what_came_before_a_wrong_part_counts() {
+        let ids = [&b"first"[..], b"second"].map(|content| ObjectId::of(&[content]));
+        let mut assembly = ObjectAssembly::new(ids.into());
+        let parts = ["first", "other"].map(|content| ObjectPart::Whole(Bytes::from(content)));
+        let (complete, failure) = assembly.take(parts.into()).expect_err("the second one is wrong");
+        assert_eq!((complete.len(), failure.fault), (1, Fault::ProvableLie));
+    }
 }

@@ -1,6 +1,6 @@
 //! Errors of calls: the responder's status, or the caller's own finding.
 
-use soma_types::Fault;
+use soma_types::{Fault, PeerFailure};
 use std::time::Duration;
 
 /// Status of a failed call. Responders send the first group; the second arises on the caller's side.
@@ -53,6 +53,11 @@ impl CallError {
     /// The connection ended before the call.
     pub fn connection_gone() -> Self {
         Self::new(Status::Cancelled, "the connection is gone")
+    }
+
+    /// The failed call, as the actors judge it.
+    pub fn failure(&self) -> PeerFailure {
+        PeerFailure { fault: self.fault(), reason: self.to_string(), retry_after: self.retry_after }
     }
 
     /// The fault of the called peer.

@@ -63,12 +63,12 @@ impl Objects {
         effects
     }
 
-    fn is_free(&self, peer: &Peer, now: Duration) -> bool {
-        !peer.is_unsupported && peer.paused_until <= now && peer.calls < self.config.max_calls_per_peer
+    fn is_free(&self, id: PeerId, peer: &Peer, now: Duration) -> bool {
+        !peer.is_unsupported && peer.paused_until <= now && self.calls.to(id) < self.config.max_calls_per_peer
     }
 
     fn free_peers(&self, now: Duration) -> usize {
-        self.peers.values().filter(|peer| self.is_free(peer, now)).count()
+        self.peers.iter().filter(|(id, peer)| self.is_free(**id, peer, now)).count()
     }
 
     /// Whether a peer may have an object and is not asked for it.
@@ -81,8 +81,10 @@ impl Objects {
     fn choose(&self, key: &Key, now: Duration) -> Choice {
         let Some(wanted) = self.wishes.get(key) else { return Choice::Leave };
         let able = self.peers.iter().filter(|(id, peer)| self.may_bring(**id, peer, key, now));
-        let free = able.filter(|(_, peer)| self.is_free(peer, now));
-        let first = free.min_by_key(|(id, peer)| (Some(**id) != wanted.first_from, peer.expected(), peer.last_call));
+        let free = able.filter(|(id, peer)| self.is_free(**id, peer, now));
+        let first = free.min_by_key(|(id, peer)| {
+            (Some(**id) != wanted.first_from, peer.expected(self.calls.asked_of(**id)), peer.last_call)
+        });
         if let Some((id, _)) = first {
             return Choice::Ask(*id);
         }
@@ -110,7 +112,7 @@ impl Objects {
             let first_from = self.wishes.get(&key).and_then(|wanted| wanted.first_from).filter(|other| *other != peer);
             let asks = |id| {
                 let other = self.peers.get(&id);
-                other.is_some_and(|other| self.is_free(other, now) && self.may_bring(id, other, &key, now))
+                other.is_some_and(|other| self.is_free(id, other, now) && self.may_bring(id, other, &key, now))
             };
             let is_others = first_from.is_some_and(asks);
             let may = self.peers.get(&peer).is_some_and(|state| self.may_bring(peer, state, &key, now));
@@ -137,7 +139,7 @@ impl Objects {
         }
         self.counts.hedges += u64::from(is_hedge);
         if let Some(peer) = self.peers.get_mut(&peer) {
-            (peer.calls, peer.objects, peer.last_call) = (peer.calls + 1, peer.objects + ids.len(), call);
+            peer.last_call = call;
         }
         Effect::Call { call, peer, kind, ids }
     }

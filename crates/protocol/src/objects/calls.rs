@@ -29,6 +29,11 @@ struct Call {
 }
 
 impl Call {
+    /// Objects that it has not answered.
+    fn unanswered(&self) -> usize {
+        self.places.len() - self.count(Place::Answered)
+    }
+
     fn count(&self, place: Place) -> usize {
         self.places.iter().filter(|it| **it == place).count()
     }
@@ -51,6 +56,16 @@ pub(super) struct Calls {
 impl Calls {
     pub(super) fn len(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Calls to a peer, those of an earlier link included.
+    pub(super) fn to(&self, peer: PeerId) -> usize {
+        self.calls.values().filter(|call| call.peer == peer).count()
+    }
+
+    /// Objects that a peer has been asked for and has not answered.
+    pub(super) fn asked_of(&self, peer: PeerId) -> usize {
+        self.calls.values().filter(|call| call.peer == peer).map(Call::unanswered).sum()
     }
 
     pub(super) fn peer(&self, call: u64) -> Option<PeerId> {

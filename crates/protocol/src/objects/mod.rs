@@ -116,7 +116,7 @@ impl Objects {
             peer.arrived(wait, found.len(), missing.len());
         }
         for (position, is_found) in found.iter().map(|it| (*it, true)).chain(missing.iter().map(|it| (*it, false))) {
-            let Some(key) = self.answered(call, position) else { continue };
+            let Some(key) = self.calls.answered(call, position) else { continue };
             if is_found {
                 match self.wishes.answer(key, true, answers) {
                     Some(calls) => {
@@ -130,16 +130,6 @@ impl Objects {
                 self.lacks(call, peer, key, now);
             }
         }
-    }
-
-    /// Notes that a call has answered an object.
-    fn answered(&mut self, call: u64, position: u32) -> Option<Key> {
-        let key = self.calls.answered(call, position)?;
-        let peer = self.calls.peer(call)?;
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.objects = peer.objects.saturating_sub(1);
-        }
-        Some(key)
     }
 
     fn lacks(&mut self, call: u64, peer: PeerId, key: Key, now: Duration) {
@@ -163,10 +153,6 @@ impl Objects {
     /// A call is over: what it has not answered is asked for elsewhere.
     fn end_call(&mut self, call: u64) -> Option<PeerId> {
         let (peer, unanswered) = self.calls.end(call)?;
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.calls = peer.calls.saturating_sub(1);
-            peer.objects = peer.objects.saturating_sub(unanswered.len());
-        }
         // The first one is in front again.
         for key in unanswered.into_iter().rev() {
             if let Some(wanted) = self.wishes.get_mut(&key) {
@@ -185,11 +171,15 @@ impl Objects {
         }
         let failure = failure?;
         self.counts.failed_calls += 1;
+        let state = self.peers.get_mut(&peer);
         if failure.fault == Fault::Ours {
+            if let Some(state) = state {
+                state.failed_here(now.monotonic);
+            }
             return None;
         }
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.failed(now.monotonic, failure.retry_after);
+        if let Some(state) = state {
+            state.failed(now.monotonic, failure.retry_after);
         }
         Some(Effect::Report { peer, failure })
     }
@@ -241,7 +231,7 @@ impl Core for Objects {
                 if self.wishes.len() + ids.len() > self.config.max_wanted {
                     effects.push(Effect::Refuse { request });
                 } else {
-                    self.wishes.add(request, kind, ids, now.monotonic + within, first_from);
+                    self.wishes.add(request, kind, ids, now.monotonic.saturating_add(within), first_from);
                 }
             }
             Input::Dropped { request } => {

@@ -20,6 +20,9 @@ pub(super) const MAX_LACKED: usize = 4_096;
 /// Pauses after failures in a row.
 const PAUSE: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
 
+/// Pause after a failure of this node.
+pub(super) const OWN_PAUSE: Duration = Duration::from_millis(100);
+
 /// A call counts as late when it has brought nothing for so many times the usual wait.
 const LATE_FACTOR: u32 = 4;
 
@@ -53,10 +56,6 @@ impl Average {
 pub(super) struct Peer {
     /// It has no objects at all.
     pub(super) is_unsupported: bool,
-    /// Calls to it.
-    pub(super) calls: usize,
-    /// Objects that it is asked for.
-    pub(super) objects: usize,
     /// Number of the last call to it: of equal peers, the one that was not asked for longest is next.
     pub(super) last_call: u64,
     /// Wait for the next part of an answer.
@@ -78,10 +77,12 @@ impl Peer {
         self.lacked.get(key).is_some_and(|until| *until > now)
     }
 
-    /// When one more object would be here, as a number to compare peers by. Peers that were not asked yet are tried.
-    pub(super) fn expected(&self) -> Duration {
-        let objects = u32::try_from(self.objects).unwrap_or(u32::MAX);
-        let time = self.wait.0.unwrap_or_default() + self.each.0.unwrap_or_default().saturating_mul(objects);
+    /// When one more object would be here after so many that are asked for, as a number to compare peers by. Peers that
+    /// were not asked yet are tried.
+    pub(super) fn expected(&self, asked: usize) -> Duration {
+        let objects = u32::try_from(asked).unwrap_or(u32::MAX);
+        let time =
+            self.each.0.unwrap_or_default().saturating_mul(objects).saturating_add(self.wait.0.unwrap_or_default());
         let misses = 1_000 - self.hit_rate.unwrap_or(1_000);
         time.saturating_add(FAILURE_COST.saturating_mul(self.failures)).saturating_mul(1_000 + MISS_COST * misses)
     }
@@ -117,6 +118,12 @@ impl Peer {
                 self.lacked.remove(&key);
             }
         }
+    }
+
+    /// A call has failed on this node's side. The peer is not to blame, and is asked again a little later: otherwise the
+    /// failure could repeat itself without a pause.
+    pub(super) fn failed_here(&mut self, now: Duration) {
+        self.paused_until = self.paused_until.max(now + OWN_PAUSE);
     }
 
     /// A call has failed. The peer names a pause, or gets one.

@@ -1,5 +1,5 @@
 use super::{
-    peers::{LACKS_FOR, MAX_LACKED},
+    peers::{LACKS_FOR, MAX_LACKED, OWN_PAUSE},
     *,
 };
 use soma_types::{ObjectId, ObjectKind};
@@ -163,7 +163,8 @@ fn what_a_failed_call_did_not_bring_is_asked_for_elsewhere_and_the_peer_has_a_pa
 fn a_failure_of_this_node_costs_the_peer_nothing() {
     let mut solo = Solo::new([1]);
     solo.fetch(ids(0..1));
-    assert_eq!(solo.failed(1, Fault::Ours), [call(2, 1, ids(0..1))]);
+    assert_eq!(solo.failed(1, Fault::Ours), []);
+    assert_eq!(solo.pass(OWN_PAUSE), [call(2, 1, ids(0..1))], "after a moment");
 }
 
 #[test]
@@ -229,6 +230,40 @@ fn a_request_beyond_the_limit_is_refused() {
     let mut solo = Solo::with(Config { max_wanted: 10, ..Config::default() }, []);
     assert_eq!(solo.fetch(ids(0..10)), []);
     assert_eq!(solo.fetch(ids(10..11)), [Effect::Refuse { request: 2 }]);
+}
+
+#[test]
+fn requests_that_end_leave_nothing_in_the_queue() {
+    let mut solo = Solo::new([]);
+    for _ in 0..3 {
+        solo.fetch(ids(0..100));
+        assert_eq!(solo.core.wishes.queued(), 100);
+        solo.pass(Duration::from_secs(10));
+        assert_eq!(solo.core.wishes.queued(), 0, "no peer was there to ask");
+    }
+    solo.fetch(ids(0..100));
+    solo.feed(Input::Dropped { request: 4 });
+    assert_eq!(solo.core.wishes.queued(), 0);
+}
+
+#[test]
+fn a_peer_that_comes_back_has_no_more_calls_than_it_may() {
+    let mut solo = Solo::with(Config { max_calls_per_peer: 1, ..Config::default() }, [1]);
+    assert_eq!(solo.fetch(ids(0..1)), [call(1, 1, ids(0..1))]);
+    solo.feed(Input::Peer(PeerEvent::Lost { peer: peer(1), reason: crate::LostReason::Closed }));
+    solo.feed(Input::Peer(PeerEvent::Connected(peer(1))));
+    assert_eq!(solo.fetch(ids(1..2)), [], "the call over the earlier link has not ended");
+    let effects = solo.failed(1, Fault::Slow);
+    assert!(matches!(effects[..], [Effect::Report { .. }]), "{effects:?}");
+}
+
+#[test]
+fn a_request_may_wait_as_long_as_there_is_time() {
+    let mut solo = Solo::new([]);
+    solo.now = Duration::from_secs(1);
+    let (request, kind, first_from) = (1, ObjectKind::OBJECT, None);
+    solo.feed(Input::Fetch { request, kind, ids: ids(0..1), within: Duration::MAX, first_from });
+    assert_eq!(solo.core.snapshot().requests, 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
 use serde::{Deserialize, Serialize};
 use soma_types::{ObjectId, ObjectKind, PeerId};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -30,8 +30,8 @@ pub(super) struct Wanted {
     pub(super) lacking: BTreeSet<PeerId>,
     /// The peer that sent the reference.
     pub(super) first_from: Option<PeerId>,
-    /// Whether it is in the queue.
-    is_queued: bool,
+    /// Its place in the queue, if it is there.
+    place: Option<i64>,
 }
 
 impl Wanted {
@@ -50,8 +50,8 @@ pub(super) struct Wishes {
     /// The same, by their deadlines.
     deadlines: BTreeSet<(Duration, u64)>,
     objects: BTreeMap<Key, Wanted>,
-    /// Objects to ask a peer for. An entry whose object is not wanted any more counts for nothing.
-    queue: VecDeque<Key>,
+    /// Objects to ask a peer for, by their places. Each is wanted.
+    queue: BTreeMap<i64, Key>,
 }
 
 impl Wishes {
@@ -76,7 +76,7 @@ impl Wishes {
         self.objects.get_mut(key)
     }
 
-    /// Objects in the queue, those that are not wanted any more included.
+    /// Objects to ask a peer for.
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
@@ -98,9 +98,10 @@ impl Wishes {
             let wanted = self.objects.entry((kind, *id)).or_default();
             wanted.requests.push(request);
             wanted.first_from = first_from.or(wanted.first_from);
-            if wanted.calls.is_empty() && !wanted.is_queued {
-                wanted.is_queued = true;
-                self.queue.push_back((kind, *id));
+            if wanted.calls.is_empty() && wanted.place.is_none() {
+                let last = self.queue.last_key_value().map_or(0, |(place, _)| place + 1);
+                wanted.place = Some(last);
+                self.queue.insert(last, (kind, *id));
             }
         }
         self.deadlines.insert((deadline, request));
@@ -109,26 +110,34 @@ impl Wishes {
 
     /// Puts an object in front of the queue if it is wanted.
     pub(super) fn ask_next(&mut self, key: Key) {
-        if let Some(wanted) = self.objects.get_mut(&key).filter(|wanted| !wanted.is_queued) {
-            wanted.is_queued = true;
-            self.queue.push_front(key);
+        if let Some(wanted) = self.objects.get_mut(&key).filter(|wanted| wanted.place.is_none()) {
+            let first = self.queue.first_key_value().map_or(0, |(place, _)| place - 1);
+            wanted.place = Some(first);
+            self.queue.insert(first, key);
         }
     }
 
     /// Takes the next object out of the queue.
     pub(super) fn next_to_ask(&mut self) -> Option<Key> {
-        loop {
-            let key = self.queue.pop_front()?;
-            if let Some(wanted) = self.objects.get_mut(&key).filter(|wanted| wanted.is_queued) {
-                wanted.is_queued = false;
-                return Some(key);
-            }
+        let (_, key) = self.queue.pop_first()?;
+        if let Some(wanted) = self.objects.get_mut(&key) {
+            wanted.place = None;
         }
+        Some(key)
+    }
+
+    /// Forgets an object, and its place in the queue.
+    fn remove(&mut self, key: &Key) -> Option<Wanted> {
+        let wanted = self.objects.remove(key)?;
+        if let Some(place) = wanted.place {
+            self.queue.remove(&place);
+        }
+        Some(wanted)
     }
 
     /// Answers an object. Returns the calls that may still bring it.
     pub(super) fn answer(&mut self, key: Key, found: bool, answers: &mut Answers) -> Option<Vec<u64>> {
-        let wanted = self.objects.remove(&key)?;
+        let wanted = self.remove(&key)?;
         let answer = if found { Answer::Found } else { Answer::NotFound { asked: wanted.asked() } };
         for request in wanted.requests {
             answers.entry((request, answer)).or_default().push(key.1);
@@ -155,7 +164,7 @@ impl Wishes {
             wanted.requests.retain(|other| *other != request);
             if wanted.requests.is_empty() {
                 unneeded.extend(wanted.calls.iter().map(|call| (*call, key)));
-                self.objects.remove(&key);
+                self.remove(&key);
             }
         }
         unanswered
