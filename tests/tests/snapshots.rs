@@ -230,3 +230,34 @@ async fn an_object_that_is_no_manifest_is_refused() {
         assert!(matches!(refused, Err(SnapshotError::NoManifest { .. })), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_snapshot_that_is_only_advertised_holds_up_no_other() {
+    /// Advertises a later snapshot than the real one, and does not have it.
+    struct Boasting(Arc<Counting>);
+    impl ObjectSource for Boasting {
+        fn read(&self, kind: ObjectKind, id: &ObjectId, from: u64, most: usize) -> io::Result<Option<ObjectBytes>> {
+            self.0.read(kind, id, from, most)
+        }
+
+        fn snapshots(&self) -> io::Result<Vec<SnapshotInfo>> {
+            let real = self.0.snapshots()?;
+            let later = |info: &SnapshotInfo| {
+                let mut later = *info;
+                later.commit.index += 1;
+                later.manifest = ObjectId::of(&[b"nobody has it"]);
+                later
+            };
+            Ok(real.iter().map(later).chain(real.iter().copied()).collect())
+        }
+    }
+    let (builder, _) = chain(0);
+    let genesis = builder.genesis();
+    let (source, manifest, _directory) = source(genesis);
+    let server = server(1, genesis, Arc::new(Boasting(source)));
+    let client = client(genesis, &[&server]).await;
+    let to = tempfile::tempdir().unwrap();
+    assert_eq!(client.snapshots().await.len(), 2);
+    let fetched = client.fetch_snapshot(None, sink(genesis, &to, 100, 1), std::time::Duration::MAX).await.unwrap();
+    assert_eq!(fetched, manifest);
+}

@@ -19,8 +19,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Bytes of short objects in one message. Reading them takes about a millisecond, so that going to a blocking thread and
-/// back costs little.
+/// Bytes of short objects in one message. Reading them takes about a millisecond, so that going to a blocking thread
+/// and back costs little.
 const MESSAGE_BYTES: usize = 512 << 10;
 
 /// The objects of one call, and how far they are answered.
@@ -30,7 +30,7 @@ struct Position {
     ids: Arc<[ObjectId]>,
     /// Of the first object that is not answered.
     next: usize,
-    /// Bytes of the present object when it is a long one, and how many of them are answered.
+    /// When the present object is a long one: its bytes, and how many bytes are answered.
     long: Option<(u64, u64)>,
 }
 
@@ -65,12 +65,19 @@ pub(super) fn answer(
     messages.boxed()
 }
 
-/// The snapshots that a node serves, the latest first.
+/// The snapshots that a node serves, the latest first. Listing them may read whole manifests, so it has its turn.
 pub(super) async fn snapshots(
     source: Arc<dyn ObjectSource>,
     offload: &Offload,
+    turns: Arc<Semaphore>,
 ) -> Result<Vec<SnapshotInfo>, CallError> {
-    let listed = offload.run(move || source.snapshots()).await;
+    // The semaphore is never closed. The turn lasts as long as the reading, even if its caller is gone.
+    let turn = turns.acquire_owned().await;
+    let listed = offload.run(move || {
+        let _turn = turn;
+        source.snapshots()
+    });
+    let listed = listed.await;
     let mut listed =
         listed.map_err(|exit| unreadable(exit.to_string()))?.map_err(|error| unreadable(error.to_string()))?;
     listed.truncate(MAX_SNAPSHOTS);
@@ -141,7 +148,10 @@ fn read_message(source: &dyn ObjectSource, position: &mut Position) -> io::Resul
                 // Its pieces have messages of their own.
                 break;
             }
-            Some(ObjectBytes { bytes: content, .. }) => {
+            Some(ObjectBytes { total, bytes: content }) => {
+                if content.len() as u64 != total {
+                    return Err(changed(id));
+                }
                 if bytes + content.len() > OBJECT_PIECE_BYTES {
                     break;
                 }
@@ -186,8 +196,12 @@ fn exactly(
     let length = (range.end - range.start) as usize;
     match source.read(kind, id, range.start, length)? {
         Some(read) if read.total == total && read.bytes.len() == length => Ok(read.bytes),
-        _ => Err(io::Error::other(format!("object {id} has changed while it was read"))),
+        _ => Err(changed(id)),
     }
+}
+
+fn changed(id: &ObjectId) -> io::Error {
+    io::Error::other(format!("object {id} has changed while it was read"))
 }
 
 #[cfg(test)]

@@ -297,8 +297,8 @@ impl PeerApi for Service {
         let Some(source) = self.wiring.objects.clone() else {
             return Err(CallError::new(Status::Unimplemented, "this node has no objects"));
         };
-        let _permit = self.admit(&call, Rpc::GetSnapshots).await?;
-        object_answer::snapshots(source, &self.wiring.offload).await
+        let permit = self.admit(&call, Rpc::GetSnapshots).await?;
+        object_answer::snapshots(source, &self.wiring.offload, self.turns.of(permit.class())).await
     }
 
     async fn push_commit(&self, call: Call, index: CommitIndex) -> Result<(), CallError> {

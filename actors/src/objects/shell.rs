@@ -75,6 +75,9 @@ struct Asker {
     results: mpsc::UnboundedSender<ObjectResults>,
     /// Objects without a result.
     left: usize,
+    /// What waits for the end of the asker's interest. actix polls everything that waits, so it must not outlast the
+    /// request.
+    watch: SpawnHandle,
 }
 
 /// The actor.
@@ -235,7 +238,7 @@ impl Objects {
         self.feed(origin, Input::Ended { call: number, failure, is_unsupported }, context);
     }
 
-    fn answer(&mut self, request: u64, ids: Vec<ObjectId>, answer: Answer) {
+    fn answer(&mut self, request: u64, ids: Vec<ObjectId>, answer: Answer, context: &mut Context<Self>) {
         let Some(asker) = self.askers.get_mut(&request) else { return };
         asker.left = asker.left.saturating_sub(ids.len());
         let results = ids.into_iter().filter_map(|id| {
@@ -249,7 +252,13 @@ impl Objects {
         // An asker that is gone has said so.
         let _ = asker.results.send(results.collect());
         if asker.left == 0 {
-            self.askers.remove(&request);
+            self.end_request(request, context);
+        }
+    }
+
+    fn end_request(&mut self, request: u64, context: &mut Context<Self>) {
+        if let Some(Asker { watch, .. }) = self.askers.remove(&request) {
+            context.cancel_future(watch);
         }
     }
 }
@@ -288,9 +297,9 @@ impl Shell for Objects {
                     context.cancel_future(waiting);
                 }
             }
-            Effect::Answer { request, ids, answer } => self.answer(request, ids, answer),
+            Effect::Answer { request, ids, answer } => self.answer(request, ids, answer, context),
             // The asker sees that its queue ends, and asks again.
-            Effect::Refuse { request } => drop(self.askers.remove(&request)),
+            Effect::Refuse { request } => self.end_request(request, context),
             Effect::Report { peer, failure } if !failure.fault.bans() => {
                 let PeerFailure { fault, reason, .. } = failure;
                 tracing::debug!(peer = %peer.short(), ?fault, reason, "a call for objects failed");
@@ -325,13 +334,13 @@ impl Handler<Envelope<FetchObjects>> for Objects {
         let FetchObjects { kind, ids, within, first_from, results, dropped } = envelope.message;
         self.last_request += 1;
         let request = self.last_request;
-        self.askers.insert(request, Asker { results, left: ids.len() });
         let gone = move |objects: &mut Self, (), origin, context: &mut Context<Self>| {
             if objects.askers.remove(&request).is_some() {
                 objects.feed(origin, Input::Dropped { request }, context);
             }
         };
-        self.later(async move { dropped.cancelled().await }, gone, context);
+        let watch = self.later(async move { dropped.cancelled().await }, gone, context);
+        self.askers.insert(request, Asker { results, left: ids.len(), watch });
         self.feed(envelope.origin, Input::Fetch { request, kind, ids, within, first_from }, context);
     }
 }

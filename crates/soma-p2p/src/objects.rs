@@ -39,6 +39,9 @@ const USUAL_BYTES: usize = 16 << 10;
 /// Objects in one request to the actor.
 const PER_REQUEST: usize = 1_000;
 
+/// The longest time that a stream waits. It keeps sums of times far from what a clock can hold.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 /// How long to wait for an actor that is being restarted, or has too much to do, before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -46,7 +49,7 @@ impl Handle {
     /// Gets objects of one kind from peers, by their ids: the digests of their bytes.
     ///
     /// The stream has each id once, in the order of arrival, with the object's bytes or the reason why there are none.
-    /// It begins at once, and ends after the last id, at the latest after `within`. Dropping it ends what is under way.
+    /// It begins at once, and ends after the last id, at the latest after `within` or 30 days. Dropping it ends what is under way.
     /// A slow reader slows the calls to peers down, within a window of 16 MiB.
     ///
     /// The bytes are what the id says. Certificates are valid, too: signed by their sender and certified by a quorum of
@@ -65,6 +68,11 @@ impl Handle {
     ) -> FetchedObjects {
         FetchedObjects::start(&self.shared, kind, ids.into_iter().collect(), within, peer.into())
     }
+}
+
+/// The end of a wait that begins now.
+pub(crate) fn deadline(within: Duration) -> Instant {
+    Instant::now() + within.min(LONGEST_WAIT)
 }
 
 /// Objects as they arrive.
@@ -92,7 +100,7 @@ impl FetchedObjects {
         let fetching = Fetching {
             objects: shared.fetch_objects.clone(),
             kind,
-            deadline: Instant::now() + within,
+            deadline: deadline(within),
             first_from,
             unasked: ids.into_iter().filter(|id| seen.insert(*id)).collect(),
             unanswered: HashSet::new(),

@@ -6,7 +6,10 @@
 //!   chunks by id, those that the sink lacks, from several peers at once --------> SnapshotSink::chunk ... finish
 //! ```
 
-use crate::{handle::Handle, objects::FetchedObjects};
+use crate::{
+    handle::Handle,
+    objects::{FetchedObjects, deadline},
+};
 use bytes::Bytes;
 use soma_actors::objects::messages::{AdvertisedSnapshot, FetchError, ListSnapshots};
 use soma_store::{OfferedSnapshot, SnapshotAnswer, SnapshotSink};
@@ -24,6 +27,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Snapshots that are offered to a sink in one attempt. Peers may invent any number.
 const MAX_OFFERS: usize = 64;
+
+/// How long the manifest of an advertised snapshot may take: a peer may advertise what it never sends.
+const MANIFEST_TIME: Duration = Duration::from_secs(5);
 
 /// A snapshot that connected peers advertise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +120,7 @@ impl Handle {
         sink: Arc<dyn SnapshotSink>,
         within: Duration,
     ) -> Result<SnapshotManifest, SnapshotError> {
-        let fetch = SnapshotFetch { handle: self, sink, deadline: Instant::now() + within };
+        let fetch = SnapshotFetch { handle: self, sink, deadline: deadline(within) };
         let (manifest, has) = match trusted {
             Some(id) => fetch.trusted(id).await?,
             None => fetch.best_offer().await?,
@@ -130,7 +136,7 @@ impl Handle {
             };
             let _ = fetch.run(&manifest, abort).await;
         }
-        fetched.map(|()| manifest)
+        fetched.map(|()| Arc::unwrap_or_clone(manifest))
     }
 }
 
@@ -155,7 +161,7 @@ impl SnapshotFetch<'_> {
     /// Calls the sink on a thread that may block.
     async fn run<R: Send + 'static>(
         &self,
-        manifest: &SnapshotManifest,
+        manifest: &Arc<SnapshotManifest>,
         call: impl FnOnce(&dyn SnapshotSink, &SnapshotManifest) -> io::Result<R> + Send + 'static,
     ) -> Result<R, SnapshotError> {
         let (sink, manifest) = (self.sink.clone(), manifest.clone());
@@ -164,7 +170,7 @@ impl SnapshotFetch<'_> {
     }
 
     /// The snapshot with this id, from whoever has it.
-    async fn trusted(&self, id: ObjectId) -> Result<(SnapshotManifest, Has), SnapshotError> {
+    async fn trusted(&self, id: ObjectId) -> Result<(Arc<SnapshotManifest>, Has), SnapshotError> {
         let manifest = self.manifest(id, None).await?;
         let advertised = self.handle.snapshots().await.into_iter().find(|it| it.info.manifest == id);
         match self.offer(&manifest, advertised.as_ref(), true).await? {
@@ -174,14 +180,20 @@ impl SnapshotFetch<'_> {
     }
 
     /// The first advertised snapshot that the sink accepts.
-    async fn best_offer(&self) -> Result<(SnapshotManifest, Has), SnapshotError> {
+    async fn best_offer(&self) -> Result<(Arc<SnapshotManifest>, Has), SnapshotError> {
+        // Advertised, and not sent in time or no manifests: they are not waited for again.
+        let mut useless = BTreeSet::new();
         loop {
             let mut offers = 0;
             for advertised in self.handle.snapshots().await.into_iter().take(MAX_OFFERS) {
+                let id = advertised.info.manifest;
+                if useless.contains(&id) {
+                    continue;
+                }
                 offers += 1;
                 // A peer that advertises what it does not send is no reason to end: another one may be honest.
-                let Ok(manifest) = self.manifest(advertised.info.manifest, advertised.peers.first().copied()).await
-                else {
+                let Ok(manifest) = self.manifest(id, advertised.peers.first().copied()).await else {
+                    useless.insert(id);
                     continue;
                 };
                 if let SnapshotAnswer::Accept { has } = self.offer(&manifest, Some(&advertised), false).await? {
@@ -197,20 +209,22 @@ impl SnapshotFetch<'_> {
 
     async fn offer(
         &self,
-        manifest: &SnapshotManifest,
+        manifest: &Arc<SnapshotManifest>,
         advertised: Option<&PeersSnapshot>,
         is_trusted: bool,
     ) -> Result<SnapshotAnswer, SnapshotError> {
         let (peers, validators) = advertised.map(|it| (it.peers.clone(), it.validators.clone())).unwrap_or_default();
-        let offered = OfferedSnapshot { manifest: manifest.clone(), id: manifest.id(), peers, validators, is_trusted };
+        let offered =
+            OfferedSnapshot { manifest: (**manifest).clone(), id: manifest.id(), peers, validators, is_trusted };
         self.run(manifest, move |sink, _| sink.offer(&offered)).await
     }
 
-    /// Fetches a manifest. A trusted one is waited for; of an advertised one, `from` may be asked first.
-    async fn manifest(&self, id: ObjectId, from: Option<PeerId>) -> Result<SnapshotManifest, SnapshotError> {
+    /// Fetches a manifest. A trusted one is waited for. An advertised one has a short time, and `from` is asked first.
+    async fn manifest(&self, id: ObjectId, from: Option<PeerId>) -> Result<Arc<SnapshotManifest>, SnapshotError> {
+        let within = || if from.is_none() { self.left() } else { self.left().min(MANIFEST_TIME) };
         let bytes = loop {
             let kind = ObjectKind::SNAPSHOT_MANIFEST;
-            let mut fetched = self.handle.fetch_first_from(from, kind, [id], self.left());
+            let mut fetched = self.handle.fetch_first_from(from, kind, [id], within());
             match fetched.next().await {
                 Some((_, Ok(bytes))) => break bytes,
                 Some((_, Err(FetchError::NotFound { .. }))) if from.is_none() && self.left() > ASK_AGAIN => {
@@ -225,11 +239,11 @@ impl SnapshotFetch<'_> {
         if manifest.chain_id != self.handle.chain_id() {
             return Err(wrong(format!("it is of chain {}", manifest.chain_id)));
         }
-        Ok(manifest)
+        Ok(Arc::new(manifest))
     }
 
     /// Fetches every chunk that the sink lacks.
-    async fn chunks(&self, manifest: &SnapshotManifest, has: Has) -> Result<(), SnapshotError> {
+    async fn chunks(&self, manifest: &Arc<SnapshotManifest>, has: Has) -> Result<(), SnapshotError> {
         // One chunk may stand at several positions.
         let mut lacking: BTreeMap<ObjectId, Vec<u32>> = BTreeMap::new();
         for (position, id) in (0..).zip(&manifest.chunks).filter(|(position, _)| !has.contains(position)) {
@@ -255,7 +269,7 @@ impl SnapshotFetch<'_> {
     /// Hands arriving chunks to the sink. Returns why some did not arrive.
     async fn take(
         &self,
-        manifest: &SnapshotManifest,
+        manifest: &Arc<SnapshotManifest>,
         mut fetched: FetchedObjects,
         lacking: &mut BTreeMap<ObjectId, Vec<u32>>,
     ) -> Result<Option<FetchError>, SnapshotError> {
@@ -273,7 +287,7 @@ impl SnapshotFetch<'_> {
         Ok(missing)
     }
 
-    async fn chunk(&self, manifest: &SnapshotManifest, position: u32, bytes: Bytes) -> Result<(), SnapshotError> {
+    async fn chunk(&self, manifest: &Arc<SnapshotManifest>, position: u32, bytes: Bytes) -> Result<(), SnapshotError> {
         let range = manifest.range(position as usize);
         let (found, expected) = (bytes.len() as u64, range.end - range.start);
         if found != expected {

@@ -7,7 +7,10 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Part of an object.
@@ -88,7 +91,7 @@ impl DirectoryObjects {
     ) -> io::Result<PathBuf> {
         let directory = self.root.join(kind.to_string());
         fs::create_dir_all(&directory)?;
-        let half_written = tempfile_in(&directory, id);
+        let half_written = unique_name(&directory, id);
         let mut file = File::create(&half_written)?;
         file.write_all(bytes)?;
         sync(&file)?;
@@ -108,11 +111,11 @@ impl DirectoryObjects {
     }
 }
 
-/// A name for one writer of an object. Two writers of one object write the same bytes.
-fn tempfile_in(directory: &Path, id: &ObjectId) -> PathBuf {
-    let thread = format!("{:?}", std::thread::current().id());
-    let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
-    directory.join(format!(".{id}.{}.{thread}", std::process::id()))
+/// A name that no other writer uses.
+fn unique_name(directory: &Path, id: &ObjectId) -> PathBuf {
+    static WRITERS: AtomicU64 = AtomicU64::new(0);
+    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
+    directory.join(format!(".{id}.{}.{writer}", std::process::id()))
 }
 
 impl ObjectSource for DirectoryObjects {

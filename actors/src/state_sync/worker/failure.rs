@@ -6,10 +6,6 @@ use soma_protocol::state_sync::StopReason;
 use soma_runtime::ExitReason;
 use soma_types::{Fault, PeerFailure};
 
-pub(super) fn call_failure(error: &CallError) -> PeerFailure {
-    PeerFailure { fault: error.fault(), reason: error.to_string(), retry_after: error.retry_after }
-}
-
 pub(super) fn ours(reason: String) -> PeerFailure {
     PeerFailure::new(Fault::Ours, reason)
 }
@@ -19,7 +15,7 @@ pub(in crate::state_sync) fn call_outcome<R>(
     result: Result<Result<R, CallError>, ExitReason>,
 ) -> Result<R, PeerFailure> {
     match result {
-        Ok(answer) => answer.map_err(|error| call_failure(&error)),
+        Ok(answer) => answer.map_err(|error| error.failure()),
         Err(exit) => Err(ours(format!("the call {exit}"))),
     }
 }

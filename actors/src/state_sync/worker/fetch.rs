@@ -3,7 +3,7 @@
 use super::{
     SyncWorker,
     download::{BlocksPart, Download, read_blocks},
-    failure::{call_failure, call_outcome, ours},
+    failure::{call_outcome, ours},
 };
 use actix::{Context, SpawnHandle};
 use bytes::Bytes;
@@ -113,7 +113,7 @@ impl SyncWorker {
             match download.parts.recv().await {
                 Some(BlocksPart { blocks, end: None }) => (blocks, Ok(Some(download))),
                 Some(BlocksPart { blocks, end: Some(end) }) => {
-                    (blocks, end.map(|()| None).map_err(|error| call_failure(&error)))
+                    (blocks, end.map(|()| None).map_err(|error| error.failure()))
                 }
                 None => {
                     let exit = download.reading.await.err().unwrap_or(ExitReason::Normal);
