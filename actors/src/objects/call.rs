@@ -11,7 +11,7 @@ use soma_verify::{AnsweredObject, ObjectAssembly};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Bytes of long objects whose pieces are arriving, of all calls together.
+/// Bytes of all incomplete long objects together.
 pub(super) const LONG_OBJECT_BYTES: usize = 128 << 20;
 
 /// How a call ended.

@@ -1,4 +1,4 @@
-//! Messages that Objects takes, and what it hands to askers.
+//! Messages to Objects, and the results for askers.
 
 use bytes::Bytes;
 use soma_runtime::Reply;
@@ -50,14 +50,14 @@ pub struct FetchObjects {
     pub first_from: Option<PeerId>,
     /// Where results go: each object once. It ends early if this actor is restarted, or has too much to do.
     pub results: mpsc::UnboundedSender<ObjectResults>,
-    /// Cancelled when nobody waits for results any more.
+    /// Cancelled when the asker is gone.
     pub dropped: CancellationToken,
 }
 
 /// From the handle: ask every connected peer which snapshots it has.
 #[derive(Debug)]
 pub struct ListSnapshots {
-    /// What they say, in the order of peers. Peers that do not answer are left out.
+    /// The advertised snapshots, in the order of peers. A peer that does not answer is left out.
     pub reply: Reply<Vec<AdvertisedSnapshot>>,
 }
 

@@ -1,4 +1,4 @@
-//! The shell: calls peers, holds what has arrived until it is answered, and answers.
+//! The shell: calls peers, holds arrived objects, and answers askers.
 
 use super::{
     call::{AnswerPart, Answering, CallEnd, CallResources, answer, room},
@@ -166,7 +166,7 @@ impl Objects {
         }
     }
 
-    /// Has the Verifier check certificates whose digests are right, and then goes on with the part.
+    /// Lets the Verifier check certificates with right digests, and then goes on with the part.
     fn check_certificates(&mut self, number: u64, part: AnswerPart, rest: Answering, context: &mut Context<Self>) {
         let found = part.objects.iter().filter_map(|object| Some((object.position, object.bytes.clone()?)));
         let (positions, certificates): (Vec<_>, Vec<_>) = found.unzip();
@@ -187,7 +187,7 @@ impl Objects {
         self.follow(number, asked, finish, context);
     }
 
-    /// Feeds a part of an answer. `invalid` has the objects whose bytes are right and worth nothing.
+    /// Feeds a part of an answer. `invalid` has objects with right bytes that are no valid certificates.
     fn take_part(
         &mut self,
         origin: Origin,

@@ -146,10 +146,10 @@ pub struct VerifyMessages {
     pub reply: Reply<Vec<MessageVerdict>>,
 }
 
-/// From Objects: check certificates whose digests are right.
+/// From Objects: check certificates with right digests.
 #[derive(Debug)]
 pub struct VerifyCertificates {
-    /// Of the epochs whose committees are known.
+    /// Of the epochs with known committees.
     pub contexts: Vec<Arc<EpochContext>>,
     /// The encoded certificates.
     pub certificates: Vec<Bytes>,

@@ -62,7 +62,7 @@ pub struct ObjectProgress {
 }
 
 impl ObjectProgress {
-    /// Of an answer to a request for so many objects.
+    /// Of an answer to a request for this many objects.
     pub fn new(requested: usize) -> Self {
         Self { left: requested, pieces: None }
     }
@@ -152,7 +152,7 @@ mod tests {
         ObjectPart::Tree(ObjectTree::new(bytes as u64, vec![[0; 32]; pieces]).expect("a long object"))
     }
 
-    /// Whether an answer to a request for so many objects is complete, or the error.
+    /// Whether an answer to a request for this many objects is complete, or the error.
     fn answer(requested: usize, messages: &[Vec<ObjectPart>]) -> Result<bool, String> {
         let mut progress = ObjectProgress::new(requested);
         for parts in messages {

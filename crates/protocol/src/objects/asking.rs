@@ -32,7 +32,7 @@ enum Choice {
 }
 
 impl Objects {
-    /// Asks peers for what is in the queue.
+    /// Asks peers for queued objects.
     pub(super) fn ask(&mut self, now: Duration, answers: &mut Answers) -> Vec<Effect> {
         let mut effects = Vec::new();
         let mut waiting = Vec::new();

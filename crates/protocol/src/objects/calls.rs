@@ -1,11 +1,11 @@
-//! Calls to peers, and what each of them may still bring.
+//! Calls to peers, and the objects that each may still bring.
 
 use super::peers::Key;
 use serde::{Deserialize, Serialize};
 use soma_types::{ObjectId, ObjectKind, PeerId};
 use std::{collections::BTreeMap, time::Duration};
 
-/// What is known of one object of a call.
+/// The state of one object of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Place {
     /// It may come, and somebody wants it.
