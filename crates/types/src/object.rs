@@ -137,7 +137,9 @@ impl ObjectTree {
     pub fn proves(&self, index: usize, piece: &[u8]) -> bool {
         let start = index as u64 * OBJECT_PIECE_BYTES as u64;
         let length = self.bytes.saturating_sub(start).min(OBJECT_PIECE_BYTES as u64);
-        piece.len() as u64 == length && self.pieces.get(index) == Some(&chaining_value(start, piece))
+        // A piece that exists has bytes, as every subtree must.
+        let expected = self.pieces.get(index).filter(|_| piece.len() as u64 == length);
+        expected.is_some_and(|expected| *expected == chaining_value(start, piece))
     }
 
     /// A range of more than one piece, cut where BLAKE3 cuts it.
