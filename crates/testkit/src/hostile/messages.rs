@@ -43,8 +43,10 @@ pub(super) fn frames(
                     Frame { messages: messages.collect(), ..Frame::default() }
                 }
                 Behaviour::SendsInvalidMessages => {
-                    let forged = SignedMessage::new(message(0, rng.random()), Signature::ZERO);
-                    Frame { messages: vec![forged], ..Frame::default() }
+                    // Of every epoch that the victim may have reached: it checks those of its own only.
+                    let forged = (0..MESSAGES as Epoch).map(|epoch| message(epoch, rng.random()));
+                    let forged = forged.map(|message| SignedMessage::new(message, Signature::ZERO));
+                    Frame { messages: forged.collect(), ..Frame::default() }
                 }
                 Behaviour::RepeatsMessages => {
                     let messages = right.iter().cycle().take(MESSAGES).cloned();
