@@ -28,7 +28,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 const SAVE_EVERY_AT_LEAST: CommitIndex = 50;
 
 /// How far the executor has got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
     /// Last commit taken.
     pub index: CommitIndex,
@@ -52,6 +52,11 @@ impl From<Executed> for ExecutedText {
 }
 
 impl Executed {
+    /// The commit to begin with. Without state, it is 0: the first one that the node has.
+    pub fn next(self) -> CommitIndex {
+        if self.index == 0 { 0 } else { self.index.saturating_add(1) }
+    }
+
     /// Where the executor stopped, or the beginning.
     pub fn load(path: &Path) -> Result<Self, CliError> {
         let wrong = |error: String| {
@@ -74,6 +79,33 @@ impl Executed {
     }
 }
 
+/// When an executor saves its state.
+#[derive(Clone, Copy, Debug)]
+pub struct SaveRule {
+    /// Minimum number of commits between two saves.
+    every: CommitIndex,
+    /// Minimum time between two saves.
+    interval: Duration,
+}
+
+impl SaveRule {
+    /// More often on a node that prunes.
+    pub fn of(pruning: &PruningConfig) -> Self {
+        let (every, interval) = match pruning.commits {
+            _ if pruning.keeps_all() => (SAVE_EVERY, SAVE_INTERVAL),
+            // Windows of epochs and of time may be shorter.
+            None => (SAVE_EVERY_AT_LEAST, Duration::ZERO),
+            Some(commits) => ((commits / 2).clamp(SAVE_EVERY_AT_LEAST, SAVE_EVERY), Duration::ZERO),
+        };
+        Self { every, interval }
+    }
+
+    /// Whether to save the state after this commit.
+    pub fn is_due(self, index: CommitIndex, saved_at: Instant) -> bool {
+        index.is_multiple_of(self.every) && saved_at.elapsed() >= self.interval
+    }
+}
+
 /// Where an executor keeps how far it has got.
 #[derive(Clone)]
 pub enum Keep {
@@ -81,10 +113,8 @@ pub enum Keep {
     State {
         /// The file.
         path: PathBuf,
-        /// Minimum number of commits between two saves.
-        every: CommitIndex,
-        /// Minimum time between two saves.
-        interval: Duration,
+        /// When.
+        rule: SaveRule,
     },
     /// A record of every commit, which is its state: what stands in it has been executed, and what does not has not.
     Record(Arc<Record>),
@@ -94,13 +124,7 @@ impl Keep {
     /// Saves the state, and where it stands; more often on a node that prunes.
     pub fn state(path: PathBuf, pruning: &PruningConfig) -> Result<(Self, Executed), CliError> {
         let executed = Executed::load(&path)?;
-        let (every, interval) = match pruning.commits {
-            _ if pruning.keeps_all() => (SAVE_EVERY, SAVE_INTERVAL),
-            // Windows of epochs and of time may be shorter.
-            None => (SAVE_EVERY_AT_LEAST, Duration::ZERO),
-            Some(commits) => ((commits / 2).clamp(SAVE_EVERY_AT_LEAST, SAVE_EVERY), Duration::ZERO),
-        };
-        Ok((Self::State { path, every, interval }, executed))
+        Ok((Self::State { path, rule: SaveRule::of(pruning) }, executed))
     }
 
     /// Keeps a record, and where it ends.
@@ -133,9 +157,8 @@ impl Keep {
 
     /// Notes what has been executed. `saved_at` is when the state was last saved.
     fn executed(&self, executed: Executed, saved_at: &mut Instant) -> Result<(), CliError> {
-        if let Self::State { path, every, interval } = self
-            && executed.index.is_multiple_of(*every)
-            && saved_at.elapsed() >= *interval
+        if let Self::State { path, rule } = self
+            && rule.is_due(executed.index, *saved_at)
         {
             executed.save(path);
             *saved_at = Instant::now();
@@ -148,9 +171,7 @@ impl Keep {
 /// up neither signals nor the admin endpoint.
 pub fn run(system: &Handle, from: Executed, progress: &watch::Sender<Executed>, keep: &Keep) {
     let (mut executed, mut saved_at) = (from, Instant::now());
-    // An executor without state begins where the node's history does.
-    let next = if from.index == 0 { 0 } else { from.index.saturating_add(1) };
-    let mut commits: SyncedCommits = system.synced_commits(next);
+    let mut commits: SyncedCommits = system.synced_commits(from.next());
     while let Some(commit) = commits.blocking_next() {
         let done = commit.map_err(CliError::failed).and_then(|commit| {
             executed.digest.push(&commit);

@@ -3,7 +3,7 @@
 use crate::{
     admin::{Admin, router},
     error::CliError,
-    executor::{self, Keep},
+    executor::{self, Executed, Keep},
     feed, files,
     node_config::{NodeConfig, RunFile},
 };
@@ -58,6 +58,11 @@ impl Args {
     pub fn with_config(config: PathBuf) -> Self {
         Self { config, stdin: None, record: None }
     }
+
+    /// The arguments of a node that runs until standard input ends.
+    pub fn watching_stdin(config: PathBuf) -> Self {
+        Self { config, stdin: Some(Stdin::Watch), record: None }
+    }
 }
 
 /// What a [`Companion`] is made from.
@@ -73,16 +78,28 @@ pub struct Parts<'a> {
 /// A future of a companion.
 pub type Running = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// What runs in the process of a node besides it: a consensus.
+/// An executor: takes commits until the node stops, on a thread of its own, and shows how far it has got.
+pub type Execute = Box<dyn FnOnce(&Handle, &watch::Sender<Executed>) + Send>;
+
+/// What runs in the process of a node besides it.
 pub struct Companion {
     /// The node that it needs.
     pub builder: Builder,
+    /// Executes instead of the executor of `soma-p2p node`, which keeps a digest only.
+    pub executor: Option<Execute>,
     /// Starts it. The node stops when the future ends; an error is why.
     pub run: Box<dyn FnOnce(Handle) -> Running>,
 }
 
+impl Companion {
+    /// None: the node alone.
+    pub fn none(builder: Builder) -> Self {
+        Self { builder, executor: None, run: Box::new(|_| Box::pin(std::future::pending())) }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
-    run_in_process(args, |_, builder| Ok(Companion { builder, run: Box::new(|_| Box::pin(std::future::pending())) }))
+    run_in_process(args, |_, builder| Ok(Companion::none(builder)))
 }
 
 /// Runs a node as `soma-p2p node` does, with a companion.
@@ -147,7 +164,11 @@ async fn run_node(
         .map_err(CliError::failed)?;
     let (progress, executing) = watch::channel(executed);
     let stream = system.handle();
-    let executor = tokio::task::spawn_blocking(move || executor::run(&stream, executed, &progress, &keep));
+    let execute = companion.executor;
+    let executor = tokio::task::spawn_blocking(move || match execute {
+        Some(execute) => execute(&stream, &progress),
+        None => executor::run(&stream, executed, &progress, &keep),
+    });
     let routes = router(Admin { system: system.handle(), executed: executing, metrics });
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);

@@ -7,6 +7,7 @@ mod bless_traces;
 mod chaos;
 mod consensus;
 mod interrupt;
+mod ledger;
 mod localnet;
 #[cfg(feature = "simulation")]
 mod mutants;
@@ -41,6 +42,9 @@ enum Command {
     /// One validator of such a network.
     #[command(hide = true)]
     Validator(validator::Args),
+    /// One full node of such a network.
+    #[command(hide = true)]
+    FullNode(ledger::Args),
     /// Run such a network while its nodes are killed and restarted, and count what gets lost.
     Chaos(chaos::Args),
     /// Measure how fast nodes sync, compared with the limits of the hardware.
@@ -81,6 +85,7 @@ impl Command {
         match self {
             Self::Localnet(args) => localnet::run(args),
             Self::Validator(args) => validator::run(args),
+            Self::FullNode(args) => ledger::run_full_node(args),
             Self::Chaos(args) => chaos::run(args),
             #[cfg(feature = "bench")]
             Self::Bench(args) => bench::run(args),

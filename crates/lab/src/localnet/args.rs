@@ -1,6 +1,6 @@
 //! Arguments of `soma-lab localnet`.
 
-use crate::validator::Work;
+use crate::{ledger::Execution, validator::Work};
 use clap::builder::RangedU64ValueParser;
 use soma_p2p::Start;
 use std::path::PathBuf;
@@ -51,6 +51,12 @@ pub(crate) struct Args {
     /// Where the fresh full nodes begin.
     #[arg(long, value_enum, default_value_t = StartArg::Genesis)]
     pub(super) start: StartArg,
+    /// What the fresh full nodes begin with. With a snapshot they begin after the last epoch that has ended.
+    #[arg(long, value_enum, default_value_t = JoinArg::Commits)]
+    pub(super) join: JoinArg,
+    /// Commits between two snapshots that executors take.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) snapshot_every: u32,
     /// Seed of keys and chain: equal seeds make equal chains.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
@@ -74,6 +80,15 @@ pub(super) enum StartArg {
     LatestEpoch,
 }
 
+/// What a fresh full node executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum JoinArg {
+    /// Every commit from its start on.
+    Commits,
+    /// The commits after a snapshot of other nodes.
+    Snapshot,
+}
+
 impl From<StartArg> for Start {
     fn from(start: StartArg) -> Self {
         match start {
@@ -84,6 +99,16 @@ impl From<StartArg> for Start {
 }
 
 impl Args {
+    /// Where the full nodes begin.
+    pub(super) fn start(&self) -> StartArg {
+        if self.join == JoinArg::Snapshot { StartArg::LatestEpoch } else { self.start }
+    }
+
+    /// How executors work.
+    pub(super) fn execution(&self, join: JoinArg) -> Execution {
+        Execution { snapshot_every: self.snapshot_every, join_snapshot: join == JoinArg::Snapshot }
+    }
+
     /// Whether the validators keep no more than the full nodes.
     pub(super) fn validators_prune(&self) -> bool {
         self.archive.is_some() && self.prune.is_some()

@@ -1,12 +1,13 @@
 //! One full node, which syncs the chain.
 
 use super::{
-    args::{Args, StartArg},
+    args::{Args, JoinArg, StartArg},
     process::{self, NodeFiles, NodeProcess},
     progress::{Display, Task},
     report::{KillReport, NodeReport},
     sample::Sample,
 };
+use crate::ledger::{Ledger, ledger_dir};
 use soma_p2p::{Config, FjallStore, Genesis, SeedPeer, SigningKey, Start, Store, TraceConfig};
 use soma_p2p_cli::CliError;
 use std::{
@@ -52,11 +53,12 @@ impl FullNode {
         let mut p2p = Config::listening_on(process::loopback().into());
         p2p.seed_peers = vec![seed.clone()];
         // What a late starter keeps is all that its executor was given.
-        p2p.pruning.commits = args.prune.filter(|_| args.start == StartArg::Genesis);
+        p2p.pruning.commits = args.prune.filter(|_| args.start() == StartArg::Genesis);
         p2p.archive.place = args.archive.clone();
-        p2p.start = args.start.into();
+        p2p.start = args.start().into();
         p2p.trace = args.trace.as_ref().map(|dir| TraceConfig::new(dir.join(&name)));
-        let files = NodeFiles::write(dir, name, &key, genesis, p2p)?;
+        let mut files = NodeFiles::write(dir, name, &key, genesis, p2p)?;
+        files.execute(args.execution(args.join));
         let process = NodeProcess::start(&files)?;
         Ok(Self {
             task: display.task(&files.name, args.history()),
@@ -81,9 +83,11 @@ impl FullNode {
         if killed_at.is_some_and(|index| self.sample.height >= index) {
             self.kill_and_restart(display)?;
         }
+        // With a snapshot, a node has the last commits before it has a state.
+        let reached = if args.join == JoinArg::Snapshot { self.sample.executed } else { self.sample.height };
         // Within a second of the head; what the node lacks then is on its way.
-        let near = self.sample.height + args.rate.max(1) >= head;
-        if self.caught_up.is_none() && near && self.sample.height >= args.history() {
+        let near = reached + args.rate.max(1) >= head;
+        if self.caught_up.is_none() && near && reached >= args.history() {
             self.caught_up = Some(self.started.elapsed());
             self.fetched_at_catch_up = self.fetched();
         }
@@ -140,16 +144,23 @@ impl FullNode {
         });
         let stopped_in_order = self.process.wait_stopped();
         self.task.finish();
-        let first = match self.files.config.p2p.start {
-            Start::Genesis => 1,
-            _ => {
-                let store = FjallStore::open_existing(&self.files.config.store_dir()).map_err(CliError::failed)?;
+        let config = &self.files.config;
+        let ledger = Ledger::open(&ledger_dir(&config.data_dir), &config.p2p.pruning)?;
+        let first = match (ledger.joined(), &config.p2p.start) {
+            (Some(snapshot), _) => snapshot + 1,
+            (None, Start::Genesis) => 1,
+            (None, _) => {
+                let store = FjallStore::open_existing(&config.store_dir()).map_err(CliError::failed)?;
                 store.watermarks().map_err(CliError::failed)?.lowest_available
             }
         };
         Ok(NodeReport {
             name: self.files.name,
             first,
+            // The state that a snapshot brings has the digest of all commits before.
+            digest_from: if ledger.joined().is_some() { 1 } else { first },
+            snapshot: ledger.joined(),
+            state: ledger.digest(),
             height: self.sample.executed,
             seconds,
             blocks_per_second: blocks as f64 / seconds,
@@ -159,6 +170,7 @@ impl FullNode {
             kill,
             digest: self.sample.digest,
             digests_equal: true,
+            state_equal: None,
             reached_head: self.sample.executed >= head && self.caught_up.is_some(),
             stopped_in_order,
         })

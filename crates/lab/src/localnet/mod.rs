@@ -37,8 +37,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     if args.validators_prune() && args.rate == 0 {
         return Err(CliError::input("--prune with --archive needs --rate: validators prune when they store commits"));
     }
-    if args.start != args::StartArg::Genesis && args.prune.is_some() && args.archive.is_none() {
+    if args.start() != args::StartArg::Genesis && args.prune.is_some() && args.archive.is_none() {
         return Err(CliError::input("--prune with --start needs --archive: full nodes that start late prune nothing"));
+    }
+    if args.join == args::JoinArg::Snapshot && args.rate == 0 && args.history() % args.snapshot_every != 0 {
+        let reason = "--join snapshot without --rate needs a snapshot at the end of the history: --snapshot-every that divides it";
+        return Err(CliError::input(reason));
     }
     if let Some(count) = args.kill_validators {
         if args.rate == 0 {

@@ -258,11 +258,12 @@ impl Network<'_> {
             None => validators.stores(),
         };
         compare(&mut reports, &stores)?;
+        validators.compare_states(&mut reports)?;
         let validator_nodes = match stores.first() {
             Some(store) => self.validator_reports(&validators, store, head, kill.as_ref())?,
             None => Vec::new(),
         };
-        let ok = reports.iter().all(|node| node.digests_equal && node.reached_head && node.stopped_in_order);
+        let ok = reports.iter().all(NodeReport::is_ok);
         let agree = validator_nodes.iter().all(|node| node.digest_equal);
         Ok(Report {
             chain: genesis.chain_id().to_string(),
@@ -309,10 +310,10 @@ impl Network<'_> {
 /// Compares what executors of full nodes were given with each store.
 fn compare(nodes: &mut [NodeReport], stores: &[PathBuf]) -> Result<(), CliError> {
     for store in stores {
-        for first in nodes.iter().map(|node| node.first).collect::<BTreeSet<_>>() {
-            let heights: Vec<_> = nodes.iter().filter(|node| node.first == first).map(|node| node.height).collect();
-            let digests = chain::digests(store, first, &heights)?;
-            for node in nodes.iter_mut().filter(|node| node.first == first) {
+        for first in nodes.iter().map(|node| node.digest_from).collect::<BTreeSet<_>>() {
+            let heights = nodes.iter().filter(|node| node.digest_from == first).map(|node| node.height);
+            let digests = chain::digests(store, first, &heights.collect::<Vec<_>>())?;
+            for node in nodes.iter_mut().filter(|node| node.digest_from == first) {
                 let digest = digests.get(&node.height).map(ToString::to_string);
                 node.digests_equal &= digest.as_ref() == Some(&node.digest);
             }

@@ -1,6 +1,6 @@
 //! One node as a child process.
 
-use crate::validator::Work;
+use crate::{ledger::Execution, validator::Work};
 use soma_p2p::{Config, Genesis, NodeRole, SeedPeer, SigningKey};
 use soma_p2p_cli::{
     CliError,
@@ -38,9 +38,8 @@ pub(crate) struct NodeFiles {
     pub(crate) log_file: PathBuf,
     /// Where it writes down what its executor is given, if it is to.
     pub(crate) record: Option<PathBuf>,
-    /// Arguments of `soma-lab validator`, if it makes blocks itself.
-    pub(crate) consensus: Option<Vec<String>>,
-    role: NodeRole,
+    /// Its command and the arguments before its files.
+    command: Vec<String>,
 }
 
 /// A port of this machine alone, chosen by the system.
@@ -72,19 +71,24 @@ impl NodeFiles {
         let text = toml::to_string(&config).map_err(CliError::failed)?;
         files::replace(&config_file, text.as_bytes()).map_err(CliError::failed)?;
         let config = NodeConfig::read(&config_file)?;
-        let role = config.p2p.role;
+        let stdin = if config.p2p.role == NodeRole::Validator { "commits" } else { "watch" };
+        let command = ["node", "--stdin", stdin].map(str::to_owned).to_vec();
         fs::create_dir_all(&config.data_dir).map_err(CliError::failed)?;
-        Ok(Self { name, config_file, config, log_file: dir.join("node.log"), record: None, consensus: None, role })
+        Ok(Self { name, config_file, config, log_file: dir.join("node.log"), record: None, command })
     }
 
-    /// Has the node make blocks with this key.
-    pub(crate) fn make_blocks(&mut self, key: &SigningKey, work: &Work) -> Result<(), CliError> {
+    /// Has the node make blocks with this key, and execute them.
+    pub(crate) fn make_blocks(&mut self, key: &SigningKey, work: &Work, execution: Execution) -> Result<(), CliError> {
         let file = self.config_file.with_file_name("protocol.key");
         files::write_key(&file, key)?;
-        let mut args = vec!["--protocol-key".to_owned(), file.display().to_string()];
-        args.extend(work.to_args());
-        self.consensus = Some(args);
+        self.command = vec!["validator".to_owned(), "--protocol-key".to_owned(), file.display().to_string()];
+        self.command.extend(work.to_args().into_iter().chain(execution.to_args()));
         Ok(())
+    }
+
+    /// Has the full node execute commits.
+    pub(crate) fn execute(&mut self, execution: Execution) {
+        self.command = [vec!["full-node".to_owned()], execution.to_args()].concat();
     }
 
     /// Changes the peers that the node begins with.
@@ -114,12 +118,7 @@ impl Spawned {
         let log = log.map_err(|error| failed(format!("{}: {error}", node.log_file.display())))?;
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let mut command = Command::new(program);
-        match &node.consensus {
-            Some(args) => command.arg("validator").args(args),
-            None if node.role == NodeRole::Validator => command.args(["node", "--stdin", "commits"]),
-            None => command.args(["node", "--stdin", "watch"]),
-        };
-        command.arg("--config").arg(&node.config_file);
+        command.args(&node.command).arg("--config").arg(&node.config_file);
         if let Some(record) = &node.record {
             command.arg("--record").arg(record);
         }

@@ -9,6 +9,10 @@ pub(super) struct NodeReport {
     pub(super) name: String,
     /// First commit that its executor was given.
     pub(super) first: u32,
+    /// First commit that its digest covers.
+    pub(super) digest_from: u32,
+    /// Commit of the snapshot that its executor began with.
+    pub(super) snapshot: Option<u32>,
     /// Highest commit that its executor was given.
     pub(super) height: u32,
     /// Seconds until it had caught up, time between kill and restart included.
@@ -25,9 +29,21 @@ pub(super) struct NodeReport {
     pub(super) digest: String,
     /// Whether every validator's store gives the same digest up to this height.
     pub(super) digests_equal: bool,
+    /// Digest of its accounts and balances at the end.
+    pub(super) state: String,
+    /// Whether every validator's executor has the same. `None` if the node has not executed the commits before its
+    /// start, and did not begin with a snapshot.
+    pub(super) state_equal: Option<bool>,
     pub(super) reached_head: bool,
     /// Whether it stopped in order when asked to.
     pub(super) stopped_in_order: bool,
+}
+
+impl NodeReport {
+    /// Whether it did all that it was to do.
+    pub(super) fn is_ok(&self) -> bool {
+        self.digests_equal && self.state_equal != Some(false) && self.reached_head && self.stopped_in_order
+    }
 }
 
 /// A kill and its cost.
@@ -102,7 +118,11 @@ impl Report {
         if archive {
             header.push("from archive");
         }
-        header.extend(["digest", "equal"]);
+        let snapshot = self.full_nodes.iter().any(|node| node.snapshot.is_some());
+        if snapshot {
+            header.push("from snapshot");
+        }
+        header.extend(["digest", "equal", "state", "equal"]);
         let mut rows = table([""]);
         rows.set_header(header);
         for node in &self.full_nodes {
@@ -129,8 +149,17 @@ impl Report {
             if archive {
                 row.push(node.from_archive.to_string());
             }
+            if snapshot {
+                row.push(node.snapshot.map_or_else(|| "-".into(), |index| index.to_string()));
+            }
             row.push(node.digest.chars().take(16).collect());
             row.push(if node.digests_equal { "yes" } else { "NO" }.into());
+            row.push(node.state.chars().take(8).collect());
+            row.push(match node.state_equal {
+                Some(true) => "yes".into(),
+                Some(false) => "NO".into(),
+                None => "-".into(),
+            });
             rows.add_row(row);
         }
         println!("{rows}");
@@ -140,7 +169,7 @@ impl Report {
             self.chain, self.validators, self.head, self.epochs, self.data
         );
         let verdict = if self.ok {
-            "ok: every full node reached the head, and all executors were given the same"
+            "ok: every full node reached the head, and all executors were given the same and have the same state"
         } else {
             "FAILED: see the table; each node's log is node.log in its folder"
         };

@@ -1,14 +1,21 @@
 //! The validators: processes that make the chain.
 
 use super::{
-    args::Args,
+    args::{Args, JoinArg},
     process::{self, NodeFiles, NodeProcess},
+    report::NodeReport,
 };
-use crate::validator::Progress;
+use crate::{
+    ledger::{Ledger, ledger_dir},
+    validator::Progress,
+};
 use soma_p2p::{CommitIndex, Config, Genesis, NodeRole, SeedPeer};
 use soma_p2p_cli::CliError;
 use soma_testkit::ChainBuilder;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// One validator.
 pub(super) struct Validator {
@@ -41,7 +48,8 @@ impl Validators {
                 p2p.pruning.commits = args.prune;
             }
             let mut files = NodeFiles::write(dir, name, &key, builder.genesis(), p2p)?;
-            files.make_blocks(&builder.protocol_key(0, index as u32), &args.work())?;
+            let execution = args.execution(JoinArg::Commits);
+            files.make_blocks(&builder.protocol_key(0, index as u32), &args.work(), execution)?;
             validators.push(Validator {
                 files,
                 process: None,
@@ -103,6 +111,21 @@ impl Validators {
                 validator.explanation = status.p2p.explanation;
                 validator.lowest = status.p2p.store_writer.and_then(|store| store.lowest_available);
             }
+        }
+        Ok(())
+    }
+
+    /// Compares the states of executors that have stopped, where full nodes have executed all commits or begun with a
+    /// snapshot.
+    pub(super) fn compare_states(&self, nodes: &mut [NodeReport]) -> Result<(), CliError> {
+        let mut states = BTreeSet::new();
+        for Validator { files, .. } in &self.0 {
+            let ledger = Ledger::open(&ledger_dir(&files.config.data_dir), &files.config.p2p.pruning)?;
+            states.insert((ledger.executed().index, ledger.digest()));
+        }
+        for node in nodes.iter_mut().filter(|node| node.first == 1 || node.snapshot.is_some()) {
+            let own = BTreeSet::from([(node.height, node.state.clone())]);
+            node.state_equal = Some(states == own);
         }
         Ok(())
     }

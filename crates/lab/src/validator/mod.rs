@@ -13,10 +13,11 @@ mod progress;
 mod rules;
 mod start;
 
+use crate::ledger::{Execution, Executor};
 use clap::builder::RangedU64ValueParser;
 use soma_p2p_cli::{
     CliError, files,
-    node::{self, Companion},
+    node::{self, Companion, Running},
 };
 use soma_testkit::{ChainBuilder, ChainSpec};
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -34,6 +35,8 @@ pub(crate) struct Args {
     protocol_key: PathBuf,
     #[command(flatten)]
     work: Work,
+    #[command(flatten)]
+    execution: Execution,
 }
 
 /// What the validators of a network do.
@@ -93,7 +96,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let key = files::read_key(&args.protocol_key)?;
     node::run_in_process(&node::Args::with_config(args.config.clone()), |parts, builder| {
         let rules = Arc::new(rules::Rules::new(parts.genesis));
-        let builder = builder.protocol_key(key.clone()).message_validator(rules);
+        let executor = Executor::open(parts, args.execution)?;
+        let builder = executor.serve_snapshots(builder.protocol_key(key.clone()).message_validator(rules));
         let chain = ChainBuilder::new(args.work.chain_spec()).map_err(CliError::input)?;
         if chain.chain_id() != parts.genesis.chain_id() {
             return Err(CliError::input("the genesis is of another chain than the arguments"));
@@ -107,6 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
             store: parts.store.clone(),
             data_dir: parts.config.data_dir.clone(),
         };
-        Ok(Companion { builder, run: Box::new(|handle| Box::pin(validator.run(handle))) })
+        let run = Box::new(|handle| Box::pin(validator.run(handle)) as Running);
+        Ok(Companion { builder, executor: Some(executor.into_task()), run })
     })
 }

@@ -154,6 +154,8 @@ fn options_that_contradict_each_other_are_refused() {
     let args = ["localnet", "--prune", "100", "--archive", "history", "--rate", "0"];
     home.refuses(&args, &["--prune", "needs --rate"]);
     home.refuses(&small(&["--prune", "100", "--start", "latest-epoch"]), &["--prune", "needs --archive"]);
+    let args = ["localnet", "--join", "snapshot", "--rate", "0", "--snapshot-every", "70"];
+    home.refuses(&args, &["--join", "--snapshot-every that divides"]);
     home.refuses(&["localnet", "--kill-validator", "--rate", "0"], &["--kill-validators", "needs --rate"]);
     for count in ["0", "4"] {
         home.refuses(&small(&["--kill-validators", count]), &["--kill-validators", count, "leave one of 4"]);
@@ -262,4 +264,36 @@ fn sizes_out_of_range_are_refused() {
         assert!(refused.stderr.starts_with("error: ") && refused.stderr.contains(option), "{refused:?}");
     }
     assert!(home.files().is_empty());
+}
+
+/// A network whose full nodes begin with a snapshot.
+const JOIN: &str = "localnet --commits 120 --commits-per-epoch 50 --seconds 1 --transactions 2 --join snapshot \
+                    --snapshot-every 50 --dir net --json";
+
+#[test]
+fn a_node_that_begins_with_a_snapshot_has_the_state_of_those_that_executed_everything() {
+    let home = Home::empty(crate::PROGRAM);
+    let report = home.run(JOIN.split(' ').chain(["--full-nodes", "2"])).json();
+    assert_eq!(report["ok"], true, "{report}");
+    for node in report["full_nodes"].as_array().unwrap() {
+        let snapshot = node["snapshot"].as_u64().unwrap_or_else(|| panic!("it executed all: {report}"));
+        assert!(snapshot >= 150 && snapshot.is_multiple_of(50), "{report}");
+        assert_eq!(node["first"], snapshot + 1, "{report}");
+        assert_eq!(
+            (&node["digests_equal"], &node["state_equal"]),
+            (&Value::Bool(true), &Value::Bool(true)),
+            "{report}"
+        );
+        assert_eq!(node["height"], report["head"], "{report}");
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_while_it_begins_with_a_snapshot_has_the_same_state_in_the_end() {
+    let home = Home::empty(crate::PROGRAM);
+    let report = home.run(JOIN.split(' ').chain(["--kill-after", "100"])).json();
+    assert_eq!(report["ok"], true, "{report}");
+    let node = &report["full_nodes"][0];
+    assert!(node["kill"]["durable"].is_u64() && node["snapshot"].is_u64(), "{report}");
+    assert_eq!(node["state_equal"], true, "{report}");
 }
