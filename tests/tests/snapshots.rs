@@ -159,6 +159,7 @@ async fn a_fetch_that_failed_goes_on_at_its_chunk_and_fetches_none_twice() {
         id: manifest.id(),
         peers: Vec::new(),
         validators: Vec::new(),
+        in_archive: false,
         is_trusted: true,
     }) {
         Ok(SnapshotAnswer::Accept { has }) => has,

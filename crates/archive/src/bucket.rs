@@ -3,14 +3,15 @@
 use crate::{
     error::ArchiveError,
     segment::{MAX_SEGMENT_BYTES, Segment, SegmentError},
+    snapshots::{SnapshotName, SnapshotPart},
     storage::SegmentStorage,
 };
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use object_store::{
-    BackoffConfig, ClientConfigKey, Error, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions,
-    RetryConfig,
+    BackoffConfig, ClientConfigKey, Error, GetResult, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode,
+    PutOptions, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
@@ -19,11 +20,14 @@ use object_store::{
     path::Path,
 };
 use soma_types::{ChainId, Epoch, SegmentName};
-use std::{fs, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
 use url::Url;
 
 /// Maximum number of objects of one epoch, foreign ones included: several writers of the largest epochs.
 const MAX_OBJECTS: usize = 1_000_000;
+
+/// Snapshots that a listing gives: the latest ones.
+const MAX_SNAPSHOTS: usize = 16;
 
 /// Attempts after a failed one, and the time after which none begins. A running node then backs off by itself.
 const RETRIES: RetryConfig = RetryConfig {
@@ -173,22 +177,73 @@ impl SegmentStorage for Archive {
         let broken = |source| ArchiveError::Segment { place: self.place.to_string(), name: *name, source };
         let failed = |error| self.failed(format!("read {name}"), error);
         let object = self.objects.get(&self.path(&name.to_string())).await.map_err(failed)?;
-        let mut bytes = BytesMut::new();
-        let mut chunks = object.into_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk: Bytes = chunk.map_err(failed)?;
-            if bytes.len() + chunk.len() > MAX_SEGMENT_BYTES {
-                return Err(broken(SegmentError::TooLarge));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        let segment = Segment::decode(bytes.freeze()).map_err(broken)?;
+        let bytes = read(object, MAX_SEGMENT_BYTES).await.map_err(failed)?;
+        let bytes = bytes.ok_or_else(|| broken(SegmentError::TooLarge))?;
+        let segment = Segment::decode(bytes).map_err(broken)?;
         if segment.name() != *name {
             let found = Box::new(segment.name());
             return Err(ArchiveError::Foreign { place: self.place.to_string(), name: *name, found });
         }
         Ok(segment)
     }
+
+    async fn snapshots(&self, chain: ChainId) -> Result<Vec<SnapshotName>, ArchiveError> {
+        let below = format!("{chain}/snapshots");
+        let mut listing = self.objects.list(Some(&self.path(&below)));
+        let mut latest = BTreeSet::new();
+        while let Some(object) = listing.next().await {
+            let object = object.map_err(|error| self.failed(format!("list {below}"), error))?;
+            latest.extend(object.location.filename().and_then(|name| name.parse::<SnapshotName>().ok()));
+            if latest.len() > MAX_SNAPSHOTS {
+                latest.pop_first();
+            }
+        }
+        Ok(latest.into_iter().rev().collect())
+    }
+
+    async fn put_part(&self, chain: ChainId, part: SnapshotPart, bytes: Bytes) -> Result<bool, ArchiveError> {
+        let path = self.path(&format!("{chain}/{part}"));
+        let failed = |error| self.failed(format!("write {part}"), error);
+        // Most chunks of a snapshot may be those of the one before: they are not sent again.
+        match self.objects.head(&path).await {
+            Ok(_) => return Ok(false),
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.objects.put_opts(&path, bytes.into(), options).await {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn get_part(&self, chain: ChainId, part: SnapshotPart) -> Result<Option<Bytes>, ArchiveError> {
+        let failed = |error| self.failed(format!("read {part}"), error);
+        let object = match self.objects.get(&self.path(&format!("{chain}/{part}"))).await {
+            Ok(object) => object,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        match read(object, part.max_bytes()).await.map_err(failed)? {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(ArchiveError::LongPart { place: self.place.to_string(), part }),
+        }
+    }
+}
+
+/// All of an object. `None` if it has more bytes.
+async fn read(object: GetResult, most: usize) -> object_store::Result<Option<Bytes>> {
+    let mut bytes = BytesMut::new();
+    let mut pieces = object.into_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece: Bytes = piece?;
+        if bytes.len() + piece.len() > most {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Some(bytes.freeze()))
 }
 
 /// The client of a kind of storage, with the settings of the environment. Variables may set other times.

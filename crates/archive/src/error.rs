@@ -1,6 +1,6 @@
 //! Errors of an archive. None has credentials in it.
 
-use crate::{segment::SegmentError, verify::SegmentFault};
+use crate::{segment::SegmentError, snapshots::SnapshotPart, verify::SegmentFault};
 use soma_store::StoreError;
 use soma_types::{CommitIndex, Epoch, SegmentName};
 use std::error::Error;
@@ -82,6 +82,22 @@ pub enum ArchiveError {
         /// The limit.
         limit: usize,
     },
+    /// A part of a snapshot is longer than such a part may be.
+    #[error("archive {place}: object {part} is longer than {} bytes; remove it", part.max_bytes())]
+    LongPart {
+        /// The archive.
+        place: String,
+        /// The part.
+        part: SnapshotPart,
+    },
+    /// The archive keeps no snapshots.
+    #[error("archive {place}: {part} cannot be written: it keeps no snapshots")]
+    NoSnapshots {
+        /// The archive.
+        place: String,
+        /// The part.
+        part: SnapshotPart,
+    },
     /// The store of this node.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -93,6 +109,6 @@ pub enum ArchiveError {
 impl ArchiveError {
     /// Whether an object is at fault. Otherwise the archive cannot be used now, and may be later.
     pub fn is_of_object(&self) -> bool {
-        matches!(self, Self::Segment { .. } | Self::Foreign { .. } | Self::Fault { .. })
+        matches!(self, Self::Segment { .. } | Self::Foreign { .. } | Self::Fault { .. } | Self::LongPart { .. })
     }
 }

@@ -9,6 +9,8 @@
 //! committee of its epoch is enough to verify it. Its name has its range, so a listing is the index. Several writers of
 //! one chain do no harm: the first object of a name stays, and overlapping ranges are valid.
 //!
+//! Snapshots of the executor's state stand beside the segments, each as a manifest and chunks.
+//!
 //! docs/archive-format.md defines names and bytes.
 
 #![warn(clippy::missing_errors_doc)]
@@ -21,6 +23,7 @@ mod error;
 #[cfg(feature = "storage")]
 mod push;
 mod segment;
+mod snapshots;
 mod storage;
 mod verify;
 #[cfg(feature = "storage")]
@@ -34,6 +37,7 @@ pub use error::ArchiveError;
 pub use push::{Pushed, push};
 
 pub use segment::{FORMAT_VERSION, MAX_SEGMENT_BYTES, Segment, SegmentError};
+pub use snapshots::{NoSnapshotName, SnapshotName, SnapshotPart};
 pub use storage::{SegmentStorage, first_missing};
 pub use verify::{CheckedSegment, Position, SegmentFault, Verification, check_segment};
 #[cfg(feature = "storage")]

@@ -1,7 +1,12 @@
 //! What keeps segments.
 
-use crate::{error::ArchiveError, segment::Segment};
+use crate::{
+    error::ArchiveError,
+    segment::Segment,
+    snapshots::{SnapshotName, SnapshotPart},
+};
 use async_trait::async_trait;
+use bytes::Bytes;
 use soma_store::StoreError;
 use soma_types::{ChainId, CommitIndex, Epoch, SegmentName, SegmentRoute};
 
@@ -32,6 +37,30 @@ pub trait SegmentStorage: Send + Sync + 'static {
     /// # Errors
     /// Fails if the storage cannot be read, or if the object is no whole segment of that name.
     async fn get(&self, name: &SegmentName) -> Result<Segment, ArchiveError>;
+
+    /// Snapshots of the executor's state, the latest first. A storage keeps none unless it says so.
+    ///
+    /// # Errors
+    /// Fails if the storage cannot be listed.
+    async fn snapshots(&self, _: ChainId) -> Result<Vec<SnapshotName>, ArchiveError> {
+        Ok(Vec::new())
+    }
+
+    /// Writes a part of a snapshot, unless it is there. Returns whether it was written. The manifest comes last.
+    ///
+    /// # Errors
+    /// Fails if the storage cannot be written, or keeps no snapshots.
+    async fn put_part(&self, _: ChainId, part: SnapshotPart, _: Bytes) -> Result<bool, ArchiveError> {
+        Err(ArchiveError::NoSnapshots { place: self.place().into(), part })
+    }
+
+    /// Reads a part of a snapshot. `None` if it is not there. What it says is not checked: its id proves it.
+    ///
+    /// # Errors
+    /// Fails if the storage cannot be read, or if the object is longer than such a part may be.
+    async fn get_part(&self, _: ChainId, _: SnapshotPart) -> Result<Option<Bytes>, ArchiveError> {
+        Ok(None)
+    }
 }
 
 /// Finds the first commit from `next` on that no segment has. `epoch_of` tells the epoch of a stored commit, and `None`

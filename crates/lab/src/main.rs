@@ -54,6 +54,10 @@ enum Command {
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchNode,
+    /// One node of a benchmark of objects.
+    #[cfg(feature = "bench")]
+    #[command(hide = true)]
+    BenchObjectNode,
     /// One node of libp2p in a benchmark.
     #[cfg(feature = "gossipsub")]
     #[command(hide = true)]
@@ -91,6 +95,8 @@ impl Command {
             Self::Bench(args) => bench::run(args),
             #[cfg(feature = "bench")]
             Self::BenchNode => bench::run_node(),
+            #[cfg(feature = "bench")]
+            Self::BenchObjectNode => bench::run_object_node(),
             #[cfg(feature = "gossipsub")]
             Self::BenchGossipsubNode => bench::run_gossipsub_node(),
             #[cfg(feature = "simulation")]

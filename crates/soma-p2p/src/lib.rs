@@ -38,6 +38,7 @@
 #![deny(missing_docs)]
 
 mod actor_settings;
+mod archived_snapshots;
 mod builder;
 mod config;
 mod handle;

@@ -143,6 +143,8 @@ impl Node {
             follow_peers: resources.actors.connections.mailbox(HANDLE),
             fetch_objects: resources.actors.objects.mailbox(HANDLE),
             list_snapshots: resources.actors.objects.mailbox(HANDLE),
+            archive: parts.archive.clone(),
+            objects: parts.objects.clone(),
             publishing: parts.config.broadcast.enabled.then(|| publishing(&parts, &resources.actors, publisher)),
             peer_management: PeerManagement::new(choose_peers, &parts.config.connections.denylist, &resources.actors),
             next_reader: AtomicU64::new(0),

@@ -7,6 +7,7 @@ use soma_actors::peer_heights::messages::{BanPeer, UnbanPeer};
 use soma_actors::state_sync::CommitFeed;
 use soma_actors::state_sync::messages::{ExecutorProgress, LocalCommit};
 use soma_actors::wiring::Actors;
+use soma_archive::SegmentStorage;
 use soma_network::CallersMemory;
 use soma_protocol::{
     ChosenPeers, archiver, broadcast, connections,
@@ -14,7 +15,7 @@ use soma_protocol::{
     grpc_adapter, objects, peer_heights, state_sync, store_writer, verifier,
 };
 use soma_runtime::{Clock, Escalation, IoTasks, Mailbox, Observe, Offload, Tree};
-use soma_store::Store;
+use soma_store::{ObjectSource, Store};
 use soma_types::{Address, ChainId, PeerId};
 use std::{
     collections::BTreeSet,
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) peer_management: PeerManagement,
     pub(crate) fetch_objects: Mailbox<FetchObjects>,
     pub(crate) list_snapshots: Mailbox<ListSnapshots>,
+    pub(crate) archive: Option<Arc<dyn SegmentStorage>>,
+    pub(crate) objects: Option<Arc<dyn ObjectSource>>,
     /// None if the node does not spread messages.
     pub(crate) publishing: Option<Publishing>,
     /// Readers of streams so far.

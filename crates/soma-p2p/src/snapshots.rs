@@ -4,6 +4,7 @@
 //!   GetSnapshots of every peer --> offers, the latest first --manifest by id--> SnapshotSink::offer
 //!                                                                                 | accept
 //!   chunks by id, those that the sink lacks, from several peers at once --------> SnapshotSink::chunk ... finish
+//!      '-- those that no peer has: from the archive
 //! ```
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
 };
 use bytes::Bytes;
 use soma_actors::objects::messages::{AdvertisedSnapshot, FetchError, ListSnapshots};
+use soma_archive::ArchiveError;
 use soma_store::{OfferedSnapshot, SnapshotAnswer, SnapshotSink};
 use soma_types::{ObjectId, ObjectKind, PeerId, SnapshotInfo, SnapshotManifest};
 use std::{
@@ -27,6 +29,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Snapshots that are offered to a sink in one attempt. Peers may invent any number.
 const MAX_OFFERS: usize = 64;
+
+/// How long peers may bring nothing before the archive is read, if there is one.
+const PEERS_TIME: Duration = Duration::from_secs(3);
 
 /// How long the manifest of an advertised snapshot may take: a peer may advertise what it never sends.
 const MANIFEST_TIME: Duration = Duration::from_secs(5);
@@ -76,7 +81,16 @@ pub enum SnapshotError {
         /// Its bytes by the manifest.
         expected: u64,
     },
-    /// The sink failed.
+    /// The node was given no archive, or no source of objects.
+    #[error("the node has no {0}")]
+    Lacks(&'static str),
+    /// The node's own source of objects lacks an object of the snapshot.
+    #[error("the node's source of objects has no object {0}")]
+    NotHere(ObjectId),
+    /// The archive failed.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The sink or the source failed.
     #[error("the snapshot cannot be kept: {0}")]
     Sink(#[from] io::Error),
     /// The system has stopped.
@@ -108,8 +122,8 @@ impl Handle {
     /// With `trusted`, it is the snapshot with this id: the operator vouches for it. Without, the snapshots that peers
     /// advertise are offered to the sink, the latest first, and the first one that it accepts is fetched.
     ///
-    /// Chunks come from several peers at once. When peers vanish, others are asked, until `within` is over. Another call
-    /// goes on with the chunks that the sink has.
+    /// Chunks come from several peers at once. When peers vanish, others are asked, until `within` is over. What no peer
+    /// has comes from the archive, if the node has one. Another call goes on with the chunks that the sink has.
     ///
     /// # Errors
     ///
@@ -143,8 +157,19 @@ impl Handle {
 /// Positions of chunks that the sink has.
 type Has = BTreeSet<u32>;
 
-struct SnapshotFetch<'a> {
-    handle: &'a Handle,
+/// Chunks that the sink lacks, with their positions. One chunk may stand at several.
+pub(crate) type Lacking = BTreeMap<ObjectId, Vec<u32>>;
+
+/// Who offers a snapshot.
+#[derive(Clone, Copy)]
+enum Offerer<'a> {
+    Peers(&'a PeersSnapshot),
+    Archive,
+    Nobody,
+}
+
+pub(crate) struct SnapshotFetch<'a> {
+    pub(crate) handle: &'a Handle,
     sink: Arc<dyn SnapshotSink>,
     deadline: Instant,
 }
@@ -169,17 +194,43 @@ impl SnapshotFetch<'_> {
         Ok(called.map_err(|exit| io::Error::other(format!("the sink {exit}")))??)
     }
 
+    /// How long to wait for peers before the archive is read.
+    fn peers_time(&self) -> Duration {
+        if self.handle.shared.archive.is_some() { self.left().min(PEERS_TIME) } else { self.left() }
+    }
+
     /// The snapshot with this id, from whoever has it.
     async fn trusted(&self, id: ObjectId) -> Result<(Arc<SnapshotManifest>, Has), SnapshotError> {
-        let manifest = self.manifest(id, None).await?;
+        let manifest = self.trusted_manifest(id).await?;
         let advertised = self.handle.snapshots().await.into_iter().find(|it| it.info.manifest == id);
-        match self.offer(&manifest, advertised.as_ref(), true).await? {
+        let from = advertised.as_ref().map_or(Offerer::Nobody, Offerer::Peers);
+        match self.offer(&manifest, from, true).await? {
             SnapshotAnswer::Accept { has } => Ok((manifest, has)),
             SnapshotAnswer::Reject => Err(SnapshotError::Rejected(id)),
         }
     }
 
-    /// The first advertised snapshot that the sink accepts.
+    /// Waits for a peer that has the manifest. Reads it from the archive if no peer has.
+    async fn trusted_manifest(&self, id: ObjectId) -> Result<Arc<SnapshotManifest>, SnapshotError> {
+        loop {
+            let error = match self.manifest(id, None, self.peers_time()).await {
+                Err(error @ SnapshotError::Late { .. }) => error,
+                other => return other,
+            };
+            let archived = self.archived().await.into_iter().find(|name| name.manifest == id);
+            if let Some(name) = archived
+                && let Some(manifest) = self.archived_manifest(name).await
+            {
+                return Ok(manifest);
+            }
+            if self.left() <= ASK_AGAIN {
+                return Err(error);
+            }
+            sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// The first snapshot that the sink accepts, of those that peers advertise, and of those in the archive.
     async fn best_offer(&self) -> Result<(Arc<SnapshotManifest>, Has), SnapshotError> {
         // Advertised, and not sent in time or no manifests: they are not waited for again.
         let mut useless = BTreeSet::new();
@@ -192,11 +243,21 @@ impl SnapshotFetch<'_> {
                 }
                 offers += 1;
                 // A peer that advertises what it does not send is no reason to end: another one may be honest.
-                let Ok(manifest) = self.manifest(id, advertised.peers.first().copied()).await else {
+                let within = self.left().min(MANIFEST_TIME);
+                let Ok(manifest) = self.manifest(id, advertised.peers.first().copied(), within).await else {
                     useless.insert(id);
                     continue;
                 };
-                if let SnapshotAnswer::Accept { has } = self.offer(&manifest, Some(&advertised), false).await? {
+                if let SnapshotAnswer::Accept { has } =
+                    self.offer(&manifest, Offerer::Peers(&advertised), false).await?
+                {
+                    return Ok((manifest, has));
+                }
+            }
+            for name in self.archived().await {
+                let Some(manifest) = self.archived_manifest(name).await else { continue };
+                offers += 1;
+                if let SnapshotAnswer::Accept { has } = self.offer(&manifest, Offerer::Archive, false).await? {
                     return Ok((manifest, has));
                 }
             }
@@ -210,32 +271,44 @@ impl SnapshotFetch<'_> {
     async fn offer(
         &self,
         manifest: &Arc<SnapshotManifest>,
-        advertised: Option<&PeersSnapshot>,
+        from: Offerer<'_>,
         is_trusted: bool,
     ) -> Result<SnapshotAnswer, SnapshotError> {
-        let (peers, validators) = advertised.map(|it| (it.peers.clone(), it.validators.clone())).unwrap_or_default();
-        let offered =
-            OfferedSnapshot { manifest: (**manifest).clone(), id: manifest.id(), peers, validators, is_trusted };
+        let (peers, validators) = match from {
+            Offerer::Peers(advertised) => (advertised.peers.clone(), advertised.validators.clone()),
+            Offerer::Archive | Offerer::Nobody => Default::default(),
+        };
+        let in_archive = matches!(from, Offerer::Archive);
+        let offered = OfferedSnapshot {
+            manifest: (**manifest).clone(),
+            id: manifest.id(),
+            peers,
+            validators,
+            in_archive,
+            is_trusted,
+        };
         self.run(manifest, move |sink, _| sink.offer(&offered)).await
     }
 
-    /// Fetches a manifest. A trusted one is waited for. An advertised one has a short time, and `from` is asked first.
-    async fn manifest(&self, id: ObjectId, from: Option<PeerId>) -> Result<Arc<SnapshotManifest>, SnapshotError> {
-        let within = || if from.is_none() { self.left() } else { self.left().min(MANIFEST_TIME) };
-        let bytes = loop {
-            let kind = ObjectKind::SNAPSHOT_MANIFEST;
-            let mut fetched = self.handle.fetch_first_from(from, kind, [id], within());
-            match fetched.next().await {
-                Some((_, Ok(bytes))) => break bytes,
-                Some((_, Err(FetchError::NotFound { .. }))) if from.is_none() && self.left() > ASK_AGAIN => {
-                    sleep(ASK_AGAIN).await;
-                }
-                Some((_, Err(error))) => return Err(self.late(format!("its manifest {id}: {error}"))),
-                None => return Err(self.late(format!("its manifest {id} has no answer"))),
-            }
-        };
+    /// Fetches a manifest. `from` is asked first. [`SnapshotError::Late`] if no peer has it.
+    async fn manifest(
+        &self,
+        id: ObjectId,
+        from: Option<PeerId>,
+        within: Duration,
+    ) -> Result<Arc<SnapshotManifest>, SnapshotError> {
+        let mut fetched = self.handle.fetch_first_from(from, ObjectKind::SNAPSHOT_MANIFEST, [id], within);
+        match fetched.next().await {
+            Some((_, Ok(bytes))) => self.decode(id, &bytes),
+            Some((_, Err(error))) => Err(self.late(format!("its manifest {id}: {error}"))),
+            None => Err(self.late(format!("its manifest {id} has no answer"))),
+        }
+    }
+
+    /// The manifest of a snapshot of this chain.
+    pub(crate) fn decode(&self, id: ObjectId, bytes: &[u8]) -> Result<Arc<SnapshotManifest>, SnapshotError> {
         let wrong = |reason: String| SnapshotError::NoManifest { id, reason };
-        let manifest = SnapshotManifest::decode(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let manifest = SnapshotManifest::decode(bytes).map_err(|error| wrong(error.to_string()))?;
         if manifest.chain_id != self.handle.chain_id() {
             return Err(wrong(format!("it is of chain {}", manifest.chain_id)));
         }
@@ -244,8 +317,7 @@ impl SnapshotFetch<'_> {
 
     /// Fetches every chunk that the sink lacks.
     async fn chunks(&self, manifest: &Arc<SnapshotManifest>, has: Has) -> Result<(), SnapshotError> {
-        // One chunk may stand at several positions.
-        let mut lacking: BTreeMap<ObjectId, Vec<u32>> = BTreeMap::new();
+        let mut lacking = Lacking::new();
         for (position, id) in (0..).zip(&manifest.chunks).filter(|(position, _)| !has.contains(position)) {
             lacking.entry(*id).or_default().push(position);
         }
@@ -254,9 +326,18 @@ impl SnapshotFetch<'_> {
             let mut ids: Vec<_> = lacking.iter().map(|(id, positions)| (positions[0], *id)).collect();
             ids.sort_unstable();
             let ids = ids.into_iter().map(|(_, id)| id);
-            let fetched = self.handle.fetch(ObjectKind::SNAPSHOT_CHUNK, ids, self.left());
+            let fetched = self.handle.fetch(ObjectKind::SNAPSHOT_CHUNK, ids, self.peers_time());
+            let before = lacking.len();
             let missing = self.take(manifest, fetched, &mut lacking).await?;
             if let Some(error) = missing {
+                // Peers that bring chunks just need more time.
+                let brought = before - lacking.len();
+                if brought > 0 && matches!(error, FetchError::Late { .. }) && !self.left().is_zero() {
+                    continue;
+                }
+                if self.take_archived(manifest, &mut lacking).await? > 0 {
+                    continue;
+                }
                 if self.left() <= ASK_AGAIN || self.handle.shared.closing.is_cancelled() {
                     return Err(self.late(format!("{} chunks are missing: {error}", lacking.len())));
                 }
@@ -271,20 +352,29 @@ impl SnapshotFetch<'_> {
         &self,
         manifest: &Arc<SnapshotManifest>,
         mut fetched: FetchedObjects,
-        lacking: &mut BTreeMap<ObjectId, Vec<u32>>,
+        lacking: &mut Lacking,
     ) -> Result<Option<FetchError>, SnapshotError> {
         let mut missing = None;
         while let Some((id, result)) = fetched.next().await {
             match result {
-                Ok(bytes) => {
-                    for position in lacking.remove(&id).unwrap_or_default() {
-                        self.chunk(manifest, position, bytes.clone()).await?;
-                    }
-                }
+                Ok(bytes) => self.place(manifest, lacking.remove(&id), bytes).await?,
                 Err(error) => missing = Some(error),
             }
         }
         Ok(missing)
+    }
+
+    /// Hands a chunk to the sink for each of its positions.
+    pub(crate) async fn place(
+        &self,
+        manifest: &Arc<SnapshotManifest>,
+        positions: Option<Vec<u32>>,
+        bytes: Bytes,
+    ) -> Result<(), SnapshotError> {
+        for position in positions.unwrap_or_default() {
+            self.chunk(manifest, position, bytes.clone()).await?;
+        }
+        Ok(())
     }
 
     async fn chunk(&self, manifest: &Arc<SnapshotManifest>, position: u32, bytes: Bytes) -> Result<(), SnapshotError> {

@@ -31,6 +31,8 @@ pub struct OfferedSnapshot {
     pub peers: Vec<PeerId>,
     /// Those of them that are validators of the present epoch.
     pub validators: Vec<PeerId>,
+    /// Whether it comes from the archive, and no peer advertises it.
+    pub in_archive: bool,
     /// Whether the caller named this id, and so trusts it.
     pub is_trusted: bool,
 }
@@ -336,7 +338,7 @@ mod tests {
 
     fn offer(manifest: &SnapshotManifest, is_trusted: bool) -> OfferedSnapshot {
         let (manifest, id) = (manifest.clone(), manifest.id());
-        OfferedSnapshot { manifest, id, peers: Vec::new(), validators: Vec::new(), is_trusted }
+        OfferedSnapshot { manifest, id, peers: Vec::new(), validators: Vec::new(), in_archive: false, is_trusted }
     }
 
     fn files(directory: &tempfile::TempDir, kind: ObjectKind) -> usize {

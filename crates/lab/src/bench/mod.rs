@@ -29,6 +29,7 @@ mod message_load;
 mod message_node;
 mod node;
 mod node_io;
+mod objects;
 mod percentile;
 mod plot;
 mod record;
@@ -50,6 +51,7 @@ pub(crate) use args::Args;
 #[cfg(feature = "gossipsub")]
 pub(crate) use gossipsub_node::run as run_gossipsub_node;
 pub(crate) use node::run as run_node;
+pub(crate) use objects::node::run as run_object_node;
 
 /// Every kind of measurement, in the order in which they are run.
 const MEASUREMENTS: &[Measurement] = &[
@@ -59,6 +61,7 @@ const MEASUREMENTS: &[Measurement] = &[
     idle::MEASUREMENT,
     serving::MEASUREMENT,
     broadcast::MEASUREMENT,
+    objects::MEASUREMENT,
     history::MEASUREMENT,
 ];
 

@@ -169,7 +169,7 @@ impl Executor {
 
 /// Says when standard input ends, and ends the process a while later if nothing else does: at once if it is `busy`
 /// with something whose result nobody waits for any more.
-fn watch_stdin(busy: Option<Arc<AtomicBool>>) -> Receiver<()> {
+pub(super) fn watch_stdin(busy: Option<Arc<AtomicBool>>) -> Receiver<()> {
     let (sender, receiver) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let mut ignored = [0; 256];

@@ -83,6 +83,15 @@ pub(crate) enum Event {
         /// Every load.
         loads: Vec<Heard>,
     },
+    /// It has fetched all objects.
+    Fetched(Fetched),
+    /// The first chunk of a snapshot has come in this life of the node.
+    FirstChunk,
+    /// Chunks that it has read for peers, told before it stops.
+    ServedChunks {
+        /// How many.
+        chunks: u64,
+    },
     /// It ends. Its resources: of a server since it was ready, of others since the start of the system.
     Stopped {
         /// CPU seconds, user and system.
@@ -114,6 +123,23 @@ pub(crate) struct Synced {
     pub(crate) end: Sample,
     /// CPU seconds, user and system.
     pub(crate) cpu_s: f64,
+    /// Most memory that the process has held, in MiB.
+    pub(crate) peak_rss_mib: Option<f64>,
+}
+
+/// Objects that a node has fetched.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Fetched {
+    /// Objects, or chunks of a snapshot.
+    pub(crate) objects: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// From the first call until the last object was there.
+    pub(crate) seconds: f64,
+    /// CPU seconds of this time, user and system.
+    pub(crate) cpu_s: f64,
+    /// Milliseconds of each call, if they were made one after the other.
+    pub(crate) latencies_ms: Vec<f64>,
     /// Most memory that the process has held, in MiB.
     pub(crate) peak_rss_mib: Option<f64>,
 }

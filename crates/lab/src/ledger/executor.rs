@@ -4,7 +4,7 @@ use super::{
     Execution, Ledger, join, ledger_dir,
     state::{FORMAT, State},
 };
-use soma_p2p::{Builder, CommitRef, FjallStore, Handle, SnapshotDirectory, SnapshotError};
+use soma_p2p::{Builder, CommitRef, FjallStore, Handle, ObjectId, SnapshotDirectory, SnapshotError};
 use soma_p2p_cli::{
     CliError,
     executor::Executed,
@@ -29,6 +29,8 @@ pub(crate) struct Executor {
     snapshots: SnapshotDirectory,
     store: Arc<FjallStore>,
     execution: Execution,
+    /// Whether snapshots go into the archive.
+    archives: bool,
 }
 
 impl Executor {
@@ -40,6 +42,7 @@ impl Executor {
             snapshots: SnapshotDirectory::new(data_dir.join("snapshots"), parts.genesis.chain_id()),
             store: parts.store.clone(),
             execution,
+            archives: parts.config.p2p.archive.write,
         })
     }
 
@@ -69,20 +72,23 @@ impl Executor {
             let commit = commit.map_err(CliError::failed)?;
             self.ledger.apply(&commit)?;
             if commit.commit_ref.index.is_multiple_of(self.execution.snapshot_every) {
-                self.take_snapshot(commit.commit_ref)?;
+                let snapshot = self.take_snapshot(commit.commit_ref)?;
+                if self.archives {
+                    tokio::runtime::Handle::current().spawn(archive(handle.clone(), snapshot));
+                }
             }
             progress.send_replace(self.ledger.executed());
         }
         Ok(())
     }
 
-    fn take_snapshot(&self, commit: CommitRef) -> Result<(), CliError> {
+    fn take_snapshot(&self, commit: CommitRef) -> Result<ObjectId, CliError> {
         let mut writer = self.snapshots.write(commit, FORMAT);
         let written = writer.write_all(&self.ledger.state().encode()).and_then(|()| writer.finish());
         let kept = written.and_then(|manifest| self.snapshots.retain(KEPT_SNAPSHOTS).map(|()| manifest));
         let manifest = kept.map_err(|error| CliError::failed(format!("a snapshot cannot be written: {error}")))?;
         tracing::debug!(commit = commit.index, bytes = manifest.bytes, "took a snapshot");
-        Ok(())
+        Ok(manifest.id())
     }
 
     /// Begins with a snapshot. `false` if the node stops before.
@@ -108,5 +114,12 @@ impl Executor {
         tracing::info!(commit = manifest.commit.index, bytes = manifest.bytes, "began with a snapshot");
         self.ledger.restore(state)?;
         Ok(true)
+    }
+}
+
+/// Writes a snapshot into the archive. The next one is as good, so a failure is only told.
+async fn archive(handle: Handle, snapshot: ObjectId) {
+    if let Err(error) = handle.archive_snapshot(snapshot).await {
+        tracing::warn!(%error, %snapshot, "a snapshot is not in the archive");
     }
 }

@@ -134,8 +134,10 @@ fn describe(part: &ObjectPart) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::proto;
     use bytes::Bytes;
-    use soma_types::ObjectTree;
+    use prost::Message;
+    use soma_types::{CommitDigest, CommitRef, ObjectTree};
 
     const PIECE: usize = OBJECT_PIECE_BYTES;
 
@@ -198,5 +200,39 @@ mod tests {
         assert!(request(ids(MAX_OBJECTS_PER_FETCH + 1)).is_err());
         assert!(request(Vec::new()).is_err());
         assert!(request([ids(2), ids(1)].concat()).is_err());
+    }
+    /// A field with bytes, of fewer than 128.
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
+    }
+
+    #[test]
+    fn messages_about_objects_are_unchanged() {
+        let request = ObjectIds::new(ObjectKind::OBJECT, vec![ObjectId([0xa0; 32])]).expect("one id");
+        let request = proto::FetchObjectsRequest::from(request).encode_to_vec();
+        assert_eq!(request, [vec![0x08, 3], field(2, &[0xa0; 32])].concat());
+        let tree = ObjectTree::new(PIECE as u64 + 1, vec![[0xb0; 32], [0xb1; 32]]).expect("two pieces");
+        let parts = [
+            (ObjectPart::Whole("soma".into()), field(1, b"soma")),
+            (ObjectPart::Missing(2), vec![0x10, 2]),
+            (
+                ObjectPart::Tree(tree),
+                field(3, &[vec![0x08, 0x81, 0x80, 0x40], field(2, &[[0xb0; 32], [0xb1; 32]].concat())].concat()),
+            ),
+            (ObjectPart::Piece("piece".into()), field(4, b"piece")),
+        ];
+        for (part, expected) in parts {
+            let answer = proto::FetchObjectsResponse { parts: vec![part.into()] };
+            assert_eq!(answer.encode_to_vec(), field(1, &expected));
+        }
+        let snapshot = SnapshotInfo {
+            commit: CommitRef { index: 5, digest: CommitDigest([8; 32]) },
+            format: 1,
+            bytes: 7,
+            manifest: ObjectId([0xa0; 32]),
+        };
+        let expected = [vec![0x08, 5], field(2, &[8; 32]), vec![0x18, 1, 0x20, 7], field(5, &[0xa0; 32])].concat();
+        let answer = proto::GetSnapshotsResponse { snapshots: vec![snapshot.into()] };
+        assert_eq!(answer.encode_to_vec(), field(1, &expected));
     }
 }

@@ -1,0 +1,64 @@
+//! What the irreducible parts of a fetch cost alone, on bytes of the same sizes: TLS, BLAKE3, and writing.
+
+use super::super::{cost::Cost, tls_stream, usage};
+use bytes::Bytes;
+use soma_p2p::ObjectId;
+use soma_p2p_cli::CliError;
+use std::{
+    fs::{self, File},
+    hint::black_box,
+    io::Write,
+    path::Path,
+    time::Instant,
+};
+
+/// Bytes that each part is measured with; the result is scaled.
+const MEASURED_BYTES: usize = 256 << 20;
+
+/// The limit for so many bytes, in seconds of wall time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    pub(super) seconds: f64,
+    pub(super) cpu_s: f64,
+}
+
+impl Limit {
+    /// For objects of `object_bytes` that are `total` bytes together. With a directory, they are written there, too.
+    pub(super) fn measure(object_bytes: usize, total: u64, directory: Option<&Path>) -> Result<Self, CliError> {
+        // So few that they stay in a cache, which nothing that does more work can count on.
+        let sample: Vec<Bytes> = (0..(4 << 20) / object_bytes).map(|at| vec![at as u8; object_bytes].into()).collect();
+        let passes = MEASURED_BYTES / (sample.len() * object_bytes);
+        let scale = total as f64 / MEASURED_BYTES as f64;
+        let tls = tls_stream::measure(&sample, passes).map_err(CliError::failed)?;
+        let mut parts = vec![tls, hash(&sample, passes)];
+        if let Some(directory) = directory {
+            parts.push(write(&sample, passes, &directory.join("write.raw")).map_err(CliError::failed)?);
+        }
+        let cpu_s = parts.iter().map(|part| part.cpu_s).sum::<f64>() * scale;
+        let slowest = parts.iter().map(|part| part.wall.as_secs_f64()).fold(0.0, f64::max) * scale;
+        Ok(Self { seconds: slowest.max(cpu_s / usage::cores() as f64), cpu_s })
+    }
+}
+
+/// The name of each object.
+fn hash(sample: &[Bytes], passes: usize) -> Cost {
+    let (cpu_s, started) = (usage::thread_cpu_s(), Instant::now());
+    for object in std::iter::repeat_n(sample, passes).flatten() {
+        black_box(ObjectId::of(&[object]));
+    }
+    // Any number of cores may share it.
+    Cost { cpu_s: usage::thread_cpu_s() - cpu_s, wall: started.elapsed() / usage::cores() as u32 }
+}
+
+/// One file, made durable at its end.
+fn write(sample: &[Bytes], passes: usize, path: &Path) -> std::io::Result<Cost> {
+    let mut file = File::create(path)?;
+    let (cpu_s, started) = (usage::thread_cpu_s(), Instant::now());
+    for object in std::iter::repeat_n(sample, passes).flatten() {
+        file.write_all(object)?;
+    }
+    file.sync_all()?;
+    let cost = Cost { cpu_s: usage::thread_cpu_s() - cpu_s, wall: started.elapsed() };
+    fs::remove_file(path)?;
+    Ok(cost)
+}
