@@ -137,6 +137,25 @@ async fn a_peer_without_objects_is_not_asked_again_and_the_deadline_ends_the_wai
 }
 
 #[tokio::test]
+async fn an_object_that_does_not_come_is_the_cause_in_the_status() {
+    let (builder, commits) = chain(3);
+    let genesis = builder.genesis();
+    let server = start(node(1, genesis, mem_store(genesis, &commits), config(&[])));
+    let client = start(client(genesis, &[&server]));
+    eventually(&client, "it has synced", |status| status.cause.as_deref() == Some("synced") && status.height == 3)
+        .await;
+    let id = ObjectId::of(&[b"nobody has it"]);
+    let fetched = client.fetch(KIND, [id], PATIENCE);
+    let status =
+        eventually(&client, "the status names it", |status| status.cause.as_deref() == Some("objects-missing")).await;
+    let text = &status.explanation;
+    assert!(text.contains(&format!("object {id}")) && text.contains("no connected peer has objects"), "{text}");
+    assert!(status.is_ready(), "it serves and syncs all the same");
+    drop(fetched);
+    eventually(&client, "nothing is wanted", |status| status.cause.as_deref() == Some("synced")).await;
+}
+
+#[tokio::test]
 async fn a_restart_of_the_actor_costs_no_answer() {
     let (builder, _) = chain(0);
     let source = MemoryObjects::default();

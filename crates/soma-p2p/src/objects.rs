@@ -33,8 +33,8 @@ const WINDOW_BYTES: usize = 16 << 20;
 /// Objects that one stream has under way.
 const WINDOW: (usize, usize) = (4, 8_000);
 
-/// Bytes of an object as long as none has arrived.
-const USUAL_BYTES: usize = 16 << 10;
+/// Objects that a stream has under way at first, when it does not know their size. They grow with those that arrive.
+const FIRST_WINDOW: usize = 16;
 
 /// Objects in one request to the actor.
 const PER_REQUEST: usize = 1_000;
@@ -66,7 +66,18 @@ impl Handle {
         ids: impl IntoIterator<Item = ObjectId>,
         within: Duration,
     ) -> FetchedObjects {
-        FetchedObjects::start(&self.shared, kind, ids.into_iter().collect(), within, peer.into())
+        FetchedObjects::start(&self.shared, kind, ids.into_iter().collect(), within, peer.into(), None)
+    }
+
+    /// As [`fetch`](Self::fetch), for objects whose length is known.
+    pub(crate) fn fetch_sized(
+        &self,
+        kind: ObjectKind,
+        ids: Vec<ObjectId>,
+        within: Duration,
+        bytes: usize,
+    ) -> FetchedObjects {
+        FetchedObjects::start(&self.shared, kind, ids, within, None, Some(bytes))
     }
 }
 
@@ -93,6 +104,7 @@ impl FetchedObjects {
         ids: Vec<ObjectId>,
         within: Duration,
         first_from: Option<PeerId>,
+        known_bytes: Option<usize>,
     ) -> Self {
         let (results, batches) = mpsc::channel(1);
         let dropped = CancellationToken::new();
@@ -104,6 +116,7 @@ impl FetchedObjects {
             first_from,
             unasked: ids.into_iter().filter(|id| seen.insert(*id)).collect(),
             unanswered: HashSet::new(),
+            known_bytes,
             found: (0, 0),
             dropped: dropped.clone(),
             results,
@@ -156,6 +169,8 @@ struct Fetching {
     first_from: Option<PeerId>,
     unasked: VecDeque<ObjectId>,
     unanswered: HashSet<ObjectId>,
+    /// Of each object, if it is known.
+    known_bytes: Option<usize>,
     /// Objects that have arrived, and their bytes.
     found: (usize, usize),
     dropped: CancellationToken,
@@ -210,8 +225,10 @@ impl Fetching {
     /// The next objects to ask for, if there is room for their results.
     fn next_request(&self) -> Option<usize> {
         let (count, bytes) = self.found;
-        let size = bytes.checked_div(count).unwrap_or(USUAL_BYTES).max(1);
-        let window = (WINDOW_BYTES / size).clamp(WINDOW.0, WINDOW.1);
+        // The first objects show how long they are.
+        let most = if self.known_bytes.is_some() { WINDOW.1 } else { FIRST_WINDOW + 2 * count };
+        let size = self.known_bytes.or_else(|| bytes.checked_div(count)).unwrap_or(0).max(1);
+        let window = (WINDOW_BYTES / size).clamp(WINDOW.0, WINDOW.1).min(most);
         let room = window.saturating_sub(self.unanswered.len());
         // Few large requests cost less than many small ones.
         let is_enough = self.unanswered.is_empty() || room >= window / 4;

@@ -27,13 +27,13 @@ use tokio::time::{Instant, sleep};
 /// How long to wait before peers are asked again for what none of them has.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Snapshots that are offered to a sink in one attempt. Peers may invent any number.
-const MAX_OFFERS: usize = 64;
+/// Snapshots that are offered to a sink in one attempt: their manifests are in memory together.
+const MAX_OFFERS: usize = 16;
 
 /// How long peers may bring nothing before the archive is read, if there is one.
 const PEERS_TIME: Duration = Duration::from_secs(3);
 
-/// How long the manifest of an advertised snapshot may take: a peer may advertise what it never sends.
+/// How long the manifests of advertised snapshots may take: a peer may advertise what it never sends.
 const MANIFEST_TIME: Duration = Duration::from_secs(5);
 
 /// A snapshot that connected peers advertise.
@@ -213,7 +213,7 @@ impl SnapshotFetch<'_> {
     /// Waits for a peer that has the manifest. Reads it from the archive if no peer has.
     async fn trusted_manifest(&self, id: ObjectId) -> Result<Arc<SnapshotManifest>, SnapshotError> {
         loop {
-            let error = match self.manifest(id, None, self.peers_time()).await {
+            let error = match self.manifest(id, self.peers_time()).await {
                 Err(error @ SnapshotError::Late { .. }) => error,
                 other => return other,
             };
@@ -232,26 +232,28 @@ impl SnapshotFetch<'_> {
 
     /// The first snapshot that the sink accepts, of those that peers advertise, and of those in the archive.
     async fn best_offer(&self) -> Result<(Arc<SnapshotManifest>, Has), SnapshotError> {
+        let mut manifests: BTreeMap<ObjectId, Arc<SnapshotManifest>> = BTreeMap::new();
         // Advertised, and not sent in time or no manifests: they are not waited for again.
         let mut useless = BTreeSet::new();
         loop {
+            let mut advertised = self.handle.snapshots().await;
+            advertised.retain(|it| !useless.contains(&it.info.manifest));
+            // Peers that are no validators may invent any number.
+            advertised.sort_by_key(|it| it.validators.is_empty());
+            advertised.truncate(MAX_OFFERS);
+            let ids: BTreeSet<_> = advertised.iter().map(|it| it.info.manifest).collect();
+            manifests.retain(|id, _| ids.contains(id));
+            self.fetch_manifests(ids, &mut manifests).await;
             let mut offers = 0;
-            for advertised in self.handle.snapshots().await.into_iter().take(MAX_OFFERS) {
-                let id = advertised.info.manifest;
-                if useless.contains(&id) {
-                    continue;
-                }
-                offers += 1;
+            for advertised in &advertised {
                 // A peer that advertises what it does not send is no reason to end: another one may be honest.
-                let within = self.left().min(MANIFEST_TIME);
-                let Ok(manifest) = self.manifest(id, advertised.peers.first().copied(), within).await else {
-                    useless.insert(id);
+                let Some(manifest) = manifests.get(&advertised.info.manifest) else {
+                    useless.insert(advertised.info.manifest);
                     continue;
                 };
-                if let SnapshotAnswer::Accept { has } =
-                    self.offer(&manifest, Offerer::Peers(&advertised), false).await?
-                {
-                    return Ok((manifest, has));
+                offers += 1;
+                if let SnapshotAnswer::Accept { has } = self.offer(manifest, Offerer::Peers(advertised), false).await? {
+                    return Ok((manifest.clone(), has));
                 }
             }
             for name in self.archived().await {
@@ -265,6 +267,22 @@ impl SnapshotFetch<'_> {
                 return Err(self.late(format!("the sink accepted none of the {offers} snapshots that peers have")));
             }
             sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Fetches the manifests that are not there, all at once.
+    async fn fetch_manifests(
+        &self,
+        ids: BTreeSet<ObjectId>,
+        manifests: &mut BTreeMap<ObjectId, Arc<SnapshotManifest>>,
+    ) {
+        let missing = ids.into_iter().filter(|id| !manifests.contains_key(id)).collect::<Vec<_>>();
+        let within = self.left().min(MANIFEST_TIME);
+        let mut fetched = self.handle.fetch(ObjectKind::SNAPSHOT_MANIFEST, missing, within);
+        while let Some((id, bytes)) = fetched.next().await {
+            if let Some(manifest) = bytes.ok().and_then(|bytes| self.decode(id, &bytes).ok()) {
+                manifests.insert(id, manifest);
+            }
         }
     }
 
@@ -290,14 +308,9 @@ impl SnapshotFetch<'_> {
         self.run(manifest, move |sink, _| sink.offer(&offered)).await
     }
 
-    /// Fetches a manifest. `from` is asked first. [`SnapshotError::Late`] if no peer has it.
-    async fn manifest(
-        &self,
-        id: ObjectId,
-        from: Option<PeerId>,
-        within: Duration,
-    ) -> Result<Arc<SnapshotManifest>, SnapshotError> {
-        let mut fetched = self.handle.fetch_first_from(from, ObjectKind::SNAPSHOT_MANIFEST, [id], within);
+    /// Fetches a manifest. [`SnapshotError::Late`] if no peer has it.
+    async fn manifest(&self, id: ObjectId, within: Duration) -> Result<Arc<SnapshotManifest>, SnapshotError> {
+        let mut fetched = self.handle.fetch(ObjectKind::SNAPSHOT_MANIFEST, [id], within);
         match fetched.next().await {
             Some((_, Ok(bytes))) => self.decode(id, &bytes),
             Some((_, Err(error))) => Err(self.late(format!("its manifest {id}: {error}"))),
@@ -325,8 +338,9 @@ impl SnapshotFetch<'_> {
             // In the order of the state, which peers read from their disks.
             let mut ids: Vec<_> = lacking.iter().map(|(id, positions)| (positions[0], *id)).collect();
             ids.sort_unstable();
-            let ids = ids.into_iter().map(|(_, id)| id);
-            let fetched = self.handle.fetch(ObjectKind::SNAPSHOT_CHUNK, ids, self.peers_time());
+            let ids = ids.into_iter().map(|(_, id)| id).collect();
+            let bytes = manifest.chunk_bytes as usize;
+            let fetched = self.handle.fetch_sized(ObjectKind::SNAPSHOT_CHUNK, ids, self.peers_time(), bytes);
             let before = lacking.len();
             let missing = self.take(manifest, fetched, &mut lacking).await?;
             if let Some(error) = missing {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use soma_protocol::{
     archiver, broadcast, connections,
     discovery::{self, Trouble},
-    grpc_adapter, objects,
+    grpc_adapter,
+    objects::{self, OldestWanted},
     peer_heights::{self, NoPeer, PeerSnapshot},
     state_sync,
     state_sync::{ExecutorFailure, Late, Progress},
@@ -17,10 +18,13 @@ use soma_protocol::{
 };
 use soma_runtime::{ChildStatus, Mailbox, Observe};
 use soma_types::{Address, AuthorityIndex, ChainId, CommitIndex, Epoch, PeerId, TimestampMs};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Silent validators that the explanation names one by one.
 const MAX_SILENT_TOLD: usize = 5;
+
+/// An object that has been wanted for this long is a cause. Chunks of snapshots take this long on slow links only.
+const OBJECT_IS_LATE: Duration = Duration::from_secs(5);
 
 /// A node at one moment. Parts are missing while the actor that knows them is being restarted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -151,16 +155,18 @@ impl Status {
             let alone = matches!(sync.progress, Progress::NoPeer { reason: NoPeer::NotConnected, .. });
             let silent = broadcast.as_ref().map_or(&[][..], |broadcast| &broadcast.silent_validators);
             let slow = verifier.as_ref().and_then(|verifier| verifier.slow.first());
+            let missing = objects.as_ref().and_then(|objects| Missing::of(objects, shared.clock.now().unix_ms));
             let cause = match (trouble, slow) {
                 _ if sync.executor_failure.is_some() => "executor-failed",
                 (Some(trouble), _) if alone => trouble.cause(),
                 (_, Some(_)) if sync.progress == Progress::Syncing => "slow-check",
                 _ if sync.progress == Progress::Synced && !silent.is_empty() => "validators-silent",
+                _ if sync.progress == Progress::Synced && missing.is_some() => "objects-missing",
                 _ => sync.progress.cause(),
             };
             status.cause = Some(cause.into());
             if status.fatal.is_none() {
-                status.explanation = explain(sync, trouble, slow, silent);
+                status.explanation = explain(sync, trouble, slow, silent, missing);
             }
             status.stuck = sync.stuck_since_ms.map(|since_ms| Stuck {
                 since_ms,
@@ -273,6 +279,33 @@ async fn look_if<S: Send + 'static>(mailbox: Option<Mailbox<Observe<S>>>) -> Opt
     }
 }
 
+/// Objects that have been wanted for long.
+struct Missing<'a> {
+    objects: &'a objects::Snapshot,
+    oldest: &'a OldestWanted,
+    waited: Duration,
+}
+
+impl<'a> Missing<'a> {
+    fn of(objects: &'a objects::Snapshot, now_ms: TimestampMs) -> Option<Self> {
+        let oldest = objects.oldest.as_ref()?;
+        let waited = Duration::from_millis(now_ms.saturating_sub(oldest.since_ms));
+        (waited >= OBJECT_IS_LATE).then_some(Self { objects, oldest, waited })
+    }
+}
+
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { objects: objects::Snapshot { wanted, peers, calls, .. }, oldest, waited } = self;
+        let OldestWanted { kind, id, lacking, .. } = oldest;
+        write!(f, "{wanted} objects are wanted, {kind} {id} for {} s: ", waited.as_secs())?;
+        match peers {
+            0 => f.write_str("no connected peer has objects"),
+            _ => write!(f, "{lacking} of {peers} peers lack it, and {calls} calls are under way"),
+        }
+    }
+}
+
 fn percent(height: CommitIndex, target: CommitIndex) -> u8 {
     let percent = u64::from(height) * 100 / u64::from(target.max(1));
     if target == 0 {
@@ -287,8 +320,12 @@ fn explain(
     trouble: Option<&Trouble>,
     slow: Option<&SlowCheck>,
     silent: &[(AuthorityIndex, Duration)],
+    missing: Option<Missing<'_>>,
 ) -> String {
     let mut text = explain_progress(sync, trouble);
+    if let Some(missing) = missing {
+        text.push_str(&format!("; {missing}"));
+    }
     for (validator, time) in silent.iter().take(MAX_SILENT_TOLD) {
         text.push_str(&format!("; validator {validator} has been silent for {} s", time.as_secs()));
     }

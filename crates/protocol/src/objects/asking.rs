@@ -25,9 +25,9 @@ enum Choice {
     Ask(PeerId),
     /// All peers that have objects lack it: these.
     GiveUp(Vec<PeerId>),
-    /// A call may still bring it, and there is no further peer.
+    /// A call may still bring it.
     Leave,
-    /// The peers that may have it are busy or have a pause.
+    /// The further peers that may have it are busy or have a pause.
     Wait,
 }
 
@@ -81,7 +81,7 @@ impl Objects {
     fn choose(&self, key: &Key, now: Duration) -> Choice {
         let Some(wanted) = self.wishes.get(key) else { return Choice::Leave };
         let able = self.peers.iter().filter(|(id, peer)| self.may_bring(**id, peer, key, now));
-        let free = able.filter(|(id, peer)| self.is_free(**id, peer, now));
+        let free = able.clone().filter(|(id, peer)| self.is_free(**id, peer, now));
         let first = free.min_by_key(|(id, peer)| {
             (Some(**id) != wanted.first_from, peer.expected(self.calls.asked_of(**id)), peer.last_call)
         });
@@ -89,7 +89,8 @@ impl Objects {
             return Choice::Ask(*id);
         }
         if !wanted.calls.is_empty() {
-            return Choice::Leave;
+            let are_late = wanted.calls.iter().all(|call| self.calls.is_hedged(*call));
+            return if are_late && able.count() > 0 { Choice::Wait } else { Choice::Leave };
         }
         let mut supporting = self.peers.iter().filter(|(_, peer)| !peer.is_unsupported);
         if supporting.clone().next().is_some() && supporting.all(|(_, peer)| peer.lacks(key, now)) {

@@ -44,6 +44,14 @@ impl Call {
     }
 }
 
+/// A call that has brought nothing for too long.
+pub(super) struct Late {
+    pub(super) peer: PeerId,
+    pub(super) waited: Duration,
+    /// What somebody wants of it.
+    pub(super) keys: Vec<Key>,
+}
+
 /// Calls under way.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Calls {
@@ -121,16 +129,23 @@ impl Calls {
         Some((call.peer, call.keys(|place| place != Place::Answered)))
     }
 
-    /// The objects that calls have not brought in the time that `patience` gives their peers. Each call is late once.
-    pub(super) fn late(&mut self, now: Duration, patience: impl Fn(PeerId) -> Duration) -> Vec<Key> {
-        let mut keys = Vec::new();
+    /// Whether other peers are asked for what the call has not brought.
+    pub(super) fn is_hedged(&self, call: u64) -> bool {
+        self.calls.get(&call).is_some_and(|call| call.is_hedged)
+    }
+
+    /// The calls that have brought nothing in the time that `patience` gives their peers, with what is open of each.
+    /// Each call is late once.
+    pub(super) fn late(&mut self, now: Duration, patience: impl Fn(PeerId) -> Duration) -> Vec<Late> {
+        let mut late = Vec::new();
         for call in self.calls.values_mut().filter(|call| !call.is_hedged) {
             if call.progress_at + patience(call.peer) <= now {
                 call.is_hedged = true;
-                keys.extend(call.keys(|place| place == Place::Open));
+                let (peer, waited) = (call.peer, now.saturating_sub(call.progress_at));
+                late.push(Late { peer, waited, keys: call.keys(|place| place == Place::Open) });
             }
         }
-        keys
+        late
     }
 
     /// When the next call will be late.

@@ -2,7 +2,7 @@
 
 use crate::core::PeerEvent;
 use serde::{Deserialize, Serialize};
-use soma_types::{ObjectId, ObjectKind, PeerFailure, PeerId};
+use soma_types::{ObjectId, ObjectKind, PeerFailure, PeerId, TimestampMs};
 use std::time::Duration;
 use strum::VariantNames;
 
@@ -129,6 +129,19 @@ pub enum Effect {
     },
 }
 
+/// The object that has been wanted for longest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldestWanted {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its id.
+    pub id: ObjectId,
+    /// When it was first requested, in milliseconds since 1970.
+    pub since_ms: TimestampMs,
+    /// Peers that lack it.
+    pub lacking: usize,
+}
+
 /// Objects as operators see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -156,4 +169,6 @@ pub struct Snapshot {
     pub failed_calls: u64,
     /// Calls made because another peer was late.
     pub hedges: u64,
+    /// The object that has been wanted for longest.
+    pub oldest: Option<OldestWanted>,
 }

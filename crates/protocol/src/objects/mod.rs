@@ -22,15 +22,15 @@ mod interface;
 mod peers;
 mod wanted;
 
-pub use interface::{Answer, Config, Effect, Input, Snapshot};
+pub use interface::{Answer, Config, Effect, Input, OldestWanted, Snapshot};
 
 use crate::core::{Core, Now, PeerEvent};
-use calls::Calls;
+use calls::{Calls, Late};
 use peers::{Key, Peer};
 use serde::{Deserialize, Serialize};
 use soma_types::{Fault, PeerFailure, PeerId};
 use std::{collections::BTreeMap, time::Duration};
-use wanted::{Answers, Wishes};
+use wanted::{Answers, Wanted, Wishes};
 
 /// Patience with a peer that is gone: its calls end soon.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -143,9 +143,10 @@ impl Objects {
         }
     }
 
-    /// Asks for an object elsewhere, unless a call may still bring it.
+    /// Asks for an object elsewhere, unless a call that is not late may still bring it.
     fn settle(&mut self, key: Key) {
-        if self.wishes.get(&key).is_some_and(|wanted| wanted.calls.is_empty()) {
+        let is_late = |wanted: &Wanted| wanted.calls.iter().all(|call| self.calls.is_hedged(*call));
+        if self.wishes.get(&key).is_some_and(is_late) {
             self.wishes.ask_next(key);
         }
     }
@@ -194,8 +195,13 @@ impl Objects {
     fn hedge(&mut self, now: Duration) {
         let peers = &self.peers;
         let patience = |peer| peers.get(&peer).map_or(NEVER, Peer::patience);
-        for key in self.calls.late(now, patience).into_iter().rev() {
-            self.wishes.ask_next(key);
+        for Late { peer, waited, keys } in self.calls.late(now, patience).into_iter().rev() {
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.is_late(waited);
+            }
+            for key in keys.into_iter().rev() {
+                self.wishes.ask_next(key);
+            }
         }
     }
 
@@ -231,7 +237,8 @@ impl Core for Objects {
                 if self.wishes.len() + ids.len() > self.config.max_wanted {
                     effects.push(Effect::Refuse { request });
                 } else {
-                    self.wishes.add(request, kind, ids, now.monotonic.saturating_add(within), first_from);
+                    let deadline = now.monotonic.saturating_add(within);
+                    self.wishes.add(now.unix_ms, request, kind, ids, deadline, first_from);
                 }
             }
             Input::Dropped { request } => {
@@ -280,6 +287,7 @@ impl Core for Objects {
             unused,
             failed_calls,
             hedges,
+            oldest: self.wishes.oldest(),
         }
     }
 }

@@ -92,13 +92,24 @@ impl Peer {
         (self.wait.0.unwrap_or(UNKNOWN_WAIT) * LATE_FACTOR).clamp(LATE.0, LATE.1)
     }
 
+    /// A call to it has brought nothing for this long. It counts as one that lacks what it was asked for, so that a peer
+    /// that never answers is asked last.
+    pub(super) fn is_late(&mut self, wait: Duration) {
+        self.wait.add(wait);
+        self.hit(0);
+    }
+
+    /// Of a thousand objects it had so many.
+    fn hit(&mut self, hits: u32) {
+        self.hit_rate = Some(self.hit_rate.map_or(hits, |rate| (rate * (SMOOTHING - 1) + hits) / SMOOTHING));
+    }
+
     /// A part of an answer has arrived after this wait.
     pub(super) fn arrived(&mut self, wait: Duration, found: usize, missing: usize) {
         self.failures = 0;
         self.wait.add(wait);
         if let Some(hits) = (found * 1_000).checked_div(found + missing) {
-            let hits = hits as u32;
-            self.hit_rate = Some(self.hit_rate.map_or(hits, |rate| (rate * (SMOOTHING - 1) + hits) / SMOOTHING));
+            self.hit(hits as u32);
         }
         if found > 1 {
             self.each.add(wait / found as u32);

@@ -136,6 +136,26 @@ fn chunks_of_snapshots_are_asked_for_a_few_at_a_time() {
 }
 
 #[test]
+fn a_silent_peer_holds_up_no_object_that_the_third_peer_has() {
+    let mut solo = Solo::new([1, 2, 3]);
+    assert_eq!(solo.fetch(ids(0..1)), [call(1, 1, ids(0..1))]);
+    let late_at = solo.core.next_wake().expect("it waits");
+    assert_eq!(solo.pass(late_at), [call(2, 2, ids(0..1))], "the first peer is silent");
+    solo.pass(Duration::from_millis(1));
+    assert_eq!(solo.missing(2, &[0]), [call(3, 3, ids(0..1))], "it is still silent, and the second one lacks it");
+    assert_eq!(solo.ended(2), []);
+    solo.pass(Duration::from_millis(1));
+    assert_eq!(solo.found(3, &[0]), [answer(1, ids(0..1), Answer::Found), Effect::Cancel { call: 1 }]);
+    // From now on it is asked last.
+    let Effect::Call { call: next, peer: asked, .. } = solo.fetch(ids(1..2)).remove(0) else {
+        panic!("nobody is asked")
+    };
+    assert_eq!(asked, peer(3));
+    let Effect::Call { peer: asked, .. } = solo.missing(next, &[0]).remove(0) else { panic!("nobody is asked") };
+    assert_eq!(asked, peer(2));
+}
+
+#[test]
 fn a_late_peer_gets_a_rival_and_the_slower_call_is_ended() {
     let mut solo = Solo::new([1, 2]);
     assert_eq!(solo.fetch_from(ids(0..1), Some(peer(1))), [call(1, 1, ids(0..1))]);

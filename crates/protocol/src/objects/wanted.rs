@@ -1,11 +1,11 @@
 //! Requests, and the objects that they want. Equal wishes are merged.
 
 use super::{
-    interface::{Answer, Effect},
+    interface::{Answer, Effect, OldestWanted},
     peers::Key,
 };
 use serde::{Deserialize, Serialize};
-use soma_types::{ObjectId, ObjectKind, PeerId};
+use soma_types::{ObjectId, ObjectKind, PeerId, TimestampMs};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -24,6 +24,8 @@ struct Request {
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Wanted {
     requests: Vec<u64>,
+    /// When it was first requested.
+    since_ms: TimestampMs,
     /// Calls that may bring it.
     pub(super) calls: Vec<u64>,
     /// Peers that have said that they lack it, connected or not.
@@ -76,6 +78,12 @@ impl Wishes {
         self.objects.get_mut(key)
     }
 
+    /// The object that has been wanted for longest.
+    pub(super) fn oldest(&self) -> Option<OldestWanted> {
+        let ((kind, id), wanted) = self.objects.iter().min_by_key(|(_, wanted)| wanted.since_ms)?;
+        Some(OldestWanted { kind: *kind, id: *id, since_ms: wanted.since_ms, lacking: wanted.lacking.len() })
+    }
+
     /// Objects to ask a peer for.
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
@@ -88,6 +96,7 @@ impl Wishes {
     /// Adds a request.
     pub(super) fn add(
         &mut self,
+        now_ms: TimestampMs,
         request: u64,
         kind: ObjectKind,
         ids: Vec<ObjectId>,
@@ -95,7 +104,8 @@ impl Wishes {
         first_from: Option<PeerId>,
     ) {
         for id in &ids {
-            let wanted = self.objects.entry((kind, *id)).or_default();
+            let wanted =
+                self.objects.entry((kind, *id)).or_insert_with(|| Wanted { since_ms: now_ms, ..Wanted::default() });
             wanted.requests.push(request);
             wanted.first_from = first_from.or(wanted.first_from);
             if wanted.calls.is_empty() && wanted.place.is_none() {

@@ -1,6 +1,9 @@
 //! What hostile peers answer when they are asked for objects.
 
-use crate::{flip_bit, hostile::Consequence};
+use crate::{
+    flip_bit,
+    hostile::{Behaviour, Consequence},
+};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use soma_network::wire::{CallError, ObjectIds, ObjectStream, Status, limits::MAX_OBJECTS_PER_FETCH};
@@ -80,6 +83,22 @@ impl ObjectMischief {
                 Consequence::Doubted
             }
             Self::HidesObjects => Consequence::WithoutEffect,
+        }
+    }
+
+    /// What a peer with this behaviour does to objects: the same as to blocks and commits, where it can.
+    pub(super) fn beside(behaviour: Behaviour) -> Option<Self> {
+        match behaviour {
+            Behaviour::FlipsBlocks => Some(Self::FlipsObjects),
+            Behaviour::SwapsBlocks => Some(Self::SwapsObjects),
+            Behaviour::TruncatesBlocks => Some(Self::EndsEarly),
+            Behaviour::ReordersBlocks => Some(Self::SendsMore),
+            Behaviour::AnswersEmpty => Some(Self::MissesMore),
+            Behaviour::SendsOversizedBlocks => Some(Self::SendsOversizedObjects),
+            Behaviour::FlipsCommits => Some(Self::InventsTrees),
+            Behaviour::NeverFinishes => Some(Self::NeverFinishes),
+            Behaviour::DribblesBytes => Some(Self::Dribbles),
+            _ => None,
         }
     }
 

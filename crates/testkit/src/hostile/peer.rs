@@ -2,7 +2,7 @@
 
 use crate::{
     flip_bit,
-    hostile::{Behaviour, node_infos},
+    hostile::{Behaviour, ObjectMischief, node_infos},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use soma_network::wire::{
     Availability, BlockRefs, BlockStream, Call, CallError, CommitRange, EpochProofs, EpochProofsFrom, FetchedCommits,
     FrameStream, Hello, KnownPeers, ObjectIds, ObjectStream, PeerApi, Status,
 };
+use soma_store::MemoryObjects;
 use soma_types::{
     Commit, CommitDigest, CommitIndex, CommitRef, PeerId, Signed, SignedBlock, SigningKey, UnverifiedCommit,
     limits::MAX_BLOCK_BYTES,
@@ -44,6 +45,8 @@ pub struct Means {
     /// Set when its bytes are to trickle from now on, where something below the calls sees to it; else it takes a
     /// second for each byte of an answer.
     pub trickle: Option<Arc<AtomicBool>>,
+    /// Objects that it says it has, if it lies about those, too.
+    pub objects: Option<MemoryObjects>,
 }
 
 /// One peer's behaviour and memory. Clones share both.
@@ -345,6 +348,11 @@ impl PeerApi for HostilePeer {
 
     async fn fetch_objects(&self, call: Call, ids: ObjectIds) -> Result<ObjectStream, CallError> {
         self.mischief.instead(call.peer).await?;
+        let State { behaviour, means, .. } = &*self.mischief.0;
+        if let (Some(mischief), Some(objects)) = (ObjectMischief::beside(*behaviour), &means.objects) {
+            self.mischief.act();
+            return mischief.answer(objects, &ids);
+        }
         self.inner.fetch_objects(call, ids).await
     }
 

@@ -201,7 +201,7 @@ impl Server {
         let mischief = behaviour.map(|behaviour| {
             let (key, hang_up, trickle) = (key.clone(), callers.clone(), Some(trickle.clone()));
             let hang_up = Arc::new(move |caller| hang_up.hang_up(caller));
-            Mischief::new(behaviour, Means { key, seed, hang_up, trickle })
+            Mischief::new(behaviour, Means { key, seed, hang_up, trickle, objects: None })
         });
         let api: Arc<dyn PeerApi> = match &mischief {
             Some(mischief) => Arc::new(mischief.wrap(honest.clone())),

@@ -8,6 +8,7 @@ use crate::{
         names::NodeName,
         network::SimNetwork,
         node::{Common, WALL_CLOCK_MS},
+        objects,
         wire::SimTransport,
     },
 };
@@ -52,7 +53,8 @@ impl Hostility {
                 network.end_connections_between(caller.name, name);
             }
         };
-        let means = Means { key: own_key.clone(), seed, hang_up: Arc::new(hang_up), trickle: None };
+        let objects = Some(objects::source_of(&self.honest));
+        let means = Means { key: own_key.clone(), seed, hang_up: Arc::new(hang_up), trickle: None, objects };
         self.network.set_mischief(peer_id(name), Mischief::new(behaviour, means));
         if behaviour.attacks() {
             for (number, victim) in (0..).zip(&self.honest) {

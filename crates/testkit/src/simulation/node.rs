@@ -345,7 +345,7 @@ impl Node {
             None => builder,
         };
         let builder = match &self.fetches {
-            Some(_) => builder.object_source(Arc::new(objects::source_of(self.name))),
+            Some(_) => builder.object_source(Arc::new(objects::source_of(&[self.name]))),
             None => builder,
         };
         builder

@@ -23,11 +23,13 @@ fn content(name: NodeName, number: u32) -> Vec<u8> {
     format!("object {number} of {name}").into_bytes()
 }
 
-/// What a node has.
-pub(super) fn source_of(name: NodeName) -> MemoryObjects {
+/// What these nodes have.
+pub(super) fn source_of(names: &[NodeName]) -> MemoryObjects {
     let source = MemoryObjects::default();
-    for number in 0..PER_NODE {
-        source.put(KIND, content(name, number));
+    for name in names {
+        for number in 0..PER_NODE {
+            source.put(KIND, content(*name, number));
+        }
     }
     source
 }

@@ -81,6 +81,9 @@ pub fn scenario(seed: u64) -> Scenario {
     if rng.random_ratio(1, 3) {
         scenario.messages = Some(millis(rng.random_range(200..=2_000)));
     }
+    if rng.random_ratio(1, 3) {
+        scenario.objects = Some(millis(rng.random_range(200..=2_000)));
+    }
     scenario
 }
 
@@ -100,6 +103,7 @@ pub fn hostile(seed: u64) -> Scenario {
         .set("discovery.interval", "10s")
         .set("state_sync.request_timeout", "2s")
         .messages(secs(1))
+        .objects(secs(1))
         .synced_within(secs(120));
     for number in 1..=HOSTILE_NODES {
         if let Some(behaviour) = Behaviour::ALL.choose(&mut rng) {
