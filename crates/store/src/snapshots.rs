@@ -11,10 +11,14 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    thread,
 };
 
 /// Bytes of a chunk that a [`SnapshotWriter`] writes: as much as travels in one message.
 const CHUNK_BYTES: usize = OBJECT_PIECE_BYTES;
+
+/// Threads that make chunks durable: a file system joins what several of them wait for.
+const SYNCING: usize = 16;
 
 const CHUNK: ObjectKind = ObjectKind::SNAPSHOT_CHUNK;
 const MANIFEST: ObjectKind = ObjectKind::SNAPSHOT_MANIFEST;
@@ -156,9 +160,16 @@ impl SnapshotDirectory {
 
     /// Makes every chunk durable, then writes the manifest.
     fn complete(&self, manifest: &SnapshotManifest) -> io::Result<()> {
-        for chunk in &manifest.chunks {
-            File::open(self.objects.path(CHUNK, chunk))?.sync_all()?;
-        }
+        let per_thread = manifest.chunks.len().div_ceil(SYNCING).max(1);
+        thread::scope(|scope| {
+            let sync = |chunks: &[ObjectId]| {
+                chunks.iter().try_for_each(|chunk| File::open(self.objects.path(CHUNK, chunk))?.sync_all())
+            };
+            let threads: Vec<_> =
+                manifest.chunks.chunks(per_thread).map(|chunks| scope.spawn(move || sync(chunks))).collect();
+            let panicked = |_| Err(io::Error::other("a thread that syncs has panicked"));
+            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(panicked))
+        })?;
         let directory = self.root.join(CHUNK.to_string());
         if directory.exists() {
             File::open(directory)?.sync_all()?;
