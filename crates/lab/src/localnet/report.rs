@@ -168,10 +168,13 @@ impl Report {
             "chain {} with {} validators, {} commits in {} epochs; data in {}",
             self.chain, self.validators, self.head, self.epochs, self.data
         );
-        let verdict = if self.ok {
-            "ok: every full node reached the head, and all executors were given the same and have the same state"
-        } else {
-            "FAILED: see the table; each node's log is node.log in its folder"
+        let have_states = self.full_nodes.iter().all(|node| node.state_equal == Some(true));
+        let verdict = match (self.ok, have_states) {
+            (true, true) => {
+                "ok: every full node reached the head, and all executors were given the same and have the same state"
+            }
+            (true, false) => "ok: every full node reached the head, and all executors were given the same",
+            (false, _) => "FAILED: see the table; each node's log is node.log in its folder",
         };
         println!("{verdict}");
         Ok(())
