@@ -22,7 +22,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("actix-rt", &["soma-runtime", "soma-p2p", "soma-tests"]),
     ("tonic", &["soma-network", "soma-tests"]),
     ("prost", &["soma-network"]),
-    ("fjall", &["soma-store"]),
+    ("fjall", &["soma-store", "soma-lab"]),
     // The benchmark measures a bare TLS stream, to say what the transport costs above it.
     // The archive chooses the cryptography of the HTTP client.
     ("rustls", &["soma-network", "soma-archive", "soma-lab"]),

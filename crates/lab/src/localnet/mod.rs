@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     if args.start() != args::StartArg::Genesis && args.prune.is_some() && args.archive.is_none() {
         return Err(CliError::input("--prune with --start needs --archive: full nodes that start late prune nothing"));
     }
-    if args.join == args::JoinArg::Snapshot && args.rate == 0 && args.history() % args.snapshot_every != 0 {
+    if args.join == args::JoinArg::Snapshot && args.rate == 0 && !args.history().is_multiple_of(args.snapshot_every) {
         let reason = "--join snapshot without --rate needs a snapshot at the end of the history: --snapshot-every that divides it";
         return Err(CliError::input(reason));
     }
