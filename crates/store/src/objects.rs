@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use soma_types::{ObjectId, ObjectKind, SnapshotInfo, limits::MAX_OBJECT_BYTES};
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -156,7 +156,8 @@ impl ObjectSource for DirectoryObjects {
 /// Objects in memory.
 #[derive(Debug, Default)]
 pub struct MemoryObjects {
-    objects: Mutex<BTreeMap<(ObjectKind, ObjectId), Bytes>>,
+    /// Never iterated.
+    objects: Mutex<HashMap<(ObjectKind, ObjectId), Bytes>>,
 }
 
 impl MemoryObjects {
