@@ -4,11 +4,13 @@
 //! - `GET /readyz`, `/healthz`: 200 when the node gets on or has nothing to do, 503 with the reason when not.
 //! - `GET /status`: everything that `soma-p2p status` shows.
 //! - `GET /peers`: everything that `soma-p2p peers` shows.
-//! - `GET /metrics`: counters and gauges for Prometheus.
+//! - `GET /metrics`: counters and gauges of the system and of the process, for Prometheus.
 
-use crate::executor::{Executed, ExecutedText};
+use crate::{
+    executor::{Executed, ExecutedText},
+    process_metrics::ProcessMetrics,
+};
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use soma_p2p::{BookEntry, Handle, PeerStatus, Status};
 use std::cmp::Reverse;
@@ -19,7 +21,7 @@ use tokio::sync::watch;
 pub(crate) struct Admin {
     pub(crate) system: Handle,
     pub(crate) executed: watch::Receiver<Executed>,
-    pub(crate) metrics: PrometheusHandle,
+    pub(crate) metrics: ProcessMetrics,
 }
 
 /// Answer of `/status`.

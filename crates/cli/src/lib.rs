@@ -3,6 +3,7 @@
 pub mod admin;
 mod archive;
 mod checkpoint;
+mod config_command;
 pub mod error;
 pub mod executor;
 pub mod feed;
@@ -16,17 +17,30 @@ pub mod node;
 pub mod node_config;
 mod peers;
 mod ping;
+mod process_metrics;
 pub mod record;
 mod replay;
 mod running;
+mod shell;
 mod status;
 mod store;
 
 pub use error::CliError;
 pub use status::{fetch as fetch_status, table};
 
-use clap::Subcommand;
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+/// Peer-to-peer sync for a Soma node.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong input (nothing was written).
+#[derive(Parser)]
+#[command(name = "soma-p2p", version, max_term_width = 100)]
+pub struct Cli {
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
 
 /// What an operator can do.
 #[derive(Subcommand)]
@@ -35,6 +49,8 @@ pub enum Command {
     Keygen(keygen::Args),
     /// Make a committee with its keys, and the genesis of a new chain.
     Genesis(genesis::Args),
+    /// Check a configuration file, or print one with all defaults.
+    Config(config_command::Args),
     /// Run a node.
     Node(node::Args),
     /// Show how a running node is doing.
@@ -53,6 +69,10 @@ pub enum Command {
     Checkpoint(checkpoint::Args),
     /// Show what the actors of a node received, or feed it to their cores again.
     Replay(replay::Args),
+    /// Print a script that completes the arguments of soma-p2p in a shell.
+    Completions(shell::CompletionsArgs),
+    /// Write the man pages of soma-p2p.
+    Man(shell::ManArgs),
 }
 
 impl Command {
@@ -61,6 +81,7 @@ impl Command {
         match self {
             Self::Keygen(args) => keygen::run(args),
             Self::Genesis(args) => genesis::run(args),
+            Self::Config(args) => config_command::run(args),
             Self::Node(args) => node::run(args),
             Self::Status(args) => status::run(args),
             Self::Peers(args) => peers::run(args),
@@ -70,6 +91,8 @@ impl Command {
             Self::Archive(args) => archive::run(args),
             Self::Checkpoint(args) => checkpoint::run(args),
             Self::Replay(args) => replay::run(args),
+            Self::Completions(args) => shell::completions(args),
+            Self::Man(args) => shell::man(args),
         }
     }
 }

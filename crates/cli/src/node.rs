@@ -6,9 +6,9 @@ use crate::{
     executor::{self, Executed, Keep},
     feed, files,
     node_config::{NodeConfig, RunFile},
+    process_metrics::ProcessMetrics,
 };
 use clap::ValueEnum;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use soma_network::ListenError;
 use soma_p2p::{ActorSystem, Builder, FjallStore, Genesis, Handle, ListenAddress, ShutdownReport};
 use std::{fs, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
@@ -36,12 +36,24 @@ pub struct Args {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     /// What comes on standard input; the node stops at its end. For localnet.
     #[arg(long, value_enum, hide = true)]
     stdin: Option<Stdin>,
     /// Record of what the executor is given, each commit as it is; the executor goes on where it ends. For chaos.
     #[arg(long, value_name = "FILE", hide = true)]
     record: Option<PathBuf>,
+}
+
+/// Form of a line of the log.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// An object of JSON, for programs.
+    Json,
 }
 
 /// What a parent process sends on standard input.
@@ -56,12 +68,12 @@ enum Stdin {
 impl Args {
     /// The arguments of a node that runs until a signal stops it.
     pub fn with_config(config: PathBuf) -> Self {
-        Self { config, stdin: None, record: None }
+        Self { config, log_format: LogFormat::Text, stdin: None, record: None }
     }
 
     /// The arguments of a node that runs until standard input ends.
     pub fn watching_stdin(config: PathBuf) -> Self {
-        Self { config, stdin: Some(Stdin::Watch), record: None }
+        Self { stdin: Some(Stdin::Watch), ..Self::with_config(config) }
     }
 }
 
@@ -113,7 +125,11 @@ pub fn run_in_process(
     };
     let filter = tracing_subscriber::EnvFilter::try_new(&directives)
         .map_err(|error| CliError::input(format!("RUST_LOG = {directives:?}: {error}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match args.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     crate::memory::give_back_freed().map_err(CliError::failed)?;
     let runtime =
@@ -147,7 +163,7 @@ async fn run_node(
     let store = Arc::new(store);
     let builder = ActorSystem::builder(genesis.clone(), key, store.clone()).config(config.p2p.clone());
     let companion = accompany(&Parts { config: &config, genesis: &genesis, store: &store }, builder)?;
-    let metrics = PrometheusBuilder::new().install_recorder().map_err(CliError::failed)?;
+    let metrics = ProcessMetrics::install()?;
     let mut system = companion.builder.start().map_err(CliError::input)?;
     drop(store);
 

@@ -25,7 +25,7 @@ pub struct NodeConfig {
     pub p2p: soma_p2p::Config,
 }
 
-fn default_admin() -> SocketAddr {
+pub(crate) fn default_admin() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9184))
 }
 

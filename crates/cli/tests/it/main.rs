@@ -5,6 +5,7 @@
 mod archive;
 mod bad_input;
 mod checkpoint;
+mod config;
 mod discovery;
 #[cfg(target_os = "linux")]
 mod disk;

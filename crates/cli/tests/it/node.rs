@@ -61,9 +61,13 @@ fn a_node_answers_health_status_and_metrics_over_http() {
     let (code, metrics) = get(&admin, "/metrics");
     assert_eq!(code, 200);
     for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        let (_, value) = line.rsplit_once(' ').unwrap();
+        let (series, value) = line.rsplit_once(' ').unwrap();
         assert!(value.parse::<f64>().is_ok(), "{line}");
+        let name = series.split('{').next().unwrap();
+        assert!(metrics.contains(&format!("# HELP {name} ")), "{name} has no help");
     }
+    let build = format!("soma_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+    assert!(metrics.contains(&build) && metrics.contains("process_resident_memory_bytes "), "{metrics}");
     assert_eq!(get(&admin, "/absent").0, 404);
     node.stop("TERM").ok();
 }
