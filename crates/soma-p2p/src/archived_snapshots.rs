@@ -59,6 +59,10 @@ impl SnapshotFetch<'_> {
         self.handle.shared.archive.as_ref()
     }
 
+    pub(crate) fn has_archive(&self) -> bool {
+        self.archive().is_some()
+    }
+
     /// Snapshots in the archive. None while it cannot be read.
     pub(crate) async fn archived(&self) -> Vec<SnapshotName> {
         let Some(archive) = self.archive() else { return Vec::new() };

@@ -22,7 +22,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long to wait before peers are asked again for what none of them has.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -30,8 +30,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Snapshots that are offered to a sink in one attempt: their manifests are in memory together.
 const MAX_OFFERS: usize = 16;
 
-/// How long peers may bring nothing before the archive is read, if there is one.
-const PEERS_TIME: Duration = Duration::from_secs(3);
+/// How long peers may bring no chunk before the archive is read, if there is one. The chunks under way share a slow line.
+const IDLE: Duration = Duration::from_secs(20);
 
 /// How long the manifests of advertised snapshots may take: a peer may advertise what it never sends.
 const MANIFEST_TIME: Duration = Duration::from_secs(5);
@@ -194,9 +194,9 @@ impl SnapshotFetch<'_> {
         Ok(called.map_err(|exit| io::Error::other(format!("the sink {exit}")))??)
     }
 
-    /// How long to wait for peers before the archive is read.
-    fn peers_time(&self) -> Duration {
-        if self.handle.shared.archive.is_some() { self.left().min(PEERS_TIME) } else { self.left() }
+    /// Whether a connected peer says that it has the snapshot.
+    async fn is_advertised(&self, id: ObjectId) -> bool {
+        self.handle.snapshots().await.iter().any(|it| it.info.manifest == id)
     }
 
     /// The snapshot with this id, from whoever has it.
@@ -213,20 +213,19 @@ impl SnapshotFetch<'_> {
     /// Waits for a peer that has the manifest. Reads it from the archive if no peer has.
     async fn trusted_manifest(&self, id: ObjectId) -> Result<Arc<SnapshotManifest>, SnapshotError> {
         loop {
-            let error = match self.manifest(id, self.peers_time()).await {
-                Err(error @ SnapshotError::Late { .. }) => error,
+            if self.has_archive() && !self.is_advertised(id).await {
+                let archived = self.archived().await.into_iter().find(|name| name.manifest == id);
+                if let Some(name) = archived
+                    && let Some(manifest) = self.archived_manifest(name).await
+                {
+                    return Ok(manifest);
+                }
+            }
+            let within = if self.has_archive() { self.left().min(MANIFEST_TIME) } else { self.left() };
+            match self.manifest(id, within).await {
+                Err(SnapshotError::Late { .. }) if self.left() > ASK_AGAIN => sleep(ASK_AGAIN).await,
                 other => return other,
-            };
-            let archived = self.archived().await.into_iter().find(|name| name.manifest == id);
-            if let Some(name) = archived
-                && let Some(manifest) = self.archived_manifest(name).await
-            {
-                return Ok(manifest);
             }
-            if self.left() <= ASK_AGAIN {
-                return Err(error);
-            }
-            sleep(ASK_AGAIN).await;
         }
     }
 
@@ -335,20 +334,18 @@ impl SnapshotFetch<'_> {
             lacking.entry(*id).or_default().push(position);
         }
         while !lacking.is_empty() {
+            let is_archived_only = self.has_archive() && !self.is_advertised(manifest.id()).await;
+            if is_archived_only && self.take_archived(manifest, &mut lacking).await? > 0 {
+                continue;
+            }
             // In the order of the state, which peers read from their disks.
             let mut ids: Vec<_> = lacking.iter().map(|(id, positions)| (positions[0], *id)).collect();
             ids.sort_unstable();
             let ids = ids.into_iter().map(|(_, id)| id).collect();
             let bytes = manifest.chunk_bytes as usize;
-            let fetched = self.handle.fetch_sized(ObjectKind::SNAPSHOT_CHUNK, ids, self.peers_time(), bytes);
-            let before = lacking.len();
+            let fetched = self.handle.fetch_sized(ObjectKind::SNAPSHOT_CHUNK, ids, self.left(), bytes);
             let missing = self.take(manifest, fetched, &mut lacking).await?;
             if let Some(error) = missing {
-                // Peers that bring chunks just need more time.
-                let brought = before - lacking.len();
-                if brought > 0 && matches!(error, FetchError::Late { .. }) && !self.left().is_zero() {
-                    continue;
-                }
                 if self.take_archived(manifest, &mut lacking).await? > 0 {
                     continue;
                 }
@@ -369,7 +366,13 @@ impl SnapshotFetch<'_> {
         lacking: &mut Lacking,
     ) -> Result<Option<FetchError>, SnapshotError> {
         let mut missing = None;
-        while let Some((id, result)) = fetched.next().await {
+        let idle = if self.has_archive() { IDLE } else { self.left() };
+        loop {
+            let Ok(next) = timeout(idle, fetched.next()).await else {
+                missing = Some(FetchError::Late { asked: 0 });
+                break;
+            };
+            let Some((id, result)) = next else { break };
             match result {
                 Ok(bytes) => self.place(manifest, lacking.remove(&id), bytes).await?,
                 Err(error) => missing = Some(error),
