@@ -138,7 +138,7 @@ pub mod actor_status {
         broadcast::{Snapshot as Broadcast, TopicSnapshot},
         discovery::Snapshot as Discovery,
         grpc_adapter::{Rpc, Snapshot as Serving},
-        objects::Snapshot as Objects,
+        objects::{OldestWanted, Snapshot as Objects},
         state_sync::{Late, Snapshot as StateSync},
         store_writer::Snapshot as StoreWriter,
         verifier::Snapshot as Verifier,
