@@ -78,14 +78,16 @@ impl SnapshotFetch<'_> {
         self.decode(name.manifest, &bytes).ok()
     }
 
-    /// Hands the first chunks that are in the archive to the sink, up to one that is not. Returns how many.
+    /// Hands chunks of the archive to the sink, until one is not there or the time is over. Returns how many.
     pub(crate) async fn take_archived(
         &self,
         manifest: &Arc<SnapshotManifest>,
         lacking: &mut Lacking,
     ) -> Result<usize, SnapshotError> {
         let mut taken = 0;
-        while let Some(id) = lacking.keys().next().copied() {
+        while !self.is_over()
+            && let Some(id) = lacking.keys().next().copied()
+        {
             let Some(bytes) = self.read_archived(SnapshotPart::Chunk(id)).await else { break };
             self.place(manifest, lacking.remove(&id), bytes).await?;
             taken += 1;

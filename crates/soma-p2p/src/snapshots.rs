@@ -30,6 +30,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Snapshots that are offered to a sink in one attempt: their manifests are in memory together.
 const MAX_OFFERS: usize = 16;
 
+/// Time between two looks into the archive for a manifest: a sink may reject what is there for hours.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Advertised snapshots that are remembered as useless. Peers may invent any number: beyond it, all are forgotten.
+const MAX_USELESS: usize = 4_096;
+
 /// How long peers may bring no chunk before the archive is read, if there is one. The chunks under way share a slow line.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -120,7 +126,8 @@ impl Handle {
     /// Fetches a snapshot into `sink`, and returns its manifest once the sink has finished.
     ///
     /// With `trusted`, it is the snapshot with this id: the operator vouches for it. Without, the snapshots that peers
-    /// advertise are offered to the sink, the latest first, and the first one that it accepts is fetched.
+    /// advertise are offered to the sink, first those that validators have, then those in the archive, and each time the
+    /// latest first. The first one that the sink accepts is fetched.
     ///
     /// Chunks come from several peers at once. When peers vanish, others are asked, until `within` is over. What no peer
     /// has comes from the archive, if the node has one. Another call goes on with the chunks that the sink has.
@@ -194,6 +201,11 @@ impl SnapshotFetch<'_> {
         Ok(called.map_err(|exit| io::Error::other(format!("the sink {exit}")))??)
     }
 
+    /// Whether the time is over, or the system stops.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left().is_zero() || self.handle.shared.closing.is_cancelled()
+    }
+
     /// Whether a connected peer says that it has the snapshot.
     async fn is_advertised(&self, id: ObjectId) -> bool {
         self.handle.snapshots().await.iter().any(|it| it.info.manifest == id)
@@ -212,8 +224,10 @@ impl SnapshotFetch<'_> {
 
     /// Waits for a peer that has the manifest. Reads it from the archive if no peer has.
     async fn trusted_manifest(&self, id: ObjectId) -> Result<Arc<SnapshotManifest>, SnapshotError> {
+        let mut look_at = Instant::now();
         loop {
-            if self.has_archive() && !self.is_advertised(id).await {
+            if self.has_archive() && look_at <= Instant::now() && !self.is_advertised(id).await {
+                look_at = Instant::now() + LOOK_AGAIN;
                 let archived = self.archived().await.into_iter().find(|name| name.manifest == id);
                 if let Some(name) = archived
                     && let Some(manifest) = self.archived_manifest(name).await
@@ -234,7 +248,11 @@ impl SnapshotFetch<'_> {
         let mut manifests: BTreeMap<ObjectId, Arc<SnapshotManifest>> = BTreeMap::new();
         // Advertised, and not sent in time or no manifests: they are not waited for again.
         let mut useless = BTreeSet::new();
+        let mut look_at = Instant::now();
         loop {
+            if useless.len() > MAX_USELESS {
+                useless.clear();
+            }
             let mut advertised = self.handle.snapshots().await;
             advertised.retain(|it| !useless.contains(&it.info.manifest));
             // Peers that are no validators may invent any number.
@@ -255,7 +273,12 @@ impl SnapshotFetch<'_> {
                     return Ok((manifest.clone(), has));
                 }
             }
-            for name in self.archived().await {
+            let mut archived = Vec::new();
+            if look_at <= Instant::now() {
+                look_at = Instant::now() + LOOK_AGAIN;
+                archived = self.archived().await;
+            }
+            for name in archived {
                 let Some(manifest) = self.archived_manifest(name).await else { continue };
                 offers += 1;
                 if let SnapshotAnswer::Accept { has } = self.offer(&manifest, Offerer::Archive, false).await? {
@@ -263,7 +286,7 @@ impl SnapshotFetch<'_> {
                 }
             }
             if self.left() <= ASK_AGAIN || self.handle.shared.closing.is_cancelled() {
-                return Err(self.late(format!("the sink accepted none of the {offers} snapshots that peers have")));
+                return Err(self.late(format!("the sink accepted none of {offers} offered snapshots")));
             }
             sleep(ASK_AGAIN).await;
         }
@@ -333,11 +356,11 @@ impl SnapshotFetch<'_> {
         for (position, id) in (0..).zip(&manifest.chunks).filter(|(position, _)| !has.contains(position)) {
             lacking.entry(*id).or_default().push(position);
         }
+        // No peer is waited for that does not say it has the snapshot.
+        if self.has_archive() && !self.is_advertised(manifest.id()).await {
+            self.take_archived(manifest, &mut lacking).await?;
+        }
         while !lacking.is_empty() {
-            let is_archived_only = self.has_archive() && !self.is_advertised(manifest.id()).await;
-            if is_archived_only && self.take_archived(manifest, &mut lacking).await? > 0 {
-                continue;
-            }
             // In the order of the state, which peers read from their disks.
             let mut ids: Vec<_> = lacking.iter().map(|(id, positions)| (positions[0], *id)).collect();
             ids.sort_unstable();
