@@ -165,8 +165,8 @@ impl SnapshotDirectory {
             let sync = |chunks: &[ObjectId]| {
                 chunks.iter().try_for_each(|chunk| File::open(self.objects.path(CHUNK, chunk))?.sync_all())
             };
-            let threads: Vec<_> =
-                manifest.chunks.chunks(per_thread).map(|chunks| scope.spawn(move || sync(chunks))).collect();
+            let start = |chunks| thread::Builder::new().spawn_scoped(scope, move || sync(chunks));
+            let threads = manifest.chunks.chunks(per_thread).map(start).collect::<io::Result<Vec<_>>>()?;
             let panicked = |_| Err(io::Error::other("a thread that syncs has panicked"));
             threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(panicked))
         })?;
