@@ -11,7 +11,7 @@ use soma_p2p_cli::{
 };
 use std::{collections::BTreeSet, path::Path, time::Instant};
 
-/// Key of the last executed commit, beside the accounts.
+/// Key of the last executed commit.
 const EXECUTED: &str = "executed";
 
 /// Key of the commit of the snapshot that the ledger began with.
@@ -27,7 +27,7 @@ pub(crate) struct Ledger {
     meta: Keyspace,
     state: State,
     joined: Option<CommitIndex>,
-    /// Accounts whose balance on disk is an older one.
+    /// Accounts with a balance that is not on disk yet.
     changed: BTreeSet<Account>,
     rule: SaveRule,
     saved_at: Instant,

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 /// Snapshots that a node keeps. A node that has begun to fetch the older one has the time between two to end.
 const KEPT_SNAPSHOTS: usize = 2;
@@ -67,14 +67,16 @@ impl Executor {
         }
         let executed = self.ledger.executed();
         progress.send_replace(executed);
+        let mut archiving: Option<JoinHandle<()>> = None;
         let mut commits = handle.synced_commits(executed.next());
         while let Some(commit) = commits.blocking_next() {
             let commit = commit.map_err(CliError::failed)?;
             self.ledger.apply(&commit)?;
             if commit.commit_ref.index.is_multiple_of(self.execution.snapshot_every) {
                 let snapshot = self.take_snapshot(commit.commit_ref)?;
-                if self.archives {
-                    tokio::runtime::Handle::current().spawn(archive(handle.clone(), snapshot));
+                // One at a time: while the archive is slow, the snapshots in between stay out of it.
+                if self.archives && archiving.as_ref().is_none_or(JoinHandle::is_finished) {
+                    archiving = Some(tokio::runtime::Handle::current().spawn(archive(handle.clone(), snapshot)));
                 }
             }
             progress.send_replace(self.ledger.executed());

@@ -8,8 +8,8 @@ use soma_p2p::{
 };
 use std::{io, sync::Arc};
 
-/// Takes a snapshot if this node has verified its commit, and if so many validators advertise it that one of them is
-/// honest: all honest ones have the same state after one commit.
+/// Takes a snapshot of a commit that this node has verified. Validators with more stake than faulty ones can have must
+/// advertise it: then an honest one does, and all honest ones have the same state after one commit.
 pub(super) struct Sink {
     directory: SnapshotDirectory,
     store: Arc<FjallStore>,

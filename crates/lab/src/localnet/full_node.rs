@@ -157,8 +157,6 @@ impl FullNode {
         Ok(NodeReport {
             name: self.files.name,
             first,
-            // The state that a snapshot brings has the digest of all commits before.
-            digest_from: if ledger.joined().is_some() { 1 } else { first },
             snapshot: ledger.joined(),
             state: ledger.digest(),
             height: self.sample.executed,

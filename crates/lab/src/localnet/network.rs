@@ -310,10 +310,10 @@ impl Network<'_> {
 /// Compares what executors of full nodes were given with each store.
 fn compare(nodes: &mut [NodeReport], stores: &[PathBuf]) -> Result<(), CliError> {
     for store in stores {
-        for first in nodes.iter().map(|node| node.digest_from).collect::<BTreeSet<_>>() {
-            let heights = nodes.iter().filter(|node| node.digest_from == first).map(|node| node.height);
+        for first in nodes.iter().map(|node| node.digest_from()).collect::<BTreeSet<_>>() {
+            let heights = nodes.iter().filter(|node| node.digest_from() == first).map(|node| node.height);
             let digests = chain::digests(store, first, &heights.collect::<Vec<_>>())?;
-            for node in nodes.iter_mut().filter(|node| node.digest_from == first) {
+            for node in nodes.iter_mut().filter(|node| node.digest_from() == first) {
                 let digest = digests.get(&node.height).map(ToString::to_string);
                 node.digests_equal &= digest.as_ref() == Some(&node.digest);
             }

@@ -9,8 +9,6 @@ pub(super) struct NodeReport {
     pub(super) name: String,
     /// First commit that its executor was given.
     pub(super) first: u32,
-    /// First commit that its digest covers.
-    pub(super) digest_from: u32,
     /// Commit of the snapshot that its executor began with.
     pub(super) snapshot: Option<u32>,
     /// Highest commit that its executor was given.
@@ -40,6 +38,11 @@ pub(super) struct NodeReport {
 }
 
 impl NodeReport {
+    /// First commit that its digest covers. The state in a snapshot has the digest of all commits before.
+    pub(super) fn digest_from(&self) -> u32 {
+        if self.snapshot.is_some() { 1 } else { self.first }
+    }
+
     /// Whether it did all that it was to do.
     pub(super) fn is_ok(&self) -> bool {
         self.digests_equal && self.state_equal != Some(false) && self.reached_head && self.stopped_in_order
