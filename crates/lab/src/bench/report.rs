@@ -67,7 +67,7 @@ pub(super) fn growth_table(steps: &[Step]) -> Table {
     rows
 }
 
-fn known(value: Option<f64>, decimals: usize) -> String {
+pub(super) fn known(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.decimals$}"))
 }
 

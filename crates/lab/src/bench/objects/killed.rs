@@ -66,14 +66,10 @@ pub(super) fn measure(network: &Network<'_>, case: &str, bytes: u64) -> Result<O
         bytes: manifest.bytes,
         seconds,
         objects_per_s: chunks as f64 / seconds,
-        limit_s: None,
-        limit_ratio: None,
-        cpu_ratio: None,
-        p50_ms: None,
-        p99_ms: None,
         peak_rss_mib: fetched.peak_rss_mib,
         cpu_s: fetched.cpu_s,
         server_cpu_s,
         kills: Some(Kills { kills: KILLS, chunks_served_again: served.saturating_sub(chunks) }),
+        ..ObjectRecord::default()
     })
 }

@@ -15,7 +15,7 @@ use std::{
 /// Bytes that TLS and BLAKE3 are measured with; the result is scaled.
 const MEASURED_BYTES: usize = 256 << 20;
 
-/// The limit for so many bytes, in seconds of wall time.
+/// The least time that a fetch can take, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub(super) seconds: f64,
@@ -33,7 +33,7 @@ impl Limit {
         let scaled = |cost: Cost| (cost.cpu_s * scale, cost.wall.as_secs_f64() * scale);
         let mut parts = vec![scaled(tls), scaled(hash(&sample, passes))];
         if let Some(directory) = directory {
-            // All bytes: a disk may take the first of them faster than the rest.
+            // All bytes: a disk may take the first ones faster than the rest.
             let passes = total.div_ceil((sample.len() * object_bytes) as u64) as usize;
             let cost = write(&sample, passes, &directory.join("write.raw")).map_err(CliError::failed)?;
             parts.push((cost.cpu_s, cost.wall.as_secs_f64()));

@@ -28,7 +28,7 @@ const ONE_BY_ONE: u32 = 2_000;
 /// Peers that each have another part of the objects.
 const PEERS: usize = 4;
 
-/// Bytes of a snapshot; a quarter for `--quick`.
+/// Bytes of a snapshot.
 const SNAPSHOT_BYTES: u64 = 2 << 30;
 
 const SMALL: &str = "objects/small/1-peer";

@@ -40,7 +40,7 @@ impl<'a> Network<'a> {
         Ok(Self { session, genesis, genesis_file })
     }
 
-    /// A snapshot of so many bytes, and its directory. It is made once.
+    /// A snapshot of `bytes` bytes, and its directory. It is made once.
     pub(super) fn snapshot(&self, bytes: u64) -> Result<(PathBuf, SnapshotManifest), CliError> {
         let path = self.session.work().join("snapshot");
         let directory = SnapshotDirectory::new(&path, self.genesis.chain_id());
@@ -124,21 +124,17 @@ impl<'a> Network<'a> {
         node.stop(self.session)?;
         let latencies = latencies(fetched.latencies_ms);
         Ok(ObjectRecord {
-            case: String::new(),
             peers,
             objects: fetched.objects,
             bytes: fetched.bytes,
             seconds: fetched.seconds,
             objects_per_s: fetched.objects as f64 / fetched.seconds,
-            limit_s: None,
-            limit_ratio: None,
-            cpu_ratio: None,
             p50_ms: latencies.map(|(p50, _)| p50),
             p99_ms: latencies.map(|(_, p99)| p99),
             peak_rss_mib: fetched.peak_rss_mib,
             cpu_s: fetched.cpu_s,
             server_cpu_s,
-            kills: None,
+            ..ObjectRecord::default()
         })
     }
 }

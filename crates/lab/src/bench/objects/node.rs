@@ -58,7 +58,7 @@ pub(super) struct ObjectSetup {
 pub(super) enum Source {
     /// Nothing.
     Nothing,
-    /// Small objects: each `step`-th one of so many, beginning with `first`.
+    /// Small objects: every `step`-th of `count` objects, from `first` on.
     Small { count: u32, first: u32, step: usize },
     /// The snapshots in a directory.
     Snapshots { directory: PathBuf },
@@ -67,16 +67,16 @@ pub(super) enum Source {
 /// What a node fetches.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Work {
-    /// So many small objects with one call.
+    /// `count` small objects, with one call.
     AtOnce { count: u32 },
-    /// So many small objects, each with a call of its own after the other.
+    /// `count` small objects, with one call after the other.
     OneByOne { count: u32 },
     /// A snapshot, into a directory.
     Snapshot { manifest: ObjectId, directory: PathBuf },
 }
 
 /// A small object.
-pub(super) fn small(number: u32) -> Vec<u8> {
+fn small(number: u32) -> Vec<u8> {
     let mut object = vec![0x5a; SMALL_BYTES];
     object[..4].copy_from_slice(&number.to_le_bytes());
     object
@@ -105,7 +105,7 @@ impl ObjectSource for Counting {
     }
 }
 
-/// Puts a snapshot into a directory, and tells of the first chunk.
+/// Puts a snapshot into a directory, and reports the first chunk to the benchmark.
 struct Telling {
     directory: SnapshotDirectory,
     has_told: AtomicBool,

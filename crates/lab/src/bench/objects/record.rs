@@ -1,13 +1,13 @@
 //! Results: as lines of JSON, and as a table.
 
-use super::limit::Limit;
+use super::{super::report::known, limit::Limit};
 use comfy_table::Table;
 use serde::Serialize;
 use soma_p2p_cli::table;
 use std::fmt;
 
 /// One fetch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct ObjectRecord {
     pub(super) case: String,
     /// Serving nodes.
@@ -21,7 +21,7 @@ pub(super) struct ObjectRecord {
     /// Time of TLS, BLAKE3 and, of a snapshot, writing.
     pub(super) limit_s: Option<f64>,
     pub(super) limit_ratio: Option<f64>,
-    /// CPU of all nodes over that of the limit's parts.
+    /// CPU of all nodes over the CPU of the limit's parts.
     pub(super) cpu_ratio: Option<f64>,
     /// Of one object.
     pub(super) p50_ms: Option<f64>,
@@ -86,7 +86,7 @@ pub(super) fn table_of(records: &[ObjectRecord]) -> Table {
         "kills",
         "served again",
     ]);
-    let known = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
+    let count = |value: Option<u64>| value.map_or_else(|| "-".into(), |value| value.to_string());
     for record in records {
         rows.add_row([
             record.case.clone(),
@@ -94,14 +94,14 @@ pub(super) fn table_of(records: &[ObjectRecord]) -> Table {
             format!("{:.0}", record.objects_per_s),
             format!("{:.0}", record.bytes as f64 / record.seconds / 1e6),
             format!("{:.2}", record.seconds),
-            known(record.limit_s),
-            known(record.limit_ratio),
-            known(record.cpu_ratio),
-            known(record.p50_ms),
-            known(record.p99_ms),
-            record.peak_rss_mib.map_or_else(|| "-".into(), |mib| format!("{mib:.0}")),
-            record.kills.map_or_else(|| "-".into(), |kills| kills.kills.to_string()),
-            record.kills.map_or_else(|| "-".into(), |kills| kills.chunks_served_again.to_string()),
+            known(record.limit_s, 2),
+            known(record.limit_ratio, 2),
+            known(record.cpu_ratio, 2),
+            known(record.p50_ms, 2),
+            known(record.p99_ms, 2),
+            known(record.peak_rss_mib, 0),
+            count(record.kills.map(|kills| kills.kills.into())),
+            count(record.kills.map(|kills| kills.chunks_served_again)),
         ]);
     }
     rows
