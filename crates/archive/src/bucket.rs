@@ -204,7 +204,7 @@ impl SegmentStorage for Archive {
     async fn put_part(&self, chain: ChainId, part: SnapshotPart, bytes: Bytes) -> Result<bool, ArchiveError> {
         let path = self.path(&format!("{chain}/{part}"));
         let failed = |error| self.failed(format!("write {part}"), error);
-        // Most chunks of a snapshot may be those of the one before: they are not sent again.
+        // Two snapshots may share most chunks: a chunk that is there is not sent again.
         match self.objects.head(&path).await {
             Ok(_) => return Ok(false),
             Err(Error::NotFound { .. }) => {}

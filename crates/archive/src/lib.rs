@@ -9,7 +9,7 @@
 //! committee of its epoch is enough to verify it. Its name has its range, so a listing is the index. Several writers of
 //! one chain do no harm: the first object of a name stays, and overlapping ranges are valid.
 //!
-//! Snapshots of the executor's state stand beside the segments, each as a manifest and chunks.
+//! An archive also holds snapshots of the executor's state, each as a manifest and chunks.
 //!
 //! docs/archive-format.md defines names and bytes.
 

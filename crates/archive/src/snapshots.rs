@@ -6,12 +6,12 @@ use soma_types::{
 };
 use std::{fmt, str::FromStr};
 
-/// A snapshot in a storage. The order is that of the commits.
+/// A snapshot in a storage, ordered by its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SnapshotName {
-    /// The last commit whose effects are in the state, as the name says.
+    /// The last executed commit, as the name says.
     pub commit: CommitIndex,
-    /// The id of its manifest, which proves all of it.
+    /// The id of its manifest, which proves every byte of the snapshot.
     pub manifest: ObjectId,
 }
 

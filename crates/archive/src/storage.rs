@@ -54,7 +54,7 @@ pub trait SegmentStorage: Send + Sync + 'static {
         Err(ArchiveError::NoSnapshots { place: self.place().into(), part })
     }
 
-    /// Reads a part of a snapshot. `None` if it is not there. What it says is not checked: its id proves it.
+    /// Reads a part of a snapshot. `None` if it is not there. The caller checks the bytes against the id.
     ///
     /// # Errors
     /// Fails if the storage cannot be read, or if the object is longer than such a part may be.
