@@ -30,7 +30,7 @@ UNPUBLISHED := soma-lab soma-testkit soma-tests
 TESTS := soma-testkit soma-tests
 BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 
-.PHONY: help run test sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency
+.PHONY: help run test test-browser sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -45,6 +45,11 @@ test: ## Run all tests
 
 sim: ## Simulate whole networks over SEEDS seeds, or rerun one: SEED=7 SCENARIO="cold sync"
 	$(LAB) --features simulation -- sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario "$(SCENARIO)")
+
+test-browser: ## Test the status page in Chromium; pictures are left in target/browser
+	@for tool in chromium chromedriver; do command -v $$tool > /dev/null || \
+		{ echo "skipped: $$tool is missing (Debian packages chromium and chromium-driver)"; exit 3; }; done; \
+	$(CARGO) test -p soma-lab --features browser --test browser
 
 chaos: ## Kill and restart random nodes of a syncing network that prunes and archives KILLS times, and count what is lost: KILLS=20 SEED=7
 	$(LAB) -- chaos --kills $(KILLS) --prune 500 --archive $(if $(SEED),--seed $(SEED))

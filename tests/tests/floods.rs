@@ -114,7 +114,7 @@ async fn node_under_all_attacks_at_once_keeps_serving_within_its_memory() {
         eventually(&attacked, "calls end", |status| status.serving.as_ref().is_some_and(|serving| serving.active == 0));
     let status = status.await;
     println!("{:?}", status.serving);
-    let banned: BTreeSet<_> = status.banned.iter().copied().collect();
+    let banned: BTreeSet<_> = status.banned.iter().map(|ban| ban.peer).collect();
     assert_eq!(
         banned,
         [20, 21].map(|attacker| PeerId::from(&key(attacker))).into(),

@@ -125,7 +125,7 @@ async fn banned_peer_stays_out_after_a_restart_until_the_ban_is_lifted() {
     client.stop().await;
 
     let client = start(node(2, &genesis, store, config(&[&server])));
-    let banned = |status: &Status| status.banned.contains(&peer);
+    let banned = |status: &Status| status.is_banned(peer);
     eventually(&client, "the ban still holds", banned).await;
     assert!(!has_link(peer)(&client.status().await));
     client.unban_peer(peer).await.unwrap();

@@ -308,7 +308,7 @@ async fn peer_with_false_epoch_proofs_is_banned_and_another_one_asked() {
     let store = mem_store(&genesis, &[]);
     let fresh = start(node(9, &genesis, store.clone(), only_liar));
     let liars_id = liar.peer_id();
-    let is_banned = |status: &Status| status.banned.contains(&liars_id);
+    let is_banned = |status: &Status| status.is_banned(liars_id);
     eventually(&fresh, "the liar is banned", is_banned).await;
     assert_eq!(store.watermarks().unwrap().highest_synced.index, 0);
 

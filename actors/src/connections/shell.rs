@@ -293,7 +293,7 @@ impl Handler<Envelope<Ban>> for Connections {
             tracing::warn!(peer = %peer.short(), ?duration, reason, left_out, "peer banned");
         }
         metrics::banned();
-        self.feed(envelope.origin, Input::Ban { peer, duration }, context);
+        self.feed(envelope.origin, Input::Ban { peer, duration, reason }, context);
     }
 }
 

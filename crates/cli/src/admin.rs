@@ -1,5 +1,6 @@
 //! The admin endpoint: HTTP and JSON on loopback.
 //!
+//! - `GET /`: the status page, for people; `GET /events` is what it follows.
 //! - `GET /livez`: 200 when all parts of the node run, 503 when not.
 //! - `GET /readyz`, `/healthz`: 200 when the node gets on or has nothing to do, 503 with the reason when not.
 //! - `GET /status`: everything that `soma-p2p status` shows.
@@ -8,12 +9,13 @@
 
 use crate::{
     executor::{Executed, ExecutedText},
+    page::{self, Frame},
     process_metrics::ProcessMetrics,
 };
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::{Deserialize, Serialize};
 use soma_p2p::{BookEntry, Handle, PeerStatus, Status};
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 use tokio::sync::watch;
 
 /// What the endpoint answers from.
@@ -22,6 +24,7 @@ pub(crate) struct Admin {
     pub(crate) system: Handle,
     pub(crate) executed: watch::Receiver<Executed>,
     pub(crate) metrics: ProcessMetrics,
+    pub(crate) frames: watch::Receiver<Arc<Frame>>,
 }
 
 /// Answer of `/status`.
@@ -45,6 +48,7 @@ pub struct NodePeers {
 
 /// Routes of the endpoint.
 pub(crate) fn router(admin: Admin) -> Router {
+    let page = page::routes(admin.frames.clone());
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -53,6 +57,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/peers", get(peers))
         .route("/metrics", get(metrics))
         .with_state(admin)
+        .merge(page)
 }
 
 async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {

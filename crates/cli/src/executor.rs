@@ -16,11 +16,11 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Minimum number of commits between two saves.
+/// Number of commits between two saves, where enough time passes.
 const SAVE_EVERY: CommitIndex = 1_000;
 
-/// Minimum time between two saves of a node that does not prune. A save costs two writes of the disk's journal, 8 ms,
-/// and a sync passes [`SAVE_EVERY`] commits 30 times in a second.
+/// Minimum time between two such saves. A save costs two writes of the disk's journal, 8 ms, and a sync passes
+/// [`SAVE_EVERY`] commits 30 times in a second.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Commits between two saves of a node with the smallest window, of 100 commits. A node that prunes saves its state twice
@@ -82,27 +82,26 @@ impl Executed {
 /// When an executor saves its state.
 #[derive(Clone, Copy, Debug)]
 pub struct SaveRule {
-    /// Minimum number of commits between two saves.
-    every: CommitIndex,
-    /// Minimum time between two saves.
-    interval: Duration,
+    /// Saved after so many commits at the latest.
+    at_most: Option<CommitIndex>,
 }
 
 impl SaveRule {
-    /// More often on a node that prunes.
+    /// Twice in a window at least on a node that prunes.
     pub fn of(pruning: &PruningConfig) -> Self {
-        let (every, interval) = match pruning.commits {
-            _ if pruning.keeps_all() => (SAVE_EVERY, SAVE_INTERVAL),
+        let at_most = match pruning.commits {
+            _ if pruning.keeps_all() => None,
             // Windows of epochs and of time may be shorter.
-            None => (SAVE_EVERY_AT_LEAST, Duration::ZERO),
-            Some(commits) => ((commits / 2).clamp(SAVE_EVERY_AT_LEAST, SAVE_EVERY), Duration::ZERO),
+            None => Some(SAVE_EVERY_AT_LEAST),
+            Some(commits) => Some((commits / 2).max(SAVE_EVERY_AT_LEAST)),
         };
-        Self { every, interval }
+        Self { at_most }
     }
 
     /// Whether to save the state after this commit.
     pub fn is_due(self, index: CommitIndex, saved_at: Instant) -> bool {
-        index.is_multiple_of(self.every) && saved_at.elapsed() >= self.interval
+        let must = self.at_most.is_some_and(|commits| index.is_multiple_of(commits));
+        must || index.is_multiple_of(SAVE_EVERY) && saved_at.elapsed() >= SAVE_INTERVAL
     }
 }
 

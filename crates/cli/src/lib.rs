@@ -1,6 +1,7 @@
 //! The commands of `soma-p2p`, as a library: `soma-lab` has them besides its experiments.
 
 pub mod admin;
+pub mod advice;
 mod archive;
 mod checkpoint;
 mod config_command;
@@ -15,6 +16,7 @@ mod keygen;
 mod memory;
 pub mod node;
 pub mod node_config;
+mod page;
 mod peers;
 mod ping;
 mod process_metrics;
@@ -24,8 +26,10 @@ mod running;
 mod shell;
 mod status;
 mod store;
+mod top;
 
 pub use error::CliError;
+pub use page::style as page_style;
 pub use status::{fetch as fetch_status, table};
 
 use clap::{Parser, Subcommand};
@@ -55,6 +59,8 @@ pub enum Command {
     Node(node::Args),
     /// Show how a running node is doing.
     Status(status::Args),
+    /// Show how a running node is doing in a terminal, live.
+    Top(top::Args),
     /// Show the connected peers of a running node, and its address book.
     Peers(peers::Args),
     /// Ask any node for its identity, and how it sees this caller.
@@ -84,6 +90,7 @@ impl Command {
             Self::Config(args) => config_command::run(args),
             Self::Node(args) => node::run(args),
             Self::Status(args) => status::run(args),
+            Self::Top(args) => top::run(args),
             Self::Peers(args) => peers::run(args),
             Self::Ping(args) => ping::run(args),
             Self::Inspect(args) => inspect::run(args),

@@ -6,6 +6,7 @@ use crate::{
     executor::{self, Executed, Keep},
     feed, files,
     node_config::{NodeConfig, RunFile},
+    page::Sampler,
     process_metrics::ProcessMetrics,
 };
 use clap::ValueEnum;
@@ -185,7 +186,9 @@ async fn run_node(
         Some(execute) => execute(&stream, &progress),
         None => executor::run(&stream, executed, &progress, &keep),
     });
-    let routes = router(Admin { system: system.handle(), executed: executing, metrics });
+    let sampler = Sampler { system: system.handle(), executed: executing.clone(), store_dir: config.store_dir() };
+    let frames = sampler.start();
+    let routes = router(Admin { system: system.handle(), executed: executing, metrics, frames });
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
 

@@ -1,6 +1,13 @@
 //! `soma-p2p status`
 
-use crate::{admin::NodeStatus, error::CliError, node_config::NodeConfig, running};
+use crate::{
+    admin::NodeStatus,
+    advice::{Verdict, advice_for},
+    error::CliError,
+    node_config::NodeConfig,
+    running,
+};
+use anstyle::AnsiColor;
 use comfy_table::{Table, presets};
 use soma_p2p::actor_status::{Archiver, ArchiverState, Broadcast, TopicSnapshot};
 use soma_p2p::{BackfillProgress, ChildState, ChildStatus, PeerMemoryStatus, PeerStatus, Status, Strategy, Topic};
@@ -39,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
                 // Clear the screen and go to its first line.
                 print!("\x1b[2J\x1b[H");
             }
-            print!("{}", text_of(&status));
+            anstream::print!("{}", text_of(&status));
         }
         if !args.watch {
             return Ok(if status.p2p.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -59,7 +66,16 @@ fn text_of(node: &NodeStatus) -> String {
     let mut line = |name: &str, value: String| out.push_str(&format!("{name:<10} {value}\n"));
     line("node", format!("{} on {}", status.peer_id, status.address));
     line("chain", status.chain_id.to_string());
-    line("state", status.explanation.clone());
+    let colour = match Verdict::of(status) {
+        Verdict::Well => AnsiColor::Green,
+        Verdict::NeedsAttention => AnsiColor::Yellow,
+        Verdict::NotWell => AnsiColor::Red,
+    };
+    let style = colour.on_default();
+    line("state", format!("{style}{}{style:#}", status.explanation));
+    if let Some(advice) = advice_for(status) {
+        line("to do", advice.into());
+    }
     if let Some(stuck) = &status.stuck {
         line("stuck", format!("for {}: {}", in_words(since(stuck.since_ms)), stuck.cause));
     }
@@ -112,8 +128,11 @@ fn text_of(node: &NodeStatus) -> String {
         );
     }
     if !status.banned.is_empty() {
-        let banned: Vec<_> = status.banned.iter().map(|peer| peer.short()).collect();
-        line("banned", banned.join(", "));
+        let banned = status.banned.iter().map(|ban| {
+            let remaining = in_words(Duration::from_millis(ban.remaining_ms));
+            format!("{} for {remaining}: {}", ban.peer.short(), ban.reason)
+        });
+        line("banned", banned.collect::<Vec<_>>().join("; "));
     }
     let peers = connected(&status.peers);
     let mut tree = table(["actor", "state", "for", "mailbox", "restarts", "last exit"]);
@@ -201,16 +220,19 @@ pub(crate) fn connected(peers: &[PeerStatus]) -> Table {
     table
 }
 
-/// Adds an actor, or a supervisor with its children, each level a step to the right.
-fn add_child(tree: &mut Table, child: &ChildStatus, depth: usize) {
-    let state = match child.state {
+pub(crate) fn state_text(state: ChildState) -> &'static str {
+    match state {
         ChildState::Starting => "starting",
         ChildState::Running => "running",
         ChildState::Stopping => "stopping",
         ChildState::BackingOff => "restarting soon",
         ChildState::Stopped => "stopped",
         ChildState::GivenUp => "given up",
-    };
+    }
+}
+
+/// Adds an actor, or a supervisor with its children, each level a step to the right.
+fn add_child(tree: &mut Table, child: &ChildStatus, depth: usize) {
     let strategy = child.strategy.map(|strategy| match strategy {
         Strategy::OneForOne => "one for one",
         Strategy::RestForOne => "rest for one",
@@ -222,7 +244,7 @@ fn add_child(tree: &mut Table, child: &ChildStatus, depth: usize) {
     };
     tree.add_row([
         name,
-        state.into(),
+        state_text(child.state).into(),
         in_words(Duration::from_millis(child.in_state_ms)),
         child.mailbox.map(|messages| messages.to_string()).unwrap_or_default(),
         child.restarts.to_string(),

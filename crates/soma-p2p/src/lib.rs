@@ -136,6 +136,7 @@ pub mod actor_status {
     pub use soma_protocol::{
         archiver::{Failure as ArchiveFailure, Snapshot as Archiver, State as ArchiverState},
         broadcast::{Snapshot as Broadcast, TopicSnapshot},
+        connections::BannedPeer,
         discovery::Snapshot as Discovery,
         grpc_adapter::{Rpc, Snapshot as Serving},
         objects::{OldestWanted, Snapshot as Objects},

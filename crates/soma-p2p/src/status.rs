@@ -6,7 +6,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
-    archiver, broadcast, connections,
+    archiver, broadcast,
+    connections::{self, BannedPeer},
     discovery::{self, Trouble},
     grpc_adapter,
     objects::{self, OldestWanted},
@@ -60,7 +61,7 @@ pub struct Status {
     /// Peers connected in either direction.
     pub peers: Vec<PeerStatus>,
     /// Banned peers.
-    pub banned: Vec<PeerId>,
+    pub banned: Vec<BannedPeer>,
     /// State sync in figures.
     pub state_sync: Option<state_sync::Snapshot>,
     /// Discovery in figures.
@@ -226,6 +227,11 @@ impl Status {
         }
     }
 
+    /// Whether the peer is banned.
+    pub fn is_banned(&self, peer: PeerId) -> bool {
+        self.banned.iter().any(|ban| ban.peer == peer)
+    }
+
     /// Liveness: whether every actor runs. Says nothing of whether the node gets on; restarting it helps only if this
     /// is false for longer than a moment.
     pub fn is_alive(&self) -> bool {
@@ -247,7 +253,7 @@ impl Status {
 fn connected_peers(
     connections: Option<connections::Snapshot>,
     heights: Option<peer_heights::Snapshot>,
-) -> (Vec<PeerStatus>, Vec<PeerId>) {
+) -> (Vec<PeerStatus>, Vec<BannedPeer>) {
     let mut peers: BTreeMap<PeerId, PeerStatus> = BTreeMap::new();
     let mut banned = Vec::new();
     if let Some(connections) = connections {

@@ -32,7 +32,7 @@ async fn server_that_floods_an_outbound_connection_is_banned_and_sync_continues(
         let server = RawServer::flooding(&hostile, genesis, flood).await;
         let victim = victim(genesis, &[], vec![server.seed_peer()]);
         let id = server.seed_peer().peer_id;
-        let banned = |status: &soma_p2p::Status| status.banned.contains(&id);
+        let banned = |status: &soma_p2p::Status| status.is_banned(id);
         eventually(&victim, &format!("a server that sends {what} frames without end is banned"), banned).await;
         goes_on(&victim, genesis, &commits, &commits).await;
     }

@@ -232,7 +232,7 @@ impl Running {
     pub(crate) async fn judge(self) -> Verdict {
         let status = self.status().await;
         *EXPLANATION.lock().unwrap_or_else(PoisonError::into_inner) = status.explanation.clone();
-        let banned = (0..=u8::MAX).filter(|number| status.banned.contains(&PeerId::from(&key(*number)))).collect();
+        let banned = (0..=u8::MAX).filter(|number| status.is_banned(PeerId::from(&key(*number)))).collect();
         self.system.shutdown(Duration::from_secs(5)).await;
         Verdict::of(&self.store, banned)
     }

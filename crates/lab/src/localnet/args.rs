@@ -3,7 +3,7 @@
 use crate::{ledger::Execution, validator::Work};
 use clap::builder::RangedU64ValueParser;
 use soma_p2p::Start;
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
@@ -66,6 +66,9 @@ pub(crate) struct Args {
     /// Directory for configurations, stores and logs; what an earlier localnet left there is replaced.
     #[arg(long, value_name = "DIR", default_value = "localnet-data")]
     pub(super) dir: PathBuf,
+    /// Serve a page of the whole network: nodes, links, heights and transfers.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:0", value_parser = loopback)]
+    pub(super) page: Option<SocketAddr>,
     /// Print the result as JSON, and nothing else on standard output.
     #[arg(long)]
     pub(super) json: bool,
@@ -130,6 +133,12 @@ impl Args {
             seed: self.seed,
         }
     }
+}
+
+/// The page has no authentication.
+fn loopback(address: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = address.parse().map_err(|error| format!("{error}; an address is like 127.0.0.1:8080"))?;
+    if address.ip().is_loopback() { Ok(address) } else { Err("must be a loopback address".into()) }
 }
 
 /// As [`absolute`], but for URLs.

@@ -15,6 +15,7 @@ pub(crate) mod chain;
 pub(crate) mod directory;
 mod full_node;
 mod network;
+mod page;
 pub(crate) mod process;
 pub(crate) mod progress;
 mod report;

@@ -4,6 +4,7 @@ use super::{
     args::Args,
     chain, directory,
     full_node::FullNode,
+    page,
     process::{self, NodeFiles, NodeProcess},
     progress::Display,
     report::{NodeReport, Report, ValidatorKillReport, ValidatorReport},
@@ -70,11 +71,17 @@ struct Nodes {
 impl Network<'_> {
     fn run(&self) -> Result<Report, Stop> {
         let args = self.args;
+        if let Some(address) = args.page {
+            let address = page::serve(address, self.dir)?;
+            self.display.say(&format!("page of the network: http://{address}/"));
+        }
         let mut nodes = self.start_validators()?;
         self.wait_until_pruned(&mut nodes.validators)?;
         let seed = nodes.validators.seed().ok_or_else(|| CliError::failed("the first validator is gone"))?;
         for index in 0..args.full_nodes {
             let node = FullNode::start((args, self.dir, self.display), index, &nodes.genesis, &seed)?;
+            let admin = node.process.run.admin;
+            self.display.say(&format!("status page of {}: http://{admin}/", node.files.name));
             nodes.full_nodes.push(node);
             self.check_interrupted()?;
         }

@@ -225,6 +225,8 @@ pub enum Input {
         peer: PeerId,
         /// How long it lasts.
         duration: Duration,
+        /// Why, for the status.
+        reason: String,
     },
     /// From StateSync: the validators of the epoch of the next commit.
     Committee {
@@ -336,6 +338,17 @@ pub enum Effect {
     },
 }
 
+/// A peer that is kept out for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BannedPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// How long the ban lasts from now, in milliseconds.
+    pub remaining_ms: u64,
+    /// Why.
+    pub reason: String,
+}
+
 /// Connections as operators see them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -346,7 +359,7 @@ pub struct Snapshot {
     /// Dials under way.
     pub dialling: usize,
     /// Peers kept out.
-    pub banned: Vec<PeerId>,
+    pub banned: Vec<BannedPeer>,
     /// Peers that are always welcome: the allowlist and the current validators.
     pub trusted: Vec<PeerId>,
 }

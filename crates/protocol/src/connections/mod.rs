@@ -27,7 +27,7 @@ mod outbound;
 mod stalls;
 
 pub use interface::{
-    Config, ConnectionEnd, DialFailure, DialPurpose, Effect, Endpoint, InboundEnd, Input, LinkId, Snapshot,
+    BannedPeer, Config, ConnectionEnd, DialFailure, DialPurpose, Effect, Endpoint, InboundEnd, Input, LinkId, Snapshot,
 };
 
 use crate::{
@@ -51,6 +51,23 @@ use std::{
 /// Maximum remembered bans. Beyond it, the ban that ends first is forgotten.
 const MAX_BANS: usize = 4_096;
 
+/// Bytes of the reason of a ban that are kept.
+const MAX_BAN_REASON_BYTES: usize = 256;
+
+/// A ban.
+#[derive(Serialize, Deserialize)]
+struct KeptOut {
+    until: Duration,
+    reason: String,
+}
+
+impl KeptOut {
+    fn snapshot(&self, peer: PeerId, now: Duration) -> BannedPeer {
+        let remaining_ms = u64::try_from(self.until.saturating_sub(now).as_millis()).unwrap_or(u64::MAX);
+        BannedPeer { peer, remaining_ms, reason: self.reason.clone() }
+    }
+}
+
 /// The core of Connections.
 #[derive(Serialize, Deserialize)]
 pub struct Connections {
@@ -61,7 +78,7 @@ pub struct Connections {
     waiting: Waiting,
     inbound: InboundTable,
     failed_addresses: FailedAddresses,
-    banned: BTreeMap<PeerId, Duration>,
+    banned: BTreeMap<PeerId, KeptOut>,
     stalls: Stalls,
     last_now: Duration,
 }
@@ -93,7 +110,7 @@ impl Connections {
         if self.config.denylist.contains(&peer) {
             return Some(DialFailure::Denied);
         }
-        self.banned.get(&peer).is_some_and(|until| *until > now.monotonic).then_some(DialFailure::Banned)
+        self.banned.get(&peer).is_some_and(|ban| ban.until > now.monotonic).then_some(DialFailure::Banned)
     }
 
     /// A peer that floods a connection proves itself hostile, whichever of the two made it.
@@ -104,13 +121,13 @@ impl Connections {
         }
     }
 
-    fn on_ban(&mut self, now: Now, peer: PeerId, duration: Duration, effects: &mut Vec<Effect>) {
+    fn on_ban(&mut self, peer: PeerId, ban: KeptOut, effects: &mut Vec<Effect>) {
         if self.banned.len() >= MAX_BANS
-            && let Some(first) = self.banned.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)
+            && let Some(first) = self.banned.iter().min_by_key(|(_, ban)| ban.until).map(|(peer, _)| *peer)
         {
             self.banned.remove(&first);
         }
-        self.banned.insert(peer, now.monotonic.saturating_add(duration));
+        self.banned.insert(peer, ban);
         self.refuse_waiting(peer, effects);
         self.end_connections(peer, LostReason::Banned, InboundEnd::Banned, effects);
     }
@@ -147,7 +164,7 @@ impl Core for Connections {
         self.last_now = now.monotonic;
         let mut effects = Vec::new();
         match input {
-            Input::Wake => self.banned.retain(|_, until| *until > now.monotonic),
+            Input::Wake => self.banned.retain(|_, ban| ban.until > now.monotonic),
             Input::Dial { peer, addresses, purpose } => self.on_dial(now, peer, addresses, purpose, &mut effects),
             Input::Dialled { link, peer, result, failed } => {
                 self.on_dialled(now, link, peer, result, failed, &mut effects);
@@ -160,7 +177,11 @@ impl Core for Connections {
                 self.on_inbound(now, connection, peer, source, &mut effects);
             }
             Input::InboundClosed { connection, end } => self.on_inbound_closed(now, connection, end, &mut effects),
-            Input::Ban { peer, duration } => self.on_ban(now, peer, duration, &mut effects),
+            Input::Ban { peer, duration, mut reason } => {
+                reason.truncate(reason.floor_char_boundary(MAX_BAN_REASON_BYTES));
+                let ban = KeptOut { until: now.monotonic.saturating_add(duration), reason };
+                self.on_ban(peer, ban, &mut effects);
+            }
             Input::Committee { validators } => self.on_committee(validators, &mut effects),
             Input::Useful { peers } => self.on_useful(now, peers, &mut effects),
             Input::WhoIsConnected { subscriber } => {
@@ -182,7 +203,7 @@ impl Core for Connections {
 
     fn next_wake(&self) -> Option<Duration> {
         let late = self.links.late_at().filter(|_| !self.waiting.is_empty());
-        self.banned.values().copied().chain(late).filter(|at| *at > self.last_now).min()
+        self.banned.values().map(|ban| ban.until).chain(late).filter(|at| *at > self.last_now).min()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -190,7 +211,7 @@ impl Core for Connections {
             outbound: self.links.connected().collect(),
             inbound: self.inbound.peers().collect(),
             dialling: self.links.dials(),
-            banned: self.banned.keys().copied().collect(),
+            banned: self.banned.iter().map(|(peer, ban)| ban.snapshot(*peer, self.last_now)).collect(),
             trusted: self.trusted().into_iter().collect(),
         }
     }

@@ -207,7 +207,8 @@ fn a_banned_peer_is_cut_off_and_kept_out_until_the_ban_ends() {
     let mut core = Connections::new(Config::default());
     let link = connect(&mut core, 1);
     assert!(inbound(&mut core, 5, 1, [192, 0, 2, 1]));
-    let effects = core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::from_secs(600) });
+    let effects =
+        core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::from_secs(600), reason: "it lied".into() });
     let expected = [
         Effect::HangUp { link, peer: peer(1) },
         lost(1, LostReason::Banned),
@@ -226,7 +227,7 @@ fn a_banned_peer_is_cut_off_and_kept_out_until_the_ban_ends() {
 fn a_dial_that_comes_through_after_a_ban_is_hung_up() {
     let mut core = Connections::new(Config::default());
     let link = dial(&mut core, 0, 1).unwrap();
-    core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::from_secs(1) });
+    core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::from_secs(1), reason: "it lied".into() });
     let effects = core.handle(at(0), dialled(link, 1, Ok(to(1))));
     let refused = Effect::DialFailed { peer: peer(1), failure: DialFailure::Banned };
     assert_eq!(effects, [Effect::HangUp { link, peer: peer(1) }, refused]);
@@ -433,7 +434,7 @@ fn a_disconnected_peer_loses_its_connections_and_may_return_at_once() {
 #[test]
 fn a_banned_peer_is_dialled_and_admitted_again_once_it_is_unbanned() {
     let mut core = Connections::new(Config::default());
-    core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::MAX });
+    core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::MAX, reason: "it lied".into() });
     assert!(dial(&mut core, 0, 1).is_none());
     assert!(!inbound(&mut core, 5, 1, [192, 0, 2, 1]));
     core.handle(at(0), Input::Unban { peer: peer(1) });

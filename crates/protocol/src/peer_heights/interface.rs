@@ -285,6 +285,8 @@ pub struct PeerSnapshot {
     pub served: u64,
     /// Failures in a row.
     pub failures: u32,
+    /// How long its latest answer to the question for its heights took, in milliseconds, with this node's own part.
+    pub round_trip_ms: Option<u64>,
     /// Standing: 100 for a peer without fault, 0 for the worst. Time and served ranges restore it.
     pub score: u32,
 }

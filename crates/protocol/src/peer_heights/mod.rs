@@ -63,7 +63,10 @@ struct Peer {
     /// The claim above this is disproved until the time given.
     disproved: Option<(CommitIndex, Duration)>,
     disproofs: u32,
-    querying: bool,
+    /// Since when its heights have been asked for.
+    asked_at: Option<Duration>,
+    /// How long its latest answer took.
+    round_trip: Option<Duration>,
     next_query: Duration,
     /// Highest index that we told it of, or that it has.
     told: CommitIndex,
@@ -377,8 +380,8 @@ impl PeerHeights {
 
     fn query_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for (id, peer) in &mut self.peers {
-            if !peer.querying && peer.next_query <= now.monotonic {
-                peer.querying = true;
+            if peer.asked_at.is_none() && peer.next_query <= now.monotonic {
+                peer.asked_at = Some(now.monotonic);
                 effects.push(Effect::Query(*id));
             }
         }
@@ -408,12 +411,14 @@ impl Core for PeerHeights {
                 self.update_target(now, false, &mut effects);
             }
             Input::Queried { peer, answer } => {
+                let has_answered = answer.is_ok();
                 let became_able = match answer {
                     Ok((highest, lowest)) => self.on_claim(now, peer, highest, Some(lowest)),
                     Err(_) => false,
                 };
                 if let Some(state) = self.peers.get_mut(&peer) {
-                    state.querying = false;
+                    let took = state.asked_at.take().map(|asked_at| now.monotonic.saturating_sub(asked_at));
+                    state.round_trip = took.filter(|_| has_answered).or(state.round_trip);
                     state.next_query = now.monotonic + self.config.query_interval;
                 }
                 self.update_target(now, became_able, &mut effects);
@@ -467,7 +472,7 @@ impl Core for PeerHeights {
 
     fn next_wake(&self) -> Option<Duration> {
         let times = self.peers.values().flat_map(|peer| {
-            let query = (!peer.querying).then_some(peer.next_query);
+            let query = peer.asked_at.is_none().then_some(peer.next_query);
             let disproved = peer.disproved.map(|(_, until)| until);
             [query, disproved, Some(peer.paused_until)]
         });
@@ -483,6 +488,7 @@ impl Core for PeerHeights {
             in_flight: peer.work.in_flight,
             served: peer.served,
             failures: peer.failures,
+            round_trip_ms: peer.round_trip.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             score: self.standings.score(*id, self.last_now.unix_ms),
         });
         Snapshot { peers: peers.collect(), bans: self.bans }

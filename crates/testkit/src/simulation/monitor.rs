@@ -47,7 +47,7 @@ impl Monitor {
         self.check_durable(status);
         self.check_pruned();
         self.check_limits(status);
-        let banned = status.banned.iter().find(|peer| self.honest.contains(peer));
+        let banned = status.banned.iter().map(|ban| ban.peer).find(|peer| self.honest.contains(peer));
         self.expect(banned.is_none(), Invariant::HonestPeersAreNotBanned, || format!("{banned:?} is banned"));
         self.check_failures(status);
     }

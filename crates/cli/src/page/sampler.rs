@@ -1,0 +1,206 @@
+//! Looks at the node once a second, and keeps what it saw for a while.
+
+use super::events::{self, NodeEvent};
+use crate::{
+    admin::NodeStatus,
+    advice::{Verdict, advice_for},
+    executor::{Executed, ExecutedText},
+};
+use serde::Serialize;
+use soma_p2p::Handle;
+use std::{
+    collections::VecDeque,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Looks that are kept: 15 minutes.
+const MAX_SAMPLES: usize = 900;
+
+/// Events that are kept.
+const MAX_EVENTS: usize = 100;
+
+/// Looks between two measurements of the disk, which read a directory with some hundred files.
+const DISK_EVERY: u64 = 15;
+
+/// The node at one moment, for the curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Sample {
+    /// When, in milliseconds since 1970.
+    pub(crate) at_ms: u64,
+    /// Highest durable commit.
+    pub(crate) height: u32,
+    /// Highest commit that a peer claims.
+    pub(crate) target: u32,
+    /// Blocks fetched since StateSync started.
+    pub(crate) blocks: u64,
+    /// Bytes fetched since StateSync started.
+    pub(crate) bytes: u64,
+}
+
+/// What the process takes from the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Resources {
+    /// Bytes of the store's files.
+    store_bytes: Option<u64>,
+    /// Bytes that are free where the store is.
+    free_bytes: Option<u64>,
+    /// Bytes of memory that the process occupies.
+    memory_bytes: Option<u64>,
+}
+
+/// All that a page shows.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    seen: Option<Seen>,
+    samples: VecDeque<Sample>,
+    events: VecDeque<NodeEvent>,
+}
+
+/// The latest look.
+#[derive(Debug)]
+struct Seen {
+    at_ms: u64,
+    status: NodeStatus,
+    resources: Resources,
+}
+
+/// What is sent to a page.
+#[derive(Debug, Serialize)]
+pub(super) struct News<'a> {
+    at_ms: u64,
+    verdict: Verdict,
+    /// What to do, if there is something to do.
+    advice: Option<&'static str>,
+    status: &'a NodeStatus,
+    resources: Resources,
+    /// Those since the last news; all at first.
+    samples: Vec<Sample>,
+    events: Vec<&'a NodeEvent>,
+}
+
+impl Frame {
+    /// When the latest look was.
+    pub(super) fn at_ms(&self) -> Option<u64> {
+        self.seen.as_ref().map(|seen| seen.at_ms)
+    }
+
+    /// What is new after a moment; everything if there is none. Nothing before the first look.
+    pub(super) fn newer_than(&self, shown_ms: Option<u64>) -> Option<News<'_>> {
+        let Seen { at_ms, status, resources } = self.seen.as_ref()?;
+        let is_new = |at_ms: u64| shown_ms.is_none_or(|shown| at_ms > shown);
+        Some(News {
+            at_ms: *at_ms,
+            verdict: Verdict::of(&status.p2p),
+            advice: advice_for(&status.p2p),
+            status,
+            resources: *resources,
+            samples: self.samples.iter().copied().filter(|sample| is_new(sample.at_ms)).collect(),
+            events: self.events.iter().filter(|event| is_new(event.at_ms)).collect(),
+        })
+    }
+
+    /// With one more look.
+    fn after(&self, seen: Seen) -> Self {
+        let p2p = &seen.status.p2p;
+        let sync = p2p.state_sync.as_ref();
+        let sample = Sample {
+            at_ms: seen.at_ms,
+            height: p2p.height,
+            target: p2p.target,
+            blocks: sync.map_or(0, |sync| sync.blocks_fetched),
+            bytes: sync.map_or(0, |sync| sync.bytes_fetched),
+        };
+        let (mut samples, mut events) = (self.samples.clone(), self.events.clone());
+        push(&mut samples, sample, MAX_SAMPLES);
+        if let Some(before) = &self.seen {
+            for event in events::between(&before.status.p2p, p2p, seen.at_ms) {
+                push(&mut events, event, MAX_EVENTS);
+            }
+        }
+        Self { seen: Some(seen), samples, events }
+    }
+}
+
+/// Adds to the end, and takes from the front what is too many.
+fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+    if queue.len() >= most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+/// Looks at a node until it stops.
+pub(crate) struct Sampler {
+    pub(crate) system: Handle,
+    pub(crate) executed: watch::Receiver<Executed>,
+    pub(crate) store_dir: PathBuf,
+}
+
+impl Sampler {
+    /// Starts to look.
+    pub(crate) fn start(self) -> watch::Receiver<Arc<Frame>> {
+        let (sender, receiver) = watch::channel(Arc::default());
+        tokio::spawn(self.run(sender));
+        receiver
+    }
+
+    fn measure_disk(&self) -> JoinHandle<Disk> {
+        let store_dir = self.store_dir.clone();
+        tokio::task::spawn_blocking(move || disk(&store_dir))
+    }
+
+    /// Runs until nobody can open a page any more.
+    async fn run(self, frames: watch::Sender<Arc<Frame>>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut resources = Resources::default();
+        let mut measuring = self.measure_disk();
+        for look in 1_u64.. {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = frames.closed() => return,
+            }
+            // A disk that does not answer delays no other figure.
+            if measuring.is_finished() && (look % DISK_EVERY == 0 || resources.store_bytes.is_none()) {
+                let done = std::mem::replace(&mut measuring, self.measure_disk());
+                (resources.store_bytes, resources.free_bytes) = done.await.unwrap_or_default();
+            }
+            resources.memory_bytes = memory_stats::memory_stats().map(|stats| stats.physical_mem as u64);
+            let executor = ExecutedText::from(*self.executed.borrow());
+            let status = NodeStatus { p2p: self.system.status().await, executor };
+            let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+            let next = frames.borrow().after(Seen { at_ms, status, resources });
+            frames.send_replace(Arc::new(next));
+        }
+    }
+}
+
+/// See [`disk`].
+type Disk = (Option<u64>, Option<u64>);
+
+/// Bytes of the files in a directory, and bytes that are free there.
+fn disk(dir: &Path) -> Disk {
+    (bytes_below(dir).ok(), fs4::available_space(dir).ok())
+}
+
+fn bytes_below(dir: &Path) -> std::io::Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        // A file may go while others are counted.
+        let Ok(about) = entry.metadata() else { continue };
+        total += if about.is_dir() { bytes_below(&entry.path()).unwrap_or(0) } else { about.len() };
+    }
+    Ok(total)
+}
