@@ -14,6 +14,7 @@ mod keys_and_genesis;
 mod node;
 mod peers;
 mod ping;
+mod service;
 mod store;
 
 use soma_p2p::{FjallStore, Store};
