@@ -30,7 +30,7 @@ UNPUBLISHED := soma-lab soma-testkit soma-tests
 TESTS := soma-testkit soma-tests
 BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 
-.PHONY: help run test test-browser sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency
+.PHONY: help run test test-browser sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency deb test-deb dist release-files
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -68,6 +68,30 @@ docs-reference: ## Write docs/reference anew from the code: limits, settings, me
 
 package: ## Build every published crate from its package
 	$(CARGO) package --workspace $(UNPUBLISHED:%=--exclude %) $(ARGS)
+
+# What packages hold besides the binary: man pages and completions
+PACKAGE_FILES := target/package-files
+# The binary of an operator, where cargo-deb looks for it
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+needs = @command -v $(1) > /dev/null || { echo "$@ needs $(1): $(2)"; exit 1; }
+
+release-files:
+	$(CARGO) build --release --locked -p soma-p2p-cli
+	crates/cli/package/package-files.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES)
+
+deb: ## Build the Debian package; needs cargo-deb
+	$(call needs,cargo-deb,cargo install cargo-deb)
+	$(MAKE) release-files
+	cargo-deb -p soma-p2p-cli --no-build --output target/debian/soma-p2p.deb
+
+test-deb: deb ## Install the Debian package in a fresh root file system, run its service there, restart it; needs root, debootstrap, socat, curl
+	$(CARGO) build --release -p soma-lab --no-default-features
+	crates/cli/package/test-deb.sh target/debian/soma-p2p.deb $(RELEASE)/soma-lab
+
+dist: ## Write a release archive with an SBOM and checksums to target/dist; needs cargo-cyclonedx
+	$(call needs,cargo-cyclonedx,cargo install cargo-cyclonedx)
+	$(MAKE) release-files
+	crates/cli/package/dist.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES) target/dist
 
 public-api: ## Write crates/soma-p2p/public-api.txt anew: every public item of the facade
 	$(CARGO) run --quiet -p soma-tests --bin public-api

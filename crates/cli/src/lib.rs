@@ -23,6 +23,7 @@ mod process_metrics;
 pub mod record;
 mod replay;
 mod running;
+mod service;
 mod shell;
 mod status;
 mod store;

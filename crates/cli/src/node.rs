@@ -8,6 +8,7 @@ use crate::{
     node_config::{NodeConfig, RunFile},
     page::Sampler,
     process_metrics::ProcessMetrics,
+    service::Notices,
 };
 use clap::ValueEnum;
 use soma_network::ListenError;
@@ -191,6 +192,7 @@ async fn run_node(
     let routes = router(Admin { system: system.handle(), executed: executing, metrics, frames });
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
+    let notices = Notices::ready(system.handle()).await;
 
     let handle = system.handle();
     let companion = tokio::spawn((companion.run)(system.handle()));
@@ -208,6 +210,7 @@ async fn run_node(
         ended = companion => ended.unwrap_or_else(|panic| Err(panic.to_string())).err(),
         report = system.failed() => report.fatal.map(|fatal| fatal.to_string()),
     };
+    notices.stopping(failed.as_deref()).await;
     let report = shut_down(system, executor, (terminate, interrupt), failed.as_deref()).await?;
     admin.abort();
     // The next node overwrites the leftovers of a node that did not stop in order.

@@ -197,3 +197,85 @@ fn tree_rows(child: &ChildStatus, depth: usize) -> Vec<Row<'static>> {
     let below = child.children.iter().flat_map(|child| tree_rows(child, depth + 1));
     std::iter::once(row.style(style)).chain(below).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratatui::{Terminal, backend::TestBackend, crossterm::event::KeyEvent};
+    use serde_json::json;
+
+    const PEER: &str = "ad77c94ad1a12d32c2d05724279a8e030a170c84335bd5ff595988f0cfbbed35";
+
+    fn node(cause: &str, explanation: &str) -> NodeStatus {
+        serde_json::from_value(json!({
+            "peer_id": PEER, "chain_id": PEER, "address": "/ip4/127.0.0.1/tcp/1", "height": 10, "target": 40,
+            "percent": 25, "cause": cause, "explanation": explanation, "banned": [],
+            "peers": [{"peer_id": PEER, "outbound": true, "inbound": true, "serving": {
+                "peer": PEER, "highest": 40, "lowest": 1, "in_flight": 2, "served": 7, "failures": 0,
+                "round_trip_ms": 21, "score": 100,
+            }}],
+            "tree": {
+                "name": "verifier", "state": "backing-off", "in_state_ms": 61_000, "restarts": 3,
+                "last_exit": {"exit": "panicked", "reason": "a bug"}, "mailbox": null, "strategy": null, "children": [],
+            },
+            "executor": {"index": 9, "digest": "00"},
+        }))
+        .unwrap()
+    }
+
+    fn screen(view: &View) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
+        terminal.draw(|frame| view.draw(frame)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn screen_has_the_verdict_the_height_the_peers_and_the_actors() {
+        let mut view = View::default();
+        view.answered(node("all-paused", "commit 11 is next, but all are paused"), Instant::now());
+        let shown = screen(&view);
+        let expected = [
+            "The node is not well: commit 11 is next",
+            "What to do: Wait a minute",
+            "10 of 40 (25 %), executor at 9",
+            "21 ms",
+            "both",
+            "restarting soon",
+            "1 min 1 s",
+            "a bug",
+        ];
+        for part in expected {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+
+    #[test]
+    fn node_that_does_not_answer_is_shown_as_it_was_with_the_reason() {
+        let mut view = View::default();
+        view.answered(node("syncing", "fetching commits 11 to 40"), Instant::now());
+        view.failure = Some("the node does not answer".into());
+        let shown = screen(&view);
+        assert!(shown.contains("the node does not answer") && shown.contains("10 of 40"), "{shown}");
+        assert!(!shown.contains("What to do"), "{shown}");
+    }
+
+    #[test]
+    fn smallest_screens_show_what_fits() {
+        let mut view = View::default();
+        view.answered(node("syncing", "fetching commits 11 to 40"), Instant::now());
+        for (width, height) in [(1, 1), (20, 5), (40, 12)] {
+            let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+            terminal.draw(|frame| view.draw(frame)).unwrap();
+        }
+    }
+
+    #[test]
+    fn q_escape_and_control_c_end_it_and_other_keys_do_not() {
+        let pressed = |code, modifiers| Event::Key(KeyEvent::new(code, modifiers));
+        assert!(ends(&pressed(KeyCode::Char('q'), KeyModifiers::NONE)));
+        assert!(ends(&pressed(KeyCode::Esc, KeyModifiers::NONE)));
+        assert!(ends(&pressed(KeyCode::Char('c'), KeyModifiers::CONTROL)));
+        assert!(!ends(&pressed(KeyCode::Char('c'), KeyModifiers::NONE)));
+        assert!(!ends(&Event::Resize(1, 1)));
+    }
+}

@@ -15,11 +15,11 @@ pub(crate) struct NodeEvent {
     pub(crate) text: String,
 }
 
-/// What has happened between two looks.
-pub(super) fn between(before: &Status, now: &Status, at_ms: u64) -> Vec<NodeEvent> {
+/// What has happened between two looks, or since the start of the node.
+pub(super) fn between(before: Option<&Status>, now: &Status, at_ms: u64) -> Vec<NodeEvent> {
     let mut events = Vec::new();
     let mut tell = |kind, text| events.push(NodeEvent { at_ms, kind, text });
-    let restarts_before = restarts(&before.tree);
+    let restarts_before = before.map(|before| restarts(&before.tree)).unwrap_or_default();
     for (name, count) in restarts(&now.tree) {
         let more = count.saturating_sub(restarts_before.get(name).copied().unwrap_or_default());
         if more > 0 {
@@ -28,18 +28,20 @@ pub(super) fn between(before: &Status, now: &Status, at_ms: u64) -> Vec<NodeEven
             tell("restart", format!("{name} was restarted{}{why}", times(more)));
         }
     }
-    for ban in now.banned.iter().filter(|ban| !before.is_banned(ban.peer)) {
+    let was_banned = |peer| before.is_some_and(|before| before.is_banned(peer));
+    for ban in now.banned.iter().filter(|ban| !was_banned(ban.peer)) {
         tell("ban", format!("peer {} was banned: {}", ban.peer.short(), ban.reason));
     }
-    for ban in before.banned.iter().filter(|ban| !now.is_banned(ban.peer)) {
+    let banned_before = before.into_iter().flat_map(|before| &before.banned);
+    for ban in banned_before.filter(|ban| !now.is_banned(ban.peer)) {
         tell("ban", format!("the ban of peer {} ended", ban.peer.short()));
     }
-    if let (Some(old), Some(new)) = (before.epoch, now.epoch)
+    if let (Some(old), Some(new)) = (before.and_then(|before| before.epoch), now.epoch)
         && old != new
     {
         tell("epoch", format!("epoch {new} began after commit {}", now.height));
     }
-    match (&before.stuck, &now.stuck) {
+    match (before.and_then(|before| before.stuck.as_ref()), &now.stuck) {
         (None, Some(stuck)) => tell("stuck", format!("the node is stuck: {}", stuck.explanation)),
         (Some(_), None) => tell("stuck", format!("the node goes on: {}", now.explanation)),
         (Some(old), Some(new)) if old.cause != new.cause => {
@@ -48,7 +50,7 @@ pub(super) fn between(before: &Status, now: &Status, at_ms: u64) -> Vec<NodeEven
         _ => {}
     }
     let connected = |status: &Status| status.peers.iter().map(|peer| peer.peer_id).collect::<BTreeSet<_>>();
-    let (old, new) = (connected(before), connected(now));
+    let (old, new) = (before.map(connected).unwrap_or_default(), connected(now));
     let list = |peers: Vec<String>| peers.join(", ");
     let made: Vec<_> = new.difference(&old).map(|peer| peer.short()).collect();
     let lost: Vec<_> = old.difference(&new).map(|peer| peer.short()).collect();
@@ -100,7 +102,7 @@ mod tests {
     }
 
     fn told(before: &Status, now: &Status) -> Vec<(&'static str, String)> {
-        between(before, now, 7).into_iter().map(|event| (event.kind, event.text)).collect()
+        between(Some(before), now, 7).into_iter().map(|event| (event.kind, event.text)).collect()
     }
 
     #[test]
@@ -129,6 +131,15 @@ mod tests {
         let began = ("ban", format!("peer {short} was banned: it lied"));
         assert_eq!(told(&status(|_| {}), &banned), [began]);
         assert_eq!(told(&banned, &status(|_| {})), [("ban", format!("the ban of peer {short} ended"))]);
+    }
+
+    #[test]
+    fn what_was_so_at_the_first_look_is_told() {
+        let banned = status(|status| {
+            status["banned"] = json!([{"peer": PEER, "remaining_ms": 600_000, "reason": "it lied"}]);
+        });
+        let events = between(None, &banned, 7);
+        assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), ["ban"]);
     }
 
     #[test]

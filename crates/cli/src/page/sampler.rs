@@ -123,10 +123,9 @@ impl Frame {
         };
         let (mut samples, mut events) = (self.samples.clone(), self.events.clone());
         push(&mut samples, sample, MAX_SAMPLES);
-        if let Some(before) = &self.seen {
-            for event in events::between(&before.status.p2p, p2p, seen.at_ms) {
-                push(&mut events, event, MAX_EVENTS);
-            }
+        let before = self.seen.as_ref().map(|before| &before.status.p2p);
+        for event in events::between(before, p2p, seen.at_ms) {
+            push(&mut events, event, MAX_EVENTS);
         }
         Self { seen: Some(seen), samples, events }
     }

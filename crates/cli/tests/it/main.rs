@@ -15,6 +15,7 @@ mod node;
 mod page;
 mod peers;
 mod ping;
+mod service;
 mod store;
 
 use soma_p2p::{FjallStore, Store};

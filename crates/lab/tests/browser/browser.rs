@@ -14,6 +14,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Widths that the page is made for, in pixels: a telephone and a large screen.
 pub(crate) const WIDTHS: [u32; 2] = [360, 1_920];
 
+/// Height of a screen, in pixels.
+const SCREEN_HEIGHT: u64 = 1_080;
+
 /// A browser with one page open.
 pub(crate) struct Browser {
     pub(crate) client: Client,
@@ -92,21 +95,19 @@ impl Browser {
         }
     }
 
-    /// Waits until a script returns true.
-    pub(crate) async fn until_true(&self, what: &str, script: &str) {
-        let started = Instant::now();
-        while self.run(script).await != true {
-            assert!(started.elapsed() < DEADLINE, "waited in vain until {what}");
-            sleep(LOOK).await;
-        }
-    }
-
     /// Shows the page in a width, and in light or dark colours.
     pub(crate) async fn look_as(&self, width: u32, scheme: &str) {
-        let metrics = json!({"width": width, "height": 1_080, "deviceScaleFactor": 1, "mobile": false});
-        self.post("goog/cdp/execute", json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})).await;
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.post("goog/cdp/execute", json!({"cmd": "Emulation.setEmulatedMedia", "params": media})).await;
+        self.resize(width, SCREEN_HEIGHT).await;
+        // As high as the page is, so that a picture has all of it.
+        let height = self.run("return document.documentElement.scrollHeight").await;
+        self.resize(width, height.as_u64().unwrap()).await;
+    }
+
+    async fn resize(&self, width: u32, height: u64) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.post("goog/cdp/execute", json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})).await;
     }
 
     /// Leaves a picture of the page in each width, and checks what must hold in each state.
@@ -149,7 +150,7 @@ fn pictures() -> PathBuf {
 }
 
 fn port(output: &str) -> Option<u16> {
-    output.lines().find_map(|line| line.split_once("on port ")?.1.trim_end_matches('.').parse().ok())
+    output.lines().find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok())
 }
 
 /// The address that a line of the log of the network says was asked for.
