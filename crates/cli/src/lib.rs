@@ -4,6 +4,7 @@ pub mod admin;
 mod archive;
 mod checkpoint;
 mod config_command;
+mod control;
 pub mod error;
 pub mod executor;
 pub mod feed;
@@ -11,10 +12,12 @@ pub mod files;
 mod genesis;
 mod inspect;
 mod keygen;
+mod logging;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 pub mod node;
 pub mod node_config;
+mod overrides;
 mod peers;
 mod ping;
 mod process_metrics;
@@ -57,6 +60,8 @@ pub enum Command {
     Status(status::Args),
     /// Show the connected peers of a running node, and its address book.
     Peers(peers::Args),
+    /// Change a running node: its peers, bans and log, a checkpoint, a trace.
+    Control(control::Args),
     /// Ask any node for its identity, and how it sees this caller.
     Ping(ping::Args),
     /// Look into a store.
@@ -85,6 +90,7 @@ impl Command {
             Self::Node(args) => node::run(args),
             Self::Status(args) => status::run(args),
             Self::Peers(args) => peers::run(args),
+            Self::Control(args) => control::run(args),
             Self::Ping(args) => ping::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Store(args) => store::run(args),
