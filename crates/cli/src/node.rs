@@ -13,7 +13,7 @@ use crate::{
 use clap::ValueEnum;
 use soma_network::ListenError;
 use soma_p2p::{ActorSystem, Builder, FjallStore, Genesis, Handle, ListenAddress, ShutdownReport};
-use std::{fs, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -152,17 +152,8 @@ async fn run_node(
     // From here on a signal stops it in order; whoever reads "ready" may send one.
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
-    let hang_up = signal(SignalKind::hangup()).map_err(CliError::failed)?;
-    let controls = Controls::start(&args.config, &config, &system.handle(), log, hang_up);
-    let run = RunFile {
-        pid: std::process::id(),
-        admin: admin_address,
-        control: controls.socket.clone(),
-        listen: system.address().clone(),
-        peer_id: system.peer_id(),
-    };
-    files::replace(&config.run_file(), &serde_json::to_vec_pretty(&run).map_err(CliError::failed)?)
-        .map_err(CliError::failed)?;
+    let controls = Controls::start(&args.config, &config, &system.handle(), log)?;
+    let run = note_running(&config, &system, admin_address, &controls)?;
     let (progress, executing) = watch::channel(executed);
     let stream = system.handle();
     let execute = companion.executor;
@@ -208,6 +199,25 @@ async fn run_node(
         }
         Some(reason) => Err(CliError::failed(format!("the node gave up: {reason}"))),
     }
+}
+
+/// Writes the run file.
+fn note_running(
+    config: &NodeConfig,
+    system: &Handle,
+    admin: SocketAddr,
+    controls: &Controls,
+) -> Result<RunFile, CliError> {
+    let run = RunFile {
+        pid: std::process::id(),
+        admin,
+        control: controls.socket.clone(),
+        listen: system.address().clone(),
+        peer_id: system.peer_id(),
+    };
+    let text = serde_json::to_vec_pretty(&run).map_err(CliError::failed)?;
+    files::replace(&config.run_file(), &text).map_err(CliError::failed)?;
+    Ok(run)
 }
 
 /// Stops the system in order. An error if that takes too long.

@@ -16,12 +16,12 @@ mod server;
 
 pub(crate) use client::{Args, run};
 
-use crate::{logging::LogFilter, node_config::NodeConfig};
+use crate::{error::CliError, logging::LogFilter, node_config::NodeConfig};
 use reload::Reloader;
 use soma_p2p::{CommitIndex, Handle};
 use std::path::{Path, PathBuf};
 use tokio::{
-    signal::unix::Signal,
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -40,7 +40,8 @@ pub(crate) struct Controls {
 
 impl Controls {
     /// Starts to take commands and signals.
-    pub(crate) fn start(file: &Path, config: &NodeConfig, system: &Handle, log: &LogFilter, hang_up: Signal) -> Self {
+    pub(crate) fn start(file: &Path, config: &NodeConfig, system: &Handle, log: &LogFilter) -> Result<Self, CliError> {
+        let hang_up = signal(SignalKind::hangup()).map_err(CliError::failed)?;
         let (set_ready_within, ready_within) = watch::channel(config.ready_within_commits);
         let (reload, reloads) = mpsc::channel(RELOADS);
         let reloader = Reloader::new(file, config, system.clone(), log.clone(), set_ready_within);
@@ -58,7 +59,7 @@ impl Controls {
                 None
             }
         };
-        Self { socket, ready_within, tasks }
+        Ok(Self { socket, ready_within, tasks })
     }
 }
 

@@ -74,47 +74,69 @@ impl Reloader {
             self.running.ready_within_commits = new.ready_within_commits;
             taken.push("ready_within_commits");
         }
-        let wrong = |key: &str, error: PeerManagementError| format!("p2p.{key}: {error}");
-        if changed.remove("p2p.connections.allowlist") {
-            let key = "connections.allowlist";
-            self.take_allowlist(&new.p2p.connections.allowlist).await.map_err(|error| wrong(key, error))?;
-            taken.push("p2p.connections.allowlist");
+        // What comes before the error is taken over all the same.
+        let wrong = |key: &str, error: PeerManagementError, taken: &[&str]| {
+            format!("{key}: {error}; taken over before it: {}", names(taken.iter().copied()))
+        };
+        let key = "p2p.connections.allowlist";
+        if changed.remove(key) {
+            let list = &new.p2p.connections.allowlist;
+            self.take_allowlist(list).await.map_err(|error| wrong(key, error, &taken))?;
+            taken.push(key);
         }
-        if changed.remove("p2p.seed_peers") {
-            self.take_seeds(&new.p2p.seed_peers).await.map_err(|error| wrong("seed_peers", error))?;
-            taken.push("p2p.seed_peers");
+        let key = "p2p.seed_peers";
+        if changed.remove(key) {
+            self.take_seeds(&new.p2p.seed_peers).await.map_err(|error| wrong(key, error, &taken))?;
+            taken.push(key);
         }
-        let names = |names: Vec<&str>| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        let restart = names(changed.iter().map(String::as_str).collect());
-        Ok(format!("taken over: {}; needs a restart: {restart}", names(taken)))
+        let restart = names(changed.iter().map(String::as_str));
+        Ok(format!("taken over: {}; needs a restart: {restart}", names(taken.into_iter())))
     }
 
     /// Adds and removes what is different in the file. Peers that a command added or removed stay as they are.
     async fn take_allowlist(&mut self, new: &[PeerId]) -> Result<(), PeerManagementError> {
-        let old = self.running.p2p.connections.allowlist.clone();
-        for peer in old.iter().filter(|peer| !new.contains(peer)) {
-            self.system.remove_trusted_peer(*peer).await?;
+        let Self { running, system, .. } = self;
+        let list = &mut running.p2p.connections.allowlist;
+        let removed: Vec<PeerId> = list.iter().filter(|peer| !new.contains(peer)).copied().collect();
+        for peer in removed {
+            system.remove_trusted_peer(peer).await?;
+            list.retain(|listed| *listed != peer);
         }
-        for peer in new.iter().filter(|peer| !old.contains(peer)) {
-            self.system.add_trusted_peer(*peer).await?;
+        for peer in new {
+            if !list.contains(peer) {
+                system.add_trusted_peer(*peer).await?;
+                list.push(*peer);
+            }
         }
-        self.running.p2p.connections.allowlist = new.to_vec();
+        *list = new.to_vec();
         Ok(())
     }
 
     /// The same with seeds. A seed that lost an address is removed and added again.
     async fn take_seeds(&mut self, new: &[SeedPeer]) -> Result<(), PeerManagementError> {
-        let old = self.running.p2p.seed_peers.clone();
-        let lost: BTreeSet<PeerId> = old.iter().filter(|seed| !new.contains(seed)).map(|seed| seed.peer_id).collect();
-        for peer in &lost {
-            self.system.remove_seed(*peer).await?;
+        let Self { running, system, .. } = self;
+        let list = &mut running.p2p.seed_peers;
+        let removed: BTreeSet<PeerId> =
+            list.iter().filter(|seed| !new.contains(seed)).map(|seed| seed.peer_id).collect();
+        for peer in removed {
+            system.remove_seed(peer).await?;
+            list.retain(|seed| seed.peer_id != peer);
         }
-        for seed in new.iter().filter(|seed| lost.contains(&seed.peer_id) || !old.contains(seed)) {
-            self.system.add_seed(seed.clone()).await?;
+        for seed in new {
+            if !list.contains(seed) {
+                system.add_seed(seed.clone()).await?;
+                list.push(seed.clone());
+            }
         }
-        self.running.p2p.seed_peers = new.to_vec();
+        *list = new.to_vec();
         Ok(())
     }
+}
+
+/// A list for people.
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
 /// The keys with different values, with their sections.

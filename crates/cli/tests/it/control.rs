@@ -179,7 +179,16 @@ fn hang_up_takes_over_what_can_change_and_names_what_needs_a_restart() {
     node.signal("HUP");
     let refused = "configuration not taken over: config file node.toml: log_filter: ";
     node.until("it refuses the file", |output| output.stderr.contains(refused));
+    // An error of one setting names what was taken over before it.
+    let own: soma_p2p::PeerId =
+        serde_json::from_value(home.run(["status", "--config", "node.toml", "--json"]).json()["peer_id"].clone())
+            .unwrap();
+    let own_seed = format!("seed_peers = [\"{own}@/ip4/127.0.0.1/tcp/1\"]\n{lists}");
+    home.write("node.toml", &crate::config(top, &own_seed).replace("soma=debug", "soma=info"));
+    control(&home, &["reload"]).failed(&["p2p.seed_peers: ", "this node itself", "taken over before it: log_filter"]);
     // The command does the same.
+    home.write("node.toml", &crate::config(top, &format!("{seeds}{lists}")).replace("soma=debug", "soma=info"));
+    control(&home, &["reload"]).ok();
     home.write("node.toml", &crate::config("", "mailbox_capacity = 60\n"));
     let reloaded = control(&home, &["reload"]).ok();
     assert!(reloaded.contains("p2p.seed_peers; needs a restart: p2p.mailbox_capacity"), "{reloaded}");
