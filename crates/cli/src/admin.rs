@@ -2,7 +2,8 @@
 //!
 //! - `GET /`: the status page, for people; `GET /events` is what it follows.
 //! - `GET /livez`: 200 when all parts of the node run, 503 when not.
-//! - `GET /readyz`, `/healthz`: 200 when the node gets on or has nothing to do, 503 with the reason when not.
+//! - `GET /readyz`, `/healthz`: 200 when the node gets on or has nothing to do, 503 with the reason when not, or when it
+//!   is further behind than `ready_within_commits`.
 //! - `GET /status`: everything that `soma-p2p status` shows.
 //! - `GET /peers`: everything that `soma-p2p peers` shows.
 //! - `GET /metrics`: counters and gauges of the system and of the process, for Prometheus.
@@ -14,7 +15,7 @@ use crate::{
 };
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::{Deserialize, Serialize};
-use soma_p2p::{BookEntry, Handle, PeerStatus, Status};
+use soma_p2p::{BookEntry, CommitIndex, Handle, PeerStatus, Status};
 use std::{cmp::Reverse, sync::Arc};
 use tokio::sync::watch;
 
@@ -25,6 +26,8 @@ pub(crate) struct Admin {
     pub(crate) executed: watch::Receiver<Executed>,
     pub(crate) metrics: ProcessMetrics,
     pub(crate) frames: watch::Receiver<Arc<Frame>>,
+    /// Commits that a ready node may be behind its target.
+    pub(crate) ready_within: watch::Receiver<Option<CommitIndex>>,
 }
 
 /// Answer of `/status`.
@@ -61,17 +64,28 @@ pub(crate) fn router(admin: Admin) -> Router {
 }
 
 async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
-    probe(&admin, Status::is_alive).await
+    let status = admin.system.status().await;
+    answer(status.is_alive(), &status.explanation)
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
-    probe(&admin, Status::is_ready).await
+    let status = admin.system.status().await;
+    let within = *admin.ready_within.borrow();
+    match within.and_then(|within| behind(status.height, status.target, within)) {
+        Some(reason) if status.is_ready() => answer(false, &format!("{reason}: {}", status.explanation)),
+        _ => answer(status.is_ready(), &status.explanation),
+    }
 }
 
-async fn probe(admin: &Admin, holds: impl FnOnce(&Status) -> bool) -> (StatusCode, String) {
-    let status = admin.system.status().await;
-    let code = if holds(&status) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, format!("{}\n", status.explanation))
+/// Why a node that makes progress is not ready, if it is further behind its target than it may be.
+fn behind(height: CommitIndex, target: CommitIndex, within: CommitIndex) -> Option<String> {
+    let behind = target.saturating_sub(height);
+    (behind > within).then(|| format!("{behind} commits behind, ready within {within}"))
+}
+
+fn answer(holds: bool, explanation: &str) -> (StatusCode, String) {
+    let code = if holds { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, format!("{explanation}\n"))
 }
 
 async fn status(State(admin): State<Admin>) -> Json<NodeStatus> {
@@ -87,4 +101,17 @@ async fn peers(State(admin): State<Admin>) -> Json<NodePeers> {
 
 async fn metrics(State(admin): State<Admin>) -> String {
     admin.metrics.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_is_ready_up_to_the_configured_distance_and_says_how_far_it_is() {
+        assert_eq!(behind(90, 100, 10), None);
+        assert_eq!(behind(89, 100, 10).as_deref(), Some("11 commits behind, ready within 10"));
+        // A node may have commits that no peer has announced yet.
+        assert_eq!(behind(101, 100, 0), None);
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use clap::Subcommand;
 use serde_json::json;
-use soma_p2p::{Checkpoint, CommitRef, FjallStore, Genesis, Store, make_checkpoint, types::Epoch, verify};
+use soma_p2p::{Checkpoint, CheckpointError, CommitRef, FjallStore, Genesis, export_checkpoint, types::Epoch, verify};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -65,21 +65,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 fn export(path: &Path, out: &Path, epoch: Option<Epoch>, json: bool) -> Result<ExitCode, CliError> {
     let store = FjallStore::open_existing(path).map_err(|error| not_opened(path, error))?;
-    let current = store.latest_epoch().map_err(CliError::failed)?;
-    let epoch = match epoch.or(current.checked_sub(1)) {
-        Some(epoch) if epoch < current => epoch,
-        _ => return Err(CliError::input(format!("no checkpoint yet: the store is in epoch {current}"))),
-    };
-    let checkpoint = make_checkpoint(&store, epoch).map_err(CliError::failed)?;
-    let checkpoint = checkpoint.ok_or_else(|| {
-        CliError::failed(format!("the store has no proof of epoch {epoch}, or not its committee; try a later epoch"))
+    let checkpoint = export_checkpoint(&store, epoch).map_err(|error| match error {
+        CheckpointError::NotEnded { .. } => CliError::input(error),
+        error => CliError::failed(error),
     })?;
     files::write_new(out, &checkpoint.encode())?;
     print(store.genesis(), &checkpoint, out, json, &|error| CliError::failed(format!("the store: {error}")))
 }
 
 /// Checks the checkpoint as a node would, and shows the proven commit.
-fn print(
+pub(crate) fn print(
     genesis: &Genesis,
     checkpoint: &Checkpoint,
     file: &Path,

@@ -3,9 +3,11 @@
 use crate::{
     error::CliError,
     files,
-    node_config::{NodeConfig, default_admin},
+    node_config::NodeConfig,
+    overrides::{Override, Overrides},
 };
 use clap::Subcommand;
+use schemars::generate::SchemaSettings;
 use soma_p2p::PeerId;
 use std::{path::PathBuf, process::ExitCode};
 
@@ -25,12 +27,15 @@ enum What {
     },
     /// Print a configuration file that has every setting at its default.
     Default,
+    /// Print the JSON schema of configuration files, for editors.
+    Schema,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     match &args.what {
         What::Check { file } => {
-            let config = NodeConfig::read(file)?;
+            let overrides = Overrides::of_process()?;
+            let config = NodeConfig::read_with(file, &overrides)?;
             let peer = PeerId::from(&files::read_key(&config.key)?);
             let chain = files::read_genesis(&config.genesis)?.chain_id();
             println!(
@@ -38,16 +43,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
                 file.display(),
                 config.data_dir.display()
             );
+            for Override { key, variable } in overrides.iter() {
+                println!("{key} comes from the environment variable {variable}");
+            }
         }
         What::Default => {
-            let config = NodeConfig {
-                data_dir: "data".into(),
-                genesis: "genesis.bin".into(),
-                key: "node.key".into(),
-                admin: default_admin(),
-                p2p: soma_p2p::Config::default(),
-            };
+            let config = NodeConfig::new("data".into(), "genesis.bin".into(), "node.key".into());
             print!("{}", toml::to_string(&config).map_err(CliError::failed)?);
+        }
+        What::Schema => {
+            // The latest version that editors of TOML read.
+            let schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<NodeConfig>();
+            println!("{}", serde_json::to_string_pretty(&schema).map_err(CliError::failed)?);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -69,11 +69,17 @@ pub fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes a new file, whole or not at all.
-pub fn write_new(path: &Path, contents: &[u8]) -> Result<(), CliError> {
+/// Refuses a file that is there.
+pub fn check_new(path: &Path) -> Result<(), CliError> {
     if path.exists() {
         return Err(CliError::input(format!("{} is there already; choose another file", path.display())));
     }
+    Ok(())
+}
+
+/// Writes a new file, whole or not at all.
+pub fn write_new(path: &Path, contents: &[u8]) -> Result<(), CliError> {
+    check_new(path)?;
     replace(path, contents).map_err(|error| CliError::failed(format!("{} cannot be written: {error}", path.display())))
 }
 

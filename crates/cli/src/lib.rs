@@ -5,6 +5,7 @@ pub mod advice;
 mod archive;
 mod checkpoint;
 mod config_command;
+mod control;
 pub mod error;
 pub mod executor;
 pub mod feed;
@@ -12,10 +13,12 @@ pub mod files;
 mod genesis;
 mod inspect;
 mod keygen;
+mod logging;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 pub mod node;
 pub mod node_config;
+mod overrides;
 mod page;
 mod peers;
 mod ping;
@@ -64,6 +67,8 @@ pub enum Command {
     Top(top::Args),
     /// Show the connected peers of a running node, and its address book.
     Peers(peers::Args),
+    /// Change a running node: its peers, bans and log, a checkpoint, a trace.
+    Control(control::Args),
     /// Ask any node for its identity, and how it sees this caller.
     Ping(ping::Args),
     /// Look into a store.
@@ -93,6 +98,7 @@ impl Command {
             Self::Status(args) => status::run(args),
             Self::Top(args) => top::run(args),
             Self::Peers(args) => peers::run(args),
+            Self::Control(args) => control::run(args),
             Self::Ping(args) => ping::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Store(args) => store::run(args),

@@ -2,9 +2,11 @@
 
 use crate::{
     admin::{Admin, router},
+    control::Controls,
     error::CliError,
     executor::{self, Executed, Keep},
     feed, files,
+    logging::{LogFilter, LogFormat},
     node_config::{NodeConfig, RunFile},
     page::Sampler,
     process_metrics::ProcessMetrics,
@@ -13,7 +15,7 @@ use crate::{
 use clap::ValueEnum;
 use soma_network::ListenError;
 use soma_p2p::{ActorSystem, Builder, FjallStore, Genesis, Handle, ListenAddress, ShutdownReport};
-use std::{fs, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -21,9 +23,6 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-
-/// The default of `RUST_LOG`: the database logs more than an operator can act on.
-const DEFAULT_LOG_FILTER: &str = "error,soma=info,fjall=warn,lsm_tree=warn,h2=off,hyper=off,rustls=off";
 
 /// How long the system may take to stop in order.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
@@ -47,15 +46,6 @@ pub struct Args {
     /// Record of what the executor is given, each commit as it is; the executor goes on where it ends. For chaos.
     #[arg(long, value_name = "FILE", hide = true)]
     record: Option<PathBuf>,
-}
-
-/// Form of a line of the log.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// An object of JSON, for programs.
-    Json,
 }
 
 /// What a parent process sends on standard input.
@@ -121,22 +111,13 @@ pub fn run_in_process(
     args: &Args,
     accompany: impl FnOnce(&Parts<'_>, Builder) -> Result<Companion, CliError>,
 ) -> Result<ExitCode, CliError> {
-    let directives = match std::env::var("RUST_LOG") {
-        Ok(directives) if !directives.is_empty() => directives,
-        _ => DEFAULT_LOG_FILTER.into(),
-    };
-    let filter = tracing_subscriber::EnvFilter::try_new(&directives)
-        .map_err(|error| CliError::input(format!("RUST_LOG = {directives:?}: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    match args.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let config = NodeConfig::read(&args.config)?;
+    let log = LogFilter::init(args.log_format, &config.log_filter)?;
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     crate::memory::give_back_freed().map_err(CliError::failed)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(CliError::failed)?;
-    let result = runtime.block_on(run_node(args, accompany));
+    let result = runtime.block_on(run_node(args, config, &log, accompany));
     // Reads of standard input cannot be cancelled, nor a disk that does not answer; they are not waited for.
     runtime.shutdown_background();
     result
@@ -144,9 +125,10 @@ pub fn run_in_process(
 
 async fn run_node(
     args: &Args,
+    config: NodeConfig,
+    log: &LogFilter,
     accompany: impl FnOnce(&Parts<'_>, Builder) -> Result<Companion, CliError>,
 ) -> Result<ExitCode, CliError> {
-    let config = NodeConfig::read(&args.config)?;
     // Everything is read and checked before anything is written.
     let key = files::read_key(&config.key)?;
     let genesis = files::read_genesis(&config.genesis)?;
@@ -172,14 +154,8 @@ async fn run_node(
     // From here on a signal stops it in order; whoever reads "ready" may send one.
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failed)?;
-    let run = RunFile {
-        pid: std::process::id(),
-        admin: admin_address,
-        listen: system.address().clone(),
-        peer_id: system.peer_id(),
-    };
-    files::replace(&config.run_file(), &serde_json::to_vec_pretty(&run).map_err(CliError::failed)?)
-        .map_err(CliError::failed)?;
+    let controls = Controls::start(&args.config, &config, &system.handle(), log)?;
+    let run = note_running(&config, &system, admin_address, &controls)?;
     let (progress, executing) = watch::channel(executed);
     let stream = system.handle();
     let execute = companion.executor;
@@ -189,7 +165,13 @@ async fn run_node(
     });
     let sampler = Sampler { system: system.handle(), executed: executing.clone(), store_dir: config.store_dir() };
     let frames = sampler.start();
-    let routes = router(Admin { system: system.handle(), executed: executing, metrics, frames });
+    let routes = router(Admin {
+        system: system.handle(),
+        executed: executing,
+        metrics,
+        frames,
+        ready_within: controls.ready_within.clone(),
+    });
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
     let notices = Notices::ready(system.handle()).await;
@@ -213,6 +195,7 @@ async fn run_node(
     notices.stopping(failed.as_deref()).await;
     let report = shut_down(system, executor, (terminate, interrupt), failed.as_deref()).await?;
     admin.abort();
+    drop(controls);
     // The next node overwrites the leftovers of a node that did not stop in order.
     let _ = fs::remove_file(config.run_file());
     log_leftovers(&report);
@@ -223,6 +206,25 @@ async fn run_node(
         }
         Some(reason) => Err(CliError::failed(format!("the node gave up: {reason}"))),
     }
+}
+
+/// Writes the run file.
+fn note_running(
+    config: &NodeConfig,
+    system: &Handle,
+    admin: SocketAddr,
+    controls: &Controls,
+) -> Result<RunFile, CliError> {
+    let run = RunFile {
+        pid: std::process::id(),
+        admin,
+        control: controls.socket.clone(),
+        listen: system.address().clone(),
+        peer_id: system.peer_id(),
+    };
+    let text = serde_json::to_vec_pretty(&run).map_err(CliError::failed)?;
+    files::replace(&config.run_file(), &text).map_err(CliError::failed)?;
+    Ok(run)
 }
 
 /// Stops the system in order. An error if that takes too long.

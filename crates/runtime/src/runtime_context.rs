@@ -9,6 +9,7 @@ use crate::{
 use soma_protocol::{Core, Now};
 use soma_replay::{Recorder, Track};
 use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// What goes wrong with an actor when it takes an input.
 #[derive(Clone)]
@@ -54,7 +55,7 @@ pub(crate) enum Placement {
 #[derive(Clone)]
 pub struct RuntimeContext {
     clock: Clock,
-    recorder: Option<Recorder>,
+    recording: watch::Receiver<Option<Recorder>>,
     faults: Option<PlannedFaults>,
     placement: Placement,
     child_counts: ChildCounts,
@@ -67,7 +68,7 @@ impl RuntimeContext {
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
-            recorder: None,
+            recording: watch::channel(None).1,
             faults: None,
             placement: Placement::Here,
             child_counts: ChildCounts::default(),
@@ -83,8 +84,14 @@ impl RuntimeContext {
     }
 
     /// Has what actors receive and decide recorded.
-    pub fn with_recorder(mut self, recorder: Recorder) -> Self {
-        self.recorder = Some(recorder);
+    pub fn with_recorder(self, recorder: Recorder) -> Self {
+        self.with_recording(watch::channel(Some(recorder)).1)
+    }
+
+    /// The same, while there is a recorder: it may come and go. An actor that is recorded from some moment on begins
+    /// with its whole state, from which replay continues.
+    pub fn with_recording(mut self, recording: watch::Receiver<Option<Recorder>>) -> Self {
+        self.recording = recording;
         self
     }
 
@@ -117,13 +124,15 @@ impl RuntimeContext {
 
     /// Notes how an actor ended.
     pub fn record_end(&self, name: &str, exit: &ExitReason) {
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &*self.recording.borrow() {
             recorder.ended(name, self.now(), exit);
         }
     }
 
-    pub(crate) fn track<C: Core>(&self) -> Option<Track> {
-        self.recorder.as_ref().and_then(Recorder::track::<C>)
+    pub(crate) fn tracking<C: Core>(&self) -> Tracking {
+        let mut tracking = Tracking { recording: self.recording.clone(), track: None };
+        tracking.renew::<C>();
+        tracking
     }
 
     /// The planned fault of this input.
@@ -138,5 +147,26 @@ impl RuntimeContext {
     /// The living actors and threads.
     pub fn child_counts(&self) -> &ChildCounts {
         &self.child_counts
+    }
+}
+
+/// The track of one incarnation of an actor, while there is a recorder.
+pub(crate) struct Tracking {
+    recording: watch::Receiver<Option<Recorder>>,
+    track: Option<Track>,
+}
+
+impl Tracking {
+    /// The track, if the core is recorded now.
+    pub(crate) fn track<C: Core>(&mut self) -> Option<&mut Track> {
+        // An error means that the recorder never changes again.
+        if matches!(self.recording.has_changed(), Ok(true)) {
+            self.renew::<C>();
+        }
+        self.track.as_mut()
+    }
+
+    fn renew<C: Core>(&mut self) {
+        self.track = self.recording.borrow_and_update().as_ref().and_then(Recorder::track::<C>);
     }
 }

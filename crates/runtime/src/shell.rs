@@ -3,11 +3,11 @@
 use crate::causality::{carry_from, current, following};
 use crate::{
     liveness::{self, Busy},
-    runtime_context::{Fault, RuntimeContext},
+    runtime_context::{Fault, RuntimeContext, Tracking},
 };
 use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
 use soma_protocol::{Core, Now};
-use soma_replay::{Cause, Origin, Track};
+use soma_replay::{Cause, Origin};
 use std::{
     future::{Future, pending},
     time::Duration,
@@ -18,14 +18,14 @@ use tokio::time::sleep;
 pub struct CoreHost<C: Core> {
     core: C,
     runtime_context: RuntimeContext,
-    track: Option<Track>,
+    tracking: Tracking,
     wake: Option<(Duration, SpawnHandle)>,
 }
 
 impl<C: Core> CoreHost<C> {
     /// Hosts `core`.
     pub fn new(core: C, runtime_context: RuntimeContext) -> Self {
-        Self { core, track: runtime_context.track::<C>(), runtime_context, wake: None }
+        Self { core, tracking: runtime_context.tracking::<C>(), runtime_context, wake: None }
     }
 
     /// The present time.
@@ -51,7 +51,7 @@ impl<C: Core> CoreHost<C> {
     /// Lets the core decide, and records the decision. The returned cause is that of all effects.
     fn decide(&mut self, origin: Origin, input: C::Input) -> (Option<Cause>, Vec<C::Effect>) {
         let now = self.runtime_context.now();
-        match &mut self.track {
+        match self.tracking.track::<C>() {
             Some(track) => {
                 let (cause, effects) = track.handle(&mut self.core, now, origin, input);
                 (Some(cause), effects)

@@ -40,6 +40,7 @@
 mod actor_settings;
 mod archived_snapshots;
 mod builder;
+mod checkpoints;
 mod config;
 mod handle;
 #[cfg(feature = "testing")]
@@ -60,8 +61,10 @@ mod start_error;
 mod status;
 mod synced_commits;
 mod system;
+mod trace_recording;
 
 pub use builder::Builder;
+pub use checkpoints::{CheckpointError, export_checkpoint};
 pub use config::{
     ArchiveConfig, ArchiveRead, BroadcastConfig, Config, ConfigError, ConnectionsConfig, DiscoveryConfig, KeepAll,
     PruningConfig, SeedPeer, SeedPeerError, ServingConfig, Start, StateSyncConfig, TraceConfig, VerifierConfig,
@@ -80,6 +83,7 @@ pub use start_error::StartError;
 pub use status::{PeerStatus, Status, Stuck};
 pub use synced_commits::SyncedCommits;
 pub use system::ActorSystem;
+pub use trace_recording::{MAX_RECORDING, RecordTraceError};
 
 pub use soma_actors::broadcast::messages::MessageEvent;
 pub use soma_actors::connections::messages::Lagged;

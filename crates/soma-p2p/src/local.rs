@@ -39,6 +39,8 @@ impl LocalSystem {
             offload: Offload::Simulated(local_resources.disk_time),
             pool: local_resources.check_threads.map_or(PoolSize::Inline, PoolSize::Threads),
             runtime_context: local_resources.runtime_context,
+            // A simulation records with a recorder of its own.
+            record: watch::channel(None).0,
         };
         let node = Node::start(parts, node_resources).await?;
         Ok(Self { handle: node.handle(), node: Some(node) })

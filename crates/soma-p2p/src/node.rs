@@ -97,7 +97,7 @@ mod name {
 impl Node {
     /// Listens, then starts the actors.
     pub(crate) async fn start(parts: NodeParts, node_resources: NodeResources) -> Result<Self, StartError> {
-        let NodeResources { io, offload, pool, runtime_context } = node_resources;
+        let NodeResources { io, offload, pool, runtime_context, record } = node_resources;
         let slots = Slots::default();
         let (choose_peers, chosen_peers) = watch::channel(actor_settings::chosen_peers(&parts.config));
         let resources = Resources {
@@ -147,6 +147,7 @@ impl Node {
             objects: parts.objects.clone(),
             publishing: parts.config.broadcast.enabled.then(|| publishing(&parts, &resources.actors, publisher)),
             peer_management: PeerManagement::new(choose_peers, &parts.config.connections.denylist, &resources.actors),
+            record,
             next_reader: AtomicU64::new(0),
             observers: observers(&resources.actors, &parts),
             tree: supervision.tree().clone(),

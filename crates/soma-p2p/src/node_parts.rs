@@ -4,11 +4,13 @@ use crate::config::Config;
 use soma_actors::verifier::PoolSize;
 use soma_archive::SegmentStorage;
 use soma_network::Transport;
+use soma_replay::Recorder;
 use soma_runtime::{IoTasks, MetricsRecorder, Offload, PlannedFaults, RuntimeContext};
 use soma_store::{ObjectSource, Store};
 use soma_types::{Genesis, SigningKey};
 use soma_verify::{MessageValidator, TransactionVerifier};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// What a node is made of.
 pub(crate) struct NodeParts {
@@ -33,4 +35,6 @@ pub(crate) struct NodeResources {
     pub(crate) offload: Offload,
     pub(crate) pool: PoolSize,
     pub(crate) runtime_context: RuntimeContext,
+    /// Sets what the actors are recorded with.
+    pub(crate) record: watch::Sender<Option<Recorder>>,
 }

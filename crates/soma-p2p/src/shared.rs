@@ -14,6 +14,7 @@ use soma_protocol::{
     discovery::{self, BookEntry},
     grpc_adapter, objects, peer_heights, state_sync, store_writer, verifier,
 };
+use soma_replay::Recorder;
 use soma_runtime::{Clock, Escalation, IoTasks, Mailbox, Observe, Offload, Tree};
 use soma_store::{ObjectSource, Store};
 use soma_types::{Address, ChainId, PeerId};
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) objects: Option<Arc<dyn ObjectSource>>,
     /// None if the node does not spread messages.
     pub(crate) publishing: Option<Publishing>,
+    /// Sets what the actors are recorded with.
+    pub(crate) record: watch::Sender<Option<Recorder>>,
     /// Readers of streams so far.
     pub(crate) next_reader: AtomicU64,
     pub(crate) observers: Observers,

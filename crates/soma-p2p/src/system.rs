@@ -10,7 +10,7 @@ use crate::{
     start_error::StartError,
 };
 use soma_actors::verifier::PoolSize;
-use soma_replay::{Recorder, RingConfig, TraceWriter};
+use soma_replay::{Recorder, TraceWriter};
 use soma_runtime::{ChildCounts, Clock, Escalation, ExitReason, IoTasks, Offload, RuntimeContext, Telemetry};
 use soma_types::PeerId;
 use std::{
@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{
     runtime::{self, Runtime},
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
@@ -148,12 +148,8 @@ fn pool_size(threads: usize) -> PoolSize {
 }
 
 fn start_trace(config: &TraceConfig) -> Result<(Recorder, TraceWriter), StartError> {
-    let ring = RingConfig {
-        directory: config.directory.clone(),
-        max_bytes: config.ring_mib << 20,
-        only: config.actors.clone(),
-    };
-    TraceWriter::start(ring).map_err(|source| StartError::Trace { directory: config.directory.clone(), source })
+    TraceWriter::start(config.ring())
+        .map_err(|source| StartError::Trace { directory: config.directory.clone(), source })
 }
 
 /// The supervisor's thread, from start to end.
@@ -187,10 +183,9 @@ fn run(
         runtime::Builder::new_current_thread().enable_all().build().expect("out of file handles")
     });
     let clock = system.block_on(async { Clock::system() });
-    let mut runtime_context = RuntimeContext::new(clock).with_threads().with_telemetry(telemetry);
-    if let Some(recorder) = recorder {
-        runtime_context = runtime_context.with_recorder(recorder);
-    }
+    let (record, recording) = watch::channel(recorder);
+    let mut runtime_context =
+        RuntimeContext::new(clock).with_threads().with_telemetry(telemetry).with_recording(recording);
     if let Some(faults) = parts.faults.clone() {
         runtime_context = runtime_context.with_faults(faults);
     }
@@ -200,6 +195,7 @@ fn run(
         offload: Offload::Threads(io.handle().clone()),
         pool: pool_size(parts.config.verifier.threads),
         runtime_context,
+        record,
     };
     let outcome = system.block_on(async move {
         let node = match Node::start(parts, node_resources).await {

@@ -6,6 +6,7 @@ mod archive;
 mod bad_input;
 mod checkpoint;
 mod config;
+mod control;
 mod discovery;
 #[cfg(target_os = "linux")]
 mod disk;

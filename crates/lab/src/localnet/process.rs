@@ -60,13 +60,9 @@ impl NodeFiles {
         fs::create_dir_all(&dir).map_err(|error| CliError::input(format!("{}: {error}", dir.display())))?;
         files::write_key(&dir.join("node.key"), key)?;
         files::replace(&dir.join("genesis.bin"), &genesis.encode()).map_err(CliError::failed)?;
-        let config = NodeConfig {
-            data_dir: "data".into(),
-            genesis: "genesis.bin".into(),
-            key: "node.key".into(),
-            admin: loopback(),
-            p2p,
-        };
+        let mut config = NodeConfig::new("data".into(), "genesis.bin".into(), "node.key".into());
+        config.admin = loopback();
+        config.p2p = p2p;
         let config_file = dir.join("node.toml");
         let text = toml::to_string(&config).map_err(CliError::failed)?;
         files::replace(&config_file, text.as_bytes()).map_err(CliError::failed)?;

@@ -1,11 +1,12 @@
 //! The archive of a node.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use soma_archive::{SEGMENT_BYTES, SEGMENT_COMMITS};
 use soma_protocol::{archiver, state_sync::ArchiveUse};
 
 /// The archive: history of the chain in object storage. docs/archive-format.md defines it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ArchiveConfig {
@@ -23,7 +24,7 @@ pub struct ArchiveConfig {
 }
 
 /// What a node reads from its archive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ArchiveRead {

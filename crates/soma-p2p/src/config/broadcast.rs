@@ -1,12 +1,14 @@
 //! Messages that spread before there is a commit.
 
+use super::schema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use soma_protocol::broadcast::Config as Core;
 use soma_types::PeerId;
 use std::time::Duration;
 
 /// Spreading messages among nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct BroadcastConfig {
@@ -19,6 +21,7 @@ pub struct BroadcastConfig {
     pub max_message_bytes: u32,
     /// For how long the node keeps messages for peers that lack them. Range: 1 s to 5 min.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub history: Duration,
     /// Bytes of such messages, of each topic. Range: 4 MiB to 4 GiB.
     pub history_bytes: u64,

@@ -233,7 +233,7 @@ fn check_serving(serving: &ServingConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_trace(trace: &TraceConfig) -> Result<(), ConfigError> {
+pub(crate) fn check_trace(trace: &TraceConfig) -> Result<(), ConfigError> {
     in_range("trace.ring_mib", trace.ring_mib, 1, 1 << 20)?;
     let known: Vec<_> = core_names().collect();
     if let Some(unknown) = trace.actors.iter().find(|actor| !known.contains(&actor.as_str())) {

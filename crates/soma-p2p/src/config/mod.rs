@@ -2,7 +2,8 @@
 
 mod archive;
 mod broadcast;
-mod checks;
+pub(crate) mod checks;
+mod schema;
 mod seed_peer;
 mod start;
 
@@ -12,30 +13,37 @@ pub use checks::ConfigError;
 pub use seed_peer::{SeedPeer, SeedPeerError};
 pub use start::Start;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use soma_actors::verifier::Verification;
 use soma_network::wire::limits::{MAX_BLOCKS_PER_FETCH, MAX_KNOWN_PEERS};
 use soma_protocol::grpc_adapter::{self, Rates};
+use soma_replay::RingConfig;
 use soma_store::Retention;
 use soma_types::{Access, Address, ChainId, ListenAddress, NodeRole, PeerId};
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 /// Configuration of the subsystem. Unknown keys are errors; durations are texts such as `"5s"` or `"250ms"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Config {
     /// Where to listen: an IP address of this machine, no name; port 0 lets the system choose.
+    #[schemars(with = "schema::ListenAddress")]
     pub listen: ListenAddress,
     /// Addresses to tell peers, best first, at most 8. None: the one listened on, unless that is unspecified
     /// (`0.0.0.0`, `::`); then it is learned from where peers see this node, with the port of `listen`.
+    #[schemars(with = "Vec<schema::Address>")]
     pub external_addresses: Vec<Address>,
     /// First peers, as `PEER_ID@ADDRESS`. The node dials them without end while it has few links.
+    #[schemars(with = "Vec<schema::SeedPeer>")]
     pub seed_peers: Vec<SeedPeer>,
     /// The node's part in the network, told to peers: `full-node` or `validator`.
+    #[schemars(with = "schema::NodeRole")]
     pub role: NodeRole,
     /// Which peers may learn this node's address from others: `public` all, `trusted` their trusted peers, `private`
     /// none.
+    #[schemars(with = "schema::Access")]
     pub access: Access,
     /// Where a node with an empty store begins: `"genesis"`, `"latest-epoch"`, `{ commit = INDEX, digest = "HEX" }`
     /// with the last commit of an epoch, or `{ checkpoint = "FILE" }`, relative to the configuration file's directory.
@@ -102,18 +110,20 @@ impl Default for Config {
 }
 
 /// Finding peers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct DiscoveryConfig {
     /// How often peers are asked for others, and dials and probes begin; every second at least while there is no
     /// link.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub interval: Duration,
     /// How many are asked each time. Range: 1 to 1,000.
     pub peers_to_query: usize,
     /// How long such a call may take, and a height query or a push.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub query_timeout: Duration,
     /// Links that this node looks for; trusted peers are dialled beyond it. Range: 1 to `max_outbound`.
     pub target_connections: usize,
@@ -134,7 +144,7 @@ impl Default for DiscoveryConfig {
 }
 
 /// Connections with peers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ConnectionsConfig {
@@ -154,17 +164,22 @@ pub struct ConnectionsConfig {
     /// How long one dial to one address may take, handshakes included; and again for asking which chain it is on. Of
     /// several addresses one is tried 250 ms after the other.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub connect_timeout: Duration,
     /// Peers that are never disconnected for a fault: they pause for as long as others would be
     /// banned. There is always a place for them. Range: at most 10,000.
+    #[schemars(with = "Vec<schema::Hex>")]
     pub allowlist: Vec<PeerId>,
     /// Peer ids that are neither dialled nor let in; none may be on the allowlist, too. Range: at most 10,000.
+    #[schemars(with = "Vec<schema::Hex>")]
     pub denylist: Vec<PeerId>,
     /// First ban of a peer that lied or sent malformed data; each further one is twice as long.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub ban_min: Duration,
     /// Longest ban.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub ban_max: Duration,
 }
 
@@ -188,7 +203,7 @@ impl Default for ConnectionsConfig {
 }
 
 /// Fetching commits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct StateSyncConfig {
@@ -196,9 +211,11 @@ pub struct StateSyncConfig {
     pub synced_commit_channel_capacity: usize,
     /// How long a range waits that no peer can serve.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub wait_when_no_peer: Duration,
     /// How long one request of a worker may take, a whole stream of blocks included.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub request_timeout: Duration,
     /// Commits in one answer; a range has up to four answers where commits are small, and fewer commits where they
     /// are large or a peer is slow. Range: 1 to 100.
@@ -218,6 +235,7 @@ pub struct StateSyncConfig {
     pub max_executor_lag: u32,
     /// How often each peer is asked how far it has got.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub height_query_interval: Duration,
 }
 
@@ -240,7 +258,7 @@ impl Default for StateSyncConfig {
 }
 
 /// Answering peers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ServingConfig {
@@ -262,6 +280,7 @@ pub struct ServingConfig {
     pub max_bytes_per_second: u64,
     /// A peer that was quiet for this long may use the rates of that time at once. Range: 1 s to 60 s.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "schema::Duration")]
     pub burst: Duration,
 }
 
@@ -296,7 +315,7 @@ impl ServingConfig {
 }
 
 /// Checking signatures.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct VerifierConfig {
@@ -304,12 +323,13 @@ pub struct VerifierConfig {
     pub threads: usize,
     /// How much of a block that a quorum has certified is checked: every signature, or digest and form (docs/adr/0008
     /// says what that gives up). Range: `full`, `certified`.
+    #[schemars(with = "schema::Verification")]
     pub verification: Verification,
 }
 
 /// Removing old commits. The largest window counts; without any, the node keeps all. It also keeps all commits that its
 /// slowest executor has not taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct PruningConfig {
@@ -321,6 +341,7 @@ pub struct PruningConfig {
     pub epochs: Option<u64>,
     /// Time to keep before the last commit, by the timestamps of the chain.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<schema::Duration>")]
     pub time: Option<Duration>,
 }
 
@@ -336,7 +357,7 @@ impl PruningConfig {
 }
 
 /// The value `all` of `pruning.keep`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeepAll {
     /// Keep every commit.
@@ -344,7 +365,7 @@ pub enum KeepAll {
 }
 
 /// Recording what the actors receive, to replay it with `soma-p2p replay`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TraceConfig {
@@ -363,6 +384,11 @@ impl TraceConfig {
     /// A trace of all actors with the default size.
     pub fn new(directory: PathBuf) -> Self {
         Self { directory, ring_mib: Self::default_ring_mib(), actors: Vec::new() }
+    }
+
+    /// For the recorder.
+    pub(crate) fn ring(&self) -> RingConfig {
+        RingConfig { directory: self.directory.clone(), max_bytes: self.ring_mib << 20, only: self.actors.clone() }
     }
 
     /// Hours of a synced node, minutes of one that catches up.

@@ -1,9 +1,11 @@
 //! Where a node begins.
 
+use super::schema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use soma_protocol::state_sync;
 use soma_types::{CommitDigest, CommitIndex, CommitRef};
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 /// Where a node with an empty store begins. A store that holds commits goes on where it ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +33,18 @@ impl Start {
     }
 }
 
+impl JsonSchema for Start {
+    fn schema_name() -> Cow<'static, str> {
+        "Start".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Setting::json_schema(generator)
+    }
+}
+
 /// The forms of the setting.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "start must be \"genesis\", \"latest-epoch\", { commit = INDEX, digest = \"64 HEX DIGITS\" } or \
@@ -44,21 +56,22 @@ enum Setting {
     Checkpoint(Checkpoint),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Named {
     Genesis,
     LatestEpoch,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Commit {
     commit: CommitIndex,
+    #[schemars(with = "schema::Hex")]
     digest: CommitDigest,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Checkpoint {
     checkpoint: PathBuf,
