@@ -185,6 +185,7 @@ async fn run_node(
         Some(execute) => execute(&stream, &progress),
         None => executor::run(&stream, executed, &progress, &keep),
     });
+    let upkeep = tokio::spawn(metrics.clone().keep_up(system.handle()));
     let routes = router(Admin { system: system.handle(), executed: executing, metrics });
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
@@ -207,6 +208,7 @@ async fn run_node(
     };
     let report = shut_down(system, executor, (terminate, interrupt), failed.as_deref()).await?;
     admin.abort();
+    upkeep.abort();
     // The next node overwrites the leftovers of a node that did not stop in order.
     let _ = fs::remove_file(config.run_file());
     log_leftovers(&report);

@@ -11,6 +11,7 @@ mod discovery;
 mod disk;
 mod inspect;
 mod keys_and_genesis;
+mod monitoring;
 mod node;
 mod peers;
 mod ping;
