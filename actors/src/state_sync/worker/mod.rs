@@ -76,6 +76,16 @@ pub(crate) enum Source {
     Archive(SegmentName),
 }
 
+impl Source {
+    /// Its kind, for metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Peer(_) => "peer",
+            Self::Archive(_) => "archive",
+        }
+    }
+}
+
 /// What one worker is for.
 pub(crate) struct Task {
     pub(crate) source: Source,
@@ -252,7 +262,7 @@ impl Shell for SyncWorker {
             Effect::TellProgress { downloaded } => {
                 if downloaded {
                     let took = self.host.now().monotonic.saturating_sub(self.started_at);
-                    metrics::fetched(&self.task.source, took);
+                    metrics::fetched(self.task.source.name(), took);
                 }
                 let _ = self.mailboxes.progress.tell(FetchProgress { key: self.key, downloaded });
             }
