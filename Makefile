@@ -30,7 +30,7 @@ UNPUBLISHED := soma-lab soma-testkit soma-tests
 TESTS := soma-testkit soma-tests
 BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 
-.PHONY: help run test test-browser sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency deb test-deb dist release-files
+.PHONY: help run test test-browser check-alerts sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency deb test-deb dist release-files
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -62,6 +62,11 @@ lint: ## Check formatting, clippy, docs, and the rules of structure
 	$(CARGO) clippy -p soma-p2p --no-default-features --no-deps -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) run --quiet -p soma-tests --bin structure-rules
+
+check-alerts: ## Check the alert rules of docs/operating, and run their tests, with promtool (Debian package prometheus)
+	@command -v promtool > /dev/null || { echo "check-alerts needs promtool: install the Debian package prometheus" >&2; exit 1; }
+	promtool check rules docs/operating/alerts.yaml
+	promtool test rules docs/operating/alerts-test.yaml
 
 docs-reference: ## Write docs/reference anew from the code: limits, settings, metrics
 	$(CARGO) run --quiet -p soma-tests --bin docs-reference

@@ -271,6 +271,31 @@ fn two_systems_in_one_process_have_metrics_of_their_own() {
     assert_eq!(recorders.map(verified), [0, blocks as u64]);
 }
 
+#[tokio::test]
+async fn commits_that_are_pushed_at_the_head_are_timed_until_they_are_durable() {
+    let (mut builder, commits) = chain(30);
+    let genesis = builder.genesis().clone();
+    let server = start(node(1, &genesis, mem_store(&genesis, &commits), config(&[])));
+    let recorder = &*Box::leak(Box::new(DebuggingRecorder::new()));
+    let client = node(2, &genesis, mem_store(&genesis, &commits), config(&[&server])).metrics_recorder(recorder);
+    let client = start(client);
+    eventually(&client, "the server knows it", |status| status.peers.iter().any(|peer| peer.outbound)).await;
+    for (commit, height) in builder.build(5).into_iter().zip(31..) {
+        server.send_commit(commit).await.unwrap();
+        eventually(&client, "it follows", |status| status.height == height).await;
+    }
+    let timed = || {
+        // A snapshot takes the samples out.
+        let metrics = recorder.snapshotter().snapshot().into_vec();
+        let pushed = metrics.into_iter().find(|(key, ..)| key.key().name() == "soma_push_to_durable_seconds");
+        pushed.is_some_and(|(_, _, _, value)| {
+            matches!(value, DebugValue::Histogram(samples) if !samples.is_empty()
+                && samples.iter().all(|sample| (0.0..PATIENCE.as_secs_f64()).contains(&sample.into_inner())))
+        })
+    };
+    eventually(&client, "a commit is timed", |_| timed()).await;
+}
+
 /// Writes log lines to a buffer.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);

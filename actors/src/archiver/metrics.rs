@@ -1,6 +1,6 @@
 //! What the Archiver counts.
 
-use metrics::{counter, gauge};
+use metrics::{Counter, counter, gauge};
 
 /// A segment is written.
 pub(crate) fn written(bytes: u64) {
@@ -14,9 +14,20 @@ pub(crate) fn read(bytes: u64) {
     counter!("soma_archive_read_bytes_total").increment(bytes);
 }
 
+/// No operation has failed yet. So a first failure shows as an increase.
+pub(crate) fn begin() {
+    for operation in ["list", "read", "write"] {
+        errors(operation).increment(0);
+    }
+}
+
 /// An operation of the archive failed.
 pub(crate) fn failed(operation: &'static str) {
-    counter!("soma_archive_errors_total", "operation" => operation).increment(1);
+    errors(operation).increment(1);
+}
+
+fn errors(operation: &'static str) -> Counter {
+    counter!("soma_archive_errors_total", "operation" => operation)
 }
 
 /// The archive has all commits before `next`.

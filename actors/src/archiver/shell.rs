@@ -229,6 +229,7 @@ impl Actor for Archiver {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
+        metrics::begin();
         // The core has something to do before the first message.
         self.arm(context);
     }

@@ -1,6 +1,6 @@
 //! What Broadcast counts.
 
-use metrics::counter;
+use metrics::{counter, gauge};
 use soma_types::Topic;
 
 /// Messages are in the queues of streams.
@@ -21,4 +21,9 @@ pub(crate) fn missed(topic: Topic) {
 /// An author contradicts itself.
 pub(crate) fn equivocation(topic: Topic) {
     counter!("soma_equivocations_total", "topic" => topic.name()).increment(1);
+}
+
+/// Validators from which nothing has come for a while.
+pub(crate) fn silent_validators(validators: usize) {
+    gauge!("soma_silent_validators").set(validators as f64);
 }

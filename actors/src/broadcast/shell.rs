@@ -41,6 +41,9 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// Time between two looks at silent validators for the metric: a look takes time for every validator.
+const SILENCE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Who this node is as an author.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publisher {
@@ -105,6 +108,8 @@ pub struct Broadcast {
     readers: BTreeMap<Topic, Vec<MessageQueue>>,
     /// Publishers that wait for room.
     publishers: VecDeque<(Topic, Reply<()>)>,
+    /// When the metric of silent validators is due.
+    next_silence: Duration,
 }
 
 impl Broadcast {
@@ -126,6 +131,7 @@ impl Broadcast {
             contexts: Vec::new(),
             readers: BTreeMap::new(),
             publishers: VecDeque::new(),
+            next_silence: Duration::ZERO,
         }
     }
 
@@ -327,7 +333,11 @@ impl Shell for Broadcast {
     }
 
     fn after_input(&mut self) {
-        let core = self.host.core();
+        let (core, now) = (self.host.core(), self.host.now().monotonic);
+        if self.next_silence <= now {
+            self.next_silence = now + SILENCE_INTERVAL;
+            metrics::silent_validators(core.silent_validators());
+        }
         self.publishers = std::mem::take(&mut self.publishers)
             .into_iter()
             .filter_map(|(topic, reply)| match core.has_room(topic) {

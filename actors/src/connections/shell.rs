@@ -140,6 +140,7 @@ impl Actor for Connections {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
+        metrics::connected(&self.host.snapshot());
         // Without an answer StateSync is being restarted. It sends the committee when it starts.
         let _ = self.mailboxes.subscribe_committee.post(SubscribeCommittee { subscriber: ConnectionsCore::NAME });
     }

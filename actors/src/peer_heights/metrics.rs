@@ -1,6 +1,7 @@
 //! What PeerHeights counts.
 
-use metrics::{counter, gauge};
+use metrics::{counter, gauge, histogram};
+use std::time::Duration;
 
 /// The highest claim changed.
 pub(crate) fn target(index: u32) {
@@ -15,4 +16,9 @@ pub(crate) fn fault(kind: &'static str) {
 /// A commit was announced to a peer.
 pub(crate) fn pushed(heard: bool) {
     counter!("soma_pushes_total", "heard" => if heard { "yes" } else { "no" }).increment(1);
+}
+
+/// A commit that a peer pushed is durable here.
+pub(crate) fn durable(took: Duration) {
+    histogram!("soma_push_to_durable_seconds").record(took);
 }

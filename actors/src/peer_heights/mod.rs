@@ -2,6 +2,7 @@
 
 pub mod messages;
 mod metrics;
+mod push_times;
 mod shell;
 pub mod wiring;
 

@@ -4,6 +4,7 @@ use crate::connections::Links;
 use crate::connections::messages::{Ban, ChosenPeersChanged, GetConnected, PeerChanged, Unban, Useful};
 use crate::peer_heights::messages::{BanPeer, OwnHeight, Pick, Pushed, Report, UnbanPeer};
 use crate::peer_heights::metrics;
+use crate::peer_heights::push_times::PushTimes;
 use crate::state_sync::messages::Target;
 use crate::store_writer::messages::{PeerList, UpdatePeers};
 use actix::{Actor, Context, Handler};
@@ -68,6 +69,7 @@ pub struct PeerHeights {
     // State
     host: CoreHost<PeerHeightsCore>,
     picks: Keyed<Reply<Result<PeerId, NoPeer>>>,
+    push_times: PushTimes,
 }
 
 impl PeerHeights {
@@ -86,6 +88,7 @@ impl PeerHeights {
             mailboxes,
             host: CoreHost::new(PeerHeightsCore::new(config, stored.own_height, standings), runtime_context),
             picks: Keyed::default(),
+            push_times: PushTimes::new(stored.own_height),
         }
     }
 
@@ -198,8 +201,6 @@ impl Shell for PeerHeights {
 forward! {
     PeerHeights {
         PeerChanged(event) => Input::Peer(event),
-        OwnHeight(index) => Input::OwnHeight(index),
-        Pushed { peer, index } => Input::Pushed { peer, index },
     }
 }
 
@@ -213,6 +214,26 @@ acknowledge! {
 
 observe!(PeerHeights, Snapshot);
 stop_at_once!(PeerHeights);
+
+impl Handler<Envelope<OwnHeight>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<OwnHeight>, context: &mut Context<Self>) {
+        let OwnHeight(index) = envelope.message;
+        self.push_times.durable(self.host.now().monotonic, index).for_each(metrics::durable);
+        self.feed(envelope.origin, Input::OwnHeight(index), context);
+    }
+}
+
+impl Handler<Envelope<Pushed>> for PeerHeights {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Pushed>, context: &mut Context<Self>) {
+        let Pushed { peer, index } = envelope.message;
+        self.push_times.pushed(self.host.now().monotonic, index);
+        self.feed(envelope.origin, Input::Pushed { peer, index }, context);
+    }
+}
 
 impl Handler<Envelope<Pick>> for PeerHeights {
     type Result = ();

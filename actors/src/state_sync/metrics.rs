@@ -1,14 +1,20 @@
 //! What StateSync counts.
 
-use metrics::{counter, gauge};
+use metrics::{counter, gauge, histogram};
 use soma_protocol::state_sync::{RangeSummary, StopReason};
 use soma_types::PeerFailure;
+use std::time::Duration;
 
 /// A worker delivered.
 pub(crate) fn verified(range: &RangeSummary) {
     counter!("soma_sync_commits_total").increment(u64::from(range.last.index - range.first) + 1);
     counter!("soma_sync_blocks_total").increment(range.blocks);
     counter!("soma_sync_bytes_total").increment(range.bytes);
+}
+
+/// A worker's download has ended.
+pub(crate) fn fetched(source: &'static str, took: Duration) {
+    histogram!("soma_sync_fetch_seconds", "source" => source).record(took);
 }
 
 /// A worker delivered less than its range.

@@ -176,7 +176,8 @@ impl Actor for StoreWriter {
         let reading = self.writing(|store| store.watermarks());
         let finish = |writer: &mut Self, read: Result<Watermarks, WriteError>, origin, context: &mut Context<Self>| {
             // A store that cannot be read shows it with the next write.
-            if let Ok(Watermarks { lowest_available, .. }) = read {
+            if let Ok(Watermarks { highest_synced, lowest_available }) = read {
+                metrics::found(highest_synced.index);
                 writer.feed(origin, Input::Begins { lowest_available }, context);
             }
         };
@@ -192,6 +193,7 @@ impl Shell for StoreWriter {
     }
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        let clock = self.host.clock();
         match effect {
             Effect::Run(job) => match self.jobs.remove(job) {
                 Some(Job::Apply(Apply { commits, executor, reply })) => {
@@ -205,8 +207,10 @@ impl Shell for StoreWriter {
                         if batch.is_empty() {
                             return Ok(stored);
                         }
+                        let begun = clock.monotonic();
                         let watermarks = store.apply_refs(&batch)?;
-                        metrics::applied(batch.len(), watermarks.highest_synced.index);
+                        let took = clock.monotonic().saturating_sub(begun);
+                        metrics::applied(batch.len(), watermarks.highest_synced.index, took);
                         Ok(watermarks)
                     };
                     let answer = |result| {
@@ -237,8 +241,10 @@ impl Shell for StoreWriter {
                         if batch.is_empty() {
                             return Ok(stored);
                         }
+                        let begun = clock.monotonic();
                         let watermarks = store.prepend(&batch)?;
-                        metrics::prepended(batch.len(), watermarks.lowest_available);
+                        let took = clock.monotonic().saturating_sub(begun);
+                        metrics::prepended(batch.len(), watermarks.lowest_available, took);
                         Ok(watermarks)
                     };
                     self.run(job, write, |result| tell_beginning(result, reply), context);

@@ -1,14 +1,16 @@
 //! What the Verifier counts.
 
-use metrics::counter;
+use metrics::{counter, histogram};
+use std::time::Duration;
 
 /// A job was refused: more wait than may.
 pub(crate) fn refused() {
     counter!("soma_verifier_refused_total").increment(1);
 }
 
-/// Signatures are checked together.
-pub(crate) fn batch(signatures: usize) {
+/// Signatures were checked together.
+pub(crate) fn batch(signatures: usize, took: Duration) {
+    histogram!("soma_verifier_batch_seconds").record(took);
     counter!("soma_verifier_batches_total").increment(1);
     counter!("soma_verifier_signatures_total").increment(signatures as u64);
 }

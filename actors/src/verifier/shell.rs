@@ -18,7 +18,7 @@ use soma_protocol::{
     verifier::{Config, Effect, Input, Priority, Snapshot, Verifier as VerifierCore},
 };
 use soma_replay::Origin;
-use soma_runtime::{CoreHost, Envelope, Keyed, LogLimit, Reply, RuntimeContext, Shell, observe, stop_at_once};
+use soma_runtime::{Clock, CoreHost, Envelope, Keyed, LogLimit, Reply, RuntimeContext, Shell, observe, stop_at_once};
 use soma_types::{CertifiedCommit, ChainId, PeerFailure, TimestampMs, Topic};
 use soma_verify::{
     BlocksError, BlocksVerdict, CertifiedCommitError, CheckedBlocks, CheckedCommits, Checks, CommitsError,
@@ -233,7 +233,8 @@ impl Shell for Verifier {
             Effect::RunBatch { batch, jobs } => {
                 let unsigned: Vec<_> = jobs.iter().filter_map(|job| self.unsigned.remove(job)).collect();
                 let finish = move |_: &mut Self, end: Option<()>| Input::BatchDone { batch, panicked: end.is_none() };
-                let running = self.pool.run(move |_| verify_signatures(unsigned));
+                let clock = self.host.clock();
+                let running = self.pool.run(move |_| verify_signatures(unsigned, clock));
                 self.follow(None, running, finish, context);
             }
             Effect::Refuse(job) => {
@@ -245,11 +246,14 @@ impl Shell for Verifier {
 }
 
 /// Checks the signatures of several answers together, and answers each asker.
-fn verify_signatures(unsigned: Vec<Unsigned>) {
+fn verify_signatures(unsigned: Vec<Unsigned>, clock: Clock) {
     let (blocks, replies): (Vec<_>, Vec<_>) =
         unsigned.into_iter().map(|Unsigned { blocks, reply }| (blocks, reply)).unzip();
-    metrics::batch(blocks.iter().map(CheckedBlocks::signatures).sum());
-    for (reply, verdict) in replies.into_iter().zip(CheckedBlocks::verify_all(blocks)) {
+    let signatures = blocks.iter().map(CheckedBlocks::signatures).sum();
+    let begun = clock.monotonic();
+    let verdicts = CheckedBlocks::verify_all(blocks);
+    metrics::batch(signatures, clock.monotonic().saturating_sub(begun));
+    for (reply, verdict) in replies.into_iter().zip(verdicts) {
         answer_blocks(reply, verdict);
     }
 }

@@ -163,6 +163,7 @@ async fn run_node(
         Some(execute) => execute(&stream, &progress),
         None => executor::run(&stream, executed, &progress, &keep),
     });
+    let upkeep = tokio::spawn(metrics.clone().keep_up(system.handle()));
     let sampler = Sampler { system: system.handle(), executed: executing.clone(), store_dir: config.store_dir() };
     let frames = sampler.start();
     let routes = router(Admin {
@@ -196,6 +197,7 @@ async fn run_node(
     let report = shut_down(system, executor, (terminate, interrupt), failed.as_deref()).await?;
     admin.abort();
     drop(controls);
+    upkeep.abort();
     // The next node overwrites the leftovers of a node that did not stop in order.
     let _ = fs::remove_file(config.run_file());
     log_leftovers(&report);

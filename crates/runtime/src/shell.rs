@@ -2,10 +2,12 @@
 
 use crate::causality::{carry_from, current, following};
 use crate::{
+    clock::Clock,
     liveness::{self, Busy},
     runtime_context::{Fault, RuntimeContext, Tracking},
 };
 use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
+use metrics::{Histogram, histogram};
 use soma_protocol::{Core, Now};
 use soma_replay::{Cause, Origin};
 use std::{
@@ -19,18 +21,26 @@ pub struct CoreHost<C: Core> {
     core: C,
     runtime_context: RuntimeContext,
     tracking: Tracking,
+    /// Durations of handled inputs. Held, because a lookup in the recorder would cost more than a sample.
+    handler_seconds: Histogram,
     wake: Option<(Duration, SpawnHandle)>,
 }
 
 impl<C: Core> CoreHost<C> {
     /// Hosts `core`.
     pub fn new(core: C, runtime_context: RuntimeContext) -> Self {
-        Self { core, tracking: runtime_context.tracking::<C>(), runtime_context, wake: None }
+        let handler_seconds = histogram!("soma_actor_handler_seconds", "actor" => C::NAME);
+        Self { core, tracking: runtime_context.tracking::<C>(), handler_seconds, runtime_context, wake: None }
     }
 
     /// The present time.
     pub fn now(&self) -> Now {
         self.runtime_context.now()
+    }
+
+    /// What tells the time, for work off this thread.
+    pub fn clock(&self) -> Clock {
+        self.runtime_context.clock()
     }
 
     /// The runtime context, for actors that this one starts.
@@ -49,8 +59,7 @@ impl<C: Core> CoreHost<C> {
     }
 
     /// Lets the core decide, and records the decision. The returned cause is that of all effects.
-    fn decide(&mut self, origin: Origin, input: C::Input) -> (Option<Cause>, Vec<C::Effect>) {
-        let now = self.runtime_context.now();
+    fn decide(&mut self, now: Now, origin: Origin, input: C::Input) -> (Option<Cause>, Vec<C::Effect>) {
         match self.tracking.track::<C>() {
             Some(track) => {
                 let (cause, effects) = track.handle(&mut self.core, now, origin, input);
@@ -155,7 +164,8 @@ pub trait Shell: Actor<Context = Context<Self>> {
 
 fn take<S: Shell>(shell: &mut S, origin: Origin, input: <S::Core as Core>::Input, context: &mut Context<S>) {
     liveness::beat();
-    let (cause, effects) = shell.host().decide(origin, input);
+    let begun = shell.host().now();
+    let (cause, effects) = shell.host().decide(begun, origin, input);
     following(cause, || {
         for effect in effects {
             if liveness::retired() {
@@ -168,5 +178,8 @@ fn take<S: Shell>(shell: &mut S, origin: Origin, input: <S::Core as Core>::Input
         }
         shell.arm(context);
         shell.after_input();
+        let host = shell.host();
+        let took = host.clock().monotonic().saturating_sub(begun.monotonic);
+        host.handler_seconds.record(took);
     });
 }

@@ -66,6 +66,11 @@ pub(crate) struct SupervisorLoop {
     given_up: bool,
 }
 
+/// How often an actor or a supervisor was restarted.
+fn restarts(name: &'static str) -> metrics::Counter {
+    metrics::counter!("soma_actor_restarts_total", "actor" => name)
+}
+
 impl SupervisorLoop {
     pub(crate) fn new(
         config: LoopConfig,
@@ -97,6 +102,8 @@ impl SupervisorLoop {
 
     pub(crate) async fn run(&mut self) -> Ended {
         for child in 0..self.slots.len() {
+            // So that a first restart shows as an increase.
+            restarts(self.name(child)).increment(0);
             self.start(child);
         }
         self.display.running(None);
@@ -187,7 +194,7 @@ impl SupervisorLoop {
             }
             Decision::Restart { after } => {
                 tracing::warn!(child = name, %exit, ?after, "ended; it is restarted");
-                metrics::counter!("soma_actor_restarts_total", "actor" => name).increment(1);
+                restarts(name).increment(1);
                 display.ended(ChildState::BackingOff, exit);
                 self.restart(child, after).await;
                 None

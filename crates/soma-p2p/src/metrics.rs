@@ -1,18 +1,20 @@
 //! What a system measures. The names and the help are those that `/metrics` of the command shows.
 
-use metrics::{describe_counter, describe_gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 
 /// How a metric moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MetricKind {
     /// It only grows.
     Counter,
     /// It has a value now.
     Gauge,
+    /// It counts durations, in seconds. These are the upper bounds of the buckets, for recorders that want such.
+    Histogram(&'static [f64]),
 }
 
-/// One metric. It appears once it has a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One metric. A counter without labels begins at 0. Others appear once they have a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Metric {
     /// Its name.
@@ -25,8 +27,22 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+/// Buckets for what takes a request or a disk: from a millisecond to the longest that a request may take.
+const SECONDS: MetricKind =
+    MetricKind::Histogram(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
+
+/// Buckets for what takes some computing: from ten microseconds to the time after which an actor counts as hung.
+const HANDLER_SECONDS: MetricKind =
+    MetricKind::Histogram(&[0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0]);
+
 /// Every metric of a system.
 pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "soma_actor_handler_seconds",
+        kind: HANDLER_SECONDS,
+        labels: &["actor"],
+        help: "Time in which an actor handled one input: its decision, and the start of what follows from it.",
+    },
     Metric {
         name: "soma_actor_restarts_total",
         kind: MetricKind::Counter,
@@ -235,10 +251,22 @@ pub const METRICS: &[Metric] = &[
         help: "Peers of the address book that were reached and have not failed three times since.",
     },
     Metric {
+        name: "soma_push_to_durable_seconds",
+        kind: SECONDS,
+        labels: &[],
+        help: "Time from a peer's first announcement of a commit until it is durable here, on a node at most 32 commits behind. A peer that announces a commit too early makes it longer.",
+    },
+    Metric {
         name: "soma_pushes_total",
         kind: MetricKind::Counter,
         labels: &["heard"],
         help: "Announcements of commits to peers: yes if the peer took it, else no.",
+    },
+    Metric {
+        name: "soma_silent_validators",
+        kind: MetricKind::Gauge,
+        labels: &[],
+        help: "Validators that have sent this validator no consensus message for a while; 0 on a full node.",
     },
     Metric {
         name: "soma_store_backfilled_commits_total",
@@ -272,6 +300,12 @@ pub const METRICS: &[Metric] = &[
         help: "Writes that failed.",
     },
     Metric {
+        name: "soma_store_write_seconds",
+        kind: SECONDS,
+        labels: &[],
+        help: "Time of one durable write of a batch of commits.",
+    },
+    Metric {
         name: "soma_sync_blocks_total",
         kind: MetricKind::Counter,
         labels: &[],
@@ -300,6 +334,12 @@ pub const METRICS: &[Metric] = &[
         kind: MetricKind::Counter,
         labels: &[],
         help: "Commits fetched and verified.",
+    },
+    Metric {
+        name: "soma_sync_fetch_seconds",
+        kind: SECONDS,
+        labels: &["source"],
+        help: "Time to download a range of commits with their blocks, from a peer or the archive; also of a download that ended early.",
     },
     Metric {
         name: "soma_sync_shortfalls_total",
@@ -333,6 +373,12 @@ pub const METRICS: &[Metric] = &[
         help: "Panics in the node's transaction verifier; the verifier's answer is not believed then.",
     },
     Metric {
+        name: "soma_verifier_batch_seconds",
+        kind: SECONDS,
+        labels: &[],
+        help: "Time to check one batch of signatures.",
+    },
+    Metric {
         name: "soma_verifier_batches_total",
         kind: MetricKind::Counter,
         labels: &[],
@@ -359,12 +405,19 @@ pub const METRICS: &[Metric] = &[
     },
 ];
 
-/// Gives the current recorder the help of every metric.
+/// Gives the current recorder the help of every metric, and each counter without labels its 0: else a first error would
+/// not show as an increase.
 pub(crate) fn describe() {
     for metric in METRICS {
         match metric.kind {
-            MetricKind::Counter => describe_counter!(metric.name, metric.help),
+            MetricKind::Counter => {
+                describe_counter!(metric.name, metric.help);
+                if metric.labels.is_empty() {
+                    counter!(metric.name).increment(0);
+                }
+            }
             MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
+            MetricKind::Histogram(_) => describe_histogram!(metric.name, metric.help),
         }
     }
 }

@@ -44,7 +44,9 @@ fn every_metric_of_the_code_is_described_with_its_kind_and_labels() {
     let files = ["crates", "actors"].map(|folder| rust_files(&root().join(folder)));
     let mut counted = BTreeSet::new();
     for text in files.concat().into_iter().map(|file| fs::read_to_string(file).unwrap()) {
-        for (kind, call) in [(MetricKind::Counter, "counter!(\"soma_"), (MetricKind::Gauge, "gauge!(\"soma_")] {
+        for (kind, call) in
+            [("counter", "counter!(\"soma_"), ("gauge", "gauge!(\"soma_"), ("histogram", "histogram!(\"soma_")]
+        {
             for arguments in text.split(call).skip(1) {
                 let name = format!("soma_{}", arguments.split('"').next().unwrap());
                 let labels =
@@ -52,7 +54,12 @@ fn every_metric_of_the_code_is_described_with_its_kind_and_labels() {
                 let labels: Vec<_> = labels.filter(|label| *label != "yes").map(str::to_string).collect();
                 let described = METRICS.iter().find(|metric| metric.name == name);
                 let described = described.unwrap_or_else(|| panic!("{name} is in no line of METRICS"));
-                assert_eq!(described.kind, kind, "{name}");
+                let kind_told = match described.kind {
+                    MetricKind::Counter => "counter",
+                    MetricKind::Gauge => "gauge",
+                    MetricKind::Histogram(_) => "histogram",
+                };
+                assert_eq!(kind_told, kind, "{name}");
                 assert!(described.labels.iter().all(|label| labels.iter().any(|l| l == label)), "{name}: {labels:?}");
                 counted.insert(name);
             }

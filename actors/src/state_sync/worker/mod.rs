@@ -12,6 +12,7 @@ pub(super) use failure::call_outcome;
 use crate::archiver::messages::ReadSegment;
 use crate::connections::Links;
 use crate::state_sync::messages::{CacheUpdate, FetchProgress};
+use crate::state_sync::metrics;
 use crate::state_sync::verified_block_cache::Blocks;
 use crate::verifier::messages::{VerifiedRange, VerifyBlocks, VerifyCommits, VerifySubDags};
 use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle};
@@ -75,6 +76,16 @@ pub(crate) enum Source {
     Archive(SegmentName),
 }
 
+impl Source {
+    /// Its kind, for metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Peer(_) => "peer",
+            Self::Archive(_) => "archive",
+        }
+    }
+}
+
 /// What one worker is for.
 pub(crate) struct Task {
     pub(crate) source: Source,
@@ -100,6 +111,8 @@ pub(crate) struct SyncWorker {
     committee: Arc<EpochContext>,
     /// What StateSync was handling when it started this worker.
     started_by: Option<Cause>,
+    /// When, by the node's monotonic clock.
+    started_at: Duration,
     // Mailboxes
     mailboxes: WorkerMailboxes,
     deliver: Option<Reply<WorkerResult>>,
@@ -160,6 +173,7 @@ impl SyncWorker {
             task,
             committee,
             started_by: current(),
+            started_at: runtime_context.now().monotonic,
             mailboxes,
             deliver: Some(deliver),
             host: CoreHost::new(SyncWorkerCore::new(config), runtime_context),
@@ -246,6 +260,10 @@ impl Shell for SyncWorker {
             Effect::CheckBlocks { from } => self.check_blocks(from, context),
             // What StateSync has no time for leads to a second worker at worst.
             Effect::TellProgress { downloaded } => {
+                if downloaded {
+                    let took = self.host.now().monotonic.saturating_sub(self.started_at);
+                    metrics::fetched(self.task.source.name(), took);
+                }
                 let _ = self.mailboxes.progress.tell(FetchProgress { key: self.key, downloaded });
             }
             Effect::CheckSubDags { commits } => self.check_sub_dags(commits, context),

@@ -12,6 +12,7 @@ mod discovery;
 mod disk;
 mod inspect;
 mod keys_and_genesis;
+mod monitoring;
 mod node;
 mod page;
 mod peers;

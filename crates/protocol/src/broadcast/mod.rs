@@ -110,6 +110,11 @@ impl Broadcast {
         self.topics[place(topic)].links.has_room()
     }
 
+    /// How many validators are silent, as far as this node can tell: none unless it is a validator.
+    pub fn silent_validators(&self) -> usize {
+        self.committee.silent(self.now, &self.config.own).len()
+    }
+
     /// The state of a topic, and what it needs beside.
     fn split<'a>(&'a mut self, outcome: &'a mut Outcome, topic: Topic) -> (&'a mut Spread, Context<'a>) {
         let context = Context {
