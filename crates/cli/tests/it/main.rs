@@ -12,6 +12,7 @@ mod disk;
 mod inspect;
 mod keys_and_genesis;
 mod node;
+mod package;
 mod peers;
 mod ping;
 mod service;
