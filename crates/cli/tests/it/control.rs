@@ -174,15 +174,15 @@ fn hang_up_takes_over_what_can_change_and_names_what_needs_a_restart() {
     node.until("it has read its configuration again", |output| output.stderr.contains(taken));
     // The peer is trusted now.
     control(&home, &["ban", PEER, "--for", "1h"]).failed(&["is a trusted peer"]);
+    let own: soma_p2p::PeerId =
+        serde_json::from_value(home.run(["status", "--config", "node.toml", "--json"]).json()["peer_id"].clone())
+            .unwrap();
     // A wrong file changes nothing.
     home.write("node.toml", &crate::config("log_filter = \"soma=loud\"", ""));
     node.signal("HUP");
     let refused = "configuration not taken over: config file node.toml: log_filter: ";
     node.until("it refuses the file", |output| output.stderr.contains(refused));
     // An error of one setting names what was taken over before it.
-    let own: soma_p2p::PeerId =
-        serde_json::from_value(home.run(["status", "--config", "node.toml", "--json"]).json()["peer_id"].clone())
-            .unwrap();
     let own_seed = format!("seed_peers = [\"{own}@/ip4/127.0.0.1/tcp/1\"]\n{lists}");
     home.write("node.toml", &crate::config(top, &own_seed).replace("soma=debug", "soma=info"));
     control(&home, &["reload"]).failed(&["p2p.seed_peers: ", "this node itself", "taken over before it: log_filter"]);

@@ -14,6 +14,7 @@ mod inspect;
 mod keys_and_genesis;
 mod monitoring;
 mod node;
+mod package;
 mod page;
 mod peers;
 mod ping;
