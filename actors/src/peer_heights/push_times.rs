@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(times(&mut pushes, 4, 11), [SECOND * 3]);
         pushes.pushed(SECOND * 5, 11);
         assert_eq!(times(&mut pushes, 5, 13), [SECOND * 3], "of commit 12; commit 11 was durable before its last push");
-        assert_eq!(times(&mut pushes, 6, 13), []);
+        assert_eq!(times(&mut pushes, 6, 13), Vec::<Duration>::new());
     }
 
     #[test]

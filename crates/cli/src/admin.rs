@@ -10,6 +10,7 @@
 
 use crate::{
     executor::{Executed, ExecutedText},
+    node_status::NodeStatus,
     page::{self, Frame},
     process_metrics::ProcessMetrics,
 };
@@ -28,16 +29,6 @@ pub(crate) struct Admin {
     pub(crate) frames: watch::Receiver<Arc<Frame>>,
     /// Commits that a ready node may be behind its target.
     pub(crate) ready_within: watch::Receiver<Option<CommitIndex>>,
-}
-
-/// Answer of `/status`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct NodeStatus {
-    /// The networking subsystem.
-    #[serde(flatten)]
-    pub p2p: Status,
-    /// The executor.
-    pub executor: ExecutedText,
 }
 
 /// Answer of `/peers`.

@@ -18,6 +18,7 @@ mod logging;
 mod memory;
 pub mod node;
 pub mod node_config;
+pub mod node_status;
 mod overrides;
 mod page;
 mod peers;

@@ -1,10 +1,10 @@
 //! `soma-p2p status`
 
 use crate::{
-    admin::NodeStatus,
     advice::{Verdict, advice_for},
     error::CliError,
     node_config::NodeConfig,
+    node_status::NodeStatus,
     running,
 };
 use anstyle::AnsiColor;

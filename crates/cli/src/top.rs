@@ -1,10 +1,10 @@
 //! `soma-p2p top`: a running node in a terminal, live.
 
 use crate::{
-    admin::NodeStatus,
     advice::{Verdict, advice_for},
     error::CliError,
     node_config::NodeConfig,
+    node_status::NodeStatus,
     running,
     status::{in_words, state_text},
 };
@@ -64,7 +64,9 @@ fn follow(config: &NodeConfig, view: &mut View, terminal: &mut DefaultTerminal) 
             }
             match event::read().map_err(CliError::failed)? {
                 event if ends(&event) => return Ok(()),
-                Event::Resize(..) => drop(terminal.draw(|frame| view.draw(frame)).map_err(CliError::failed)?),
+                Event::Resize(..) => {
+                    terminal.draw(|frame| view.draw(frame)).map_err(CliError::failed)?;
+                }
                 _ => {}
             }
         }

@@ -2,9 +2,9 @@
 
 use super::events::{self, NodeEvent};
 use crate::{
-    admin::NodeStatus,
     advice::{Verdict, advice_for},
     executor::{Executed, ExecutedText},
+    node_status::NodeStatus,
 };
 use serde::Serialize;
 use soma_p2p::Handle;

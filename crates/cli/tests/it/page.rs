@@ -16,7 +16,7 @@ fn next_event(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> serd
     serde_json::from_str(&data).unwrap()
 }
 
-fn events(admin: &str) -> Result<impl Iterator<Item = std::io::Result<String>>, ureq::Error> {
+fn events(admin: &str) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ureq::Error> {
     let response = ureq::get(format!("http://{admin}/events")).call()?;
     Ok(BufReader::new(response.into_body().into_reader()).lines())
 }

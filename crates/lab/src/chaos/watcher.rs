@@ -1,7 +1,7 @@
 //! Polls every node for its height, and for the announcements that it has heard.
 
 use soma_p2p::{CommitIndex, PeerId};
-use soma_p2p_cli::{admin::NodeStatus, fetch_status};
+use soma_p2p_cli::{fetch_status, node_status::NodeStatus};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

@@ -9,7 +9,7 @@ use axum::{
 };
 use futures::{Stream, StreamExt, future::join_all};
 use serde::Serialize;
-use soma_p2p_cli::{CliError, admin::NodeStatus, fetch_status, node_config::RunFile};
+use soma_p2p_cli::{CliError, fetch_status, node_config::RunFile, node_status::NodeStatus};
 use std::{
     convert::Infallible,
     fs,

@@ -3,10 +3,9 @@
 use crate::{ledger::Execution, validator::Work};
 use soma_p2p::{Config, Genesis, NodeRole, SeedPeer, SigningKey};
 use soma_p2p_cli::{
-    CliError,
-    admin::NodeStatus,
-    fetch_status, files,
+    CliError, fetch_status, files,
     node_config::{NodeConfig, RunFile},
+    node_status::NodeStatus,
 };
 use std::{
     fs::{self, File},

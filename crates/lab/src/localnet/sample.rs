@@ -1,6 +1,6 @@
 //! The last known state of a full node.
 
-use soma_p2p_cli::admin::NodeStatus;
+use soma_p2p_cli::node_status::NodeStatus;
 use std::time::Duration;
 
 /// A full node as it was last seen.

@@ -178,7 +178,8 @@ impl Core for Connections {
             }
             Input::InboundClosed { connection, end } => self.on_inbound_closed(now, connection, end, &mut effects),
             Input::Ban { peer, duration, mut reason } => {
-                reason.truncate(reason.floor_char_boundary(MAX_BAN_REASON_BYTES));
+                let end = (0..=MAX_BAN_REASON_BYTES).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+                reason.truncate(end);
                 let ban = KeptOut { until: now.monotonic.saturating_add(duration), reason };
                 self.on_ban(peer, ban, &mut effects);
             }

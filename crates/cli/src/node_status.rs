@@ -1,0 +1,15 @@
+//! All that a node tells of itself.
+
+use crate::executor::ExecutedText;
+use serde::{Deserialize, Serialize};
+use soma_p2p::Status;
+
+/// Answer of `/status`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The networking subsystem.
+    #[serde(flatten)]
+    pub p2p: Status,
+    /// The executor.
+    pub executor: ExecutedText,
+}
