@@ -16,7 +16,7 @@ use crate::{
 };
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::{Deserialize, Serialize};
-use soma_p2p::{BookEntry, CommitIndex, Handle, PeerStatus, Status};
+use soma_p2p::{BookEntry, CommitIndex, Handle, PeerStatus};
 use std::{cmp::Reverse, sync::Arc};
 use tokio::sync::watch;
 
