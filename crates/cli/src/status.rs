@@ -128,10 +128,10 @@ fn text_of(node: &NodeStatus) -> String {
         );
     }
     if !status.banned.is_empty() {
-        let banned = status.banned.iter().map(|ban| {
-            let remaining = in_words(Duration::from_millis(ban.remaining_ms));
-            format!("{} for {remaining}: {}", ban.peer.short(), ban.reason)
-        });
+        let banned = status
+            .banned
+            .iter()
+            .map(|ban| format!("{} for {}: {}", ban.peer.short(), in_words(until(ban.until_ms)), ban.reason));
         line("banned", banned.collect::<Vec<_>>().join("; "));
     }
     let peers = connected(&status.peers);
@@ -184,8 +184,17 @@ fn topics_in_words(broadcast: &Broadcast) -> impl Iterator<Item = (&'static str,
 
 /// The time since then.
 fn since(unix_ms: u64) -> Duration {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-    Duration::from_millis(now_ms.saturating_sub(unix_ms))
+    Duration::from_millis(now_ms().saturating_sub(unix_ms))
+}
+
+/// The time until then.
+fn until(unix_ms: u64) -> Duration {
+    Duration::from_millis(unix_ms.saturating_sub(now_ms()))
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 /// How far the node has got with the commits before its history.

@@ -1,4 +1,4 @@
-//! What has happened in a node, told from two looks at it.
+//! Events of a node: the differences between two samples of its status.
 
 use serde::Serialize;
 use soma_p2p::{ChildStatus, Status};
@@ -11,11 +11,11 @@ pub(crate) struct NodeEvent {
     pub(crate) at_ms: u64,
     /// Its kind, for its look: `restart`, `ban`, `epoch`, `stuck` or `peers`.
     pub(crate) kind: &'static str,
-    /// What has happened.
+    /// A sentence for people.
     pub(crate) text: String,
 }
 
-/// What has happened between two looks, or since the start of the node.
+/// The events between two samples, or since the start of the node.
 pub(super) fn between(before: Option<&Status>, now: &Status, at_ms: u64) -> Vec<NodeEvent> {
     let mut events = Vec::new();
     let mut tell = |kind, text| events.push(NodeEvent { at_ms, kind, text });
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn bans_are_told_when_they_begin_and_end() {
         let banned = status(|status| {
-            status["banned"] = json!([{"peer": PEER, "remaining_ms": 600_000, "reason": "it lied"}]);
+            status["banned"] = json!([{"peer": PEER, "until_ms": 600_000, "reason": "it lied"}]);
         });
         let short = &PEER[..8];
         let began = ("ban", format!("peer {short} was banned: it lied"));
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn what_was_so_at_the_first_look_is_told() {
         let banned = status(|status| {
-            status["banned"] = json!([{"peer": PEER, "remaining_ms": 600_000, "reason": "it lied"}]);
+            status["banned"] = json!([{"peer": PEER, "until_ms": 600_000, "reason": "it lied"}]);
         });
         let events = between(None, &banned, 7);
         assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), ["ban"]);

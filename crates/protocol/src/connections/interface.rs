@@ -2,7 +2,7 @@
 
 use crate::{chosen_peers::ChosenPeers, core::PeerEvent};
 use serde::{Deserialize, Serialize};
-use soma_types::{Address, Fault, PeerId};
+use soma_types::{Address, Fault, PeerId, TimestampMs};
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use strum::VariantNames;
 
@@ -343,8 +343,8 @@ pub enum Effect {
 pub struct BannedPeer {
     /// The peer.
     pub peer: PeerId,
-    /// How long the ban lasts from now, in milliseconds.
-    pub remaining_ms: u64,
+    /// When the ban ends, in milliseconds since 1970.
+    pub until_ms: TimestampMs,
     /// Why.
     pub reason: String,
 }

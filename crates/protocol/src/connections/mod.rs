@@ -41,7 +41,7 @@ use outbound::{Links, Waiting};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use soma_types::{Fault, PeerId};
+use soma_types::{Fault, PeerId, TimestampMs};
 use stalls::Stalls;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,13 +58,14 @@ const MAX_BAN_REASON_BYTES: usize = 256;
 #[derive(Serialize, Deserialize)]
 struct KeptOut {
     until: Duration,
+    /// The same for people, in milliseconds since 1970.
+    until_ms: TimestampMs,
     reason: String,
 }
 
 impl KeptOut {
-    fn snapshot(&self, peer: PeerId, now: Duration) -> BannedPeer {
-        let remaining_ms = u64::try_from(self.until.saturating_sub(now).as_millis()).unwrap_or(u64::MAX);
-        BannedPeer { peer, remaining_ms, reason: self.reason.clone() }
+    fn snapshot(&self, peer: PeerId) -> BannedPeer {
+        BannedPeer { peer, until_ms: self.until_ms, reason: self.reason.clone() }
     }
 }
 
@@ -180,7 +181,9 @@ impl Core for Connections {
             Input::Ban { peer, duration, mut reason } => {
                 let end = (0..=MAX_BAN_REASON_BYTES).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
                 reason.truncate(end);
-                let ban = KeptOut { until: now.monotonic.saturating_add(duration), reason };
+                let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                let until_ms = now.unix_ms.saturating_add(milliseconds);
+                let ban = KeptOut { until: now.monotonic.saturating_add(duration), until_ms, reason };
                 self.on_ban(peer, ban, &mut effects);
             }
             Input::Committee { validators } => self.on_committee(validators, &mut effects),
@@ -212,7 +215,7 @@ impl Core for Connections {
             outbound: self.links.connected().collect(),
             inbound: self.inbound.peers().collect(),
             dialling: self.links.dials(),
-            banned: self.banned.iter().map(|(peer, ban)| ban.snapshot(*peer, self.last_now)).collect(),
+            banned: self.banned.iter().map(|(peer, ban)| ban.snapshot(*peer)).collect(),
             trusted: self.trusted().into_iter().collect(),
         }
     }

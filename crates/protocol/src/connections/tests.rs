@@ -224,6 +224,20 @@ fn a_banned_peer_is_cut_off_and_kept_out_until_the_ban_ends() {
 }
 
 #[test]
+fn a_ban_is_shown_with_its_end_and_a_bounded_reason() {
+    let mut core = Connections::new(Config::default());
+    // A character of two bytes stands across the bound.
+    let reason = format!("x{}", "é".repeat(MAX_BAN_REASON_BYTES));
+    core.handle(at(0), Input::Ban { peer: peer(1), duration: Duration::from_secs(600), reason });
+    let [ban] = &core.snapshot().banned[..] else { panic!("one ban") };
+    assert_eq!((ban.peer, ban.until_ms), (peer(1), at(600_000).unix_ms));
+    assert_eq!(ban.reason, format!("x{}", "é".repeat(MAX_BAN_REASON_BYTES / 2 - 1)));
+    // The end of a ban does not depend on when the core last had an input.
+    core.handle(at(60_000), Input::Useful { peers: Vec::new() });
+    assert_eq!(core.snapshot().banned[0].until_ms, at(600_000).unix_ms);
+}
+
+#[test]
 fn a_dial_that_comes_through_after_a_ban_is_hung_up() {
     let mut core = Connections::new(Config::default());
     let link = dial(&mut core, 0, 1).unwrap();
