@@ -30,6 +30,9 @@ UNPUBLISHED := soma-lab soma-testkit soma-tests
 TESTS := soma-testkit soma-tests
 BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 
+# Stops a target whose tool is missing, and says where the tool comes from
+needs = @command -v $(1) > /dev/null || { echo "$@ needs $(1): $(2)" >&2; exit 1; }
+
 .PHONY: help run test test-browser check-alerts sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency deb test-deb dist release-files
 
 help: ## List the targets
@@ -47,8 +50,8 @@ sim: ## Simulate whole networks over SEEDS seeds, or rerun one: SEED=7 SCENARIO=
 	$(LAB) --features simulation -- sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario "$(SCENARIO)")
 
 test-browser: ## Test the status page in Chromium; pictures are left in target/browser
-	@for tool in chromium chromedriver; do command -v $$tool > /dev/null || \
-		{ echo "skipped: $$tool is missing (Debian packages chromium and chromium-driver)"; exit 3; }; done; \
+	$(call needs,chromium,Debian package chromium)
+	$(call needs,chromedriver,Debian package chromium-driver)
 	$(CARGO) test -p soma-lab --features browser --test browser
 
 chaos: ## Kill and restart random nodes of a syncing network that prunes and archives KILLS times, and count what is lost: KILLS=20 SEED=7
@@ -64,7 +67,7 @@ lint: ## Check formatting, clippy, docs, and the rules of structure
 	$(CARGO) run --quiet -p soma-tests --bin structure-rules
 
 check-alerts: ## Check the alert rules of docs/operating, and run their tests, with promtool (Debian package prometheus)
-	@command -v promtool > /dev/null || { echo "check-alerts needs promtool: install the Debian package prometheus" >&2; exit 1; }
+	$(call needs,promtool,Debian package prometheus)
 	promtool check rules docs/operating/alerts.yaml
 	promtool test rules docs/operating/alerts-test.yaml
 
@@ -78,7 +81,6 @@ package: ## Build every published crate from its package
 PACKAGE_FILES := target/package-files
 # The binary of an operator, where cargo-deb looks for it
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
-needs = @command -v $(1) > /dev/null || { echo "$@ needs $(1): $(2)"; exit 1; }
 
 release-files:
 	$(CARGO) build --release --locked -p soma-p2p-cli

@@ -10,11 +10,8 @@ const RATE_MS = 10 * 1000;
 // The node is said to be silent after this time without an event.
 const SILENT_MS = 5 * 1000;
 
-const element = (id) => document.getElementById(id);
-const numbers = new Intl.NumberFormat("en");
 const show = (id, text) => { if (element(id).textContent !== text) element(id).textContent = text; };
 const short = (peer) => peer.slice(0, 8);
-const count = (value) => (value === null || value === undefined ? "–" : numbers.format(value));
 const bytes = (value) => {
   if (value === null || value === undefined) return "–";
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -58,14 +55,6 @@ function trip(ms) {
 function direction(peer) {
   if (peer.outbound && peer.inbound) return "both";
   return peer.outbound ? "we ask it" : "it asks us";
-}
-
-function cell(row, text, kind) {
-  const made = document.createElement("td");
-  made.textContent = text;
-  if (kind) made.className = kind;
-  row.append(made);
-  return made;
 }
 
 function rows(id, list, fill) {
@@ -202,7 +191,7 @@ function showNode(news) {
   rows("ban-rows", status.banned, (row, ban) => {
     cell(row, short(ban.peer)).title = ban.peer;
     cell(row, ban.reason, "text");
-    cell(row, time(ban.remaining_ms), "number");
+    cell(row, time(Math.max(0, ban.until_ms - news.at_ms)), "number");
   });
   const tree = [];
   showTree(status.tree, 0, tree);

@@ -8,7 +8,7 @@
 //! Without `NOTIFY_SOCKET` in the environment nothing is sent.
 
 use sd_notify::NotifyState;
-use soma_p2p::{Handle, Status};
+use soma_p2p::Handle;
 use std::time::Duration;
 use tokio::{
     task::{JoinHandle, spawn_blocking},
@@ -31,7 +31,7 @@ impl Notices {
             return Self(None);
         }
         let status = node.status().await;
-        send(true, false, false, status.explanation).await;
+        send(Some(NotifyState::Ready), status.explanation).await;
         Self(Some(tokio::spawn(watch(node, sd_notify::watchdog_enabled()))))
     }
 
@@ -42,7 +42,7 @@ impl Notices {
         // Ends with the error that it was aborted.
         let _ = watching.await;
         let status = failed.map_or("stopping".to_owned(), |reason| format!("stopping: {reason}"));
-        send(false, false, true, status).await;
+        send(Some(NotifyState::Stopping), status).await;
     }
 }
 
@@ -55,21 +55,17 @@ async fn watch(node: Handle, watchdog: Option<Duration>) {
     loop {
         ticks.tick().await;
         let status = node.status().await;
-        let alive = Status::is_alive(&status);
-        send(false, watchdog.is_some() && alive, false, status.explanation).await;
+        let feed = watchdog.is_some() && status.is_alive();
+        send(feed.then_some(NotifyState::Watchdog), status.explanation).await;
     }
 }
 
-/// Sends one notice, on a thread that may block: the manager's socket can be full.
-async fn send(ready: bool, alive: bool, stopping: bool, status: String) {
+/// Sends the status, and a change if there is one, on a thread that may block: the manager's socket can be full.
+async fn send(change: Option<NotifyState<'static>>, status: String) {
     let sent = spawn_blocking(move || {
         // A line ends a field.
         let status = status.replace(['\n', '\r'], " ");
-        let mut fields = Vec::with_capacity(3);
-        fields.extend(ready.then_some(NotifyState::Ready));
-        fields.extend(alive.then_some(NotifyState::Watchdog));
-        fields.extend(stopping.then_some(NotifyState::Stopping));
-        fields.push(NotifyState::Status(&status));
+        let fields: Vec<_> = change.into_iter().chain([NotifyState::Status(&status)]).collect();
         sd_notify::notify(&fields)
     });
     match sent.await {

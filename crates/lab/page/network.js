@@ -5,10 +5,6 @@ const SVG = "http://www.w3.org/2000/svg";
 // The rate is that of the last seconds, because a range of commits comes all at once.
 const RATE_MS = 5 * 1000;
 
-const element = (id) => document.getElementById(id);
-const numbers = new Intl.NumberFormat("en");
-const count = (value) => (value === null || value === undefined ? "–" : numbers.format(value));
-
 // For each node, its counts of fetched blocks in the last seconds.
 const fetched = new Map();
 
@@ -25,14 +21,6 @@ function draw(kind, parent, attributes) {
   const made = document.createElementNS(SVG, kind);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   parent.append(made);
-  return made;
-}
-
-function cell(row, text, kind) {
-  const made = document.createElement("td");
-  made.textContent = text;
-  if (kind) made.className = kind;
-  row.append(made);
   return made;
 }
 

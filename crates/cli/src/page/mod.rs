@@ -43,12 +43,13 @@ pub(crate) fn routes(frames: watch::Receiver<Arc<Frame>>) -> Router {
         .route("/page.js", get(|| asset("text/javascript; charset=utf-8", include_str!("../../page/page.js"))))
         .route("/events", get(events))
         .with_state(Page { frames, open: Arc::new(Semaphore::new(MAX_OPEN_PAGES)) })
-        .merge(style())
+        .merge(common())
 }
 
-/// Routes of the style that pages share: `/page.css` and `/icon.svg`.
-pub fn style() -> Router {
+/// Routes of what the pages of a node and of a network share: `/page.css`, `/common.js` and `/icon.svg`.
+pub fn common() -> Router {
     Router::new()
+        .route("/common.js", get(|| asset("text/javascript; charset=utf-8", include_str!("../../page/common.js"))))
         .route("/page.css", get(|| asset("text/css; charset=utf-8", include_str!("../../page/page.css"))))
         .route("/icon.svg", get(|| asset("image/svg+xml", include_str!("../../page/icon.svg"))))
 }
@@ -61,7 +62,7 @@ async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([kind, cache, policy], text)
 }
 
-/// One event a second. The first has the whole history, the others what is new.
+/// One event a second. The first has the whole history, and the others only new samples and events.
 async fn events(State(page): State<Page>) -> Response {
     let Ok(permit) = page.open.try_acquire_owned() else {
         let reason = format!("{MAX_OPEN_PAGES} pages are open already; close one\n");

@@ -1,10 +1,11 @@
-//! Looks at the node once a second, and keeps what it saw for a while.
+//! Samples the node once a second, and keeps the samples of 15 minutes.
 
 use super::events::{self, NodeEvent};
 use crate::{
     advice::{Verdict, advice_for},
     executor::{Executed, ExecutedText},
     node_status::NodeStatus,
+    status::now_ms,
 };
 use serde::Serialize;
 use soma_p2p::Handle;
@@ -13,7 +14,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
     sync::watch,
@@ -75,7 +76,7 @@ struct Seen {
     resources: Resources,
 }
 
-/// What is sent to a page.
+/// The data of one event for a page.
 #[derive(Debug, Serialize)]
 pub(super) struct News<'a> {
     at_ms: u64,
@@ -164,22 +165,23 @@ impl Sampler {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut resources = Resources::default();
-        let mut measuring = self.measure_disk();
-        for look in 1_u64.. {
+        let mut measuring: Option<JoinHandle<Disk>> = None;
+        for look in 0_u64.. {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = frames.closed() => return,
             }
             // A disk that does not answer delays no other figure.
-            if measuring.is_finished() && (look % DISK_EVERY == 0 || resources.store_bytes.is_none()) {
-                let done = std::mem::replace(&mut measuring, self.measure_disk());
+            if let Some(done) = measuring.take_if(|measuring| measuring.is_finished()) {
                 (resources.store_bytes, resources.free_bytes) = done.await.unwrap_or_default();
+            }
+            if measuring.is_none() && look % DISK_EVERY == 0 {
+                measuring = Some(self.measure_disk());
             }
             resources.memory_bytes = memory_stats::memory_stats().map(|stats| stats.physical_mem as u64);
             let executor = ExecutedText::from(*self.executed.borrow());
             let status = NodeStatus { p2p: self.system.status().await, executor };
-            let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-            let next = frames.borrow().after(Seen { at_ms, status, resources });
+            let next = frames.borrow().after(Seen { at_ms: now_ms(), status, resources });
             frames.send_replace(Arc::new(next));
         }
     }

@@ -74,7 +74,7 @@ fn routes(seen: watch::Receiver<Arc<Seen>>) -> Router {
         .route("/network.js", text("text/javascript; charset=utf-8", include_str!("../../page/network.js")))
         .route("/events", get(events))
         .with_state(seen)
-        .merge(soma_p2p_cli::page_style())
+        .merge(soma_p2p_cli::common_page_routes())
 }
 
 async fn events(State(seen): State<watch::Receiver<Arc<Seen>>>) -> impl IntoResponse {
