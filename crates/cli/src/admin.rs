@@ -1,12 +1,12 @@
 //! The admin endpoint: HTTP and JSON on loopback.
 //!
-//! - `GET /`: the status page, for people; `GET /events` is what it follows.
+//! - `GET /`: the status page; `GET /events`: server-sent events for that page.
 //! - `GET /livez`: 200 when all parts of the node run, 503 when not.
-//! - `GET /readyz`, `/healthz`: 200 when the node gets on or has nothing to do, 503 with the reason when not, or when it
-//!   is further behind than `ready_within_commits`.
+//! - `GET /readyz`, `/healthz`: 200 when the node makes progress or has nothing to do, else 503 with the reason. Also
+//!   503 when it is further behind than `ready_within_commits`.
 //! - `GET /status`: everything that `soma-p2p status` shows.
 //! - `GET /peers`: everything that `soma-p2p peers` shows.
-//! - `GET /metrics`: counters and gauges of the system and of the process, for Prometheus.
+//! - `GET /metrics`: metrics of the system and of the process, for Prometheus.
 
 use crate::{
     executor::{Executed, ExecutedText},

@@ -4,7 +4,7 @@ use serde::Serialize;
 use soma_p2p::Status;
 
 /// What to do; none where there is nothing to do, or where nothing is known of such a cause.
-pub fn advice(cause: &str) -> Option<&'static str> {
+fn advice(cause: &str) -> Option<&'static str> {
     Some(match cause {
         "validators-silent" => "On a validator: find out why these validators send no consensus messages.",
         "objects-missing" => "Connect to peers that have these objects; the executor waits for them.",
@@ -33,7 +33,7 @@ pub fn advice(cause: &str) -> Option<&'static str> {
 }
 
 /// What to do about a node; none if there is nothing to do.
-pub fn advice_for(status: &Status) -> Option<&'static str> {
+pub(crate) fn advice_for(status: &Status) -> Option<&'static str> {
     let causes = status.cause.as_deref().into_iter().chain(status.network_trouble.as_deref());
     causes.filter_map(advice).next()
 }
@@ -41,10 +41,10 @@ pub fn advice_for(status: &Status) -> Option<&'static str> {
 /// How a node is, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is ready, and there is nothing to do.
     Well,
-    /// It is ready, and somebody can do something.
+    /// It is ready, and there is [advice](advice_for).
     NeedsAttention,
     /// It is not ready.
     NotWell,
@@ -52,7 +52,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Of a node.
-    pub fn of(status: &Status) -> Self {
+    pub(crate) fn of(status: &Status) -> Self {
         match (status.is_ready(), advice_for(status)) {
             (true, None) => Self::Well,
             (true, Some(_)) => Self::NeedsAttention,
@@ -61,7 +61,7 @@ impl Verdict {
     }
 
     /// The same in words.
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Well => "The node is well",
             Self::NeedsAttention => "The node needs attention",
@@ -74,7 +74,7 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    /// The causes in the tables of the documentation, and whether an operator is told to do nothing.
+    /// The causes in the tables of the documentation, and whether their advice is to do nothing.
     fn documented() -> Vec<(String, bool)> {
         let text = include_str!("../../../docs/operating.md");
         let tables = text.lines().skip_while(|line| *line != "### Causes").take_while(|line| *line != "### The tree");

@@ -82,7 +82,7 @@ impl Executed {
 /// When an executor saves its state.
 #[derive(Clone, Copy, Debug)]
 pub struct SaveRule {
-    /// Saved after so many commits at the latest.
+    /// Largest number of commits between two saves, if there is one.
     at_most: Option<CommitIndex>,
 }
 

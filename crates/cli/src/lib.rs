@@ -1,7 +1,7 @@
 //! The commands of `soma-p2p`, as a library: `soma-lab` has them besides its experiments.
 
 pub mod admin;
-pub mod advice;
+mod advice;
 mod archive;
 mod checkpoint;
 mod config_command;
@@ -34,7 +34,7 @@ mod store;
 mod top;
 
 pub use error::CliError;
-pub use page::style as page_style;
+pub use page::common as common_page_routes;
 pub use status::{fetch as fetch_status, table};
 
 use clap::{Parser, Subcommand};

@@ -48,7 +48,7 @@ fn default_log_filter() -> String {
 }
 
 impl NodeConfig {
-    /// The defaults, with what has none.
+    /// The defaults, and these paths, which have no default.
     pub fn new(data_dir: PathBuf, genesis: PathBuf, key: PathBuf) -> Self {
         Self {
             data_dir,
@@ -96,7 +96,7 @@ impl NodeConfig {
         }
         let table: toml::Table = toml::from_str(text).map_err(in_file)?;
         overrides.merge(table).map_err(|error| match (error, toml::from_str::<Self>(text)) {
-            // The file alone has the line of the error. What it lacks may be in the environment.
+            // Only parsing the file itself gives the line of an error. The environment may set a missing field.
             (WrongSetting::File(_), Err(error)) if !error.message().starts_with("missing field") => in_file(error),
             (error, _) => error,
         })

@@ -1,4 +1,4 @@
-//! All that a node tells of itself.
+//! The answer of `/status`.
 
 use crate::executor::ExecutedText;
 use serde::{Deserialize, Serialize};

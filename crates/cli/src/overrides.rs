@@ -63,7 +63,7 @@ impl Overrides {
         self.0.iter()
     }
 
-    /// The settings of a file with those of the environment in their place.
+    /// The settings of a file. A setting of the environment replaces that of the file.
     pub(crate) fn merge<T: DeserializeOwned>(&self, file: impl Serialize) -> Result<T, WrongSetting> {
         let settings = Figment::from(Serialized::defaults(file)).merge(Env::prefixed(PREFIX).split(SEPARATOR));
         settings.extract().map_err(|error: figment::Error| {

@@ -99,7 +99,7 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {
-    /// The command is carried out; this says what was done.
+    /// The command is carried out. The text describes its effect.
     Done(String),
     /// The checkpoint asked for, in hex.
     Checkpoint(String),

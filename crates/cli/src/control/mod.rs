@@ -7,7 +7,7 @@
 //!
 //! - Only the owner of the socket's file may connect.
 //! - A connection carries one request, a line of JSON, and one answer, another line.
-//! - Each command is logged with the target `audit`: who sent it, and its result.
+//! - Each command is logged with the target `audit`: user id and process id of the sender, and the result.
 
 mod client;
 mod messages;

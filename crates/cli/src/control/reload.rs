@@ -93,7 +93,7 @@ impl Reloader {
         Ok(format!("taken over: {}; needs a restart: {restart}", names(taken.into_iter())))
     }
 
-    /// Adds and removes what is different in the file. Peers that a command added or removed stay as they are.
+    /// Adds the peers that are new in the file, and removes those that are gone from it. Peers that a command added or removed stay as they are.
     async fn take_allowlist(&mut self, new: &[PeerId]) -> Result<(), PeerManagementError> {
         let Self { running, system, .. } = self;
         let list = &mut running.p2p.connections.allowlist;

@@ -41,7 +41,7 @@ pub(super) struct Control {
 }
 
 /// Makes the socket. Only the owner of its file may connect, from the first moment on: it is made in a directory that
-/// nobody else can enter, and then replaces what a killed node has left.
+/// other users cannot enter. Then it replaces the socket of a killed node.
 pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let private =
