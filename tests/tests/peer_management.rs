@@ -31,11 +31,20 @@ fn is_trusted(peer: PeerId, trusted: bool) -> impl Fn(&Status) -> bool {
     move |status| status.peers.iter().any(|status| status.peer_id == peer && status.trusted == trusted)
 }
 
+async fn next_event(events: &mut PeerEvents) -> PeerEvent {
+    let event = timeout(PATIENCE, events.next()).await.expect("an event in time");
+    event.expect("the stream goes on").expect("no event is missed")
+}
+
+/// Waits until the stream tells of the link to the peer. It tells of the end of such a link only.
+async fn connected(events: &mut PeerEvents, peer: PeerId) {
+    while next_event(events).await != PeerEvent::Connected(peer) {}
+}
+
 /// The next loss of the link to the peer.
 async fn lost(events: &mut PeerEvents, lost: PeerId) -> LostReason {
     loop {
-        let event = timeout(PATIENCE, events.next()).await.expect("an event in time").expect("the stream goes on");
-        if let Ok(PeerEvent::Lost { peer, reason }) = event
+        if let PeerEvent::Lost { peer, reason } = next_event(events).await
             && peer == lost
         {
             return reason;
@@ -102,6 +111,7 @@ async fn a_disconnected_peer_comes_back() {
     let mut events = client.peer_events();
     client.add_seed(seed_peer(&server)).await.unwrap();
     eventually(&client, "the seed is linked", has_link(peer)).await;
+    connected(&mut events, peer).await;
     client.disconnect_peer(peer).await.unwrap();
     assert_eq!(lost(&mut events, peer).await, LostReason::Disconnected);
     eventually(&client, "the seed is linked again", has_link(peer)).await;
@@ -117,6 +127,7 @@ async fn banned_peer_stays_out_after_a_restart_until_the_ban_is_lifted() {
     let client = start(node(2, &genesis, store.clone(), config(&[&server])));
     eventually(&client, "the seed is linked", has_link(peer)).await;
     let mut events = client.peer_events();
+    connected(&mut events, peer).await;
     client.ban_peer(peer, DAY, "on purpose").await.unwrap();
     assert_eq!(lost(&mut events, peer).await, LostReason::Banned);
     drop(events);
