@@ -30,10 +30,17 @@ UNPUBLISHED := soma-lab soma-testkit soma-tests
 TESTS := soma-testkit soma-tests
 BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 
+# Tools of some targets, which are built once.
+TOOLS := $(CURDIR)/target/tools/bin
+MDBOOK_VERSION := 0.5.4
+CARGO_DEB_VERSION := 3.8.0
+CARGO_CYCLONEDX_VERSION := 0.5.9
+install-tool = $(CARGO) install --locked --root target/tools $(1)
+
 # Stops a target whose tool is missing, and says where the tool comes from
 needs = @command -v $(1) > /dev/null || { echo "$@ needs $(1): $(2)" >&2; exit 1; }
 
-.PHONY: help run test test-browser check-alerts sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency deb test-deb dist release-files
+.PHONY: book test-otlp help run test test-browser check-alerts sim sim-broadcast sim-discovery chaos lint doc bench-recording mutants bless-traces package public-api docs-reference fuzz bench bench-quick bench-latency deb test-deb dist release-files
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -53,6 +60,9 @@ test-browser: ## Test the status page in Chromium; pictures are left in target/b
 	$(call needs,chromium,Debian package chromium)
 	$(call needs,chromedriver,Debian package chromium-driver)
 	$(CARGO) test -p soma-lab --features browser --test browser
+
+test-otlp: ## Test the export of spans to a collector of OpenTelemetry
+	$(CARGO) test -p soma-p2p-cli --features otlp --test otlp
 
 chaos: ## Kill and restart random nodes of a syncing network that prunes and archives KILLS times, and count what is lost: KILLS=20 SEED=7
 	$(LAB) -- chaos --kills $(KILLS) --prune 500 --archive $(if $(SEED),--seed $(SEED))
@@ -86,19 +96,17 @@ release-files:
 	$(CARGO) build --release --locked -p soma-p2p-cli
 	crates/cli/package/package-files.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES)
 
-deb: ## Build the Debian package; needs cargo-deb
-	$(call needs,cargo-deb,cargo install cargo-deb)
+deb: $(TOOLS)/cargo-deb ## Build the Debian package
 	$(MAKE) release-files
-	cargo-deb -p soma-p2p-cli --no-build --output target/debian/soma-p2p.deb
+	$(TOOLS)/cargo-deb -p soma-p2p-cli --no-build --output target/debian/soma-p2p.deb
 
 test-deb: deb ## Install the Debian package in a fresh root file system, run its service there, restart it; needs root, debootstrap, socat, curl
 	$(CARGO) build --release -p soma-lab --no-default-features
 	crates/cli/package/test-deb.sh target/debian/soma-p2p.deb $(RELEASE)/soma-lab
 
-dist: ## Write a release archive with an SBOM and checksums to target/dist; needs cargo-cyclonedx
-	$(call needs,cargo-cyclonedx,cargo install cargo-cyclonedx)
+dist: $(TOOLS)/cargo-cyclonedx ## Write a release archive with an SBOM and checksums to target/dist
 	$(MAKE) release-files
-	crates/cli/package/dist.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES) target/dist
+	PATH="$(TOOLS):$$PATH" crates/cli/package/dist.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES) target/dist
 
 public-api: ## Write crates/soma-p2p/public-api.txt anew: every public item of the facade
 	$(CARGO) run --quiet -p soma-tests --bin public-api
@@ -131,6 +139,19 @@ bench-latency: ## Sync over simulated links with latencies of 0, 20 and 100 ms
 
 bench-recording: ## Measure what recording a trace costs a sync
 	$(CARGO) bench -p soma-tests --bench recording
+
+book: $(TOOLS)/mdbook ## Build the book of docs/ in target/book
+	$(TOOLS)/mdbook build docs
+	@echo "open target/book/index.html"
+
+$(TOOLS)/mdbook:
+	$(call install-tool,mdbook --version $(MDBOOK_VERSION) --no-default-features --features search)
+
+$(TOOLS)/cargo-deb:
+	$(call install-tool,cargo-deb --version $(CARGO_DEB_VERSION))
+
+$(TOOLS)/cargo-cyclonedx:
+	$(call install-tool,cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION))
 
 doc: ## Build the API documentation
 	$(CARGO) doc --workspace --no-deps

@@ -371,7 +371,7 @@ impl Handler<Envelope<KnownPeersAsked>> for Discovery {
             let info = discovery.known_peers(infos.unwrap_or_default()).pop();
             discovery.feed(origin, Input::Asked { key, peer, remote, info }, context);
         };
-        following(envelope.origin.cause, || self.later(self.verified(vec![own_info]), finish, context));
+        following(envelope.origin, || self.later(self.verified(vec![own_info]), finish, context));
     }
 }
 

@@ -9,6 +9,7 @@
 //! The actor decides which calls are answered; the service answers them, each in its own task, so that a slow reader
 //! delays no other. Reads of the store run on blocking threads and never wait for the writer.
 
+mod call_flows;
 mod gate;
 pub mod messages;
 mod metrics;

@@ -1,6 +1,6 @@
 //! What GrpcAdapter is made from.
 
-use super::{GrpcAdapter, InboundGate, Service, service::ServiceWiring};
+use super::{GrpcAdapter, InboundGate, Service, call_flows::CallFlows, service::ServiceWiring};
 use crate::wiring::Resources;
 use soma_protocol::{
     Core,
@@ -34,5 +34,5 @@ pub fn gate(resources: &Resources, spreads_messages: bool) -> Arc<InboundGate> {
     });
     let connections = &actors.connections;
     let (arrived, closed) = (connections.mailbox("transport"), connections.mailbox("transport"));
-    Arc::new(InboundGate::new(arrived, closed, Arc::new(service), &resources.io))
+    Arc::new(InboundGate::new(arrived, closed, Arc::new(CallFlows(Arc::new(service))), &resources.io))
 }

@@ -2,9 +2,12 @@
 //! keeps up need not read it back.
 
 use soma_protocol::state_sync::FEED_BYTES;
+use soma_replay::{FLOW_TARGET, Flow};
+use soma_runtime::causality;
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
+use tracing::debug_span;
 
 /// Consecutive commits with their blocks.
 pub type Commits = Arc<Vec<CertifiedCommit>>;
@@ -18,8 +21,17 @@ pub struct CommitFeed(watch::Sender<DurableHead>);
 pub struct DurableHead {
     highest: CommitIndex,
     /// In order, without gaps; up to the highest, if there are any.
-    recent: VecDeque<(Commits, u64)>,
+    recent: VecDeque<Recent>,
     bytes: u64,
+}
+
+/// Commits that became durable together.
+#[derive(Debug)]
+struct Recent {
+    commits: Commits,
+    bytes: u64,
+    /// The work that made them durable.
+    flow: Flow,
 }
 
 impl CommitFeed {
@@ -53,6 +65,7 @@ impl CommitFeed {
     /// These commits are durable, up to `highest`.
     pub(crate) fn extend(&self, commits: impl IntoIterator<Item = Commits>, highest: CommitRef) {
         let mut pushed_out = Vec::new();
+        let flow = causality::origin("").flow;
         self.0.send_if_modified(|latest| {
             // Never back: an abandoned incarnation may still send an old height.
             if highest.index <= latest.highest {
@@ -60,7 +73,7 @@ impl CommitFeed {
             }
             for commits in commits {
                 let bytes = commits.iter().map(|commit| commit.size() as u64).sum();
-                latest.recent.push_back((commits, bytes));
+                latest.recent.push_back(Recent { commits, bytes, flow: flow.clone() });
                 latest.bytes += bytes;
             }
             latest.highest = highest.index;
@@ -78,7 +91,7 @@ impl CommitFeed {
         // Freed when the readers may read again.
         let mut taken = Vec::new();
         self.0.send_if_modified(|latest| {
-            while latest.recent.front().is_some_and(|(commits, _)| last(commits) < next) {
+            while latest.recent.front().is_some_and(|recent| last(&recent.commits) < next) {
                 taken.extend(latest.take_first());
             }
             // Nothing that a reader waits for.
@@ -93,10 +106,10 @@ fn last(commits: &Commits) -> CommitIndex {
 }
 
 impl DurableHead {
-    fn take_first(&mut self) -> Option<Commits> {
-        let (commits, bytes) = self.recent.pop_front()?;
-        self.bytes -= bytes;
-        Some(commits)
+    fn take_first(&mut self) -> Option<Recent> {
+        let first = self.recent.pop_front()?;
+        self.bytes -= first.bytes;
+        Some(first)
     }
 
     /// Index of the highest durable commit.
@@ -106,10 +119,22 @@ impl DurableHead {
 
     /// The recent commits that include `index`.
     pub fn holding(&self, index: CommitIndex) -> Option<Commits> {
-        let place = self.recent.partition_point(|(commits, _)| last(commits) < index);
-        let (commits, _) = self.recent.get(place)?;
-        let first = commits.first()?.commit.index;
-        (first <= index).then(|| commits.clone())
+        self.recent_with(index).map(|recent| recent.commits.clone())
+    }
+
+    /// The same for an executor that takes them now: a span in the flow that made them durable says so.
+    pub fn take(&self, index: CommitIndex) -> Option<Commits> {
+        let Recent { commits, flow, .. } = self.recent_with(index)?;
+        if let Some(_entered) = flow.enter() {
+            drop(debug_span!(target: FLOW_TARGET, "executor takes", first = index, highest = last(commits)));
+        }
+        Some(commits.clone())
+    }
+
+    fn recent_with(&self, index: CommitIndex) -> Option<&Recent> {
+        let place = self.recent.partition_point(|recent| last(&recent.commits) < index);
+        let recent = self.recent.get(place)?;
+        (recent.commits.first()?.commit.index <= index).then_some(recent)
     }
 }
 

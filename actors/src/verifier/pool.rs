@@ -13,7 +13,7 @@
 use crossbeam_channel::{Receiver, Sender};
 use crossbeam_utils::atomic::AtomicCell;
 use soma_protocol::verifier::TransactionPlace;
-use soma_runtime::causality::{current, following};
+use soma_runtime::causality::{self, following};
 use soma_runtime::{LeftBehind, RuntimeContext, WorkerThread};
 use soma_types::BlockRef;
 use soma_verify::CheckObserver;
@@ -166,10 +166,10 @@ impl CpuPool {
         job: impl FnOnce(&mut JobWatch) -> R + Send + 'static,
     ) -> RunningJob<R> {
         let (done, ended) = oneshot::channel();
-        let cause = current();
+        let origin = causality::origin("");
         let progress = Arc::new(Progress::default());
         // The cause of the answer is the request, on whatever thread the job runs.
-        let run = move |watch: &mut JobWatch| catch_unwind(AssertUnwindSafe(|| following(cause, || job(watch)))).ok();
+        let run = move |watch: &mut JobWatch| catch_unwind(AssertUnwindSafe(|| following(origin, || job(watch)))).ok();
         match self {
             Self::Inline => {
                 let mut watch = JobWatch { progress: progress.clone(), place: ThreadPlace::default(), limits: None };

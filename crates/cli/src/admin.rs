@@ -1,4 +1,4 @@
-//! The admin endpoint: HTTP and JSON on loopback.
+//! The admin endpoint: HTTP and JSON on loopback, and gRPC for [health](crate::grpc_health).
 //!
 //! - `GET /`: the status page; `GET /events`: server-sent events for that page.
 //! - `GET /livez`: 200 when all parts of the node run, 503 when not.
@@ -9,14 +9,16 @@
 //! - `GET /metrics`: metrics of the system and of the process, for Prometheus.
 
 use crate::{
+    error::CliError,
     executor::{Executed, ExecutedText},
+    grpc_health,
     node_status::NodeStatus,
     page::{self, Frame},
     process_metrics::ProcessMetrics,
 };
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::{Deserialize, Serialize};
-use soma_p2p::{BookEntry, CommitIndex, Handle, PeerStatus};
+use soma_p2p::{BookEntry, CommitIndex, Handle, PeerStatus, Status};
 use std::{cmp::Reverse, sync::Arc};
 use tokio::sync::watch;
 
@@ -41,9 +43,10 @@ pub struct NodePeers {
 }
 
 /// Routes of the endpoint.
-pub(crate) fn router(admin: Admin) -> Router {
+pub(crate) fn router(admin: Admin) -> Result<Router, CliError> {
     let page = page::routes(admin.frames.clone());
-    Router::new()
+    let health = grpc_health::routes(admin.frames.clone(), admin.ready_within.clone()).map_err(CliError::failed)?;
+    let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/healthz", get(readyz))
@@ -52,6 +55,8 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .with_state(admin)
         .merge(page)
+        .merge(health);
+    Ok(router)
 }
 
 async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
@@ -62,9 +67,20 @@ async fn livez(State(admin): State<Admin>) -> (StatusCode, String) {
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     let status = admin.system.status().await;
     let within = *admin.ready_within.borrow();
+    match readiness(&status, within) {
+        Ok(()) => answer(true, &status.explanation),
+        Err(reason) => answer(false, &reason),
+    }
+}
+
+/// Whether a node is ready, at most `within` commits behind its target. An error says why not.
+pub(crate) fn readiness(status: &Status, within: Option<CommitIndex>) -> Result<(), String> {
+    if !status.is_ready() {
+        return Err(status.explanation.clone());
+    }
     match within.and_then(|within| behind(status.height, status.target, within)) {
-        Some(reason) if status.is_ready() => answer(false, &format!("{reason}: {}", status.explanation)),
-        _ => answer(status.is_ready(), &status.explanation),
+        Some(reason) => Err(format!("{reason}: {}", status.explanation)),
+        None => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod executor;
 pub mod feed;
 pub mod files;
 mod genesis;
+mod grpc_health;
 mod inspect;
 mod keygen;
 mod logging;
@@ -19,6 +20,8 @@ mod memory;
 pub mod node;
 pub mod node_config;
 pub mod node_status;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod overrides;
 mod page;
 mod peers;

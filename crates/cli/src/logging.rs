@@ -3,7 +3,7 @@
 use crate::error::CliError;
 use clap::ValueEnum;
 use std::{env, sync::Arc};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// The default filter: the database logs more than an operator can act on.
 pub(crate) const DEFAULT_LOG_FILTER: &str = "error,soma=info,fjall=warn,lsm_tree=warn,h2=off,hyper=off,rustls=off";
@@ -24,8 +24,16 @@ pub(crate) enum LogFormat {
 #[derive(Clone)]
 pub(crate) struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
 
-impl LogFilter {
-    /// Starts the log with the filter of `RUST_LOG`, or else of the configuration.
+/// The log of this process, until it is dropped.
+pub(crate) struct Log {
+    pub(crate) filter: LogFilter,
+    #[cfg(feature = "otlp")]
+    _export: Option<crate::otlp::Export>,
+}
+
+impl Log {
+    /// Starts the log with the filter of `RUST_LOG`, or else of the configuration. Needs the runtime of tokio in which
+    /// spans are exported.
     pub(crate) fn init(format: LogFormat, configured: &str) -> Result<Self, CliError> {
         let filter = match env::var("RUST_LOG") {
             Ok(directives) if !directives.is_empty() => {
@@ -33,23 +41,29 @@ impl LogFilter {
             }
             _ => parse(configured).map_err(CliError::input)?,
         };
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-        Ok(match format {
-            LogFormat::Text => {
-                let log = log.with_filter_reloading();
-                let handle = log.reload_handle();
-                log.init();
-                Self(Arc::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
-            }
-            LogFormat::Json => {
-                let log = log.json().flatten_event(true).with_filter_reloading();
-                let handle = log.reload_handle();
-                log.init();
-                Self(Arc::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
-            }
+        let (filter, reload) = reload::Layer::new(filter);
+        let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        let lines = match format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        };
+        let log = tracing_subscriber::registry().with(lines.with_filter(filter));
+        #[cfg(feature = "tokio-console")]
+        let log = log.with(console_subscriber::spawn());
+        #[cfg(feature = "otlp")]
+        let export = crate::otlp::Export::start()?;
+        #[cfg(feature = "otlp")]
+        let log = log.with(export.as_ref().map(crate::otlp::Export::layer));
+        log.init();
+        Ok(Self {
+            filter: LogFilter(Arc::new(move |filter| reload.reload(filter).map_err(|error| error.to_string()))),
+            #[cfg(feature = "otlp")]
+            _export: export,
         })
     }
+}
 
+impl LogFilter {
     /// Replaces the filter.
     pub(crate) fn set(&self, directives: &str) -> Result<(), String> {
         (self.0)(parse(directives)?)

@@ -6,7 +6,7 @@ use crate::{
     error::CliError,
     executor::{self, Executed, Keep},
     feed, files,
-    logging::{LogFilter, LogFormat},
+    logging::{Log, LogFilter, LogFormat},
     node_config::{NodeConfig, RunFile},
     page::Sampler,
     process_metrics::ProcessMetrics,
@@ -112,12 +112,17 @@ pub fn run_in_process(
     accompany: impl FnOnce(&Parts<'_>, Builder) -> Result<Companion, CliError>,
 ) -> Result<ExitCode, CliError> {
     let config = NodeConfig::read(&args.config)?;
-    let log = LogFilter::init(args.log_format, &config.log_filter)?;
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     crate::memory::give_back_freed().map_err(CliError::failed)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(CliError::failed)?;
-    let result = runtime.block_on(run_node(args, config, &log, accompany));
+    let log = {
+        let _entered = runtime.enter();
+        Log::init(args.log_format, &config.log_filter)?
+    };
+    let result = runtime.block_on(run_node(args, config, &log.filter, accompany));
+    // Sends the last spans, for which it needs the runtime.
+    drop(log);
     // Reads of standard input cannot be cancelled, nor a disk that does not answer; they are not waited for.
     runtime.shutdown_background();
     result
@@ -172,7 +177,7 @@ async fn run_node(
         metrics,
         frames,
         ready_within: controls.ready_within.clone(),
-    });
+    })?;
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
     let notices = Notices::ready(system.handle()).await;

@@ -18,6 +18,7 @@
 mod bounded;
 mod cores;
 mod encoding;
+mod flow;
 mod format;
 mod origin;
 mod queue;
@@ -30,6 +31,7 @@ mod trace;
 
 pub use cores::{core_names, panic_message};
 pub use encoding::{DecodeError, MAX_RECORD_BYTES};
+pub use flow::{FLOW_TARGET, Flow};
 pub use format::FormatError;
 pub use origin::{Cause, Origin};
 pub use record::{Decision, Ended, Entry, Gap, Header, Record, State};

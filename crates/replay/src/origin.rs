@@ -1,5 +1,7 @@
 //! The origin of a message.
 
+use crate::flow::Flow;
+
 /// The record that caused a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -9,18 +11,20 @@ pub struct Cause {
     pub span: u64,
 }
 
-/// The sender of a message, and its cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The sender of a message, and what it follows from.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Name of an actor, or of a part of the node.
     pub sender: &'static str,
     /// The record that the sender was handling, if it was recorded.
     pub cause: Option<Cause>,
+    /// The work that the message belongs to. Not recorded.
+    pub flow: Flow,
 }
 
 impl Origin {
     /// The origin of a message that starts a causal chain.
     pub fn root(sender: &'static str) -> Self {
-        Self { sender, cause: None }
+        Self { sender, cause: None, flow: Flow::default() }
     }
 }

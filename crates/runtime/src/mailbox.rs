@@ -225,7 +225,7 @@ impl<M: Send + 'static> Mailbox<M> {
 
     /// Puts a message into an envelope with the present cause, whenever it is sent.
     pub(crate) fn envelope(&self, message: M) -> Envelope<M> {
-        Envelope::new(Origin { sender: self.sender, cause: causality::current() }, message)
+        Envelope::new(causality::origin(self.sender), message)
     }
 
     /// The incarnation to send to. CacheUpdate from one message to the next: a fresh recipient would always find room.

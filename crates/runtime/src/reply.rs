@@ -50,20 +50,24 @@ mod tests {
     const FIRST: Option<Cause> = Some(Cause { record: 1, span: 1 });
     const SECOND: Option<Cause> = Some(Cause { record: 2, span: 1 });
 
+    fn from(cause: Option<Cause>) -> Origin {
+        Origin { cause, ..Origin::root("test") }
+    }
+
     #[tokio::test]
     async fn what_comes_after_an_answer_follows_from_the_answer() {
         let (reply, pending) = Reply::channel();
-        following(SECOND, || reply.send("yes"));
-        let work = following(FIRST, || carry_from("asker", async { pending.answer("answerer").await }));
+        following(from(SECOND), || reply.send("yes"));
+        let work = following(from(FIRST), || carry_from("asker", async { pending.answer("answerer").await }));
         let (answer, origin) = work.await;
         assert_eq!(answer, Some("yes"));
-        assert_eq!(origin, Origin { sender: "answerer", cause: SECOND });
+        assert_eq!(origin, Origin { sender: "answerer", ..from(SECOND) });
     }
 
     #[tokio::test]
     async fn an_answer_to_work_that_nobody_follows_leaves_no_trace_on_the_thread() {
         let (reply, pending) = Reply::channel();
-        following(SECOND, || reply.send(()));
+        following(from(SECOND), || reply.send(()));
         pending.answer("answerer").await;
         assert_eq!(current(), None);
     }

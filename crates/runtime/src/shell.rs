@@ -1,6 +1,6 @@
 //! The shell around a core: feeds inputs, carries out effects, holds the one timer.
 
-use crate::causality::{carry_from, current, following};
+use crate::causality::{self, carry_from, following};
 use crate::{
     clock::Clock,
     liveness::{self, Busy},
@@ -9,7 +9,7 @@ use crate::{
 use actix::{Actor, ActorContext, AsyncContext, Context, SpawnHandle, WrapFuture, fut::ActorFutureExt};
 use metrics::{Histogram, histogram};
 use soma_protocol::{Core, Now};
-use soma_replay::{Cause, Origin};
+use soma_replay::{Cause, Flow, Origin};
 use std::{
     future::{Future, pending},
     time::Duration,
@@ -92,18 +92,18 @@ pub trait Shell: Actor<Context = Context<Self>> {
         let kind = serde_variant::to_variant_name(&input).unwrap_or("an input");
         let _handling = liveness::handling(Busy { actor: Self::Core::NAME, input: kind, sender: origin.sender });
         match self.host().runtime_context.planned(Self::Core::NAME, &input) {
-            None => take(self, origin, input, context),
+            None => take(self, origin, kind, input, context),
             // Asked for by a test, and by nothing else: it is what a handler with a bug does.
             Some(Fault::Panic(message)) => panic!("{message}"),
             Some(Fault::Error(reason)) => self.give_up(reason, context),
             Some(Fault::Delay(time)) => {
                 let later = sleep(time).into_actor(self);
-                context.wait(later.map(move |(), shell, context| take(shell, origin, input, context)));
+                context.wait(later.map(move |(), shell, context| take(shell, origin, kind, input, context)));
             }
             Some(Fault::Hang) => context.wait(pending().into_actor(self)),
             Some(Fault::Block(block)) => {
                 block();
-                take(self, origin, input, context);
+                take(self, origin, kind, input, context);
             }
         }
     }
@@ -124,7 +124,7 @@ pub trait Shell: Actor<Context = Context<Self>> {
     ) -> SpawnHandle {
         let work = carry_from(Self::Core::NAME, work).into_actor(self);
         context.spawn(work.map(|(result, origin), shell, context| {
-            following(origin.cause, || finish(shell, result, origin, context));
+            following(origin.clone(), || finish(shell, result, origin, context));
         }))
     }
 
@@ -144,7 +144,8 @@ pub trait Shell: Actor<Context = Context<Self>> {
         }
         let (Some(at), Some(_)) = (wanted, Self::Core::wake()) else { return };
         let delay = at.saturating_sub(host.now().monotonic);
-        let origin = Origin { sender: "timer", cause: current() };
+        // What an actor does at a time that it has set belongs to no flow: it may come for ever.
+        let origin = Origin { flow: Flow::NONE, ..causality::origin("timer") };
         let timer = context.run_later(delay, move |shell, context| {
             // actix calls back even if the timer was cancelled, when it was due by then; another one is set since.
             if shell.host().wake.is_none_or(|(_, current)| current != context.handle()) {
@@ -162,11 +163,19 @@ pub trait Shell: Actor<Context = Context<Self>> {
     }
 }
 
-fn take<S: Shell>(shell: &mut S, origin: Origin, input: <S::Core as Core>::Input, context: &mut Context<S>) {
+fn take<S: Shell>(
+    shell: &mut S,
+    origin: Origin,
+    kind: &'static str,
+    input: <S::Core as Core>::Input,
+    context: &mut Context<S>,
+) {
     liveness::beat();
     let begun = shell.host().now();
+    let flow = origin.flow.handling(S::Core::NAME, kind);
+    let _entered = flow.enter();
     let (cause, effects) = shell.host().decide(begun, origin, input);
-    following(cause, || {
+    following(Origin { sender: S::Core::NAME, cause, flow: flow.clone() }, || {
         for effect in effects {
             if liveness::retired() {
                 // Another incarnation decides by now: what this one had begun must not be done twice.

@@ -8,8 +8,11 @@ use crate::{
 };
 use soma_actors::state_sync::messages::LocalCommit;
 use soma_protocol::{discovery::BookEntry, state_sync::LocalCommitError};
+use soma_replay::{FLOW_TARGET, Flow};
+use soma_runtime::causality::in_flow;
 use soma_types::{Address, CertifiedCommit, ChainId, CommitIndex, PeerId};
 use std::{sync::Arc, time::Duration};
+use tracing::debug_span;
 
 /// How often [`Handle::wait_until`] looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -56,7 +59,8 @@ impl Handle {
     /// The commit was not stored. [`LocalCommitError`] says why, and what to do.
     pub async fn send_commit(&self, commit: CertifiedCommit) -> Result<(), LocalCommitError> {
         let mut mailbox = self.shared.local_commit.clone();
-        let answer = mailbox.ask(|reply| LocalCommit { commit, reply }).await;
+        let flow = Flow::begin(debug_span!(target: FLOW_TARGET, "send_commit", commit = commit.commit.index));
+        let answer = in_flow(flow, mailbox.ask(|reply| LocalCommit { commit, reply })).await;
         answer.unwrap_or(Err(LocalCommitError::Unavailable))
     }
 

@@ -264,7 +264,7 @@ impl Reader {
                 self.ahead = self.missed().and_then(|range| self.read_store(range));
                 return Some(batch);
             }
-            let at_hand = self.latest.borrow_and_update().holding(next);
+            let at_hand = self.latest.borrow_and_update().take(next);
             if let Some(commits) = at_hand {
                 let first = commits.partition_point(|commit| commit.commit.index < next);
                 let taken = commits[first..].iter().take(self.batch_commits);

@@ -24,9 +24,9 @@ use soma_protocol::{
     state_sync::worker::{Config, Effect, Input, SyncWorker as SyncWorkerCore},
     state_sync::{RangeKey, StateSync, StopReason},
 };
-use soma_replay::{Cause, Origin};
+use soma_replay::Origin;
 use soma_runtime::{CoreHost, IoTasks, RuntimeContext, Shell};
-use soma_runtime::{Mailbox, Reply, causality::current};
+use soma_runtime::{Mailbox, Reply, causality};
 use soma_types::{BlockRef, ChainId, CommitIndex, PeerId, SegmentName, TrustedCommit, VerifiedBlock};
 use soma_verify::{CheckedCommits, EpochContext};
 use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
@@ -110,7 +110,7 @@ pub(crate) struct SyncWorker {
     task: Task,
     committee: Arc<EpochContext>,
     /// What StateSync was handling when it started this worker.
-    started_by: Option<Cause>,
+    started_by: Origin,
     /// When, by the node's monotonic clock.
     started_at: Duration,
     // Mailboxes
@@ -172,7 +172,7 @@ impl SyncWorker {
             key,
             task,
             committee,
-            started_by: current(),
+            started_by: causality::origin(StateSync::NAME),
             started_at: runtime_context.now().monotonic,
             mailboxes,
             deliver: Some(deliver),
@@ -233,8 +233,7 @@ impl Actor for SyncWorker {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        let origin = Origin { sender: StateSync::NAME, cause: self.started_by };
-        self.feed(origin, Input::Start, context);
+        self.feed(self.started_by.clone(), Input::Start, context);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     status::now_ms,
 };
 use serde::Serialize;
-use soma_p2p::Handle;
+use soma_p2p::{Handle, Status};
 use std::{
     collections::VecDeque,
     fs,
@@ -94,6 +94,11 @@ impl Frame {
     /// When the latest look was.
     pub(super) fn at_ms(&self) -> Option<u64> {
         self.seen.as_ref().map(|seen| seen.at_ms)
+    }
+
+    /// The node at the latest look, if there was one.
+    pub(crate) fn status(&self) -> Option<&Status> {
+        self.seen.as_ref().map(|seen| &seen.status.p2p)
     }
 
     /// What is new after a moment; everything if there is none. Nothing before the first look.

@@ -2,7 +2,7 @@
 //! store's own tests, and a validator in this process for it to sync from.
 
 use crate::{
-    DEADLINE, Home, Running, config,
+    DEADLINE, Home, Running, config, grpc_health,
     node::{admin, get},
 };
 use serde_json::Value;
@@ -18,6 +18,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 /// No space left on device.
 const ENOSPC: i32 = 28;
@@ -187,6 +188,9 @@ fn a_disk_fails(plan: &str, cause: &str, advice: &str) {
     }
     let (code, why) = get(&admin(&home), "/healthz");
     assert!(code == 503 && why.starts_with("commits cannot be stored: "), "{code} {why}");
+    // A restart by a probe of liveness would help nothing.
+    grpc_health::until(&admin(&home), "readiness", ServingStatus::NotServing);
+    grpc_health::until(&admin(&home), "liveness", ServingStatus::Serving);
 
     // It still stops in order, although its disk does not work.
     let stopped = node.stop("TERM");

@@ -10,6 +10,7 @@ mod control;
 mod discovery;
 #[cfg(target_os = "linux")]
 mod disk;
+mod grpc_health;
 mod inspect;
 mod keys_and_genesis;
 mod monitoring;
