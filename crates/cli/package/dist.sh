@@ -7,8 +7,9 @@ version=$("$binary" --version | cut -d ' ' -f 2)
 name=soma-p2p-$version-$(rustc -vV | sed -n 's/^host: //p')
 rm -rf "$out"
 mkdir -p "$out/$name"
-cp -r "$binary" "$files"/* LICENSE README.md CHANGELOG.md docs/operating.md \
-    crates/cli/package/soma-p2p.service crates/cli/package/node.toml "$out/$name/"
+cp -r "$binary" "$files"/* LICENSE README.md CHANGELOG.md crates/cli/package/soma-p2p.service \
+    crates/cli/package/node.toml "$out/$name/"
+cp -r --parents docs/operating.md docs/operating docs/runbook "$out/$name/"
 # cargo-cyclonedx writes beside each Cargo.toml of the workspace.
 cargo-cyclonedx cyclonedx --format json --describe binaries --override-filename soma-p2p-sbom \
     --manifest-path crates/cli/Cargo.toml

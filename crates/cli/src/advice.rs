@@ -1,4 +1,4 @@
-//! What an operator can do about a cause that the status names. `docs/operating.md` says more.
+//! What an operator can do about a cause that the status names. `docs/runbook` says more.
 
 use serde::Serialize;
 use soma_p2p::Status;
@@ -76,8 +76,8 @@ mod tests {
 
     /// The causes in the tables of the documentation, and whether their advice is to do nothing.
     fn documented() -> Vec<(String, bool)> {
-        let text = include_str!("../../../docs/operating.md");
-        let tables = text.lines().skip_while(|line| *line != "### Causes").take_while(|line| *line != "### The tree");
+        let text = include_str!("../../../docs/operating/status.md");
+        let tables = text.lines().skip_while(|line| *line != "## Causes").take_while(|line| *line != "## The tree");
         let rows = tables.filter(|line| line.starts_with("| `") && !line.starts_with("| `cause`"));
         rows.flat_map(|row| {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();

@@ -68,7 +68,7 @@ impl NodeConfig {
 
     /// The same with these settings of the environment.
     pub(crate) fn read_with(path: &Path, overrides: &Overrides) -> Result<Self, CliError> {
-        let text = files::read_text(path, "config file", "docs/operating.md shows one")?;
+        let text = files::read_text(path, "config file", "docs/operating/configuration.md shows one")?;
         let wrong = |reason: String| CliError::input(format!("config file {}: {reason}", path.display()));
         let mut config = Self::parse(&text, overrides).map_err(|error| match error {
             WrongSetting::Variable(error) => error,

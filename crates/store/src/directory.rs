@@ -28,8 +28,8 @@ use std::{
 pub(crate) const FORMAT_VERSION: u32 = 7;
 /// The first format in which the table of late blocks is complete.
 const LATE_BLOCKS_FORMAT: u32 = 6;
-/// The earliest format that this program reads. Opening such a store [moves](Directory::finish_upgrade) it to the
-/// latest one.
+/// The earliest format that this program reads. Opening such a store moves it to the latest one
+/// ([`Directory::finish_upgrade`]).
 const OLDEST_FORMAT_VERSION: u32 = 5;
 
 const IDENTITY_FILE: &str = "soma-store";

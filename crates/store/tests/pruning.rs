@@ -141,7 +141,7 @@ fn on_disk(path: &Path) -> u64 {
 fn store_that_prunes_stays_within_its_window_and_a_constant() {
     /// Of each commit.
     const BYTES: usize = 2 << 20;
-    /// Of docs/operating.md.
+    /// Of docs/operating/history.md.
     const CONSTANT: u64 = 192 << 20;
     const COMMITS_KEPT: u32 = 50;
     let (_directory, path) = fresh();

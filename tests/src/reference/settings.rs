@@ -33,8 +33,8 @@ pub(super) fn page() -> Result<String> {
     let defaults = serde_json::to_value(Config::default())?;
     let mut page = String::from(
         "# Settings\n\n`make docs-reference` writes this page from `crates/soma-p2p/src/config`. \
-         [Operating](../operating.md#configuration)\nhas a whole file with the defaults. Sizes are in bytes. A duration is text \
-         such as `\"5s\"`.\n",
+         [Configuration](../operating/configuration.md)\nhas a whole file with the defaults. Sizes are in bytes. A duration \
+         is text such as `\"5s\"`.\n",
     );
     let sections = defaults.as_object().into_iter().flatten().filter(|(_, value)| value.is_object());
     for (section, _) in sections {

@@ -14,7 +14,7 @@ fn document(name: &str) -> String {
 
 #[test]
 fn settings_have_the_defaults_that_operators_are_told() {
-    let operating = document("operating.md");
+    let operating = document("operating/configuration.md");
     let full = operating.split("```toml").find(|block| block.contains("[p2p.discovery]")).expect("the full file");
     let full: toml::Table = full.split("```").next().unwrap().parse().unwrap();
     let mut told = full["p2p"].clone();

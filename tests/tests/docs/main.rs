@@ -1,5 +1,6 @@
 //! The documents are true where a machine can tell.
 
+mod book;
 mod figures;
 
 use soma_testkit::hostile::{Behaviour, Consequence};

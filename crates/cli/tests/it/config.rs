@@ -123,9 +123,9 @@ fn schema_accepts_the_defaults_and_every_documented_configuration() {
     let home = Home::new(crate::PROGRAM);
     let schema = home.run(["config", "schema"]).json();
     assert_eq!(schema_errors(&schema, &home.run(["config", "default"]).ok()), Vec::<String>::new());
-    let operating = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating.md");
-    let operating = fs::read_to_string(operating).unwrap();
-    let blocks: Vec<_> = operating.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let operating = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating")).unwrap();
+    let pages = operating.map(|page| fs::read_to_string(page.unwrap().path()).unwrap()).collect::<String>();
+    let blocks: Vec<_> = pages.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() > 4, "{blocks:?}");
     for block in blocks {
         let required = if block.contains("data_dir") { "" } else { "data_dir = \"d\"\ngenesis = \"g\"\nkey = \"k\"\n" };

@@ -264,18 +264,18 @@ fn node_that_has_synced_shows_its_histograms() {
 
 #[test]
 fn every_alert_says_what_to_do_and_has_a_test() {
-    let (tests, page) = (document("alerts-test.yaml"), document("../operating.md"));
+    let (tests, page) = (document("alerts-test.yaml"), document("watching.md"));
     let mut names = BTreeSet::new();
     for rule in rules() {
         let name = &rule.alert;
         assert!(names.insert(name.clone()), "{name} stands there twice");
         assert!(["critical", "warning"].contains(&rule.labels["severity"].as_str()), "{name}");
-        for part in ["summary", "description", "action"] {
+        for part in ["summary", "description", "action", "runbook"] {
             assert!(rule.annotations.get(part).is_some_and(|text| text.len() > 20), "{name} has no {part}");
         }
         let fires = format!("alertname=\"{name}\"");
         assert!(tests.contains(&fires), "no test lets {name} fire");
-        assert!(page.contains(&format!("| `{name}` |")), "docs/operating.md has no row for {name}");
+        assert!(page.contains(&format!("| `{name}` |")), "docs/operating/watching.md has no row for {name}");
     }
 }
 
