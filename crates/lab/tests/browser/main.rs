@@ -10,10 +10,10 @@ use serde_json::Value;
 use soma_p2p::{FjallStore, Genesis, PeerId, SigningKey, Store};
 use soma_testkit::{
     ChainBuilder, ChainSpec,
-    command::{Home, Running, config},
+    command::{Home, Output, Running, config},
     hostile::{Behaviour, Server},
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 /// The command.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_soma-lab");
@@ -230,4 +230,37 @@ async fn peers_are_sorted_and_filtered_by_keyboard() {
     assert_eq!(browser.run(names).await, serde_json::json!([ascending[1]]));
     browser.picture("filtered").await;
     browser.close(&[]).await;
+}
+
+/// Where a localnet says that its page is.
+fn page_of_the_network(output: &Output) -> Option<String> {
+    let line = output.stdout.lines().chain(output.stderr.lines()).find(|line| line.contains("page of the network: "));
+    Some(line?.split_once("http://")?.1.trim_end_matches('/').to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_of_a_network_shows_its_nodes_its_links_and_a_node_that_does_not_answer() {
+    let home = Home::empty(PROGRAM);
+    let options = ["--commits", "3000", "--transactions", "0", "--seconds", "600", "--page", "--dir", "net"];
+    let localnet = Running::start(&mut home.command([&["localnet"], &options[..]].concat()));
+    let mut address = None;
+    localnet.until("its page is known", |output| {
+        address = page_of_the_network(output);
+        address.is_some()
+    });
+    let browser = Browser::start().await;
+    browser.open(&address.unwrap()).await;
+    browser.until("sentence", "all nodes are well", |text| text.starts_with("All 5 nodes are well")).await;
+    let nodes = browser.until("nodes", "the full node follows", |text| text.matches("synced at").count() == 5).await;
+    assert!(nodes.contains("validator-3") && nodes.contains("full-node-0"), "{nodes}");
+    let links = browser.run("return document.querySelectorAll('#graph line').length").await;
+    assert!(links.as_u64().unwrap() >= 4, "{links}");
+    browser.picture("network").await;
+
+    let killed = run_file(&home.path("net/validator-3/data"))["pid"].to_string();
+    assert!(Command::new("kill").args(["-KILL", &killed]).status().unwrap().success());
+    browser.until("sentence", "the killed node is named", |text| text.contains("not well: validator-3")).await;
+    browser.picture("network-not-well").await;
+    browser.close(&STOPPED).await;
+    localnet.signal("INT");
 }

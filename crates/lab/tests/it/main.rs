@@ -3,6 +3,7 @@
 //! Every test has a directory of its own and lets the system choose its ports.
 
 mod bench;
+mod book;
 mod chaos;
 mod history;
 mod localnet;
