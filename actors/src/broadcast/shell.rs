@@ -376,7 +376,7 @@ impl Handler<Envelope<Publish>> for Broadcast {
         for message in messages {
             let topic = message.message().topic;
             for message in self.keep(vec![message]) {
-                self.feed(envelope.origin, Input::Publish { topic, message }, context);
+                self.feed(envelope.origin.clone(), Input::Publish { topic, message }, context);
             }
         }
     }

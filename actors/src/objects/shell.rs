@@ -217,7 +217,7 @@ impl Objects {
             }
             metrics::fetched(call.kind, found.len(), bytes);
             metrics::lacked(call.kind, missing.len());
-            self.feed(origin, Input::Arrived { call: number, found, missing, bytes }, context);
+            self.feed(origin.clone(), Input::Arrived { call: number, found, missing, bytes }, context);
             self.arrived.clear();
         }
         match end {

@@ -102,7 +102,7 @@ impl StoreWriter {
                     tracing::error!(%error, "write failed; nothing of it counts as stored");
                 }
                 if let Some(news) = answer(result) {
-                    writer.feed(origin, news, context);
+                    writer.feed(origin.clone(), news, context);
                 }
                 writer.feed(origin, Input::Done { job, error }, context);
                 writer.stop_when_idle(context);

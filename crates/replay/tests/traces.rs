@@ -42,7 +42,7 @@ impl<C: Core> Recorded<C> {
     fn feed(&mut self, origin: Origin, input: C::Input) -> (Origin, Vec<C::Effect>) {
         self.time += 1;
         let (cause, effects) = self.track.handle(&mut self.core, at(self.time), origin, input);
-        (Origin { sender: C::NAME, cause: Some(cause) }, effects)
+        (Origin { cause: Some(cause), ..Origin::root(C::NAME) }, effects)
     }
 }
 

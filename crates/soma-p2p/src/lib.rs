@@ -98,6 +98,7 @@ pub use soma_protocol::{
     state_sync::{BackfillProgress, ExecutorFailure, LocalCommitError, Progress, STUCK_AFTER},
     verifier::{SlowCheck, TransactionPlace},
 };
+pub use soma_replay::FLOW_TARGET;
 pub use soma_runtime::{ChildState, ChildStatus, Escalation as Fatal, ExitReason, MetricsRecorder, Strategy};
 #[cfg(feature = "fjall")]
 pub use soma_store::FjallStore;
@@ -155,7 +156,7 @@ pub mod actor_status {
 pub mod testing {
     pub use crate::local::{LocalResources, LocalSystem};
     pub use soma_protocol::Now;
-    pub use soma_replay::{Cause, MemoryTrace, Origin, Recorder, Track};
+    pub use soma_replay::{Cause, Flow, MemoryTrace, Origin, Recorder, Track};
     pub use soma_runtime::{
         ChildCounts, Clock, Entered, Fault, PlannedFaults, RuntimeContext, Telemetry, WorkerThread,
     };

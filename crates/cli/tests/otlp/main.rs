@@ -8,9 +8,8 @@ use opentelemetry_proto::tonic::{
     common::v1::any_value::Value,
     trace::v1::Span,
 };
-use soma_testkit::command::{DEADLINE, Home, Running, config};
-use std::time::Instant;
-use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc};
+use soma_testkit::command::{DEADLINE, Home, Running};
+use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
@@ -53,26 +52,27 @@ fn collector_gets_the_spans_of_a_call_and_the_last_ones_when_the_node_stops() {
     runtime.spawn(collector);
 
     let home = Home::new(PROGRAM);
-    // Longer than the test: what comes, comes because the node stops.
     let mut command = home.command(["node", "--config", "node.toml"]);
-    let node = Running::start(command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).env("OTEL_BSP_SCHEDULE_DELAY", "600000"));
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
+    // Longer than the test: what comes, comes because the node stops.
+    let node = Running::start(command.env("OTEL_BSP_SCHEDULE_DELAY", "600000"));
+    node.until("it is ready", |output| output.stdout.starts_with("ready: "));
     let ready = node.printed();
-    let mut words = ready.split_whitespace().skip_while(|word| *word != "peer").skip(1);
-    let (peer, address) = (words.next().unwrap(), words.nth(2).unwrap().trim_end_matches(','));
-    home.run(["ping", &format!("{peer}@{address}")]).ok();
+    let words: Vec<_> = ready.split_whitespace().collect();
+    let ["ready:", "peer", peer, "listens", "on", address, ..] = words[..] else { panic!("{ready:?}") };
+    home.run(["ping", &format!("{peer}@{}", address.trim_end_matches(','))]).ok();
     node.stop("TERM").ok();
 
-    let (mut all, since) = (Vec::new(), Instant::now());
-    while !all.iter().any(|span: &Span| span.parent_span_id.is_empty() && span.name.starts_with("Get")) {
-        assert!(since.elapsed() < DEADLINE, "{all:#?}");
-        if let Ok(request) = received.try_recv() {
-            all.extend(spans(request));
-        }
+    let is_call = |span: &Span| span.parent_span_id.is_empty() && span.name.starts_with("Get");
+    let mut all = Vec::new();
+    while !all.iter().any(is_call) {
+        let request = runtime.block_on(timeout(DEADLINE, received.recv()));
+        all.extend(spans(request.unwrap_or_else(|_| panic!("no span of a call among {all:#?}")).unwrap()));
     }
     while let Ok(request) = received.try_recv() {
         all.extend(spans(request));
     }
-    let call = all.iter().find(|span| span.parent_span_id.is_empty() && span.name.starts_with("Get")).unwrap();
+    let call = all.iter().find(|span| is_call(span)).unwrap();
     let handled = all.iter().find(|span| span.parent_span_id == call.span_id && span.trace_id == call.trace_id);
     assert!(handled.is_some_and(|span| span.name == "grpc-adapter Arrived"), "{all:#?}");
 }
@@ -80,7 +80,6 @@ fn collector_gets_the_spans_of_a_call_and_the_last_ones_when_the_node_stops() {
 #[test]
 fn endpoint_that_is_no_address_is_an_error_that_names_its_variable() {
     let home = Home::new(PROGRAM);
-    home.write("node.toml", &config("", ""));
     let mut command = home.command(["node", "--config", "node.toml"]);
     let node = Running::start(command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "no address"));
     node.wait().failed(&["OTEL_EXPORTER_OTLP_ENDPOINT: "]);

@@ -45,7 +45,7 @@ fn story(chain: &Chain) -> Vec<u8> {
     if let Some(mut track) = recorder.track::<StateSync>() {
         let target = state_sync::Input::Target(peer_heights::Target { highest: 200, proven: 0, doubt: None });
         let (cause, effects) = track.handle(&mut sync, at(1), Origin::root("peer-heights"), target);
-        let origin = Origin { sender: "peer-heights", cause: Some(cause) };
+        let origin = Origin { cause: Some(cause), ..Origin::root("peer-heights") };
         let peer = Ok(PeerId::from(&chain.network_key));
         for effect in effects {
             if let state_sync::Effect::Pick { key, .. } = effect {
