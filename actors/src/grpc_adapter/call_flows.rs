@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tracing::debug_span;
 
 /// Answers calls as another does, each in a flow of its own.
-pub struct CallFlows(pub Arc<dyn PeerApi>);
+pub(super) struct CallFlows(pub(super) Arc<dyn PeerApi>);
 
 /// Begins the flow of a call.
 fn begin(call: &Call, rpc: Rpc) -> Flow {

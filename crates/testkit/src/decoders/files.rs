@@ -49,7 +49,7 @@ fn story(chain: &Chain) -> Vec<u8> {
         let peer = Ok(PeerId::from(&chain.network_key));
         for effect in effects {
             if let state_sync::Effect::Pick { key, .. } = effect {
-                track.handle(&mut sync, at(2), origin, state_sync::Input::Picked { key, peer });
+                track.handle(&mut sync, at(2), origin.clone(), state_sync::Input::Picked { key, peer });
             }
         }
     }

@@ -10,8 +10,8 @@ const KIND: ObjectKind = ObjectKind::OBJECT;
 /// Objects of each node.
 const PER_NODE: u32 = 4;
 
-/// How long a node waits for objects.
-const WITHIN: Duration = Duration::from_secs(3);
+/// How long a node waits for objects: enough to ask nine peers one after the other on the slowest links.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// Too short for any answer.
 const TOO_SHORT: Duration = Duration::from_millis(1);
