@@ -96,9 +96,8 @@ async fn spans_follow_a_commit_from_its_push_to_the_executor_and_a_call_to_its_e
     assert_eq!(taken.commit_ref.index, 6);
 
     let is = |span: &BTreeMap<&str, String>, field: &str, value: &str| span.get(field).is_some_and(|has| has == value);
-    let pushed = until(&ended, |path| {
-        is(&path[0], "rpc", "PushCommit") && is(path.last().unwrap(), "name", "executor takes")
-    });
+    let pushed =
+        until(&ended, |path| is(&path[0], "rpc", "PushCommit") && is(path.last().unwrap(), "name", "executor takes"));
     let pushed = pushed.await;
     assert!(is(&pushed[0], "commit", "6"), "{pushed:#?}");
     assert!(is(pushed.last().unwrap(), "highest", "6"), "{pushed:#?}");

@@ -6,10 +6,7 @@
 //! | `readiness`, or none | the node is ready, as `/readyz` says |
 //! | `liveness` | the node is alive, as `/livez` says |
 
-use crate::{
-    admin::readiness,
-    page::Frame,
-};
+use crate::{admin::readiness, page::Frame};
 use axum::{Router, extract::Request, response::IntoResponse};
 use soma_p2p::CommitIndex;
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -34,7 +31,8 @@ pub(crate) fn routes(
     ready_within: watch::Receiver<Option<CommitIndex>>,
 ) -> Result<Router, tonic_reflection::server::Error> {
     let (reporter, health) = tonic_health::server::health_reporter();
-    let described = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+    let described =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
     // Older clients, such as grpcurl before 1.9, know only v1alpha.
     let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
     tokio::spawn(follow(frames, ready_within, reporter));

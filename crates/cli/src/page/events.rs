@@ -39,7 +39,7 @@ pub(super) fn between(before: Option<&Status>, now: &Status, at_ms: u64) -> Vec<
     if let (Some(old), Some(new)) = (before.and_then(|before| before.epoch), now.epoch)
         && old != new
     {
-        tell("epoch", format!("epoch {new} began after commit {}", now.height));
+        tell("epoch", format!("epoch {new} has begun"));
     }
     match (before.and_then(|before| before.stuck.as_ref()), &now.stuck) {
         (None, Some(stuck)) => tell("stuck", format!("the node is stuck: {}", stuck.explanation)),
@@ -149,8 +149,7 @@ mod tests {
             status["peers"] = json!([{"peer_id": PEER, "outbound": true, "inbound": false, "serving": null}]);
         });
         let short = &PEER[..8];
-        let expected =
-            [("epoch", "epoch 2 began after commit 10".to_owned()), ("peers", format!("connected: {short}"))];
+        let expected = [("epoch", "epoch 2 has begun".to_owned()), ("peers", format!("connected: {short}"))];
         assert_eq!(told(&status(|_| {}), &later), expected);
         let lost = status(|status| status["epoch"] = json!(2));
         assert_eq!(told(&later, &lost), [("peers", format!("connection lost: {short}"))]);

@@ -53,7 +53,11 @@ fn health_service_says_whether_a_node_is_ready_and_alive_and_ends_with_it() {
     // A watching client does not keep a node from stopping.
     node.stop("TERM").ok();
     let last = runtime.block_on(watched.next());
-    assert!(last.as_ref().is_none_or(|last| last.as_ref().is_ok_and(|status| status.status() == NotServing) || last.is_err()), "{last:?}");
+    assert!(
+        last.as_ref()
+            .is_none_or(|last| last.as_ref().is_ok_and(|status| status.status() == NotServing) || last.is_err()),
+        "{last:?}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use fantoccini::{Client, ClientBuilder, wd::WebDriverCompatibleCommand};
 use http::Method;
 use serde_json::{Value, json};
-use soma_testkit::command::{DEADLINE, Running};
+use soma_testkit::command::{DEADLINE, Output, Running};
 use std::{fmt, fs, path::PathBuf, process::Command, time::Duration};
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -16,6 +16,9 @@ pub(crate) const WIDTHS: [u32; 2] = [360, 1_920];
 
 /// Height of a screen, in pixels.
 const SCREEN_HEIGHT: u64 = 1_080;
+
+/// How often chromedriver may choose a port that is taken.
+const MAX_STARTS: usize = 10;
 
 /// A browser with one page open.
 pub(crate) struct Browser {
@@ -44,9 +47,7 @@ impl WebDriverCompatibleCommand for Post {
 impl Browser {
     /// Starts a browser.
     pub(crate) async fn start() -> Self {
-        let driver = Running::start(Command::new("chromedriver").arg("--port=0"));
-        driver.until("chromedriver listens", |output| port(&output.stdout).is_some());
-        let port = port(&driver.printed()).unwrap();
+        let (driver, port) = (0..MAX_STARTS).find_map(|_| start_driver()).expect("chromedriver finds a port");
         let capabilities = json!({
             "browserName": "chrome",
             "goog:chromeOptions": {
@@ -147,6 +148,17 @@ impl Browser {
 /// Where pictures are left.
 fn pictures() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../browser")
+}
+
+/// Starts chromedriver. None if another one has taken the port that it chose.
+fn start_driver() -> Option<(Running, u16)> {
+    let driver = Running::start(Command::new("chromedriver").arg("--port=0"));
+    let (mut found, is_taken) = (None, |output: &Output| output.stderr.contains("Address already in use"));
+    driver.until("chromedriver listens", |output| {
+        found = port(&output.stdout);
+        found.is_some() || is_taken(output)
+    });
+    Some((driver, found?))
 }
 
 fn port(output: &str) -> Option<u16> {

@@ -133,7 +133,8 @@ impl Reader {
     fn directory(&self, blocks: &[Block]) -> Directory {
         let directory = Directory { home: Home::empty(crate::PROGRAM), bin: self.bin.path().to_owned() };
         if !blocks.iter().any(|block| block.not_run.is_none() && block.commands.contains("soma-p2p keygen")) {
-            let files = ["genesis.bin", "node.key", "node.toml", "data", "archive"].map(|name| self.template.path(name));
+            let files =
+                ["genesis.bin", "node.key", "node.toml", "data", "archive"].map(|name| self.template.path(name));
             let copied = Command::new("cp").arg("-r").args(files).arg(directory.home.dir.path()).status().unwrap();
             assert!(copied.success());
         }
@@ -215,7 +216,8 @@ fn every_command_of_the_book_works_or_says_why_it_is_not_tried() {
 
 /// Commands in a text: between backticks, beginning with a program of this project.
 fn commands_between_backticks(text: &str) -> BTreeSet<&str> {
-    let spans = text.lines().filter(|line| !line.starts_with("```")).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let spans =
+        text.lines().filter(|line| !line.starts_with("```")).flat_map(|line| line.split('`').skip(1).step_by(2));
     spans.filter(|span| span.starts_with("soma-p2p ") || span.starts_with("soma-lab ")).collect()
 }
 
@@ -232,7 +234,9 @@ fn every_command_that_the_text_names_exists_with_its_options() {
         };
         // `control --config FILE COMMAND` has its own subcommand behind its options.
         let names: Vec<_> = match words[..] {
-            ["control", "--config", _, inner, ..] => ["control", inner].into_iter().filter(|word| is_subcommand(&word)).collect(),
+            ["control", "--config", _, inner, ..] => {
+                ["control", inner].into_iter().filter(|word| is_subcommand(&word)).collect()
+            }
             _ => words.iter().take_while(is_subcommand).copied().collect(),
         };
         let help = home.run(names.iter().copied().chain(["--help"])).ok();
