@@ -1,4 +1,4 @@
-//! The admin endpoint: HTTP and JSON on loopback, and gRPC for [health](crate::grpc_health).
+//! The admin endpoint: HTTP and JSON on loopback, and gRPC for health (`grpc_health.rs`).
 //!
 //! - `GET /`: the status page; `GET /events`: server-sent events for that page.
 //! - `GET /livez`: 200 when all parts of the node run, 503 when not.
@@ -15,10 +15,11 @@ use crate::{
     node_status::NodeStatus,
     page::{self, Frame},
     process_metrics::ProcessMetrics,
+    readiness::readiness,
 };
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::{Deserialize, Serialize};
-use soma_p2p::{BookEntry, CommitIndex, Handle, PeerStatus, Status};
+use soma_p2p::{BookEntry, CommitIndex, Handle, PeerStatus};
 use std::{cmp::Reverse, sync::Arc};
 use tokio::sync::watch;
 
@@ -73,23 +74,6 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     }
 }
 
-/// Whether a node is ready, at most `within` commits behind its target. An error says why not.
-pub(crate) fn readiness(status: &Status, within: Option<CommitIndex>) -> Result<(), String> {
-    if !status.is_ready() {
-        return Err(status.explanation.clone());
-    }
-    match within.and_then(|within| behind(status.height, status.target, within)) {
-        Some(reason) => Err(format!("{reason}: {}", status.explanation)),
-        None => Ok(()),
-    }
-}
-
-/// Why a node that makes progress is not ready, if it is further behind its target than it may be.
-fn behind(height: CommitIndex, target: CommitIndex, within: CommitIndex) -> Option<String> {
-    let behind = target.saturating_sub(height);
-    (behind > within).then(|| format!("{behind} commits behind, ready within {within}"))
-}
-
 fn answer(holds: bool, explanation: &str) -> (StatusCode, String) {
     let code = if holds { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, format!("{explanation}\n"))
@@ -108,17 +92,4 @@ async fn peers(State(admin): State<Admin>) -> Json<NodePeers> {
 
 async fn metrics(State(admin): State<Admin>) -> String {
     admin.metrics.render()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn node_is_ready_up_to_the_configured_distance_and_says_how_far_it_is() {
-        assert_eq!(behind(90, 100, 10), None);
-        assert_eq!(behind(89, 100, 10).as_deref(), Some("11 commits behind, ready within 10"));
-        // A node may have commits that no peer has announced yet.
-        assert_eq!(behind(101, 100, 0), None);
-    }
 }

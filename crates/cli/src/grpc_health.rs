@@ -6,12 +6,11 @@
 //! | `readiness`, or none | the node is ready, as `/readyz` says |
 //! | `liveness` | the node is alive, as `/livez` says |
 
-use crate::{admin::readiness, page::Frame};
-use axum::{Router, extract::Request, response::IntoResponse};
+use crate::{page::Frame, readiness::readiness};
+use axum::Router;
 use soma_p2p::CommitIndex;
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
-use tonic::{codegen::Service, server::NamedService};
 use tonic_health::{
     ServingStatus::{self, NotServing, Serving},
     pb::FILE_DESCRIPTOR_SET,
@@ -36,17 +35,11 @@ pub(crate) fn routes(
     // Older clients, such as grpcurl before 1.9, know only v1alpha.
     let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
     tokio::spawn(follow(frames, ready_within, reporter));
-    Ok(service(service(service(Router::new(), health), reflection), older))
-}
-
-/// Adds a service under its name. Other paths stay unknown to HTTP, so tonic's own router has no place here.
-fn service<S>(router: Router, service: S) -> Router
-where
-    S: Service<Request, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
-    S::Response: IntoResponse,
-    S::Future: Send,
-{
-    router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
+    let router = Router::new()
+        .route_service("/grpc.health.v1.Health/{method}", health)
+        .route_service("/grpc.reflection.v1.ServerReflection/{method}", reflection)
+        .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", older);
+    Ok(router)
 }
 
 /// Reports each change of the node's health, until nobody looks at the node any more.

@@ -27,6 +27,7 @@ mod page;
 mod peers;
 mod ping;
 mod process_metrics;
+mod readiness;
 pub mod record;
 mod replay;
 mod running;
