@@ -62,7 +62,7 @@ test-browser: ## Test the status page in Chromium; pictures are left in target/b
 	$(CARGO) test -p soma-lab --features browser --test browser
 
 test-otlp: ## Test the export of spans to a collector of OpenTelemetry
-	$(CARGO) test -p soma-p2p-cli --features otlp --test otlp
+	$(CARGO) test --workspace --features soma-p2p-cli/otlp --test otlp
 
 chaos: ## Kill and restart random nodes of a syncing network that prunes and archives KILLS times, and count what is lost: KILLS=20 SEED=7
 	$(LAB) -- chaos --kills $(KILLS) --prune 500 --archive $(if $(SEED),--seed $(SEED))

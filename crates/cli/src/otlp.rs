@@ -25,7 +25,8 @@ impl Export {
     pub(crate) fn start() -> Result<Option<Self>, CliError> {
         let Some(name) = ENDPOINT.into_iter().find(|name| env::var_os(name).is_some()) else { return Ok(None) };
         let exporter = SpanExporter::builder().with_tonic().build();
-        let exporter = exporter.map_err(|error| CliError::input(format!("{name}: {error}")))?;
+        let exporter = exporter
+            .map_err(|error| CliError::input(format!("no spans can go to the collector of {name}: {error}")))?;
         let resource = Resource::builder();
         let resource = match env::var_os("OTEL_SERVICE_NAME") {
             Some(_) => resource,

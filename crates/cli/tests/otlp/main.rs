@@ -66,7 +66,7 @@ fn collector_gets_the_spans_of_a_call_and_the_last_ones_when_the_node_stops() {
     let is_call = |span: &Span| span.parent_span_id.is_empty() && span.name.starts_with("Get");
     let mut all = Vec::new();
     while !all.iter().any(is_call) {
-        let request = runtime.block_on(timeout(DEADLINE, received.recv()));
+        let request = runtime.block_on(async { timeout(DEADLINE, received.recv()).await });
         all.extend(spans(request.unwrap_or_else(|_| panic!("no span of a call among {all:#?}")).unwrap()));
     }
     while let Ok(request) = received.try_recv() {
@@ -82,5 +82,5 @@ fn endpoint_that_is_no_address_is_an_error_that_names_its_variable() {
     let home = Home::new(PROGRAM);
     let mut command = home.command(["node", "--config", "node.toml"]);
     let node = Running::start(command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "no address"));
-    node.wait().failed(&["OTEL_EXPORTER_OTLP_ENDPOINT: "]);
+    node.wait().refused(&["OTEL_EXPORTER_OTLP_ENDPOINT", "no address"]);
 }
