@@ -78,7 +78,7 @@ async fn until(ended: &Ended, wanted: impl Fn(&Path) -> bool) -> Path {
 }
 
 #[tokio::test]
-async fn spans_follow_a_commit_from_its_push_to_the_executor_and_a_call_to_its_end() {
+async fn spans_follow_a_commit_to_the_executor_and_a_call_to_its_end() {
     let ended = Ended::default();
     let spans = ended.clone().with_filter(Targets::new().with_target("soma_flow", tracing::Level::DEBUG));
     // Of the whole process: the actors have threads of their own. No other test is in this one.

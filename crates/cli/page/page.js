@@ -3,6 +3,8 @@
 
 // As long as the node keeps samples: 15 minutes.
 const KEPT_MS = 15 * 60 * 1000;
+// The curve of a node that has just started is as wide as this.
+const LEAST_WIDTH_MS = 60 * 1000;
 // Events that are kept, as in the node.
 const KEPT_EVENTS = 100;
 // The rate is that of the last seconds, because a range of commits comes all at once.
@@ -124,20 +126,20 @@ function rate(field) {
 
 function drawCurve() {
   const last = samples[samples.length - 1];
-  const from = last.at_ms - KEPT_MS;
+  const width = Math.max(LEAST_WIDTH_MS, last.at_ms - samples[0].at_ms);
+  const from = last.at_ms - width;
   const heights = samples.map((sample) => sample.height);
   const bottom = Math.min(...heights);
   const top = Math.max(bottom + 1, ...samples.map((sample) => Math.max(sample.height, sample.target)));
   const point = (field) => (sample) => {
-    const x = (900 * (sample.at_ms - from)) / KEPT_MS;
+    const x = (900 * (sample.at_ms - from)) / width;
     const y = 195 - (190 * (Math.max(bottom, sample[field]) - bottom)) / (top - bottom);
     return `${x.toFixed(1)},${y.toFixed(1)}`;
   };
   const line = (field) => `M${samples.map(point(field)).join("L")}`;
   element("curve-height").setAttribute("d", line("height"));
   element("curve-target").setAttribute("d", line("target"));
-  const minutes = time(last.at_ms - samples[0].at_ms);
-  show("curve-caption", `Height (solid) and target (dashed), ${count(bottom)} to ${count(top)}. The width is 15 minutes; the node has been watched for ${minutes} of them.`);
+  show("curve-caption", `Height (solid) and target (dashed), ${count(bottom)} to ${count(top)}. The width is ${time(width)}.`);
 }
 
 function showTree(child, depth, list) {
