@@ -30,12 +30,12 @@ UNPUBLISHED := soma-lab soma-testkit soma-tests
 TESTS := soma-testkit soma-tests
 BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 
-# Tools of some targets, which are built once.
-TOOLS := $(CURDIR)/target/tools/bin
-MDBOOK_VERSION := 0.5.4
-CARGO_DEB_VERSION := 3.8.0
-CARGO_CYCLONEDX_VERSION := 0.5.9
-install-tool = $(CARGO) install --locked --root target/tools $(1)
+# Tools of some targets, each built once for each version.
+MDBOOK := target/tools/mdbook-0.5.4
+CARGO_DEB := target/tools/cargo-deb-3.8.0
+CARGO_CYCLONEDX := target/tools/cargo-cyclonedx-0.5.9
+# $@ is such a directory: a name and a version
+install-tool = $(CARGO) install --locked --root $@ $(shell echo $(notdir $@) | sed 's/-\([0-9]\)/@\1/') $(1)
 
 # Stops a target whose tool is missing, and says where the tool comes from
 needs = @command -v $(1) > /dev/null || { echo "$@ needs $(1): $(2)" >&2; exit 1; }
@@ -73,6 +73,7 @@ lint: ## Check formatting, clippy, docs, and the rules of structure
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace $(TESTS:%=--exclude %) --lib --bins --examples --no-deps -- -D warnings $(BEYOND_TESTS:%=-D clippy::%)
 	$(CARGO) clippy -p soma-p2p --no-default-features --no-deps -- -D warnings
+	$(CARGO) clippy --workspace --features soma-p2p-cli/otlp --bin soma-p2p --test otlp -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) run --quiet -p soma-tests --bin structure-rules
 
@@ -96,17 +97,17 @@ release-files:
 	$(CARGO) build --release --locked -p soma-p2p-cli
 	crates/cli/package/package-files.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES)
 
-deb: $(TOOLS)/cargo-deb ## Build the Debian package
+deb: $(CARGO_DEB) ## Build the Debian package
 	$(MAKE) release-files
-	$(TOOLS)/cargo-deb -p soma-p2p-cli --no-build --output target/debian/soma-p2p.deb
+	$(CARGO_DEB)/bin/cargo-deb -p soma-p2p-cli --no-build --output target/debian/soma-p2p.deb
 
 test-deb: deb ## Install the Debian package in a fresh root file system, run its service there, restart it; needs root, debootstrap, socat, curl
 	$(CARGO) build --release -p soma-lab --no-default-features
 	crates/cli/package/test-deb.sh target/debian/soma-p2p.deb $(RELEASE)/soma-lab
 
-dist: $(TOOLS)/cargo-cyclonedx ## Write a release archive with an SBOM and checksums to target/dist
+dist: $(CARGO_CYCLONEDX) ## Write a release archive with an SBOM and checksums to target/dist
 	$(MAKE) release-files
-	PATH="$(TOOLS):$$PATH" crates/cli/package/dist.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES) target/dist
+	PATH="$(CURDIR)/$(CARGO_CYCLONEDX)/bin:$$PATH" crates/cli/package/dist.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES) target/dist
 
 public-api: ## Write crates/soma-p2p/public-api.txt anew: every public item of the facade
 	$(CARGO) run --quiet -p soma-tests --bin public-api
@@ -140,18 +141,15 @@ bench-latency: ## Sync over simulated links with latencies of 0, 20 and 100 ms
 bench-recording: ## Measure what recording a trace costs a sync
 	$(CARGO) bench -p soma-tests --bench recording
 
-book: $(TOOLS)/mdbook ## Build the book of docs/ in target/book
-	$(TOOLS)/mdbook build docs
+book: $(MDBOOK) ## Build the book of docs/ in target/book
+	$(MDBOOK)/bin/mdbook build docs
 	@echo "open target/book/index.html"
 
-$(TOOLS)/mdbook:
-	$(call install-tool,mdbook --version $(MDBOOK_VERSION) --no-default-features --features search)
+$(MDBOOK):
+	$(call install-tool,--no-default-features --features search)
 
-$(TOOLS)/cargo-deb:
-	$(call install-tool,cargo-deb --version $(CARGO_DEB_VERSION))
-
-$(TOOLS)/cargo-cyclonedx:
-	$(call install-tool,cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION))
+$(CARGO_DEB) $(CARGO_CYCLONEDX):
+	$(call install-tool)
 
 doc: ## Build the API documentation
 	$(CARGO) doc --workspace --no-deps

@@ -1,11 +1,8 @@
 //! Spans follow a commit from the peer's push to the executor, and a call of a peer through the actors.
 
 use soma_tests::{PATIENCE, chain, config, expect_commits, mem_store, node, start};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-use tokio::time::timeout;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::{sync::watch, time::timeout};
 use tracing::{
     Subscriber,
     field::{Field, Visit},
@@ -21,15 +18,17 @@ use tracing_subscriber::{
 /// Fields of a span and of those it follows from: the first is that of the flow. A span's name is a field, too.
 type Path = Vec<BTreeMap<&'static str, String>>;
 
-/// The paths of all spans that have ended.
-#[derive(Clone, Default)]
-struct Ended(Arc<Mutex<Vec<Path>>>);
-
-impl Ended {
-    fn all(&self) -> Vec<Path> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// What has become of all spans.
+#[derive(Default)]
+struct Spans {
+    /// The paths of those that have ended.
+    ended: Vec<Path>,
+    open: usize,
 }
+
+/// Follows all spans.
+#[derive(Clone)]
+struct Follower(Arc<watch::Sender<Spans>>);
 
 #[derive(Clone, Default)]
 struct Fields(BTreeMap<&'static str, String>);
@@ -40,11 +39,12 @@ impl Visit for Fields {
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ended {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Follower {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields(BTreeMap::from([("name", attributes.metadata().name().to_owned())]));
         attributes.record(&mut fields);
         context.span(id).unwrap().extensions_mut().insert(fields);
+        self.0.send_modify(|spans| spans.open += 1);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
@@ -54,7 +54,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ended {
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let scope = context.span_scope(&id).unwrap().from_root();
         let path = scope.map(|span| span.extensions().get::<Fields>().unwrap().0.clone()).collect();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        self.0.send_modify(|spans| {
+            spans.open -= 1;
+            spans.ended.push(path);
+        });
     }
 }
 
@@ -65,24 +68,21 @@ fn actors(path: &Path) -> Vec<&str> {
     actors
 }
 
-async fn until(ended: &Ended, wanted: impl Fn(&Path) -> bool) -> Path {
-    let look = async {
-        loop {
-            if let Some(path) = ended.all().into_iter().find(&wanted) {
-                return path;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("no such span among {:#?}", ended.all()))
+/// Waits for a span to end.
+async fn until(spans: &watch::Sender<Spans>, wanted: impl Fn(&Path) -> bool) -> Path {
+    let mut seen = spans.subscribe();
+    let found = timeout(PATIENCE, seen.wait_for(|spans| spans.ended.iter().any(&wanted))).await;
+    let found = found.map(|spans| spans.unwrap().ended.iter().find(|path| wanted(path)).cloned());
+    found.ok().flatten().unwrap_or_else(|| panic!("no such span among {:#?}", spans.borrow().ended))
 }
 
 #[tokio::test]
 async fn spans_follow_a_commit_to_the_executor_and_a_call_to_its_end() {
-    let ended = Ended::default();
-    let spans = ended.clone().with_filter(Targets::new().with_target("soma_flow", tracing::Level::DEBUG));
+    let spans = Arc::new(watch::Sender::default());
+    let flows = Targets::new().with_target("p2p_flow", tracing::Level::DEBUG);
+    let follower_of_spans = Follower(spans.clone()).with_filter(flows);
     // Of the whole process: the actors have threads of their own. No other test is in this one.
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(spans)).unwrap();
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(follower_of_spans)).unwrap();
 
     let (mut builder, commits) = chain(5);
     let genesis = builder.genesis().clone();
@@ -97,17 +97,26 @@ async fn spans_follow_a_commit_to_the_executor_and_a_call_to_its_end() {
 
     let is = |span: &BTreeMap<&str, String>, field: &str, value: &str| span.get(field).is_some_and(|has| has == value);
     let pushed =
-        until(&ended, |path| is(&path[0], "rpc", "PushCommit") && is(path.last().unwrap(), "name", "executor takes"));
+        until(&spans, |path| is(&path[0], "rpc", "PushCommit") && is(path.last().unwrap(), "name", "executor takes"));
     let pushed = pushed.await;
     assert!(is(&pushed[0], "commit", "6"), "{pushed:#?}");
     assert!(is(pushed.last().unwrap(), "highest", "6"), "{pushed:#?}");
     assert_eq!(actors(&pushed), ["peer-heights", "state-sync"], "{pushed:#?}");
     // What is done for an answer stands beside the way on, below the question.
     for actor in ["sync-worker", "verifier", "store-writer"] {
-        until(&ended, |path| is(&path[0], "rpc", "PushCommit") && actors(path).last() == Some(&actor)).await;
+        until(&spans, |path| is(&path[0], "rpc", "PushCommit") && actors(path).last() == Some(&actor)).await;
     }
-    until(&ended, |path| is(&path[0], "rpc", "FetchBlocks") && is(path.last().unwrap(), "input", "Finished")).await;
-    until(&ended, |path| is(&path[0], "name", "send_commit") && actors(path).contains(&"state-sync")).await;
+    until(&spans, |path| is(&path[0], "rpc", "FetchBlocks") && is(path.last().unwrap(), "input", "Finished")).await;
+    until(&spans, |path| is(&path[0], "name", "send_commit") && actors(path).contains(&"state-sync")).await;
+    // The links last, and no flow lasts as long as they. What the executor has taken is let go when it asks for more.
+    let more = tokio::spawn(async move { executor.next().await });
+    let mut seen = spans.subscribe();
+    assert!(
+        timeout(PATIENCE, seen.wait_for(|spans| spans.open == 0)).await.is_ok(),
+        "{} are open",
+        spans.borrow().open
+    );
     follower.stop().await;
     validator.stop().await;
+    assert!(more.await.unwrap().is_none());
 }

@@ -23,7 +23,7 @@ use soma_protocol::{
 };
 use soma_runtime::{
     CoreHost, Delivery, Envelope, ExitReason, IoTasks, LogLimit, OrderedSender, Reply, RuntimeContext, Shell, Stop,
-    acknowledge, forward, observe,
+    acknowledge, causality::outside_flow, forward, observe,
 };
 use soma_types::{Address, PeerFailure, PeerId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -124,7 +124,7 @@ impl Connections {
             connections.links.remove(&id);
             connections.feed(origin, Input::LinkClosed { link: id, peer, end }, context);
         };
-        self.later(closed, finish, context);
+        outside_flow(|| self.later(closed, finish, context));
     }
 }
 

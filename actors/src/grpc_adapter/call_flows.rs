@@ -18,8 +18,9 @@ pub(super) struct CallFlows(pub(super) Arc<dyn PeerApi>);
 
 /// Begins the flow of a call.
 fn begin(call: &Call, rpc: Rpc) -> Flow {
-    let peer = call.peer.short();
-    Flow::begin(debug_span!(target: FLOW_TARGET, "call", otel.name = ?rpc, ?rpc, %peer, commit = tracing::field::Empty))
+    Flow::begin(debug_span!(
+        target: FLOW_TARGET, "call", otel.name = ?rpc, ?rpc, peer = %call.peer.short(), commit = tracing::field::Empty
+    ))
 }
 
 #[async_trait]

@@ -2,12 +2,10 @@
 //! keeps up need not read it back.
 
 use soma_protocol::state_sync::FEED_BYTES;
-use soma_replay::{FLOW_TARGET, Flow};
-use soma_runtime::causality;
+use soma_replay::Flow;
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef};
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc};
 use tokio::sync::watch;
-use tracing::debug_span;
 
 /// Consecutive commits with their blocks.
 pub type Commits = Arc<Vec<CertifiedCommit>>;
@@ -30,7 +28,7 @@ pub struct DurableHead {
 struct Recent {
     commits: Commits,
     bytes: u64,
-    /// The work that made them durable.
+    /// The work that made them durable, if an executor will take them.
     flow: Flow,
 }
 
@@ -52,20 +50,22 @@ impl CommitFeed {
 
     /// An incarnation of StateSync begins with what the store holds.
     pub(crate) fn begin(&self, highest: CommitIndex) {
+        // Freed when the readers may read again.
+        let mut given_up = VecDeque::new();
         self.0.send_if_modified(|latest| {
             let higher = highest > latest.highest;
             if higher {
                 // What the last incarnation had written and not published is in the store only.
-                *latest = DurableHead { highest, recent: VecDeque::new(), bytes: 0 };
+                (latest.highest, latest.bytes) = (highest, 0);
+                given_up = mem::take(&mut latest.recent);
             }
             higher
         });
     }
 
-    /// These commits are durable, up to `highest`.
-    pub(crate) fn extend(&self, commits: impl IntoIterator<Item = Commits>, highest: CommitRef) {
+    /// These commits are durable, up to `highest`. An executor takes them on behalf of `flow`.
+    pub(crate) fn extend(&self, commits: impl IntoIterator<Item = Commits>, highest: CommitRef, flow: &Flow) {
         let mut pushed_out = Vec::new();
-        let flow = causality::origin("").flow;
         self.0.send_if_modified(|latest| {
             // Never back: an abandoned incarnation may still send an old height.
             if highest.index <= latest.highest {
@@ -122,13 +122,9 @@ impl DurableHead {
         self.recent_with(index).map(|recent| recent.commits.clone())
     }
 
-    /// The same for an executor that takes them now: a span in the flow that made them durable says so.
-    pub fn take(&self, index: CommitIndex) -> Option<Commits> {
-        let Recent { commits, flow, .. } = self.recent_with(index)?;
-        if let Some(_entered) = flow.enter() {
-            drop(debug_span!(target: FLOW_TARGET, "executor takes", first = index, highest = last(commits)));
-        }
-        Some(commits.clone())
+    /// The same, with the work that made them durable.
+    pub fn holding_with_flow(&self, index: CommitIndex) -> Option<(Commits, Flow)> {
+        self.recent_with(index).map(|recent| (recent.commits.clone(), recent.flow.clone()))
     }
 
     fn recent_with(&self, index: CommitIndex) -> Option<&Recent> {
@@ -149,7 +145,7 @@ mod tests {
 
     fn extend(commit_feed: &CommitFeed, ranges: &[&[CertifiedCommit]]) {
         let highest = ranges.last().unwrap().last().unwrap().commit.reference();
-        commit_feed.extend(ranges.iter().map(|range| Arc::new(range.to_vec())), highest);
+        commit_feed.extend(ranges.iter().map(|range| Arc::new(range.to_vec())), highest, &Flow::NONE);
     }
 
     #[test]

@@ -24,10 +24,10 @@ use soma_protocol::{
         Config, Effect, Input, LocalCommitError, Offered, RangeKey, Snapshot, StateSync as StateSyncCore, Tip,
     },
 };
-use soma_replay::Origin;
+use soma_replay::{Flow, Origin};
 use soma_runtime::{
     AskError, CoreHost, Envelope, ExitReason, Heartbeat, LogLimit, Mailbox, OrderedSender, Reply, RuntimeContext,
-    Shell, Stop, forward, observe, run_actor,
+    Shell, Stop, causality, forward, observe, run_actor,
 };
 use soma_types::{CertifiedCommit, CommitIndex, CommitRef, EndedEpoch, Epoch, PeerId, TrustedCommit};
 use soma_verify::EpochContext;
@@ -303,7 +303,9 @@ impl StateSync {
             self.enter_epoch(epoch + Epoch::from(last.end_of_epoch().is_some()));
         }
         self.tell_archiver(&commits, highest);
-        self.mailboxes.commit_feed.extend(commits, highest);
+        // Without an executor nobody takes them, and the flow would last as long as they are at hand.
+        let flow = self.host.core().slowest_executor().map_or(Flow::NONE, |_| causality::flow());
+        self.mailboxes.commit_feed.extend(commits, highest, &flow);
         self.verified_blocks.prune(highest.index);
         tracing::debug!(index = highest.index, "commits applied");
     }

@@ -166,7 +166,7 @@ impl CpuPool {
         job: impl FnOnce(&mut JobWatch) -> R + Send + 'static,
     ) -> RunningJob<R> {
         let (done, ended) = oneshot::channel();
-        let origin = causality::origin("");
+        let origin = causality::origin("verifier");
         let progress = Arc::new(Progress::default());
         // The cause of the answer is the request, on whatever thread the job runs.
         let run = move |watch: &mut JobWatch| catch_unwind(AssertUnwindSafe(|| following(origin, || job(watch)))).ok();

@@ -13,14 +13,14 @@ use crate::{
     executor::{Executed, ExecutedText},
     grpc_health,
     node_status::NodeStatus,
-    page::{self, Frame},
+    page::{self, Page},
     process_metrics::ProcessMetrics,
     readiness::readiness,
 };
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde::{Deserialize, Serialize};
 use soma_p2p::{BookEntry, CommitIndex, Handle, PeerStatus};
-use std::{cmp::Reverse, sync::Arc};
+use std::cmp::Reverse;
 use tokio::sync::watch;
 
 /// What the endpoint answers from.
@@ -29,7 +29,7 @@ pub(crate) struct Admin {
     pub(crate) system: Handle,
     pub(crate) executed: watch::Receiver<Executed>,
     pub(crate) metrics: ProcessMetrics,
-    pub(crate) frames: watch::Receiver<Arc<Frame>>,
+    pub(crate) page: Page,
     /// Commits that a ready node may be behind its target.
     pub(crate) ready_within: watch::Receiver<Option<CommitIndex>>,
 }
@@ -44,9 +44,10 @@ pub struct NodePeers {
 }
 
 /// Routes of the endpoint.
-pub(crate) fn router(admin: Admin) -> Result<Router, CliError> {
-    let page = page::routes(admin.frames.clone());
-    let health = grpc_health::routes(admin.frames.clone(), admin.ready_within.clone()).map_err(CliError::failed)?;
+pub(crate) async fn router(admin: Admin) -> Result<Router, CliError> {
+    let page = page::routes(admin.page.clone());
+    let health =
+        grpc_health::routes(admin.page.frames.clone(), admin.ready_within.clone()).await.map_err(CliError::failed)?;
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))

@@ -5,8 +5,13 @@
 //! |---|---|
 //! | `readiness`, or none | the node is ready, as `/readyz` says |
 //! | `liveness` | the node is alive, as `/livez` says |
+//!
+//! The answer is that of the sampler's latest look. It is "not serving" before the first, and when none comes any more.
 
-use crate::{page::Frame, readiness::readiness};
+use crate::{
+    page::{EVERY, Frame},
+    readiness::readiness,
+};
 use axum::Router;
 use soma_p2p::CommitIndex;
 use std::{sync::Arc, time::Duration};
@@ -21,15 +26,17 @@ use tonic_health::{
 const READINESS: [&str; 2] = ["", "readiness"];
 const LIVENESS: &str = "liveness";
 
-/// Longest time between two looks at the node. A node that cannot be looked at for longer is not healthy.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time between two looks at the node: two may be late. A node that cannot be looked at for longer is not healthy.
+const LOOK_TIMEOUT: Duration = EVERY.saturating_mul(3);
 
 /// Routes of both services. The health follows the frames until they end.
-pub(crate) fn routes(
+pub(crate) async fn routes(
     frames: watch::Receiver<Arc<Frame>>,
     ready_within: watch::Receiver<Option<CommitIndex>>,
 ) -> Result<Router, tonic_reflection::server::Error> {
     let (reporter, health) = tonic_health::server::health_reporter();
+    let mut reporter = Reporter { reporter, ready: None, alive: None };
+    reporter.report(false, false).await;
     let described =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
     // Older clients, such as grpcurl before 1.9, know only v1alpha.
@@ -42,32 +49,47 @@ pub(crate) fn routes(
     Ok(router)
 }
 
+/// Tells those who watch each change once.
+struct Reporter {
+    reporter: HealthReporter,
+    ready: Option<bool>,
+    alive: Option<bool>,
+}
+
+impl Reporter {
+    async fn report(&mut self, ready: bool, alive: bool) {
+        if self.ready.replace(ready) != Some(ready) {
+            for name in READINESS {
+                self.reporter.set_service_status(name, serving(ready)).await;
+            }
+        }
+        if self.alive.replace(alive) != Some(alive) {
+            self.reporter.set_service_status(LIVENESS, serving(alive)).await;
+        }
+    }
+}
+
 /// Reports each change of the node's health, until nobody looks at the node any more.
 async fn follow(
     mut frames: watch::Receiver<Arc<Frame>>,
     ready_within: watch::Receiver<Option<CommitIndex>>,
-    reporter: HealthReporter,
+    mut reporter: Reporter,
 ) {
-    let mut reported = None;
-    let mut health = (false, false);
     loop {
-        if reported != Some(health) {
-            let (ready, alive) = health;
-            for name in READINESS {
-                reporter.set_service_status(name, serving(ready)).await;
-            }
-            reporter.set_service_status(LIVENESS, serving(alive)).await;
-            reported = Some(health);
-        }
-        health = match timeout(LOOK_TIMEOUT, frames.changed()).await {
-            Ok(Ok(())) => {
+        let changed = timeout(LOOK_TIMEOUT, frames.changed()).await;
+        let frame = frames.borrow_and_update().clone();
+        match (changed, frame.status()) {
+            (Ok(Ok(())), Some(status)) => {
                 let within = *ready_within.borrow();
-                let frame = frames.borrow_and_update().clone();
-                frame.status().map_or((false, false), |status| (readiness(status, within).is_ok(), status.is_alive()))
+                reporter.report(readiness(status, within).is_ok(), status.is_alive()).await;
             }
-            Ok(Err(_)) => return,
-            Err(_) => (false, false),
-        };
+            (changed, _) => {
+                reporter.report(false, false).await;
+                if changed.is_ok_and(|changed| changed.is_err()) {
+                    return;
+                }
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) enum LogFormat {
 #[derive(Clone)]
 pub(crate) struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
 
-/// The log of this process, until it is dropped.
+/// The log of this process. Dropping it ends the export of spans.
 pub(crate) struct Log {
     pub(crate) filter: LogFilter,
     #[cfg(feature = "otlp")]
@@ -32,8 +32,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Starts the log with the filter of `RUST_LOG`, or else of the configuration. Needs the runtime of tokio in which
-    /// spans are exported.
+    /// Starts the log with the filter of `RUST_LOG`, or else of the configuration. The features that export need the
+    /// runtime of tokio.
     pub(crate) fn init(format: LogFormat, configured: &str) -> Result<Self, CliError> {
         let filter = match env::var("RUST_LOG") {
             Ok(directives) if !directives.is_empty() => {
@@ -48,8 +48,10 @@ impl Log {
             LogFormat::Json => lines.json().flatten_event(true).boxed(),
         };
         let log = tracing_subscriber::registry().with(lines.with_filter(filter));
-        #[cfg(feature = "tokio-console")]
+        #[cfg(all(feature = "tokio-console", tokio_unstable))]
         let log = log.with(console_subscriber::spawn());
+        #[cfg(all(feature = "tokio-console", not(tokio_unstable)))]
+        return Err(CliError::input("the feature tokio-console needs a build with RUSTFLAGS=\"--cfg tokio_unstable\""));
         #[cfg(feature = "otlp")]
         let export = crate::otlp::Export::start()?;
         #[cfg(feature = "otlp")]

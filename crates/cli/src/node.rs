@@ -168,16 +168,17 @@ async fn run_node(
         Some(execute) => execute(&stream, &progress),
         None => executor::run(&stream, executed, &progress, &keep),
     });
-    let upkeep = tokio::spawn(metrics.clone().keep_up(system.handle()));
     let sampler = Sampler { system: system.handle(), executed: executing.clone(), store_dir: config.store_dir() };
-    let frames = sampler.start();
+    let page = sampler.start();
+    let upkeep = tokio::spawn(metrics.clone().keep_up(page.frames.clone()));
     let routes = router(Admin {
         system: system.handle(),
         executed: executing,
         metrics,
-        frames,
+        page,
         ready_within: controls.ready_within.clone(),
-    })?;
+    })
+    .await?;
     let admin = tokio::spawn(async move { axum::serve(admin_listener, routes).await });
     println!("ready: peer {} listens on {}, admin http://{admin_address}", run.peer_id, run.listen);
     let notices = Notices::ready(system.handle()).await;

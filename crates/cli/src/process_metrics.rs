@@ -1,12 +1,15 @@
 //! The metrics of the whole process, as `/metrics` shows them: the system's, the process's, and the build.
 
-use crate::error::CliError;
+use crate::{error::CliError, page::Frame};
 use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
-use soma_p2p::{Handle, METRICS, MetricKind};
-use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
+use soma_p2p::{METRICS, MetricKind, Status};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 
 /// Names the build.
 const BUILD_INFO: &str = "soma_build_info";
@@ -14,8 +17,8 @@ const BUILD_INFO: &str = "soma_build_info";
 /// Whether the node is ready.
 const READY: &str = "soma_ready";
 
-/// Time between two updates of readiness, and of the buckets of histograms. The recorder keeps every sample until it
-/// is put into its bucket, so without these updates the memory of a node without a Prometheus would grow.
+/// Time between two updates of the buckets of histograms. The recorder keeps every sample until it is put into its
+/// bucket, so without these updates the memory of a node without a Prometheus would grow.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What renders them.
@@ -44,14 +47,18 @@ impl ProcessMetrics {
     }
 
     /// Keeps them up to date until the task is aborted.
-    pub(crate) async fn keep_up(self, system: Handle) {
+    pub(crate) async fn keep_up(self, mut frames: watch::Receiver<Arc<Frame>>) {
         describe_gauge!(READY, "1 while the node is ready, as `/readyz` says without `ready_within_commits`; else 0.");
         let mut due = interval(UPKEEP_INTERVAL);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            due.tick().await;
-            self.recorder.run_upkeep();
-            gauge!(READY).set(f64::from(u8::from(system.status().await.is_ready())));
+            tokio::select! {
+                _ = due.tick() => self.recorder.run_upkeep(),
+                Ok(()) = frames.changed() => {
+                    let is_ready = frames.borrow_and_update().status().is_some_and(Status::is_ready);
+                    gauge!(READY).set(f64::from(u8::from(is_ready)));
+                }
+            }
         }
     }
 

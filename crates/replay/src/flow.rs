@@ -3,11 +3,13 @@
 use std::{fmt, sync::Arc};
 use tracing::{Span, debug_span, span::Entered};
 
-/// Target of all spans of flows: a subscriber that wants them enables `soma_flow=debug`.
-pub const FLOW_TARGET: &str = "soma_flow";
+/// Target of all spans of flows: a subscriber that wants them enables `p2p_flow=debug`.
+///
+/// It does not begin with `soma`, because a filter such as `soma=debug` enables every target that begins so.
+pub const FLOW_TARGET: &str = "p2p_flow";
 
-/// Most messages that follow one from another within a flow. Some work goes round and round, such as a long sync: its
-/// flow ends here, so that its spans end, too.
+/// The longest chain of messages of which each follows from the one before, within a flow. Some work goes round and round,
+/// such as a long sync: its flow ends here, so that its spans end, too.
 const MAX_STEPS: usize = 64;
 
 /// The work that a message belongs to, such as one call of a peer. It is nothing while no subscriber wants its spans.
@@ -44,9 +46,10 @@ impl Flow {
         let next = |step: &Arc<Step>| {
             let name = format_args!("{actor} {input}");
             let span = debug_span!(target: FLOW_TARGET, parent: &step.span, "handle", otel.name = %name, actor, input);
-            Arc::new(Step { span, number: step.number + 1 })
+            // The target may have been turned off meanwhile.
+            (!span.is_disabled()).then(|| Arc::new(Step { span, number: step.number + 1 }))
         };
-        Self(self.0.as_ref().filter(|step| step.number < MAX_STEPS).map(next))
+        Self(self.0.as_ref().filter(|step| step.number < MAX_STEPS).and_then(next))
     }
 
     /// What is done until the answer is dropped is done in the span.

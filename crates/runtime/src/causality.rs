@@ -8,6 +8,7 @@ use soma_replay::{Cause, Flow, Origin};
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
+    mem,
     pin::pin,
 };
 
@@ -33,7 +34,7 @@ struct Restore(Current);
 impl Drop for Restore {
     fn drop(&mut self) {
         // Dropped here, where nothing borrows: the last of a flow tells a subscriber that it ends.
-        drop(CURRENT.replace(std::mem::replace(&mut self.0, NOTHING)));
+        drop(CURRENT.replace(mem::replace(&mut self.0, NOTHING)));
     }
 }
 
@@ -45,6 +46,19 @@ pub(crate) fn current() -> Option<Cause> {
 /// The origin of what `sender` sends now.
 pub fn origin(sender: &'static str) -> Origin {
     CURRENT.with_borrow(|current| Origin { sender, cause: current.cause, flow: current.flow.clone() })
+}
+
+/// The present flow.
+pub fn flow() -> Flow {
+    CURRENT.with_borrow(|current| current.flow.clone())
+}
+
+/// Does something that belongs to no flow, because it may last as long as a link: the flow would last as long. The cause
+/// stays.
+pub fn outside_flow<R>(work: impl FnOnce() -> R) -> R {
+    let outside = CURRENT.with_borrow(|current| Current { flow: Flow::NONE, ..current.clone() });
+    let _restore = Restore(CURRENT.replace(outside));
+    work()
 }
 
 /// Does something that follows from what `origin` follows from.
@@ -74,9 +88,9 @@ pub fn carry_from<T: Future>(sender: &'static str, work: T) -> impl Future<Outpu
 async fn carry_current<T: Future>(sender: &'static str, mut current: Current, work: T) -> (T::Output, Origin) {
     let mut work = pin!(work);
     let output = poll_fn(|context| {
-        let restore = Restore(CURRENT.replace(current.clone()));
+        let restore = Restore(CURRENT.replace(mem::replace(&mut current, NOTHING)));
         let polled = work.as_mut().poll(context);
-        current = CURRENT.with_borrow(Current::clone);
+        current = CURRENT.replace(NOTHING);
         drop(restore);
         polled
     })

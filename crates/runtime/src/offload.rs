@@ -1,6 +1,9 @@
 //! Work that must not run on the actor thread: blocking calls and network I/O.
 
-use crate::{causality::carry, exit::ExitReason};
+use crate::{
+    causality::{carry, outside_flow},
+    exit::ExitReason,
+};
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -59,9 +62,9 @@ impl IoTasks {
         async move { handle.await.map_err(ExitReason::from)?.ok_or(ExitReason::Cancelled) }
     }
 
-    /// Runs a task to its end, even if its caller is gone.
+    /// Runs a task to its end, even if its caller is gone. It belongs to no flow.
     pub fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
-        drop(self.runtime.spawn(self.until_ended(carry(task))));
+        drop(self.runtime.spawn(self.until_ended(outside_flow(|| carry(task)))));
     }
 
     /// Ends every task, present and future: none is polled again.

@@ -9,6 +9,7 @@ use futures::{
 use soma_actors::state_sync::DurableHead;
 use soma_actors::state_sync::messages::ExecutorProgress;
 use soma_protocol::state_sync::ExecutorAt;
+use soma_replay::{FLOW_TARGET, Flow};
 use soma_runtime::Mailbox;
 use soma_runtime::{Clock, ExitReason, IoTasks, Offload};
 use soma_store::{CorruptReason, Place, Record, Store, StoreError};
@@ -24,6 +25,7 @@ use std::{
 };
 use tokio::{sync::watch, task::coop::consume_budget};
 use tokio_util::sync::CancellationToken;
+use tracing::debug_span;
 
 /// Bytes of blocks that are read from the store at once.
 const READ_AHEAD_BYTES: usize = 1 << 20;
@@ -36,6 +38,14 @@ const TELL_BYTES: usize = 1 << 20;
 
 /// Time after which a slow executor's progress is reported to StateSync.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A span in the flow that made commits durable says that an executor takes them.
+fn executor_takes(batch: &[Arc<CommittedSubDag>], flow: &Flow) {
+    if let Some(_entered) = flow.enter() {
+        let [first, highest] = [batch.first(), batch.last()].map(|commit| commit.map(|commit| commit.commit_ref.index));
+        drop(debug_span!(target: FLOW_TARGET, "executor takes", first, highest));
+    }
+}
 
 /// The next commits, or why there are none.
 type Batch = Result<Vec<Arc<CommittedSubDag>>, StoreError>;
@@ -76,17 +86,22 @@ impl fmt::Debug for SyncedCommits {
 impl SyncedCommits {
     /// A stream that the node waits for.
     pub(crate) fn for_executor(shared: &Arc<Shared>, from: CommitIndex) -> Self {
-        let mut stream = Self::for_observer(shared, from);
+        let mut stream = Self::read(shared, from, true);
         stream.progress = Some(ProgressTeller::start(shared, stream.next));
         stream
     }
 
     /// A stream that the node does not wait for.
     pub(crate) fn for_observer(shared: &Arc<Shared>, from: CommitIndex) -> Self {
+        Self::read(shared, from, false)
+    }
+
+    fn read(shared: &Arc<Shared>, from: CommitIndex, for_executor: bool) -> Self {
         let next = from.max(1);
         let reader = Reader {
             next: Some(next),
             begins: from == 0,
+            for_executor,
             batch_commits: shared.channel_capacity,
             latest: shared.commit_feed.subscribe(),
             ahead: None,
@@ -222,6 +237,7 @@ struct Reader {
     next: Option<CommitIndex>,
     /// Nothing was read, and the first commit is the first that the node has.
     begins: bool,
+    for_executor: bool,
     /// Maximum recent commits that are taken over at once.
     batch_commits: usize,
     latest: watch::Receiver<DurableHead>,
@@ -264,12 +280,15 @@ impl Reader {
                 self.ahead = self.missed().and_then(|range| self.read_store(range));
                 return Some(batch);
             }
-            let at_hand = self.latest.borrow_and_update().take(next);
-            if let Some(commits) = at_hand {
+            let at_hand = self.latest.borrow_and_update().holding_with_flow(next);
+            if let Some((commits, flow)) = at_hand {
                 let first = commits.partition_point(|commit| commit.commit.index < next);
                 let taken = commits[first..].iter().take(self.batch_commits);
                 let batch: Vec<_> = taken.map(|commit| Arc::new(commit.sub_dag())).collect();
                 self.advance(batch.len());
+                if self.for_executor {
+                    executor_takes(&batch, &flow);
+                }
                 return Some(Ok(batch));
             }
             if let Some(range) = self.missed() {

@@ -6,7 +6,7 @@
 mod events;
 mod sampler;
 
-pub(crate) use sampler::{Frame, Sampler};
+pub(crate) use sampler::{EVERY, Frame, Sampler};
 
 use axum::{
     Router,
@@ -20,7 +20,7 @@ use axum::{
 };
 use futures::{Stream, StreamExt};
 use std::{convert::Infallible, sync::Arc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
 /// Pages that may be open at the same time. Each gets the whole status once a second.
@@ -31,18 +31,41 @@ const POLICY: HeaderValue = HeaderValue::from_static("default-src 'self'; base-u
 
 /// What the page is served from.
 #[derive(Clone)]
-struct Page {
-    frames: watch::Receiver<Arc<Frame>>,
-    open: Arc<Semaphore>,
+pub(crate) struct Page {
+    /// What the sampler has seen.
+    pub(crate) frames: watch::Receiver<Arc<Frame>>,
+    /// Number of open pages.
+    open: Arc<watch::Sender<usize>>,
+}
+
+/// One of the open pages, for as long as it lives.
+struct OpenPage(Arc<watch::Sender<usize>>);
+
+impl OpenPage {
+    /// None if there are too many.
+    fn open(page: &Page) -> Option<Self> {
+        let one_more = |open: &mut usize| {
+            let has_place = *open < MAX_OPEN_PAGES;
+            *open += usize::from(has_place);
+            has_place
+        };
+        page.open.send_if_modified(one_more).then(|| Self(page.open.clone()))
+    }
+}
+
+impl Drop for OpenPage {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 /// Routes of the page.
-pub(crate) fn routes(frames: watch::Receiver<Arc<Frame>>) -> Router {
+pub(crate) fn routes(page: Page) -> Router {
     Router::new()
         .route("/", get(|| asset("text/html; charset=utf-8", include_str!("../../page/index.html"))))
         .route("/page.js", get(|| asset("text/javascript; charset=utf-8", include_str!("../../page/page.js"))))
         .route("/events", get(events))
-        .with_state(Page { frames, open: Arc::new(Semaphore::new(MAX_OPEN_PAGES)) })
+        .with_state(page)
         .merge(common())
 }
 
@@ -62,25 +85,22 @@ async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([kind, cache, policy], text)
 }
 
-/// One event a second. The first has the whole history, and the others only new samples and events.
+/// One event for each look at the node. The first has the whole history, and the others only new samples and events.
 async fn events(State(page): State<Page>) -> Response {
-    let Ok(permit) = page.open.try_acquire_owned() else {
+    let Some(open) = OpenPage::open(&page) else {
         let reason = format!("{MAX_OPEN_PAGES} pages are open already; close one\n");
         return (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
     };
-    Sse::new(stream(page.frames, permit)).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(stream(page.frames, open)).keep_alive(KeepAlive::default()).into_response()
 }
 
-fn stream(
-    frames: watch::Receiver<Arc<Frame>>,
-    permit: OwnedSemaphorePermit,
-) -> impl Stream<Item = Result<Event, Infallible>> {
-    let mut shown_ms = None;
+fn stream(frames: watch::Receiver<Arc<Frame>>, open: OpenPage) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut shown = 0;
     WatchStream::new(frames).filter_map(move |frame| {
         // The page counts as open for as long as its stream lives.
-        let _ = &permit;
-        let event = frame.newer_than(shown_ms).map(|news| Event::default().event("node").json_data(news));
-        shown_ms = frame.at_ms().or(shown_ms);
+        let _ = &open;
+        let event = frame.newer_than(shown).map(|news| Event::default().event("node").json_data(news));
+        shown = frame.look();
         let event = event.and_then(|event| match event {
             Ok(event) => Some(Ok(event)),
             Err(error) => {

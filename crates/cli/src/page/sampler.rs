@@ -1,6 +1,9 @@
-//! Samples the node once a second, and keeps the samples of 15 minutes.
+//! Looks at the node now and then, and keeps the samples of 15 minutes.
 
-use super::events::{self, NodeEvent};
+use super::{
+    Page,
+    events::{self, NodeEvent},
+};
 use crate::{
     advice::{Verdict, advice_for},
     executor::{Executed, ExecutedText},
@@ -19,20 +22,24 @@ use std::{
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 
-/// Time between two looks.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks while a page is open.
+const EVERY_FOR_PAGES: Duration = Duration::from_secs(1);
 
-/// Looks that are kept: 15 minutes.
+/// Time between two looks while no page is open. A look wakes every actor: an idle node should seldom do it.
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
+
+/// Samples that are kept: those of 15 minutes, and never more than this.
+const KEPT: Duration = Duration::from_secs(15 * 60);
 const MAX_SAMPLES: usize = 900;
 
 /// Events that are kept.
 const MAX_EVENTS: usize = 100;
 
-/// Looks between two measurements of the disk, which read a directory with some hundred files.
-const DISK_EVERY: u64 = 15;
+/// Time between two measurements of the disk, which read a directory with some hundred files.
+const DISK_EVERY: Duration = Duration::from_secs(15);
 
 /// The node at one moment, for the curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,11 +68,13 @@ pub(crate) struct Resources {
 }
 
 /// All that a page shows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Frame {
-    seen: Option<Seen>,
-    samples: VecDeque<Sample>,
-    events: VecDeque<NodeEvent>,
+    /// Number of the latest look. The clock of the machine would not do: it may be set back.
+    look: u64,
+    seen: Option<Arc<Seen>>,
+    samples: VecDeque<(u64, Sample)>,
+    events: VecDeque<(u64, NodeEvent)>,
 }
 
 /// The latest look.
@@ -91,9 +100,9 @@ pub(super) struct News<'a> {
 }
 
 impl Frame {
-    /// When the latest look was.
-    pub(super) fn at_ms(&self) -> Option<u64> {
-        self.seen.as_ref().map(|seen| seen.at_ms)
+    /// Number of the latest look.
+    pub(super) fn look(&self) -> u64 {
+        self.look
     }
 
     /// The node at the latest look, if there was one.
@@ -101,23 +110,23 @@ impl Frame {
         self.seen.as_ref().map(|seen| &seen.status.p2p)
     }
 
-    /// What is new after a moment; everything if there is none. Nothing before the first look.
-    pub(super) fn newer_than(&self, shown_ms: Option<u64>) -> Option<News<'_>> {
-        let Seen { at_ms, status, resources } = self.seen.as_ref()?;
-        let is_new = |at_ms: u64| shown_ms.is_none_or(|shown| at_ms > shown);
+    /// What is new after the look `shown`; everything if that is 0. Nothing before the first look.
+    pub(super) fn newer_than(&self, shown: u64) -> Option<News<'_>> {
+        let Seen { at_ms, status, resources } = self.seen.as_deref()?;
         Some(News {
             at_ms: *at_ms,
             verdict: Verdict::of(&status.p2p),
             advice: advice_for(&status.p2p),
             status,
             resources: *resources,
-            samples: self.samples.iter().copied().filter(|sample| is_new(sample.at_ms)).collect(),
-            events: self.events.iter().filter(|event| is_new(event.at_ms)).collect(),
+            samples: since(&self.samples, shown).copied().collect(),
+            events: since(&self.events, shown).collect(),
         })
     }
 
-    /// With one more look.
-    fn after(&self, seen: Seen) -> Self {
+    /// Adds one more look.
+    fn add(&mut self, seen: Seen) {
+        self.look += 1;
         let p2p = &seen.status.p2p;
         let sync = p2p.state_sync.as_ref();
         let sample = Sample {
@@ -127,13 +136,16 @@ impl Frame {
             blocks: sync.map_or(0, |sync| sync.blocks_fetched),
             bytes: sync.map_or(0, |sync| sync.bytes_fetched),
         };
-        let (mut samples, mut events) = (self.samples.clone(), self.events.clone());
-        push(&mut samples, sample, MAX_SAMPLES);
+        let oldest_ms = seen.at_ms.saturating_sub(KEPT.as_millis() as u64);
+        while self.samples.front().is_some_and(|(_, sample)| sample.at_ms < oldest_ms) {
+            self.samples.pop_front();
+        }
+        push(&mut self.samples, (self.look, sample), MAX_SAMPLES);
         let before = self.seen.as_ref().map(|before| &before.status.p2p);
         for event in events::between(before, p2p, seen.at_ms) {
-            push(&mut events, event, MAX_EVENTS);
+            push(&mut self.events, (self.look, event), MAX_EVENTS);
         }
-        Self { seen: Some(seen), samples, events }
+        self.seen = Some(Arc::new(seen));
     }
 }
 
@@ -145,6 +157,12 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
     queue.push_back(item);
 }
 
+/// Those of later looks than `shown`.
+fn since<T>(queue: &VecDeque<(u64, T)>, shown: u64) -> impl Iterator<Item = &T> {
+    let first = queue.partition_point(|(look, _)| *look <= shown);
+    queue.range(first..).map(|(_, item)| item)
+}
+
 /// Looks at a node until it stops.
 pub(crate) struct Sampler {
     pub(crate) system: Handle,
@@ -154,10 +172,11 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     /// Starts to look.
-    pub(crate) fn start(self) -> watch::Receiver<Arc<Frame>> {
-        let (sender, receiver) = watch::channel(Arc::default());
-        tokio::spawn(self.run(sender));
-        receiver
+    pub(crate) fn start(self) -> Page {
+        let (sender, frames) = watch::channel(Arc::default());
+        let page = Page { frames, open: Arc::default() };
+        tokio::spawn(self.run(sender, page.open.subscribe()));
+        page
     }
 
     fn measure_disk(&self) -> JoinHandle<Disk> {
@@ -166,28 +185,33 @@ impl Sampler {
     }
 
     /// Runs until nobody can open a page any more.
-    async fn run(self, frames: watch::Sender<Arc<Frame>>) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn run(self, frames: watch::Sender<Arc<Frame>>, mut open: watch::Receiver<usize>) {
         let mut resources = Resources::default();
         let mut measuring: Option<JoinHandle<Disk>> = None;
-        for look in 0_u64.. {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = frames.closed() => return,
-            }
+        let mut measured: Option<Instant> = None;
+        loop {
+            let looked = Instant::now();
             // A disk that does not answer delays no other figure.
             if let Some(done) = measuring.take_if(|measuring| measuring.is_finished()) {
                 (resources.store_bytes, resources.free_bytes) = done.await.unwrap_or_default();
             }
-            if measuring.is_none() && look % DISK_EVERY == 0 {
-                measuring = Some(self.measure_disk());
+            if measuring.is_none() && measured.is_none_or(|at| at.elapsed() >= DISK_EVERY) {
+                (measuring, measured) = (Some(self.measure_disk()), Some(looked));
             }
             resources.memory_bytes = memory_stats::memory_stats().map(|stats| stats.physical_mem as u64);
             let executor = ExecutedText::from(*self.executed.borrow());
             let status = NodeStatus { p2p: self.system.status().await, executor };
-            let next = frames.borrow().after(Seen { at_ms: now_ms(), status, resources });
-            frames.send_replace(Arc::new(next));
+            let seen = Seen { at_ms: now_ms(), status, resources };
+            frames.send_modify(|frame| Arc::make_mut(frame).add(seen));
+            loop {
+                let every = if *open.borrow_and_update() > 0 { EVERY_FOR_PAGES } else { EVERY };
+                tokio::select! {
+                    () = sleep_until(looked + every) => break,
+                    // Now the next look may be due earlier.
+                    Ok(()) = open.changed() => {}
+                    () = frames.closed() => return,
+                }
+            }
         }
     }
 }
