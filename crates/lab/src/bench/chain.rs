@@ -122,7 +122,7 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 /// Copies a directory; everything is on the disk when it returns.
-fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
