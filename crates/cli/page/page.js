@@ -59,7 +59,17 @@ function direction(peer) {
   return peer.outbound ? "we ask it" : "it asks us";
 }
 
+// What is on the page stays while it is the same: a selection of text in it stays, too.
+const drawn = new Map();
+function isDrawn(id, value) {
+  const text = JSON.stringify(value);
+  if (drawn.get(id) === text) return true;
+  drawn.set(id, text);
+  return false;
+}
+
 function rows(id, list, fill) {
+  if (isDrawn(id, list)) return;
   const made = list.map((item) => {
     const row = document.createElement("tr");
     fill(row, item);
@@ -104,6 +114,8 @@ function showPeers() {
   };
   const holds = (peer) => [peer.peer_id, ...columns.map(([, , text]) => text(peer))].join(" ").toLowerCase().includes(wanted);
   const shown = peers.filter(holds).sort(compare);
+  show("peers-count", shown.length === peers.length ? `(${peers.length})` : `(${shown.length} of ${peers.length})`);
+  if (isDrawn("peers", shown)) return;
   const body = document.querySelector("#peer-table tbody");
   body.replaceChildren(...shown.map((peer) => {
     const row = document.createElement("tr");
@@ -113,7 +125,6 @@ function showPeers() {
     });
     return row;
   }));
-  show("peers-count", shown.length === peers.length ? `(${peers.length})` : `(${shown.length} of ${peers.length})`);
 }
 
 function rate(field) {
@@ -190,18 +201,20 @@ function showNode(news) {
   peers = status.peers;
   showPeers();
   element("bans").hidden = status.banned.length === 0;
-  rows("ban-rows", status.banned, (row, ban) => {
-    cell(row, short(ban.peer)).title = ban.peer;
-    cell(row, ban.reason, "text");
-    cell(row, time(Math.max(0, ban.until_ms - news.at_ms)), "number");
+  const bans = status.banned.map((ban) => [ban.peer, ban.reason, time(Math.max(0, ban.until_ms - news.at_ms))]);
+  rows("ban-rows", bans, (row, [peer, reason, left]) => {
+    cell(row, short(peer)).title = peer;
+    cell(row, reason, "text");
+    cell(row, left, "number");
   });
   const tree = [];
   showTree(status.tree, 0, tree);
-  rows("tree", tree, (row, [child, depth]) => {
+  const children = tree.map(([child, depth]) => ({ ...child, children: [], depth, lasts: time(child.in_state_ms), in_state_ms: 0 }));
+  rows("tree", children, (row, child) => {
     const isUp = child.state === "running";
-    cell(row, child.name).style.paddingLeft = `${0.6 + depth * 1.2}rem`;
+    cell(row, child.name).style.paddingLeft = `${0.6 + child.depth * 1.2}rem`;
     cell(row, STATES[child.state] || child.state, isUp ? "" : "alarm");
-    cell(row, time(child.in_state_ms), "number");
+    cell(row, child.lasts, "number");
     cell(row, child.mailbox === null ? "" : count(child.mailbox), "number");
     cell(row, count(child.restarts), child.restarts > 0 ? "number alarm" : "number");
     cell(row, exit(child.last_exit), "text");
@@ -228,6 +241,7 @@ function showResources(resources, status) {
 }
 
 function showEvents() {
+  if (isDrawn("events", events)) return;
   element("no-events").hidden = events.length > 0;
   const made = [...events].reverse().map((event) => {
     const line = document.createElement("li");
