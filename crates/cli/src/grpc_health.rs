@@ -8,10 +8,7 @@
 //!
 //! The answer is that of the sampler's latest look. It is "not serving" before the first, and when none comes any more.
 
-use crate::{
-    page::{EVERY, Frame},
-    readiness::readiness,
-};
+use crate::{page::Frame, readiness::readiness};
 use axum::Router;
 use soma_p2p::CommitIndex;
 use std::{sync::Arc, time::Duration};
@@ -26,8 +23,9 @@ use tonic_health::{
 const READINESS: [&str; 2] = ["", "readiness"];
 const LIVENESS: &str = "liveness";
 
-/// Longest time between two looks at the node: two may be late. A node that cannot be looked at for longer is not healthy.
-const LOOK_TIMEOUT: Duration = EVERY.saturating_mul(3);
+/// Longest time between two looks at the node: three times the usual one. A node that cannot be looked at for longer is
+/// not healthy.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Routes of both services. The health follows the frames until they end.
 pub(crate) async fn routes(

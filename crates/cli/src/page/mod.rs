@@ -6,7 +6,7 @@
 mod events;
 mod sampler;
 
-pub(crate) use sampler::{EVERY, Frame, Sampler};
+pub(crate) use sampler::{Frame, Sampler};
 
 use axum::{
     Router,

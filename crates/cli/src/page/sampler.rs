@@ -29,7 +29,7 @@ use tokio::{
 const EVERY_FOR_PAGES: Duration = Duration::from_secs(1);
 
 /// Time between two looks while no page is open. A look wakes every actor: an idle node should seldom do it.
-pub(crate) const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(5);
 
 /// Samples that are kept: those of 15 minutes, and never more than this.
 const KEPT: Duration = Duration::from_secs(15 * 60);
