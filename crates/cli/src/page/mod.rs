@@ -23,7 +23,7 @@ use std::{convert::Infallible, sync::Arc};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
-/// Pages that may be open at the same time. Each gets the whole status once a second.
+/// Pages that may be open at the same time. Each gets the whole status up to once a second.
 const MAX_OPEN_PAGES: usize = 16;
 
 /// Nothing from elsewhere, and nothing inline.

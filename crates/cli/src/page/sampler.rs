@@ -28,6 +28,9 @@ use tokio::{
 /// Time between two looks while a page is open.
 const EVERY_FOR_PAGES: Duration = Duration::from_secs(1);
 
+/// The same while nothing happens. The page calls a node silent after 5 s.
+const EVERY_WHILE_STILL: Duration = Duration::from_secs(3);
+
 /// Time between two looks while no page is open. A look wakes every actor: an idle node should seldom do it.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -124,8 +127,8 @@ impl Frame {
         })
     }
 
-    /// Adds one more look.
-    fn add(&mut self, seen: Seen) {
+    /// Adds one more look. Whether something has happened since the last one.
+    fn add(&mut self, seen: Seen) -> bool {
         self.look += 1;
         let p2p = &seen.status.p2p;
         let sync = p2p.state_sync.as_ref();
@@ -136,6 +139,8 @@ impl Frame {
             blocks: sync.map_or(0, |sync| sync.blocks_fetched),
             bytes: sync.map_or(0, |sync| sync.bytes_fetched),
         };
+        let same = |before: &Sample| Sample { at_ms: before.at_ms, ..sample } == *before;
+        let mut happened = !self.samples.back().is_some_and(|(_, before)| same(before));
         let oldest_ms = seen.at_ms.saturating_sub(KEPT.as_millis() as u64);
         while self.samples.front().is_some_and(|(_, sample)| sample.at_ms < oldest_ms) {
             self.samples.pop_front();
@@ -143,9 +148,11 @@ impl Frame {
         push(&mut self.samples, (self.look, sample), MAX_SAMPLES);
         let before = self.seen.as_ref().map(|before| &before.status.p2p);
         for event in events::between(before, p2p, seen.at_ms) {
+            happened = true;
             push(&mut self.events, (self.look, event), MAX_EVENTS);
         }
         self.seen = Some(Arc::new(seen));
+        happened
     }
 }
 
@@ -202,9 +209,14 @@ impl Sampler {
             let executor = ExecutedText::from(*self.executed.borrow());
             let status = NodeStatus { p2p: self.system.status().await, executor };
             let seen = Seen { at_ms: now_ms(), status, resources };
-            frames.send_modify(|frame| Arc::make_mut(frame).add(seen));
+            let mut happened = false;
+            frames.send_modify(|frame| happened = Arc::make_mut(frame).add(seen));
             loop {
-                let every = if *open.borrow_and_update() > 0 { EVERY_FOR_PAGES } else { EVERY };
+                let every = match (*open.borrow_and_update(), happened) {
+                    (0, _) => EVERY,
+                    (_, true) => EVERY_FOR_PAGES,
+                    (_, false) => EVERY_WHILE_STILL,
+                };
                 tokio::select! {
                     () = sleep_until(looked + every) => break,
                     // Now the next look may be due earlier.

@@ -5,7 +5,7 @@ use crate::{
     bench::{chain::copy_dir, chain_cache::ChainCache, session::Session, sync},
     localnet::process::{NodeFiles, NodeProcess},
 };
-use soma_p2p::{SeedPeer, SigningKey, Verification};
+use soma_p2p::{Progress, SeedPeer, SigningKey, Verification};
 use soma_p2p_cli::{CliError, files};
 use std::{
     io::{self, Read, Write},
@@ -23,23 +23,24 @@ const SYNC_POLL: Duration = Duration::from_millis(100);
 /// The serving node first.
 pub(super) fn measure(session: &Session, chains: &mut ChainCache, time: Duration) -> Result<turns::Usage, CliError> {
     let mut chain = chains.take(session, CHAIN)?;
-    let store = chain.stores(1)?[0].clone();
+    let stores = chain.stores(2)?.to_vec();
     let dir = session.work().join("idle-operated");
     files::remove_dir(&dir)?;
-    let write = |name: &str, index: u8, seeds: Vec<SeedPeer>| {
+    // Both have the chain from the start: its transactions are none that a node of the command would take from a peer.
+    let start = |name: &str, index: usize, seeds: Vec<SeedPeer>| {
         let p2p = sync::config(Verification::Full, seeds);
-        let key = SigningKey::from_bytes(&sync::key(index));
-        NodeFiles::write(&dir, name.into(), &key, &chain.genesis, p2p)
+        let key = SigningKey::from_bytes(&sync::key(index as u8));
+        let node = NodeFiles::write(&dir, name.into(), &key, &chain.genesis, p2p)?;
+        copy_dir(&stores[index], &node.config.store_dir()).map_err(CliError::failed)?;
+        NodeProcess::start(&node)
     };
-    let serving = write("serving", 0, Vec::new())?;
-    copy_dir(&store, &serving.config.store_dir()).map_err(CliError::failed)?;
-    let serving = NodeProcess::start(&serving)?;
+    let serving = start("serving", 0, Vec::new())?;
     let seed = SeedPeer { peer_id: serving.run.peer_id, address: serving.run.listen.clone() };
-    let synced = NodeProcess::start(&write("synced", u8::MAX, vec![seed])?)?;
+    let synced = start("synced", 1, vec![seed])?;
     let deadline = Instant::now() + Duration::from_secs(session.args.timeout);
-    while synced.status().map_err(CliError::failed)?.p2p.height < chain.commits {
+    while synced.status().map_err(CliError::failed)?.p2p.progress != Some(Progress::Synced) {
         if Instant::now() > deadline {
-            return Err(CliError::failed("the second node of the idle pair does not sync"));
+            return Err(CliError::failed("the second node of the idle pair is not synced with the first"));
         }
         turns::wait(session, SYNC_POLL)?;
     }
