@@ -2,7 +2,7 @@
 
 use crate::{
     encoding::decode,
-    format::{FormatError, Framed, put_record, read_frame, read_header, start_file},
+    format::{FormatError, Framed, next_record, put_record, read_frame, read_header, start_file},
     record::{Header, Record},
     ring,
 };
@@ -26,9 +26,9 @@ pub enum Item {
     Begins(Header),
     /// An undamaged record.
     Record(Record),
-    /// A record with a wrong checksum.
+    /// A record with a wrong checksum or length.
     Damaged(Damage),
-    /// The file ends within a record, as after a crash, or the frame's length is invalid.
+    /// The file ends within a record, as after a crash.
     Torn {
         /// Start of the incomplete record.
         place: Place,
@@ -182,6 +182,17 @@ impl Reader {
                     next
                 }
                 Framed::Torn => {
+                    // A crash leaves nothing behind a torn record. A wrong length looks the same, but others follow it.
+                    if let Some(next) = next_record(bytes, offset + 1) {
+                        self.items.push(Item::Damaged(Damage {
+                            place: place(offset),
+                            says: None,
+                            after: last,
+                            actor: None,
+                        }));
+                        offset = next;
+                        continue;
+                    }
                     self.items.push(Item::Torn { place: place(offset), bytes: bytes.len() - offset });
                     self.expected = None;
                     return Ok(());

@@ -160,6 +160,19 @@ fn bit_flip_on_disk_is_found_and_its_record_named() {
 }
 
 #[test]
+fn change_of_any_byte_before_the_last_record_is_found() {
+    let bytes = recorded_story();
+    let torn = Trace::from_bytes(&bytes[..bytes.len() - 1]).unwrap();
+    let Some(Item::Torn { bytes: last, .. }) = torn.items.last() else { panic!("a torn end") };
+    for place in (0..bytes.len() - last - 1).step_by(3) {
+        let mut changed = bytes.clone();
+        changed[place] ^= 0x10;
+        let found = Trace::from_bytes(&changed).map_or(true, |trace| !run(&trace).is_identical());
+        assert!(found, "the change of byte {place} of {}", bytes.len());
+    }
+}
+
+#[test]
 fn torn_end_loses_only_the_last_record() {
     let bytes = recorded_story();
     let whole = Trace::from_bytes(&bytes).unwrap().records().count();
