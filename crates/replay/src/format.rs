@@ -17,7 +17,8 @@ const VERSION: u16 = 2;
 /// Bytes before a record's payload: its length and checksum.
 const FRAME_BYTES: usize = 12;
 
-/// Bytes that are hashed in search of a whole record. In a forged file, every place may look like the start of a long one.
+/// Bytes of a file that are hashed in search of whole records. In a forged file, every place may look like the start of
+/// a long one.
 const MAX_SEARCHED_BYTES: usize = 64 << 20;
 
 /// The reason why a file is not a trace.
@@ -102,17 +103,16 @@ pub(crate) fn read_frame(file: &[u8], offset: usize) -> Framed<'_> {
     if frame[4..] == checksum(payload) { Framed::Whole(payload, next) } else { Framed::Changed(payload, next) }
 }
 
-/// Where the next whole record begins, at or after a place that is none. `None` if there is none: then the file ends there,
-/// as it does after a crash. The end of the file if the search takes too long.
-pub(crate) fn next_record(file: &[u8], after: usize) -> Option<usize> {
-    let mut searched = 0;
-    for offset in after..file.len() {
+/// Where the next whole record begins, from a place on that is none. `None` if the file just ends, as it does after a
+/// crash. The end of the file once more than [`MAX_SEARCHED_BYTES`] were `searched`.
+pub(crate) fn next_record(file: &[u8], from: usize, searched: &mut usize) -> Option<usize> {
+    for offset in from..file.len() {
         match read_frame(file, offset) {
             Framed::Whole(payload, _) if !payload.is_empty() => return Some(offset),
-            Framed::Whole(payload, _) | Framed::Changed(payload, _) => searched += payload.len(),
+            Framed::Whole(payload, _) | Framed::Changed(payload, _) => *searched += payload.len(),
             Framed::Torn => {}
         }
-        if searched > MAX_SEARCHED_BYTES {
+        if *searched > MAX_SEARCHED_BYTES {
             return Some(file.len());
         }
     }

@@ -166,8 +166,9 @@ impl Reader {
         }
         // A forged header can have the greatest number, which no file continues.
         self.expected = header.file.checked_add(1).map(|next| (header.run, next));
-        let mut last = None;
+        let (mut last, mut searched) = (None, 0);
         while offset < bytes.len() {
+            let damaged = |says| Item::Damaged(Damage { place: place(offset), says, after: last, actor: None });
             let format = |source| TraceError::Format { place: place(offset), source: FormatError::Decode(source) };
             offset = match read_frame(bytes, offset) {
                 Framed::Whole(payload, next) => {
@@ -177,26 +178,21 @@ impl Reader {
                     next
                 }
                 Framed::Changed(payload, next) => {
-                    let says = decode(payload, "record").ok();
-                    self.items.push(Item::Damaged(Damage { place: place(offset), says, after: last, actor: None }));
+                    self.items.push(damaged(decode(payload, "record").ok()));
                     next
                 }
-                Framed::Torn => {
-                    // A crash leaves nothing behind a torn record. A wrong length looks the same, but others follow it.
-                    if let Some(next) = next_record(bytes, offset + 1) {
-                        self.items.push(Item::Damaged(Damage {
-                            place: place(offset),
-                            says: None,
-                            after: last,
-                            actor: None,
-                        }));
-                        offset = next;
-                        continue;
+                // A crash leaves nothing behind a torn record. A wrong length looks the same, but others follow it.
+                Framed::Torn => match next_record(bytes, offset + 1, &mut searched) {
+                    Some(next) => {
+                        self.items.push(damaged(None));
+                        next
                     }
-                    self.items.push(Item::Torn { place: place(offset), bytes: bytes.len() - offset });
-                    self.expected = None;
-                    return Ok(());
-                }
+                    None => {
+                        self.items.push(Item::Torn { place: place(offset), bytes: bytes.len() - offset });
+                        self.expected = None;
+                        return Ok(());
+                    }
+                },
             };
         }
         Ok(())
