@@ -30,12 +30,12 @@ UNPUBLISHED := soma-lab soma-testkit soma-tests
 TESTS := soma-testkit soma-tests
 BEYOND_TESTS := unwrap_used expect_used panic too_many_lines
 
-# Tools of some targets, each built once for each version.
-MDBOOK := target/tools/mdbook-0.5.4
-CARGO_DEB := target/tools/cargo-deb-3.8.0
-CARGO_CYCLONEDX := target/tools/cargo-cyclonedx-0.5.9
-# $@ is such a directory: a name and a version
-install-tool = $(CARGO) install --locked --root $@ $(shell echo $(notdir $@) | sed 's/-\([0-9]\)/@\1/') $(1)
+# Tools of some targets, each built once for each version. A directory has the name and the version.
+MDBOOK := target/tools/mdbook@0.5.4/bin/mdbook
+CARGO_DEB := target/tools/cargo-deb@3.8.0/bin/cargo-deb
+CARGO_CYCLONEDX := target/tools/cargo-cyclonedx@0.5.9/bin/cargo-cyclonedx
+tool-dir = $(patsubst %/bin,%,$(@D))
+install-tool = $(CARGO) install --locked --root $(tool-dir) $(notdir $(tool-dir)) $(1)
 
 # Stops a target whose tool is missing, and says where the tool comes from
 needs = @command -v $(1) > /dev/null || { echo "$@ needs $(1): $(2)" >&2; exit 1; }
@@ -99,7 +99,7 @@ release-files:
 
 deb: $(CARGO_DEB) ## Build the Debian package
 	$(MAKE) release-files
-	$(CARGO_DEB)/bin/cargo-deb -p soma-p2p-cli --no-build --output target/debian/soma-p2p.deb
+	$(CARGO_DEB) -p soma-p2p-cli --no-build --output target/debian/soma-p2p.deb
 
 test-deb: deb ## Install the Debian package in a fresh root file system, run its service there, restart it; needs root, debootstrap, socat, curl
 	$(CARGO) build --release -p soma-lab --no-default-features
@@ -107,7 +107,7 @@ test-deb: deb ## Install the Debian package in a fresh root file system, run its
 
 dist: $(CARGO_CYCLONEDX) ## Write a release archive with an SBOM and checksums to target/dist
 	$(MAKE) release-files
-	PATH="$(CURDIR)/$(CARGO_CYCLONEDX)/bin:$$PATH" crates/cli/package/dist.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES) target/dist
+	PATH="$(CURDIR)/$(dir $(CARGO_CYCLONEDX)):$$PATH" crates/cli/package/dist.sh $(RELEASE)/soma-p2p $(PACKAGE_FILES) target/dist
 
 public-api: ## Write crates/soma-p2p/public-api.txt anew: every public item of the facade
 	$(CARGO) run --quiet -p soma-tests --bin public-api
@@ -142,7 +142,7 @@ bench-recording: ## Measure what recording a trace costs a sync
 	$(CARGO) bench -p soma-tests --bench recording
 
 book: $(MDBOOK) ## Build the book of docs/ in target/book
-	$(MDBOOK)/bin/mdbook build docs
+	$(MDBOOK) build docs
 	@echo "open target/book/index.html"
 
 $(MDBOOK):
