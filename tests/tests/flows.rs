@@ -18,7 +18,7 @@ use tracing_subscriber::{
 /// Fields of a span and of those it follows from: the first is that of the flow. A span's name is a field, too.
 type Path = Vec<BTreeMap<&'static str, String>>;
 
-/// What has become of all spans.
+/// The spans of the process.
 #[derive(Default)]
 struct Spans {
     /// The paths of those that have ended.

@@ -303,7 +303,7 @@ impl StateSync {
             self.enter_epoch(epoch + Epoch::from(last.end_of_epoch().is_some()));
         }
         self.tell_archiver(&commits, highest);
-        // Without an executor nobody takes them, and the flow would last as long as they are at hand.
+        // Only an executor takes them. Without one, the flow would last as long as the commits stay in memory.
         let flow = self.host.core().slowest_executor().map_or(Flow::NONE, |_| causality::flow());
         self.mailboxes.commit_feed.extend(commits, highest, &flow);
         self.verified_blocks.prune(highest.index);

@@ -6,7 +6,7 @@
 //! | `readiness`, or none | the node is ready, as `/readyz` says |
 //! | `liveness` | the node is alive, as `/livez` says |
 //!
-//! The answer is that of the sampler's latest look. It is "not serving" before the first, and when none comes any more.
+//! Both answer from the sampler's latest look. Both are "not serving" before the first look, and after the last.
 
 use crate::{page::Frame, readiness::readiness};
 use axum::Router;
@@ -47,7 +47,7 @@ pub(crate) async fn routes(
     Ok(router)
 }
 
-/// Tells those who watch each change once.
+/// Reports each change once.
 struct Reporter {
     reporter: HealthReporter,
     ready: Option<bool>,

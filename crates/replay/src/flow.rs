@@ -8,7 +8,7 @@ use tracing::{Span, debug_span, span::Entered};
 /// It does not begin with `soma`, because a filter such as `soma=debug` enables every target that begins so.
 pub const FLOW_TARGET: &str = "p2p_flow";
 
-/// The longest chain of messages of which each follows from the one before, within a flow. Some work goes round and round,
+/// The longest chain of messages in a flow, each of which follows from the one before. Some work goes round and round,
 /// such as a long sync: its flow ends here, so that its spans end, too.
 const MAX_STEPS: usize = 64;
 

@@ -53,8 +53,8 @@ pub fn flow() -> Flow {
     CURRENT.with_borrow(|current| current.flow.clone())
 }
 
-/// Does something that belongs to no flow, because it may last as long as a link: the flow would last as long. The cause
-/// stays.
+/// Does something that belongs to no flow, because it may last as long as a link. The flow would last as long, too. The
+/// cause stays.
 pub fn outside_flow<R>(work: impl FnOnce() -> R) -> R {
     let outside = CURRENT.with_borrow(|current| Current { flow: Flow::NONE, ..current.clone() });
     let _restore = Restore(CURRENT.replace(outside));

@@ -34,8 +34,10 @@ const EVERY_WHILE_STILL: Duration = Duration::from_secs(3);
 /// Time between two looks while no page is open. A look wakes every actor: an idle node should seldom do it.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Samples that are kept: those of 15 minutes, and never more than this.
+/// How long a sample is kept.
 const KEPT: Duration = Duration::from_secs(15 * 60);
+
+/// Maximum number of samples that are kept: one each second.
 const MAX_SAMPLES: usize = 900;
 
 /// Events that are kept.
@@ -113,7 +115,7 @@ impl Frame {
         self.seen.as_ref().map(|seen| &seen.status.p2p)
     }
 
-    /// What is new after the look `shown`; everything if that is 0. Nothing before the first look.
+    /// The news since the look `shown`; everything if that is 0. Nothing before the first look.
     pub(super) fn newer_than(&self, shown: u64) -> Option<News<'_>> {
         let Seen { at_ms, status, resources } = self.seen.as_deref()?;
         Some(News {
@@ -164,7 +166,7 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
     queue.push_back(item);
 }
 
-/// Those of later looks than `shown`.
+/// The items of all looks after `shown`.
 fn since<T>(queue: &VecDeque<(u64, T)>, shown: u64) -> impl Iterator<Item = &T> {
     let first = queue.partition_point(|(look, _)| *look <= shown);
     queue.range(first..).map(|(_, item)| item)

@@ -95,7 +95,7 @@ fn threads_of(pid: u32) -> Result<BTreeMap<OsString, Turns>, CliError> {
     Ok(threads)
 }
 
-/// Resources used meanwhile, without those of threads that have ended.
+/// Resources used meanwhile. Threads that have ended do not count.
 fn used_between(before: &BTreeMap<OsString, Turns>, after: &BTreeMap<OsString, Turns>) -> Turns {
     after.iter().fold(Turns::default(), |sum, (thread, now)| {
         let then = before.get(thread).copied().unwrap_or_default();
